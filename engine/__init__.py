@@ -1,0 +1,1 @@
+"""The headless engine: rewards, router, routing, generation and distillation over one store."""

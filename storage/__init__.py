@@ -1,0 +1,1 @@
+"""The store: typed tables, frozen records and job leases. Never imports torch or textual."""
