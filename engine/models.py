@@ -134,8 +134,8 @@ def fingerprint(ref: str, revision: str = "") -> str:
     """SHA-256 of what a local model is, the same on every machine; of its name for a hub id that is not here.
 
     Small files (configs, tokenizer, template) count whole. A weight file counts by its size and, above
-    16 MiB, by 256 blocks of 64 KiB spread evenly over it: a fine-tuned or merged model differs in nearly every block,
-    and a 150 GB folder still takes under a second.
+    16 MiB, by 256 blocks of 64 KiB spread evenly over it: a fine-tuned or merged model differs in nearly
+    every block, and a 150 GB folder still takes about a second.
     """
     digest = hashlib.sha256()
     folder = _folder(ref, revision)
@@ -209,7 +209,7 @@ def load_causal_lm(
     attn_implementation: str | None = None,
     chat_template: bool = True,
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """The model in eval mode on its device, and its tokenizer with a pad token; the vocabulary is not changed.
+    """The model in eval mode on its device, and its tokenizer with a pad token; the vocabulary stays.
 
     Args:
         ref: `zoo:NAME`, a folder, or a hub id.
@@ -349,7 +349,7 @@ def _ask_hub(ref: str, revision: str) -> None:
     answer = outcome[0] if outcome else f"no answer in {HUB_TIMEOUT_S:.0f} s"
     if isinstance(answer, str):
         raise ModelError(
-            f"model {ref!r} is no folder and not in the local cache, and the hub cannot be reached ({answer})",
+            f"model {ref!r} is no folder and not in the local cache, and the hub is out of reach ({answer})",
             f"{remedy}, or set HF_HUB_OFFLINE=1 to never ask",
         )
     if answer == 404:

@@ -3,14 +3,15 @@
 Scoring, training and generation all get their token ids here, so that a response is scored and learned after
 exactly the ids that the model sees when it answers. The rule, version `BOUNDARY_VERSION`:
 
-1. The prompt is the rendered template with its generation prompt; prompt + response is the rendered template
-   with the response as the last assistant turn. The first text must be a prefix of the second, and what follows
-   it must be the response (leading and trailing whitespace may be trimmed) and the template's own end of turn.
-   Thinking templates that rewrite turns break this and are refused.
+1. The prompt is the rendered template with its generation prompt; prompt + response is the rendered
+   template with the response as the last assistant turn. The first text must be a prefix of the second, and
+   what follows it must be the response (whitespace at its ends may be trimmed) and the template's own end of
+   turn. Thinking templates that rewrite turns break this and are refused.
 2. Rendered templates already hold BOS: they are tokenized without adding special tokens.
 3. The ids of the prompt must be a prefix of the ids of prompt + response. Where a tokenizer merges characters
    across the boundary (a response that starts with a newline), the response is tokenized on its own, as a
-   model that answers token by token would see it, if its ids decode back to the same text; else it is refused.
+   model that answers token by token would see it, if its ids decode back to the same text; else it is
+   refused.
 4. The end-of-turn token belongs to the response when `count_end_of_turn`; whitespace that the template
    puts after it never does.
 
