@@ -1,0 +1,237 @@
+"""Fine-tune a student on responses: resumable, stoppable, and the same every time on a CPU."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.errors import ConfigError, TrainingError
+from engine.training.batches import cut_step, plan_epoch
+from engine.training.checkpoint import Checkpoint, newest_path, read_newest, write_checkpoint, write_sealed
+from engine.training.data import Examples, tokenise
+from engine.training.lora import make_trainable, trainable
+from engine.training.loss import split_head
+from engine.training.optimizer import Optimizer
+from engine.training.passes import backward, mean_loss, pass_cost
+from engine.training.settings import Settings, TrainResult
+from storage.records import Messages
+
+Rows = Iterable[tuple[Messages, str]]
+Notice = Callable[[str], None]
+
+
+def train(
+    model: Any,
+    tokenizer: Any,
+    rows: Rows,
+    folder: Path,
+    settings: Settings,
+    *,
+    eval_rows: Rows | None = None,
+    on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+    on_notice: Notice | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> TrainResult:
+    """Return the trained student, saved under `folder`; call again with the same arguments to resume.
+
+    On a CPU with the same number of threads, a run that was killed and resumed ends with the same bits as an
+    undisturbed one.
+
+    Args:
+        model: the plain student; adapters are put into it in place.
+        tokenizer: its tokenizer, with a chat template.
+        rows: (messages, response), read once.
+        folder: gets `rows/`, `checkpoints/`, and `adapter/` or `model/`.
+        settings: see `Settings`.
+        eval_rows: held-out rows.
+        on_progress: called after every optimizer step with step, total, epoch (fraction), loss (of this step,
+            nats per target token), learning_rate, gradient_norm, tokens_per_second, and eval_loss when it
+            was measured at this step.
+        on_notice: called with each notice as it arises.
+        should_stop: asked after every step; True ends training at a checkpoint.
+
+    Raises:
+        TrainingError: a loss or gradient is not finite (the step is named; the last checkpoint stays), or no
+            row is left.
+        ConfigError: the folder belongs to a run with other data or settings, or a setting makes no sense.
+    """
+    settings.check()
+    notices: list[str] = []
+
+    def notice(text: str) -> None:
+        notices.append(text)
+        if on_notice:
+            on_notice(text)
+
+    data = tokenise(tokenizer, rows, folder / "rows", settings.max_length, settings.overlong)
+    held_out = None
+    if eval_rows is not None:
+        held_out = tokenise(
+            tokenizer, eval_rows, folder / "eval_rows", settings.max_length, settings.overlong
+        )
+    _tell_counts(data, settings, notice)
+
+    student = make_trainable(model, settings.tuning, settings.seed)
+    head = split_head(model)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    parameters = trainable(student)
+    device = next(iter(parameters.values())).device
+    cost = pass_cost(sum(parameter.numel() for parameter in model.parameters()), device)
+
+    epochs = [
+        plan_epoch(data.lengths, settings.batching, settings.seed, epoch) for epoch in range(settings.epochs)
+    ]
+    plan = [(epoch, step_rows) for epoch, steps in enumerate(epochs) for step_rows in steps]
+    total = len(plan)
+    optimizer = Optimizer(parameters, settings.descent, total)
+    fingerprint = _fingerprint(data, settings, parameters)
+    checkpoints = folder / "checkpoints"
+    torch.manual_seed(settings.seed)
+    start, running = _resume(checkpoints, fingerprint, optimizer, notice)
+
+    tokens, step, stopped, eval_loss = 0, start, False, None
+    began = time.perf_counter()
+    student.train()
+    for step in range(start + 1, total + 1):
+        epoch, step_rows = plan[step - 1]
+        passes = cut_step(step_rows, data.lengths, settings.pass_tokens, cost)
+        loss = backward(head, data, passes, device, optimizer.collect)
+        norm = optimizer.norm() if math.isfinite(loss) else math.nan
+        if not math.isfinite(norm):
+            raise _not_finite(step, loss, step_rows, checkpoints)
+        rate = optimizer.step(step - 1)
+
+        tokens += int(data.lengths[step_rows].sum())
+        running = _running_mean(running, epoch, loss, int(data.targets[step_rows].sum()))
+        report: dict[str, Any] = {
+            "step": step,
+            "total": total,
+            "epoch": step * settings.epochs / total,
+            "loss": loss,
+            "learning_rate": rate,
+            "gradient_norm": norm,
+            "tokens_per_second": tokens / (time.perf_counter() - began),
+        }
+        if held_out and settings.eval_every and step % settings.eval_every == 0 and step < total:
+            report["eval_loss"] = mean_loss(head, held_out, settings.pass_tokens, device)
+        if held_out and step == total:
+            report["eval_loss"] = eval_loss = mean_loss(head, held_out, settings.pass_tokens, device)
+        if on_progress:
+            on_progress(report)
+
+        stopped = step < total and should_stop is not None and should_stop()
+        if stopped or (settings.checkpoint_every and step % settings.checkpoint_every == 0):
+            groups = {"weights": optimizer.masters, "optimizer": optimizer.state(), "random": _random_state()}
+            write_checkpoint(checkpoints, Checkpoint(step, fingerprint, groups, running), settings.keep)
+        if stopped:
+            break
+    seconds = time.perf_counter() - began
+
+    student.eval()
+    path = folder / ("model" if settings.tuning.method == "full" else "adapter")
+    if not stopped:
+        _save(student, tokenizer, path, {"steps": step, "fingerprint": fingerprint})
+        if held_out and eval_loss is None:
+            eval_loss = mean_loss(head, held_out, settings.pass_tokens, device)
+    return TrainResult(
+        model=student,
+        path=path,
+        step=step,
+        total=total,
+        loss=running["loss"],
+        eval_loss=eval_loss,
+        counts=data.counts,
+        seconds=seconds,
+        tokens_per_second=tokens / seconds if tokens else 0.0,
+        stopped=stopped,
+        resumed_from=start,
+        notices=tuple(notices),
+    )
+
+
+def _tell_counts(data: Examples, settings: Settings, notice: Notice) -> None:
+    counts = data.counts
+    if counts.dropped:
+        notice(f"{counts.dropped} of {counts.rows} rows left out: over {settings.max_length} tokens")
+    if counts.truncated:
+        notice(f"{counts.truncated} of {counts.rows} rows were cut to {settings.max_length} tokens")
+    if counts.empty:
+        notice(f"{counts.empty} of {counts.rows} rows have an empty response: left out")
+    if data.eos_appended:
+        notice("the chat template ends no assistant turn: EOS was put after each response")
+
+
+def _fingerprint(data: Examples, settings: Settings, parameters: Mapping[str, Tensor]) -> str:
+    """Everything that shapes the weights; what only shapes speed or memory may change between resumes."""
+    kept = asdict(settings)
+    for key in ("checkpoint_every", "keep", "eval_every", "gradient_checkpointing", "pass_tokens"):
+        del kept[key]
+    shapes = {name: [str(value.dtype), *value.shape] for name, value in parameters.items()}
+    text = json.dumps([data.sha256, kept, shapes], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _resume(
+    folder: Path, fingerprint: str, optimizer: Optimizer, notice: Notice
+) -> tuple[int, dict[str, float]]:
+    """Return the step to continue after and the running loss; weights, moments and generators are set."""
+    checkpoint = read_newest(folder, notice)
+    if checkpoint is None:
+        return 0, {"epoch": 0, "loss": 0.0, "targets": 0}
+    if checkpoint.fingerprint != fingerprint:
+        raise ConfigError(
+            f"{folder} holds checkpoints of a run with other rows, settings or another student",
+            "train into another folder, or remove this one",
+        )
+    optimizer.load(checkpoint.groups["weights"], checkpoint.groups["optimizer"])
+    random = checkpoint.groups["random"]
+    torch.set_rng_state(random["cpu"])
+    if "cuda" in random and torch.cuda.is_available():
+        torch.cuda.set_rng_state(random["cuda"])
+    return checkpoint.step, dict(checkpoint.state)
+
+
+def _random_state() -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _running_mean(running: Mapping[str, float], epoch: int, loss: float, targets: int) -> dict[str, float]:
+    """Return the mean loss per target token of the epoch so far."""
+    if running["epoch"] != epoch:
+        running = {"loss": 0.0, "targets": 0}
+    seen = running["targets"] + targets
+    mean = running["loss"] + (loss - running["loss"]) * targets / seen
+    return {"epoch": epoch, "loss": mean, "targets": seen}
+
+
+def _not_finite(step: int, loss: float, rows: NDArray[np.int64], checkpoints: Path) -> TrainingError:
+    last = newest_path(checkpoints)
+    what = f"the gradient of step {step}" if math.isfinite(loss) else f"the loss of step {step} ({loss})"
+    kept = f"the last finite checkpoint is {last.name}" if last else "no checkpoint had been written yet"
+    members = ", ".join(map(str, sorted(rows)[:16]))
+    return TrainingError(
+        f"{what} is not a finite number; {kept}; rows of the step, counted after filtering: {members}",
+        "lower distill.learning_rate, raise distill.warmup, or look at these rows",
+    )
+
+
+def _save(student: Any, tokenizer: Any, path: Path, extra: Mapping[str, Any]) -> None:
+    def fill(temporary: Path) -> None:
+        student.save_pretrained(temporary)
+        if path.name == "model":
+            tokenizer.save_pretrained(temporary)
+
+    write_sealed(path, fill, extra)

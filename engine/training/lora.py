@@ -1,0 +1,106 @@
+"""The trainable part of a student: LoRA adapters through PEFT, or all weights.
+
+LoRA: Hu et al., arXiv 2106.09685: W stays, and W + (alpha / rank)·B·A is learned, B starting at zero.
+"""
+
+import importlib.util
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, TaskType, get_peft_model
+from torch import Tensor, nn
+
+from engine.errors import ConfigError, NotAvailable
+
+Method = Literal["lora", "full", "qlora"]
+
+ALL_LINEAR = "all-linear"
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What is trained."""
+
+    method: Method = "lora"
+    """`qlora` is `lora` on a student whose weights bitsandbytes has already quantised to 4 bits."""
+    rank: int = 16
+    alpha: float = 32.0
+    """The adapter's update is scaled by alpha / rank."""
+    dropout: float = 0.0
+    """On the adapters' input."""
+    targets: str | tuple[str, ...] = ALL_LINEAR
+    """Module names, or all linear layers except the output embedding."""
+
+
+def make_trainable(model: Any, tuning: Tuning, seed: int) -> Any:
+    """Return the student ready to be trained: a `PeftModel` around it, or itself for `full`.
+
+    The adapters are put into `model` in place (`PeftModel.unload()` takes them out again). The same seed
+    gives the same A matrices.
+
+    Raises:
+        NotAvailable: `qlora` without bitsandbytes or without a quantised student.
+        ConfigError: no module matches `targets`, or a target shares its weights with another layer.
+    """
+    if hasattr(model, "peft_config"):
+        raise ConfigError("the student already carries an adapter", "merge it, or load the plain one")
+    if tuning.method == "full":
+        model.requires_grad_(True)
+        return model
+    if tuning.method == "qlora":
+        _require_quantised(model)
+    elif tuning.method != "lora":
+        raise NotAvailable(f"distill.method {tuning.method!r} is not known", "use lora, full or qlora")
+    _refuse_tied_targets(model, tuning.targets)
+    config = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=tuning.rank,
+        lora_alpha=tuning.alpha,
+        lora_dropout=tuning.dropout,
+        target_modules=tuning.targets if isinstance(tuning.targets, str) else list(tuning.targets),
+    )
+    torch.manual_seed(seed)
+    try:
+        with warnings.catch_warnings():
+            # GPT-2 keeps weights transposed; PEFT sets fan_in_fan_out by itself and warns that it did.
+            warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")
+            return get_peft_model(model, config)
+    except ValueError as error:
+        raise ConfigError(f"LoRA cannot be put on this student: {error}", "check distill.targets") from error
+
+
+def _require_quantised(model: Any) -> None:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise NotAvailable(
+            "distill.method qlora needs bitsandbytes, which is not installed",
+            "pip install bitsandbytes on a machine with a GPU, or set distill.method: lora",
+        )
+    if not getattr(model, "is_loaded_in_4bit", False):
+        raise NotAvailable(
+            "distill.method qlora needs a student loaded in 4 bits, and this one is not",
+            "load it with a BitsAndBytesConfig(load_in_4bit=True), or set distill.method: lora",
+        )
+
+
+def _refuse_tied_targets(model: Any, targets: str | tuple[str, ...]) -> None:
+    """An adapter merged into one of two layers that share a weight would change both."""
+    if isinstance(targets, str) and targets == ALL_LINEAR:
+        return
+    output, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if output is None or output.weight is not embedding.weight:
+        return
+    wanted = (targets,) if isinstance(targets, str) else targets
+    for name, module in model.named_modules():
+        if module in (output, embedding) and any(name == t or name.endswith(f".{t}") for t in wanted):
+            raise ConfigError(
+                f"distill.targets names {name}, whose weight is tied to the "
+                f"{'input' if module is output else 'output'} embedding",
+                "leave it out: a merged adapter there would change both layers",
+            )
+
+
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters that are trained, by name, tied ones once."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -1,0 +1,74 @@
+"""Forward and backward passes of an optimizer step, and the held-out loss."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.training.batches import cut_step
+from engine.training.data import Examples, pad
+from engine.training.loss import Head
+
+
+def pass_cost(parameters: int, device: torch.device) -> int:
+    """Return the fixed cost of one forward and backward pass, in tokens of compute.
+
+    What a pass costs beside its tokens: Python, kernel launches, and reading every weight once. Only a
+    cost model for cutting steps; it changes speed, never a gradient.
+    """
+    if device.type != "cpu":
+        return 1024
+    return int(np.clip(2e8 / max(parameters, 1), 16, 4096))
+
+
+def _sum_of_pass(head: Head, data: Examples, rows: NDArray[np.int64], device: torch.device) -> Tensor:
+    """Return Σ −log p over the target tokens of `rows`, a scalar with a gradient."""
+    arrays = pad([data[row] for row in rows])
+    ids, positions, targets = (torch.from_numpy(array).to(device) for array in arrays)
+    hidden = head.hidden(ids).flatten(0, 1)
+    return head.loss_sum(hidden.index_select(0, positions), targets)
+
+
+def backward(
+    head: Head,
+    data: Examples,
+    passes: Sequence[NDArray[np.int64]],
+    device: torch.device,
+    after_pass: Callable[[], None],
+) -> float:
+    """Return the loss of an optimizer step, nats per target token, with its gradients in the parameters.
+
+    Both are divided by the target tokens of *all* passes, so that how the step is cut changes neither.
+
+    Args:
+        head: the student.
+        data: its examples.
+        passes: row indices of each forward pass.
+        device: where the student is.
+        after_pass: called after every backward pass.
+    """
+    targets = int(sum(data.targets[rows].sum() for rows in passes))
+    total = torch.zeros((), device=device)
+    for rows in passes:
+        loss = _sum_of_pass(head, data, rows, device) / targets
+        loss.backward()  # type: ignore[no-untyped-call]
+        total = total + loss.detach()
+        after_pass()
+    return float(total)
+
+
+@torch.no_grad()
+def mean_loss(head: Head, data: Examples, pass_tokens: int, device: torch.device) -> float:
+    """Return the loss over all rows, nats per target token. Puts the backbone into eval mode and back."""
+    was_training = head.backbone.training
+    head.backbone.eval()
+    total = 0.0
+    block = 256  # rows that are sorted together; the cut is quadratic in it
+    for start in range(0, len(data), block):
+        rows = np.arange(start, min(start + block, len(data)))
+        for cut in cut_step(rows, data.lengths, pass_tokens, pass_cost=64):
+            total += float(_sum_of_pass(head, data, cut, device))
+    head.backbone.train(was_training)
+    return total / int(data.targets.sum())
