@@ -1,0 +1,478 @@
+"""The run file: YAML validated at the door, so that no stage ever meets a wrong setting.
+
+`load(path)` gives a frozen `Run`; everything wrong in the file is reported at once, with its line, the
+key, and the nearest valid key. Algorithms take plain arguments: stages unpack this config, nothing
+below a stage imports it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from engine import backends, scorers
+from engine.errors import ConfigError
+from engine.suggest import nearest
+from storage.records import Split
+
+STRATEGIES = ("strong", "mix", "family_strong", "car", "random", "persyn", "oracle")
+
+
+class Section(BaseModel):
+    """A part of the run file: frozen, and unknown keys are refused with the nearest valid one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        unknown = [str(key) for key in data if key not in cls.model_fields]
+        if unknown:
+            problems = []
+            for key in unknown:
+                guess = nearest(key, cls.model_fields)
+                hint = f"; did you mean `{guess}`?" if guess else ""
+                problems.append(f"unknown key `{key}`{hint} Valid keys: {', '.join(cls.model_fields)}")
+            raise ValueError("; ".join(problems))
+        return data
+
+
+class SamplingConfig(Section):
+    """How a teacher's tokens are drawn; keys left out come from `generation`."""
+
+    temperature: float | None = Field(None, ge=0)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=0)
+    max_tokens: int | None = Field(None, ge=1)
+    seed: int | None = None
+    stop: tuple[str, ...] | None = None
+
+
+class PriceConfig(Section):
+    """Dollars per million tokens."""
+
+    input: float = Field(0.0, ge=0)
+    output: float = Field(0.0, ge=0)
+
+
+class ModelConfig(Section):
+    """What teachers and students have in common."""
+
+    name: str = Field(min_length=1, max_length=80, pattern=r"^[\w.:/+-]+$")
+    model: str = Field(min_length=1)
+    revision: str = ""
+    family: str = ""
+    parameters: float | None = Field(None, gt=0)
+    system: str = ""
+    context: int | None = Field(None, ge=8)
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    device: str | None = None
+    batch_tokens: int | None = Field(None, ge=1)
+    trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _remote_code_is_pinned(self) -> ModelConfig:
+        if self.trust_remote_code and not self.revision:
+            raise ValueError("`trust_remote_code: true` needs a pinned `revision`: code must not change under you")
+        return self
+
+
+class TeacherConfig(ModelConfig):
+    """One teacher: a model, how it is reached, and what it costs."""
+
+    backend: str = "transformers"
+    sampling: SamplingConfig = SamplingConfig()
+    price: PriceConfig = PriceConfig()
+    base_url: str | tuple[str, ...] | None = None
+    api_key_env: str | None = None
+    tokens_per_second: float | None = Field(None, gt=0)
+    """For the dry run's time only: what this teacher generates with all its replicas."""
+
+    @field_validator("backend")
+    @classmethod
+    def _known_backend(cls, value: str) -> str:
+        return _known("backend", value, (*backends.kinds(), *backends.PLANNED))
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_variable_name(cls, value: str | None) -> str | None:
+        # A key pasted here would end in the store with the run file.
+        if value is not None and not value.replace("_", "").isalnum():
+            raise ValueError("must be the *name* of an environment variable, never the key itself")
+        return value
+
+
+class StudentConfig(ModelConfig):
+    """The student; run in-process by transformers and PEFT."""
+
+
+class SourceConfig(Section):
+    """What every prompt source has."""
+
+    split: Split | None = None
+    """Puts all of this source's prompts into one split; None shares them out by `split:`."""
+
+
+class ReasoningGymSource(SourceConfig):
+    """Procedural tasks with their own verifier."""
+
+    source: Literal["reasoning_gym"]
+    task: str
+    size: int = Field(ge=1)
+    seed: int = 0
+    options: dict[str, Any] = {}
+
+
+class FieldsConfig(Section):
+    """Which columns hold what."""
+
+    prompt: str = "prompt"
+    messages: str = "messages"
+    answer: str = "answer"
+
+
+class FileSource(SourceConfig):
+    """JSONL, CSV or Parquet: one prompt a row, as `messages` or as a `prompt` string."""
+
+    source: Literal["jsonl", "csv", "parquet"]
+    path: str
+    fields: FieldsConfig = FieldsConfig()
+    verifier: str | None = None
+    """`math`, `choice`, `text`, `json`, or None when answers cannot be verified."""
+    size: int | None = Field(None, ge=1)
+    """At most so many rows; also what a dry run counts when the file is not here."""
+
+
+class HuggingFaceSource(SourceConfig):
+    """A Hugging Face dataset, by folder (saved with `save_to_disk`) or hub id."""
+
+    source: Literal["huggingface"]
+    path: str
+    name: str | None = None
+    subset: str = "train"
+    """The dataset's own split to read."""
+    fields: FieldsConfig = FieldsConfig()
+    verifier: str | None = None
+    size: int | None = Field(None, ge=1)
+
+
+Source = Annotated[ReasoningGymSource | FileSource | HuggingFaceSource, Field(discriminator="source")]
+
+
+class SplitConfig(Section):
+    """How many prompts go where; the choice depends on each prompt's hash, not on its place in a file."""
+
+    calibration: int = Field(100, ge=0)
+    """Answered by every teacher; the router learns from them."""
+    validation: int = Field(50, ge=0)
+    """Answered by every teacher; the router is measured on them and never sees them."""
+    evaluation: int = Field(0, ge=0)
+    """Never trained on: the student is measured on them."""
+    synthesis: int | None = Field(None, ge=0)
+    """Answered by one teacher each; None: all that is left."""
+    seed: int = 0
+
+
+class QualityConfig(Section):
+    """What says whether an answer is good."""
+
+    scorer: str = "exact_answer"
+
+    @field_validator("scorer")
+    @classmethod
+    def _known_scorer(cls, value: str) -> str:
+        if value == "learnability":
+            raise ValueError("learnability is the other half of the reward; quality needs a judge of answers")
+        return _known("scorer", value, (*scorers.kinds(), *scorers.PLANNED))
+
+
+class LearnabilityConfig(Section):
+    """Mean log-likelihood of an answer under the untrained student."""
+
+    count_end_of_turn: bool = True
+
+
+class RewardConfig(Section):
+    """r = (1 − α)·quality + α·learnability, each normalized within the prompt."""
+
+    alpha: float = Field(0.4, ge=0, le=1)
+    normalization: Literal["zscore", "minmax", "rank"] = "zscore"
+    unusable: Literal["worst", "missing"] = "worst"
+    """A truncated, empty or refused answer: ranks below every usable one, or drops out of the pairs."""
+    exclude_all_wrong: bool = True
+
+
+class RouterConfig(Section):
+    """The Bradley–Terry router."""
+
+    backbone: str = "zoo:router"
+    revision: str = ""
+    tune: Literal["frozen", "lora", "full"] = "lora"
+    targets: Literal["hard", "soft"] = "hard"
+    temperature: float = Field(0.5, gt=0)
+    ties: Literal["drop", "half"] = "drop"
+    epochs: int = Field(10, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    batch_size: int = Field(16, ge=1)
+    rank: int = Field(16, ge=1)
+    patience: int = Field(5, ge=1)
+    early_stop_share: float = Field(0.15, ge=0, lt=1)
+    """Share of the calibration prompts that only decide when to stop."""
+    seed: int = 0
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "auto"
+
+
+class GenerationConfig(Section):
+    """How teachers generate unless a teacher says otherwise."""
+
+    temperature: float = Field(0.7, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    max_tokens: int = Field(1024, ge=1)
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    fallbacks: int = Field(1, ge=0)
+    """How many next-best teachers may be asked when the chosen one gave no usable answer."""
+    max_attempts: int = Field(3, ge=1)
+    """How often one answer that ended in an error is asked for again."""
+
+
+class DatasetConfig(Section):
+    """Which answers become training rows."""
+
+    keep: Literal["usable", "correct"] = "usable"
+
+
+class DistillConfig(Section):
+    """How the student is trained."""
+
+    method: Literal["lora", "full", "qlora"] = "lora"
+    rank: int = Field(16, ge=1)
+    alpha: float | None = Field(None, gt=0)
+    """LoRA scale; None: twice the rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    epochs: float = Field(2, gt=0)
+    learning_rate: float = Field(2e-4, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    batch_size: int = Field(16, ge=1)
+    micro_batch_tokens: int = Field(8192, ge=1)
+    max_length: int = Field(2048, ge=8)
+    overlong: Literal["drop", "truncate", "raise"] = "drop"
+    gradient_clip: float = Field(1.0, gt=0)
+    checkpoint_steps: int = Field(100, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+    merge: bool = True
+    seed: int = 0
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+
+
+class EvaluationConfig(Section):
+    """How the student is measured, before and after."""
+
+    max_tokens: int | None = Field(None, ge=1)
+    """None: as `generation`."""
+    bootstrap: int = Field(2000, ge=100)
+    seed: int = 0
+
+
+class EstimateConfig(Section):
+    """Only for the dry run, where nothing has been measured yet."""
+
+    prompt_tokens: int = Field(200, ge=1)
+    completion_tokens: int = Field(600, ge=1)
+
+
+class Run(Section):
+    """A whole run file."""
+
+    name: str = "run"
+    student: StudentConfig
+    teachers: tuple[TeacherConfig, ...] = Field(min_length=1)
+    prompts: tuple[Source, ...] = Field(min_length=1)
+    split: SplitConfig = SplitConfig()
+    too_long: Literal["refuse", "mark"] = "refuse"
+    """A prompt longer than a model's context: refuse the run at once, or store a `too_long` row and go on."""
+    quality: QualityConfig = QualityConfig()
+    learnability: LearnabilityConfig = LearnabilityConfig()
+    reward: RewardConfig = RewardConfig()
+    router: RouterConfig = RouterConfig()
+    generation: GenerationConfig = GenerationConfig()
+    dataset: DatasetConfig = DatasetConfig()
+    distill: DistillConfig = DistillConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    estimate: EstimateConfig = EstimateConfig()
+    strategies: tuple[str, ...] = ("persyn",)
+    strong_share: float = Field(0.2, ge=0, le=1)
+    """Share of the strongest teacher in the strategy `mix` (Li et al. 2025)."""
+    car_beta: float = Field(3.0, ge=0)
+    """β of the strategy `car` (Xu et al. 2024)."""
+
+    @field_validator("strategies")
+    @classmethod
+    def _known_strategies(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if not values:
+            raise ValueError("name at least one strategy, e.g. [persyn]")
+        for value in values:
+            _known("strategy", value, STRATEGIES)
+        return tuple(dict.fromkeys(values))
+
+    @field_validator("teachers")
+    @classmethod
+    def _names_differ(cls, teachers: tuple[TeacherConfig, ...]) -> tuple[TeacherConfig, ...]:
+        names = [teacher.name for teacher in teachers]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two teachers are named `{name}`; give each its own name")
+        return teachers
+
+    @model_validator(mode="after")
+    def _calibration_is_there(self) -> Run:
+        if set(self.strategies) & {"persyn", "car"}:
+            given = any(source.split == "calibration" for source in self.prompts)
+            if self.split.calibration == 0 and not given:
+                raise ValueError(
+                    "split.calibration is 0: the router and `car` learn from prompts that all teachers answer; "
+                    "set it to 100 or more"
+                )
+        return self
+
+
+def _known(what: str, value: str, valid: tuple[str, ...]) -> str:
+    if value not in valid:
+        guess = nearest(value, valid)
+        hint = f"did you mean `{guess}`? " if guess else ""
+        raise ValueError(f"unknown {what} `{value}`; {hint}Valid: {', '.join(valid)}")
+    return value
+
+
+def load(path: str | Path) -> Run:
+    """The run that a YAML file describes, with relative paths resolved against the file's folder.
+
+    Raises:
+        ConfigError: no such file, not YAML, or a setting is wrong; every problem is named with its line.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such run file", "check the path; `examples/` has run files to start from") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read: {error}", "a run file is a UTF-8 YAML file") from None
+    return parse(text, where=str(file), base=file.resolve().parent)
+
+
+def parse(text: str, *, where: str = "run file", base: Path | None = None) -> Run:
+    """The run described by YAML `text`; `where` names it in errors, `base` resolves relative paths."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_duplicate_keys(node, where)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML: {error}", "mend the syntax at the place named above") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: a run file is a mapping of keys", "start from examples/zoo.yaml")
+    try:
+        run = Run.model_validate(data)
+    except ValidationError as error:
+        lines = [
+            f"{where}:{_line(node, problem['loc'])}: {_dotted(problem['loc'])}{_message(problem)}"
+            for problem in error.errors(include_url=False)
+        ]
+        raise ConfigError("\n".join(lines), "mend the keys named above; README explains a run file") from None
+    return _with_paths(run, base or Path.cwd())
+
+
+def json_schema() -> str:
+    """The run file's JSON Schema, for editors that validate and complete YAML."""
+    return json.dumps(Run.model_json_schema(), indent=2)
+
+
+def resolve_ref(ref: str, base: Path) -> str:
+    """`ref` with a folder made absolute; `zoo:NAME` and hub ids unchanged."""
+    if ref.startswith("zoo:"):
+        return ref
+    path = Path(ref).expanduser()
+    candidate = path if path.is_absolute() else base / path
+    if candidate.exists() or ref.startswith((".", "/", "~")):
+        return str(candidate.resolve())
+    return ref
+
+
+def _with_paths(run: Run, base: Path) -> Run:
+    def local(path: str) -> str:
+        return str((base / Path(path).expanduser()).resolve())
+
+    sources = tuple(
+        source.model_copy(update={"path": local(source.path)})
+        if isinstance(source, FileSource)
+        else source.model_copy(update={"path": resolve_ref(source.path, base)})
+        if isinstance(source, HuggingFaceSource)
+        else source
+        for source in run.prompts
+    )
+    teachers = tuple(
+        teacher.model_copy(update={"model": resolve_ref(teacher.model, base)})
+        if teacher.backend == "transformers"
+        else teacher
+        for teacher in run.teachers
+    )
+    return run.model_copy(
+        update={
+            "prompts": sources,
+            "teachers": teachers,
+            "student": run.student.model_copy(update={"model": resolve_ref(run.student.model, base)}),
+            "router": run.router.model_copy(update={"backbone": resolve_ref(run.router.backbone, base)}),
+        }
+    )
+
+
+def _message(problem: Any) -> str:
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f": {message}"
+
+
+def _dotted(loc: tuple[int | str, ...]) -> str:
+    path = ""
+    for part in loc:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path or "run file"
+
+
+def _line(node: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
+    """The 1-based line of the deepest part of `loc` that the YAML has."""
+    line = 1
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    line, node = key.start_mark.line + 1, value
+                    break
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _refuse_duplicate_keys(node: yaml.Node | None, where: str) -> None:
+    # PyYAML keeps the last of two equal keys without a word.
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise ConfigError(f"{where}:{line}: the key `{key.value}` stands twice", "keep one of them")
+            seen.add(key.value)
+            _refuse_duplicate_keys(value, where)
+    elif isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            _refuse_duplicate_keys(child, where)

@@ -1,0 +1,183 @@
+"""What every stage works with: the run file, the store, who owns the job, and the models' identities."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from engine import registry, strategies
+from engine.config import Run
+from engine.errors import Cancelled
+from engine.progress import Progress
+from storage.hashing import sha
+from storage.jobs import Lease
+from storage.records import Model, Split
+from storage.responses import Generation
+from storage.store import Store
+
+CALIBRATED: tuple[Split, ...] = ("calibration", "validation")
+"""Answered by every teacher."""
+TRAINED: tuple[Split, ...] = ("calibration", "validation", "synthesis")
+"""Every strategy gives each of these prompts one row of training data."""
+
+
+@dataclass
+class Context:
+    """One job's working state. Stages read it; only the prompts stage sets `prompt_set`."""
+
+    run: Run
+    store: Store
+    lease: Lease
+    teachers: tuple[Model, ...]
+    """In the run file's order; this order is the columns of every (B, M) array."""
+    student: Model
+    progress: Progress
+    cancelled: Callable[[], bool]
+    prompt_set: int = 0
+    prompt_set_sha: str = ""
+
+    def check(self) -> None:
+        """Raises Cancelled when the operator asked to stop; called between batches."""
+        if self.cancelled():
+            raise Cancelled("cancelled; everything committed is kept", "run the same command again to go on")
+
+    @cached_property
+    def generations(self) -> tuple[Generation, ...]:
+        """(teacher id, generation hash) per teacher: which stored responses belong to this run."""
+        return tuple((_id(teacher), registry.generation_sha(teacher)) for teacher in self.teachers)
+
+    @property
+    def by_name(self) -> Mapping[str, int]:
+        """Column of each teacher."""
+        return {teacher.name: column for column, teacher in enumerate(self.teachers)}
+
+    @property
+    def column(self) -> Mapping[int, int]:
+        """Column of each teacher id."""
+        return {_id(teacher): column for column, teacher in enumerate(self.teachers)}
+
+    @property
+    def student_id(self) -> int:
+        """Row id of the student."""
+        return _id(self.student)
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether any strategy needs all teachers' answers on the calibration prompts."""
+        return any(map(strategies.needs_calibration, self.run.strategies)) or self.full
+
+    @property
+    def full(self) -> bool:
+        """Whether any strategy needs all teachers' answers on all prompts."""
+        return any(map(strategies.needs_full_parallel, self.run.strategies))
+
+    @property
+    def answered_by_all(self) -> tuple[Split, ...]:
+        """The splits that every teacher answers in this run."""
+        if self.full:
+            return TRAINED
+        return CALIBRATED if self.calibrates else ()
+
+    # What each result is a function of. Equal hashes mean that the stored result is valid as it is.
+
+    @cached_property
+    def quality_identity(self) -> Mapping[str, Any]:
+        """The quality scorer and its settings."""
+        from engine import scorers
+
+        return scorers.identity(self.run.quality.scorer, {})
+
+    @cached_property
+    def learnability_identity(self) -> Mapping[str, Any]:
+        """The student and how its likelihood is taken."""
+        from engine import scorers
+
+        settings = {"student": registry.student_identity(self.student), **self.run.learnability.model_dump()}
+        return scorers.identity("learnability", settings)
+
+    @cached_property
+    def evidence_sha(self) -> str:
+        """Prompts, teachers' answers and both scores: what labels are made of."""
+        return sha(
+            {
+                "prompts": self.prompt_set_sha,
+                "generations": [generation for _, generation in self.generations],
+                "quality": self.quality_identity,
+                "learnability": self.learnability_identity,
+            }
+        )
+
+    @property
+    def router_sha(self) -> str:
+        """The evidence, how rewards are made from it, and how the router learns them."""
+        device_free = self.run.router.model_dump(exclude={"device"})
+        return sha({"evidence": self.evidence_sha, "reward": self.run.reward.model_dump(), "router": device_free})
+
+    def plan_sha(self, strategy: str) -> str:
+        """A strategy and everything its assignment depends on."""
+        parts: dict[str, Any] = {
+            "strategy": strategy,
+            "prompts": self.prompt_set_sha,
+            "teachers": [
+                [teacher.name, teacher.family, teacher.parameters, generation]
+                for teacher, (_, generation) in zip(self.teachers, self.generations, strict=True)
+            ],
+            "student_family": self.run.student.family,
+            "seed": self.run.split.seed,
+            "mix": self.run.strong_share if strategy == "mix" else None,
+        }
+        if strategies.needs_calibration(strategy) or self.calibrates:
+            parts["evidence"] = self.evidence_sha
+        if strategy == "car":
+            parts["beta"] = self.run.car_beta
+        if strategy in ("persyn", "oracle"):
+            parts["reward"] = self.run.reward.model_dump()
+        if strategy == "persyn":
+            parts["router"] = self.router_sha
+        return sha(parts)
+
+    def dataset_sha(self, strategy: str) -> str:
+        """A strategy's plan and the rule that turns answers into rows."""
+        return sha(
+            {
+                "plan": self.plan_sha(strategy),
+                "dataset": self.run.dataset.model_dump(),
+                "fallbacks": self.run.generation.fallbacks,
+            }
+        )
+
+    def adapter_sha(self, strategy: str) -> str:
+        """A strategy's dataset, the student, and how it is trained."""
+        distill = self.run.distill.model_dump(exclude={"merge", "keep_checkpoints", "checkpoint_steps"})
+        return sha(
+            {
+                "dataset": self.dataset_sha(strategy),
+                "student": dict(registry.student_identity(self.student)),
+                "distill": distill,
+            }
+        )
+
+    def evaluation_sha(self, strategy: str | None) -> str:
+        """What is measured (None: the student before training) and how."""
+        return sha(
+            {
+                "prompts": self.prompt_set_sha,
+                "student": dict(registry.student_identity(self.student)),
+                "adapter": None if strategy is None else self.adapter_sha(strategy),
+                "sampling": registry.sampling(self.student),
+                "quality": self.quality_identity,
+            }
+        )
+
+    def folder(self, kind: str, spec_sha: str) -> Path:
+        """Where an artefact of this hash lives, beside the database."""
+        folder: Path = self.store.folder / kind / spec_sha[:16]
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+
+def _id(model: Model) -> int:
+    if model.id is None:
+        raise ValueError(f"{model.name} has not been stored")
+    return model.id

@@ -1,0 +1,74 @@
+"""Starting, resuming and finding jobs; shared by every front end, and free of torch."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine import preflight
+from engine.config import Run
+from storage import jobs
+from storage.hashing import sha
+from storage.jobs import Job
+from storage.store import Store
+
+
+def submit(store: Store, run: Run, *, until: str | None = None) -> tuple[Job, bool]:
+    """(job, created): a job for this run file, or the active one of the same content.
+
+    Everything that can be checked without loading a model is checked first.
+
+    Raises:
+        ConfigError: something in the run file cannot work; nothing was stored.
+    """
+    preflight.check(run)
+    spec = run.model_dump(mode="json")
+    return jobs.submit(store, spec, sha({"run": spec, "until": until}), run.name, until=until)
+
+
+def command(store: Store, job: Job, *, foreground: bool, as_json: bool = False) -> Sequence[str]:
+    """The engine process that works on a job, as an argument list."""
+    line = [sys.executable, "-m", "engine", "work", str(job.id), "--store", store.url]
+    if foreground:
+        line.append("--foreground")
+    if as_json:
+        line.append("--json")
+    return line
+
+
+def detach(store: Store, job: Job) -> int:
+    """Process id of an engine started in its own session, writing to the job's log file.
+
+    The process outlives this one, its terminal and its session.
+    """
+    log = log_path(store, job)
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
+        process = subprocess.Popen(  # the engine is meant to outlive this process
+            command(store, job, foreground=False),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd="/",
+        )
+    return process.pid
+
+
+def here(store: Store, job: Job, *, as_json: bool) -> None:
+    """Replaces this process by the engine, in the foreground; never returns.
+
+    One process rather than two: ctrl+c, kill and exit code mean the engine itself.
+    """
+    line = command(store, job, foreground=True, as_json=as_json)
+    store.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(line[0], list(line))
+
+
+def log_path(store: Store, job: Job) -> Path:
+    """Where a detached job writes what it would have shown."""
+    folder: Path = store.folder
+    return folder / "logs" / f"job-{job.id}.log"

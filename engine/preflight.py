@@ -1,0 +1,66 @@
+"""What can be wrong with a run and is found in seconds, before any model is loaded."""
+
+import os
+from collections.abc import Callable
+
+from engine import backends, models, scorers, sources
+from engine.config import Run
+from engine.errors import ConfigError, NotAvailable, PersynError
+
+
+def check(run: Run) -> None:
+    """Raises ConfigError naming everything that is wrong: sources, model folders, kinds, families, keys.
+
+    No model is loaded and torch is not imported.
+    """
+    problems: list[PersynError] = []
+    for source in run.prompts:
+        _try(problems, "prompts", lambda source=source: sources.check(source))
+    if run.quality.scorer in scorers.PLANNED:
+        problems.append(
+            NotAvailable(f"quality.scorer: `{run.quality.scorer}` is not in this version", "use `exact_answer`")
+        )
+    for teacher in run.teachers:
+        label = f"teachers: {teacher.name}"
+        if teacher.backend in backends.PLANNED:
+            problems.append(
+                NotAvailable(
+                    f"{label}: backend `{teacher.backend}` is not in this version",
+                    "use `transformers`; `persyn run --dry-run` works with every backend",
+                )
+            )
+        else:
+            _try(problems, label, lambda teacher=teacher: models.check(teacher.model, revision=teacher.revision))
+        if teacher.api_key_env and teacher.api_key_env not in os.environ:
+            problems.append(
+                ConfigError(
+                    f"{label}: the environment variable {teacher.api_key_env} is not set",
+                    f"export {teacher.api_key_env}=… before the run",
+                )
+            )
+    student, router = run.student, run.router
+    _try(problems, f"student: {student.name}", lambda: models.check(student.model, revision=student.revision))
+    if "persyn" in run.strategies:
+        _try(problems, "router.backbone", lambda: models.check(router.backbone, revision=router.revision))
+    if "family_strong" in run.strategies:
+        _try(problems, "strategies", lambda: _family(run))
+    if problems:
+        messages = list(dict.fromkeys(problem.message for problem in problems))
+        remedies = list(dict.fromkeys(problem.remedy for problem in problems if problem.remedy))
+        raise ConfigError("\n".join(messages), "\n  → ".join(remedies))
+
+
+def _family(run: Run) -> None:
+    if run.student.family not in {teacher.family for teacher in run.teachers}:
+        raise ConfigError(
+            f"strategies: `family_strong` needs a teacher of the student's family `{run.student.family or '(none)'}`",
+            "set `family` of student and teachers, or leave the strategy out",
+        )
+
+
+def _try(problems: list[PersynError], label: str, action: Callable[[], object]) -> None:
+    try:
+        action()
+    except PersynError as error:
+        message = error.message if error.message.startswith(label.split(":")[0]) else f"{label}: {error.message}"
+        problems.append(ConfigError(message, error.remedy))

@@ -1,0 +1,147 @@
+"""How a running stage tells the world where it stands.
+
+One `Progress` per job. It writes the stage's counters into the store at most four times a second and hands
+the same snapshot to a listener (the console of a foreground run). Counts of what is already there are given
+at the start, so that rate and ETA speak only of the work of this process.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+WINDOW_S = 20.0
+INTERVAL_S = 0.25
+
+
+@dataclass
+class Row:
+    """Counters of one teacher, strategy or other part of a stage."""
+
+    done: int = 0
+    total: int = 0
+    tokens: int = 0
+    note: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a screen shows of a stage at one moment."""
+
+    stage: str
+    unit: str
+    done: int
+    total: int
+    rate: float | None
+    """Units per second over the last 20 s; None before there is one."""
+    tokens_per_second: float | None
+    eta_s: float | None
+    rows: Mapping[str, Row]
+    values: Mapping[str, float]
+    """Latest metrics: loss, learning rate, Hit@1 …"""
+
+    def as_json(self) -> dict[str, Any]:
+        """The snapshot as the store keeps it."""
+        return {
+            "stage": self.stage,
+            "unit": self.unit,
+            "done": self.done,
+            "total": self.total,
+            "rate": self.rate,
+            "tokens_per_second": self.tokens_per_second,
+            "eta_s": self.eta_s,
+            "rows": {name: vars(row) for name, row in self.rows.items()},
+            "values": dict(self.values),
+        }
+
+
+class Progress:
+    """Counts the work of the current stage.
+
+    Args:
+        store_snapshot: called at most every 0.25 s, and at the end of a stage, to persist a snapshot.
+        store_metrics: persists rows of (stage, name, step, value).
+        show: called with every persisted snapshot, for a console.
+        say: persists and shows one line: (kind, message).
+    """
+
+    def __init__(
+        self,
+        store_snapshot: Callable[[Snapshot], None],
+        store_metrics: Callable[[list[tuple[str, str, int, float]]], None],
+        show: Callable[[Snapshot], None],
+        say: Callable[[str, str], None],
+    ) -> None:
+        self._store_snapshot, self._store_metrics, self._show, self._say = store_snapshot, store_metrics, show, say
+        self._metrics: list[tuple[str, str, int, float]] = []
+        self.begin("")
+
+    def begin(self, stage: str) -> None:
+        """Starts a stage with nothing counted."""
+        self.stage, self.unit = stage, "prompts"
+        self._rows: dict[str, Row] = {}
+        self._values: dict[str, float] = {}
+        self._recent: deque[tuple[float, int, int]] = deque([(time.monotonic(), 0, 0)])
+        self._made = self._tokens = 0
+        self._last = 0.0
+
+    def expect(self, total: int, *, done: int = 0, row: str = "", unit: str = "prompts") -> None:
+        """Sets what a row (or the stage) has to do, and how much of it was already there."""
+        self.unit = unit
+        self._rows[row] = Row(done=done, total=total)
+        self._publish()
+
+    def advance(self, made: int = 1, *, tokens: int = 0, row: str = "", status: str = "") -> None:
+        """Counts `made` units of a row as done."""
+        entry = self._rows.setdefault(row, Row())
+        entry.done += made
+        entry.tokens += tokens
+        if status:
+            entry.counts[status] = entry.counts.get(status, 0) + made
+        self._made += made
+        self._tokens += tokens
+        self._publish()
+
+    def values(self, step: int, values: Mapping[str, float]) -> None:
+        """Keeps metrics for a curve; they are persisted with the next snapshot."""
+        self._values.update(values)
+        self._metrics.extend((self.stage, name, step, float(value)) for name, value in values.items())
+        self._publish()
+
+    def say(self, message: str, kind: str = "info") -> None:
+        """Persists and shows one line."""
+        self._say(kind, message)
+
+    def flush(self) -> None:
+        """Publishes at once, whatever the interval."""
+        self._last = 0.0
+        self._publish()
+
+    def snapshot(self) -> Snapshot:
+        """Where the stage stands now."""
+        done = sum(row.done for row in self._rows.values())
+        total = sum(row.total for row in self._rows.values())
+        then, made, tokens = self._recent[0]
+        elapsed = time.monotonic() - then
+        rate = (self._made - made) / elapsed if elapsed > 0.2 and self._made > made else None
+        speed = (self._tokens - tokens) / elapsed if elapsed > 0.2 and self._tokens > tokens else None
+        eta = (total - done) / rate if rate and total >= done else None
+        return Snapshot(self.stage, self.unit, done, total, rate, speed, eta, dict(self._rows), dict(self._values))
+
+    def _publish(self) -> None:
+        now = time.monotonic()
+        if now - self._last < INTERVAL_S:
+            return
+        self._last = now
+        self._recent.append((now, self._made, self._tokens))
+        while len(self._recent) > 2 and now - self._recent[1][0] > WINDOW_S:
+            self._recent.popleft()
+        snapshot = self.snapshot()
+        if self.stage:
+            self._store_snapshot(snapshot)
+            if self._metrics:
+                self._store_metrics(self._metrics)
+                self._metrics = []
+        self._show(snapshot)

@@ -1,0 +1,76 @@
+"""From the run file's teachers and student to stored models with identities."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine import backends
+from engine.config import GenerationConfig, ModelConfig, Run, TeacherConfig
+from storage.hashing import sha
+from storage.records import Model, Sampling
+
+
+def teacher(config: TeacherConfig, generation: GenerationConfig) -> Model:
+    """The teacher as a model record; sampling keys it leaves out come from `generation`."""
+    own = config.sampling.model_dump(exclude_none=True)
+    shared = {key: getattr(generation, key) for key in Sampling.__dataclass_fields__}
+    return Model(
+        role="teacher",
+        backend=config.backend,
+        sampling=Sampling(**{**shared, **own}),
+        price_input=config.price.input,
+        price_output=config.price.output,
+        **_common(config),
+    )
+
+
+def student(run: Run) -> Model:
+    """The student as a model record; its sampling is the greedy decoding of the evaluation."""
+    return Model(
+        role="student",
+        backend="transformers",
+        sampling=Sampling(
+            temperature=0.0,
+            max_tokens=run.evaluation.max_tokens or run.generation.max_tokens,
+            seed=run.evaluation.seed,
+            stop=run.generation.stop,
+        ),
+        **_common(run.student),
+    )
+
+
+def generation_sha(model: Model) -> str:
+    """A hash over everything that shapes this teacher's answers, its system prompt and sampling included."""
+    return sha({"backend": backends.identity(model), "system": model.system, "sampling": sampling(model)})
+
+
+def identity_sha(model: Model) -> str:
+    """A hash that tells two settings of one registered name apart."""
+    return sha({"role": model.role, "name": model.name, "generation": generation_sha(model)})
+
+
+def student_identity(model: Model) -> Mapping[str, Any]:
+    """What makes two students the same model, whatever they are called or sampled with."""
+    return {**backends.identity(model), "system": model.system}
+
+
+def sampling(model: Model) -> dict[str, Any]:
+    """The sampling settings as plain JSON."""
+    return {key: getattr(model.sampling, key) for key in Sampling.__dataclass_fields__}
+
+
+def _common(config: ModelConfig) -> dict[str, Any]:
+    options = {
+        key: value
+        for key in ("dtype", "device", "batch_tokens", "trust_remote_code", "base_url", "api_key_env")
+        if (value := getattr(config, key, None))
+    }
+    return {
+        "name": config.name,
+        "model": config.model,
+        "revision": config.revision,
+        "family": config.family,
+        "parameters": config.parameters,
+        "system": config.system,
+        "context": config.context,
+        "options": options,
+    }

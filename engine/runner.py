@@ -1,0 +1,147 @@
+"""One engine process working on one job: claim, heartbeat, run the pipeline, end in a typed state."""
+
+import os
+import signal
+import socket
+import threading
+import traceback
+from collections.abc import Callable
+from types import FrameType
+
+from engine import pipeline, registry
+from engine.config import Run
+from engine.context import Context
+from engine.display import Display
+from engine.errors import Cancelled, NeedsAttention, PersynError
+from engine.progress import Progress, Snapshot
+from storage import jobs
+from storage import registry as stored_models
+from storage.errors import DiskFullError, FencedError, StoreError
+from storage.jobs import Lease
+from storage.store import Store
+
+LEASE_S = 30.0
+HEARTBEAT_S = 2.0
+
+
+class Stop:
+    """Whether the job was asked to stop, and why."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.fenced: FencedError | None = None
+
+    def asked(self) -> bool:
+        """True once a signal, a command or a lost lease asks the job to stop."""
+        if self.fenced is not None:
+            raise self.fenced
+        return self.event.is_set()
+
+
+def work(store: Store, job_id: int, display: Display) -> int:
+    """Exit code of the job: 0 done, 2 config, 3 needs attention, 130 cancelled, 1 a defect of ours."""
+    job = jobs.get(store, job_id)
+    lease = jobs.claim(store, job_id, owner=f"{socket.gethostname()}:{os.getpid()}", lease_seconds=LEASE_S)
+    stop = Stop()
+    restore = _on_signals(stop)
+    ended = threading.Event()
+    pulse = threading.Thread(target=_pulse, args=(store, lease, stop, ended), name="heartbeat", daemon=True)
+    pulse.start()
+    state, error, code = "failed", "", 1
+    say = _say(store, lease, display)
+    try:
+        context = prepare(store, lease, Run.model_validate(job.spec), display, stop)
+        pipeline.run(context, until=job.until_stage)
+        state, code = "done", 0
+    except Cancelled as problem:
+        state, error, code = "cancelled", str(problem), problem.exit_code
+    except DiskFullError as problem:
+        state, error, code = "paused", f"disk_full: {problem}", problem.exit_code
+    except FencedError as problem:
+        display.say("error", str(problem))
+        return problem.exit_code
+    except NeedsAttention as problem:
+        state, error, code = "needs_attention", str(problem), problem.exit_code
+    except PersynError as problem:
+        state, error, code = "failed", str(problem), problem.exit_code
+    except BaseException as problem:
+        state, error = "failed", f"{type(problem).__name__}: {problem}"
+        display.say("error", "".join(traceback.format_exception(problem)))
+        if not isinstance(problem, Exception):
+            raise
+    finally:
+        ended.set()
+        pulse.join(timeout=5)
+        if stop.fenced is None:
+            try:
+                if error:
+                    say("error" if code != 130 else "warning", error)
+                jobs.release(store, lease, state, error)
+            except StoreError as problem:
+                # A full disk cannot even note that it is full; the lease runs out and the job reads as interrupted.
+                display.say("error", str(problem))
+        restore()
+    return code
+
+
+def prepare(store: Store, lease: Lease, run: Run, display: Display, stop: Stop) -> Context:
+    """The context of a job: its models registered, its progress wired to store and console."""
+    teachers = tuple(registry.teacher(config, run.generation) for config in run.teachers)
+    student = registry.student(run)
+    stored = [stored_models.put(store, model, registry.identity_sha(model)) for model in (*teachers, student)]
+
+    def store_snapshot(snapshot: Snapshot) -> None:
+        jobs.progress(store, lease, snapshot.as_json())
+
+    def store_metrics(rows: list[tuple[str, str, int, float]]) -> None:
+        jobs.record_metrics(store, lease, rows)
+
+    return Context(
+        run=run,
+        store=store,
+        lease=lease,
+        teachers=tuple(stored[:-1]),
+        student=stored[-1],
+        progress=Progress(store_snapshot, store_metrics, display.show, _say(store, lease, display)),
+        cancelled=stop.asked,
+    )
+
+
+def _say(store: Store, lease: Lease, display: Display) -> Callable[[str, str], None]:
+    def say(kind: str, message: str) -> None:
+        display.say(kind, message)
+        jobs.event(store, lease, kind, message)
+
+    return say
+
+
+def _pulse(store: Store, lease: Lease, stop: Stop, ended: threading.Event) -> None:
+    """Renews the lease and takes the operator's commands until the job ends."""
+    while not ended.wait(HEARTBEAT_S):
+        try:
+            jobs.renew(store, lease)
+            for command in jobs.take_commands(store, lease):
+                if command.kind == "cancel":
+                    stop.event.set()
+        except FencedError as problem:
+            stop.fenced = problem
+            return
+        except StoreError:
+            continue  # busy or full for now; the lease outlives several missed beats
+
+
+def _on_signals(stop: Stop) -> Callable[[], None]:
+    """Makes ctrl+c and SIGTERM ask for a stop at the next batch; a second one is immediate."""
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        if stop.event.is_set():
+            raise KeyboardInterrupt
+        stop.event.set()
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    return restore

@@ -1,0 +1,95 @@
+"""Scorers: one file per kind, each giving every answer one `Verdict`.
+
+A kind is the file's name. Its module offers
+
+- `identity(settings) -> dict`: everything that shapes its verdicts, as JSON, without loading a model;
+- `create(settings) -> Scorer`: the scorer, ready to work.
+
+Listing kinds imports nothing; using one imports exactly that one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from engine.errors import ConfigError, NotAvailable
+from storage.records import Prompt, Verdict
+
+Progress = Callable[[int, int], None]
+"""Called with (answers finished, answers in all) now and then."""
+
+PLANNED = ("judge", "reward_model")
+"""Kinds of the method that this version does not have."""
+
+
+class Scorer(Protocol):
+    """Something that judges answers."""
+
+    def score(
+        self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None
+    ) -> list[Verdict]:
+        """One verdict per item, in the items' order.
+
+        Args:
+            items: prompts with the text of one answer each. Only answers whose status is `ok` belong here:
+                a truncated or failed one is not an answer.
+            progress: see `Progress`.
+
+        Raises:
+            ScoreError: NaN, infinity, or the scorer itself is broken; no verdict of the call is valid then.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free models and end processes. Closing twice is allowed."""
+        ...
+
+
+class ScorerModule(Protocol):
+    """What a scorer's file must offer."""
+
+    def identity(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Everything that shapes the verdicts, as JSON."""
+        ...
+
+    def create(self, settings: Mapping[str, Any]) -> Scorer:
+        """The scorer."""
+        ...
+
+
+def kinds() -> list[str]:
+    """Names of the scorers there are, sorted; nothing is imported."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+
+
+def load(kind: str) -> ScorerModule:
+    """The module of one kind.
+
+    Raises:
+        NotAvailable: a kind that is planned but not here.
+        ConfigError: an unknown kind, with the nearest known one.
+    """
+    known = kinds()
+    if kind not in known:
+        if kind in PLANNED:
+            raise NotAvailable(
+                f"scorer {kind!r} is not in this version", f"use one of {', '.join(known)}"
+            )
+        near = get_close_matches(kind, known, n=1)
+        raise ConfigError(
+            f"unknown scorer {kind!r}", f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}"
+        )
+    return cast(ScorerModule, import_module(f"{__name__}.{kind}"))
+
+
+def check_settings(kind: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Nothing when every key of `settings` is known; raises ConfigError with the nearest known one otherwise."""
+    for key in settings:
+        if key not in known:
+            near = get_close_matches(str(key), known, n=1)
+            raise ConfigError(
+                f"scorer {kind!r} has no setting {key!r}",
+                f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}",
+            )

@@ -1,0 +1,75 @@
+"""Where prompts come from. `read` streams them one at a time, so a source of any size fits in memory.
+
+Every prompt says where it stands (`file.jsonl:17`, `reasoning_gym:chain_sum`), so that a message about
+it can be followed.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.config import FileSource, HuggingFaceSource, ReasoningGymSource, Source
+from engine.errors import ConfigError
+from engine.sources import procedural, tables
+from storage.hashing import sha
+from storage.records import Prompt
+
+
+def read(source: Source) -> Iterator[tuple[str, Prompt]]:
+    """Yields (where, prompt) in the source's own order.
+
+    Raises:
+        ConfigError: the file, folder or task is not there, or a row is malformed; names file and line.
+    """
+    if isinstance(source, ReasoningGymSource):
+        return procedural.read(source.task, source.size, source.seed, source.options)
+    if isinstance(source, FileSource):
+        return tables.read_file(
+            Path(source.path), source.source, source.fields.model_dump(), source.verifier, source.size
+        )
+    if isinstance(source, HuggingFaceSource):
+        return tables.read_huggingface(
+            source.path, source.name, source.subset, source.fields.model_dump(), source.verifier, source.size
+        )
+    raise ConfigError(f"prompts: unknown source {source!r}")
+
+
+def check(source: Source) -> None:
+    """Raises ConfigError in well under a second when the source cannot be opened or its first rows are bad."""
+    rows = read(source)
+    for _ in range(20):
+        if next(rows, None) is None:
+            break
+    if isinstance(source, FileSource) and source.source == "jsonl":
+        tables.check_jsonl(Path(source.path), seconds=2.0)
+
+
+def fingerprint(source: Source) -> str:
+    """A hash over everything that decides which prompts the source yields, file contents included."""
+    described = source.model_dump(mode="json")
+    if isinstance(source, FileSource):
+        described.pop("path")  # the same prompts in another folder are the same prompts
+        path = Path(source.path)
+        if not path.is_file():
+            raise ConfigError(f"prompts: {path}: no such file", "check `path` (relative to the run file)")
+        with path.open("rb") as file:
+            described["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sha(described)
+
+
+def core_question(prompt: Prompt) -> str:
+    """The prompt's words alone: case, spacing and punctuation between words removed, symbols kept.
+
+    Two prompts of one core question are near duplicates. Digits and mathematical symbols are kept:
+    "2 + 3" and "2 - 3" are different questions.
+    """
+    text = "\x1e".join(str(message["content"]) for message in prompt.messages)
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return _SPACING.sub(" ", _PUNCTUATION.sub(" ", text)).strip()
+
+
+_PUNCTUATION = re.compile(r"[\"'`,;:!?]|\.(?!\d)")
+_SPACING = re.compile(r"\s+")
+

@@ -1,0 +1,51 @@
+"""Prompts from reasoning-gym's procedural tasks, each with its own verifier."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from engine.errors import ConfigError
+from engine.suggest import nearest
+from storage.records import Prompt
+
+
+def read(task: str, size: int, seed: int, options: dict[str, Any]) -> Iterator[tuple[str, Prompt]]:
+    """Yields (where, prompt) for `size` questions of a task; the entry goes into the verifier.
+
+    Raises:
+        ConfigError: no such task, or an option that the task does not have.
+    """
+    import reasoning_gym
+    from reasoning_gym.factory import DATASETS
+
+    if task not in DATASETS:
+        guess = nearest(task, DATASETS)
+        raise ConfigError(
+            f"prompts: reasoning_gym has no task `{task}`" + (f"; did you mean `{guess}`?" if guess else ""),
+            "python -c 'from reasoning_gym.factory import DATASETS; print(*DATASETS)' lists them",
+        )
+    try:
+        dataset = reasoning_gym.create_dataset(task, size=size, seed=seed, **options)
+    except (TypeError, AssertionError, ValueError) as error:
+        raise ConfigError(f"prompts: reasoning_gym:{task}: {error}", "check its `options`") from None
+    for entry in dataset:
+        question, answer = str(entry["question"]), entry["answer"]
+        yield (
+            f"reasoning_gym:{task}",
+            Prompt(
+                messages=({"role": "user", "content": question},),
+                answer=None if answer is None else str(answer),
+                verifier={"kind": "reasoning_gym", "task": task, "entry": _plain(entry)},
+                source=f"reasoning_gym:{task}",
+            ),
+        )
+
+
+def _plain(entry: Any) -> Any:
+    """The entry as JSON can hold it, without what only describes how it was made."""
+    if isinstance(entry, dict):
+        return {str(key): _plain(value) for key, value in entry.items() if key != "difficulty"}
+    if isinstance(entry, list | tuple | set | frozenset):
+        return [_plain(value) for value in entry]
+    if entry is None or isinstance(entry, str | int | float | bool):
+        return entry
+    return str(entry)

@@ -1,0 +1,10 @@
+"""The nearest valid word for a mistyped one."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def nearest(word: str, valid: Iterable[str]) -> str | None:
+    """The valid word closest to `word`, or None when none is close."""
+    matches = get_close_matches(word, list(valid), n=1, cutoff=0.6)
+    return matches[0] if matches else None
