@@ -127,7 +127,7 @@ def family_strong(evidence: Evidence, count: int) -> Assignment:
     if not members:
         known = ", ".join(sorted({f for f in evidence.families if f})) or "none"
         raise ConfigError(
-            f"no teacher is of the student's family {evidence.student_family!r} (families of the teachers: {known})",
+            f"no teacher is of the student's family {evidence.student_family!r}; the teachers' are: {known}",
             "set `family` of the student and of a teacher to one name, or leave `family_strong` out",
         )
     order, why = _by_strength(evidence, members)
@@ -136,7 +136,11 @@ def family_strong(evidence: Evidence, count: int) -> Assignment:
 
 
 def car(evidence: Evidence, count: int) -> Assignment:
-    """One teacher answers everything: the best mean quality r / (1 + β·L), L the student's loss on its answers."""
+    """One teacher answers everything: the best of quality / (1 + β · the student's loss on its answers).
+
+    A reward model may give negative means, which the quotient would order the wrong way round (a larger loss
+    would raise the value): then all are shifted so that the lowest becomes 1, and the note says so.
+    """
     if evidence.mean_quality is None or evidence.mean_loss is None:
         raise ConfigError(
             "the strategy `car` needs every teacher's mean quality and the student's mean loss",
@@ -231,16 +235,16 @@ def _check_shapes(evidence: Evidence, count: int) -> None:
     m = len(evidence.names)
     if m == 0:
         raise ConfigError("there is no teacher", "add at least one teacher to the run file")
-    for name, shape, wanted in (
-        ("families", (len(evidence.families),), (m,)),
-        ("parameters", (len(evidence.parameters),), (m,)),
-        ("mean_quality", np.shape(evidence.mean_quality), (m,)),
-        ("mean_loss", np.shape(evidence.mean_loss), (m,)),
-        ("rewards", np.shape(evidence.rewards), (count, m)),
-        ("strengths", np.shape(evidence.strengths), (count, m)),
+    for name, values, wanted in (
+        ("families", evidence.families, (m,)),
+        ("parameters", evidence.parameters, (m,)),
+        ("mean_quality", evidence.mean_quality, (m,)),
+        ("mean_loss", evidence.mean_loss, (m,)),
+        ("rewards", evidence.rewards, (count, m)),
+        ("strengths", evidence.strengths, (count, m)),
     ):
-        if getattr(evidence, name) is not None and shape != wanted:
-            raise ValueError(f"{name} is {shape}, expected {wanted}")
+        if values is not None and np.asarray(values).shape != wanted:
+            raise ValueError(f"{name} is {np.asarray(values).shape}, expected {wanted}")
 
 
 def _everything(teacher: int, count: int, note: str) -> Assignment:

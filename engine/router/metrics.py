@@ -86,7 +86,7 @@ def measure(strengths: ArrayLike, rewards: ArrayLike, *, seed: int = 0) -> Metri
     choice = np.where(known, s, -np.inf).argmax(axis=1)
     filled = np.where(known, r, -np.inf)
     best = filled.max(axis=1)
-    third = -np.sort(-filled, axis=1)[:, : min(3, r.shape[1])].min(axis=1)
+    third = np.sort(filled, axis=1)[:, -min(3, r.shape[1])]
     chosen = filled[np.arange(n), choice]
     hit, hit3, regret = chosen == best, chosen >= third, best - chosen
     lost = best[:, None] - r
