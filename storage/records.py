@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Messages = Sequence[Mapping[str, str]]
 """A conversation: mappings with `role` (system, user or assistant) and `content`, oldest first."""
@@ -145,3 +145,344 @@ class Verdict:
     """`ok`, `too_long`, `timeout`, `unverifiable` or `error`."""
     detail: Mapping[str, Any] = field(default_factory=dict)
     """Small JSON: extracted answer, reason, versions."""
+
+
+class Generation(NamedTuple):
+    """Who answers, and with what: the part of a response's identity that is not the prompt."""
+
+    teacher_id: int
+    generation_sha: str
+    """Hash over all that shapes an answer: model and revision, template, system prompt, sampling."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSet:
+    """A named, ordered selection of prompts, each in one split."""
+
+    id: int
+    name: str
+    spec_sha: str
+    complete: bool
+    """False while prompts are still being read; such a set is filled up by the next run."""
+    counts: Mapping[str, int]
+    """What the stage that filled it counted (kept, duplicates, per split); empty until complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewResponse:
+    """An answer about to be stored."""
+
+    prompt_id: int
+    teacher_id: int
+    generation_sha: str
+    completion: Completion
+    cost: float = 0.0
+    """Dollars."""
+    sample: int = 0
+    """Number of the draw when a teacher answers a prompt more than once."""
+    job_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseCount:
+    """How many responses one teacher has in one status, with their sums."""
+
+    teacher_id: int
+    status: Status
+    count: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+    """Dollars."""
+    latency_s: float
+    """Sum over the responses, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseLine:
+    """One line of a listing of responses."""
+
+    response: Response
+    teacher: str
+    """Name of the teacher."""
+    prompt: Prompt
+    created_at: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredScore:
+    """A score with the scorer that gave it."""
+
+    scorer_id: int
+    kind: str
+    identity: Mapping[str, Any]
+    """Everything the scorer's hash is made of."""
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A plan's choice of a teacher for a prompt."""
+
+    prompt_id: int
+    teacher_id: int
+    attempt: int = 0
+    """0 is the choice; 1 and up are fallbacks after an answer that cannot be used."""
+    strengths: tuple[float, ...] | None = None
+    """The router's M coefficients (stored as float32), in the plan's teacher order; None for strategies
+    without a router."""
+    margin: float | None = None
+    """Strength of the chosen teacher over the next best; None without a router."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAssignment:
+    """An assignment with the plan it belongs to."""
+
+    plan_id: int
+    strategy: str
+    assignment: Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A response's place in a dataset."""
+
+    dataset_id: int
+    dataset: str
+    quality: float | None
+    learnability: float | None
+    reward: float | None
+    excluded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseContext:
+    """A response with all that is known about it."""
+
+    line: ResponseLine
+    teacher: Model
+    attempts: int
+    job_id: int | None
+    scores: Sequence[StoredScore]
+    assignments: Sequence[StoredAssignment]
+    datasets: Sequence[Membership]
+
+
+@dataclass(frozen=True, slots=True)
+class Scorable:
+    """A usable response that a scorer has not seen yet."""
+
+    ordinal: int
+    prompt: Prompt
+    response_id: int
+    teacher_id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouterRecord:
+    """A trained router."""
+
+    id: int
+    spec_sha: str
+    student_id: int
+    path: str
+    """Folder of the weights, relative to the store's folder unless absolute."""
+    manifest: Mapping[str, Any]
+    """Teacher order, alpha, normalization, backbone."""
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One strategy's assignments over a prompt set."""
+
+    id: int
+    spec_sha: str
+    strategy: str
+    prompt_set_id: int
+    router_id: int | None
+    manifest: Mapping[str, Any]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A set of training rows."""
+
+    id: int
+    spec_sha: str
+    plan_id: int
+    name: str
+    manifest: Mapping[str, Any]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRow:
+    """One training row about to be stored."""
+
+    prompt_id: int
+    response_id: int
+    quality: float | None = None
+    learnability: float | None = None
+    """Nats per token."""
+    reward: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """One training row with what it is made of."""
+
+    prompt: Prompt
+    response: Response
+    teacher: str
+    quality: float | None
+    learnability: float | None
+    """Nats per token."""
+    reward: float | None
+    excluded: bool
+    """True when an operator took the row out; it stays visible and is not trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A student after distillation."""
+
+    id: int
+    spec_sha: str
+    dataset_id: int
+    student_id: int
+    path: str
+    """Empty until complete."""
+    metrics: Mapping[str, Any]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A training checkpoint whose files are complete and hashed."""
+
+    id: int
+    adapter_id: int
+    step: int
+    path: str
+    sha256: str
+    """Of the checkpoint's manifest."""
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A student, with or without an adapter, measured on the evaluation prompts of a set."""
+
+    id: int
+    spec_sha: str
+    student_id: int
+    adapter_id: int | None
+    prompt_set_id: int
+    summary: Mapping[str, Any]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One evaluation prompt's outcome."""
+
+    prompt_id: int
+    value: float | None
+    """1 right, 0 wrong, or graded in between; None when it could not be judged."""
+    text: str
+    status: Status
+    completion_tokens: int
+
+
+JobState = Literal["queued", "running", "paused", "done", "failed", "cancelled", "needs_attention"]
+ACTIVE_STATES: tuple[JobState, ...] = ("queued", "running", "paused")
+"""States in which a job still has work to do: at most one such job exists per specification."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write for a job. A later claim raises the epoch and makes this one worthless."""
+
+    job_id: int
+    epoch: int
+    owner: str
+    seconds: float = 30.0
+    """How long the right lasts after each write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run of a specification. Times are seconds since the epoch, None when not reached."""
+
+    id: int
+    name: str
+    spec: Mapping[str, Any]
+    spec_sha: str
+    until_stage: str | None
+    state: JobState
+    """As stored; `effective_state` is what to show."""
+    stage: str
+    epoch: int
+    owner: str | None
+    pid: int | None
+    host: str
+    lease_until: float
+    """0 when nobody holds the job."""
+    heartbeat_at: float | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    error: str
+    """Why it failed or paused; empty otherwise."""
+    log_path: str
+    progress: Mapping[str, Any]
+    seen_at: float
+    """The database's clock when this record was read."""
+
+    @property
+    def effective_state(self) -> str:
+        """The state, or `interrupted` for a running job whose lease has run out."""
+        return "interrupted" if self.state == "running" and self.lease_until < self.seen_at else self.state
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a job."""
+
+    id: int
+    job_id: int
+    at: float
+    stage: str
+    kind: str
+    message: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One point of a curve."""
+
+    id: int
+    job_id: int
+    at: float
+    stage: str
+    name: str
+    step: int
+    value: float | None
+    """None when the number was NaN or infinite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An operator's wish to a running job."""
+
+    id: int
+    job_id: int
+    kind: str
+    args: Mapping[str, Any]
+    created_at: float

@@ -1,0 +1,78 @@
+"""From a driver's exception to the project's own error with a remedy."""
+
+import errno
+import shutil
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from storage.errors import DiskFullError, PersynError, StoreBusyError, StoreError
+
+_BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 5, 6, 8, 10, 11, 13, 14, 26
+_PG_LOCK = {"55P03", "40001", "40P01"}
+_NEARLY_FULL_BYTES = 1 << 20
+
+
+def _code(problem: SQLAlchemyError) -> int | None:
+    code = getattr(getattr(problem, "orig", None), "sqlite_errorcode", None)
+    return None if code is None else int(code) & 0xFF
+
+
+def _sqlstate(problem: SQLAlchemyError) -> str:
+    return getattr(getattr(problem, "orig", None), "sqlstate", None) or ""
+
+
+def is_lock(problem: SQLAlchemyError) -> bool:
+    """True when another writer held a lock."""
+    return _code(problem) in (_BUSY, _LOCKED) or _sqlstate(problem) in _PG_LOCK
+
+
+def _no_space(problem: SQLAlchemyError, path: Path | None) -> bool:
+    if _code(problem) == _FULL or _sqlstate(problem) == "53100":
+        return True
+    if getattr(getattr(problem, "orig", None), "errno", None) == errno.ENOSPC:
+        return True
+    # Growing the shared-memory file of the log reports a plain I/O error when the disk is full.
+    return (
+        _code(problem) == _IOERR
+        and path is not None
+        and shutil.disk_usage(path.parent).free < _NEARLY_FULL_BYTES
+    )
+
+
+def translated(problem: SQLAlchemyError, name: str, path: Path | None) -> PersynError:
+    """The error to raise in place of a driver's.
+
+    Args:
+        problem: what SQLAlchemy raised.
+        name: the store, as a message may show it.
+        path: the SQLite file; None for PostgreSQL.
+    """
+    origin = getattr(problem, "orig", None)
+    if isinstance(origin, PersynError):
+        return origin
+    if _no_space(problem, path):
+        return DiskFullError(
+            f"no space is left for {name}",
+            "Free some space and run the same command again: everything committed is intact.",
+        )
+    if is_lock(problem):
+        return StoreBusyError(
+            f"another program has kept {name} locked",
+            "Close the program that holds it (another job, a backup, a database browser), then run again.",
+        )
+    code = _code(problem)
+    if code == _NOTADB:
+        return StoreError(f"{name} is not a database", "Name another file with --store.")
+    if code == _CORRUPT:
+        return StoreError(
+            f"{name} is damaged: {origin}", "Restore a copy, or recover it with: sqlite3 FILE .recover"
+        )
+    if code in (_READONLY, _CANTOPEN):
+        return StoreError(
+            f"{name} cannot be written: {origin}", "Check the owner and mode of the file and of its folder."
+        )
+    if isinstance(problem, DBAPIError) and problem.connection_invalidated:
+        return StoreError(f"the connection to {name} was lost", "Check the server, then run the same command again.")
+    detail = str(origin or problem).strip().splitlines()
+    return StoreError(f"{name} refused a statement: {detail[0] if detail else type(problem).__name__}")

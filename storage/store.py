@@ -1,0 +1,242 @@
+"""The store: one database, its transactions and the folder of its artefacts.
+
+SQLite runs in WAL with synchronous=FULL; writers begin IMMEDIATE, so a transaction that reads and then
+writes cannot be overtaken in between. What is asked of the database lives in the function modules
+(`registry`, `prompts`, `responses`, `scores`, `routing`, `datasets`, `results`, `jobs`, `search`).
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Self
+
+from platformdirs import user_data_path
+from sqlalchemy import Connection, Engine, create_engine, event, func, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.sql.elements import ColumnElement
+
+from storage import locations, migrate
+from storage.clock import now
+from storage.errors import FencedError, StoreBusyError, StoreError
+from storage.faults import is_lock, translated
+from storage.migrations import SHIPPED, Revisions
+from storage.records import Lease
+from storage.schema import Base, JobRow
+from storage.text import dump_json
+
+LOCK_ATTEMPTS = 4
+"""How many times the wait for another writer is repeated before the store is called busy."""
+
+# 3.51.3 mends a race at the reset of the write-ahead log that can corrupt a database with several writers.
+_WAL_RESET_FIXED = (3, 51, 3)
+_warned = False
+
+
+def sqlite_driver() -> ModuleType:
+    """pysqlite3 where it is installed, else the standard library's module; warns once about a SQLite that can corrupt."""
+    global _warned
+    try:
+        from pysqlite3 import dbapi2 as driver
+    except ImportError:
+        from sqlite3 import dbapi2 as driver
+    if not _warned and driver.sqlite_version_info < _WAL_RESET_FIXED:
+        _warned = True
+        warnings.warn(
+            f"SQLite {driver.sqlite_version} has a known fault in its write-ahead log: two writers may, very "
+            "rarely, corrupt the store. Install pysqlite3 0.6 or newer.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    module: ModuleType = driver
+    return module
+
+
+def _sqlite_engine(path: Path, busy_timeout_s: float) -> Engine:
+    from sqlalchemy import URL
+
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        module=sqlite_driver(),
+        connect_args={"isolation_level": None, "timeout": busy_timeout_s, "cached_statements": 256},
+        hide_parameters=True,
+        json_serializer=dump_json,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, record: Any) -> None:
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-32000"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writing = connection.get_execution_options().get("persyn_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+class Store:
+    """An open database.
+
+    Attributes:
+        engine: the SQLAlchemy engine.
+        path: the SQLite file; None for PostgreSQL.
+        folder: where adapters, routers and logs go (0700).
+    """
+
+    def __init__(self, engine: Engine, path: Path | None, folder: Path) -> None:
+        self.engine = engine
+        self.path = path
+        self.folder = folder
+
+    @classmethod
+    def open(
+        cls,
+        location: str | Path | None = None,
+        *,
+        create: bool = True,
+        busy_timeout_s: float = 30.0,
+        revisions: Revisions = SHIPPED,
+    ) -> Self:
+        """The store at a path or URL, brought to the current version.
+
+        Args:
+            location: a path, a `postgresql://` URL, or None for `PERSYN_STORE` or the platform's data folder.
+            create: whether a missing SQLite file is made.
+            busy_timeout_s: seconds that one attempt waits for another writer.
+            revisions: the schema's history.
+
+        Raises:
+            StoreVersionError: the database is newer than this program.
+            StoreError: there is no store here, it is no store of this program, or it must not lie here.
+        """
+        url = locations.parse(location)
+        if url.get_backend_name() == "postgresql":
+            path = None
+            folder = user_data_path("persyn") / f"{url.database}.files"
+            try:
+                engine = create_engine(url, hide_parameters=True, json_serializer=dump_json, pool_pre_ping=True)
+            except ImportError as problem:
+                raise StoreError(
+                    "a PostgreSQL store needs the psycopg driver", "Install it with: pip install 'persyn[postgres]'"
+                ) from problem
+        else:
+            path = Path(str(url.database))
+            folder = path.with_name(path.name.removesuffix(".db") + ".files")
+            locations.refuse_network_filesystem(path)
+            if not path.exists() and not create:
+                raise StoreError(f"there is no store at {path}", "Name another file with --store, or run a job first.")
+            try:
+                locations.private_folder(path.parent)
+                locations.private_file(path)
+            except OSError as problem:
+                raise StoreError(
+                    f"the store {path} cannot be created: {problem.strerror}",
+                    "Choose a folder that you may write to with --store PATH.",
+                ) from problem
+            engine = _sqlite_engine(path, busy_timeout_s)
+        store = cls(engine, path, folder)
+        try:
+            store.migrate(revisions)
+            locations.private_folder(folder)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def migrate(self, revisions: Revisions = SHIPPED) -> None:
+        """Bring the database to the newest revision: a copy of the file is made first, then one transaction runs."""
+        with self.read() as connection:
+            if migrate.is_current(connection, revisions, self.name):
+                return
+        with self.write() as connection:
+            migrate.upgrade(connection, revisions, self.path, self.name)
+
+    @property
+    def name(self) -> str:
+        """What to call this store in a message: the path, or the URL without its password."""
+        return str(self.path) if self.path else self.engine.url.render_as_string(hide_password=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """True for SQLite, False for PostgreSQL."""
+        return self.path is not None
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection inside a read transaction that sees one state of the database; keep it short."""
+        try:
+            with self.engine.connect() as connection, connection.begin():
+                yield connection
+        except SQLAlchemyError as problem:
+            raise translated(problem, self.name, self.path) from problem
+
+    @contextmanager
+    def write(self, lease: Lease | None = None) -> Iterator[Connection]:
+        """A connection inside a write transaction: committed at the end of the block, or nothing is.
+
+        Args:
+            lease: the job's lease; it is renewed in the same transaction.
+
+        Raises:
+            FencedError: another owner has claimed the job, or it was released.
+            StoreBusyError: another writer kept the lock for `LOCK_ATTEMPTS` waits.
+            DiskFullError: no space is left; nothing of this block was stored.
+        """
+        try:
+            with self.engine.connect().execution_options(persyn_write=True) as connection:
+                transaction = self._begin_write(connection)
+                with transaction:
+                    if lease is not None:
+                        self._renew(connection, lease)
+                    yield connection
+        except SQLAlchemyError as problem:
+            raise translated(problem, self.name, self.path) from problem
+
+    def _begin_write(self, connection: Connection) -> Any:
+        for attempt in range(1, LOCK_ATTEMPTS + 1):
+            try:
+                return connection.begin()
+            except DBAPIError as problem:
+                if not is_lock(problem):
+                    raise
+                if attempt == LOCK_ATTEMPTS:
+                    raise StoreBusyError(
+                        f"another program has kept {self.name} locked",
+                        "Close the program that holds it (another job, a backup, a database browser), then run again.",
+                    ) from problem
+        raise AssertionError("unreachable")
+
+    def _renew(self, connection: Connection, lease: Lease) -> None:
+        clock = now(self)
+        renewed = connection.execute(
+            update(JobRow)
+            .where(JobRow.id == lease.job_id, JobRow.epoch == lease.epoch, JobRow.owner == lease.owner)
+            .values(lease_until=clock + lease.seconds, heartbeat_at=clock)
+        )
+        if renewed.rowcount == 0:
+            raise FencedError(
+                f"job {lease.job_id} now belongs to another process",
+                "Nothing to do: the other process goes on from the last committed batch.",
+            )
+
+    def insert(self, table: type[Base]) -> "sqlite.Insert | postgresql.Insert":
+        """An INSERT of this database's dialect, which knows ON CONFLICT."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
