@@ -27,9 +27,7 @@ PLANNED = ("judge", "reward_model")
 class Scorer(Protocol):
     """Something that judges answers."""
 
-    def score(
-        self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None
-    ) -> list[Verdict]:
+    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Verdict]:
         """One verdict per item, in the items' order.
 
         Args:
@@ -74,18 +72,17 @@ def load(kind: str) -> ScorerModule:
     known = kinds()
     if kind not in known:
         if kind in PLANNED:
-            raise NotAvailable(
-                f"scorer {kind!r} is not in this version", f"use one of {', '.join(known)}"
-            )
+            raise NotAvailable(f"scorer {kind!r} is not in this version", f"use one of {', '.join(known)}")
         near = get_close_matches(kind, known, n=1)
         raise ConfigError(
-            f"unknown scorer {kind!r}", f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}"
+            f"unknown scorer {kind!r}",
+            f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}",
         )
     return cast(ScorerModule, import_module(f"{__name__}.{kind}"))
 
 
 def check_settings(kind: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Nothing when every key of `settings` is known; raises ConfigError with the nearest known one otherwise."""
+    """Nothing when every key is known; raises ConfigError with the nearest known one otherwise."""
     for key in settings:
         if key not in known:
             near = get_close_matches(str(key), known, n=1)

@@ -13,11 +13,11 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 
-from engine.errors import ScoreError
+from engine.errors import ConfigError, ScoreError
 from engine.models import check_dtype, context_length, fingerprint, load_causal_lm
 from engine.scorers import Progress, check_settings
 from engine.scorers._forward import StudentForward
@@ -26,6 +26,8 @@ from storage.records import Messages, Prompt, Verdict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_T = TypeVar("_T")
 
 VERSION = 1
 """Raised when the same settings would give other numbers."""
@@ -60,19 +62,15 @@ class LogLikelihood:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One response to score: where its result goes, and its ids."""
+    """One response to score, and which item it belongs to."""
 
     item: int
-    ids: list[int]
-    boundary: int
+    prompt: list[int]
+    response: list[int]
 
     @property
-    def prompt(self) -> list[int]:
-        return self.ids[: self.boundary]
-
-    @property
-    def response(self) -> list[int]:
-        return self.ids[self.boundary :]
+    def length(self) -> int:
+        return len(self.prompt) + len(self.response)
 
 
 def score(
@@ -105,7 +103,7 @@ def score(
         ScoreError: NaN or infinity, naming the item.
     """
     limit = max_length if max_length is not None else context_length(model)
-    results: list[LogLikelihood | None] = [None] * len(items)
+    results: dict[int, LogLikelihood] = {}
     groups: dict[tuple[int, ...], list[_Row]] = defaultdict(list)
     for index, (messages, text) in enumerate(items):
         encoded = encode(tokenizer, messages, text, count_end_of_turn, thinking=thinking)
@@ -115,19 +113,176 @@ def score(
         elif limit is not None and len(encoded.ids) > limit:
             results[index] = LogLikelihood(0.0, tokens, "too_long")
         else:
-            row = _Row(index, encoded.ids, encoded.boundary)
+            row = _Row(index, encoded.ids[: encoded.boundary], encoded.ids[encoded.boundary :])
             groups[tuple(row.prompt)].append(row)
 
-    if groups:
-        forward = StudentForward(model, next(iter(groups.values()))[0].ids)
-        for row, total in _sums(forward, list(groups.values()), batch_tokens, share_prompts):
-            tokens = len(row.ids) - row.boundary
+    for rows, sums in _batches(model, list(groups.values()), batch_tokens, share_prompts):
+        for row, total in zip(rows, sums, strict=True):
             if not math.isfinite(total):
                 raise ScoreError(
-                    f"the log-likelihood of item {row.item} is {total} ({tokens} tokens)",
+                    f"the log-likelihood of item {row.item} is {total} ({len(row.response)} tokens)",
                     "load the student in float32; if it stays, its weights are broken",
                 )
-            results[row.item] = LogLikelihood(total, tokens)
-            if progress is not None:
-                progress(sum(result is not None for result in results), len(items))
-    return [result for result in results if result is not None]
+            results[row.item] = LogLikelihood(total, len(row.response))
+        if progress is not None:
+            progress(len(results), len(items))
+    return [results[index] for index in range(len(items))]
+
+
+def _batches(
+    model: "PreTrainedModel", groups: list[list[_Row]], batch_tokens: int, share_prompts: bool
+) -> Iterator[tuple[list[_Row], list[float]]]:
+    """Rows with the sums of their log-probabilities, a batch at a time, the longest first: too large a batch
+    shows at once, and rows of one batch are of similar length."""
+    if not groups:
+        return
+    probe = groups[0][0]
+    forward = StudentForward(model, [*probe.prompt, *probe.response])
+    share = share_prompts and forward.shares_prompts
+    several = [group for group in groups if share and len(group) > 1]
+    single = [row for group in groups if not share or len(group) == 1 for row in group]
+
+    single.sort(key=lambda row: -row.length)
+    for rows in _cut(single, [row.length for row in single], batch_tokens):
+        yield (
+            rows,
+            _halving(
+                rows,
+                lambda part: forward.plain([([*row.prompt, *row.response], len(row.prompt)) for row in part]),
+            ),
+        )
+
+    several.sort(key=lambda group: -len(group[0].prompt))
+    for batch in _cut(several, [len(group[0].prompt) for group in several], batch_tokens):
+        yield from _shared(forward, batch, batch_tokens)
+
+
+def _shared(
+    forward: StudentForward, groups: list[list[_Row]], batch_tokens: int
+) -> Iterator[tuple[list[_Row], list[float]]]:
+    """The rows of some prompts, each prompt encoded once."""
+    try:
+        prompts = forward.encode_prompts([group[0].prompt for group in groups])
+    except torch.OutOfMemoryError:
+        if len(groups) == 1:
+            raise
+        half = len(groups) // 2
+        yield from _shared(forward, groups[:half], batch_tokens)
+        yield from _shared(forward, groups[half:], batch_tokens)
+        return
+    owned = [(owner, row) for owner, group in enumerate(groups) for row in group]
+    owned.sort(key=lambda pair: -len(pair[1].response))
+    # A row also holds a copy of its prompt's keys and values: memory, no arithmetic; so it counts a quarter.
+    costs = [len(row.response) + len(row.prompt) // 4 for _, row in owned]
+    for batch in _cut(owned, costs, batch_tokens):
+        sums = _halving(
+            batch,
+            lambda part: forward.continue_prompts(prompts, [(owner, row.response) for owner, row in part]),
+        )
+        yield [row for _, row in batch], sums
+
+
+def _cut(rows: list[_T], costs: Sequence[int], budget: int) -> Iterator[list[_T]]:
+    """Consecutive rows, cut so that rows × greatest cost stays within the budget; never an empty cut."""
+    start = 0
+    greatest = 0
+    for index, cost in enumerate(costs):
+        greatest = max(greatest, cost)
+        if index > start and (index + 1 - start) * greatest > budget:
+            yield rows[start:index]
+            start, greatest = index, cost
+    if start < len(rows):
+        yield rows[start:]
+
+
+def _halving(rows: list[_T], run: Callable[[list[_T]], list[float]]) -> list[float]:
+    """`run(rows)`, in halves when the accelerator's memory does not hold the batch."""
+    try:
+        return run(rows)
+    except torch.OutOfMemoryError:
+        if len(rows) == 1:
+            raise
+    torch.cuda.empty_cache()
+    half = len(rows) // 2
+    return _halving(rows[:half], run) + _halving(rows[half:], run)
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that shapes a learnability score, as JSON, without loading the student.
+
+    Raises:
+        ConfigError: an unknown setting.
+        ModelError: the student cannot be used.
+    """
+    chosen = _settings(settings)
+    return {
+        "kind": "learnability",
+        "version": VERSION,
+        "boundary_version": BOUNDARY_VERSION,
+        "student": fingerprint(chosen["model"], chosen["revision"]),
+        **{key: chosen[key] for key in ("dtype", "count_end_of_turn", "thinking", "max_length")},
+    }
+
+
+def create(settings: Mapping[str, Any]) -> "Learnability":
+    """The scorer, with the student loaded.
+
+    Args:
+        settings: `model` (required: `zoo:NAME`, a folder, a hub id), `revision`, `dtype`, `device`,
+            `trust_remote_code`, and those of `score`: `count_end_of_turn`, `thinking`, `max_length`,
+            `batch_tokens`.
+
+    Raises:
+        ConfigError: an unknown setting.
+        ModelError: the student cannot be loaded.
+    """
+    return Learnability(_settings(settings))
+
+
+class Learnability:
+    """Scorer of kind `learnability`: value = mean log-likelihood, with its sum and count."""
+
+    def __init__(self, chosen: Mapping[str, Any]) -> None:
+        self._chosen = chosen
+        self._model, self._tokenizer = load_causal_lm(
+            chosen["model"],
+            dtype=chosen["dtype"],
+            device=chosen["device"],
+            revision=chosen["revision"],
+            trust_remote_code=chosen["trust_remote_code"],
+        )
+
+    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Verdict]:
+        """One verdict per answer, in order; see `engine.scorers.Scorer`."""
+        found = score(
+            self._model,
+            self._tokenizer,
+            [(prompt.messages, text) for prompt, text in items],
+            count_end_of_turn=self._chosen["count_end_of_turn"],
+            batch_tokens=self._chosen["batch_tokens"],
+            max_length=self._chosen["max_length"],
+            thinking=self._chosen["thinking"],
+            progress=progress,
+        )
+        return [_verdict(one) for one in found]
+
+    def close(self) -> None:
+        """Let go of the student."""
+        self._model = self._tokenizer = None  # type: ignore[assignment]
+
+
+def _verdict(found: LogLikelihood) -> Verdict:
+    if found.status == "ok":
+        return Verdict(value=found.sum / found.tokens, sum=found.sum, count=found.tokens)
+    if found.status == "too_long":
+        return Verdict(value=None, count=found.tokens, status="too_long")
+    return Verdict(value=None, count=0, status="unverifiable", detail={"reason": "no token to score"})
+
+
+def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    check_settings("learnability", settings, tuple(_DEFAULTS))
+    chosen = {**_DEFAULTS, **settings}
+    if not chosen["model"]:
+        raise ConfigError("scorer 'learnability' has no student", "set `model` to the student's model")
+    check_dtype(chosen["dtype"])
+    return chosen
