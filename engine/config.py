@@ -259,13 +259,16 @@ class DistillConfig(Section):
     alpha: float | None = Field(None, gt=0)
     """LoRA scale; None: twice the rank."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    epochs: float = Field(2, gt=0)
+    epochs: int = Field(2, ge=1)
     learning_rate: float = Field(2e-4, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
     batch_size: int = Field(16, ge=1)
-    micro_batch_tokens: int = Field(8192, ge=1)
+    """Rows of an optimizer step."""
+    pass_tokens: int = Field(8192, ge=1)
+    """Padded tokens of one forward pass: bounds memory, changes no gradient."""
+    gradient_checkpointing: bool = False
     max_length: int = Field(2048, ge=8)
     overlong: Literal["drop", "truncate", "raise"] = "drop"
     gradient_clip: float = Field(1.0, gt=0)

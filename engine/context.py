@@ -12,8 +12,7 @@ from engine.errors import Cancelled
 from engine.progress import Progress
 from storage.hashing import sha
 from storage.jobs import Lease
-from storage.records import Model, Split
-from storage.responses import Generation
+from storage.records import Generation, Model, Split
 from storage.store import Store
 
 CALIBRATED: tuple[Split, ...] = ("calibration", "validation")
@@ -65,7 +64,11 @@ class Context:
     @property
     def calibrates(self) -> bool:
         """Whether any strategy needs all teachers' answers on the calibration prompts."""
-        return any(map(strategies.needs_calibration, self.run.strategies)) or self.full
+        return self.full or any(map(self.needs_calibration, self.run.strategies))
+
+    def needs_calibration(self, strategy: str) -> bool:
+        """Whether this strategy needs all teachers' answers on the calibration prompts."""
+        return strategies.needs_calibration(strategy, [teacher.parameters for teacher in self.teachers])
 
     @property
     def full(self) -> bool:
@@ -127,7 +130,7 @@ class Context:
             "seed": self.run.split.seed,
             "mix": self.run.strong_share if strategy == "mix" else None,
         }
-        if strategies.needs_calibration(strategy) or self.calibrates:
+        if self.needs_calibration(strategy):
             parts["evidence"] = self.evidence_sha
         if strategy == "car":
             parts["beta"] = self.run.car_beta

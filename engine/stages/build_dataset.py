@@ -1,0 +1,96 @@
+"""Stage `build_dataset`: one training row per prompt, with its scores and where it came from.
+
+Only `ok` answers become rows. What is left out is counted by reason and kept in the dataset's manifest.
+"""
+
+from collections import Counter
+
+import numpy as np
+
+from engine import evidence, plans, scoring
+from engine.context import TRAINED, Context
+from storage import datasets, responses, routing, scores
+from storage.records import DatasetRow, Plan
+
+PAGE = 1000
+
+
+def run(context: Context) -> None:
+    """Scores the assigned answers and builds a dataset per strategy."""
+    opened = [plans.open_plan(context, name) for name in context.run.strategies]
+    for kind in scoring.kinds(context):
+        new = scoring.fill(context, kind, TRAINED, [plan.id for plan in opened])
+        if new:
+            context.progress.say(f"build_dataset: {new:,} answers scored by {kind}")
+    rewards = _known_rewards(context)
+    for plan in opened:
+        context.check()
+        _build(context, plan, rewards)
+
+
+def _build(context: Context, plan: Plan, rewards: dict[tuple[int, int], float]) -> None:
+    name = f"{context.run.name}/{plan.strategy}"
+    dataset = datasets.open(context.store, context.lease, context.dataset_sha(plan.strategy), plan.id, name, {})
+    if dataset.complete:
+        return
+    left_out: Counter[str] = Counter()
+    ids = {kind: scoring.scorer_id(context, kind) for kind in scoring.kinds(context)}
+    quality_id, learnability_id = ids.values()
+    after, kept = 0, 0
+    while page := routing.assignments(context.store, plan.id, after_prompt_id=after, limit=PAGE):
+        context.check()
+        after = page[-1].prompt_id
+        prompts = sorted({assignment.prompt_id for assignment in page})
+        answers = responses.of_prompts(context.store, prompts, context.generations)
+        values = scores.of_responses(
+            context.store, [r.id for by_teacher in answers.values() for r in by_teacher.values()], list(ids.values())
+        )
+        rows = []
+        for prompt in prompts:
+            # Attempts come in order; the last one asked is the one that may be usable.
+            asked = sorted((a for a in page if a.prompt_id == prompt), key=lambda a: a.attempt)
+            found = [answers.get(prompt, {}).get(a.teacher_id) for a in asked]
+            usable = next((answer for answer in found if answer is not None and answer.status == "ok"), None)
+            if usable is None:
+                last = next((answer for answer in reversed(found) if answer is not None), None)
+                left_out[last.status if last else "unanswered"] += 1
+                continue
+            quality = values.get((usable.id, quality_id))
+            if context.run.dataset.keep == "correct" and not (quality is not None and quality >= 1):
+                left_out["not correct"] += 1
+                continue
+            rows.append(
+                DatasetRow(
+                    prompt_id=prompt,
+                    response_id=usable.id,
+                    quality=quality,
+                    learnability=values.get((usable.id, learnability_id)),
+                    reward=rewards.get((prompt, usable.teacher_id)),
+                )
+            )
+        datasets.add(context.store, context.lease, dataset.id, rows)
+        kept += len(rows)
+    manifest = {
+        "strategy": plan.strategy,
+        "teachers": [teacher.name for teacher in context.teachers],
+        "left_out": dict(left_out),
+        "reward": context.run.reward.model_dump(),
+    }
+    datasets.finish(context.store, context.lease, dataset.id, manifest)
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
+    context.progress.say(
+        f"build_dataset: {plan.strategy}: {kept:,} rows" + (f"; left out: {reasons}" if reasons else "")
+    )
+
+
+def _known_rewards(context: Context) -> dict[tuple[int, int], float]:
+    """(prompt, teacher) → reward, on the prompts that all teachers answered: only there it is defined."""
+    if not context.answered_by_all:
+        return {}
+    known = evidence.gather(context, context.answered_by_all)
+    rewards = known.labels(context.run.reward).rewards
+    ids = [teacher_id for teacher_id, _ in context.generations]
+    return {
+        (int(known.prompt_ids[row]), ids[column]): float(rewards[row, column])
+        for row, column in np.argwhere(~np.isnan(rewards))
+    }

@@ -1,0 +1,138 @@
+"""Stage `distill`: the student is fine-tuned on each strategy's dataset, from the same start."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from engine import models
+from engine.config import DistillConfig
+from engine.context import Context
+from engine.errors import Cancelled, ConfigError, TrainingError
+from engine.generation import with_system
+from engine.training import loop, merge
+from engine.training.batches import Batching
+from engine.training.lora import Tuning
+from engine.training.optimizer import Descent
+from engine.training.settings import Settings, TrainResult
+from storage import datasets, results
+from storage.records import Dataset, Messages
+
+PAGE = 500
+
+
+def run(context: Context) -> None:
+    """Trains what is not trained yet; an interrupted training goes on from its newest whole checkpoint."""
+    for strategy in context.run.strategies:
+        context.check()
+        dataset = datasets.by_spec(context.store, context.dataset_sha(strategy))
+        if dataset is None or not dataset.complete:
+            raise ConfigError(f"strategy `{strategy}`: its dataset has not been built", "run build_dataset first")
+        adapter = results.open_adapter(
+            context.store, context.lease, context.adapter_sha(strategy), dataset.id, context.student_id
+        )
+        if adapter.complete:
+            context.progress.say(f"distill: {strategy}: trained before, loss {adapter.metrics.get('loss', 0):.3f}")
+            continue
+        _distill(context, strategy, dataset, adapter.id)
+
+
+def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int) -> None:
+    folder = context.folder("students", context.adapter_sha(strategy))
+    student = context.student
+    if not datasets.count(context.store, dataset.id):
+        raise TrainingError(
+            f"distill: the dataset of `{strategy}` has no rows",
+            "see build_dataset's line for why rows were left out (truncated: raise generation.max_tokens)",
+        )
+    model, tokenizer = models.load_causal_lm(
+        student.model,
+        dtype=context.run.distill.dtype or student.options.get("dtype", "float32"),
+        device=student.options.get("device", "auto"),
+        revision=student.revision,
+    )
+
+    def report(values: Mapping[str, Any]) -> None:
+        step = int(values["step"])
+        if step == 1:
+            context.progress.expect(int(values["total"]), row=strategy, unit="steps")
+        context.progress.advance(row=strategy)
+        shown = ("loss", "learning_rate", "eval_loss", "gradient_norm")
+        context.progress.values(step, {f"{strategy}/{key}": values[key] for key in shown if key in values})
+
+    result = loop.train(
+        model,
+        tokenizer,
+        _rows(context, dataset),
+        folder,
+        training_settings(context.run.distill),
+        on_progress=report,
+        on_notice=lambda text: context.progress.say(f"distill: {strategy}: {text}", "warning"),
+        should_stop=context.cancelled,
+    )
+    if result.stopped:
+        raise Cancelled(
+            f"cancelled at step {result.step} of {result.total}; a checkpoint holds it",
+            "run the same command again to go on",
+        )
+    merged = _merge(context, result, tokenizer, folder)
+    metrics = {
+        "loss": result.loss,
+        "steps": result.step,
+        "resumed_from": result.resumed_from,
+        "tokens_per_second": result.tokens_per_second,
+        "seconds": result.seconds,
+        "rows": asdict(result.counts),
+        "merged": merged,
+    }
+    path = str(result.path.relative_to(context.store.folder))
+    results.finish_adapter(context.store, context.lease, adapter_id, path, metrics)
+    context.progress.say(
+        f"distill: {strategy}: {result.counts.kept:,} rows, {result.step:,} steps, loss {result.loss:.3f}, "
+        f"{result.tokens_per_second:,.0f} tok/s"
+    )
+
+
+def _rows(context: Context, dataset: Dataset) -> Iterator[tuple[Messages, str]]:
+    after = 0
+    while page := datasets.rows(context.store, dataset.id, after_prompt_id=after, limit=PAGE):
+        for row in page:
+            yield with_system(context.student, row.prompt.messages), row.response.text
+        after = page[-1].prompt.id or 0
+
+
+def _merge(context: Context, result: TrainResult, tokenizer: Any, folder: Path) -> str:
+    """Relative folder of the merged model; empty when there is nothing to merge."""
+    if not context.run.distill.merge or context.run.distill.method == "full":
+        return ""
+    target = folder / "merged"
+    merge.merge(result.model, tokenizer, target)
+    return str(target.relative_to(context.store.folder))
+
+
+def training_settings(config: DistillConfig) -> Settings:
+    """The run file's `distill` section as the training loop's arguments."""
+    return Settings(
+        tuning=Tuning(
+            method=config.method,
+            rank=config.rank,
+            alpha=config.alpha if config.alpha is not None else 2.0 * config.rank,
+            dropout=config.dropout,
+        ),
+        batching=Batching(rows=config.batch_size),
+        descent=Descent(
+            learning_rate=config.learning_rate,
+            schedule=config.schedule,
+            warmup=config.warmup_ratio,
+            weight_decay=config.weight_decay,
+            max_norm=config.gradient_clip,
+        ),
+        epochs=config.epochs,
+        max_length=config.max_length,
+        overlong=config.overlong,
+        seed=config.seed,
+        checkpoint_every=config.checkpoint_steps,
+        keep=config.keep_checkpoints,
+        pass_tokens=config.pass_tokens,
+        gradient_checkpointing=config.gradient_checkpointing,
+    )

@@ -1,0 +1,110 @@
+"""Stage `evaluate`: the student answers the evaluation prompts before and after each distillation.
+
+Every student answers the same prompts greedily, so that two of them can be compared prompt by prompt.
+"""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from engine import backends, scorers, scoring, statistics
+from engine.context import Context
+from engine.errors import ConfigError
+from engine.generation import with_system
+from storage import prompts, results
+from storage.records import Completion, Prompt, Request, Result
+
+PAGE = 1000
+
+
+def run(context: Context) -> None:
+    """Measures the student before training and each trained one, as far as it has not been done."""
+    counts = prompts.counts(context.store, context.prompt_set)
+    total = counts.get("evaluation", 0)
+    if not total:
+        context.progress.say("evaluate: the run file has no evaluation prompts", "warning")
+        return
+    for strategy in (None, *context.run.strategies):
+        context.check()
+        _evaluate(context, strategy, total)
+
+
+def _evaluate(context: Context, strategy: str | None, total: int) -> None:
+    label = strategy or "before"
+    adapter = None
+    if strategy is not None:
+        adapter = results.adapter(context.store, context.adapter_sha(strategy))
+        if adapter is None or not adapter.complete:
+            raise ConfigError(f"strategy `{strategy}`: the student has not been trained", "run distill first")
+    evaluation = results.open_evaluation(
+        context.store,
+        context.lease,
+        context.evaluation_sha(strategy),
+        context.student_id,
+        None if adapter is None else adapter.id,
+        context.prompt_set,
+    )
+    if evaluation.complete:
+        return
+    context.progress.expect(total, row=label)
+    student = context.student
+    if adapter is not None:
+        folder = adapter.metrics.get("merged") or adapter.path
+        # The merged model was checked against the live adapter's logits when it was written.
+        student = replace(student, model=str(context.store.folder / str(folder)), revision="")
+    with (
+        closing(backends.open_backend(student)) as backend,
+        closing(scorers.load(context.run.quality.scorer).create(scoring.settings(context, context.run.quality.scorer))) as scorer,
+    ):
+        after = -1
+        while page := results.pending_evaluation(context.store, evaluation.id, after=after, limit=PAGE):
+            context.check()
+            by_id = {prompt.id or 0: prompt for _, prompt in page}
+            requests = [
+                Request(key, with_system(student, prompt.messages), student.sampling) for key, prompt in by_id.items()
+            ]
+            completions = []
+            for completion in backend.generate(requests):
+                completions.append(completion)
+                context.progress.advance(tokens=completion.completion_tokens, row=label, status=completion.status)
+            rows = _judge(scorer, by_id, completions)
+            results.add_results(context.store, context.lease, evaluation.id, rows)
+            after = page[-1][0]
+    summary = summarise(results.results(context.store, evaluation.id))
+    results.finish_evaluation(context.store, context.lease, evaluation.id, summary)
+    context.progress.say(
+        f"evaluate: {label}: {summary['accuracy']:.1%} ({summary['ci_low']:.1%} to {summary['ci_high']:.1%}, "
+        f"n={summary['n']:,}), stops by itself {summary['stops']:.0%}"
+    )
+
+
+def _judge(scorer: scorers.Scorer, by_id: dict[int, Prompt], completions: Sequence[Completion]) -> list[Result]:
+    whole = [completion for completion in completions if completion.status == "ok"]
+    verdicts = scorer.score([(by_id[completion.key], completion.text) for completion in whole])
+    value = {completion.key: verdict.value for completion, verdict in zip(whole, verdicts, strict=True)}
+    return [
+        # An answer that is cut off, empty or missing is a wrong answer of the student.
+        Result(c.key, value.get(c.key) if c.status == "ok" else 0.0, c.text, c.status, c.completion_tokens)
+        for c in completions
+    ]
+
+
+def summarise(rows: Sequence[Result]) -> dict[str, Any]:
+    """Accuracy with its 95% Wilson interval, how many answers were whole, mean length in tokens."""
+    judged = [row.value for row in rows if row.value is not None]
+    right = sum(value >= 1 for value in judged)
+    low, high = statistics.wilson(right, len(judged))
+    return {
+        "n": len(judged),
+        "unjudged": len(rows) - len(judged),
+        "accuracy": right / len(judged) if judged else float("nan"),
+        "ci_low": low,
+        "ci_high": high,
+        "stops": float(np.mean([row.status != "truncated" for row in rows])) if rows else float("nan"),
+        "mean_tokens": float(np.mean([row.completion_tokens for row in rows])) if rows else 0.0,
+    }
+
+
