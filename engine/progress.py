@@ -57,6 +57,22 @@ class Snapshot:
         }
 
 
+def from_json(data: Mapping[str, Any]) -> Snapshot:
+    """The snapshot that `Snapshot.as_json` described."""
+    rows = {name: Row(**row) for name, row in data.get("rows", {}).items()}
+    return Snapshot(
+        stage=data.get("stage", ""),
+        unit=data.get("unit", ""),
+        done=data.get("done", 0),
+        total=data.get("total", 0),
+        rate=data.get("rate"),
+        tokens_per_second=data.get("tokens_per_second"),
+        eta_s=data.get("eta_s"),
+        rows=rows,
+        values=data.get("values", {}),
+    )
+
+
 class Progress:
     """Counts the work of the current stage.
 

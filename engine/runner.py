@@ -6,6 +6,7 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 
 from engine import pipeline, registry
@@ -38,8 +39,18 @@ class Stop:
         return self.event.is_set()
 
 
-def work(store: Store, job_id: int, display: Display) -> int:
-    """Exit code of the job: 0 done, 2 config, 3 needs attention, 130 cancelled, 1 a defect of ours."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended."""
+
+    code: int
+    """Exit code: 0 done, 2 configuration, 3 needs attention, 130 cancelled, 1 a defect of ours."""
+    context: Context | None
+    """What it worked with; None when it did not get that far."""
+
+
+def work(store: Store, job_id: int, display: Display) -> Outcome:
+    """How the job ended, after working on it to its end; the store holds state, error and events."""
     job = jobs.get(store, job_id)
     lease = jobs.claim(store, job_id, owner=f"{socket.gethostname()}:{os.getpid()}", lease_seconds=LEASE_S)
     stop = Stop()
@@ -49,6 +60,7 @@ def work(store: Store, job_id: int, display: Display) -> int:
     pulse.start()
     state, error, code = "failed", "", 1
     say = _say(store, lease, display)
+    context = None
     try:
         context = prepare(store, lease, Run.model_validate(job.spec), display, stop)
         pipeline.run(context, until=job.until_stage)
@@ -59,7 +71,7 @@ def work(store: Store, job_id: int, display: Display) -> int:
         state, error, code = "paused", f"disk_full: {problem}", problem.exit_code
     except FencedError as problem:
         display.say("error", str(problem))
-        return problem.exit_code
+        return Outcome(problem.exit_code, context)
     except NeedsAttention as problem:
         state, error, code = "needs_attention", str(problem), problem.exit_code
     except PersynError as problem:
@@ -81,7 +93,7 @@ def work(store: Store, job_id: int, display: Display) -> int:
                 # A full disk cannot even note that it is full; the lease runs out and the job reads as interrupted.
                 display.say("error", str(problem))
         restore()
-    return code
+    return Outcome(code, context)
 
 
 def prepare(store: Store, lease: Lease, run: Run, display: Display, stop: Stop) -> Context:

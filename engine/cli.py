@@ -1,0 +1,54 @@
+"""`python -m engine`: processes that load models. People use `persyn`, which starts these.
+
+Commands: `work JOB`. Data goes to stdout, narration to stderr; exit codes are those of `engine.errors`.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+
+from engine.errors import PersynError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of the command."""
+    parser = argparse.ArgumentParser(prog="python -m engine", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    work = commands.add_parser("work", help="work on a job of the store until it ends")
+    work.add_argument("job", type=int)
+    work.add_argument("--store", required=True, help="database path or URL")
+    work.add_argument("--foreground", action="store_true", help="show progress on stderr and results on stdout")
+    work.add_argument("--json", action="store_true", help="print the results as one JSON object")
+    options = parser.parse_args(arguments)
+    try:
+        return _work(options.store, options.job, foreground=options.foreground, as_json=options.json)
+    except PersynError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _work(location: str, job_id: int, *, foreground: bool, as_json: bool) -> int:
+    # Imported here: torch takes seconds, and a wrong option must not wait for it.
+    from rich.console import Console
+
+    from engine import display, report, runner
+    from storage.store import Store
+
+    began = time.monotonic()
+    store = Store.open(location, create=False)
+    screen = display.choose(quiet=not foreground)
+    try:
+        outcome = runner.work(store, job_id, screen)
+    finally:
+        screen.close()
+    if outcome.context is not None and outcome.code == 0:
+        found = report.build(outcome.context, time.monotonic() - began)
+        if as_json:
+            print(json.dumps(found), flush=True)
+        elif foreground and not report.empty(found):
+            console = Console()
+            console.print(report.render(found))
+    store.close()
+    return outcome.code

@@ -1,0 +1,160 @@
+"""What a finished run has to show: strategies side by side, and the router beside chance. All from the store."""
+
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from engine import statistics, strategies
+from engine.context import CALIBRATED, TRAINED, Context
+from storage import datasets, prompts, results, routing
+
+ROUTER_KEYS = ("hit_at_1", "hit_at_3", "regret", "chance_hit_at_1", "chance_hit_at_3", "random_regret")
+
+
+def build(context: Context, seconds: float) -> dict[str, Any]:
+    """The run's results as plain JSON; accuracies are None where nothing was evaluated.
+
+    Args:
+        context: of a run that has gone through its stages.
+        seconds: wall time to report.
+    """
+    counts = prompts.counts(context.store, context.prompt_set)
+    router = routing.router(context.store, context.router_sha) if "persyn" in context.run.strategies else None
+    before = _evaluation(context, None)
+    return {
+        "seconds": round(seconds, 1),
+        "prompts": {
+            # C of C·M + (N − C): everything that all teachers answer, the router's held-out prompts included.
+            "calibration": sum(counts.get(split, 0) for split in CALIBRATED),
+            "held_out": counts.get("validation", 0),
+            "synthesis": counts.get("synthesis", 0),
+            "evaluation": counts.get("evaluation", 0),
+        },
+        "teachers": len(context.teachers),
+        "student": context.student.name,
+        "router": None
+        if router is None
+        else {
+            **{key: router.metrics.get(key) for key in ROUTER_KEYS},
+            "n": router.metrics.get("n"),
+            "best_single_hit_at_1": router.metrics.get("best_single_hit_at_1"),
+        },
+        "strategies": [_strategy(context, name, before) for name in context.run.strategies],
+    }
+
+
+def _strategy(context: Context, name: str, before: dict[str, Any] | None) -> dict[str, Any]:
+    plan = routing.plan(context.store, context.plan_sha(name))
+    dataset = datasets.by_spec(context.store, context.dataset_sha(name))
+    after = _evaluation(context, name)
+    means = datasets.means(context.store, dataset.id) if dataset else {}
+    row: dict[str, Any] = {
+        "name": name,
+        "generations": None
+        if plan is None
+        else routing.generations_used(
+            context.store,
+            plan.id,
+            context.generations,
+            calibration=context.needs_calibration(name),
+            full=strategies.needs_full_parallel(name),
+        ),
+        "rows": datasets.count(context.store, dataset.id) if dataset else None,
+        "accuracy_before": before and before["summary"]["accuracy"],
+        "accuracy_after": after and after["summary"]["accuracy"],
+        "ci_low": after and after["summary"]["ci_low"],
+        "ci_high": after and after["summary"]["ci_high"],
+        "mean_reward": means.get("reward"),
+        "mean_quality": means.get("quality"),
+        "mean_learnability": means.get("learnability"),
+    }
+    if after is not None and name != "persyn" and "persyn" in context.run.strategies:
+        persyn = _evaluation(context, "persyn")
+        if persyn is not None:
+            row["persyn_minus_this"] = _paired(persyn["values"], after["values"], context.run.evaluation)
+    return row
+
+
+def _evaluation(context: Context, strategy: str | None) -> dict[str, Any] | None:
+    found = results.evaluation(context.store, context.evaluation_sha(strategy))
+    if found is None or not found.complete:
+        return None
+    rows = results.results(context.store, found.id)
+    return {"summary": found.summary, "values": {row.prompt_id: row.value for row in rows}}
+
+
+def _paired(left: dict[int, float], right: dict[int, float], config: Any) -> dict[str, float]:
+    shared = [key for key in left if left[key] is not None and right.get(key) is not None]
+    difference = statistics.paired_bootstrap(
+        np.array([left[key] >= 1 for key in shared], dtype=float),
+        np.array([right[key] >= 1 for key in shared], dtype=float),
+        resamples=config.bootstrap,
+        seed=config.seed,
+    )
+    return {
+        "difference": difference.difference,
+        "ci_low": difference.low,
+        "ci_high": difference.high,
+        "p": difference.p,
+    }
+
+
+def render(report: dict[str, Any]) -> RenderableType:
+    """The report as tables for a terminal."""
+    counts, m = report["prompts"], report["teachers"]
+    n = counts["calibration"] + counts["synthesis"]
+    table = Table(title=f"{n:,} training prompts, {m} teachers, student {report['student']}", title_justify="left")
+    table.add_column("strategy", no_wrap=True)
+    for column in ("generations", "rows", "before", "after", "95 %", "mean reward", "persyn − this (p, paired)"):
+        table.add_column(column, justify="right")
+    for row in report["strategies"]:
+        table.add_row(
+            row["name"],
+            _number(row["generations"], "{:,}"),
+            _number(row["rows"], "{:,}"),
+            _number(row["accuracy_before"], "{:.1%}"),
+            _number(row["accuracy_after"], "{:.1%}"),
+            "–" if row["ci_low"] is None else f"{row['ci_low']:.1%} to {row['ci_high']:.1%}",
+            _number(row["mean_reward"], "{:+.3f}"),
+            _difference(row.get("persyn_minus_this")),
+        )
+    parts: list[RenderableType] = [table]
+    if router := report["router"]:
+        parts.append(
+            Text(
+                f"router on {router['n']:,} prompts it never saw: "
+                f"Hit@1 {router['hit_at_1']:.2f} (chance {router['chance_hit_at_1']:.2f}, best single teacher "
+                f"{router['best_single_hit_at_1']:.2f}), Hit@3 {router['hit_at_3']:.2f} (chance "
+                f"{router['chance_hit_at_3']:.2f}), regret {router['regret']:.3f} (random {router['random_regret']:.3f})"
+            )
+        )
+    c = counts["calibration"]
+    parts.append(
+        Text(
+            f"PerSyn: C·M + (N − C) = {c:,}·{m} + {n - c:,} = {c * m + n - c:,} generations; all teachers on all "
+            f"prompts: {n * m:,}"
+        )
+    )
+    return Group(*parts)
+
+
+def empty(report: dict[str, Any]) -> bool:
+    """Whether there is nothing to show yet: the run stopped before any strategy was routed."""
+    return all(row["generations"] is None for row in report["strategies"])
+
+
+def training_prompts(context: Context) -> int:
+    """N: prompts that every strategy gives one row each."""
+    counts = prompts.counts(context.store, context.prompt_set)
+    return sum(counts.get(split, 0) for split in TRAINED)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
+
+
+def _difference(value: dict[str, float] | None) -> str:
+    return "" if value is None else f"{value['difference']:+.1%} (p {value['p']:.3f})"

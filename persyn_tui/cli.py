@@ -1,0 +1,61 @@
+"""`persyn`: the app when called alone, and every command. Errors end as one message with its remedy."""
+
+import os
+import sys
+
+import typer
+
+from persyn_tui.commands import data, jobs, models, routing, run, zoo
+
+HELP = """Router-guided multi-teacher distillation: route each prompt to the teacher that suits this student,
+then generate.
+
+Data goes to stdout, narration to stderr. Exit codes: 0 done, 2 usage or configuration, 3 needs attention,
+130 cancelled."""
+
+app = typer.Typer(
+    name="persyn",
+    help=HELP,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (run, jobs, data, models, routing, zoo):
+    module.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version."),
+) -> None:
+    """Without a command: the terminal app."""
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"persyn {installed('persyn')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print("The terminal app comes next; this version has the commands only. `persyn --help` lists them, "
+              "`persyn demo` runs the whole pipeline on embedded models.")
+
+
+def main() -> None:
+    """Runs the command line; the process ends with the exit code."""
+    from storage.errors import PersynError
+
+    try:
+        app()
+    except PersynError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except BrokenPipeError:
+        # `persyn data list | head`: the reader has what it wanted.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

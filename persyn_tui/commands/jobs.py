@@ -1,0 +1,128 @@
+"""`persyn jobs`, `watch` and `cancel`: what runs, what ran, and how to stop it."""
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from persyn_tui.output import JsonOption, StoreOption, emit, say, table
+
+if TYPE_CHECKING:
+    from storage.records import Job
+
+JobArgument = Annotated[int, typer.Argument(help="Job number, as `persyn jobs` lists it.", show_default=False)]
+POLL_S = 0.25
+EXIT_CODES = {"done": 0, "failed": 3, "needs_attention": 3, "paused": 3, "interrupted": 3, "cancelled": 130}
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the app."""
+    app.command("jobs")(list_jobs)
+    app.command("watch")(watch)
+    app.command("cancel")(cancel)
+
+
+def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """List jobs, newest first: state, stage, progress, rate, ETA."""
+    from engine.display import duration
+    from storage import jobs
+    from storage.store import Store
+
+    opened = Store.open(store)
+    found = jobs.list(opened)
+
+    def show() -> None:
+        if not found:
+            say("no jobs yet; start one with `persyn run FILE.yaml` or `persyn demo`")
+            return
+        rows = []
+        for job in found:
+            progress = job.progress
+            done, total = progress.get("done", 0), progress.get("total", 0)
+            rate = progress.get("rate")
+            rows.append(
+                (
+                    job.id,
+                    job.name,
+                    job.effective_state,
+                    job.stage or "–",
+                    f"{done:,}/{total:,}" if total else "–",
+                    f"{rate:,.1f}/s" if rate and job.effective_state == "running" else "–",
+                    duration(progress.get("eta_s")) if job.effective_state == "running" else "–",
+                    time.strftime("%Y-%m-%d %H:%M", time.localtime(job.created_at)),
+                    (job.error.splitlines() or [""])[0],
+                )
+            )
+        table(
+            ("job", "name", "state", "stage", "progress", "rate", "ETA", "created", "error"),
+            rows,
+            right=("job", "progress", "rate", "ETA"),
+        )
+
+    emit([_as_json(job) for job in found], as_json, show)
+
+
+def watch(job: JobArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Follow a job until it ends; leaving (ctrl+c) does not touch the job. Exit code as the job's own."""
+    from engine import display
+    from engine.progress import from_json
+    from storage import jobs
+    from storage.store import Store
+
+    opened = Store.open(store, create=False)
+    screen = display.choose(quiet=as_json)
+    last_event = 0
+    try:
+        while True:
+            found = jobs.get(opened, job)
+            for event in jobs.events(opened, job, after_id=last_event, limit=500):
+                screen.say(event.kind, event.message)
+                last_event = event.id
+            if found.progress:
+                screen.show(from_json(found.progress))
+            if found.effective_state not in ("queued", "running"):
+                break
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        screen.close()
+        say(f"left job {job}; it goes on. `persyn cancel {job}` stops it")
+        raise typer.Exit(0) from None
+    finally:
+        screen.close()
+    emit(_as_json(found), as_json, lambda: print(f"job {found.id}: {found.effective_state}"))
+    raise typer.Exit(EXIT_CODES.get(found.effective_state, 1))
+
+
+def cancel(job: JobArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Ask a job to stop at its next batch; everything committed is kept and the same run resumes."""
+    from storage import jobs
+    from storage.store import Store
+
+    opened = Store.open(store, create=False)
+    found = jobs.get(opened, job)
+    if found.effective_state == "running":
+        jobs.command(opened, job, "cancel")
+        message = f"job {job} stops at its next batch"
+    elif found.effective_state in ("queued", "interrupted", "paused"):
+        jobs.end_unowned(opened, job, "cancelled")
+        message = f"job {job} was not running; it is cancelled"
+    else:
+        message = f"job {job} has already ended ({found.effective_state})"
+    emit({"job": job, "message": message}, as_json, lambda: print(message))
+
+
+def _as_json(job: "Job") -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "name": job.name,
+        "state": job.effective_state,
+        "stage": job.stage,
+        "progress": dict(job.progress),
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "pid": job.pid,
+        "host": job.host,
+        "error": job.error,
+        "log": job.log_path,
+    }

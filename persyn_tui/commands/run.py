@@ -1,0 +1,144 @@
+"""`persyn run`, `compare` and `demo`: start a job here or in the background, or only say what it would cost."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from persyn_tui.output import JsonOption, StoreOption, emit, say
+
+if TYPE_CHECKING:
+    from engine.config import Run
+
+FileArgument = Annotated[Path, typer.Argument(help="Run file (YAML).", show_default=False)]
+UntilOption = Annotated[str | None, typer.Option("--until", help="Stop after this stage.")]
+DetachOption = Annotated[bool, typer.Option("--detach", "-d", help="Run in the background; outlives the terminal.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the app."""
+    app.command("run")(run)
+    app.command("compare")(compare)
+    app.command("demo")(demo)
+
+
+def run(
+    file: FileArgument,
+    until: UntilOption = None,
+    detach: DetachOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print generations, tokens, cost and time.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run or resume a run file: the same command again goes on where it stopped."""
+    from engine import config
+
+    loaded = config.load(file)
+    if dry_run:
+        _estimate(loaded, as_json)
+        return
+    _start(loaded, store, until=until, detach=detach, as_json=as_json)
+
+
+def compare(
+    file: FileArgument,
+    detach: DetachOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print generations, tokens, cost and time.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run every strategy at the same prompt budget, and compare the students prompt by prompt."""
+    from engine import config
+
+    loaded = config.load(file)
+    names = [name for name in config.STRATEGIES if name != "family_strong" or _has_family(loaded)]
+    loaded = loaded.model_copy(update={"strategies": tuple(names)})
+    if len(names) < len(config.STRATEGIES):
+        say("compare: without `family_strong`: no teacher is of the student's family")
+    if dry_run:
+        _estimate(loaded, as_json)
+        return
+    _start(loaded, store, until=None, detach=detach, as_json=as_json)
+
+
+def demo(
+    models: Annotated[str, typer.Option("--models", help="zoo (embedded, minutes) or smollm2 (real, longer).")] = "zoo",
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole pipeline on embedded models and compare all strategies."""
+    from engine import config, zoo
+    from engine.errors import ConfigError
+
+    files = {"zoo": "zoo.yaml", "smollm2": "smollm2.yaml"}
+    if models not in files:
+        raise ConfigError(f"--models {models}: unknown", f"use one of: {', '.join(files)}")
+    loaded = config.load(zoo.run_file(files[models]))
+    _start(loaded, store or _demo_store(models), until=None, detach=False, as_json=as_json)
+
+
+def _has_family(loaded: "Run") -> bool:
+    return loaded.student.family in {teacher.family for teacher in loaded.teachers}
+
+
+def _start(loaded: "Run", location: str | None, *, until: str | None, detach: bool, as_json: bool) -> None:
+    from engine import launch, stage_names
+    from engine.errors import ConfigError
+    from engine.suggest import nearest
+    from storage.store import Store
+
+    if until is not None and until not in stage_names.STAGES:
+        guess = nearest(until, stage_names.STAGES)
+        raise ConfigError(
+            f"--until {until}: no such stage" + (f"; did you mean `{guess}`?" if guess else ""),
+            f"use one of: {', '.join(stage_names.STAGES)}",
+        )
+    opened = Store.open(location)
+    job, created = launch.submit(opened, loaded, until=until)
+    live = job.effective_state == "running"
+    if live:
+        say(f"job {job.id} is already running (pid {job.pid} on {job.host}); follow it with `persyn watch {job.id}`")
+    elif not created:
+        say(f"resuming job {job.id} ({job.effective_state})")
+    if detach or live:
+        if not live:
+            launch.detach(opened, job)
+        data = {"job": job.id, "state": "running" if live else "started", "log": str(launch.log_path(opened, job))}
+        emit(data, as_json, lambda: print(f"job {job.id}  log {data['log']}\npersyn watch {job.id}"))
+        opened.close()
+        return
+    launch.here(opened, job, as_json=as_json)
+
+
+def _demo_store(models: str) -> str:
+    """The demo's own store: resumed when it was interrupted, started afresh when it had finished."""
+    import shutil
+
+    from platformdirs import user_data_path
+
+    from storage import jobs
+    from storage.store import Store
+
+    path = user_data_path("persyn") / "demo" / f"{models}.db"
+    if path.exists():
+        opened = Store.open(path)
+        finished = any(job.state == "done" for job in jobs.list(opened))
+        running = any(job.effective_state == "running" for job in jobs.list(opened))
+        folder = opened.folder
+        opened.close()
+        if finished and not running:
+            say(f"starting afresh: {path} held a finished demo")
+            for leftover in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+                leftover.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+    return str(path)
+
+
+def _estimate(loaded: "Run", as_json: bool) -> None:
+    from rich.console import Console
+
+    from engine import estimate
+
+    found = estimate.estimate(loaded)
+    data: dict[str, Any] = estimate.as_json(found)
+    emit(data, as_json, lambda: Console().print(estimate.render(found)))
