@@ -59,7 +59,7 @@ def translated(problem: SQLAlchemyError, name: str, path: Path | None) -> Persyn
     if is_lock(problem):
         return StoreBusyError(
             f"another program has kept {name} locked",
-            "Close the program that holds it (another job, a backup, a database browser), then run again.",
+            "Close what holds it (another job, a backup, a database browser), then run again.",
         )
     code = _code(problem)
     if code == _NOTADB:
@@ -73,6 +73,8 @@ def translated(problem: SQLAlchemyError, name: str, path: Path | None) -> Persyn
             f"{name} cannot be written: {origin}", "Check the owner and mode of the file and of its folder."
         )
     if isinstance(problem, DBAPIError) and problem.connection_invalidated:
-        return StoreError(f"the connection to {name} was lost", "Check the server, then run the same command again.")
+        return StoreError(
+            f"the connection to {name} was lost", "Check the server, then run the same command again."
+        )
     detail = str(origin or problem).strip().splitlines()
     return StoreError(f"{name} refused a statement: {detail[0] if detail else type(problem).__name__}")

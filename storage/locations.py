@@ -21,7 +21,7 @@ def default_location() -> str:
 
 
 def parse(location: str | Path | None) -> URL:
-    """The database URL of a path, a `sqlite:///` URL, a `postgresql://` URL or, for None, the default location.
+    """The database URL of a path, a `sqlite:///` or `postgresql://` URL, or, for None, the default location.
 
     Raises:
         StoreError: the URL cannot be read or names another kind of database.
@@ -55,7 +55,7 @@ def private_folder(folder: Path) -> None:
 
 
 def private_file(path: Path) -> bool:
-    """Create an empty file for this user only (0600), or tighten one that this user owns; True when created."""
+    """True when the file was created, empty and for this user only (0600); an existing one is tightened."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:

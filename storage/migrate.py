@@ -43,7 +43,7 @@ def is_current(connection: Connection, revisions: Revisions, name: str) -> bool:
 
 
 def _backup(connection: Connection, path: Path, version: str) -> Path:
-    """Copy the database beside itself with SQLite's online backup; the copy is complete before it has its name."""
+    """A copy of the database beside it, by SQLite's online backup; it is whole before it has its name."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     copy = path.with_name(f"{path.name}.{version}-{stamp}.backup")
     partial = copy.with_name(copy.name + ".part")
@@ -73,7 +73,8 @@ def upgrade(connection: Connection, revisions: Revisions, path: Path | None, nam
     Args:
         connection: begun for writing, so that of two programs that open an old store one waits.
         revisions: the history to bring it to.
-        path: the SQLite file, copied beforehand when it holds data; None for PostgreSQL, whose operator backs up.
+        path: the SQLite file, copied beforehand when it holds data; None for PostgreSQL, which is backed up
+            by its operator.
         name: what to call the store in messages.
     """
     from alembic import command

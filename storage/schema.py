@@ -428,4 +428,6 @@ class SearchQueueRow(Base):
 
     __tablename__ = "search_queue"
 
-    response_id: Mapped[int] = mapped_column(ForeignKey("responses.id"), primary_key=True, autoincrement=False)
+    response_id: Mapped[int] = mapped_column(
+        ForeignKey("responses.id"), primary_key=True, autoincrement=False
+    )

@@ -13,10 +13,9 @@ from types import ModuleType, TracebackType
 from typing import Any, Self
 
 from platformdirs import user_data_path
-from sqlalchemy import Connection, Engine, create_engine, event, func, update
+from sqlalchemy import Connection, Engine, create_engine, event, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.sql.elements import ColumnElement
 
 from storage import locations, migrate
 from storage.clock import now
@@ -36,7 +35,7 @@ _warned = False
 
 
 def sqlite_driver() -> ModuleType:
-    """pysqlite3 where it is installed, else the standard library's module; warns once about a SQLite that can corrupt."""
+    """pysqlite3 where it is installed, else the standard library's; warns once of a faulty SQLite."""
     global _warned
     try:
         from pysqlite3 import dbapi2 as driver
@@ -120,17 +119,22 @@ class Store:
             path = None
             folder = user_data_path("persyn") / f"{url.database}.files"
             try:
-                engine = create_engine(url, hide_parameters=True, json_serializer=dump_json, pool_pre_ping=True)
+                engine = create_engine(
+                    url, hide_parameters=True, json_serializer=dump_json, pool_pre_ping=True
+                )
             except ImportError as problem:
                 raise StoreError(
-                    "a PostgreSQL store needs the psycopg driver", "Install it with: pip install 'persyn[postgres]'"
+                    "a PostgreSQL store needs the psycopg driver",
+                    "Install it with: pip install 'persyn[postgres]'",
                 ) from problem
         else:
             path = Path(str(url.database))
             folder = path.with_name(path.name.removesuffix(".db") + ".files")
             locations.refuse_network_filesystem(path)
             if not path.exists() and not create:
-                raise StoreError(f"there is no store at {path}", "Name another file with --store, or run a job first.")
+                raise StoreError(
+                    f"there is no store at {path}", "Name another file with --store, or run a job first."
+                )
             try:
                 locations.private_folder(path.parent)
                 locations.private_file(path)
@@ -150,7 +154,7 @@ class Store:
         return store
 
     def migrate(self, revisions: Revisions = SHIPPED) -> None:
-        """Bring the database to the newest revision: a copy of the file is made first, then one transaction runs."""
+        """Bring the database to the newest revision: the file is copied first, then one transaction runs."""
         with self.read() as connection:
             if migrate.is_current(connection, revisions, self.name):
                 return
@@ -161,6 +165,11 @@ class Store:
     def name(self) -> str:
         """What to call this store in a message: the path, or the URL without its password."""
         return str(self.path) if self.path else self.engine.url.render_as_string(hide_password=True)
+
+    @property
+    def location(self) -> str:
+        """What `Store.open` needs to open this store elsewhere, password included: never print it."""
+        return str(self.path) if self.path else self.engine.url.render_as_string(hide_password=False)
 
     @property
     def is_sqlite(self) -> bool:
@@ -220,7 +229,7 @@ class Store:
                 if attempt == LOCK_ATTEMPTS:
                     raise StoreBusyError(
                         f"another program has kept {self.name} locked",
-                        "Close the program that holds it (another job, a backup, a database browser), then run again.",
+                        "Close what holds it (another job, a backup, a database browser), then run again.",
                     ) from problem
         raise AssertionError("unreachable")
 

@@ -17,7 +17,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """The text with NUL characters and lone surrogates replaced by U+FFFD; the same object when there are none."""
+    """The text with NUL and lone surrogates replaced by U+FFFD; the same object when there are none."""
     if "\x00" not in text:
         try:
             text.encode()

@@ -1,0 +1,179 @@
+"""Datasets: training rows that point at the responses they are made of."""
+
+import builtins
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from storage.records import Dataset, DatasetRow, Lease, TrainingRow
+from storage.rows import PROMPT, RESPONSE, AnyRow, by_spec, chunks, prompt_of, put_once, response_of
+from storage.schema import DatasetRowRow, DatasetTable, ModelRow, PromptRow, ResponseRow
+from storage.store import Store
+
+
+def _dataset_of(row: AnyRow) -> Dataset:
+    return Dataset(row.id, row.spec_sha, row.plan_id, row.name, row.manifest, row.complete)
+
+
+def find(store: Store, spec_sha: str) -> Dataset | None:
+    """The dataset of this specification, or None."""
+    with store.read() as connection:
+        row = by_spec(connection, DatasetTable, spec_sha)
+    return None if row is None else _dataset_of(row)
+
+
+def open(
+    store: Store,
+    lease: Lease | None,
+    spec_sha: str,
+    plan_id: int,
+    name: str,
+    manifest: Mapping[str, Any],
+) -> Dataset:
+    """The dataset of this specification, made empty and incomplete when there is none."""
+    found = find(store, spec_sha)
+    if found is not None:
+        return found
+    with store.write(lease) as connection:
+        values = {"plan_id": plan_id, "name": name, "manifest": dict(manifest), "complete": False}
+        put_once(store, connection, DatasetTable, spec_sha, values)
+        row = by_spec(connection, DatasetTable, spec_sha)
+        assert row is not None
+        return _dataset_of(row)
+
+
+def add(store: Store, lease: Lease | None, dataset_id: int, rows: Sequence[DatasetRow]) -> int:
+    """How many rows are new, in one transaction; a prompt that has a row keeps it."""
+    if not rows:
+        return 0
+    values = [
+        {
+            "dataset_id": dataset_id,
+            "prompt_id": row.prompt_id,
+            "response_id": row.response_id,
+            "quality": row.quality,
+            "learnability": row.learnability,
+            "reward": row.reward,
+            "excluded": False,
+        }
+        for row in rows
+    ]
+    with store.write(lease) as connection:
+        return connection.execute(store.insert(DatasetRowRow).on_conflict_do_nothing(), values).rowcount
+
+
+def finish(store: Store, lease: Lease | None, dataset_id: int, manifest: Mapping[str, Any]) -> None:
+    """Mark the dataset complete, with its manifest."""
+    with store.write(lease) as connection:
+        connection.execute(
+            update(DatasetTable)
+            .where(DatasetTable.id == dataset_id)
+            .values(complete=True, manifest=dict(manifest))
+        )
+
+
+def rows(
+    store: Store,
+    dataset_id: int,
+    after_prompt_id: int = 0,
+    limit: int = 500,
+    include_excluded: bool = False,
+) -> builtins.list[TrainingRow]:
+    """The next rows of the dataset, by prompt id.
+
+    Args:
+        store: an open store.
+        dataset_id: the dataset.
+        after_prompt_id: the last prompt already seen.
+        limit: how many at most.
+        include_excluded: rows that an operator took out, too.
+    """
+    query = (
+        select(
+            ModelRow.name,
+            DatasetRowRow.quality,
+            DatasetRowRow.learnability,
+            DatasetRowRow.reward,
+            DatasetRowRow.excluded,
+            *PROMPT,
+            *RESPONSE,
+        )
+        .select_from(DatasetRowRow)
+        .join(PromptRow, PromptRow.id == DatasetRowRow.prompt_id)
+        .join(ResponseRow, ResponseRow.id == DatasetRowRow.response_id)
+        .join(ModelRow, ModelRow.id == ResponseRow.teacher_id)
+        .where(DatasetRowRow.dataset_id == dataset_id, DatasetRowRow.prompt_id > after_prompt_id)
+        .order_by(DatasetRowRow.prompt_id)
+        .limit(limit)
+    )
+    if not include_excluded:
+        query = query.where(DatasetRowRow.excluded.is_(False))
+    with store.read() as connection:
+        return [
+            TrainingRow(
+                prompt=prompt_of(row, 5),
+                response=response_of(row, 5 + len(PROMPT)),
+                teacher=row[0],
+                quality=row[1],
+                learnability=row[2],
+                reward=row[3],
+                excluded=row[4],
+            )
+            for row in connection.execute(query)
+        ]
+
+
+def list(store: Store) -> builtins.list[Dataset]:
+    """Every dataset, newest first."""
+    query = select(*DatasetTable.__table__.c).order_by(DatasetTable.id.desc())
+    with store.read() as connection:
+        return [_dataset_of(row) for row in connection.execute(query)]
+
+
+def exclude(store: Store, dataset_id: int, prompt_ids: Iterable[int], excluded: bool = True) -> int:
+    """How many rows were taken out of training, or put back in."""
+    changed = 0
+    with store.write() as connection:
+        for part in chunks(prompt_ids):
+            changed += connection.execute(
+                update(DatasetRowRow)
+                .where(
+                    DatasetRowRow.dataset_id == dataset_id,
+                    DatasetRowRow.prompt_id.in_(part),
+                    DatasetRowRow.excluded.is_not(excluded),
+                )
+                .values(excluded=excluded)
+            ).rowcount
+    return changed
+
+
+def count(store: Store, dataset_id: int, include_excluded: bool = False) -> int:
+    """How many rows the dataset has."""
+    query = select(func.count()).select_from(DatasetRowRow).where(DatasetRowRow.dataset_id == dataset_id)
+    if not include_excluded:
+        query = query.where(DatasetRowRow.excluded.is_(False))
+    with store.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def means(store: Store, dataset_id: int) -> dict[str, float | None]:
+    """Mean quality, learnability (nats per token) and reward over the rows that have them; None without any."""
+    names = ("quality", "learnability", "reward")
+    query = select(*(func.avg(getattr(DatasetRowRow, name)) for name in names)).where(
+        DatasetRowRow.dataset_id == dataset_id, DatasetRowRow.excluded.is_(False)
+    )
+    with store.read() as connection:
+        values = connection.execute(query).one()
+    return {name: None if value is None else float(value) for name, value in zip(names, values, strict=True)}
+
+
+def excluded(store: Store, dataset_id: int) -> builtins.list[int]:
+    """The prompt ids of the rows that an operator took out, in order."""
+    query = (
+        select(DatasetRowRow.prompt_id)
+        .where(DatasetRowRow.dataset_id == dataset_id, DatasetRowRow.excluded.is_(True))
+        .order_by(DatasetRowRow.prompt_id)
+    )
+    with store.read() as connection:
+        return [row[0] for row in connection.execute(query)]

@@ -1,0 +1,358 @@
+"""Jobs: one active job per specification, and a lease that only one process can hold.
+
+A claim raises the job's epoch in one UPDATE. Every write of the holder first renews the lease by (id,
+epoch, owner) in its own transaction, so a process that slept through its lease cannot write after another
+one took over.
+"""
+
+import builtins
+import math
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, or_, select, update
+
+from storage.clock import now
+from storage.errors import StoreError
+from storage.records import ACTIVE_STATES, JobState
+from storage.records import Command as Command
+from storage.records import Event as Event
+from storage.records import Job as Job
+from storage.records import Lease as Lease
+from storage.records import Metric as Metric
+from storage.rows import AnyRow
+from storage.schema import CommandRow, EventRow, JobRow, MetricRow
+from storage.store import Store
+
+
+def _job_of(row: AnyRow) -> Job:
+    return Job(*row)
+
+
+def _job_columns(store: Store) -> tuple[Any, ...]:
+    return (*JobRow.__table__.c, now(store).label("seen_at"))
+
+
+def _read(store: Store, connection: Connection, job_id: int) -> Job | None:
+    row = connection.execute(select(*_job_columns(store)).where(JobRow.id == job_id)).first()
+    return None if row is None else _job_of(row)
+
+
+def _required(store: Store, connection: Connection, job_id: int) -> Job:
+    job = _read(store, connection, job_id)
+    if job is None:
+        raise StoreError(f"there is no job {job_id}", "List the jobs with: persyn jobs")
+    return job
+
+
+def submit(
+    store: Store,
+    spec: Mapping[str, Any],
+    spec_sha: str,
+    name: str,
+    until: str | None = None,
+    log_path: str = "",
+) -> tuple[Job, bool]:
+    """The job of this specification, and whether it was made now; an active one is returned as it is.
+
+    Args:
+        store: an open store.
+        spec: the run file, resolved.
+        spec_sha: its hash.
+        name: what to show.
+        until: the last stage to run; None for all.
+        log_path: where its process logs to.
+    """
+    active = and_(JobRow.spec_sha == spec_sha, JobRow.state.in_(ACTIVE_STATES))
+    with store.write() as connection:
+        created = connection.execute(
+            store.insert(JobRow)
+            .values(
+                name=name,
+                spec=dict(spec),
+                spec_sha=spec_sha,
+                until_stage=until,
+                state="queued",
+                stage="",
+                epoch=0,
+                host="",
+                lease_until=0.0,
+                created_at=time.time(),
+                error="",
+                log_path=log_path,
+                progress={},
+            )
+            .on_conflict_do_nothing()
+        ).rowcount
+        row = connection.execute(select(*_job_columns(store)).where(active)).one()
+    return _job_of(row), created == 1
+
+
+def _holder_is_gone(job: Job) -> bool:
+    """True when the holder was a process of this machine that no longer exists."""
+    if job.host != socket.gethostname() or job.pid is None:
+        return False
+    try:
+        os.kill(job.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def claim(store: Store, job_id: int, owner: str, lease_seconds: float = 30.0) -> Lease:
+    """The lease of the job; whoever held it before is fenced off.
+
+    A job is free when nobody holds it, its lease has run out, or its holder was a process of this machine
+    that has died.
+
+    Args:
+        store: an open store.
+        job_id: an active job.
+        owner: a name that no other process uses.
+        lease_seconds: how long the lease lasts after each write.
+
+    Raises:
+        StoreError: there is no such job, it is finished, or another process holds it.
+    """
+    with store.write() as connection:
+        job = _required(store, connection, job_id)
+        if job.state not in ACTIVE_STATES:
+            raise StoreError(
+                f"job {job_id} is {job.state}",
+                "Run the same file again: a new job goes on from what is stored.",
+            )
+        clock = now(store)
+        free = or_(JobRow.owner.is_(None), JobRow.owner == owner, JobRow.lease_until < clock)
+        if _holder_is_gone(job):
+            free = or_(free, JobRow.epoch == job.epoch)
+        epoch = connection.execute(
+            update(JobRow)
+            .where(JobRow.id == job_id, JobRow.state.in_(ACTIVE_STATES), free)
+            .values(
+                epoch=JobRow.epoch + 1,
+                owner=owner,
+                pid=os.getpid(),
+                host=socket.gethostname(),
+                lease_until=clock + lease_seconds,
+                heartbeat_at=clock,
+                state="running",
+                started_at=func.coalesce(JobRow.started_at, clock),
+                finished_at=None,
+                error="",
+            )
+            .returning(JobRow.epoch)
+        ).scalar()
+        if epoch is None:
+            raise StoreError(
+                f"job {job_id} is being run by process {job.pid} on {job.host}",
+                f"Watch it with: persyn watch {job_id}",
+            )
+    return Lease(job_id, epoch, owner, lease_seconds)
+
+
+def renew(store: Store, lease: Lease) -> None:
+    """Keep the lease for another `lease.seconds`.
+
+    Raises:
+        FencedError: another process has claimed the job.
+    """
+    with store.write(lease):
+        pass
+
+
+def release(store: Store, lease: Lease, state: JobState, error: str = "") -> None:
+    """Give the job up in this state; later writes under the lease are refused.
+
+    Args:
+        store: an open store.
+        lease: the job's lease.
+        state: queued or paused to be claimed again, or a final state.
+        error: why, when it did not end well.
+
+    Raises:
+        FencedError: another process has claimed the job.
+    """
+    with store.write(lease) as connection:
+        finished = None if state in ACTIVE_STATES else now(store)
+        connection.execute(
+            update(JobRow)
+            .where(JobRow.id == lease.job_id)
+            .values(state=state, error=error, owner=None, pid=None, lease_until=0.0, finished_at=finished)
+        )
+
+
+def set_stage(store: Store, lease: Lease, stage: str, progress: Mapping[str, Any]) -> None:
+    """Say which stage the job is in, with its first progress."""
+    with store.write(lease) as connection:
+        connection.execute(
+            update(JobRow).where(JobRow.id == lease.job_id).values(stage=stage, progress=dict(progress))
+        )
+
+
+def progress(store: Store, lease: Lease, progress: Mapping[str, Any]) -> None:
+    """Replace the job's progress."""
+    with store.write(lease) as connection:
+        connection.execute(update(JobRow).where(JobRow.id == lease.job_id).values(progress=dict(progress)))
+
+
+def event(
+    store: Store,
+    lease: Lease,
+    kind: str,
+    message: str,
+    *,
+    stage: str = "",
+    data: Mapping[str, Any] | None = None,
+) -> None:
+    """Append to the job's history.
+
+    Args:
+        store: an open store.
+        lease: the job's lease.
+        kind: a short word that a screen can filter by.
+        message: one sentence for the operator.
+        stage: where it happened.
+        data: small JSON behind the sentence.
+    """
+    with store.write(lease) as connection:
+        connection.execute(
+            store.insert(EventRow).values(
+                job_id=lease.job_id,
+                at=now(store),
+                stage=stage,
+                kind=kind,
+                message=message,
+                data=dict(data or {}),
+            )
+        )
+
+
+def record_metrics(store: Store, lease: Lease, rows: Sequence[tuple[str, str, int, float]]) -> None:
+    """Append points (stage, name, step, value) to the job's curves; NaN and infinities become None."""
+    if not rows:
+        return
+    clock = time.time()
+    values = [
+        {
+            "job_id": lease.job_id,
+            "at": clock,
+            "stage": stage,
+            "name": name,
+            "step": step,
+            "value": float(value) if math.isfinite(value) else None,
+        }
+        for stage, name, step, value in rows
+    ]
+    with store.write(lease) as connection:
+        connection.execute(store.insert(MetricRow), values)
+
+
+def get(store: Store, job_id: int) -> Job | None:
+    """The job of this id, or None."""
+    with store.read() as connection:
+        return _read(store, connection, job_id)
+
+
+def list(store: Store, before_id: int | None = None, limit: int = 100) -> builtins.list[Job]:
+    """The newest jobs first.
+
+    Args:
+        store: an open store.
+        before_id: the last job already seen; None for the first page.
+        limit: how many at most.
+    """
+    query = select(*_job_columns(store)).order_by(JobRow.id.desc()).limit(limit)
+    if before_id is not None:
+        query = query.where(JobRow.id < before_id)
+    with store.read() as connection:
+        return [_job_of(row) for row in connection.execute(query)]
+
+
+def events(store: Store, job_id: int, after_id: int = 0, limit: int = 500) -> builtins.list[Event]:
+    """The job's next events, oldest first."""
+    query = (
+        select(*EventRow.__table__.c)
+        .where(EventRow.job_id == job_id, EventRow.id > after_id)
+        .order_by(EventRow.id)
+        .limit(limit)
+    )
+    with store.read() as connection:
+        return [Event(*row) for row in connection.execute(query)]
+
+
+def metrics(
+    store: Store, job_id: int, name: str | None = None, after_id: int = 0, limit: int = 5000
+) -> builtins.list[Metric]:
+    """The job's next metric points, oldest first; of one curve when a name is given."""
+    query = (
+        select(*MetricRow.__table__.c)
+        .where(MetricRow.job_id == job_id, MetricRow.id > after_id)
+        .order_by(MetricRow.id)
+        .limit(limit)
+    )
+    if name is not None:
+        query = query.where(MetricRow.name == name)
+    with store.read() as connection:
+        return [Metric(*row) for row in connection.execute(query)]
+
+
+def command(store: Store, job_id: int, kind: str, args: Mapping[str, Any] | None = None) -> int:
+    """The id of a command left for the job's process.
+
+    Raises:
+        StoreError: there is no such job.
+    """
+    with store.write() as connection:
+        _required(store, connection, job_id)
+        return connection.execute(
+            store.insert(CommandRow)
+            .values(job_id=job_id, kind=kind, args=dict(args or {}), created_at=time.time())
+            .returning(CommandRow.id)
+        ).scalar_one()
+
+
+def take_commands(store: Store, lease: Lease) -> builtins.list[Command]:
+    """The commands left since the last call, oldest first; each is given once.
+
+    Raises:
+        FencedError: another process has claimed the job, and there were commands.
+    """
+    waiting = and_(CommandRow.job_id == lease.job_id, CommandRow.taken_at.is_(None))
+    with store.read() as connection:
+        # Polled several times a second: nothing is written while there is nothing to take.
+        if connection.execute(select(CommandRow.id).where(waiting).limit(1)).first() is None:
+            return []
+    with store.write(lease) as connection:
+        rows = connection.execute(
+            update(CommandRow)
+            .where(waiting)
+            .values(taken_at=time.time())
+            .returning(
+                CommandRow.id, CommandRow.job_id, CommandRow.kind, CommandRow.args, CommandRow.created_at
+            )
+        ).all()
+    return sorted((Command(*row) for row in rows), key=lambda item: item.id)
+
+
+def alive(job: Job) -> bool:
+    """Whether a process is working on the job now, as far as this machine can tell."""
+    return job.effective_state == "running" and not _holder_is_gone(job)
+
+
+def end_unowned(store: Store, job_id: int, state: JobState) -> bool:
+    """Whether a job that no process works on was put into this final state; False when one does."""
+    with store.write() as connection:
+        job = _required(store, connection, job_id)
+        if alive(job) or job.state not in ACTIVE_STATES:
+            return False
+        connection.execute(
+            update(JobRow)
+            .where(JobRow.id == job_id, JobRow.epoch == job.epoch)
+            .values(state=state, owner=None, pid=None, lease_until=0.0, finished_at=now(store))
+        )
+    return True

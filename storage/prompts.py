@@ -1,0 +1,181 @@
+"""Prompts and prompt sets. A prompt is stored once, whichever sets it is in."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from storage.errors import StoreError
+from storage.hashing import sha
+from storage.records import Lease, Prompt, PromptSet, Split
+from storage.rows import PROMPT, SPLITS, by_spec, chunks, merged, prompt_of, put_once
+from storage.schema import MemberRow, PromptRow, PromptSetRow
+from storage.store import Store
+
+
+def _set_of(row: Any) -> PromptSet:
+    return PromptSet(row.id, row.name, row.spec_sha, row.complete, row.counts)
+
+
+def prompt_sha(prompt: Prompt) -> str:
+    """The hash that makes two prompts the same: messages, reference answer and verifier."""
+    return sha(
+        {
+            "messages": [dict(message) for message in prompt.messages],
+            "answer": prompt.answer,
+            "verifier": prompt.verifier,
+        }
+    )
+
+
+def find_set(store: Store, spec_sha: str) -> PromptSet | None:
+    """The prompt set of this specification, or None."""
+    with store.read() as connection:
+        row = by_spec(connection, PromptSetRow, spec_sha)
+    return None if row is None else _set_of(row)
+
+
+def open_set(store: Store, spec_sha: str, name: str) -> PromptSet:
+    """The prompt set of this specification, made empty and incomplete when there is none."""
+    found = find_set(store, spec_sha)
+    if found is not None:
+        return found
+    with store.write() as connection:
+        values = {"name": name, "complete": False, "counts": {}, "created_at": time.time()}
+        put_once(store, connection, PromptSetRow, spec_sha, values)
+        row = by_spec(connection, PromptSetRow, spec_sha)
+        return _set_of(row)
+
+
+def add(store: Store, lease: Lease | None, set_id: int, prompts: Sequence[Prompt], first_ordinal: int) -> int:
+    """How many prompts became new members of the set, in one transaction.
+
+    Prompts that are already members are left as they are, so a source may be read again after a kill.
+
+    Args:
+        store: an open store.
+        lease: the job's lease.
+        set_id: the set, not yet complete.
+        prompts: prompts with their `split` set; at most a few thousand.
+        first_ordinal: place of the first one; the others follow it.
+
+    Raises:
+        StoreError: a prompt has no split, or its place in the set is taken by another prompt.
+    """
+    hashes = [prompt_sha(prompt) for prompt in prompts]
+    rows = [
+        {
+            "sha": digest,
+            "messages": [dict(message) for message in prompt.messages],
+            "answer": prompt.answer,
+            "verifier": None if prompt.verifier is None else dict(prompt.verifier),
+            "source": prompt.source,
+        }
+        for digest, prompt in zip(hashes, prompts, strict=True)
+    ]
+    if any(prompt.split is None for prompt in prompts):
+        raise StoreError(
+            "a prompt without a split cannot join a prompt set", "Assign every prompt to a split first."
+        )
+    if not rows:
+        return 0
+    with store.write(lease) as connection:
+        connection.execute(store.insert(PromptRow).on_conflict_do_nothing(index_elements=["sha"]), rows)
+        ids: dict[str, int] = {}
+        for part in chunks(dict.fromkeys(hashes)):
+            found = connection.execute(select(PromptRow.sha, PromptRow.id).where(PromptRow.sha.in_(part)))
+            ids.update((row.sha, row.id) for row in found)
+        members = [
+            {
+                "prompt_set_id": set_id,
+                "ordinal": first_ordinal + place,
+                "prompt_id": ids[digest],
+                "split": prompt.split,
+            }
+            for place, (digest, prompt) in enumerate(zip(hashes, prompts, strict=True))
+        ]
+        result = connection.execute(store.insert(MemberRow).on_conflict_do_nothing(), members)
+        present = 0
+        for identifiers in chunks(ids.values()):
+            present += connection.execute(
+                select(func.count())
+                .select_from(MemberRow)
+                .where(MemberRow.prompt_set_id == set_id, MemberRow.prompt_id.in_(identifiers))
+            ).scalar_one()
+        if present != len(ids):
+            raise StoreError(
+                f"prompt set {set_id} already holds other prompts at these places",
+                "The source gave other prompts than when the set was begun: give it a seed, "
+                "or change the set's specification so that a new set is made.",
+            )
+        return result.rowcount
+
+
+def finish_set(store: Store, lease: Lease | None, set_id: int, counts: Mapping[str, Any]) -> None:
+    """Mark the set complete, with what was counted while it was filled."""
+    with store.write(lease) as connection:
+        connection.execute(
+            update(PromptSetRow).where(PromptSetRow.id == set_id).values(complete=True, counts=dict(counts))
+        )
+
+
+def page(
+    store: Store, set_id: int, splits: Sequence[Split] | None = None, after: int = -1, limit: int = 500
+) -> list[tuple[int, Prompt]]:
+    """The next prompts of the set with their ordinals, in order of ordinal.
+
+    Args:
+        store: an open store.
+        set_id: the set.
+        splits: only these; None for all.
+        after: the last ordinal already seen.
+        limit: how many at most.
+    """
+    pages: list[list[tuple[int, Prompt]]] = []
+    with store.read() as connection:
+        for split in splits or SPLITS:
+            rows = connection.execute(
+                select(MemberRow.ordinal, *PROMPT)
+                .join(PromptRow, PromptRow.id == MemberRow.prompt_id)
+                .where(MemberRow.prompt_set_id == set_id, MemberRow.split == split, MemberRow.ordinal > after)
+                .order_by(MemberRow.ordinal)
+                .limit(limit)
+            )
+            pages.append([(row[0], prompt_of(row, 1, split)) for row in rows])
+    return merged(pages, key=lambda item: item[0], limit=limit)
+
+
+_page = page  # `iterate` names its parameter after it
+
+
+def iterate(
+    store: Store, set_id: int, splits: Sequence[Split] | None = None, page: int = 500
+) -> Iterator[Prompt]:
+    """Every prompt of these splits in order of ordinal, reading `page` of them at a time."""
+    after = -1
+    while found := _page(store, set_id, splits, after, page):
+        for _, prompt in found:
+            yield prompt
+        after = found[-1][0]
+
+
+def get(store: Store, ids: Iterable[int]) -> dict[int, Prompt]:
+    """The prompts of these ids, without a split; unknown ids are left out."""
+    found: dict[int, Prompt] = {}
+    with store.read() as connection:
+        for part in chunks(ids):
+            for row in connection.execute(select(*PROMPT).where(PromptRow.id.in_(part))):
+                found[row[0]] = prompt_of(row)
+    return found
+
+
+def counts(store: Store, set_id: int) -> dict[str, int]:
+    """How many prompts each split of the set has; splits without any are left out."""
+    query = (
+        select(MemberRow.split, func.count())
+        .where(MemberRow.prompt_set_id == set_id)
+        .group_by(MemberRow.split)
+    )
+    with store.read() as connection:
+        return {row[0]: row[1] for row in connection.execute(query)}

@@ -1,0 +1,116 @@
+"""Registered models: teachers, students and reward models."""
+
+import builtins
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from storage.records import Model, Role
+from storage.rows import MODEL, chunks, model_of
+from storage.schema import ModelRow
+from storage.store import Store
+
+
+def put(store: Store, model: Model, identity_sha: str) -> Model:
+    """The stored model, with its id.
+
+    A model of the same role, name and identity keeps its row: it becomes visible again, and what is not part
+    of its identity (price, context, parameters, device options) is updated.
+
+    Args:
+        store: an open store.
+        model: what to register; its `id` and `archived` are ignored.
+        identity_sha: hash over what shapes the model's answers.
+    """
+    clock = time.time()
+    values: dict[str, Any] = {
+        "backend": model.backend,
+        "model": model.model,
+        "revision": model.revision,
+        "family": model.family,
+        "parameters": model.parameters,
+        "context": model.context,
+        "price_input": model.price_input,
+        "price_output": model.price_output,
+        "system": model.system,
+        "sampling": asdict(model.sampling),
+        "options": dict(model.options),
+        "archived_at": None,
+        "put_at": clock,
+    }
+    statement = (
+        store.insert(ModelRow)
+        .values(role=model.role, name=model.name, identity_sha=identity_sha, created_at=clock, **values)
+        .on_conflict_do_update(index_elements=["role", "name", "identity_sha"], set_=values)
+    )
+    with store.write() as connection:
+        connection.execute(statement)
+        identifier = connection.execute(
+            select(ModelRow.id).where(
+                ModelRow.role == model.role,
+                ModelRow.name == model.name,
+                ModelRow.identity_sha == identity_sha,
+            )
+        ).scalar_one()
+    return replace(model, id=identifier, archived=False)
+
+
+def list(
+    store: Store, role: Role | None = None, archived: bool = False, superseded: bool = False
+) -> builtins.list[Model]:
+    """The registered models by role and name.
+
+    Args:
+        store: an open store.
+        role: only this role; None for all.
+        archived: archived models too.
+        superseded: every row of a name, newest first, instead of the last registered one.
+    """
+    query = select(*MODEL).order_by(ModelRow.role, ModelRow.name, ModelRow.put_at.desc(), ModelRow.id.desc())
+    if role is not None:
+        query = query.where(ModelRow.role == role)
+    if not archived:
+        query = query.where(ModelRow.archived_at.is_(None))
+    with store.read() as connection:
+        models = [model_of(row) for row in connection.execute(query)]
+    if superseded:
+        return models
+    newest: dict[tuple[str, str], Model] = {}
+    for model in models:
+        newest.setdefault((model.role, model.name), model)
+    return [*newest.values()]
+
+
+def get(store: Store, name: str, role: Role | None = None) -> Model | None:
+    """The last registered model of this name that is not archived, or None."""
+    query = (
+        select(*MODEL)
+        .where(ModelRow.name == name, ModelRow.archived_at.is_(None))
+        .order_by(ModelRow.put_at.desc(), ModelRow.id.desc())
+        .limit(1)
+    )
+    if role is not None:
+        query = query.where(ModelRow.role == role)
+    with store.read() as connection:
+        row = connection.execute(query).first()
+    return None if row is None else model_of(row)
+
+
+def by_id(store: Store, ids: Iterable[int]) -> dict[int, Model]:
+    """The models of these ids, archived or not; unknown ids are left out."""
+    found: dict[int, Model] = {}
+    with store.read() as connection:
+        for part in chunks(ids):
+            for row in connection.execute(select(*MODEL).where(ModelRow.id.in_(part))):
+                found[row.id] = model_of(row)
+    return found
+
+
+def archive(store: Store, id: int, archived: bool = True) -> None:
+    """Hide a model from listings, or show it again; its responses stay."""
+    stamp = func.coalesce(ModelRow.archived_at, time.time()) if archived else None
+    with store.write() as connection:
+        connection.execute(update(ModelRow).where(ModelRow.id == id).values(archived_at=stamp))

@@ -1,0 +1,344 @@
+"""Routers, plans and assignments, and how many generations a plan has used."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
+from sqlalchemy.orm import aliased
+
+from storage.records import Assignment, Generation, Lease, Plan, Prompt, RouterRecord, Split
+from storage.rows import PROMPT, SPLITS, AnyRow, by_spec, chunks, merged, pairs, prompt_of, put_once
+from storage.schema import AssignmentRow, MemberRow, PlanRow, PromptRow, ResponseRow, RouterRow
+from storage.store import Store
+from storage.strengths import pack, unpack
+
+_ASSIGNMENT = (
+    AssignmentRow.prompt_id,
+    AssignmentRow.teacher_id,
+    AssignmentRow.attempt,
+    AssignmentRow.strengths,
+    AssignmentRow.margin,
+)
+
+
+def _router_of(row: AnyRow) -> RouterRecord:
+    return RouterRecord(row.id, row.spec_sha, row.student_id, row.path, row.manifest, row.metrics)
+
+
+def _plan_of(row: AnyRow) -> Plan:
+    return Plan(
+        row.id, row.spec_sha, row.strategy, row.prompt_set_id, row.router_id, row.manifest, row.complete
+    )
+
+
+def _assignment_of(row: AnyRow) -> Assignment:
+    return Assignment(row[0], row[1], row[2], unpack(row[3]), row[4])
+
+
+def put_router(
+    store: Store,
+    lease: Lease | None,
+    spec_sha: str,
+    student_id: int,
+    path: str,
+    manifest: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> RouterRecord:
+    """The router's record; one of the same specification that is already there is kept as it is.
+
+    Args:
+        store: an open store.
+        lease: the job's lease.
+        spec_sha: hash over what it was trained from and how.
+        student_id: the student that its rewards are for.
+        path: folder of the weights, written and complete.
+        manifest: teacher order, alpha, normalization, backbone.
+        metrics: Hit@1, Hit@3, regret and the like.
+    """
+    with store.write(lease) as connection:
+        values = {
+            "student_id": student_id,
+            "path": path,
+            "manifest": dict(manifest),
+            "metrics": dict(metrics),
+            "complete": True,
+            "created_at": time.time(),
+        }
+        put_once(store, connection, RouterRow, spec_sha, values)
+        row = by_spec(connection, RouterRow, spec_sha)
+        assert row is not None
+        return _router_of(row)
+
+
+def router(store: Store, spec_sha: str) -> RouterRecord | None:
+    """The router of this specification, or None."""
+    with store.read() as connection:
+        row = by_spec(connection, RouterRow, spec_sha)
+    return None if row is None else _router_of(row)
+
+
+def router_by_id(store: Store, id: int) -> RouterRecord | None:
+    """The router of this id, or None."""
+    with store.read() as connection:
+        row = connection.execute(select(*RouterRow.__table__.c).where(RouterRow.id == id)).first()
+    return None if row is None else _router_of(row)
+
+
+def open_plan(
+    store: Store,
+    lease: Lease | None,
+    spec_sha: str,
+    strategy: str,
+    prompt_set_id: int,
+    router_id: int | None,
+    manifest: Mapping[str, Any],
+) -> Plan:
+    """The plan of this specification, made empty and incomplete when there is none."""
+    found = plan(store, spec_sha)
+    if found is not None:
+        return found
+    with store.write(lease) as connection:
+        values = {
+            "strategy": strategy,
+            "prompt_set_id": prompt_set_id,
+            "router_id": router_id,
+            "manifest": dict(manifest),
+            "complete": False,
+        }
+        put_once(store, connection, PlanRow, spec_sha, values)
+        row = by_spec(connection, PlanRow, spec_sha)
+        assert row is not None
+        return _plan_of(row)
+
+
+def plan(store: Store, spec_sha: str) -> Plan | None:
+    """The plan of this specification, or None."""
+    with store.read() as connection:
+        row = by_spec(connection, PlanRow, spec_sha)
+    return None if row is None else _plan_of(row)
+
+
+def unassigned(
+    store: Store, plan_id: int, splits: Sequence[Split] | None, after: int = -1, limit: int = 500
+) -> list[tuple[int, Prompt]]:
+    """The next prompts of the plan's set without an assignment, with their ordinals, in order.
+
+    Args:
+        store: an open store.
+        plan_id: the plan.
+        splits: only these; None for all.
+        after: the last ordinal already seen.
+        limit: how many at most.
+    """
+    pages: list[list[tuple[int, Prompt]]] = []
+    with store.read() as connection:
+        set_id = connection.execute(select(PlanRow.prompt_set_id).where(PlanRow.id == plan_id)).scalar_one()
+        for split in splits or SPLITS:
+            rows = connection.execute(
+                select(MemberRow.ordinal, *PROMPT)
+                .join(PromptRow, PromptRow.id == MemberRow.prompt_id)
+                .outerjoin(
+                    AssignmentRow,
+                    and_(
+                        AssignmentRow.plan_id == plan_id,
+                        AssignmentRow.prompt_id == MemberRow.prompt_id,
+                        AssignmentRow.attempt == 0,
+                    ),
+                )
+                .where(
+                    MemberRow.prompt_set_id == set_id,
+                    MemberRow.split == split,
+                    MemberRow.ordinal > after,
+                    AssignmentRow.prompt_id.is_(None),
+                )
+                .order_by(MemberRow.ordinal)
+                .limit(limit)
+            )
+            pages.append([(row[0], prompt_of(row, 1, split)) for row in rows])
+    return merged(pages, key=lambda item: item[0], limit=limit)
+
+
+def assign(store: Store, lease: Lease | None, plan_id: int, rows: Sequence[Assignment]) -> int:
+    """How many assignments are new, in one transaction; one that is already there is kept."""
+    if not rows:
+        return 0
+    values = [
+        {
+            "plan_id": plan_id,
+            "prompt_id": row.prompt_id,
+            "attempt": row.attempt,
+            "teacher_id": row.teacher_id,
+            "strengths": pack(row.strengths),
+            "margin": row.margin,
+        }
+        for row in rows
+    ]
+    with store.write(lease) as connection:
+        return connection.execute(store.insert(AssignmentRow).on_conflict_do_nothing(), values).rowcount
+
+
+def finish_plan(store: Store, lease: Lease | None, plan_id: int) -> None:
+    """Mark the plan complete: every prompt has its first assignment."""
+    with store.write(lease) as connection:
+        connection.execute(update(PlanRow).where(PlanRow.id == plan_id).values(complete=True))
+
+
+def failed(
+    store: Store,
+    plan_id: int,
+    generations: Sequence[Generation],
+    *,
+    max_attempt: int,
+    after_prompt_id: int = 0,
+    limit: int = 500,
+) -> list[Assignment]:
+    """The last assignment of each prompt whose answer is stored and not `ok`, by prompt id.
+
+    Args:
+        store: an open store.
+        plan_id: the plan.
+        generations: the teachers' generations.
+        max_attempt: assignments with this attempt or a higher one are left out.
+        after_prompt_id: the last prompt already seen.
+        limit: how many at most.
+    """
+    later = aliased(AssignmentRow)
+    query = (
+        select(*_ASSIGNMENT)
+        .join(
+            ResponseRow,
+            and_(
+                ResponseRow.prompt_id == AssignmentRow.prompt_id,
+                ResponseRow.teacher_id == AssignmentRow.teacher_id,
+                ResponseRow.sample == 0,
+                tuple_(ResponseRow.teacher_id, ResponseRow.generation_sha).in_(pairs(generations)),
+            ),
+        )
+        .where(
+            AssignmentRow.plan_id == plan_id,
+            AssignmentRow.prompt_id > after_prompt_id,
+            AssignmentRow.attempt < max_attempt,
+            ResponseRow.status != "ok",
+            ~select(later.attempt)
+            .where(
+                later.plan_id == plan_id,
+                later.prompt_id == AssignmentRow.prompt_id,
+                later.attempt > AssignmentRow.attempt,
+            )
+            .exists(),
+        )
+        .order_by(AssignmentRow.prompt_id)
+        .limit(limit)
+    )
+    with store.read() as connection:
+        return [_assignment_of(row) for row in connection.execute(query)]
+
+
+def allocation(store: Store, plan_id: int) -> dict[int, int]:
+    """How many prompts the plan first gave to each teacher, by teacher id; only teachers with any."""
+    query = (
+        select(AssignmentRow.teacher_id, func.count())
+        .where(AssignmentRow.plan_id == plan_id, AssignmentRow.attempt == 0)
+        .group_by(AssignmentRow.teacher_id)
+        .order_by(AssignmentRow.teacher_id)
+    )
+    with store.read() as connection:
+        return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def assignments(store: Store, plan_id: int, after_prompt_id: int = 0, limit: int = 500) -> list[Assignment]:
+    """The assignments of the next `limit` prompts, every attempt, by (prompt id, attempt).
+
+    Args:
+        store: an open store.
+        plan_id: the plan.
+        after_prompt_id: the last prompt already seen; a prompt's attempts are never split over two pages.
+        limit: how many prompts at most.
+    """
+    last = (
+        select(AssignmentRow.prompt_id)
+        .where(
+            AssignmentRow.plan_id == plan_id,
+            AssignmentRow.prompt_id > after_prompt_id,
+            AssignmentRow.attempt == 0,
+        )
+        .order_by(AssignmentRow.prompt_id)
+        .limit(limit)
+        .subquery()
+    )
+    with store.read() as connection:
+        until = connection.execute(select(func.max(last.c.prompt_id))).scalar()
+        if until is None:
+            return []
+        rows = connection.execute(
+            select(*_ASSIGNMENT)
+            .where(
+                AssignmentRow.plan_id == plan_id,
+                AssignmentRow.prompt_id > after_prompt_id,
+                AssignmentRow.prompt_id <= until,
+            )
+            .order_by(AssignmentRow.prompt_id, AssignmentRow.attempt)
+        )
+        return [_assignment_of(row) for row in rows]
+
+
+def generations_used(
+    store: Store, plan_id: int, generations: Sequence[Generation], calibration: bool, full: bool
+) -> int:
+    """How many stored responses the plan rests on, each counted once, whatever their status.
+
+    For a router it is C·M + (N − C) plus one for every fallback: the calibration and validation prompts
+    answered by all M teachers, every other prompt by the one it was assigned to.
+
+    Args:
+        store: an open store.
+        plan_id: the plan.
+        generations: the teachers' generations.
+        calibration: whether it needed every teacher's answers to calibration and validation prompts.
+        full: whether it needed every teacher's answers to every prompt but the evaluation's.
+    """
+    needed: list[ColumnElement[bool]] = [
+        select(AssignmentRow.attempt)
+        .where(
+            AssignmentRow.plan_id == plan_id,
+            AssignmentRow.prompt_id == ResponseRow.prompt_id,
+            AssignmentRow.teacher_id == ResponseRow.teacher_id,
+        )
+        .exists()
+    ]
+    if calibration:
+        needed.append(MemberRow.split.in_(("calibration", "validation")))
+    if full:
+        needed.append(MemberRow.split != "evaluation")
+    query = (
+        select(func.count(func.distinct(ResponseRow.id)))
+        .select_from(PlanRow)
+        .join(MemberRow, MemberRow.prompt_set_id == PlanRow.prompt_set_id)
+        .join(
+            ResponseRow,
+            and_(
+                ResponseRow.prompt_id == MemberRow.prompt_id,
+                ResponseRow.sample == 0,
+                tuple_(ResponseRow.teacher_id, ResponseRow.generation_sha).in_(pairs(generations)),
+            ),
+        )
+        .where(PlanRow.id == plan_id, or_(*needed))
+    )
+    with store.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def attempts(store: Store, plan_id: int, prompt_ids: Sequence[int]) -> dict[int, list[int]]:
+    """The teachers that a plan has asked for each prompt, by prompt id, in the order they were asked."""
+    asked: dict[int, list[int]] = {}
+    with store.read() as connection:
+        for part in chunks(prompt_ids):
+            rows = connection.execute(
+                select(AssignmentRow.prompt_id, AssignmentRow.teacher_id)
+                .where(AssignmentRow.plan_id == plan_id, AssignmentRow.prompt_id.in_(part))
+                .order_by(AssignmentRow.prompt_id, AssignmentRow.attempt)
+            )
+            for prompt_id, teacher_id in rows:
+                asked.setdefault(prompt_id, []).append(teacher_id)
+    return asked

@@ -1,0 +1,132 @@
+"""From selected columns to records, and the page arithmetic that every listing shares."""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, select
+
+from storage.records import Generation, Model, Prompt, Response, Sampling, Split
+from storage.schema import Base, ModelRow, PromptRow, ResponseRow
+from storage.store import Store
+
+AnyRow = Row[*tuple[Any, ...]]
+T = TypeVar("T")
+
+SPLITS: tuple[Split, ...] = ("calibration", "validation", "synthesis", "evaluation")
+
+CHUNK = 500
+"""How many values go into one IN list."""
+
+PROMPT = (PromptRow.id, PromptRow.messages, PromptRow.answer, PromptRow.verifier, PromptRow.source)
+"""The columns of a `Prompt`, in the order that `prompt_of` reads."""
+
+RESPONSE = (
+    ResponseRow.id,
+    ResponseRow.prompt_id,
+    ResponseRow.teacher_id,
+    ResponseRow.sample,
+    ResponseRow.generation_sha,
+    ResponseRow.text,
+    ResponseRow.status,
+    ResponseRow.finish_reason,
+    ResponseRow.prompt_tokens,
+    ResponseRow.completion_tokens,
+    ResponseRow.latency_s,
+    ResponseRow.cost,
+    ResponseRow.reasoning,
+    ResponseRow.error,
+)
+"""The columns of a `Response`, in the record's own order."""
+
+
+def prompt_of(row: AnyRow, at: int = 0, split: Split | None = None) -> Prompt:
+    """The prompt whose `PROMPT` columns begin at position `at` of the row."""
+    return Prompt(
+        id=row[at],
+        messages=row[at + 1],
+        answer=row[at + 2],
+        verifier=row[at + 3],
+        source=row[at + 4],
+        split=split,
+    )
+
+
+def response_of(row: AnyRow, at: int = 0) -> Response:
+    """The response whose `RESPONSE` columns begin at position `at` of the row."""
+    return Response(*row[at : at + len(RESPONSE)])
+
+
+def model_of(row: AnyRow) -> Model:
+    """The model of a row selected as the whole `models` table."""
+    sampling = dict(row.sampling)
+    sampling["stop"] = tuple(sampling.get("stop", ()))
+    return Model(
+        id=row.id,
+        name=row.name,
+        role=row.role,
+        backend=row.backend,
+        model=row.model,
+        revision=row.revision,
+        family=row.family,
+        parameters=row.parameters,
+        system=row.system,
+        sampling=Sampling(**sampling),
+        price_input=row.price_input,
+        price_output=row.price_output,
+        context=row.context,
+        options=row.options,
+        archived=row.archived_at is not None,
+    )
+
+
+MODEL = tuple(ModelRow.__table__.c)
+"""The columns of a `Model`, read by name."""
+
+
+def chunks(values: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
+    """The values in lists of at most `size`."""
+    iterator = iter(values)
+    while part := list(islice(iterator, size)):
+        yield part
+
+
+def merged(pages: Iterable[Sequence[T]], key: Callable[[T], Any], limit: int) -> list[T]:
+    """The first `limit` items of several pages, each sorted by `key`; of equal keys the first is kept.
+
+    One query per split or plan, each bounded and in index order, costs less than one query over all of them
+    that must sort.
+    """
+    out: list[T] = []
+    last: Any = None
+    for item in heapq.merge(*pages, key=key):
+        if out and key(item) == last:
+            continue
+        if len(out) == limit:
+            break
+        out.append(item)
+        last = key(item)
+    return out
+
+
+def pairs(generations: Sequence[Generation]) -> list[tuple[int, str]]:
+    """The generations as plain tuples, each once."""
+    return list(dict.fromkeys((int(teacher), str(sha)) for teacher, sha in generations))
+
+
+def put_once(
+    store: Store, connection: Connection, table: type[Base], spec_sha: str, values: dict[str, Any]
+) -> None:
+    """Insert a row unless one of this specification exists."""
+    connection.execute(
+        store.insert(table)
+        .values(spec_sha=spec_sha, **values)
+        .on_conflict_do_nothing(index_elements=["spec_sha"])
+    )
+
+
+def by_spec(connection: Connection, table: type[Base], spec_sha: str) -> AnyRow | None:
+    """The whole row of this specification, or None."""
+    columns = table.__table__.c
+    return connection.execute(select(*columns).where(columns.spec_sha == spec_sha)).first()

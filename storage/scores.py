@@ -1,0 +1,301 @@
+"""Scores: what a scorer has not seen yet, what it said, and the matrix that rewards are made of."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, tuple_
+
+from storage.errors import StoreError
+from storage.hashing import sha
+from storage.records import Generation, Lease, Scorable, Split, Verdict
+from storage.rows import PROMPT, SPLITS, chunks, merged, pairs, prompt_of
+from storage.schema import AssignmentRow, MemberRow, PromptRow, ResponseRow, ScoreRow, ScorerRow
+from storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreMatrix:
+    """One scorer's values over prompts × teachers."""
+
+    prompt_ids: npt.NDArray[np.int64]
+    """(B,), in the set's order."""
+    values: npt.NDArray[np.float64]
+    """(B, M), teachers in the order asked for; NaN where there is no `ok` score."""
+    asked: npt.NDArray[np.bool_]
+    """(B, M), True where the teacher has a response that is not an `error`."""
+    usable: npt.NDArray[np.bool_]
+    """(B, M), True where that response is `ok`."""
+
+
+def put_scorer(store: Store, kind: str, identity: Mapping[str, Any], model_id: int | None = None) -> int:
+    """The id of the scorer of this kind and identity, registered when it is new.
+
+    Args:
+        store: an open store.
+        kind: file name of the scorer in `engine.scorers`.
+        identity: everything that shapes its scores, versions included.
+        model_id: the student or reward model behind it; None for scorers without a model.
+    """
+    digest = sha({"kind": kind, "identity": identity, "model_id": model_id})
+    query = select(ScorerRow.id).where(ScorerRow.sha == digest)
+    with store.read() as connection:
+        found = connection.execute(query).scalar()
+    if found is not None:
+        return found
+    with store.write() as connection:
+        connection.execute(
+            store.insert(ScorerRow)
+            .values(sha=digest, kind=kind, identity=dict(identity), model_id=model_id)
+            .on_conflict_do_nothing(index_elements=["sha"])
+        )
+        return connection.execute(query).scalar_one()
+
+
+def _answered(generations: Sequence[Generation]) -> ColumnElement[bool]:
+    return and_(
+        ResponseRow.prompt_id == MemberRow.prompt_id,
+        ResponseRow.sample == 0,
+        tuple_(ResponseRow.teacher_id, ResponseRow.generation_sha).in_(pairs(generations)),
+    )
+
+
+def _unscored(
+    columns: Sequence[Any],
+    scorer_id: int,
+    generations: Sequence[Generation],
+    prompt_set_id: int,
+    plan_ids: Sequence[int] | None,
+) -> Select[Any]:
+    query = (
+        select(*columns)
+        .select_from(MemberRow)
+        .join(ResponseRow, _answered(generations))
+        .outerjoin(ScoreRow, and_(ScoreRow.response_id == ResponseRow.id, ScoreRow.scorer_id == scorer_id))
+        .where(
+            MemberRow.prompt_set_id == prompt_set_id,
+            ResponseRow.status == "ok",
+            ScoreRow.response_id.is_(None),
+        )
+    )
+    if plan_ids is not None:
+        query = query.where(
+            select(AssignmentRow.attempt)
+            .where(
+                AssignmentRow.plan_id.in_(plan_ids),
+                AssignmentRow.prompt_id == ResponseRow.prompt_id,
+                AssignmentRow.teacher_id == ResponseRow.teacher_id,
+            )
+            .exists()
+        )
+    return query
+
+
+def pending(
+    store: Store,
+    scorer_id: int,
+    generations: Sequence[Generation],
+    prompt_set_id: int,
+    splits: Sequence[Split] | None,
+    *,
+    plan_ids: Sequence[int] | None = None,
+    after: tuple[int, int] = (-1, 0),
+    limit: int = 500,
+) -> list[Scorable]:
+    """The next `ok` responses without a score, by (ordinal, teacher id): one prompt's answers come together.
+
+    Args:
+        store: an open store.
+        scorer_id: from `put_scorer`.
+        generations: whose answers.
+        prompt_set_id: to which prompts.
+        splits: only these; None for all.
+        plan_ids: only answers that one of these plans assigned; None for all.
+        after: (ordinal, teacher id) of the last one already seen.
+        limit: how many at most.
+    """
+    columns = (MemberRow.ordinal, ResponseRow.id, ResponseRow.teacher_id, ResponseRow.text, *PROMPT)
+    ordinal, teacher = after
+    pages: list[list[Scorable]] = []
+    with store.read() as connection:
+        for split in splits or SPLITS:
+            rows = connection.execute(
+                _unscored(columns, scorer_id, generations, prompt_set_id, plan_ids)
+                .join(PromptRow, PromptRow.id == MemberRow.prompt_id)
+                .where(
+                    MemberRow.split == split,
+                    MemberRow.ordinal >= ordinal,
+                    or_(MemberRow.ordinal > ordinal, ResponseRow.teacher_id > teacher),
+                )
+                .order_by(MemberRow.ordinal, ResponseRow.teacher_id)
+                .limit(limit)
+            )
+            pages.append([Scorable(row[0], prompt_of(row, 4, split), row[1], row[2], row[3]) for row in rows])
+    return merged(pages, key=lambda item: (item.ordinal, item.teacher_id, item.response_id), limit=limit)
+
+
+def count_pending(
+    store: Store,
+    scorer_id: int,
+    generations: Sequence[Generation],
+    prompt_set_id: int,
+    splits: Sequence[Split] | None,
+    *,
+    plan_ids: Sequence[int] | None = None,
+) -> int:
+    """How many responses `pending` would give in all."""
+    query = _unscored((func.count(),), scorer_id, generations, prompt_set_id, plan_ids)
+    with store.read() as connection:
+        return int(connection.execute(query.where(MemberRow.split.in_(splits or SPLITS))).scalar_one())
+
+
+def add(store: Store, lease: Lease | None, scorer_id: int, rows: Sequence[tuple[int, Verdict]]) -> int:
+    """How many scores are new, in one transaction; a response that has one keeps it.
+
+    Args:
+        store: an open store.
+        lease: the job's lease.
+        scorer_id: from `put_scorer`.
+        rows: (response id, verdict).
+
+    Raises:
+        StoreError: a value is NaN or infinite, or an `ok` verdict has none; nothing was stored.
+    """
+    if not rows:
+        return 0
+    for response_id, verdict in rows:
+        numbers = [number for number in (verdict.value, verdict.sum) if number is not None]
+        if not all(math.isfinite(number) for number in numbers) or (
+            verdict.status == "ok" and verdict.value is None
+        ):
+            raise StoreError(
+                f"the score of response {response_id} is {verdict.value} with sum {verdict.sum}",
+                "A scorer must give a finite value, or say in `status` why there is none.",
+            )
+    values = [
+        {
+            "response_id": response_id,
+            "scorer_id": scorer_id,
+            "value": None if verdict.value is None else float(verdict.value),
+            "sum": None if verdict.sum is None else float(verdict.sum),
+            "count": verdict.count,
+            "status": verdict.status,
+            "detail": dict(verdict.detail),
+        }
+        for response_id, verdict in rows
+    ]
+    with store.write(lease) as connection:
+        return connection.execute(store.insert(ScoreRow).on_conflict_do_nothing(), values).rowcount
+
+
+def matrix_pages(
+    store: Store,
+    prompt_set_id: int,
+    splits: Sequence[Split] | None,
+    generations: Sequence[Generation],
+    scorer_id: int,
+    page: int = 5000,
+) -> Iterator[ScoreMatrix]:
+    """The score matrix in pages of at most `page` prompts, in the set's order.
+
+    Args:
+        store: an open store.
+        prompt_set_id: the prompts.
+        splits: only these; None for all.
+        generations: the M columns, in order.
+        scorer_id: whose scores.
+        page: prompts a page.
+    """
+    column = {pair: place for place, pair in enumerate(pairs(generations))}
+    if len(column) != len(generations):
+        raise StoreError("a teacher is asked for twice in a score matrix", "Name every generation once.")
+    after = -1
+    while True:
+        with store.read() as connection:
+            members = connection.execute(
+                select(MemberRow.ordinal, MemberRow.prompt_id)
+                .where(
+                    MemberRow.prompt_set_id == prompt_set_id,
+                    MemberRow.split.in_(splits or SPLITS),
+                    MemberRow.ordinal > after,
+                )
+                .order_by(MemberRow.ordinal)
+                .limit(page)
+            ).all()
+            if not members:
+                return
+            last = members[-1].ordinal
+            cells = connection.execute(
+                select(
+                    ResponseRow.prompt_id,
+                    ResponseRow.teacher_id,
+                    ResponseRow.generation_sha,
+                    ResponseRow.status,
+                    ScoreRow.value,
+                    ScoreRow.status.label("verdict"),
+                )
+                .select_from(MemberRow)
+                .join(ResponseRow, _answered(generations))
+                .outerjoin(
+                    ScoreRow, and_(ScoreRow.response_id == ResponseRow.id, ScoreRow.scorer_id == scorer_id)
+                )
+                .where(
+                    MemberRow.prompt_set_id == prompt_set_id,
+                    MemberRow.split.in_(splits or SPLITS),
+                    MemberRow.ordinal > after,
+                    MemberRow.ordinal <= last,
+                )
+            ).all()
+        ids = [member.prompt_id for member in members]
+        line = {prompt_id: place for place, prompt_id in enumerate(ids)}
+        shape = (len(ids), len(generations))
+        values = np.full(shape, np.nan)
+        asked = np.zeros(shape, dtype=np.bool_)
+        usable = np.zeros(shape, dtype=np.bool_)
+        for prompt_id, teacher_id, digest, status, value, verdict in cells:
+            place = (line[prompt_id], column[teacher_id, digest])
+            asked[place] = status != "error"
+            usable[place] = status == "ok"
+            if verdict == "ok":
+                values[place] = value
+        yield ScoreMatrix(np.asarray(ids, dtype=np.int64), values, asked, usable)
+        after = last
+
+
+def matrix(
+    store: Store,
+    prompt_set_id: int,
+    splits: Sequence[Split] | None,
+    generations: Sequence[Generation],
+    scorer_id: int,
+) -> ScoreMatrix:
+    """The whole score matrix: 10 bytes a cell. Use `matrix_pages` where a page at a time will do."""
+    parts = list(matrix_pages(store, prompt_set_id, splits, generations, scorer_id))
+    empty = (0, len(generations))
+    return ScoreMatrix(
+        np.concatenate([np.zeros(0, np.int64), *(part.prompt_ids for part in parts)]),
+        np.concatenate([np.zeros(empty), *(part.values for part in parts)]),
+        np.concatenate([np.zeros(empty, np.bool_), *(part.asked for part in parts)]),
+        np.concatenate([np.zeros(empty, np.bool_), *(part.usable for part in parts)]),
+    )
+
+
+def of_responses(
+    store: Store, response_ids: Sequence[int], scorer_ids: Sequence[int]
+) -> dict[tuple[int, int], float]:
+    """(response id, scorer id) → value, for the scores that there are and that are `ok`."""
+    found: dict[tuple[int, int], float] = {}
+    with store.read() as connection:
+        for part in chunks(response_ids):
+            rows = connection.execute(
+                select(ScoreRow.response_id, ScoreRow.scorer_id, ScoreRow.value).where(
+                    ScoreRow.response_id.in_(part),
+                    ScoreRow.scorer_id.in_(scorer_ids),
+                    ScoreRow.status == "ok",
+                )
+            )
+            found.update({(row.response_id, row.scorer_id): row.value for row in rows})
+    return found

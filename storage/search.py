@@ -1,0 +1,159 @@
+"""Words in responses.
+
+The index is filled by `sync`, outside the write path: an index kept by triggers makes storing responses
+forty times slower. SQLite uses FTS5 (words only, the text stays in `responses`); PostgreSQL a table of
+tsvectors with a GIN index. Both fold case and match whole words without stemming.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, bindparam, column, func, select, table, text
+
+from storage.errors import StoreError
+from storage.schema import ResponseRow, SearchMarkRow
+from storage.store import Store
+
+_WORDS = table(
+    "response_words", column("rowid"), column("response_words"), column("response_id"), column("words")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A response that holds the words."""
+
+    response_id: int
+    prompt_id: int
+    teacher_id: int
+    snippet: str
+    """The text around the first words found, at most a few lines, without marks."""
+
+
+def _quoted(words: str) -> str:
+    """The words as an FTS5 query: every word a quoted string, so nothing in it is an operator."""
+    parts = words.replace("\x00", " ").split()
+    if not parts:
+        raise StoreError("there is nothing to search for", "Give one or more words.")
+    return " ".join('"' + part.replace('"', '""') + '"' for part in parts)
+
+
+def matching(store: Store, words: str) -> Select[Any]:
+    """A query for the ids of indexed responses that hold every word.
+
+    Raises:
+        StoreError: no word was given.
+    """
+    quoted = _quoted(words)
+    if store.is_sqlite:
+        return select(_WORDS.c.rowid).where(_WORDS.c.response_words.op("MATCH")(bindparam("words", quoted)))
+    terms = func.plainto_tsquery(text("'simple'"), bindparam("words", words.replace("\x00", " ")))
+    return select(_WORDS.c.response_id).where(_WORDS.c.words.op("@@")(terms))
+
+
+def sync(store: Store, limit: int = 20_000) -> int:
+    """How many responses were added to the word index; 0 when it is up to date.
+
+    Args:
+        store: an open store.
+        limit: most responses to look at, so that the transaction stays short; call again until 0.
+    """
+    bound = _bound(store)
+    with store.read() as connection:
+        mark = connection.execute(select(SearchMarkRow.response_id)).scalar_one()
+        queued = connection.execute(text("SELECT 1 FROM search_queue LIMIT 1")).first()
+    if mark >= bound and queued is None:
+        return 0
+    if store.is_sqlite:
+        fill = "INSERT INTO response_words (rowid, text) SELECT id, text FROM responses"
+        again = ""
+    else:
+        fill = (
+            "INSERT INTO response_words (response_id, words) "
+            "SELECT id, to_tsvector('simple', left(text, 200000)) FROM responses"
+        )
+        again = " ON CONFLICT DO NOTHING"
+    with store.write() as connection:
+        # Read again: another program may have synced in between.
+        lock = "" if store.is_sqlite else " FOR UPDATE"
+        mark = connection.execute(
+            text(f"SELECT response_id FROM search_marks WHERE id = 1{lock}")
+        ).scalar_one()
+        until = connection.execute(
+            select(func.max(ResponseRow.id)).where(
+                ResponseRow.id.in_(
+                    select(ResponseRow.id)
+                    .where(ResponseRow.id > mark, ResponseRow.id <= bound)
+                    .order_by(ResponseRow.id)
+                    .limit(limit)
+                )
+            )
+        ).scalar()
+        until = mark if until is None else until
+        span = {"mark": mark, "until": until}
+        added = connection.execute(
+            text(f"{fill} WHERE id > :mark AND id <= :until AND status <> 'error'{again}"), span
+        ).rowcount
+        # A retry below the mark has not been indexed; one above it will be, or was just now, by its id.
+        added += connection.execute(
+            text(
+                f"{fill} WHERE status <> 'error' AND id IN "
+                f"(SELECT response_id FROM search_queue WHERE response_id <= :mark){again}"
+            ),
+            span,
+        ).rowcount
+        connection.execute(text("DELETE FROM search_queue WHERE response_id <= :until"), span)
+        connection.execute(text("UPDATE search_marks SET response_id = :until WHERE id = 1"), span)
+    return added if added or until == mark else sync(store, limit)
+
+
+def _bound(store: Store) -> int:
+    """The highest response id below which no writer can still commit."""
+    query = select(func.coalesce(func.max(ResponseRow.id), 0))
+    if store.is_sqlite:
+        with store.read() as connection:
+            return int(connection.execute(query).scalar_one())
+    with store.write() as connection:
+        # Ids are drawn before commit: wait for the writers that have drawn some.
+        connection.execute(text("LOCK TABLE responses IN SHARE ROW EXCLUSIVE MODE"))
+        return int(connection.execute(query).scalar_one())
+
+
+def search(store: Store, words: str, limit: int = 50, after: int | None = None) -> list[Hit]:
+    """The newest indexed responses that hold every word.
+
+    Args:
+        store: an open store.
+        words: words to find; each is taken literally, there are no operators.
+        limit: how many at most.
+        after: the `response_id` of the last hit already seen; None for the first page.
+
+    Raises:
+        StoreError: no word was given.
+    """
+    found = matching(store, words)
+    key = found.selected_columns[0]
+    if after is not None:
+        found = found.where(key < after)
+    page = found.order_by(key.desc()).limit(limit).subquery()
+    query = (
+        select(
+            ResponseRow.id,
+            ResponseRow.prompt_id,
+            ResponseRow.teacher_id,
+            func.substr(ResponseRow.text, 1, 4000),
+        )
+        .join(page, page.c[0] == ResponseRow.id)
+        .order_by(ResponseRow.id.desc())
+    )
+    with store.read() as connection:
+        rows = connection.execute(query).all()
+    return [Hit(row[0], row[1], row[2], _snippet(row[3], words)) for row in rows]
+
+
+def _snippet(body: str, words: str, width: int = 160) -> str:
+    folded = body.casefold()
+    places = [place for part in words.split() if (place := folded.find(part.casefold())) >= 0]
+    start = max(0, min(places, default=0) - width // 4)
+    piece = body[start : start + width]
+    return ("…" if start else "") + piece + ("…" if start + width < len(body) else "")
