@@ -1,6 +1,6 @@
 """`python -m engine`: processes that load models. People use `persyn`, which starts these.
 
-Commands: `work JOB`. Data goes to stdout, narration to stderr; exit codes are those of `engine.errors`.
+The store is the one that PERSYN_STORE names. Data goes to stdout, narration to stderr; exit codes are those of `engine.errors`.
 """
 
 import argparse
@@ -18,18 +18,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     work = commands.add_parser("work", help="work on a job of the store until it ends")
     work.add_argument("job", type=int)
-    work.add_argument("--store", required=True, help="database path or URL")
-    work.add_argument("--foreground", action="store_true", help="show progress on stderr and results on stdout")
+    work.add_argument(
+        "--foreground", action="store_true", help="show progress on stderr and results on stdout"
+    )
     work.add_argument("--json", action="store_true", help="print the results as one JSON object")
     options = parser.parse_args(arguments)
     try:
-        return _work(options.store, options.job, foreground=options.foreground, as_json=options.json)
+        return _work(options.job, foreground=options.foreground, as_json=options.json)
     except PersynError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
 
 
-def _work(location: str, job_id: int, *, foreground: bool, as_json: bool) -> int:
+def _work(job_id: int, *, foreground: bool, as_json: bool) -> int:
     # Imported here: torch takes seconds, and a wrong option must not wait for it.
     from rich.console import Console
 
@@ -37,7 +38,7 @@ def _work(location: str, job_id: int, *, foreground: bool, as_json: bool) -> int
     from storage.store import Store
 
     began = time.monotonic()
-    store = Store.open(location, create=False)
+    store = Store.open(create=False)
     screen = display.choose(quiet=not foreground)
     try:
         outcome = runner.work(store, job_id, screen)

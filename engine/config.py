@@ -79,7 +79,9 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _remote_code_is_pinned(self) -> ModelConfig:
         if self.trust_remote_code and not self.revision:
-            raise ValueError("`trust_remote_code: true` needs a pinned `revision`: code must not change under you")
+            raise ValueError(
+                "`trust_remote_code: true` needs a pinned `revision`: code must not change under you"
+            )
         return self
 
 
@@ -213,18 +215,31 @@ class RouterConfig(Section):
 
     backbone: str = "zoo:router"
     revision: str = ""
+    trust_remote_code: bool = False
     tune: Literal["frozen", "lora", "full"] = "lora"
     targets: Literal["hard", "soft"] = "hard"
+    """`hard`: the better answer of a pair wins; `soft`: it wins with probability σ((r_i − r_j)/τ)."""
     temperature: float = Field(0.5, gt=0)
+    """τ of soft targets, in reward units."""
     ties: Literal["drop", "half"] = "drop"
-    epochs: int = Field(10, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
+    """Equal rewards with hard targets: no pair, or a pair that each side wins half of."""
+    folds: int = Field(5, ge=2)
+    """Parts of the calibration prompts; training stops early on a part it does not see."""
+    epochs: int = Field(3, ge=1)
+    """Of a tuned backbone."""
+    learning_rate: float = Field(2e-4, gt=0)
+    """Of a tuned backbone."""
     batch_size: int = Field(16, ge=1)
+    """Prompts per step of a tuned backbone; each is encoded once, whatever the number of teachers."""
+    head_epochs: int = Field(100, ge=1)
+    head_learning_rate: float | None = Field(None, gt=0)
+    """None: chosen by the backbone's width."""
+    weight_decay: float = Field(0.01, ge=0)
+    patience: int = Field(20, ge=1)
+    """Evaluations without a better one before training stops."""
     rank: int = Field(16, ge=1)
-    patience: int = Field(5, ge=1)
-    early_stop_share: float = Field(0.15, ge=0, lt=1)
-    """Share of the calibration prompts that only decide when to stop."""
+    max_tokens: int = Field(0, ge=0)
+    """Longer prompts are cut in the middle, for routing only; 0: the backbone's context."""
     seed: int = 0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "auto"
@@ -368,7 +383,9 @@ def load(path: str | Path) -> Run:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"{file}: no such run file", "check the path; `examples/` has run files to start from") from None
+        raise ConfigError(
+            f"{file}: no such run file", "check the path; `examples/` has run files to start from"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}", "a run file is a UTF-8 YAML file") from None
     return parse(text, where=str(file), base=file.resolve().parent)
@@ -381,7 +398,9 @@ def parse(text: str, *, where: str = "run file", base: Path | None = None) -> Ru
         _refuse_duplicate_keys(node, where)
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {error}", "mend the syntax at the place named above") from None
+        raise ConfigError(
+            f"{where}: not valid YAML: {error}", "mend the syntax at the place named above"
+        ) from None
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: a run file is a mapping of keys", "start from examples/zoo.yaml")
     try:

@@ -1,12 +1,12 @@
 """What every stage works with: the run file, the store, who owns the job, and the models' identities."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine import registry, strategies
+from engine import registry, scorers, strategies
 from engine.config import Run
 from engine.errors import Cancelled
 from engine.progress import Progress
@@ -35,6 +35,7 @@ class Context:
     cancelled: Callable[[], bool]
     prompt_set: int = 0
     prompt_set_sha: str = ""
+    _identities: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raises Cancelled when the operator asked to stop; called between batches."""
@@ -84,20 +85,26 @@ class Context:
 
     # What each result is a function of. Equal hashes mean that the stored result is valid as it is.
 
-    @cached_property
-    def quality_identity(self) -> Mapping[str, Any]:
-        """The quality scorer and its settings."""
-        from engine import scorers
+    def scorer_settings(self, kind: str) -> Mapping[str, Any]:
+        """What the scorer of this kind is made with: the run file's part and, for learnability, the student."""
+        if kind != "learnability":
+            return {}
+        student = self.student
+        passed = ("dtype", "device", "batch_tokens", "trust_remote_code")
+        return {
+            "model": student.model,
+            "revision": student.revision,
+            "system": student.system,
+            "context": student.context,
+            **self.run.learnability.model_dump(),
+            **{key: student.options[key] for key in passed if key in student.options},
+        }
 
-        return scorers.identity(self.run.quality.scorer, {})
-
-    @cached_property
-    def learnability_identity(self) -> Mapping[str, Any]:
-        """The student and how its likelihood is taken."""
-        from engine import scorers
-
-        settings = {"student": registry.student_identity(self.student), **self.run.learnability.model_dump()}
-        return scorers.identity("learnability", settings)
+    def scorer_identity(self, kind: str) -> Mapping[str, Any]:
+        """Everything that shapes the verdicts of the scorer of this kind."""
+        if kind not in self._identities:
+            self._identities[kind] = scorers.load(kind).identity(self.scorer_settings(kind))
+        return self._identities[kind]
 
     @cached_property
     def evidence_sha(self) -> str:
@@ -106,8 +113,8 @@ class Context:
             {
                 "prompts": self.prompt_set_sha,
                 "generations": [generation for _, generation in self.generations],
-                "quality": self.quality_identity,
-                "learnability": self.learnability_identity,
+                "quality": self.scorer_identity(self.run.quality.scorer),
+                "learnability": self.scorer_identity("learnability"),
             }
         )
 
@@ -115,7 +122,9 @@ class Context:
     def router_sha(self) -> str:
         """The evidence, how rewards are made from it, and how the router learns them."""
         device_free = self.run.router.model_dump(exclude={"device"})
-        return sha({"evidence": self.evidence_sha, "reward": self.run.reward.model_dump(), "router": device_free})
+        return sha(
+            {"evidence": self.evidence_sha, "reward": self.run.reward.model_dump(), "router": device_free}
+        )
 
     def plan_sha(self, strategy: str) -> str:
         """A strategy and everything its assignment depends on."""
@@ -169,7 +178,7 @@ class Context:
                 "student": dict(registry.student_identity(self.student)),
                 "adapter": None if strategy is None else self.adapter_sha(strategy),
                 "sampling": registry.sampling(self.student),
-                "quality": self.quality_identity,
+                "quality": self.scorer_identity(self.run.quality.scorer),
             }
         )
 

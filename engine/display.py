@@ -17,7 +17,9 @@ from rich.text import Text
 from engine.progress import Row, Snapshot
 
 # C0 but newline and tab, DEL, C1, bidi controls, zero-width marks, lone surrogates.
-_HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_HARMFUL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 PLAIN_INTERVAL_S = 5.0
 
 

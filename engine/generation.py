@@ -82,7 +82,9 @@ def _pass(context: Context, column: int, backend: backends.Backend, pending: Pen
                     job_id=context.lease.job_id,
                 )
             )
-            context.progress.advance(tokens=completion.completion_tokens, row=teacher.name, status=completion.status)
+            context.progress.advance(
+                tokens=completion.completion_tokens, row=teacher.name, status=completion.status
+            )
             if len(buffer) >= COMMIT_ROWS or time.monotonic() - last > COMMIT_S:
                 commit()
                 context.check()

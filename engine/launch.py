@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from engine import preflight
@@ -27,14 +26,19 @@ def submit(store: Store, run: Run, *, until: str | None = None) -> tuple[Job, bo
     return jobs.submit(store, spec, sha({"run": spec, "until": until}), run.name, until=until)
 
 
-def command(store: Store, job: Job, *, foreground: bool, as_json: bool = False) -> Sequence[str]:
-    """The engine process that works on a job, as an argument list."""
-    line = [sys.executable, "-m", "engine", "work", str(job.id), "--store", store.url]
+def command(job: Job, *, foreground: bool, as_json: bool = False) -> list[str]:
+    """The engine process that works on a job, as an argument list; `environment` tells it the store."""
+    line = [sys.executable, "-m", "engine", "work", str(job.id)]
     if foreground:
         line.append("--foreground")
     if as_json:
         line.append("--json")
     return line
+
+
+def environment(store: Store) -> dict[str, str]:
+    """The environment of an engine process. The store goes here: a URL's password must not show in `ps`."""
+    return {**os.environ, "PERSYN_STORE": store.location}
 
 
 def detach(store: Store, job: Job) -> int:
@@ -46,7 +50,8 @@ def detach(store: Store, job: Job) -> int:
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
         process = subprocess.Popen(  # the engine is meant to outlive this process
-            command(store, job, foreground=False),
+            command(job, foreground=False),
+            env=environment(store),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -61,11 +66,11 @@ def here(store: Store, job: Job, *, as_json: bool) -> None:
 
     One process rather than two: ctrl+c, kill and exit code mean the engine itself.
     """
-    line = command(store, job, foreground=True, as_json=as_json)
+    line, variables = command(job, foreground=True, as_json=as_json), environment(store)
     store.close()
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(line[0], list(line))
+    os.execve(line[0], line, variables)
 
 
 def log_path(store: Store, job: Job) -> Path:

@@ -19,7 +19,9 @@ class Checker:
         self._limits: list[tuple[str, str, int]] = []
         if run.too_long == "refuse":
             local: list[tuple[str, ModelConfig]] = [
-                (f"teachers: {teacher.name}", teacher) for teacher in run.teachers if teacher.backend == "transformers"
+                (f"teachers: {teacher.name}", teacher)
+                for teacher in run.teachers
+                if teacher.backend == "transformers"
             ]
             for label, config in [*local, (f"student: {run.student.name}", run.student)]:
                 found = models.check(config.model, revision=config.revision)

@@ -18,7 +18,9 @@ def check(run: Run) -> None:
         _try(problems, "prompts", lambda source=source: sources.check(source))
     if run.quality.scorer in scorers.PLANNED:
         problems.append(
-            NotAvailable(f"quality.scorer: `{run.quality.scorer}` is not in this version", "use `exact_answer`")
+            NotAvailable(
+                f"quality.scorer: `{run.quality.scorer}` is not in this version", "use `exact_answer`"
+            )
         )
     for teacher in run.teachers:
         label = f"teachers: {teacher.name}"
@@ -30,7 +32,11 @@ def check(run: Run) -> None:
                 )
             )
         else:
-            _try(problems, label, lambda teacher=teacher: models.check(teacher.model, revision=teacher.revision))
+            _try(
+                problems,
+                label,
+                lambda teacher=teacher: models.check(teacher.model, revision=teacher.revision),
+            )
         if teacher.api_key_env and teacher.api_key_env not in os.environ:
             problems.append(
                 ConfigError(
@@ -62,5 +68,7 @@ def _try(problems: list[PersynError], label: str, action: Callable[[], object]) 
     try:
         action()
     except PersynError as error:
-        message = error.message if error.message.startswith(label.split(":")[0]) else f"{label}: {error.message}"
+        message = (
+            error.message if error.message.startswith(label.split(":")[0]) else f"{label}: {error.message}"
+        )
         problems.append(ConfigError(message, error.remedy))

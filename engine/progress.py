@@ -90,7 +90,12 @@ class Progress:
         show: Callable[[Snapshot], None],
         say: Callable[[str, str], None],
     ) -> None:
-        self._store_snapshot, self._store_metrics, self._show, self._say = store_snapshot, store_metrics, show, say
+        self._store_snapshot, self._store_metrics, self._show, self._say = (
+            store_snapshot,
+            store_metrics,
+            show,
+            say,
+        )
         self._metrics: list[tuple[str, str, int, float]] = []
         self.begin("")
 
@@ -144,7 +149,9 @@ class Progress:
         rate = (self._made - made) / elapsed if elapsed > 0.2 and self._made > made else None
         speed = (self._tokens - tokens) / elapsed if elapsed > 0.2 and self._tokens > tokens else None
         eta = (total - done) / rate if rate and total >= done else None
-        return Snapshot(self.stage, self.unit, done, total, rate, speed, eta, dict(self._rows), dict(self._values))
+        return Snapshot(
+            self.stage, self.unit, done, total, rate, speed, eta, dict(self._rows), dict(self._values)
+        )
 
     def _publish(self) -> None:
         now = time.monotonic()

@@ -48,7 +48,7 @@ def build(context: Context, seconds: float) -> dict[str, Any]:
 
 def _strategy(context: Context, name: str, before: dict[str, Any] | None) -> dict[str, Any]:
     plan = routing.plan(context.store, context.plan_sha(name))
-    dataset = datasets.by_spec(context.store, context.dataset_sha(name))
+    dataset = datasets.find(context.store, context.dataset_sha(name))
     after = _evaluation(context, name)
     means = datasets.means(context.store, dataset.id) if dataset else {}
     row: dict[str, Any] = {
@@ -106,9 +106,19 @@ def render(report: dict[str, Any]) -> RenderableType:
     """The report as tables for a terminal."""
     counts, m = report["prompts"], report["teachers"]
     n = counts["calibration"] + counts["synthesis"]
-    table = Table(title=f"{n:,} training prompts, {m} teachers, student {report['student']}", title_justify="left")
+    table = Table(
+        title=f"{n:,} training prompts, {m} teachers, student {report['student']}", title_justify="left"
+    )
     table.add_column("strategy", no_wrap=True)
-    for column in ("generations", "rows", "before", "after", "95 %", "mean reward", "persyn − this (p, paired)"):
+    for column in (
+        "generations",
+        "rows",
+        "before",
+        "after",
+        "95 %",
+        "mean reward",
+        "persyn − this (p, paired)",
+    ):
         table.add_column(column, justify="right")
     for row in report["strategies"]:
         table.add_row(

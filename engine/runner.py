@@ -13,7 +13,7 @@ from engine import pipeline, registry
 from engine.config import Run
 from engine.context import Context
 from engine.display import Display
-from engine.errors import Cancelled, NeedsAttention, PersynError
+from engine.errors import Cancelled, ConfigError, NeedsAttention, PersynError
 from engine.progress import Progress, Snapshot
 from storage import jobs
 from storage import registry as stored_models
@@ -52,6 +52,8 @@ class Outcome:
 def work(store: Store, job_id: int, display: Display) -> Outcome:
     """How the job ended, after working on it to its end; the store holds state, error and events."""
     job = jobs.get(store, job_id)
+    if job is None:
+        raise ConfigError(f"there is no job {job_id} in {store.name}", "list the jobs with `persyn jobs`")
     lease = jobs.claim(store, job_id, owner=f"{socket.gethostname()}:{os.getpid()}", lease_seconds=LEASE_S)
     stop = Stop()
     restore = _on_signals(stop)

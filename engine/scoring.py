@@ -1,8 +1,7 @@
 """Filling the store with scores: shared by the stage `score` and by the scoring of dataset rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
 
 from engine import scorers
 from engine.context import Context
@@ -10,21 +9,6 @@ from storage import scores
 from storage.records import Split
 
 PAGE = 2000
-
-
-def settings(context: Context, kind: str) -> Mapping[str, Any]:
-    """What the scorer of this kind is created with; the run file's part and, for learnability, the student."""
-    if kind != "learnability":
-        return {}
-    student = context.student
-    return {
-        "model": student.model,
-        "revision": student.revision,
-        "system": student.system,
-        "context": student.context,
-        "count_end_of_turn": context.run.learnability.count_end_of_turn,
-        **{key: value for key, value in student.options.items() if key in ("dtype", "device", "batch_tokens")},
-    }
 
 
 def kinds(context: Context) -> tuple[str, str]:
@@ -35,13 +19,10 @@ def kinds(context: Context) -> tuple[str, str]:
 def scorer_id(context: Context, kind: str) -> int:
     """Row id of the scorer with exactly this run's settings."""
     model_id = context.student_id if kind == "learnability" else None
-    identity = context.learnability_identity if kind == "learnability" else context.quality_identity
-    return scores.put_scorer(context.store, kind, identity, model_id)
+    return scores.put_scorer(context.store, kind, context.scorer_identity(kind), model_id)
 
 
-def fill(
-    context: Context, kind: str, splits: Sequence[Split], plan_ids: Sequence[int] | None = None
-) -> int:
+def fill(context: Context, kind: str, splits: Sequence[Split], plan_ids: Sequence[int] | None = None) -> int:
     """Number of new scores after scoring every usable answer that lacks one by this scorer.
 
     Args:
@@ -57,7 +38,7 @@ def fill(
         return 0
     context.progress.flush()
     done = 0
-    with closing(scorers.load(kind).create(settings(context, kind))) as model:
+    with closing(scorers.load(kind).create(context.scorer_settings(kind))) as model:
         after = (-1, 0)
         while page := scores.pending(*where, plan_ids=plan_ids, after=after, limit=PAGE):
             context.check()

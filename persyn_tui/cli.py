@@ -36,8 +36,10 @@ def root(
         print(f"persyn {installed('persyn')}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        print("The terminal app comes next; this version has the commands only. `persyn --help` lists them, "
-              "`persyn demo` runs the whole pipeline on embedded models.")
+        print(
+            "The terminal app comes next; this version has the commands only. `persyn --help` lists them, "
+            "`persyn demo` runs the whole pipeline on embedded models."
+        )
 
 
 def main() -> None:

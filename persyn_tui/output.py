@@ -9,7 +9,12 @@ import typer
 
 StoreOption = Annotated[
     str | None,
-    typer.Option("--store", envvar="PERSYN_STORE", help="Database path or URL.", show_default="persyn.db in the data folder"),
+    typer.Option(
+        "--store",
+        envvar="PERSYN_STORE",
+        help="Database path or URL.",
+        show_default="persyn.db in the data folder",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
@@ -38,7 +43,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
 
     view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        view.add_column(column, justify="right" if column in right else "left", overflow="ellipsis", no_wrap=True)
+        view.add_column(
+            column, justify="right" if column in right else "left", overflow="ellipsis", no_wrap=True
+        )
     for row in rows:
         view.add_row(*(Text(printable(str(cell)).replace("\n", " ")) for cell in row))
     console = Console()

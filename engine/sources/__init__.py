@@ -72,4 +72,3 @@ def core_question(prompt: Prompt) -> str:
 
 _PUNCTUATION = re.compile(r"[\"'`,;:!?]|\.(?!\d)")
 _SPACING = re.compile(r"\s+")
-

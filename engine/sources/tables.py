@@ -31,11 +31,16 @@ def read_file(
         where = f"{path.name}:{line}"
         yield where, _prompt(row, fields, verifier, where, f"{path}:{line}")
     if not found:
-        raise ConfigError(f"prompts: {path}: has no rows", "put one prompt a line, e.g. {\"prompt\": \"…\"}")
+        raise ConfigError(f"prompts: {path}: has no rows", 'put one prompt a line, e.g. {"prompt": "…"}')
 
 
 def read_huggingface(
-    path: str, name: str | None, subset: str, fields: Mapping[str, str], verifier: str | None, size: int | None
+    path: str,
+    name: str | None,
+    subset: str,
+    fields: Mapping[str, str],
+    verifier: str | None,
+    size: int | None,
 ) -> Iterator[tuple[str, Prompt]]:
     """Yields (`dataset#row`, prompt) of a dataset folder or hub id.
 
@@ -84,7 +89,8 @@ def _jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 row = json.loads(raw.decode("utf-8"))
             except (UnicodeDecodeError, json.JSONDecodeError) as error:
                 raise ConfigError(
-                    f"prompts: {path}:{line}: malformed JSONL: {error}", "each line is one JSON object in UTF-8"
+                    f"prompts: {path}:{line}: malformed JSONL: {error}",
+                    "each line is one JSON object in UTF-8",
                 ) from None
             if not isinstance(row, dict):
                 raise ConfigError(
@@ -103,7 +109,8 @@ def _csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 yield reader.line_num, row
         except (csv.Error, UnicodeDecodeError) as error:
             raise ConfigError(
-                f"prompts: {path}:{reader.line_num}: malformed CSV: {error}", "save it as UTF-8 with a header line"
+                f"prompts: {path}:{reader.line_num}: malformed CSV: {error}",
+                "save it as UTF-8 with a header line",
             ) from None
 
 
@@ -119,16 +126,22 @@ def _parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 index += 1
                 yield index, row
     except pyarrow.lib.ArrowException as error:
-        raise ConfigError(f"prompts: {path}: not a readable Parquet file: {error}", "write it again") from None
+        raise ConfigError(
+            f"prompts: {path}: not a readable Parquet file: {error}", "write it again"
+        ) from None
 
 
-def _prompt(row: Mapping[str, Any], fields: Mapping[str, str], verifier: str | None, where: str, at: str) -> Prompt:
+def _prompt(
+    row: Mapping[str, Any], fields: Mapping[str, str], verifier: str | None, where: str, at: str
+) -> Prompt:
     messages = row.get(fields["messages"])
     if isinstance(messages, str):  # CSV holds a conversation as JSON text
         try:
             messages = json.loads(messages)
         except json.JSONDecodeError:
-            raise ConfigError(f"prompts: {at}: `{fields['messages']}` is not JSON", "write a list of messages") from None
+            raise ConfigError(
+                f"prompts: {at}: `{fields['messages']}` is not JSON", "write a list of messages"
+            ) from None
     if messages is None:
         prompt = row.get(fields["prompt"])
         if not isinstance(prompt, str) or not prompt.strip():
@@ -155,7 +168,9 @@ def _prompt(row: Mapping[str, Any], fields: Mapping[str, str], verifier: str | N
 
 
 def _checked(messages: Any, at: str) -> tuple[dict[str, str], ...]:
-    remedy = 'messages are a list of {"role": system|user|assistant, "content": text}, the last one from the user'
+    remedy = (
+        'messages are a list of {"role": system|user|assistant, "content": text}, the last one from the user'
+    )
     if not isinstance(messages, list) or not messages:
         raise ConfigError(f"prompts: {at}: messages are not a list", remedy)
     checked = []

@@ -30,7 +30,9 @@ def run(context: Context) -> None:
 
 def _build(context: Context, plan: Plan, rewards: dict[tuple[int, int], float]) -> None:
     name = f"{context.run.name}/{plan.strategy}"
-    dataset = datasets.open(context.store, context.lease, context.dataset_sha(plan.strategy), plan.id, name, {})
+    dataset = datasets.open(
+        context.store, context.lease, context.dataset_sha(plan.strategy), plan.id, name, {}
+    )
     if dataset.complete:
         return
     left_out: Counter[str] = Counter()
@@ -43,7 +45,9 @@ def _build(context: Context, plan: Plan, rewards: dict[tuple[int, int], float]) 
         prompts = sorted({assignment.prompt_id for assignment in page})
         answers = responses.of_prompts(context.store, prompts, context.generations)
         values = scores.of_responses(
-            context.store, [r.id for by_teacher in answers.values() for r in by_teacher.values()], list(ids.values())
+            context.store,
+            [r.id for by_teacher in answers.values() for r in by_teacher.values()],
+            list(ids.values()),
         )
         rows = []
         for prompt in prompts:

@@ -25,14 +25,18 @@ def run(context: Context) -> None:
     """Trains what is not trained yet; an interrupted training goes on from its newest whole checkpoint."""
     for strategy in context.run.strategies:
         context.check()
-        dataset = datasets.by_spec(context.store, context.dataset_sha(strategy))
+        dataset = datasets.find(context.store, context.dataset_sha(strategy))
         if dataset is None or not dataset.complete:
-            raise ConfigError(f"strategy `{strategy}`: its dataset has not been built", "run build_dataset first")
+            raise ConfigError(
+                f"strategy `{strategy}`: its dataset has not been built", "run build_dataset first"
+            )
         adapter = results.open_adapter(
             context.store, context.lease, context.adapter_sha(strategy), dataset.id, context.student_id
         )
         if adapter.complete:
-            context.progress.say(f"distill: {strategy}: trained before, loss {adapter.metrics.get('loss', 0):.3f}")
+            context.progress.say(
+                f"distill: {strategy}: trained before, loss {adapter.metrics.get('loss', 0):.3f}"
+            )
             continue
         _distill(context, strategy, dataset, adapter.id)
 

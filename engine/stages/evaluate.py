@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engine import backends, scorers, scoring, statistics
+from engine import backends, scorers, statistics
 from engine.context import Context
 from engine.errors import ConfigError
 from engine.generation import with_system
@@ -55,21 +55,25 @@ def _evaluate(context: Context, strategy: str | None, total: int) -> None:
         folder = adapter.metrics.get("merged") or adapter.path
         # The merged model was checked against the live adapter's logits when it was written.
         student = replace(student, model=str(context.store.folder / str(folder)), revision="")
+    judge = context.run.quality.scorer
     with (
         closing(backends.open_backend(student)) as backend,
-        closing(scorers.load(context.run.quality.scorer).create(scoring.settings(context, context.run.quality.scorer))) as scorer,
+        closing(scorers.load(judge).create(context.scorer_settings(judge))) as scorer,
     ):
         after = -1
         while page := results.pending_evaluation(context.store, evaluation.id, after=after, limit=PAGE):
             context.check()
             by_id = {prompt.id or 0: prompt for _, prompt in page}
             requests = [
-                Request(key, with_system(student, prompt.messages), student.sampling) for key, prompt in by_id.items()
+                Request(key, with_system(student, prompt.messages), student.sampling)
+                for key, prompt in by_id.items()
             ]
             completions = []
             for completion in backend.generate(requests):
                 completions.append(completion)
-                context.progress.advance(tokens=completion.completion_tokens, row=label, status=completion.status)
+                context.progress.advance(
+                    tokens=completion.completion_tokens, row=label, status=completion.status
+                )
             rows = _judge(scorer, by_id, completions)
             results.add_results(context.store, context.lease, evaluation.id, rows)
             after = page[-1][0]
@@ -81,7 +85,9 @@ def _evaluate(context: Context, strategy: str | None, total: int) -> None:
     )
 
 
-def _judge(scorer: scorers.Scorer, by_id: dict[int, Prompt], completions: Sequence[Completion]) -> list[Result]:
+def _judge(
+    scorer: scorers.Scorer, by_id: dict[int, Prompt], completions: Sequence[Completion]
+) -> list[Result]:
     whole = [completion for completion in completions if completion.status == "ok"]
     verdicts = scorer.score([(by_id[completion.key], completion.text) for completion in whole])
     value = {completion.key: verdict.value for completion, verdict in zip(whole, verdicts, strict=True)}
@@ -106,5 +112,3 @@ def summarise(rows: Sequence[Result]) -> dict[str, Any]:
         "stops": float(np.mean([row.status != "truncated" for row in rows])) if rows else float("nan"),
         "mean_tokens": float(np.mean([row.completion_tokens for row in rows])) if rows else 0.0,
     }
-
-

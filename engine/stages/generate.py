@@ -52,12 +52,15 @@ def _fall_back(context: Context, plan: Plan, attempt: int) -> int:
         context.store, plan.id, context.generations, max_attempt=attempt, after_prompt_id=after, limit=PAGE
     ):
         rows = []
+        asked = routing.attempts(context.store, plan.id, [failed.prompt_id for failed in page])
         for failed in page:
-            tried = {a.teacher_id for a in routing.attempts(context.store, plan.id, failed.prompt_id)}
+            tried = asked[failed.prompt_id]
             ranking = policy.choose([failed.strengths or ()]).ranking[0]
             following = next((ids[column] for column in ranking if ids[column] not in tried), None)
             if following is not None:
-                rows.append(Assignment(failed.prompt_id, following, failed.attempt + 1, failed.strengths, None))
+                rows.append(
+                    Assignment(failed.prompt_id, following, failed.attempt + 1, failed.strengths, None)
+                )
         routing.assign(context.store, context.lease, plan.id, rows)
         added += len(rows)
         after = page[-1].prompt_id

@@ -99,7 +99,9 @@ def _share_out(context: Context) -> _Chosen:
         raise ConfigError("prompts: the sources have no prompts at all", "check `prompts` in the run file")
     calibration = forced["calibration"] + run.split.calibration
     if context.calibrates and not calibration:
-        raise ConfigError("split.calibration is 0 and no source has `split: calibration`", "set it to 100 or more")
+        raise ConfigError(
+            "split.calibration is 0 and no source has `split: calibration`", "set it to 100 or more"
+        )
     return _Chosen(np.array(free, dtype=np.uint64), run.split, forced)
 
 

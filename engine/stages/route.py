@@ -14,6 +14,7 @@ from engine import evidence, plans, strategies
 from engine.context import CALIBRATED, TRAINED, Context
 from engine.router import policy
 from engine.router.model import Router
+from engine.router.saved import Teacher
 from storage import prompts, routing
 from storage.records import Assignment, Plan, Prompt
 
@@ -37,7 +38,9 @@ def run(context: Context) -> None:
         context.progress.say(f"route: {note}")
         shares = _shares(context, plan)
         if len(shares) > 1:
-            context.progress.say(f"route: {name}: " + ", ".join(f"{who} {share:.0%}" for who, share in shares))
+            context.progress.say(
+                f"route: {name}: " + ", ".join(f"{who} {share:.0%}" for who, share in shares)
+            )
 
 
 def _known(context: Context, **more: Any) -> strategies.Evidence:
@@ -76,7 +79,12 @@ def _by_router(context: Context, plan: Plan) -> str:
     row_of = {int(prompt): row for row, prompt in enumerate(known.prompt_ids)}
     router = Router.load(
         plans.router_folder(context, plans.stored_router(context)),
-        expected_teachers=[teacher.name for teacher in context.teachers],
+        expected_teachers=[
+            Teacher(teacher.name, generation)
+            for teacher, (_, generation) in zip(context.teachers, context.generations, strict=True)
+        ],
+        device=context.run.router.device,
+        trust_remote_code=context.run.router.trust_remote_code,
     )
     after, routed = -1, 0
     while page := routing.unassigned(context.store, plan.id, TRAINED, after, PAGE):

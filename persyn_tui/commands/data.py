@@ -33,8 +33,9 @@ def list_datasets(store: StoreOption = None, as_json: JsonOption = False) -> Non
         if not found:
             say("no datasets yet; `persyn run FILE.yaml` builds one")
             return
-        rows = [(row["id"], row["name"], f"{row['rows']:,}", "yes" if row["complete"] else "no")
-                for row in found]
+        rows = [
+            (row["id"], row["name"], f"{row['rows']:,}", "yes" if row["complete"] else "no") for row in found
+        ]
         table(("id", "name", "rows", "complete"), rows, right=("id", "rows"))
 
     emit(found, as_json, show)

@@ -9,8 +9,11 @@ from persyn_tui.output import JsonOption, StoreOption, emit, say, table
 
 if TYPE_CHECKING:
     from storage.records import Job
+    from storage.store import Store
 
-JobArgument = Annotated[int, typer.Argument(help="Job number, as `persyn jobs` lists it.", show_default=False)]
+JobArgument = Annotated[
+    int, typer.Argument(help="Job number, as `persyn jobs` lists it.", show_default=False)
+]
 POLL_S = 0.25
 EXIT_CODES = {"done": 0, "failed": 3, "needs_attention": 3, "paused": 3, "interrupted": 3, "cancelled": 130}
 
@@ -74,7 +77,7 @@ def watch(job: JobArgument, store: StoreOption = None, as_json: JsonOption = Fal
     last_event = 0
     try:
         while True:
-            found = jobs.get(opened, job)
+            found = _find(opened, job)
             for event in jobs.events(opened, job, after_id=last_event, limit=500):
                 screen.say(event.kind, event.message)
                 last_event = event.id
@@ -99,16 +102,25 @@ def cancel(job: JobArgument, store: StoreOption = None, as_json: JsonOption = Fa
     from storage.store import Store
 
     opened = Store.open(store, create=False)
-    found = jobs.get(opened, job)
-    if found.effective_state == "running":
+    found = _find(opened, job)
+    if jobs.alive(found):
         jobs.command(opened, job, "cancel")
         message = f"job {job} stops at its next batch"
-    elif found.effective_state in ("queued", "interrupted", "paused"):
-        jobs.end_unowned(opened, job, "cancelled")
+    elif jobs.end_unowned(opened, job, "cancelled"):
         message = f"job {job} was not running; it is cancelled"
     else:
         message = f"job {job} has already ended ({found.effective_state})"
     emit({"job": job, "message": message}, as_json, lambda: print(message))
+
+
+def _find(opened: "Store", number: int) -> "Job":
+    from engine.errors import ConfigError
+    from storage import jobs
+
+    found = jobs.get(opened, number)
+    if found is None:
+        raise ConfigError(f"there is no job {number} in {opened.name}", "list the jobs with `persyn jobs`")
+    return found
 
 
 def _as_json(job: "Job") -> dict[str, Any]:

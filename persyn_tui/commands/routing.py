@@ -14,9 +14,13 @@ def register(app: typer.Typer) -> None:
 
 
 def route(
-    prompts: Annotated[list[str] | None, typer.Argument(help="One argument a prompt.", show_default=False)] = None,
+    prompts: Annotated[
+        list[str] | None, typer.Argument(help="One argument a prompt.", show_default=False)
+    ] = None,
     file: Annotated[Path | None, typer.Option("--file", help="JSONL with `prompt` or `messages`.")] = None,
-    router: Annotated[int | None, typer.Option("--router", help="Router number; default: the newest.")] = None,
+    router: Annotated[
+        int | None, typer.Option("--router", help="Router number; default: the newest.")
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:

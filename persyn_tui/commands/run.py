@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 FileArgument = Annotated[Path, typer.Argument(help="Run file (YAML).", show_default=False)]
 UntilOption = Annotated[str | None, typer.Option("--until", help="Stop after this stage.")]
-DetachOption = Annotated[bool, typer.Option("--detach", "-d", help="Run in the background; outlives the terminal.")]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", "-d", help="Run in the background; outlives the terminal.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +28,9 @@ def run(
     file: FileArgument,
     until: UntilOption = None,
     detach: DetachOption = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print generations, tokens, cost and time.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print generations, tokens, cost and time.")
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,7 +47,9 @@ def run(
 def compare(
     file: FileArgument,
     detach: DetachOption = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print generations, tokens, cost and time.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print generations, tokens, cost and time.")
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -62,7 +68,9 @@ def compare(
 
 
 def demo(
-    models: Annotated[str, typer.Option("--models", help="zoo (embedded, minutes) or smollm2 (real, longer).")] = "zoo",
+    models: Annotated[
+        str, typer.Option("--models", help="zoo (embedded, minutes) or smollm2 (real, longer).")
+    ] = "zoo",
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -85,6 +93,7 @@ def _start(loaded: "Run", location: str | None, *, until: str | None, detach: bo
     from engine import launch, stage_names
     from engine.errors import ConfigError
     from engine.suggest import nearest
+    from storage import jobs
     from storage.store import Store
 
     if until is not None and until not in stage_names.STAGES:
@@ -95,15 +104,21 @@ def _start(loaded: "Run", location: str | None, *, until: str | None, detach: bo
         )
     opened = Store.open(location)
     job, created = launch.submit(opened, loaded, until=until)
-    live = job.effective_state == "running"
+    live = jobs.alive(job)
     if live:
-        say(f"job {job.id} is already running (pid {job.pid} on {job.host}); follow it with `persyn watch {job.id}`")
+        say(
+            f"job {job.id} is already running (pid {job.pid} on {job.host}); follow it with `persyn watch {job.id}`"
+        )
     elif not created:
         say(f"resuming job {job.id} ({job.effective_state})")
     if detach or live:
         if not live:
             launch.detach(opened, job)
-        data = {"job": job.id, "state": "running" if live else "started", "log": str(launch.log_path(opened, job))}
+        data = {
+            "job": job.id,
+            "state": "running" if live else "started",
+            "log": str(launch.log_path(opened, job)),
+        }
         emit(data, as_json, lambda: print(f"job {job.id}  log {data['log']}\npersyn watch {job.id}"))
         opened.close()
         return
@@ -123,7 +138,7 @@ def _demo_store(models: str) -> str:
     if path.exists():
         opened = Store.open(path)
         finished = any(job.state == "done" for job in jobs.list(opened))
-        running = any(job.effective_state == "running" for job in jobs.list(opened))
+        running = any(map(jobs.alive, jobs.list(opened)))
         folder = opened.folder
         opened.close()
         if finished and not running:

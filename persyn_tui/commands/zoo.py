@@ -36,8 +36,11 @@ def list_models(as_json: JsonOption = False) -> None:
             )
             for card in cards
         ]
-        table(("model", "on this machine", "architecture", "parameters", "role", "what it does"), rows,
-              right=("parameters",))
+        table(
+            ("model", "on this machine", "architecture", "parameters", "role", "what it does"),
+            rows,
+            right=("parameters",),
+        )
 
     emit(cards, as_json, show)
 
