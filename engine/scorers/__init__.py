@@ -81,6 +81,11 @@ def load(kind: str) -> ScorerModule:
     return cast(ScorerModule, import_module(f"{__name__}.{kind}"))
 
 
+def identity(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that shapes the verdicts of this kind with these settings, as JSON."""
+    return load(kind).identity(settings)
+
+
 def check_settings(kind: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
     """Nothing when every key is known; raises ConfigError with the nearest known one otherwise."""
     for key in settings:

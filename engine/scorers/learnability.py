@@ -43,7 +43,9 @@ _DEFAULTS: Mapping[str, Any] = {
     "trust_remote_code": False,
     "count_end_of_turn": True,
     "thinking": None,
-    "max_length": None,
+    "system": "",
+    "context": None,
+    "student": None,
     "batch_tokens": BATCH_TOKENS,
 }
 
@@ -210,6 +212,9 @@ def _halving(rows: list[_T], run: Callable[[list[_T]], list[float]]) -> list[flo
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that shapes a learnability score, as JSON, without loading the student.
 
+    Args:
+        settings: those of `create`; `student`, a mapping that identifies the student, may stand for `model`.
+
     Raises:
         ConfigError: an unknown setting.
         ModelError: the student cannot be used.
@@ -219,8 +224,8 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
         "kind": "learnability",
         "version": VERSION,
         "boundary_version": BOUNDARY_VERSION,
-        "student": fingerprint(chosen["model"], chosen["revision"]),
-        **{key: chosen[key] for key in ("dtype", "count_end_of_turn", "thinking", "max_length")},
+        "student": chosen["student"] or fingerprint(chosen["model"], chosen["revision"]),
+        **{key: chosen[key] for key in ("dtype", "count_end_of_turn", "thinking", "system", "context")},
     }
 
 
@@ -229,8 +234,8 @@ def create(settings: Mapping[str, Any]) -> "Learnability":
 
     Args:
         settings: `model` (required: `zoo:NAME`, a folder, a hub id), `revision`, `dtype`, `device`,
-            `trust_remote_code`, and those of `score`: `count_end_of_turn`, `thinking`, `max_length`,
-            `batch_tokens`.
+            `trust_remote_code`, `system` (put before every prompt), `context` (tokens that prompt and
+            response may take), and those of `score`: `count_end_of_turn`, `thinking`, `batch_tokens`.
 
     Raises:
         ConfigError: an unknown setting.
@@ -244,6 +249,10 @@ class Learnability:
 
     def __init__(self, chosen: Mapping[str, Any]) -> None:
         self._chosen = chosen
+        system = chosen["system"]
+        self._before: tuple[Mapping[str, str], ...] = (
+            ({"role": "system", "content": system},) if system else ()
+        )
         self._model, self._tokenizer = load_causal_lm(
             chosen["model"],
             dtype=chosen["dtype"],
@@ -257,10 +266,10 @@ class Learnability:
         found = score(
             self._model,
             self._tokenizer,
-            [(prompt.messages, text) for prompt, text in items],
+            [((*self._before, *prompt.messages), text) for prompt, text in items],
             count_end_of_turn=self._chosen["count_end_of_turn"],
             batch_tokens=self._chosen["batch_tokens"],
-            max_length=self._chosen["max_length"],
+            max_length=self._chosen["context"],
             thinking=self._chosen["thinking"],
             progress=progress,
         )
@@ -282,7 +291,7 @@ def _verdict(found: LogLikelihood) -> Verdict:
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     check_settings("learnability", settings, tuple(_DEFAULTS))
     chosen = {**_DEFAULTS, **settings}
-    if not chosen["model"]:
+    if not chosen["model"] and not chosen["student"]:
         raise ConfigError("scorer 'learnability' has no student", "set `model` to the student's model")
     check_dtype(chosen["dtype"])
     return chosen

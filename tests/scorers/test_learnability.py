@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from contextlib import closing
 
 import pytest
 import torch
@@ -228,7 +229,7 @@ def folder(tmp_path):
 
 
 def test_scorer_gives_verdicts(folder: str) -> None:
-    scorer = learnability.create({"model": folder, "device": "cpu", "max_length": 80})
+    scorer = learnability.create({"model": folder, "device": "cpu", "context": 80})
     prompt = Prompt(messages=[{"role": "user", "content": "x"}])
     good, late = scorer.score([(prompt, "sun"), (prompt, "n u s " * 80)])
     scorer.close()
@@ -238,6 +239,16 @@ def test_scorer_gives_verdicts(folder: str) -> None:
     assert good.value == pytest.approx(total / count, abs=1e-5)
     assert good.sum == pytest.approx(total, abs=1e-4)
     assert (late.status, late.value, late.sum) == ("too_long", None, None)
+
+
+def test_system_prompt_of_the_student_comes_first(folder: str) -> None:
+    item = (Prompt(messages=[{"role": "user", "content": "x"}]), "sun")
+    with closing(learnability.create({"model": folder, "system": "Be brief.", "device": "cpu"})) as scorer:
+        (found,) = scorer.score([item])
+    messages = [{"role": "system", "content": "Be brief."}, *item[0].messages]
+    model = hf.AutoModelForCausalLM.from_pretrained(folder).eval()
+    ((total, _),) = plain(model, tokenizer_of("B"), [(messages, "sun")])
+    assert found.sum == pytest.approx(total, abs=1e-4)
 
 
 def test_identity_follows_what_shapes_a_score(folder: str, tmp_path) -> None:
@@ -256,6 +267,7 @@ def test_identity_follows_what_shapes_a_score(folder: str, tmp_path) -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match="no setting 'modle'"):
         learnability.create({"modle": "x"})
+    assert learnability.identity({"student": {"model": "x"}})["student"] == {"model": "x"}
     with pytest.raises(ConfigError, match="no student"):
         learnability.create({})
     with pytest.raises(ConfigError, match="unknown dtype 'fp8'"):

@@ -1,0 +1,40 @@
+"""Kinds of scorers are file names; listing them loads nothing."""
+
+import subprocess
+import sys
+
+import pytest
+
+from engine import scorers
+from engine.errors import ConfigError, NotAvailable
+
+
+def test_kinds_are_the_files() -> None:
+    assert scorers.kinds() == ["exact_answer", "learnability"]
+
+
+def test_listing_imports_nothing_heavy_and_using_one_imports_one() -> None:
+    code = (
+        "import sys; from engine import scorers; scorers.kinds();"
+        "assert not {'torch', 'transformers', 'math_verify', 'reasoning_gym'} & set(sys.modules);"
+        "scorers.load('exact_answer');"
+        "assert 'engine.scorers.learnability' not in sys.modules;"
+        "assert not {'torch', 'transformers', 'math_verify', 'reasoning_gym'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_unknown_and_planned_kinds() -> None:
+    with pytest.raises(ConfigError, match="unknown scorer 'exact_anwser'") as caught:
+        scorers.load("exact_anwser")
+    assert "exact_answer" in caught.value.remedy
+    with pytest.raises(NotAvailable, match="judge"):
+        scorers.load("judge")
+
+
+@pytest.mark.parametrize("kind", ["exact_answer", "learnability"])
+def test_every_kind_offers_identity_and_create(kind: str) -> None:
+    module = scorers.load(kind)
+    assert callable(module.create)
+    identity = scorers.identity(kind, {"student": {"model": "x"}} if kind == "learnability" else {})
+    assert identity["kind"] == kind
