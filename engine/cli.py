@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from engine import tools
 from engine.errors import PersynError
 
 
@@ -22,8 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--foreground", action="store_true", help="show progress on stderr and results on stdout"
     )
     work.add_argument("--json", action="store_true", help="print the results as one JSON object")
+    tools.register(commands)
     options = parser.parse_args(arguments)
     try:
+        if options.command != "work":
+            return int(options.tool(options))
         return _work(options.job, foreground=options.foreground, as_json=options.json)
     except PersynError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -95,6 +95,8 @@ class TeacherConfig(ModelConfig):
     api_key_env: str | None = None
     tokens_per_second: float | None = Field(None, gt=0)
     """For the dry run's time only: what this teacher generates with all its replicas."""
+    expected_tokens: float | None = Field(None, gt=0)
+    """For the dry run only: mean length of this teacher's answers; None: `estimate.completion_tokens`."""
 
     @field_validator("backend")
     @classmethod

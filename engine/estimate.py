@@ -1,0 +1,344 @@
+"""What a run would cost before it is started: generations, tokens, dollars and hours. No torch, no network.
+
+Zhang et al. (arXiv 2510.10925) compare *all teachers answer everything*, N·M generations, with *routed*,
+C·M + (N − C): every teacher answers the C calibration prompts (here the prompts held out to measure the router
+count among them), and each of the others is answered once.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from engine import backends, scorers, source_size, strategies
+from engine.config import Run, TeacherConfig
+from engine.display import duration
+from engine.errors import ConfigError
+
+Load = Sequence[float]
+"""Generations per teacher, in the run file's order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """What a number of generations takes."""
+
+    generations: float
+    prompt_tokens: float
+    completion_tokens: float
+    cost: float
+    """Dollars."""
+    seconds: float | None
+    """Wall time of the generation; None when some teacher's speed is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherRow:
+    """One teacher's part."""
+
+    name: str
+    backend: str
+    all: Amount
+    """When it answers every prompt."""
+    routed: Amount
+    """When it answers the calibration prompts and 1/M of the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyRow:
+    """One strategy of the run; low and high differ where calibration has yet to choose its teacher."""
+
+    name: str
+    low: Amount
+    high: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A run's expected cost."""
+
+    n: int
+    """N: prompts that get a training row; evaluation prompts are not among them."""
+    c: int
+    """C: those of them that every teacher answers."""
+    evaluation: int
+    """Prompts that only the student sees."""
+    teachers: tuple[TeacherRow, ...]
+    all: Amount
+    routed: Amount
+    strategies: tuple[StrategyRow, ...]
+    speed_unknown: tuple[str, ...]
+    """Teachers without `tokens_per_second`."""
+    assumptions: tuple[str, ...]
+
+    @property
+    def ratio(self) -> float:
+        """Generations of all-teachers over those of routed."""
+        return self.all.generations / self.routed.generations
+
+
+def estimate(run: Run) -> Estimate:
+    """The run's expected cost, from its run file alone.
+
+    Raises:
+        ConfigError: a source cannot be counted, the splits want more prompts than there are, or a strategy does
+            not fit the teachers.
+    """
+    sizes, counted = _splits(run)
+    c = sizes["calibration"] + sizes["validation"]
+    n, m = c + sizes["synthesis"], len(run.teachers)
+    if n == 0:
+        raise ConfigError(
+            "split: every prompt is for evaluation, so no teacher has anything to answer", "add prompts"
+        )
+    everything, calibration, rest = [float(n)] * m, [float(c)] * m, [(n - c) / m] * m
+    return Estimate(
+        n=n,
+        c=c,
+        evaluation=sizes["evaluation"],
+        teachers=tuple(
+            TeacherRow(
+                teacher.name,
+                teacher.backend,
+                _amount(run, [_only(everything, i)]),
+                _amount(run, [_only(calibration, i), _only(rest, i)]),
+            )
+            for i, teacher in enumerate(run.teachers)
+        ),
+        all=_amount(run, [everything]),
+        routed=_amount(run, [calibration, rest]),
+        strategies=tuple(_strategy(run, name, n, c) for name in run.strategies),
+        speed_unknown=tuple(t.name for t in run.teachers if t.tokens_per_second is None),
+        assumptions=_assumptions(run, counted),
+    )
+
+
+def as_json(found: Estimate) -> dict[str, Any]:
+    """The estimate as plain JSON; seconds are None where a speed is not known."""
+    return {**asdict(found), "m": len(found.teachers), "ratio": found.ratio}
+
+
+def render(found: Estimate) -> RenderableType:
+    """The estimate as tables for a terminal."""
+    n, c, m = found.n, found.c, len(found.teachers)
+    parts: list[RenderableType] = [
+        Text(
+            f"N = {n:,} prompts to answer, C = {c:,} of them by every teacher, M = {m} teachers"
+            + (f"; {found.evaluation:,} more only measure the student" if found.evaluation else "")
+        ),
+        _totals(found),
+        Text(
+            f"all teachers answer everything: N·M = {n:,}·{m} = {n * m:,} generations\n"
+            f"routed: C·M + (N − C) = {c:,}·{m} + {n - c:,} = {c * m + n - c:,} generations, "
+            f"{found.ratio:.1f} times fewer"
+        ),
+        _per_teacher(found),
+    ]
+    if found.speed_unknown:
+        parts.append(
+            Text(f"time is not known: set `tokens_per_second` of {', '.join(found.speed_unknown)}", style="yellow")
+        )
+    parts.append(Text("assumed:\n" + "\n".join(f"  · {line}" for line in found.assumptions), style="dim"))
+    return Group(*parts)
+
+
+def _splits(run: Run) -> tuple[dict[str, int], bool]:
+    """(prompts per split, whether every source was counted)."""
+    forced = dict.fromkeys(("calibration", "validation", "synthesis", "evaluation"), 0)
+    free, counted = 0, True
+    for source in run.prompts:
+        size, exact = source_size.count(source)
+        counted &= exact
+        if source.split is None:
+            free += size
+        else:
+            forced[source.split] += size
+    split = run.split
+    wanted = {"evaluation": split.evaluation, "validation": split.validation, "calibration": split.calibration}
+    left = free - sum(wanted.values())
+    wanted["synthesis"] = left if split.synthesis is None else split.synthesis
+    if left < 0 or wanted["synthesis"] > left:
+        raise ConfigError(
+            f"split: {sum(wanted.values()) if left >= 0 else free - left:,} prompts are asked for and the sources "
+            f"have {free:,}",
+            "lower the splits, or add prompts (a reasoning_gym source: raise `size`)",
+        )
+    return {name: forced[name] + wanted[name] for name in forced}, counted
+
+
+def _amount(run: Run, phases: Sequence[Load]) -> Amount:
+    """What the phases take, one after the other; within a phase teachers work as `_seconds` says."""
+    load = [sum(phase[i] for phase in phases) for i in range(len(run.teachers))]
+    prompt = [count * run.estimate.prompt_tokens for count in load]
+    answer = [count * _answer_tokens(run, teacher) for count, teacher in zip(load, run.teachers, strict=True)]
+    prices = [teacher.price for teacher in run.teachers]
+    times = [_seconds(run, phase) for phase in phases]
+    return Amount(
+        generations=sum(load),
+        prompt_tokens=sum(prompt),
+        completion_tokens=sum(answer),
+        cost=sum(p * price.input + a * price.output for p, a, price in zip(prompt, answer, prices, strict=True)) / 1e6,
+        seconds=None if None in times else sum(time for time in times if time is not None),
+    )
+
+
+def _seconds(run: Run, load: Load) -> float | None:
+    """Endpoints run side by side and beside the local teachers, which run one after the other."""
+    endpoints, local = [0.0], 0.0
+    for count, teacher in zip(load, run.teachers, strict=True):
+        if not count:
+            continue
+        if teacher.tokens_per_second is None:
+            return None
+        time = count * _answer_tokens(run, teacher) / teacher.tokens_per_second
+        if is_endpoint(teacher):
+            endpoints.append(time)
+        else:
+            local += time
+    return max(*endpoints, local)
+
+
+def is_endpoint(teacher: TeacherConfig) -> bool:
+    """Whether the teacher is served elsewhere, so that it needs no room on this machine."""
+    return teacher.backend == "openai" or teacher.base_url is not None
+
+
+def _answer_tokens(run: Run, teacher: TeacherConfig) -> float:
+    return teacher.expected_tokens or run.estimate.completion_tokens
+
+
+def _strategy(run: Run, name: str, n: int, c: int) -> StrategyRow:
+    m = len(run.teachers)
+    if strategies.needs_full_parallel(name):
+        amount = _amount(run, [[float(n)] * m])
+        return StrategyRow(name, amount, amount)
+    calibrates = strategies.needs_calibration(name, [teacher.parameters for teacher in run.teachers])
+    rest = n - c if calibrates else n
+    first = [[float(c)] * m] if calibrates else []
+    options = [_amount(run, [*first, load]) for load in _loads(run, name, float(rest))]
+    lower: Callable[..., float] = min
+    return StrategyRow(name, _extreme(options, lower), _extreme(options, max))
+
+
+def _extreme(options: Sequence[Amount], choose: Callable[..., float]) -> Amount:
+    times = [option.seconds for option in options]
+    return Amount(
+        generations=choose(option.generations for option in options),
+        prompt_tokens=choose(option.prompt_tokens for option in options),
+        completion_tokens=choose(option.completion_tokens for option in options),
+        cost=choose(option.cost for option in options),
+        seconds=None if None in times else choose(time for time in times if time is not None),
+    )
+
+
+def _loads(run: Run, name: str, count: float) -> list[Load]:
+    """Every way in which the strategy may share `count` prompts out, as far as the run file tells."""
+    m = len(run.teachers)
+    if name in ("persyn", "random"):
+        return [[count / m] * m]
+    members = list(range(m))
+    if name == "family_strong":
+        family = run.student.family.casefold()
+        members = [i for i, t in enumerate(run.teachers) if family and t.family.casefold() == family]
+        if not members:
+            raise ConfigError(
+                f"strategies: `family_strong` needs a teacher of the student's family "
+                f"`{run.student.family or '(none)'}`",
+                "set `family` of student and teachers, or leave the strategy out",
+            )
+    known = all(run.teachers[i].parameters is not None for i in members)
+    ordered = sorted(members, key=lambda i: -(run.teachers[i].parameters or 0))
+    if name == "mix":
+        if m < 2:
+            raise ConfigError("the strategy `mix` needs two teachers", "add a teacher, or leave `mix` out")
+        pairs = [(ordered[0], ordered[-1])] if known else [(i, j) for i in members for j in members if i != j]
+        share = run.strong_share
+        return [
+            [count * share * (k == strong) + count * (1 - share) * (k == weak) for k in range(m)]
+            for strong, weak in pairs
+        ]
+    chosen = ordered[:1] if known and name != "car" else members
+    return [_only([count] * m, i) for i in chosen]
+
+
+def _only(load: Load, index: int) -> list[float]:
+    return [count if i == index else 0.0 for i, count in enumerate(load)]
+
+
+def _assumptions(run: Run, counted: bool) -> tuple[str, ...]:
+    lengths = [_answer_tokens(run, teacher) for teacher in run.teachers]
+    low, high = min(lengths), max(lengths)
+    lines = [
+        f"{run.estimate.prompt_tokens:,} tokens a prompt (`estimate.prompt_tokens`), "
+        + (f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}")
+        + " tokens an answer (`estimate.completion_tokens`, or a teacher's `expected_tokens`)",
+        "routed: each teacher gets an equal share of the prompts that one teacher answers; the router will not "
+        "share them out so evenly, and nobody knows before how",
+        "a strategy whose teacher calibration has yet to choose shows a range over the teachers",
+        "time: answers only, at `tokens_per_second`; endpoints work side by side and beside the local teachers, "
+        "which run one after the other; scoring, the router and training are not included",
+        "no answer fails, and no prompt is a duplicate",
+    ]
+    if not counted:
+        lines.append("a source that is not on this machine has as many prompts as its `size` says")
+    planned = sorted({f"backend `{t.backend}`" for t in run.teachers if t.backend in backends.PLANNED})
+    planned += [f"scorer `{run.quality.scorer}`"] if run.quality.scorer in scorers.PLANNED else []
+    if planned:
+        lines.append(f"not in this version, so only the dry run works: {', '.join(planned)}")
+    return tuple(lines)
+
+
+def _totals(found: Estimate) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", no_wrap=True)
+    for column in ("generations", "prompt tokens", "answer tokens", "cost", "time"):
+        table.add_column(column, justify="right", no_wrap=True)
+    rows = [("all teachers", found.all, found.all), ("routed", found.routed, found.routed)]
+    rows += [(f"strategy {row.name}", row.low, row.high) for row in found.strategies]
+    for name, low, high in rows:
+        table.add_row(
+            Text(name),
+            _span(low.generations, high.generations, lambda value: f"{value:,.0f}"),
+            _span(low.prompt_tokens, high.prompt_tokens, _tokens),
+            _span(low.completion_tokens, high.completion_tokens, _tokens),
+            _span(low.cost, high.cost, lambda value: f"${value:,.2f}"),
+            _span(low.seconds, high.seconds, duration),
+        )
+    return table
+
+
+def _per_teacher(found: Estimate) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("teacher", no_wrap=True)
+    table.add_column("backend", no_wrap=True)
+    for column in ("all", "routed", "all: cost", "routed: cost", "all: time", "routed: time"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in found.teachers:
+        table.add_row(
+            Text(row.name),
+            row.backend,
+            f"{row.all.generations:,.0f}",
+            f"{row.routed.generations:,.0f}",
+            f"${row.all.cost:,.2f}",
+            f"${row.routed.cost:,.2f}",
+            duration(row.all.seconds),
+            duration(row.routed.seconds),
+        )
+    return table
+
+
+def _span(low: float | None, high: float | None, form: Callable[[float], str]) -> str:
+    if low is None or high is None:
+        return "–"
+    first, last = form(low), form(high)
+    return first if first == last else f"{first} to {last}"
+
+
+def _tokens(count: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count:,.0f}"
