@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -129,13 +130,17 @@ def render(found: Estimate) -> RenderableType:
             f"N = {n:,} prompts to answer, C = {c:,} of them by every teacher, M = {m} teachers"
             + (f"; {found.evaluation:,} more only measure the student" if found.evaluation else "")
         ),
+        Text(),
         _totals(found),
+        Text(),
         Text(
             f"all teachers answer everything: N·M = {n:,}·{m} = {n * m:,} generations\n"
             f"routed: C·M + (N − C) = {c:,}·{m} + {n - c:,} = {c * m + n - c:,} generations, "
             f"{found.ratio:.1f} times fewer"
         ),
+        Text(),
         _per_teacher(found),
+        Text(),
     ]
     if found.speed_unknown:
         parts.append(
@@ -292,18 +297,14 @@ def _assumptions(run: Run, counted: bool) -> tuple[str, ...]:
 
 
 def _totals(found: Estimate) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("", no_wrap=True)
-    for column in ("generations", "prompt tokens", "answer tokens", "cost", "time"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = _table("", "generations", "tokens", "cost", "time")
     rows = [("all teachers", found.all, found.all), ("routed", found.routed, found.routed)]
-    rows += [(f"strategy {row.name}", row.low, row.high) for row in found.strategies]
+    rows += [(row.name, row.low, row.high) for row in found.strategies]
     for name, low, high in rows:
         table.add_row(
             Text(name),
             _span(low.generations, high.generations, lambda value: f"{value:,.0f}"),
-            _span(low.prompt_tokens, high.prompt_tokens, _tokens),
-            _span(low.completion_tokens, high.completion_tokens, _tokens),
+            _span(low.prompt_tokens + low.completion_tokens, high.prompt_tokens + high.completion_tokens, _tokens),
             _span(low.cost, high.cost, lambda value: f"${value:,.2f}"),
             _span(low.seconds, high.seconds, duration),
         )
@@ -311,22 +312,26 @@ def _totals(found: Estimate) -> Table:
 
 
 def _per_teacher(found: Estimate) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("teacher", no_wrap=True)
-    table.add_column("backend", no_wrap=True)
-    for column in ("all", "routed", "all: cost", "routed: cost", "all: time", "routed: time"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = _table("teacher", "all", "routed", "$ all", "$ routed", "time all", "time routed")
     for row in found.teachers:
         table.add_row(
             Text(row.name),
-            row.backend,
             f"{row.all.generations:,.0f}",
             f"{row.routed.generations:,.0f}",
-            f"${row.all.cost:,.2f}",
-            f"${row.routed.cost:,.2f}",
+            f"{row.all.cost:,.2f}",
+            f"{row.routed.cost:,.2f}",
             duration(row.all.seconds),
             duration(row.routed.seconds),
         )
+    return table
+
+
+def _table(first: str, *numbers: str) -> Table:
+    """A table that fits 80 columns with the paper's figures."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column(first, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
@@ -334,7 +339,7 @@ def _span(low: float | None, high: float | None, form: Callable[[float], str]) -
     if low is None or high is None:
         return "–"
     first, last = form(low), form(high)
-    return first if first == last else f"{first} to {last}"
+    return first if first == last else f"{first}–{last}"
 
 
 def _tokens(count: float) -> str:
