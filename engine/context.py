@@ -45,7 +45,7 @@ class Context:
     @cached_property
     def generations(self) -> tuple[Generation, ...]:
         """(teacher id, generation hash) per teacher: which stored responses belong to this run."""
-        return tuple((_id(teacher), registry.generation_sha(teacher)) for teacher in self.teachers)
+        return tuple(Generation(_id(teacher), registry.generation_sha(teacher)) for teacher in self.teachers)
 
     @property
     def by_name(self) -> Mapping[str, int]:

@@ -131,14 +131,15 @@ def check(ref: str, *, revision: str = "", weights: bool = True, chat_template: 
 
 
 def fingerprint(ref: str, revision: str = "") -> str:
-    """SHA-256 of what a local model is, the same on every machine; of its name for a hub id that is not here.
+    """SHA-256 of what a model is, the same on every machine and before and after a download.
 
+    A hub id counts by its name and revision: pin a commit to be sure of it.
     Small files (configs, tokenizer, template) count whole. A weight file counts by its size and, above
     16 MiB, by 256 blocks of 64 KiB spread evenly over it: a fine-tuned or merged model differs in nearly
     every block, and a 150 GB folder still takes about a second.
     """
     digest = hashlib.sha256()
-    folder = _folder(ref, revision)
+    folder = None if _is_hub_id(ref) else _folder(ref, revision)
     if folder is None:
         digest.update(f"hub {ref}@{revision}".encode())
         return digest.hexdigest()
@@ -292,6 +293,10 @@ def pick_device(device: str) -> str:
     if device == "mps" and not torch.backends.mps.is_available():
         raise ModelError("device 'mps' is not there", "use device auto or cpu")
     return device
+
+
+def _is_hub_id(ref: str) -> bool:
+    return not ref.startswith("zoo:") and not Path(ref).expanduser().exists() and bool(_HUB_ID.fullmatch(ref))
 
 
 def _source(found: ModelCheck, revision: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 from engine import backends, models, scorers, sources
 from engine.config import Run
@@ -15,7 +16,7 @@ def check(run: Run) -> None:
     """
     problems: list[PersynError] = []
     for source in run.prompts:
-        _try(problems, "prompts", lambda source=source: sources.check(source))
+        _try(problems, "prompts", partial(sources.check, source))
     if run.quality.scorer in scorers.PLANNED:
         problems.append(
             NotAvailable(
@@ -35,7 +36,7 @@ def check(run: Run) -> None:
             _try(
                 problems,
                 label,
-                lambda teacher=teacher: models.check(teacher.model, revision=teacher.revision),
+                partial(models.check, teacher.model, revision=teacher.revision),
             )
         if teacher.api_key_env and teacher.api_key_env not in os.environ:
             problems.append(

@@ -135,6 +135,11 @@ class Progress:
         """Persists and shows one line."""
         self._say(kind, message)
 
+    @property
+    def tokens(self) -> int:
+        """Tokens counted since the stage began, by this process."""
+        return self._tokens
+
     def flush(self) -> None:
         """Publishes at once, whatever the interval."""
         self._last = 0.0

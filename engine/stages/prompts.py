@@ -7,7 +7,7 @@ question can never stand in two splits.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +45,18 @@ def run(context: Context) -> None:
     _tell(context)
 
 
-class _Chosen:
-    """Which split each core question goes to, as thresholds on its hash."""
+class Thresholds:
+    """Which split each core question goes to, as thresholds on its hash.
 
-    def __init__(self, hashes: NDArray[np.uint64], split: SplitConfig, forced: Mapping[str, int]) -> None:
+    Args:
+        hashes: unique, one per prompt that no source has bound to a split.
+        split: how many prompts go where.
+
+    Raises:
+        ConfigError: there are too few prompts.
+    """
+
+    def __init__(self, hashes: NDArray[np.uint64], split: SplitConfig) -> None:
         ordered = np.sort(hashes)
         wanted: list[tuple[Split, int | None]] = [
             ("evaluation", split.evaluation),
@@ -56,7 +64,7 @@ class _Chosen:
             ("calibration", split.calibration),
             ("synthesis", split.synthesis),
         ]
-        self.limits: list[tuple[Split, int]] = []
+        self._limits: list[tuple[Split, int]] = []
         start = 0
         for name, count in wanted:
             size = len(ordered) - start if count is None else count
@@ -68,17 +76,17 @@ class _Chosen:
                 )
             start += size
             # Hashes are unique, so everything up to the last chosen one belongs to this split.
-            self.limits.append((name, int(ordered[start - 1]) if start else -1))
-        self.counts = dict(forced)
+            self._limits.append((name, int(ordered[start - 1]) if start else -1))
 
-    def __call__(self, value: int) -> Split | None:
-        for name, last in self.limits:
+    def split_of(self, value: int) -> Split | None:
+        """The split of a hash; None beyond `synthesis: N`."""
+        for name, last in self._limits:
             if value <= last:
                 return name
-        return None  # beyond `synthesis: N`
+        return None
 
 
-def _share_out(context: Context) -> _Chosen:
+def _share_out(context: Context) -> Thresholds:
     """First pass: counts, checks lengths, and fixes the thresholds."""
     run, seen, free = context.run, set[int](), list[int]()
     forced: Counter[str] = Counter()
@@ -102,10 +110,10 @@ def _share_out(context: Context) -> _Chosen:
         raise ConfigError(
             "split.calibration is 0 and no source has `split: calibration`", "set it to 100 or more"
         )
-    return _Chosen(np.array(free, dtype=np.uint64), run.split, forced)
+    return Thresholds(np.array(free, dtype=np.uint64), run.split)
 
 
-def _store(context: Context, chosen: _Chosen) -> dict[str, int]:
+def _store(context: Context, chosen: Thresholds) -> dict[str, int]:
     """Second pass: stores each prompt once, with its split."""
     seen = set[int]()
     counts: Counter[str] = Counter()
@@ -125,7 +133,7 @@ def _store(context: Context, chosen: _Chosen) -> dict[str, int]:
             counts["duplicates"] += 1
             continue
         seen.add(value)
-        place = split or chosen(value)
+        place = split or chosen.split_of(value)
         if place is None:
             continue
         counts[place] += 1

@@ -78,10 +78,10 @@ def demo(
     from engine import config, zoo
     from engine.errors import ConfigError
 
-    files = {"zoo": "zoo.yaml", "smollm2": "smollm2.yaml"}
+    files = {"zoo": "demo.yaml", "smollm2": "smollm2.yaml"}
     if models not in files:
         raise ConfigError(f"--models {models}: unknown", f"use one of: {', '.join(files)}")
-    loaded = config.load(zoo.run_file(files[models]))
+    loaded = config.load(Path(zoo.__file__).parent / files[models])
     _start(loaded, store or _demo_store(models), until=None, detach=False, as_json=as_json)
 
 

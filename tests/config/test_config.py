@@ -1,0 +1,100 @@
+"""The run file: what is accepted, and how wrong settings are reported."""
+
+from pathlib import Path
+
+import pytest
+
+from engine import config
+from engine.errors import ConfigError
+
+MINIMAL = """
+student: {name: s, model: zoo:student}
+teachers:
+  - {name: a, model: zoo:brief}
+prompts:
+  - {source: reasoning_gym, task: gcd, size: 10}
+"""
+
+
+def problem(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, where="run.yaml")
+    assert caught.value.remedy
+    return caught.value.message
+
+
+def test_defaults_are_the_documented_ones():
+    run = config.parse(MINIMAL)
+    assert run.reward.alpha == 0.4
+    assert run.reward.normalization == "zscore"
+    assert run.strategies == ("persyn",)
+    assert run.teachers[0].backend == "transformers"
+
+
+def test_an_unknown_key_names_file_line_and_the_nearest_valid_key():
+    message = problem(MINIMAL + "reward:\n  alfa: 0.3\n")
+    assert message.startswith("run.yaml:7: reward")
+    assert "unknown key `alfa`; did you mean `alpha`?" in message
+
+
+def test_every_problem_is_reported_at_once():
+    message = problem(MINIMAL + "rewards: {}\ngeneration: {max_tokens: 0}\ndistill: {rank: -1}\n")
+    # pydantic stops at a section whose keys are wrong, so the top level's own keys come first.
+    assert "did you mean `reward`?" in message
+    message = problem(MINIMAL + "generation: {max_tokens: 0}\ndistill: {rank: -1}\n")
+    assert "run.yaml:7: generation.max_tokens" in message
+    assert "run.yaml:8: distill.rank" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("teachers: [", "not valid YAML"),
+        ("[1, 2]", "mapping of keys"),
+        (MINIMAL + "name: a\nname: b\n", "run.yaml:8: the key `name` stands twice"),
+        (
+            MINIMAL.replace("{name: a, model", "{name: a, backend: transfomers, model"),
+            "did you mean `transformers`?",
+        ),
+        (MINIMAL + "quality: {scorer: exact_anser}\n", "did you mean `exact_answer`?"),
+        (MINIMAL + "strategies: [persin]\n", "did you mean `persyn`?"),
+        (MINIMAL + "split: {calibration: 0}\n", "split.calibration is 0"),
+        (
+            MINIMAL.replace("teachers:", "teachers:\n  - {name: a, model: zoo:solver}"),
+            "two teachers are named `a`",
+        ),
+        (MINIMAL.replace("model: zoo:brief", "model: m, api_key_env: 'sk-1-2'"), "never the key itself"),
+        (MINIMAL.replace("model: zoo:brief", "model: m, trust_remote_code: true"), "pinned `revision`"),
+        (MINIMAL + "reward: {alpha: .nan}\n", "reward.alpha"),
+    ],
+)
+def test_what_is_wrong_is_said(text: str, part: str):
+    assert part in problem(text)
+
+
+def test_paths_are_relative_to_the_run_file(tmp_path: Path):
+    (tmp_path / "model").mkdir()
+    text = MINIMAL.replace("zoo:brief", "model").replace(
+        "{source: reasoning_gym, task: gcd, size: 10}", "{source: jsonl, path: data/p.jsonl}"
+    )
+    (tmp_path / "run.yaml").write_text(text)
+    run = config.load(tmp_path / "run.yaml")
+    assert run.teachers[0].model == str(tmp_path / "model")
+    assert run.prompts[0].path == str(tmp_path / "data" / "p.jsonl")
+    assert run.student.model == "zoo:student"
+
+
+def test_yaml_numbers_without_a_point_are_numbers():
+    # YAML 1.1 reads 2e-4 as a string.
+    assert config.parse(MINIMAL + "distill: {learning_rate: 2e-4}\n").distill.learning_rate == 2e-4
+
+
+def test_a_missing_file_names_the_remedy(tmp_path: Path):
+    with pytest.raises(ConfigError, match="no such run file") as caught:
+        config.load(tmp_path / "nowhere.yaml")
+    assert "examples/" in caught.value.remedy
+
+
+def test_a_run_survives_the_store():
+    run = config.parse(MINIMAL)
+    assert config.Run.model_validate(run.model_dump(mode="json")) == run
