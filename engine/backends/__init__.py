@@ -1,0 +1,91 @@
+"""Backends: one file per kind, each turning requests into completions.
+
+A kind is the file's name. Its module offers
+
+- `identity(model) -> dict`: everything of the backend that shapes an answer, as JSON, without loading a model;
+- `create(model) -> Backend`: the backend, ready to generate.
+
+Listing kinds imports nothing; using one imports exactly that one.
+"""
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from engine.errors import ConfigError, NotAvailable
+from storage.records import Completion, Model, Request
+
+PLANNED = ("openai", "vllm")
+"""Kinds of the method that this version does not have."""
+
+
+class Backend(Protocol):
+    """A model that answers."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """One completion per request, in any order, as they finish.
+
+        Requests are read as they are needed, a bounded number ahead, so an endless stream may be given. What
+        goes wrong with one request becomes its completion's status; the others go on.
+
+        Raises:
+            PersynError: the model or the endpoint as a whole is unusable.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the model and its memory. Closing twice is allowed."""
+        ...
+
+
+class BackendModule(Protocol):
+    """What a backend's file must offer."""
+
+    def identity(self, model: Model) -> dict[str, Any]:
+        """Everything of the backend that shapes an answer, as JSON."""
+        ...
+
+    def create(self, model: Model) -> Backend:
+        """The backend, with the model loaded or the endpoint reached."""
+        ...
+
+
+def kinds() -> list[str]:
+    """Names of the backends there are, sorted; nothing is imported."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+
+
+def load(kind: str) -> BackendModule:
+    """The module of one kind.
+
+    Raises:
+        NotAvailable: a kind that is planned but not here.
+        ConfigError: an unknown kind, with the nearest known one.
+    """
+    known = kinds()
+    if kind not in known:
+        if kind in PLANNED:
+            raise NotAvailable(f"backend {kind!r} is not in this version", f"use one of {', '.join(known)}")
+        near = get_close_matches(kind, [*known, *PLANNED], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}"
+        raise ConfigError(f"unknown backend {kind!r}", hint)
+    return cast(BackendModule, import_module(f"{__name__}.{kind}"))
+
+
+def open_backend(model: Model) -> Backend:
+    """The backend of a model, ready to generate.
+
+    Raises:
+        ConfigError: unknown or missing kind, unusable model; see `load`.
+    """
+    return load(model.backend).create(model)
+
+
+def identity(model: Model) -> dict[str, Any]:
+    """Everything of the backend that shapes this model's answers, as JSON: weights, template, number format.
+
+    The system prompt and the sampling come on top: they travel with each request.
+    """
+    return load(model.backend).identity(model)

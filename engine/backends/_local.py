@@ -1,0 +1,226 @@
+"""The backend of kind `transformers`: batches, statuses, texts.
+
+Requests are read a window at a time, sorted by length, and answered in batches that fit a budget, the longest
+first. A sampled answer depends on its prompt, its sampling and its seed, not on its batch: each row draws from
+its own stream of random numbers. What remains is floating point: a matrix product of another size may round
+differently and, where two tokens are nearly equally likely, choose the other one.
+
+The model's generation_config gives the ids that end an answer and nothing else: sampling is the request's.
+"""
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from engine.backends._decode import Answer, Row, StopTest, decode
+from engine.errors import TemplateError
+from engine.models import context_length, load_causal_lm
+from engine.templates import end_of_turn_ids, prompt_ids
+from storage.records import Completion, Model, Request, Sampling, Status
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+WINDOW = 2048
+"""Requests read ahead, to be sorted by length."""
+
+MAX_ROWS = 512
+"""Rows in one batch at most: beyond, larger matrix products gain nothing."""
+
+_CPU_CACHE_BYTES = 2**30
+_HALVINGS = 3
+_REFUSAL_CHARS = 300
+_REFUSAL = re.compile(
+    r"(?:I['’]m sorry|I am sorry|Sorry|I apologi[sz]e)[,.]? (?:but )?I(?: am|['’]m)? ?"
+    r"(?:can['’]?t|cannot|unable to|not able to) (?:assist|help|comply|fulfill|answer|provide)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A request that fits the model, with its prompt as token ids."""
+
+    request: Request
+    row: Row
+
+
+class TransformersBackend:
+    """Answers requests with one local model; see `engine.backends.Backend`."""
+
+    def __init__(self, model: Model, options: Mapping[str, Any]) -> None:
+        self._model, self._tokenizer = load_causal_lm(
+            model.model,
+            dtype=options["dtype"],
+            device=options["device"],
+            revision=model.revision,
+            trust_remote_code=options["trust_remote_code"],
+        )
+        self._thinking: bool | None = options["thinking"]
+        own = context_length(self._model)
+        self._context = min(filter(None, (model.context, own)), default=None)
+        self._ends = _ending_ids(self._model, self._tokenizer, self._thinking)
+        self._budget = options["batch_tokens"] or _affordable_tokens(self._model)
+        if model.system:
+            # Every request will carry it: better to fail now than once per prompt.
+            turns = [{"role": "system", "content": model.system}, {"role": "user", "content": "?"}]
+            prompt_ids(self._tokenizer, turns, thinking=self._thinking)
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """One completion per request as they finish; see `engine.backends.Backend`."""
+        source = iter(requests)
+        while window := list(islice(source, WINDOW)):
+            jobs: dict[Sampling, list[_Job]] = {}
+            for request in window:
+                found = self._prepare(request)
+                if isinstance(found, Completion):
+                    yield found
+                else:
+                    jobs.setdefault(replace(request.sampling, seed=0), []).append(found)
+            for sampling, group in jobs.items():
+                group.sort(key=lambda job: -len(job.row.prompt))
+                for batch in self._cut(group):
+                    yield from self._answer(batch, sampling, _HALVINGS)
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._model = self._tokenizer = None  # type: ignore[assignment]
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _prepare(self, request: Request) -> _Job | Completion:
+        """The request as token ids, or why it cannot be answered."""
+        try:
+            ids = prompt_ids(self._tokenizer, request.messages, thinking=self._thinking)
+        except TemplateError as error:
+            return _failed(request, "error", error.message)
+        limit = request.sampling.max_tokens
+        if self._context is not None:
+            limit = min(limit, self._context - len(ids))
+        if limit < 1:
+            reason = f"the prompt has {len(ids)} tokens, the model's context is {self._context}"
+            return _failed(request, "too_long", reason, len(ids))
+        return _Job(request, Row(ids, request.sampling, limit))
+
+    def _cut(self, jobs: list[_Job]) -> Iterator[list[_Job]]:
+        """Batches of rows whose keys and values fit the budget, padding included."""
+        start = 0
+        while start < len(jobs):
+            size = len(jobs[start].row.prompt) + jobs[start].row.limit
+            count = min(MAX_ROWS, max(1, self._budget // size))
+            yield jobs[start : start + count]
+            start += count
+
+    def _answer(self, jobs: list[_Job], sampling: Sampling, halvings: int) -> Iterator[Completion]:
+        """Completions of one batch; in halves when the accelerator's memory does not hold it."""
+        begun = time.monotonic()
+        done: set[int] = set()
+        try:
+            for answer in decode(
+                self._model, [job.row for job in jobs], self._ends, self._stop_test(sampling.stop)
+            ):
+                done.add(answer.row)
+                yield self._completion(jobs[answer.row], answer, sampling, time.monotonic() - begun)
+            return
+        except torch.OutOfMemoryError as error:
+            left = [job for index, job in enumerate(jobs) if index not in done]
+            if halvings == 0 or len(left) == 1:
+                yield from (_failed(job.request, "error", f"out of memory: {error}") for job in left)
+                return
+        torch.cuda.empty_cache()
+        self._budget = max(1, self._budget // 2)
+        half = len(left) // 2
+        yield from self._answer(left[:half], sampling, halvings - 1)
+        yield from self._answer(left[half:], sampling, halvings - 1)
+
+    def _stop_test(self, stops: Sequence[str]) -> StopTest | None:
+        """How to find the stop strings among generated ids; None when there are none."""
+        if not stops:
+            return None
+        # A token holds at least one byte; a few more cover characters cut in two.
+        span = max(len(stop.encode()) for stop in stops) + 4
+
+        def hit(ids: list[int]) -> bool:
+            text = self._decode(ids)
+            return any(stop in text for stop in stops)
+
+        return StopTest(span, hit)
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def _completion(self, job: _Job, answer: Answer, sampling: Sampling, latency_s: float) -> Completion:
+        text = self._decode(answer.ids)
+        starts = [text.find(stop) for stop in sampling.stop if stop in text]
+        if starts:
+            text = text[: min(starts)]
+        reasoning, text = _split_reasoning(text)
+        return Completion(
+            key=job.request.key,
+            text=text,
+            status=_status(text, answer.finish_reason),
+            finish_reason=answer.finish_reason,
+            prompt_tokens=len(job.row.prompt),
+            completion_tokens=len(answer.ids),
+            latency_s=latency_s,
+            reasoning=reasoning,
+        )
+
+
+def _ending_ids(model: "PreTrainedModel", tokenizer: Any, thinking: bool | None) -> list[int]:
+    """Ids that end an answer: the model's own, the tokenizer's EOS, and what the template puts after a turn."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    ends = set(configured if isinstance(configured, list) else [configured])
+    ends.add(tokenizer.eos_token_id)
+    ends.update(end_of_turn_ids(tokenizer, thinking=thinking)[:1])
+    return [token for token in ends if token is not None]
+
+
+def _affordable_tokens(model: "PreTrainedModel") -> int:
+    """Token positions whose keys and values fit 1 GiB, or half of a GPU's free memory."""
+    config = model.config.get_text_config(decoder=True)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    position: int = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
+    memory = _CPU_CACHE_BYTES
+    if model.device.type == "cuda":
+        memory = torch.cuda.mem_get_info(model.device)[0] // 2
+    return max(1, memory // position)
+
+
+def _split_reasoning(text: str) -> tuple[str, str]:
+    """(reasoning, answer): what a thinking model wrote up to `</think>`, and the rest."""
+    before, mark, after = text.rpartition("</think>")
+    if mark:
+        return before.strip().removeprefix("<think>").strip(), after.lstrip()
+    if text.lstrip().startswith("<think>"):
+        return text.lstrip().removeprefix("<think>").strip(), ""
+    return "", text
+
+
+def _status(text: str, finish_reason: str) -> Status:
+    if finish_reason == "length":
+        return "truncated"
+    if not text.strip():
+        return "empty"
+    if len(text) <= _REFUSAL_CHARS and _REFUSAL.match(text.strip()):
+        return "refused"
+    return "ok"
+
+
+def _failed(request: Request, status: Status, reason: str, prompt_tokens: int = 0) -> Completion:
+    return Completion(
+        key=request.key,
+        text="",
+        status=status,
+        finish_reason="too_long" if status == "too_long" else "error",
+        prompt_tokens=prompt_tokens,
+        completion_tokens=0,
+        latency_s=0.0,
+        error=reason,
+    )
