@@ -15,17 +15,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import torch
-
 from engine.errors import ConfigError, ScoreError
 from engine.models import check_dtype, context_length, fingerprint, load_causal_lm
 from engine.scorers import Progress, check_settings
-from engine.scorers._forward import StudentForward
 from engine.templates import BOUNDARY_VERSION, encode
 from storage.records import Messages, Prompt, Verdict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from engine.scorers._forward import StudentForward
 
 _T = TypeVar("_T")
 
@@ -138,6 +137,9 @@ def _batches(
     shows at once, and rows of one batch are of similar length."""
     if not groups:
         return
+    # Not at the top: `identity` is asked for by processes that must start without torch.
+    from engine.scorers._forward import StudentForward
+
     probe = groups[0][0]
     forward = StudentForward(model, [*probe.prompt, *probe.response])
     share = share_prompts and forward.shares_prompts
@@ -160,9 +162,11 @@ def _batches(
 
 
 def _shared(
-    forward: StudentForward, groups: list[list[_Row]], batch_tokens: int
+    forward: "StudentForward", groups: list[list[_Row]], batch_tokens: int
 ) -> Iterator[tuple[list[_Row], list[float]]]:
     """The rows of some prompts, each prompt encoded once."""
+    import torch
+
     try:
         prompts = forward.encode_prompts([group[0].prompt for group in groups])
     except torch.OutOfMemoryError:
@@ -199,6 +203,8 @@ def _cut(rows: list[_T], costs: Sequence[int], budget: int) -> Iterator[list[_T]
 
 def _halving(rows: list[_T], run: Callable[[list[_T]], list[float]]) -> list[float]:
     """`run(rows)`, in halves when the accelerator's memory does not hold the batch."""
+    import torch
+
     try:
         return run(rows)
     except torch.OutOfMemoryError:
