@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import limits, sources
-from engine.config import SplitConfig
+from engine.config import Run, SplitConfig
 from engine.context import Context
 from engine.errors import ConfigError
 from storage import prompts as stored
@@ -28,14 +28,7 @@ BATCH = 500
 def run(context: Context) -> None:
     """Fills the run's prompt set, or finds it complete."""
     run = context.run
-    context.prompt_set_sha = sha(
-        {
-            "version": VERSION,
-            "sources": [sources.fingerprint(source) for source in run.prompts],
-            "split": run.split.model_dump(),
-            "too_long": run.too_long,
-        }
-    )
+    context.prompt_set_sha = set_sha(run)
     found = stored.open_set(context.store, context.prompt_set_sha, run.name)
     context.prompt_set = found.id
     if not found.complete:
