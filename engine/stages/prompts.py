@@ -38,6 +38,18 @@ def run(context: Context) -> None:
     _tell(context)
 
 
+def set_sha(run: Run) -> str:
+    """A hash over everything that decides which prompts the run has, and which split each is in."""
+    return sha(
+        {
+            "version": VERSION,
+            "sources": [sources.fingerprint(source) for source in run.prompts],
+            "split": run.split.model_dump(),
+            "too_long": run.too_long,
+        }
+    )
+
+
 class Thresholds:
     """Which split each core question goes to, as thresholds on its hash.
 
