@@ -158,7 +158,7 @@ def count(store: Store, dataset_id: int, include_excluded: bool = False) -> int:
 
 
 def means(store: Store, dataset_id: int) -> dict[str, float | None]:
-    """Mean quality, learnability (nats per token) and reward over the rows that have them; None without any."""
+    """Mean quality, learnability (nats per token) and reward of the rows that have them, or None."""
     names = ("quality", "learnability", "reward")
     query = select(*(func.avg(getattr(DatasetRowRow, name)) for name in names)).where(
         DatasetRowRow.dataset_id == dataset_id, DatasetRowRow.excluded.is_(False)

@@ -7,9 +7,10 @@ way to the next attempt.
 
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Dialect, Select, and_, func, literal_column, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from storage.browse import browse as browse
@@ -23,20 +24,23 @@ from storage.records import (
     ResponseCount,
     Split,
 )
-from storage.rows import PROMPT, RESPONSE, SPLITS, chunks, merged, pairs, prompt_of, response_of
-from storage.schema import AssignmentRow, MemberRow, PromptRow, ResponseRow, SearchQueueRow
-from storage.store import Store
+from storage.rows import PROMPT, RESPONSE, SPLITS, by, chunks, merged, prompt_of, response_of, stored
+from storage.schema import AssignmentRow, GenerationRow, MemberRow, PromptRow, ResponseRow, SearchQueueRow
+from storage.store import Store, insert
+from storage.text import clean
 
-_KEY = ["prompt_id", "teacher_id", "sample", "generation_sha"]
+_KEY = ["prompt_id", "teacher_id", "sample", "generation_id"]
 
 
 def _answer(prompt_id: InstrumentedAttribute[int], generation: Generation) -> ColumnElement[bool]:
     """Joins a prompt to this generation's first sample."""
+    teacher_id, digest = generation
+    number = select(GenerationRow.id).where(GenerationRow.sha == digest).scalar_subquery()
     return and_(
         ResponseRow.prompt_id == prompt_id,
-        ResponseRow.teacher_id == generation[0],
+        ResponseRow.teacher_id == teacher_id,
         ResponseRow.sample == 0,
-        ResponseRow.generation_sha == generation[1],
+        ResponseRow.generation_id == number,
     )
 
 
@@ -172,41 +176,75 @@ def count_pending_assigned(
         return int(connection.execute(query).scalar_one())
 
 
-def _values(row: NewResponse, clock: float) -> dict[str, Any]:
-    answer = row.completion
-    return {
-        "prompt_id": row.prompt_id,
-        "teacher_id": row.teacher_id,
-        "sample": row.sample,
-        "generation_sha": row.generation_sha,
-        "text": answer.text,
-        "reasoning": answer.reasoning,
-        "status": answer.status,
-        "finish_reason": answer.finish_reason,
-        "prompt_tokens": answer.prompt_tokens,
-        "completion_tokens": answer.completion_tokens,
-        "latency_s": answer.latency_s,
-        "cost": row.cost,
-        "error": answer.error,
-        "attempts": 1,
-        "job_id": row.job_id,
-        "created_at": clock,
-    }
-
-
-_REPLACED = (
-    "text",
-    "reasoning",
+# In the table's own order, which is the order of the compiled statement's parameters.
+_STORED = (
+    "prompt_id",
+    "teacher_id",
+    "sample",
+    "generation_id",
     "status",
     "finish_reason",
     "prompt_tokens",
     "completion_tokens",
     "latency_s",
     "cost",
-    "error",
+    "attempts",
     "job_id",
     "created_at",
+    "text",
+    "reasoning",
+    "error",
 )
+
+
+def _values(row: NewResponse, numbers: dict[str, int], clock: float) -> tuple[Any, ...]:
+    """The row's values in the order of `_STORED`, storable as they are."""
+    answer = row.completion
+    return (
+        row.prompt_id,
+        row.teacher_id,
+        row.sample,
+        numbers[row.generation_sha],
+        answer.status,
+        clean(answer.finish_reason),
+        answer.prompt_tokens,
+        answer.completion_tokens,
+        answer.latency_s,
+        row.cost,
+        1,
+        row.job_id,
+        clock,
+        clean(answer.text),
+        clean(answer.reasoning),
+        clean(answer.error),
+    )
+
+
+@lru_cache(maxsize=4)
+def _upsert(dialect: Dialect) -> str:
+    """The SQL that stores a response; an `error` row gives way, any other stays."""
+    statement = insert(dialect, ResponseRow)
+    statement = statement.on_conflict_do_update(
+        index_elements=_KEY,
+        set_={
+            **{name: statement.excluded[name] for name in _STORED if name not in (*_KEY, "attempts")},
+            "attempts": literal_column("responses.attempts + 1"),
+        },
+        where=literal_column("responses.status") == literal_column("'error'"),
+    )
+    return str(statement.compile(dialect=dialect, column_keys=_STORED))
+
+
+def _numbers(store: Store, connection: Connection, rows: Sequence[NewResponse]) -> dict[str, int]:
+    """The number of every generation hash in the rows, given now to those that have none."""
+    digests = list(dict.fromkeys(row.generation_sha for row in rows))
+    query = select(GenerationRow.sha, GenerationRow.id).where(GenerationRow.sha.in_(digests))
+    found = {row[0]: row[1] for row in connection.execute(query)}
+    new = [{"sha": digest} for digest in digests if digest not in found]
+    if new:
+        connection.execute(store.insert(GenerationRow).on_conflict_do_nothing(), new)
+        found = {row[0]: row[1] for row in connection.execute(query)}
+    return found
 
 
 def add(store: Store, lease: Lease | None, rows: Sequence[NewResponse]) -> int:
@@ -224,14 +262,8 @@ def add(store: Store, lease: Lease | None, rows: Sequence[NewResponse]) -> int:
     if not rows:
         return 0
     clock = time.time()
-    statement = store.insert(ResponseRow)
-    replacing = {name: statement.excluded[name] for name in _REPLACED}
-    statement = statement.on_conflict_do_update(
-        index_elements=_KEY,
-        set_={**replacing, "attempts": ResponseRow.attempts + 1},
-        where=ResponseRow.status == "error",
-    )
     with store.write(lease) as connection:
+        numbers = _numbers(store, connection, rows)
         failed: list[int] = []
         teachers = list(dict.fromkeys(row.teacher_id for row in rows))
         for part in chunks(dict.fromkeys(row.prompt_id for row in rows)):
@@ -242,14 +274,19 @@ def add(store: Store, lease: Lease | None, rows: Sequence[NewResponse]) -> int:
                     ResponseRow.status == "error",
                 )
             ).scalars()
-        stored = connection.execute(statement, [_values(row, clock) for row in rows]).rowcount
+        # Straight to the driver: SQLAlchemy's handling of 16 values costs more than storing them.
+        dialect = store.engine.dialect
+        values: Any = [_values(row, numbers, clock) for row in rows]
+        if dialect.paramstyle != "qmark":
+            values = [dict(zip(_STORED, row, strict=True)) for row in values]
+        count = connection.exec_driver_sql(_upsert(dialect), values).rowcount
         for part in chunks(failed):
             # Their ids lie below the word index's mark: say that there is text now.
             mended = select(ResponseRow.id).where(ResponseRow.id.in_(part), ResponseRow.status != "error")
             connection.execute(
                 store.insert(SearchQueueRow).from_select(["response_id"], mended).on_conflict_do_nothing()
             )
-    return stored
+    return count
 
 
 def counts(
@@ -268,7 +305,7 @@ def counts(
     """
     found: list[ResponseCount] = []
     with store.read() as connection:
-        for generation in pairs(generations):
+        for generation in dict.fromkeys(Generation(*item) for item in generations):
             query = (
                 select(
                     ResponseRow.status,
@@ -279,7 +316,7 @@ def counts(
                     func.sum(ResponseRow.latency_s),
                 )
                 .select_from(MemberRow)
-                .join(ResponseRow, _answer(MemberRow.prompt_id, Generation(*generation)))
+                .join(ResponseRow, _answer(MemberRow.prompt_id, generation))
                 .where(MemberRow.prompt_set_id == prompt_set_id, MemberRow.split.in_(splits or SPLITS))
                 .group_by(ResponseRow.status)
             )
@@ -311,12 +348,9 @@ def of_prompts(
     """
     found: dict[int, dict[int, Response]] = {}
     with store.read() as connection:
+        known = stored(connection, generations)
         for part in chunks(dict.fromkeys(prompt_ids)):
-            query = select(*RESPONSE).where(
-                ResponseRow.prompt_id.in_(part),
-                ResponseRow.sample == 0,
-                tuple_(ResponseRow.teacher_id, ResponseRow.generation_sha).in_(pairs(generations)),
-            )
+            query = select(*RESPONSE).where(ResponseRow.prompt_id.in_(part), by(known))
             for row in connection.execute(query):
                 response = response_of(row)
                 found.setdefault(response.prompt_id, {})[response.teacher_id] = response

@@ -4,11 +4,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import aliased
 
 from storage.records import Assignment, Generation, Lease, Plan, Prompt, RouterRecord, Split
-from storage.rows import PROMPT, SPLITS, AnyRow, by_spec, chunks, merged, pairs, prompt_of, put_once
+from storage.rows import PROMPT, SPLITS, AnyRow, by, by_spec, chunks, merged, prompt_of, put_once, stored
 from storage.schema import AssignmentRow, MemberRow, PlanRow, PromptRow, ResponseRow, RouterRow
 from storage.store import Store
 from storage.strengths import pack, unpack
@@ -204,34 +204,34 @@ def failed(
         limit: how many at most.
     """
     later = aliased(AssignmentRow)
-    query = (
-        select(*_ASSIGNMENT)
-        .join(
-            ResponseRow,
-            and_(
-                ResponseRow.prompt_id == AssignmentRow.prompt_id,
-                ResponseRow.teacher_id == AssignmentRow.teacher_id,
-                ResponseRow.sample == 0,
-                tuple_(ResponseRow.teacher_id, ResponseRow.generation_sha).in_(pairs(generations)),
-            ),
-        )
-        .where(
-            AssignmentRow.plan_id == plan_id,
-            AssignmentRow.prompt_id > after_prompt_id,
-            AssignmentRow.attempt < max_attempt,
-            ResponseRow.status != "ok",
-            ~select(later.attempt)
-            .where(
-                later.plan_id == plan_id,
-                later.prompt_id == AssignmentRow.prompt_id,
-                later.attempt > AssignmentRow.attempt,
-            )
-            .exists(),
-        )
-        .order_by(AssignmentRow.prompt_id)
-        .limit(limit)
-    )
     with store.read() as connection:
+        known = stored(connection, generations)
+        query = (
+            select(*_ASSIGNMENT)
+            .join(
+                ResponseRow,
+                and_(
+                    ResponseRow.prompt_id == AssignmentRow.prompt_id,
+                    ResponseRow.teacher_id == AssignmentRow.teacher_id,
+                    by(known),
+                ),
+            )
+            .where(
+                AssignmentRow.plan_id == plan_id,
+                AssignmentRow.prompt_id > after_prompt_id,
+                AssignmentRow.attempt < max_attempt,
+                ResponseRow.status != "ok",
+                ~select(later.attempt)
+                .where(
+                    later.plan_id == plan_id,
+                    later.prompt_id == AssignmentRow.prompt_id,
+                    later.attempt > AssignmentRow.attempt,
+                )
+                .exists(),
+            )
+            .order_by(AssignmentRow.prompt_id)
+            .limit(limit)
+        )
         return [_assignment_of(row) for row in connection.execute(query)]
 
 
@@ -311,21 +311,21 @@ def generations_used(
         needed.append(MemberRow.split.in_(("calibration", "validation")))
     if full:
         needed.append(MemberRow.split != "evaluation")
-    query = (
-        select(func.count(func.distinct(ResponseRow.id)))
-        .select_from(PlanRow)
-        .join(MemberRow, MemberRow.prompt_set_id == PlanRow.prompt_set_id)
-        .join(
-            ResponseRow,
-            and_(
-                ResponseRow.prompt_id == MemberRow.prompt_id,
-                ResponseRow.sample == 0,
-                tuple_(ResponseRow.teacher_id, ResponseRow.generation_sha).in_(pairs(generations)),
-            ),
-        )
-        .where(PlanRow.id == plan_id, or_(*needed))
-    )
     with store.read() as connection:
+        known = stored(connection, generations)
+        query = (
+            select(func.count(func.distinct(ResponseRow.id)))
+            .select_from(PlanRow)
+            .join(MemberRow, MemberRow.prompt_set_id == PlanRow.prompt_set_id)
+            .join(
+                ResponseRow,
+                and_(
+                    ResponseRow.prompt_id == MemberRow.prompt_id,
+                    by(known),
+                ),
+            )
+            .where(PlanRow.id == plan_id, or_(*needed))
+        )
         return int(connection.execute(query).scalar_one())
 
 

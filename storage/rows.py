@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, select, tuple_
 
 from storage.records import Generation, Model, Prompt, Response, Sampling, Split
-from storage.schema import Base, ModelRow, PromptRow, ResponseRow
+from storage.schema import Base, GenerationRow, ModelRow, PromptRow, ResponseRow
 from storage.store import Store
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -27,7 +27,7 @@ RESPONSE = (
     ResponseRow.prompt_id,
     ResponseRow.teacher_id,
     ResponseRow.sample,
-    ResponseRow.generation_sha,
+    select(GenerationRow.sha).where(GenerationRow.id == ResponseRow.generation_id).scalar_subquery(),
     ResponseRow.text,
     ResponseRow.status,
     ResponseRow.finish_reason,
@@ -110,9 +110,28 @@ def merged(pages: Iterable[Sequence[T]], key: Callable[[T], Any], limit: int) ->
     return out
 
 
-def pairs(generations: Sequence[Generation]) -> list[tuple[int, str]]:
-    """The generations as plain tuples, each once."""
-    return list(dict.fromkeys((int(teacher), str(sha)) for teacher, sha in generations))
+def stored(connection: Connection, generations: Iterable[Generation]) -> dict[tuple[int, int], Generation]:
+    """The generations that have responses, by (teacher id, number of their hash), in the order given."""
+    wanted = list(dict.fromkeys(Generation(teacher, sha) for teacher, sha in generations))
+    numbers: dict[str, int] = {}
+    for part in chunks(dict.fromkeys(item.generation_sha for item in wanted)):
+        rows = connection.execute(
+            select(GenerationRow.sha, GenerationRow.id).where(GenerationRow.sha.in_(part))
+        )
+        numbers.update((row[0], row[1]) for row in rows)
+    return {
+        (item.teacher_id, numbers[item.generation_sha]): item
+        for item in wanted
+        if item.generation_sha in numbers
+    }
+
+
+def by(generations: Iterable[tuple[int, int]]) -> ColumnElement[bool]:
+    """Says that a response is the first sample of one of the `stored` generations."""
+    return and_(
+        ResponseRow.sample == 0,
+        tuple_(ResponseRow.teacher_id, ResponseRow.generation_id).in_(list(generations)),
+    )
 
 
 def put_once(

@@ -140,12 +140,22 @@ class MemberRow(Base):
     split: Mapped[str]
 
 
+class GenerationRow(Base):
+    """A generation hash, once: a number in the key of a million responses takes a tenth of its space."""
+
+    __tablename__ = "generations"
+    __table_args__ = (UniqueConstraint("sha"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sha: Mapped[str]
+
+
 class ResponseRow(Base):
     """An answer of one teacher to one prompt."""
 
     __tablename__ = "responses"
     __table_args__ = (
-        UniqueConstraint("prompt_id", "teacher_id", "sample", "generation_sha"),
+        UniqueConstraint("prompt_id", "teacher_id", "sample", "generation_id"),
         Index(None, "teacher_id", "id"),
         # Failures are few: a listing of them must not scan a million good rows, nor slow their insertion.
         Index(
@@ -161,19 +171,20 @@ class ResponseRow(Base):
     prompt_id: Mapped[int] = mapped_column(ForeignKey("prompts.id"))
     teacher_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
     sample: Mapped[int]
-    generation_sha: Mapped[str]
-    text: Mapped[str]
-    reasoning: Mapped[str]
+    generation_id: Mapped[int] = mapped_column(ForeignKey("generations.id"))
     status: Mapped[str]
     finish_reason: Mapped[str]
     prompt_tokens: Mapped[int]
     completion_tokens: Mapped[int]
     latency_s: Mapped[float]
     cost: Mapped[float]
-    error: Mapped[str]
     attempts: Mapped[int]
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
     created_at: Mapped[float]
+    # Long texts come last: SQLite reads a row from its beginning, and most questions end before them.
+    text: Mapped[str]
+    reasoning: Mapped[str]
+    error: Mapped[str]
 
 
 class ScorerRow(Base):

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, tuple_
+from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from storage.errors import StoreError
 from storage.hashing import sha
 from storage.records import Generation, Lease, Scorable, Split, Verdict
-from storage.rows import PROMPT, SPLITS, chunks, merged, pairs, prompt_of
+from storage.rows import PROMPT, SPLITS, by, chunks, merged, prompt_of, stored
 from storage.schema import AssignmentRow, MemberRow, PromptRow, ResponseRow, ScoreRow, ScorerRow
 from storage.store import Store
 
@@ -55,15 +55,8 @@ def put_scorer(store: Store, kind: str, identity: Mapping[str, Any], model_id: i
         return connection.execute(query).scalar_one()
 
 
-def _answered(generations: Sequence[Generation]) -> ColumnElement[bool]:
-    return and_(
-        ResponseRow.prompt_id == MemberRow.prompt_id,
-        ResponseRow.sample == 0,
-        tuple_(ResponseRow.teacher_id, ResponseRow.generation_sha).in_(pairs(generations)),
-    )
-
-
 def _unscored(
+    connection: Connection,
     columns: Sequence[Any],
     scorer_id: int,
     generations: Sequence[Generation],
@@ -73,7 +66,10 @@ def _unscored(
     query = (
         select(*columns)
         .select_from(MemberRow)
-        .join(ResponseRow, _answered(generations))
+        .join(
+            ResponseRow,
+            and_(ResponseRow.prompt_id == MemberRow.prompt_id, by(stored(connection, generations))),
+        )
         .outerjoin(ScoreRow, and_(ScoreRow.response_id == ResponseRow.id, ScoreRow.scorer_id == scorer_id))
         .where(
             MemberRow.prompt_set_id == prompt_set_id,
@@ -123,7 +119,7 @@ def pending(
     with store.read() as connection:
         for split in splits or SPLITS:
             rows = connection.execute(
-                _unscored(columns, scorer_id, generations, prompt_set_id, plan_ids)
+                _unscored(connection, columns, scorer_id, generations, prompt_set_id, plan_ids)
                 .join(PromptRow, PromptRow.id == MemberRow.prompt_id)
                 .where(
                     MemberRow.split == split,
@@ -147,8 +143,8 @@ def count_pending(
     plan_ids: Sequence[int] | None = None,
 ) -> int:
     """How many responses `pending` would give in all."""
-    query = _unscored((func.count(),), scorer_id, generations, prompt_set_id, plan_ids)
     with store.read() as connection:
+        query = _unscored(connection, (func.count(),), scorer_id, generations, prompt_set_id, plan_ids)
         return int(connection.execute(query.where(MemberRow.split.in_(splits or SPLITS))).scalar_one())
 
 
@@ -209,8 +205,7 @@ def matrix_pages(
         scorer_id: whose scores.
         page: prompts a page.
     """
-    column = {pair: place for place, pair in enumerate(pairs(generations))}
-    if len(column) != len(generations):
+    if len(set(generations)) != len(generations):
         raise StoreError("a teacher is asked for twice in a score matrix", "Name every generation once.")
     after = -1
     while True:
@@ -227,42 +222,53 @@ def matrix_pages(
             ).all()
             if not members:
                 return
-            last = members[-1].ordinal
-            cells = connection.execute(
-                select(
-                    ResponseRow.prompt_id,
-                    ResponseRow.teacher_id,
-                    ResponseRow.generation_sha,
-                    ResponseRow.status,
-                    ScoreRow.value,
-                    ScoreRow.status.label("verdict"),
-                )
-                .select_from(MemberRow)
-                .join(ResponseRow, _answered(generations))
-                .outerjoin(
-                    ScoreRow, and_(ScoreRow.response_id == ResponseRow.id, ScoreRow.scorer_id == scorer_id)
-                )
-                .where(
-                    MemberRow.prompt_set_id == prompt_set_id,
-                    MemberRow.split.in_(splits or SPLITS),
-                    MemberRow.ordinal > after,
-                    MemberRow.ordinal <= last,
-                )
-            ).all()
-        ids = [member.prompt_id for member in members]
-        line = {prompt_id: place for place, prompt_id in enumerate(ids)}
-        shape = (len(ids), len(generations))
-        values = np.full(shape, np.nan)
-        asked = np.zeros(shape, dtype=np.bool_)
-        usable = np.zeros(shape, dtype=np.bool_)
-        for prompt_id, teacher_id, digest, status, value, verdict in cells:
-            place = (line[prompt_id], column[teacher_id, digest])
-            asked[place] = status != "error"
-            usable[place] = status == "ok"
-            if verdict == "ok":
-                values[place] = value
-        yield ScoreMatrix(np.asarray(ids, dtype=np.int64), values, asked, usable)
-        after = last
+            ids = np.asarray([member.prompt_id for member in members], dtype=np.int64)
+            made = ScoreMatrix(
+                prompt_ids=ids,
+                values=np.full((len(ids), len(generations)), np.nan),
+                asked=np.zeros((len(ids), len(generations)), dtype=np.bool_),
+                usable=np.zeros((len(ids), len(generations)), dtype=np.bool_),
+            )
+            known = {item: key for key, item in stored(connection, generations).items()}
+            order = np.argsort(ids)
+            for place, generation in enumerate(Generation(*item) for item in generations):
+                if generation not in known:
+                    continue
+                cells = _column(connection, members, known[generation], prompt_set_id, splits, scorer_id)
+                if not cells:
+                    continue
+                prompt_ids, statuses, values, verdicts = zip(*cells, strict=True)
+                lines = order[np.searchsorted(ids, np.asarray(prompt_ids), sorter=order)]
+                status = np.asarray(statuses)
+                made.asked[lines, place] = status != "error"
+                made.usable[lines, place] = status == "ok"
+                scored = np.asarray(verdicts) == "ok"
+                made.values[lines[scored], place] = np.asarray(values, dtype=np.float64)[scored]
+        yield made
+        after = members[-1].ordinal
+
+
+def _column(
+    connection: Connection,
+    members: Sequence[Any],
+    key: tuple[int, int],
+    prompt_set_id: int,
+    splits: Sequence[Split] | None,
+    scorer_id: int,
+) -> Sequence[Any]:
+    """(prompt id, status, value, verdict) of one generation's answers between the first and last member."""
+    return connection.execute(
+        select(ResponseRow.prompt_id, ResponseRow.status, ScoreRow.value, ScoreRow.status)
+        .select_from(MemberRow)
+        .join(ResponseRow, and_(ResponseRow.prompt_id == MemberRow.prompt_id, by([key])))
+        .outerjoin(ScoreRow, and_(ScoreRow.response_id == ResponseRow.id, ScoreRow.scorer_id == scorer_id))
+        .where(
+            MemberRow.prompt_set_id == prompt_set_id,
+            MemberRow.split.in_(splits or SPLITS),
+            MemberRow.ordinal >= members[0].ordinal,
+            MemberRow.ordinal <= members[-1].ordinal,
+        )
+    ).all()
 
 
 def matrix(

@@ -12,6 +12,13 @@ NUMBER = sa.Float().with_variant(sa.DOUBLE_PRECISION(), "postgresql")
 
 def upgrade() -> None:
     op.create_table(
+        "generations",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("sha", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_generations"),
+        sa.UniqueConstraint("sha", name="uq_generations_sha"),
+    )
+    op.create_table(
         "jobs",
         sa.Column("id", ID, nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -161,19 +168,22 @@ def upgrade() -> None:
         sa.Column("prompt_id", ID, nullable=False),
         sa.Column("teacher_id", ID, nullable=False),
         sa.Column("sample", ID, nullable=False),
-        sa.Column("generation_sha", sa.Text(), nullable=False),
-        sa.Column("text", sa.Text(), nullable=False),
-        sa.Column("reasoning", sa.Text(), nullable=False),
+        sa.Column("generation_id", ID, nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("finish_reason", sa.Text(), nullable=False),
         sa.Column("prompt_tokens", ID, nullable=False),
         sa.Column("completion_tokens", ID, nullable=False),
         sa.Column("latency_s", NUMBER, nullable=False),
         sa.Column("cost", NUMBER, nullable=False),
-        sa.Column("error", sa.Text(), nullable=False),
         sa.Column("attempts", ID, nullable=False),
         sa.Column("job_id", ID, nullable=True),
         sa.Column("created_at", NUMBER, nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("reasoning", sa.Text(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["generation_id"], ["generations.id"], name="fk_responses_generation_id_generations"
+        ),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_responses_job_id_jobs"),
         sa.ForeignKeyConstraint(["prompt_id"], ["prompts.id"], name="fk_responses_prompt_id_prompts"),
         sa.ForeignKeyConstraint(["teacher_id"], ["models.id"], name="fk_responses_teacher_id_models"),
@@ -182,8 +192,8 @@ def upgrade() -> None:
             "prompt_id",
             "teacher_id",
             "sample",
-            "generation_sha",
-            name="uq_responses_prompt_id_teacher_id_sample_generation_sha",
+            "generation_id",
+            name="uq_responses_prompt_id_teacher_id_sample_generation_id",
         ),
     )
     op.create_index(
