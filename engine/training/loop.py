@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from engine.training.batches import cut_step, plan_epoch
 from engine.training.checkpoint import Checkpoint, newest_path, read_newest, write_checkpoint, write_sealed
 from engine.training.data import Examples, tokenise
 from engine.training.lora import make_trainable, trainable
-from engine.training.loss import split_head
+from engine.training.loss import Head, split_head
 from engine.training.optimizer import Optimizer
-from engine.training.passes import backward, mean_loss, pass_cost
+from engine.training.passes import backward, mean_loss, pass_cost, threads
 from engine.training.settings import Settings, TrainResult
 from storage.records import Messages
 
@@ -85,34 +85,104 @@ def train(
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     parameters = trainable(student)
+    size = sum(parameter.numel() for parameter in model.parameters())
     device = next(iter(parameters.values())).device
-    cost = pass_cost(sum(parameter.numel() for parameter in model.parameters()), device)
-
-    epochs = [
-        plan_epoch(data.lengths, settings.batching, settings.seed, epoch) for epoch in range(settings.epochs)
+    plan = [
+        (epoch, members)
+        for epoch in range(settings.epochs)
+        for members in plan_epoch(data.lengths, settings.batching, settings.seed, epoch)
     ]
-    plan = [(epoch, step_rows) for epoch, steps in enumerate(epochs) for step_rows in steps]
-    total = len(plan)
-    optimizer = Optimizer(parameters, settings.descent, total)
-    fingerprint = _fingerprint(data, settings, parameters)
-    checkpoints = folder / "checkpoints"
+    optimizer = Optimizer(parameters, settings.descent, len(plan))
+    run = _Run(
+        head=head,
+        data=data,
+        held_out=held_out,
+        plan=plan,
+        optimizer=optimizer,
+        settings=settings,
+        checkpoints=folder / "checkpoints",
+        fingerprint=_fingerprint(data, settings, parameters),
+        device=device,
+        cost=pass_cost(size, device),
+    )
     torch.manual_seed(settings.seed)
-    start, running = _resume(checkpoints, fingerprint, optimizer, notice)
+    start, running = _resume(run, notice)
 
-    tokens, step, stopped, eval_loss = 0, start, False, None
     began = time.perf_counter()
     student.train()
-    for step in range(start + 1, total + 1):
-        epoch, step_rows = plan[step - 1]
-        passes = cut_step(step_rows, data.lengths, settings.pass_tokens, cost)
-        loss = backward(head, data, passes, device, optimizer.collect)
-        norm = optimizer.norm() if math.isfinite(loss) else math.nan
-        if not math.isfinite(norm):
-            raise _not_finite(step, loss, step_rows, checkpoints)
-        rate = optimizer.step(step - 1)
+    with threads(settings.threads, size):
+        end = _descend(run, start, running, on_progress, should_stop)
+    seconds = time.perf_counter() - began
 
-        tokens += int(data.lengths[step_rows].sum())
-        running = _running_mean(running, epoch, loss, int(data.targets[step_rows].sum()))
+    student.eval()
+    path = folder / ("model" if settings.tuning.method == "full" else "adapter")
+    if not end.stopped:
+        _save(student, tokenizer, path, {"steps": end.step, "fingerprint": run.fingerprint})
+    return TrainResult(
+        model=student,
+        path=path,
+        step=end.step,
+        total=len(plan),
+        loss=end.running["loss"],
+        eval_loss=end.eval_loss,
+        counts=data.counts,
+        seconds=seconds,
+        tokens_per_second=end.tokens / seconds if end.tokens else 0.0,
+        stopped=end.stopped,
+        resumed_from=start,
+        notices=tuple(notices),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What stays the same from the first step to the last."""
+
+    head: Head
+    data: Examples
+    held_out: Examples | None
+    plan: list[tuple[int, NDArray[np.int64]]]
+    """Epoch and rows of every optimizer step."""
+    optimizer: Optimizer
+    settings: Settings
+    checkpoints: Path
+    fingerprint: str
+    device: torch.device
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Where the steps ended."""
+
+    step: int
+    tokens: int
+    running: Mapping[str, float]
+    eval_loss: float | None
+    stopped: bool
+
+
+def _descend(
+    run: _Run,
+    start: int,
+    running: Mapping[str, float],
+    on_progress: Callable[[Mapping[str, Any]], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> _End:
+    """Take the optimizer steps after `start`."""
+    settings, data, total = run.settings, run.data, len(run.plan)
+    began, tokens, step, stopped = time.perf_counter(), 0, start, False
+    for step in range(start + 1, total + 1):
+        epoch, members = run.plan[step - 1]
+        passes = cut_step(members, data.lengths, settings.pass_tokens, run.cost)
+        loss = backward(run.head, data, passes, run.device, run.optimizer.collect)
+        norm = run.optimizer.norm() if math.isfinite(loss) else math.nan
+        if not math.isfinite(norm):
+            raise _not_finite(run, step, loss)
+        rate = run.optimizer.step(step - 1)
+
+        tokens += int(data.lengths[members].sum())
+        running = _running_mean(running, epoch, loss, int(data.targets[members].sum()))
         report: dict[str, Any] = {
             "step": step,
             "total": total,
@@ -122,41 +192,49 @@ def train(
             "gradient_norm": norm,
             "tokens_per_second": tokens / (time.perf_counter() - began),
         }
-        if held_out and settings.eval_every and step % settings.eval_every == 0 and step < total:
-            report["eval_loss"] = mean_loss(head, held_out, settings.pass_tokens, device)
-        if held_out and step == total:
-            report["eval_loss"] = eval_loss = mean_loss(head, held_out, settings.pass_tokens, device)
+        due = settings.eval_every and step % settings.eval_every == 0 and step < total
+        if run.held_out and due:
+            report["eval_loss"] = mean_loss(run.head, run.held_out, settings.pass_tokens, run.device)
         if on_progress:
             on_progress(report)
 
         stopped = step < total and should_stop is not None and should_stop()
         if stopped or (settings.checkpoint_every and step % settings.checkpoint_every == 0):
-            groups = {"weights": optimizer.masters, "optimizer": optimizer.state(), "random": _random_state()}
-            write_checkpoint(checkpoints, Checkpoint(step, fingerprint, groups, running), settings.keep)
+            _write(run, step, running)
         if stopped:
             break
-    seconds = time.perf_counter() - began
+    eval_loss = None
+    if run.held_out and not stopped:
+        eval_loss = mean_loss(run.head, run.held_out, settings.pass_tokens, run.device)
+    return _End(step, tokens, running, eval_loss, stopped)
 
-    student.eval()
-    path = folder / ("model" if settings.tuning.method == "full" else "adapter")
-    if not stopped:
-        _save(student, tokenizer, path, {"steps": step, "fingerprint": fingerprint})
-        if held_out and eval_loss is None:
-            eval_loss = mean_loss(head, held_out, settings.pass_tokens, device)
-    return TrainResult(
-        model=student,
-        path=path,
-        step=step,
-        total=total,
-        loss=running["loss"],
-        eval_loss=eval_loss,
-        counts=data.counts,
-        seconds=seconds,
-        tokens_per_second=tokens / seconds if tokens else 0.0,
-        stopped=stopped,
-        resumed_from=start,
-        notices=tuple(notices),
-    )
+
+def _write(run: _Run, step: int, running: Mapping[str, float]) -> None:
+    if not all(bool(torch.isfinite(weights).all()) for weights in run.optimizer.masters.values()):
+        raise _not_finite(run, step, math.nan)
+    random = {"cpu": torch.get_rng_state()}
+    if run.device.type == "cuda":
+        random["cuda"] = torch.cuda.get_rng_state(run.device)
+    groups = {"weights": run.optimizer.masters, "optimizer": run.optimizer.state(), "random": random}
+    write_checkpoint(run.checkpoints, Checkpoint(step, run.fingerprint, groups, running), run.settings.keep)
+
+
+def _resume(run: _Run, notice: Notice) -> tuple[int, dict[str, float]]:
+    """Return the step to continue after and the running loss; weights, moments and generators are set."""
+    checkpoint = read_newest(run.checkpoints, notice)
+    if checkpoint is None:
+        return 0, {"epoch": 0, "loss": 0.0, "targets": 0}
+    if checkpoint.fingerprint != run.fingerprint:
+        raise ConfigError(
+            f"{run.checkpoints} belongs to a run with other rows, settings or another student",
+            "train into another folder, or remove this one",
+        )
+    run.optimizer.load(checkpoint.groups["weights"], checkpoint.groups["optimizer"])
+    random = checkpoint.groups["random"]
+    torch.set_rng_state(random["cpu"])
+    if run.device.type == "cuda" and "cuda" in random:
+        torch.cuda.set_rng_state(random["cuda"], run.device)
+    return checkpoint.step, dict(checkpoint.state)
 
 
 def _tell_counts(data: Examples, settings: Settings, notice: Notice) -> None:
@@ -174,38 +252,11 @@ def _tell_counts(data: Examples, settings: Settings, notice: Notice) -> None:
 def _fingerprint(data: Examples, settings: Settings, parameters: Mapping[str, Tensor]) -> str:
     """Everything that shapes the weights; what only shapes speed or memory may change between resumes."""
     kept = asdict(settings)
-    for key in ("checkpoint_every", "keep", "eval_every", "gradient_checkpointing", "pass_tokens"):
+    for key in ("checkpoint_every", "keep", "eval_every", "gradient_checkpointing", "pass_tokens", "threads"):
         del kept[key]
     shapes = {name: [str(value.dtype), *value.shape] for name, value in parameters.items()}
     text = json.dumps([data.sha256, kept, shapes], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _resume(
-    folder: Path, fingerprint: str, optimizer: Optimizer, notice: Notice
-) -> tuple[int, dict[str, float]]:
-    """Return the step to continue after and the running loss; weights, moments and generators are set."""
-    checkpoint = read_newest(folder, notice)
-    if checkpoint is None:
-        return 0, {"epoch": 0, "loss": 0.0, "targets": 0}
-    if checkpoint.fingerprint != fingerprint:
-        raise ConfigError(
-            f"{folder} holds checkpoints of a run with other rows, settings or another student",
-            "train into another folder, or remove this one",
-        )
-    optimizer.load(checkpoint.groups["weights"], checkpoint.groups["optimizer"])
-    random = checkpoint.groups["random"]
-    torch.set_rng_state(random["cpu"])
-    if "cuda" in random and torch.cuda.is_available():
-        torch.cuda.set_rng_state(random["cuda"])
-    return checkpoint.step, dict(checkpoint.state)
-
-
-def _random_state() -> dict[str, Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
 
 
 def _running_mean(running: Mapping[str, float], epoch: int, loss: float, targets: int) -> dict[str, float]:
@@ -217,11 +268,11 @@ def _running_mean(running: Mapping[str, float], epoch: int, loss: float, targets
     return {"epoch": epoch, "loss": mean, "targets": seen}
 
 
-def _not_finite(step: int, loss: float, rows: NDArray[np.int64], checkpoints: Path) -> TrainingError:
-    last = newest_path(checkpoints)
-    what = f"the gradient of step {step}" if math.isfinite(loss) else f"the loss of step {step} ({loss})"
+def _not_finite(run: _Run, step: int, loss: float) -> TrainingError:
+    last = newest_path(run.checkpoints)
     kept = f"the last finite checkpoint is {last.name}" if last else "no checkpoint had been written yet"
-    members = ", ".join(map(str, sorted(rows)[:16]))
+    what = f"the gradient of step {step}" if math.isfinite(loss) else f"the loss of step {step}"
+    members = ", ".join(str(row) for row in sorted(run.plan[step - 1][1])[:16])
     return TrainingError(
         f"{what} is not a finite number; {kept}; rows of the step, counted after filtering: {members}",
         "lower distill.learning_rate, raise distill.warmup, or look at these rows",

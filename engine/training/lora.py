@@ -66,7 +66,8 @@ def make_trainable(model: Any, tuning: Tuning, seed: int) -> Any:
         with warnings.catch_warnings():
             # GPT-2 keeps weights transposed; PEFT sets fan_in_fan_out by itself and warns that it did.
             warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")
-            return get_peft_model(model, config)
+            # In bfloat16 the optimizer keeps float32 masters; adapters in float32 would cast every activation.
+            return get_peft_model(model, config, autocast_adapter_dtype=False)
     except ValueError as error:
         raise ConfigError(f"LoRA cannot be put on this student: {error}", "check distill.targets") from error
 

@@ -1,6 +1,7 @@
 """Forward and backward passes of an optimizer step, and the held-out loss."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -21,6 +22,22 @@ def pass_cost(parameters: int, device: torch.device) -> int:
     if device.type != "cpu":
         return 1024
     return int(np.clip(2e8 / max(parameters, 1), 16, 4096))
+
+
+SMALL = 3_000_000
+"""Parameters below which a second thread costs more in barriers than it computes. On a machine that others use
+too it is far worse: 0.15M parameters took 65 ms a step on one thread, 1,360 ms on two that waited for a core."""
+
+
+@contextmanager
+def threads(wanted: int, parameters: int) -> Iterator[None]:
+    """Set torch's threads for the block; see `Settings.threads`."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or (1 if parameters < SMALL else before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _sum_of_pass(head: Head, data: Examples, rows: NDArray[np.int64], device: torch.device) -> Tensor:

@@ -32,6 +32,9 @@ class Settings:
     """Padded tokens of one forward pass; bounds memory, changes no gradient."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    threads: int = 0
+    """Torch threads while training on a CPU; 0: one for small students, else what the process has. A resume is
+    bit-exact with the same number of threads."""
     eval_every: int = 0
     """Optimizer steps between held-out losses; 0: at the end only."""
 
