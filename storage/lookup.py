@@ -4,7 +4,7 @@ from sqlalchemy import func, select
 
 from storage.records import Model, Role, RouterRecord
 from storage.rows import MODEL, model_of
-from storage.schema import DatasetRowRow, ModelRow, PlanRow, ResponseRow, RouterRow
+from storage.schema import DatasetRowRow, ModelRow, PlanRow, ResponseRow, RouterRow, ScoreRow, ScorerRow
 from storage.store import Store
 
 
@@ -72,3 +72,25 @@ def dataset_prompts(store: Store, dataset_id: int, prompt_ids: list[int]) -> set
     )
     with store.read() as connection:
         return set(connection.execute(query).scalars())
+
+
+def values(store: Store, response_ids: list[int]) -> dict[int, dict[str, float | None]]:
+    """The scores of these responses: response id → kind of scorer → value; of two scorers of a kind the newer one."""
+    found: dict[int, dict[str, float | None]] = {}
+    query = (
+        select(ScoreRow.response_id, ScorerRow.kind, ScoreRow.value)
+        .join(ScorerRow, ScorerRow.id == ScoreRow.scorer_id)
+        .where(ScoreRow.response_id.in_(response_ids))
+        .order_by(ScorerRow.id)
+    )
+    with store.read() as connection:
+        for response_id, kind, value in connection.execute(query):
+            found.setdefault(response_id, {})[kind] = value
+    return found
+
+
+def plan_teachers(store: Store, plan_id: int) -> list[str]:
+    """The names that a plan's strengths belong to, in their order; empty when the plan does not say."""
+    with store.read() as connection:
+        manifest = connection.execute(select(PlanRow.manifest).where(PlanRow.id == plan_id)).scalar()
+    return [str(name) for name in (manifest or {}).get("teachers", [])]

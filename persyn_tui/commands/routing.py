@@ -1,32 +1,108 @@
 """`persyn route` and `relabel`: which teacher for a prompt and why, and what another α would change."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from persyn_tui.output import JsonOption, StoreOption
+from persyn_tui.output import JsonOption, StoreOption, emit, table
+
+if TYPE_CHECKING:
+    from engine.relabel import Relabelled
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the app."""
     app.command("route")(route)
+    app.command("relabel")(relabel)
 
 
 def route(
-    prompts: Annotated[
-        list[str] | None, typer.Argument(help="One argument a prompt.", show_default=False)
-    ] = None,
+    prompts: Annotated[list[str] | None, typer.Argument(help="One argument a prompt.", show_default=False)] = None,
     file: Annotated[Path | None, typer.Option("--file", help="JSONL with `prompt` or `messages`.")] = None,
-    router: Annotated[
-        int | None, typer.Option("--router", help="Router number; default: the newest.")
-    ] = None,
+    router: Annotated[int | None, typer.Option("--router", help="Router number; default: the newest.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say which teacher a trained router chooses for prompts, and why."""
     from engine import tools
+    from engine.errors import ConfigError
 
+    if not prompts and file is None:
+        raise ConfigError("there is no prompt to route", "give a prompt in quotes, or --file FILE.jsonl")
     options = ["--file", str(file)] if file else []
-    options += ["--router", str(router)] if router else []
+    options += ["--router", str(router)] if router is not None else []
     tools.replace("route", prompts or [], options, store=store, as_json=as_json)
+
+
+def relabel(
+    file: Annotated[Path, typer.Argument(help="Run file (YAML) that has been run.", show_default=False)],
+    alpha: Annotated[float | None, typer.Option("--alpha", help="Weight of learnability to try, 0 to 1.")] = None,
+    normalization: Annotated[
+        str | None, typer.Option("--normalization", help="zscore, minmax or rank to try.")
+    ] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what another α or normalization would change, from stored scores: no generation, no forward pass."""
+    from dataclasses import asdict
+
+    from pydantic import ValidationError
+
+    from engine import config, evidence, reader
+    from engine import relabel as relabelling
+    from engine.context import CALIBRATED
+    from engine.errors import ConfigError
+    from storage.store import Store
+
+    loaded = config.load(file)
+    if alpha is None and normalization is None:
+        raise ConfigError("nothing to try", "give --alpha A, --normalization NAME, or both")
+    old = loaded.reward
+    tried = {"alpha": alpha, "normalization": normalization}
+    changes = {key: value for key, value in tried.items() if value is not None}
+    try:
+        new = config.RewardConfig.model_validate({**old.model_dump(), **changes})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise ConfigError(
+            f"--{problem['loc'][0]} {problem['input']}: {problem['msg']}",
+            "alpha is a number from 0 to 1; normalization is zscore, minmax or rank",
+        ) from None
+    context = reader.reader(Store.open(store, create=False), loaded)
+    known = evidence.gather(context, context.answered_by_all or CALIBRATED)
+    found = relabelling.compare(known, old, new, loaded.router.targets)
+    if not found.prompts:
+        raise ConfigError(
+            "no prompt of this run has answers with both scores yet", f"run `persyn run {file} --until score` first"
+        )
+    names = [teacher.name for teacher in context.teachers]
+    settings = ", ".join(f"{key}: {getattr(new, key)}" for key in ("alpha", "normalization"))
+    advice = (
+        f"to keep it, set `reward: {{{settings}}}` in {file} and run it again; "
+        "only the router and what follows from it are made anew"
+    )
+    data = {
+        "from": old.model_dump(),
+        "to": new.model_dump(),
+        **asdict(found),
+        "before": dict(zip(names, found.before, strict=True)),
+        "after": dict(zip(names, found.after, strict=True)),
+        "advice": advice,
+    }
+    emit(data, as_json, lambda: _show(found, names, old.alpha, new.alpha, advice))
+
+
+def _show(found: "Relabelled", names: list[str], old: float, new: float, advice: str) -> None:
+    rows = [
+        (name, f"{before:,}", f"{after:,}", f"{after - before:+,}" if after != before else "")
+        for name, before, after in zip(names, found.before, found.after, strict=True)
+    ]
+    print(
+        f"{found.best_changed:,} of {found.prompts:,} prompts get another best teacher; "
+        f"{found.pairs_changed:,} of {found.pairs:,} training pairs change"
+    )
+    table(("best teacher", f"α {old:g}", f"α {new:g}", "change"), rows, right=(f"α {old:g}", f"α {new:g}", "change"))
+    if found.idle:
+        print(found.idle)
+    print(advice)

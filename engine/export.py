@@ -1,0 +1,297 @@
+"""Datasets as files that other trainers read. Streamed; nothing is overwritten; half an export never shows.
+
+Each row keeps where it came from: the teacher, its scores, the prompt's source, the ids of prompt and response.
+Texts are written as they are stored. They were made by models: an export is data, never a command.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ConfigError
+from storage import datasets
+from storage.records import Dataset, TrainingRow
+from storage.store import Store
+
+FORMATS = ("messages", "sharegpt", "alpaca", "parquet", "huggingface")
+"""messages, sharegpt and alpaca are JSONL; huggingface is a folder that `datasets.load_dataset` reads."""
+
+PAGE = 1000
+SHARD_ROWS = 100_000
+"""Rows of one Parquet file of a `huggingface` export."""
+
+_SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
+
+Progress = Callable[[int, int], None]
+"""Called with (rows written, rows in all)."""
+
+
+@dataclass
+class Written:
+    """What an export holds."""
+
+    path: str
+    format: str
+    rows: int = 0
+    excluded: int = 0
+    """Rows of the dataset that an operator took out: not exported."""
+    teachers: Counter[str] = field(default_factory=Counter)
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Counts a row."""
+        self.rows += 1
+        self.teachers[row["teacher"]] += 1
+        for name in ("quality", "learnability", "reward"):
+            if row[name] is not None:
+                self.counts[name] += 1
+                self.sums[name] = self.sums.get(name, 0.0) + row[name]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean of each score over the rows that have it."""
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
+
+
+def export(
+    store: Store, dataset: Dataset, form: str, out: Path, progress: Progress = lambda done, total: None
+) -> Written:
+    """What was written to `out`, which did not exist before: a file (0600), or a folder (0700) for `huggingface`.
+
+    Args:
+        store: the dataset's store.
+        dataset: a complete one.
+        form: one of `FORMATS`.
+        out: file or folder to make, in a folder that exists.
+        progress: called about every thousand rows.
+
+    Raises:
+        ConfigError: `out` exists or is a symbolic link, its folder does not exist, the dataset is not complete or
+            has no rows.
+    """
+    if form not in FORMATS:
+        raise ConfigError(f"--format {form}: unknown", f"use one of: {', '.join(FORMATS)}")
+    if not dataset.complete:
+        raise ConfigError(f"dataset `{dataset.name}` is not complete yet", "let its run finish, then export")
+    _refuse(out)
+    total = datasets.count(store, dataset.id)
+    if total == 0:
+        raise ConfigError(f"dataset `{dataset.name}` has no rows", "see `persyn data datasets` for others")
+    excluded = datasets.count(store, dataset.id, include_excluded=True) - total
+    written = Written(str(out), form, excluded=excluded)
+    rows = _counted(_rows(store, dataset.id), written, total, progress)
+    try:
+        if form == "huggingface":
+            _folder(rows, written, dataset, out)
+        else:
+            _file(rows, form, out)
+    except FileExistsError:
+        raise _exists(out) from None
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be written: {error.strerror}", "choose another place with --out") from error
+    return written
+
+
+def messages(row: TrainingRow) -> list[dict[str, str]]:
+    """The conversation of a row, the answer as its last turn."""
+    asked = [{"role": m["role"], "content": m["content"]} for m in row.prompt.messages]
+    return [*asked, {"role": "assistant", "content": row.response.text}]
+
+
+def _provenance(row: TrainingRow) -> dict[str, Any]:
+    return {
+        "teacher": row.teacher,
+        "quality": row.quality,
+        "learnability": row.learnability,
+        "reward": row.reward,
+        "source": row.prompt.source,
+        "prompt_id": row.prompt.id,
+        "response_id": row.response.id,
+    }
+
+
+def _record(form: str, row: TrainingRow) -> dict[str, Any]:
+    turns = messages(row)
+    if form == "sharegpt":
+        talk = [{"from": _SPEAKERS[turn["role"]], "value": turn["content"]} for turn in turns]
+        return {"conversations": talk, **_provenance(row)}
+    if form == "alpaca":
+        system = "\n".join(turn["content"] for turn in turns if turn["role"] == "system")
+        spoken = [turn["content"] for turn in turns if turn["role"] != "system"]
+        history = [spoken[i : i + 2] for i in range(0, len(spoken) - 2, 2)]
+        return {
+            "instruction": spoken[-2],
+            "input": "",
+            "output": spoken[-1],
+            "system": system,
+            "history": history,
+            **_provenance(row),
+        }
+    return {"messages": turns, **_provenance(row)}
+
+
+def _rows(store: Store, dataset_id: int) -> Iterator[TrainingRow]:
+    after = 0
+    while page := datasets.rows(store, dataset_id, after_prompt_id=after, limit=PAGE):
+        yield from page
+        after = page[-1].prompt.id or 0
+
+
+def _counted(
+    rows: Iterator[TrainingRow], written: Written, total: int, progress: Progress
+) -> Iterator[TrainingRow]:
+    for row in rows:
+        written.add(_provenance(row))
+        if written.rows % PAGE == 0:
+            progress(written.rows, total)
+        yield row
+    progress(written.rows, total)
+
+
+def _file(rows: Iterator[TrainingRow], form: str, out: Path) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent)  # 0600
+    temporary = Path(name)
+    try:
+        os.close(handle)
+        if form == "parquet":
+            _parquet(rows, temporary)
+        else:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(_record(form, row), ensure_ascii=False) + "\n" for row in rows)
+        _flush(temporary)
+        _publish(temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _flush(out.parent)
+
+
+def _publish(temporary: Path, out: Path) -> None:
+    """Gives the file its name, and fails where something has that name: a plain rename would overwrite it."""
+    try:
+        os.link(temporary, out)
+    except FileExistsError:
+        raise
+    except OSError:  # a filesystem without hard links
+        _refuse(out)
+        temporary.rename(out)
+
+
+def _folder(rows: Iterator[TrainingRow], written: Written, dataset: Dataset, out: Path) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))  # 0700
+    try:
+        (temporary / "data").mkdir(mode=0o700)
+        shard = 0
+        while _parquet(rows, temporary / "data" / f"train-{shard:05d}.parquet", SHARD_ROWS):
+            shard += 1
+        if shard and written.rows % SHARD_ROWS == 0:
+            (temporary / "data" / f"train-{shard:05d}.parquet").unlink(missing_ok=True)
+        (temporary / "README.md").write_text(card(written, dataset), encoding="utf-8")
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                path.chmod(0o600)
+                _flush(path)
+        # An empty folder of our own making is replaced atomically; anything else of that name fails here.
+        out.mkdir(mode=0o700)
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _flush(out.parent)
+
+
+def _parquet(rows: Iterator[TrainingRow], path: Path, limit: int | None = None) -> bool:
+    """Writes at most `limit` rows; True when there may be more."""
+    import pyarrow as arrow
+    import pyarrow.parquet
+
+    turn = arrow.struct([("role", arrow.string()), ("content", arrow.string())])
+    schema = arrow.schema(
+        [("messages", arrow.list_(turn)), ("teacher", arrow.string())]
+        + [(name, arrow.float64()) for name in ("quality", "learnability", "reward")]
+        + [("source", arrow.string()), ("prompt_id", arrow.int64()), ("response_id", arrow.int64())]
+    )
+    count = 0
+    with arrow.parquet.ParquetWriter(path, schema) as writer:
+        while limit is None or count < limit:
+            room = PAGE if limit is None else min(PAGE, limit - count)
+            page = [_record("messages", row) for row in islice(rows, room)]
+            if not page:
+                return False
+            writer.write_table(arrow.Table.from_pylist(page, schema=schema))
+            count += len(page)
+    return True
+
+
+def card(written: Written, dataset: Dataset) -> str:
+    """The README of a `huggingface` export: what the rows are, and what is known of them."""
+    manifest = dataset.manifest
+    strategy = _cell(manifest.get("strategy", "?"))
+    shares = "\n".join(
+        f"| {_cell(name)} | {count:,} | {count / written.rows:.1%} |" for name, count in written.teachers.most_common()
+    )
+    means = "\n".join(f"| {name} | {value:.4f} | {written.counts[name]:,} |" for name, value in written.means.items())
+    left_out = ", ".join(f"{count:,} {_cell(reason)}" for reason, count in manifest.get("left_out", {}).items())
+    reward = ", ".join(f"{key} {value}" for key, value in manifest.get("reward", {}).items())
+    return f"""---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/*.parquet
+tags: [synthetic, distillation]
+---
+
+# {_cell(dataset.name)}
+
+{written.rows:,} prompts, each with the answer of one teacher, chosen by the strategy `{strategy}` of PerSyn
+(Zhang et al., arXiv 2510.10925). The answers were generated by models; their licences and faults come along.
+
+| teacher | rows | share |
+|---|---:|---:|
+{shares}
+
+| score | mean | rows that have it |
+|---|---:|---:|
+{means}
+
+Reward settings: {reward or "not recorded"}. Left out: {left_out or "nothing"}; {written.excluded:,} rows excluded
+by hand.
+
+Columns: `messages` (the answer is the last turn), `teacher`, `quality` (raw), `learnability` (mean log-likelihood
+under the untrained student, nats per token), `reward` (normalized within the prompt; empty where only one teacher
+answered), `source` (where the prompt came from), `prompt_id` and `response_id` (rows of the store).
+"""
+
+
+def _cell(text: object) -> str:
+    """Text that stays within its place in Markdown."""
+    return " ".join(str(text).replace("|", "/").replace("`", "'").split())
+
+
+def _refuse(out: Path) -> None:
+    if out.is_symlink() or out.exists():
+        raise _exists(out)
+    if not out.parent.is_dir():
+        raise ConfigError(f"{out.parent}: no such folder", "make it first, or choose another with --out")
+
+
+def _exists(out: Path) -> ConfigError:
+    kind = "a symbolic link" if out.is_symlink() else "there already"
+    return ConfigError(f"{out} is {kind}", "choose a new name with --out; an export never overwrites")
+
+
+def _flush(path: Path) -> None:
+    with suppress(PermissionError):  # a folder that may be written to but not opened
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

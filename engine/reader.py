@@ -1,0 +1,59 @@
+"""A run's context for looking at what is stored of it: no job, no lease, nothing written, no torch."""
+
+from engine import registry
+from engine.config import Run
+from engine.context import Context
+from engine.errors import ConfigError
+from engine.progress import Progress
+from engine.stages import prompts as prompt_stage
+from storage import lookup, prompts
+from storage.records import Lease, Model
+from storage.store import Store
+
+NOBODY = Lease(job_id=0, epoch=0, owner="")
+"""No job has this number, so a write with it is refused."""
+
+
+def reader(store: Store, run: Run) -> Context:
+    """The context of a run that has gone at least through its stage `prompts` in this store.
+
+    Raises:
+        ConfigError: this store holds nothing of the run, or nothing of it with these settings.
+    """
+    wanted = [registry.teacher(config, run.generation) for config in run.teachers] + [registry.student(run)]
+    found: list[Model] = []
+    for model in wanted:
+        stored = lookup.model(store, model.role, model.name, registry.identity_sha(model))
+        if stored is None:
+            raise _nothing(store, f"the {model.role} `{model.name}` with these settings")
+        found.append(stored)
+    digest = prompt_stage.set_sha(run)
+    prompt_set = prompts.find_set(store, digest)
+    if prompt_set is None or not prompt_set.complete:
+        raise _nothing(store, "these prompts and splits")
+    return Context(
+        run=run,
+        store=store,
+        lease=NOBODY,
+        teachers=tuple(found[:-1]),
+        student=found[-1],
+        progress=Progress(_ignore, _ignore, _ignore, _ignore_two),
+        cancelled=lambda: False,
+        prompt_set=prompt_set.id,
+        prompt_set_sha=digest,
+    )
+
+
+def _nothing(store: Store, what: str) -> ConfigError:
+    return ConfigError(
+        f"{store.name} holds no answers of {what}",
+        "run `persyn run FILE --until score` first, or name the store of that run with --store",
+    )
+
+
+def _ignore(_: object) -> None:
+    return None
+
+
+def _ignore_two(_: object, __: object) -> None:
+    return None

@@ -1,0 +1,83 @@
+"""What other reward settings would change, from stored scores alone: no generation, no forward pass, no torch.
+
+Rewards are derived from raw scores (`engine.reward`), so another α or normalization costs arithmetic only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import reward
+from engine.config import RewardConfig
+from engine.evidence import Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Relabelled:
+    """Labels under two settings, side by side."""
+
+    prompts: int
+    """Prompts with a label under either setting: some usable answer, and not excluded as all wrong."""
+    best_changed: int
+    """Prompts whose best teacher is another one."""
+    pairs: int
+    """Ordered pairs of teachers under the old settings: what the router is trained on."""
+    pairs_changed: int
+    """Pairs that turn round, appear or disappear."""
+    before: tuple[int, ...]
+    """Prompts per teacher, in the run file's order, when each goes to its best answer (the oracle)."""
+    after: tuple[int, ...]
+    idle: str | None
+    """Why α has no say in the new labels; None when it has."""
+
+
+def compare(evidence: Evidence, old: RewardConfig, new: RewardConfig, targets: reward.Targets) -> Relabelled:
+    """The labels of `evidence` under `old` and under `new` settings.
+
+    Args:
+        evidence: stored scores (B, M).
+        old: the run file's settings.
+        new: the ones to try.
+        targets: the router's; soft ones see the size of a difference, so α is never idle with them.
+    """
+    first = evidence.labels(old).training_rewards
+    labels = evidence.labels(new)
+    second = labels.training_rewards
+    signs_before, signs_after = _signs(first), _signs(second)
+    best_before, best_after = _best(first), _best(second)
+    kept = evidence.usable & ~labels.excluded[:, None]
+    return Relabelled(
+        prompts=int(np.count_nonzero((best_before >= 0) | (best_after >= 0))),
+        best_changed=int(np.count_nonzero(best_before != best_after)),
+        pairs=int(np.count_nonzero(signs_before)),
+        pairs_changed=int(np.count_nonzero(signs_before != signs_after)),
+        before=_counts(best_before, first.shape[1]),
+        after=_counts(best_after, first.shape[1]),
+        idle=reward.alpha_is_idle(
+            np.where(kept, evidence.quality, np.nan),
+            np.where(kept, evidence.learnability, np.nan),
+            alpha=new.alpha,
+            normalization=new.normalization,
+            targets=targets,
+        ),
+    )
+
+
+def _signs(rewards: NDArray[np.float64]) -> NDArray[np.int8]:
+    """(B, M·(M−1)/2): sign of r_i − r_j for i < j; 0 for ties and where one of them is missing."""
+    i, j = np.triu_indices(rewards.shape[1], k=1)
+    return np.sign(np.nan_to_num(rewards[:, i] - rewards[:, j])).astype(np.int8)
+
+
+def _best(rewards: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(B,): column of the highest reward, the first of equals; −1 where none is known."""
+    known = ~np.isnan(rewards)
+    best = np.where(known, rewards, -np.inf).argmax(axis=1)
+    return np.where(known.any(axis=1), best, -1).astype(np.int64)
+
+
+def _counts(best: NDArray[np.int64], teachers: int) -> tuple[int, ...]:
+    counted: Sequence[int] = np.bincount(best[best >= 0], minlength=teachers).tolist()
+    return tuple(counted)

@@ -1,0 +1,208 @@
+"""One stored answer with all that is known of it, for `persyn data show`: as JSON, and as text for people."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.display import printable
+from storage.records import ResponseContext
+
+Names = Mapping[int, Sequence[str]]
+"""Plan id → the teachers that its strengths belong to."""
+
+
+def as_json(found: ResponseContext, beside: Sequence[ResponseContext], names: Names) -> dict[str, Any]:
+    """Everything about the answer as plain JSON, harmless to a terminal."""
+    response, prompt, teacher = found.line.response, found.line.prompt, found.teacher
+    data = {
+        "id": response.id,
+        "prompt": {
+            "id": prompt.id,
+            "source": prompt.source,
+            "messages": [dict(message) for message in prompt.messages],
+            "answer": prompt.answer,
+            "verifier": None if prompt.verifier is None else prompt.verifier.get("kind"),
+        },
+        "text": response.text,
+        "reasoning": response.reasoning,
+        "status": response.status,
+        "finish_reason": response.finish_reason,
+        "error": response.error,
+        "prompt_tokens": response.prompt_tokens,
+        "completion_tokens": response.completion_tokens,
+        "latency_s": response.latency_s,
+        "cost": response.cost,
+        "scores": _scores(found),
+        "reward": _reward(found),
+        "answers": [_beside(other) for other in beside],
+        "provenance": {
+            "teacher": teacher.name,
+            "backend": teacher.backend,
+            "model": teacher.model,
+            "revision": teacher.revision,
+            "system": teacher.system,
+            "sampling": {key: getattr(teacher.sampling, key) for key in teacher.sampling.__dataclass_fields__},
+            "generation_sha": response.generation_sha,
+            "sample": response.sample,
+            "attempts": found.attempts,
+            "job": found.job_id,
+            "created_at": found.line.created_at,
+        },
+        "assignments": [
+            {
+                "plan": stored.plan_id,
+                "strategy": stored.strategy,
+                "attempt": stored.assignment.attempt,
+                "margin": stored.assignment.margin,
+                "strengths": _strengths(stored.assignment.strengths, names.get(stored.plan_id, ())),
+            }
+            for stored in found.assignments
+        ],
+        "datasets": [
+            {
+                "id": member.dataset_id,
+                "name": member.dataset,
+                "reward": member.reward,
+                "excluded": member.excluded,
+            }
+            for member in found.datasets
+        ],
+    }
+    harmless: dict[str, Any] = _printable(data)
+    return harmless
+
+
+def show(found: ResponseContext, beside: Sequence[ResponseContext], names: Names) -> None:
+    """Prints the answer for people."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    data = as_json(found, beside, names)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)
+
+    def head(text: str) -> None:
+        console.print(Text(f"\n{text}", style="bold"))
+
+    def line(text: str) -> None:
+        console.print(Text(f"  {text}"))
+
+    origin, prompt = data["provenance"], data["prompt"]
+    console.print(
+        Text(
+            f"answer {data['id']} · {origin['teacher']} · {data['status']} ({data['finish_reason']}) · "
+            f"{data['completion_tokens']:,} tokens in {data['latency_s']:.2f} s · ${data['cost']:.6f}",
+            style="bold",
+        )
+    )
+    head(f"prompt {prompt['id']} · {prompt['source']}")
+    for message in prompt["messages"]:
+        line(f"[{message['role']}] {message['content']}")
+    if prompt["answer"] is not None:
+        line(f"reference answer: {prompt['answer']}")
+    if data["reasoning"]:
+        head("reasoning")
+        line(data["reasoning"])
+    head("answer" if not data["error"] else "error")
+    line(data["error"] or data["text"])
+    head("scores")
+    for score in data["scores"]:
+        raw = f"  ({score['sum']:.4g} over {score['count']:,} tokens)" if score["sum"] is not None else ""
+        value = "–" if score["value"] is None else f"{score['value']:.4f}"
+        detail = f"  {score['detail']}" if score["detail"] else ""
+        line(f"{score['kind']} {value} {'' if score['status'] == 'ok' else score['status']}{raw}{detail}")
+    line(f"reward {'–' if data['reward'] is None else format(data['reward'], '+.4f')}")
+    head(f"all answers to prompt {prompt['id']}")
+    view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("", "id", "teacher", "status", "tokens", "scores", "reward", "answer"):
+        view.add_column(column, justify="right" if column in ("id", "tokens", "reward") else "left")
+    for row in data["answers"]:
+        view.add_row(
+            *(
+                Text(cell)
+                for cell in (
+                    "▸" if row["id"] == data["id"] else "",
+                    str(row["id"]),
+                    row["teacher"],
+                    row["status"],
+                    f"{row['completion_tokens']:,}",
+                    "\n".join(
+                        f"{score['kind']} {score['value']:.3f}" for score in row["scores"] if score["value"] is not None
+                    ),
+                    "–" if row["reward"] is None else f"{row['reward']:+.3f}",
+                    row["text"] or row["error"],
+                )
+            )
+        )
+    console.print(view)
+    head("provenance")
+    line(f"{origin['backend']} {origin['model']} {origin['revision']}")
+    if origin["system"]:
+        line(f"system: {origin['system']}")
+    line("sampling: " + ", ".join(f"{key} {value}" for key, value in origin["sampling"].items()))
+    made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(origin["created_at"]))
+    job = f"job {origin['job']}" if origin["job"] is not None else "no job"
+    line(f"{job} · {made} · attempt {origin['attempts']} · generation {origin['generation_sha'][:16]}")
+    for plan in data["assignments"]:
+        margin = "" if plan["margin"] is None else f", margin {plan['margin']:.3f}"
+        line(f"plan {plan['plan']} ({plan['strategy']}): attempt {plan['attempt']}{margin}")
+        if plan["strengths"]:
+            ranked = sorted(plan["strengths"].items(), key=lambda item: -item[1])
+            line("  strengths: " + "  ".join(f"{name} {value:+.3f}" for name, value in ranked))
+    for member in data["datasets"]:
+        line(f"dataset {member['id']} {member['name']}" + (" (excluded)" if member["excluded"] else ""))
+
+
+def _scores(found: ResponseContext) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": score.kind,
+            "scorer": score.scorer_id,
+            "value": score.verdict.value,
+            "sum": score.verdict.sum,
+            "count": score.verdict.count,
+            "status": score.verdict.status,
+            "detail": dict(score.verdict.detail),
+        }
+        for score in found.scores
+    ]
+
+
+def _reward(found: ResponseContext) -> float | None:
+    """As the newest dataset that holds the answer has it; None where no reward is known."""
+    known = [member.reward for member in found.datasets if member.reward is not None]
+    return known[-1] if known else None
+
+
+def _beside(other: ResponseContext) -> dict[str, Any]:
+    response = other.line.response
+    return {
+        "id": response.id,
+        "teacher": other.line.teacher,
+        "status": response.status,
+        "completion_tokens": response.completion_tokens,
+        "scores": [{"kind": score["kind"], "value": score["value"]} for score in _scores(other)],
+        "reward": _reward(other),
+        "text": response.text,
+        "error": response.error,
+    }
+
+
+def _strengths(values: Sequence[float] | None, names: Sequence[str]) -> dict[str, float]:
+    if values is None:
+        return {}
+    labels = names if len(names) == len(values) else [f"#{place}" for place in range(len(values))]
+    return dict(zip(labels, values, strict=True))
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable(str(key)): _printable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(item) for item in value]
+    return value
