@@ -66,7 +66,10 @@ def submit(
         until: the last stage to run; None for all.
         log_path: where its process logs to.
     """
-    active = and_(JobRow.spec_sha == spec_sha, JobRow.state.in_(ACTIVE_STATES))
+    # A new job is only made when none is active: the newest is the active one.
+    newest = (
+        select(*_job_columns(store)).where(JobRow.spec_sha == spec_sha).order_by(JobRow.id.desc()).limit(1)
+    )
     with store.write() as connection:
         created = connection.execute(
             store.insert(JobRow)
@@ -87,7 +90,7 @@ def submit(
             )
             .on_conflict_do_nothing()
         ).rowcount
-        row = connection.execute(select(*_job_columns(store)).where(active)).one()
+        row = connection.execute(newest).one()
     return _job_of(row), created == 1
 
 

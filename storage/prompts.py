@@ -72,7 +72,8 @@ def add(store: Store, lease: Lease | None, set_id: int, prompts: Sequence[Prompt
             "verifier": None if prompt.verifier is None else dict(prompt.verifier),
             "source": prompt.source,
         }
-        for digest, prompt in zip(hashes, prompts, strict=True)
+        # Two jobs that add the same prompts must lock them in the same order.
+        for digest, prompt in sorted(zip(hashes, prompts, strict=True), key=lambda pair: pair[0])
     ]
     if any(prompt.split is None for prompt in prompts):
         raise StoreError(

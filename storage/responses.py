@@ -276,7 +276,8 @@ def add(store: Store, lease: Lease | None, rows: Sequence[NewResponse]) -> int:
             ).scalars()
         # Straight to the driver: SQLAlchemy's handling of 16 values costs more than storing them.
         dialect = store.engine.dialect
-        values: Any = [_values(row, numbers, clock) for row in rows]
+        # Two jobs that store the same responses must lock them in the same order.
+        values: Any = sorted((_values(row, numbers, clock) for row in rows), key=lambda value: value[:4])
         if dialect.paramstyle != "qmark":
             values = [dict(zip(_STORED, row, strict=True)) for row in values]
         count = connection.exec_driver_sql(_upsert(dialect), values).rowcount

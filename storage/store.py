@@ -13,13 +13,13 @@ from types import ModuleType, TracebackType
 from typing import Any, Self
 
 from platformdirs import user_data_path
-from sqlalchemy import Connection, Dialect, Engine, create_engine, event, update
+from sqlalchemy import Connection, Dialect, Engine, RootTransaction, create_engine, event, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from storage import locations, migrate
 from storage.clock import now
-from storage.errors import FencedError, StoreBusyError, StoreError
+from storage.errors import FencedError, StoreError
 from storage.faults import is_lock, translated
 from storage.migrations import SHIPPED, Revisions
 from storage.records import Lease
@@ -43,6 +43,14 @@ _PRAGMAS = (
     # are then copied once instead of every fourth batch.
     "wal_autocheckpoint=4000",
 )
+
+
+_ENGINE: dict[str, Any] = {
+    "hide_parameters": True,
+    "json_serializer": dump_json,
+    # How many rows of a batch were new is counted by the driver, on both databases.
+    "execution_options": {"preserve_rowcount": True},
+}
 
 
 def sqlite_driver() -> ModuleType:
@@ -71,8 +79,7 @@ def _sqlite_engine(path: Path, busy_timeout_s: float) -> Engine:
         URL.create("sqlite", database=str(path)),
         module=sqlite_driver(),
         connect_args={"isolation_level": None, "timeout": busy_timeout_s, "cached_statements": 256},
-        hide_parameters=True,
-        json_serializer=dump_json,
+        **_ENGINE,
     )
 
     @event.listens_for(engine, "connect")
@@ -130,9 +137,7 @@ class Store:
             path = None
             folder = user_data_path("persyn") / f"{url.database}.files"
             try:
-                engine = create_engine(
-                    url, hide_parameters=True, json_serializer=dump_json, pool_pre_ping=True
-                )
+                engine = create_engine(url, pool_pre_ping=True, **_ENGINE)
             except ImportError as problem:
                 raise StoreError(
                     "a PostgreSQL store needs the psycopg driver",
@@ -201,12 +206,12 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection inside a read transaction that sees one state of the database; keep it short."""
+        """A connection inside a read transaction; on SQLite it sees one state of the database. Keep it short."""
         try:
             with self.engine.connect() as connection, connection.begin():
                 yield connection
         except SQLAlchemyError as problem:
-            raise translated(problem, self.name, self.path) from problem
+            raise translated(problem, self.name, self.path) from self._shown(problem)
 
     @contextmanager
     def write(self, lease: Lease | None = None) -> Iterator[Connection]:
@@ -228,21 +233,20 @@ class Store:
                         self._renew(connection, lease)
                     yield connection
         except SQLAlchemyError as problem:
-            raise translated(problem, self.name, self.path) from problem
+            raise translated(problem, self.name, self.path) from self._shown(problem)
 
-    def _begin_write(self, connection: Connection) -> Any:
-        for attempt in range(1, LOCK_ATTEMPTS + 1):
+    def _shown(self, problem: SQLAlchemyError) -> SQLAlchemyError | None:
+        """The driver's exception where it may stand in a traceback: PostgreSQL's quotes the row's values."""
+        return problem if self.is_sqlite else None
+
+    def _begin_write(self, connection: Connection) -> RootTransaction:
+        for _ in range(LOCK_ATTEMPTS - 1):
             try:
                 return connection.begin()
             except DBAPIError as problem:
                 if not is_lock(problem):
                     raise
-                if attempt == LOCK_ATTEMPTS:
-                    raise StoreBusyError(
-                        f"another program has kept {self.name} locked",
-                        "Close what holds it (another job, a backup, a database browser), then run again.",
-                    ) from problem
-        raise AssertionError("unreachable")
+        return connection.begin()
 
     def _renew(self, connection: Connection, lease: Lease) -> None:
         clock = now(self)

@@ -1,15 +1,20 @@
 """A store to test on: SQLite in a temporary folder, and PostgreSQL where a server is given."""
 
 import os
+import subprocess
+import sys
+import textwrap
+import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from storage import prompts, registry, responses
-from storage.records import Completion, Generation, Model, NewResponse, Prompt, Split, Status
+from storage import jobs, prompts, registry
+from storage.records import Completion, Generation, Job, Model, NewResponse, Prompt, Split, Status
 from storage.store import Store
 
 SERVER = os.environ.get("PERSYN_TEST_POSTGRES", "")
@@ -17,7 +22,9 @@ SERVER = os.environ.get("PERSYN_TEST_POSTGRES", "")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def location(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def location(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     """Where a fresh store may be made; several processes may open it."""
     if request.param == "sqlite":
         yield str(tmp_path / "store" / "persyn.db")
@@ -51,57 +58,97 @@ def sqlite_path(tmp_path: Path) -> Path:
     return tmp_path / "store" / "persyn.db"
 
 
-def teacher(store: Store, name: str, **fields: object) -> Model:
-    """A registered teacher."""
-    return registry.put(store, Model(name=name, role="teacher", backend="x", model="m", **fields), f"id-{name}")  # type: ignore[arg-type]
+class Maker:
+    """Puts the small things that tests need into a store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def model(self, name: str, **fields: Any) -> Model:
+        """A registered model."""
+        values = {"role": "teacher", "backend": "x", "model": "m", **fields}
+        return registry.put(self.store, Model(name=name, **values), f"id-{name}")
+
+    def generation(self, name: str) -> Generation:
+        """A registered teacher's generation."""
+        return Generation(self.model(name).id or 0, f"gen-{name}")
+
+    def prompt_set(self, splits: Sequence[Split], spec: str = "set", first: int = 0) -> tuple[int, list[int]]:
+        """A complete prompt set with one prompt per entry of `splits`, and the prompts' ids in order."""
+        made = prompts.open_set(self.store, spec, spec)
+        items = [self.prompt(first + number, split) for number, split in enumerate(splits)]
+        prompts.add(self.store, None, made.id, items, 0)
+        prompts.finish_set(self.store, None, made.id, prompts.counts(self.store, made.id))
+        return made.id, [item.id or 0 for item in prompts.iterate(self.store, made.id)]
+
+    def prompt(self, number: int, split: Split = "synthesis") -> Prompt:
+        """A prompt that differs from the others by its number."""
+        return Prompt([{"role": "user", "content": f"What is {number}?"}], answer=str(number), split=split)
+
+    def answer(
+        self, prompt_id: int, who: Generation, text: str = "yes", status: Status = "ok", cost: float = 0.0
+    ) -> NewResponse:
+        """A response about to be stored: 5 prompt tokens, 3 completion tokens, half a second."""
+        completion = Completion(
+            key=prompt_id,
+            text="" if status == "error" else text,
+            status=status,
+            finish_reason="error" if status == "error" else "stop",
+            prompt_tokens=5,
+            completion_tokens=3,
+            latency_s=0.5,
+            error="it broke" if status == "error" else "",
+        )
+        return NewResponse(prompt_id, who.teacher_id, who.generation_sha, completion, cost=cost)
+
+    def job(self, spec: str = "spec") -> Job:
+        """An active job."""
+        return jobs.submit(self.store, {"spec": spec}, spec, "a job")[0]
 
 
-def generation(store: Store, name: str) -> Generation:
-    """A teacher's generation."""
-    identifier = teacher(store, name).id
-    assert identifier is not None
-    return Generation(identifier, f"gen-{name}")
+@pytest.fixture
+def make(store: Store) -> Maker:
+    """Fills `store`."""
+    return Maker(store)
 
 
-def prompt(number: int, split: Split = "synthesis") -> Prompt:
-    """A prompt that differs from the others by its number."""
-    return Prompt([{"role": "user", "content": f"What is {number}?"}], answer=str(number), split=split)
+@pytest.fixture
+def make_for() -> Callable[[Store], Maker]:
+    """Makes a filler for a store that the test opens itself."""
+    return Maker
 
 
-def prompt_set(store: Store, splits: list[Split], spec: str = "set") -> tuple[int, list[int]]:
-    """A complete prompt set with one prompt per entry of `splits`, and the prompts' ids in order."""
-    made = prompts.open_set(store, spec, spec)
-    prompts.add(store, None, made.id, [prompt(number, split) for number, split in enumerate(splits)], 0)
-    prompts.finish_set(store, None, made.id, prompts.counts(store, made.id))
-    ids = [item.id for item in prompts.iterate(store, made.id)]
-    return made.id, [identifier for identifier in ids if identifier is not None]
+@pytest.fixture
+def eventually() -> Callable[..., None]:
+    """Waits for a condition, which must come true in time."""
+
+    def wait(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+        until = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < until, "the condition did not come true"
+            time.sleep(0.005)
+
+    return wait
 
 
-def answer(
-    prompt_id: int, who: Generation, body: str = "yes", status: Status = "ok", tokens: int = 3, cost: float = 0.0
-) -> NewResponse:
-    """A response about to be stored."""
-    completion = Completion(
-        key=prompt_id,
-        text=body,
-        status=status,
-        finish_reason="error" if status == "error" else "stop",
-        prompt_tokens=5,
-        completion_tokens=tokens,
-        latency_s=0.5,
-        error="it broke" if status == "error" else "",
-    )
-    return NewResponse(prompt_id, who.teacher_id, who.generation_sha, completion, cost=cost)
+@pytest.fixture
+def script() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a Python script as a process of its own; what still runs at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
 
+    def start(source: str, *arguments: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
 
-def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait for a condition, which must come true in time."""
-    import time
-
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "the condition did not come true"
-        time.sleep(0.005)
-
-
-__all__ = ["answer", "eventually", "generation", "prompt", "prompt_set", "responses", "teacher"]
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

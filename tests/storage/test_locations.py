@@ -1,0 +1,91 @@
+import stat
+from pathlib import Path
+
+import pytest
+
+from storage import locations
+from storage.errors import StoreError
+from storage.store import Store
+
+MOUNTS = """\
+/dev/vda / ext4 rw 0 0
+filer:/home /home nfs4 rw 0 0
+/dev/vdb /home/local xfs rw 0 0
+host:/x /mnt/my\\040share fuse.sshfs rw 0 0
+//win/share /mnt/win cifs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/var/lib/persyn.db", None),
+        ("/home/someone/persyn.db", "nfs4"),
+        ("/home/local/persyn.db", None),
+        ("/homes/persyn.db", None),
+        ("/mnt/my share/persyn.db", "fuse.sshfs"),
+        ("/mnt/win/a/b/persyn.db", "cifs"),
+    ],
+)
+def test_the_innermost_mount_decides(path: str, kind: str | None) -> None:
+    assert locations.network_filesystem(Path(path), MOUNTS) == kind
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_files_are_private_and_so_are_the_folders_made_for_them(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "my.db"
+    with Store.open(path) as store:
+        with store.write():
+            pass
+        assert store.folder == path.with_name("my.files")
+        assert [mode(folder) for folder in (path.parent, path.parent.parent, store.folder)] == [0o700] * 3
+        assert {mode(file) for file in path.parent.glob("my.db*")} == {0o600}
+
+
+def test_a_file_that_others_could_read_is_tightened(tmp_path: Path) -> None:
+    path = tmp_path / "my.db"
+    Store.open(path).close()
+    path.chmod(0o644)
+    Store.open(path).close()
+    assert mode(path) == 0o600
+
+
+def test_the_environment_names_the_default_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERSYN_STORE", str(tmp_path / "named.db"))
+    with Store.open() as store:
+        assert store.path == tmp_path / "named.db"
+    monkeypatch.delenv("PERSYN_STORE")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert locations.default_location() == str(tmp_path / "data" / "persyn" / "persyn.db")
+
+
+def test_a_missing_store_is_not_made_when_only_looking(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "none.db"
+    with pytest.raises(StoreError, match="there is no store at"):
+        Store.open(path, create=False)
+    assert not path.parent.exists()
+
+
+def test_urls() -> None:
+    assert locations.parse("sqlite:////tmp/a.db").database == "/tmp/a.db"
+    url = locations.parse("postgres://me:secret@host/db")
+    assert url.drivername == "postgresql+psycopg"
+    assert url.password == "secret"
+
+
+@pytest.mark.parametrize(
+    "text", ["mysql://u:secret@h/d", "sqlite://", "postgresql://u:secret@h", "x://:secret@["]
+)
+def test_other_urls_are_refused_without_repeating_a_password(text: str) -> None:
+    with pytest.raises(StoreError) as caught:
+        locations.parse(text)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot be created"):
+        Store.open(tmp_path / "file" / "my.db")
