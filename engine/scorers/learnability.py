@@ -6,14 +6,15 @@ Sum and token count are kept apart, so that any other weighting stays possible.
 
 Three things make it fast, and none changes a number beyond float rounding: only hidden states at response
 positions meet the vocabulary matrix, in chunks of bounded size; rows of similar length share a batch; and a
-prompt with several responses is encoded once, its keys and values serving all of them.
+prompt with several responses is encoded once, its keys and values serving all of them. The passes through the
+model are in `engine.scorers._batches`, imported when first needed: identities are asked for without torch.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine.errors import ConfigError, ScoreError
 from engine.models import check_dtype, context_length, fingerprint, load_causal_lm
@@ -23,10 +24,6 @@ from storage.records import Messages, Prompt, Verdict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from engine.scorers._forward import StudentForward
-
-_T = TypeVar("_T")
 
 VERSION = 1
 """Raised when the same settings would give other numbers."""
@@ -61,19 +58,6 @@ class LogLikelihood:
     """`too_long`: prompt and response do not fit the model. `empty`: no token to score."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One response to score, and which item it belongs to."""
-
-    item: int
-    prompt: list[int]
-    response: list[int]
-
-    @property
-    def length(self) -> int:
-        return len(self.prompt) + len(self.response)
-
-
 def score(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
@@ -103,9 +87,11 @@ def score(
         TemplateError: the template breaks the boundary between prompt and response.
         ScoreError: NaN or infinity, naming the item.
     """
+    from engine.scorers._batches import Row, log_likelihoods
+
     limit = max_length if max_length is not None else context_length(model)
     results: dict[int, LogLikelihood] = {}
-    groups: dict[tuple[int, ...], list[_Row]] = defaultdict(list)
+    groups: dict[tuple[int, ...], list[Row]] = defaultdict(list)
     for index, (messages, text) in enumerate(items):
         encoded = encode(tokenizer, messages, text, count_end_of_turn, thinking=thinking)
         tokens = len(encoded.ids) - encoded.boundary
@@ -114,10 +100,10 @@ def score(
         elif limit is not None and len(encoded.ids) > limit:
             results[index] = LogLikelihood(0.0, tokens, "too_long")
         else:
-            row = _Row(index, encoded.ids[: encoded.boundary], encoded.ids[encoded.boundary :])
+            row = Row(index, encoded.ids[: encoded.boundary], encoded.ids[encoded.boundary :])
             groups[tuple(row.prompt)].append(row)
 
-    for rows, sums in _batches(model, list(groups.values()), batch_tokens, share_prompts):
+    for rows, sums in log_likelihoods(model, list(groups.values()), batch_tokens, share_prompts):
         for row, total in zip(rows, sums, strict=True):
             if not math.isfinite(total):
                 raise ScoreError(
@@ -128,91 +114,6 @@ def score(
         if progress is not None:
             progress(len(results), len(items))
     return [results[index] for index in range(len(items))]
-
-
-def _batches(
-    model: "PreTrainedModel", groups: list[list[_Row]], batch_tokens: int, share_prompts: bool
-) -> Iterator[tuple[list[_Row], list[float]]]:
-    """Rows with the sums of their log-probabilities, a batch at a time, the longest first: too large a batch
-    shows at once, and rows of one batch are of similar length."""
-    if not groups:
-        return
-    # Not at the top: `identity` is asked for by processes that must start without torch.
-    from engine.scorers._forward import StudentForward
-
-    probe = groups[0][0]
-    forward = StudentForward(model, [*probe.prompt, *probe.response])
-    share = share_prompts and forward.shares_prompts
-    several = [group for group in groups if share and len(group) > 1]
-    single = [row for group in groups if not share or len(group) == 1 for row in group]
-
-    single.sort(key=lambda row: -row.length)
-    for rows in _cut(single, [row.length for row in single], batch_tokens):
-        yield (
-            rows,
-            _halving(
-                rows,
-                lambda part: forward.plain([([*row.prompt, *row.response], len(row.prompt)) for row in part]),
-            ),
-        )
-
-    several.sort(key=lambda group: -len(group[0].prompt))
-    for batch in _cut(several, [len(group[0].prompt) for group in several], batch_tokens):
-        yield from _shared(forward, batch, batch_tokens)
-
-
-def _shared(
-    forward: "StudentForward", groups: list[list[_Row]], batch_tokens: int
-) -> Iterator[tuple[list[_Row], list[float]]]:
-    """The rows of some prompts, each prompt encoded once."""
-    import torch
-
-    try:
-        prompts = forward.encode_prompts([group[0].prompt for group in groups])
-    except torch.OutOfMemoryError:
-        if len(groups) == 1:
-            raise
-        half = len(groups) // 2
-        yield from _shared(forward, groups[:half], batch_tokens)
-        yield from _shared(forward, groups[half:], batch_tokens)
-        return
-    owned = [(owner, row) for owner, group in enumerate(groups) for row in group]
-    owned.sort(key=lambda pair: -len(pair[1].response))
-    # A row also holds a copy of its prompt's keys and values: memory, no arithmetic; so it counts a quarter.
-    costs = [len(row.response) + len(row.prompt) // 4 for _, row in owned]
-    for batch in _cut(owned, costs, batch_tokens):
-        sums = _halving(
-            batch,
-            lambda part: forward.continue_prompts(prompts, [(owner, row.response) for owner, row in part]),
-        )
-        yield [row for _, row in batch], sums
-
-
-def _cut(rows: list[_T], costs: Sequence[int], budget: int) -> Iterator[list[_T]]:
-    """Consecutive rows, cut so that rows × greatest cost stays within the budget; never an empty cut."""
-    start = 0
-    greatest = 0
-    for index, cost in enumerate(costs):
-        greatest = max(greatest, cost)
-        if index > start and (index + 1 - start) * greatest > budget:
-            yield rows[start:index]
-            start, greatest = index, cost
-    if start < len(rows):
-        yield rows[start:]
-
-
-def _halving(rows: list[_T], run: Callable[[list[_T]], list[float]]) -> list[float]:
-    """`run(rows)`, in halves when the accelerator's memory does not hold the batch."""
-    import torch
-
-    try:
-        return run(rows)
-    except torch.OutOfMemoryError:
-        if len(rows) == 1:
-            raise
-    torch.cuda.empty_cache()
-    half = len(rows) // 2
-    return _halving(rows[:half], run) + _halving(rows[half:], run)
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
