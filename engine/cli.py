@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 
 from engine import tools
@@ -38,8 +39,15 @@ def _work(job_id: int, *, foreground: bool, as_json: bool) -> int:
     # Imported here: torch takes seconds, and a wrong option must not wait for it.
     from rich.console import Console
 
+    from transformers.utils import logging as transformers_logging
+
     from engine import display, report, runner
     from storage.store import Store
+
+    # One loading bar per model would tear the job's own display apart.
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
     began = time.monotonic()
     store = Store.open(create=False)

@@ -301,7 +301,8 @@ class EvaluationConfig(Section):
 
     max_tokens: int | None = Field(None, ge=1)
     """None: as `generation`."""
-    bootstrap: int = Field(2000, ge=100)
+    bootstrap: int = Field(10_000, ge=100)
+    """Resamplings behind each paired comparison."""
     seed: int = 0
 
 

@@ -91,7 +91,7 @@ def _paired(left: dict[int, float], right: dict[int, float], config: Any) -> dic
     difference = statistics.paired_bootstrap(
         np.array([left[key] >= 1 for key in shared], dtype=float),
         np.array([right[key] >= 1 for key in shared], dtype=float),
-        resamples=config.bootstrap,
+        draws=config.bootstrap,
         seed=config.seed,
     )
     return {

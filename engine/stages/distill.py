@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from engine.config import DistillConfig
 from engine.context import Context
 from engine.errors import Cancelled, ConfigError, TrainingError
 from engine.generation import with_system
+from engine.templates import encode
 from engine.training import loop, merge
 from engine.training.batches import Batching
 from engine.training.lora import Tuning
@@ -19,6 +21,8 @@ from storage import datasets, results
 from storage.records import Dataset, Messages
 
 PAGE = 500
+PROBES = 8
+"""Training rows on which the merged model is compared with the live one."""
 
 
 def run(context: Context) -> None:
@@ -51,7 +55,7 @@ def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int)
         )
     model, tokenizer = models.load_causal_lm(
         student.model,
-        dtype=context.run.distill.dtype or student.options.get("dtype", "float32"),
+        dtype=_dtype(context),
         device=student.options.get("device", "auto"),
         revision=student.revision,
     )
@@ -79,7 +83,7 @@ def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int)
             f"cancelled at step {result.step} of {result.total}; a checkpoint holds it",
             "run the same command again to go on",
         )
-    merged = _merge(context, result, tokenizer, folder)
+    merged = _merge(context, result, tokenizer, dataset, folder)
     metrics = {
         "loss": result.loss,
         "steps": result.step,
@@ -105,13 +109,21 @@ def _rows(context: Context, dataset: Dataset) -> Iterator[tuple[Messages, str]]:
         after = page[-1].prompt.id or 0
 
 
-def _merge(context: Context, result: TrainResult, tokenizer: Any, folder: Path) -> str:
+def _merge(context: Context, result: TrainResult, tokenizer: Any, dataset: Dataset, folder: Path) -> str:
     """Relative folder of the merged model; empty when there is nothing to merge."""
-    if not context.run.distill.merge or context.run.distill.method == "full":
+    config = context.run.distill
+    if not config.merge or config.method == "full":
         return ""
+    # Texts it was trained on: there the adapter changes the logits most, and a bad merge shows.
+    rows = islice(_rows(context, dataset), PROBES)
+    probes = [encode(tokenizer, messages, response).ids[: config.max_length] for messages, response in rows]
     target = folder / "merged"
-    merge.merge(result.model, tokenizer, target)
+    merge.merge(context.student.model, result.path, target, probes, dtype=_dtype(context))
     return str(target.relative_to(context.store.folder))
+
+
+def _dtype(context: Context) -> str:
+    return str(context.run.distill.dtype or context.student.options.get("dtype", "float32"))
 
 
 def training_settings(config: DistillConfig) -> Settings:

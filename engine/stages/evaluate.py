@@ -12,7 +12,7 @@ import numpy as np
 
 from engine import backends, scorers, statistics
 from engine.context import Context
-from engine.errors import ConfigError
+from engine.errors import ConfigError, ScoreError
 from engine.generation import with_system
 from storage import prompts, results
 from storage.records import Completion, Prompt, Request, Result
@@ -27,6 +27,8 @@ def run(context: Context) -> None:
     if not total:
         context.progress.say("evaluate: the run file has no evaluation prompts", "warning")
         return
+    if (baseline := majority(context)) is not None:
+        context.progress.say(f"evaluate: always giving each source's most frequent answer is right {baseline:.1%}")
     for strategy in (None, *context.run.strategies):
         context.check()
         _evaluate(context, strategy, total)
@@ -99,16 +101,35 @@ def _judge(
 
 
 def summarise(rows: Sequence[Result]) -> dict[str, Any]:
-    """Accuracy with its 95% Wilson interval, how many answers were whole, mean length in tokens."""
-    judged = [row.value for row in rows if row.value is not None]
-    right = sum(value >= 1 for value in judged)
-    low, high = statistics.wilson(right, len(judged))
+    """Accuracy with its 95% Wilson interval, how many answers were whole, mean length in tokens.
+
+    An answer counts as right when its value is 1; graded values below that are wrong.
+    """
+    judged = [row.value >= 1 for row in rows if row.value is not None]
+    if not judged:
+        raise ScoreError(
+            "evaluate: not one answer could be judged", "give the evaluation prompts an answer and a verifier"
+        )
+    found = statistics.accuracy(judged)
     return {
-        "n": len(judged),
-        "unjudged": len(rows) - len(judged),
-        "accuracy": right / len(judged) if judged else float("nan"),
-        "ci_low": low,
-        "ci_high": high,
-        "stops": float(np.mean([row.status != "truncated" for row in rows])) if rows else float("nan"),
-        "mean_tokens": float(np.mean([row.completion_tokens for row in rows])) if rows else 0.0,
+        "n": found.count,
+        "unjudged": len(rows) - found.count,
+        "accuracy": found.accuracy,
+        "ci_low": found.low,
+        "ci_high": found.high,
+        "stops": float(np.mean([row.status != "truncated" for row in rows])),
+        "mean_tokens": float(np.mean([row.completion_tokens for row in rows])),
     }
+
+
+def majority(context: Context) -> float | None:
+    """Accuracy of always giving the most frequent reference answer of a prompt's source; None without references."""
+    answers: dict[str, list[str]] = {}
+    for prompt in prompts.iterate(context.store, context.prompt_set, ("evaluation",)):
+        if prompt.answer is not None:
+            source = prompt.source.rsplit(":", 1)[0] if prompt.source[-1:].isdigit() else prompt.source
+            answers.setdefault(source, []).append(prompt.answer)
+    total = sum(map(len, answers.values()))
+    if not total:
+        return None
+    return sum(statistics.majority(given).accuracy.accuracy * len(given) for given in answers.values()) / total
