@@ -20,7 +20,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     route.add_argument("--router", type=int, help="router number; the newest one by default")
     route.add_argument("--neighbours", type=int, default=3, help="calibration prompts shown as the reason")
     probe = commands.add_parser("probe", help="one real token from a registered model")
-    probe.add_argument("name")
+    probe.add_argument("model", type=int, help="number of a registered model")
     probe.add_argument("--prompt", default="What is 2 + 3?")
     doctor = commands.add_parser("doctor", help="this machine, and every model of a run file")
     doctor.add_argument("run_file", nargs="?")
