@@ -1,14 +1,11 @@
 """The router's objective: Bradley–Terry over all teacher pairs of a prompt, from one strength vector."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name the field uses)
 from torch import Tensor
 
 from engine.errors import ConfigError, ScoreError, TrainingError
-
-Ties = Literal["drop", "half"]
+from engine.router.settings import Ties
 
 
 def bradley_terry(

@@ -54,13 +54,16 @@ class Metrics:
     """Of `share`, in nats: 0 when one teacher gets all, log M when all get the same."""
 
 
-def measure(strengths: ArrayLike, rewards: ArrayLike, *, seed: int = 0) -> Metrics:
+def measure(
+    strengths: ArrayLike, rewards: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES
+) -> Metrics:
     """Return the `Metrics` of choosing, on each prompt, the known teacher of the highest strength.
 
     Args:
         strengths: (B, M), finite.
         rewards: (B, M), NaN where a teacher was not asked; the choice is among the others.
         seed: of the bootstrap.
+        resamples: of the bootstrap; with 0 the intervals shrink to their means.
 
     Raises:
         TrainingError: no prompt has two known rewards.
@@ -94,7 +97,7 @@ def measure(strengths: ArrayLike, rewards: ArrayLike, *, seed: int = 0) -> Metri
     single = _best_single(lost)
     share = np.bincount(choice, minlength=r.shape[1]) / n
     used = share[share > 0]
-    (hit_low, hit_high), (regret_low, regret_high) = _intervals(np.stack([hit, regret]), seed)
+    (hit_low, hit_high), (regret_low, regret_high) = _intervals(np.stack([hit, regret]), seed, resamples)
     return Metrics(
         n=n,
         skipped=int((~kept).sum()),
@@ -138,11 +141,13 @@ def _agreement(strengths: Floats, rewards: Floats) -> float | None:
     return float(((1 + order * said) / 2)[order != 0].sum() / pairs) if pairs else None
 
 
-def _intervals(values: Floats, seed: int) -> list[tuple[float, float]]:
+def _intervals(values: Floats, seed: int, resamples: int) -> list[tuple[float, float]]:
     """Return the 95% percentile bootstrap interval of each row's mean, (k, n) → k pairs."""
+    if resamples == 0:
+        return [(float(mean), float(mean)) for mean in values.mean(axis=1)]
     random = np.random.default_rng(seed)
     n = values.shape[1]
     # One resample at a time: n may be tens of thousands, and 1000 × n indices would not be small.
-    means = np.stack([values[:, random.integers(n, size=n)].mean(axis=1) for _ in range(RESAMPLES)])
+    means = np.stack([values[:, random.integers(n, size=n)].mean(axis=1) for _ in range(resamples)])
     low, high = np.quantile(means, [0.025, 0.975], axis=0)
     return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]

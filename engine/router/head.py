@@ -1,0 +1,140 @@
+"""Training of the linear head alone, on hidden states that were computed once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import Cancelled, TrainingError
+from engine.router.history import Evaluation
+from engine.router.loss import bradley_terry
+from engine.router.metrics import measure
+from engine.router.settings import FitSettings
+
+
+@dataclass(frozen=True, slots=True)
+class HeadResult:
+    """The best head that was seen."""
+
+    weight: Tensor
+    """(M, H)."""
+    bias: Tensor
+    """(M,)."""
+    evaluations: tuple[Evaluation, ...]
+    best: Evaluation
+
+
+def fit_head(
+    features: Tensor,
+    rewards: Tensor,
+    held_features: Tensor,
+    held_rewards: Tensor,
+    settings: FitSettings,
+    *,
+    fold: int,
+    on_epoch: Callable[[int, Evaluation], None],
+    should_stop: Callable[[], bool],
+) -> HeadResult:
+    """Return the head of the least held-out regret along the path of AdamW from zero.
+
+    The Bradley–Terry optimum may lie at infinity (a teacher that always wins): starting at zero, decaying the
+    weights and stopping early keep the strengths finite.
+
+    Args:
+        features: (B, H), standardised.
+        rewards: (B, M), NaN where missing.
+        held_features, held_rewards: the same for the held-out prompts.
+        settings: how.
+        fold: number of the held-out part, for the record.
+        on_epoch: called with the epoch (from 1) and its evaluation.
+        should_stop: asked once an epoch.
+
+    Raises:
+        TrainingError: the loss or a weight is not finite; names the step.
+        Cancelled: `should_stop` said so.
+    """
+    head = nn.Linear(features.shape[1], rewards.shape[1], device=features.device)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [head.weight], "weight_decay": settings.weight_decay},
+            {"params": [head.bias], "weight_decay": 0.0},
+        ],
+        lr=settings.head_learning_rate or 0.02 / features.shape[1] ** 0.5,
+    )
+    draw = torch.Generator().manual_seed(settings.seed)
+    best = evaluate(head(held_features), held_rewards, settings, fold=fold, step=0, loss=None)
+    kept = (head.weight.detach().clone(), head.bias.detach().clone())
+    evaluations = [best]
+    step, since = 0, 0
+    for epoch in range(1, settings.head_epochs + 1):
+        if should_stop():
+            raise Cancelled(f"the router was stopped in epoch {epoch}")
+        losses = []
+        order = torch.randperm(len(features), generator=draw).to(features.device)
+        for start in range(0, len(order), settings.head_batch_prompts):
+            step += 1
+            chosen = order[start : start + settings.head_batch_prompts]
+            loss = bradley_terry(
+                finite(head(features[chosen]), step), rewards[chosen], settings.temperature, settings.ties
+            )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            losses.append(loss.detach())
+        now = evaluate(
+            finite(head(held_features), step),
+            held_rewards,
+            settings,
+            fold=fold,
+            step=step,
+            loss=float(torch.stack(losses).mean()),
+        )
+        evaluations.append(now)
+        on_epoch(epoch, now)
+        since += 1
+        if now.key < best.key:
+            best, since = now, 0
+            kept = (head.weight.detach().clone(), head.bias.detach().clone())
+        if since >= settings.patience:
+            break
+    return HeadResult(kept[0], kept[1], tuple(evaluations), best)
+
+
+def evaluate(
+    strengths: Tensor,
+    rewards: Tensor,
+    settings: FitSettings,
+    *,
+    fold: int,
+    step: int,
+    loss: float | None,
+) -> Evaluation:
+    """Return the measures of strengths (B, M) against rewards (B, M)."""
+    strengths = strengths.detach()
+    measured = measure(strengths.cpu().numpy(), rewards.cpu().numpy(), resamples=0)
+    return Evaluation(
+        fold=fold,
+        step=step,
+        loss=loss,
+        held_out_loss=float(bradley_terry(strengths, rewards, settings.temperature, settings.ties)),
+        hit_at_1=measured.hit_at_1,
+        hit_at_3=measured.hit_at_3,
+        regret=measured.regret,
+    )
+
+
+def finite(strengths: Tensor, step: int) -> Tensor:
+    """Return the strengths unchanged.
+
+    Raises:
+        TrainingError: one is not finite; names the step.
+    """
+    if not torch.isfinite(strengths).all():
+        raise TrainingError(
+            f"the router's strengths are not finite at step {step}",
+            "lower router.learning_rate; with a float16 backbone use float32 or bfloat16",
+        )
+    return strengths

@@ -1,0 +1,227 @@
+"""Training a router: each prompt is encoded once, and the loss is taken over all pairs of its teachers."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from engine.errors import TrainingError
+from engine.router.backbone import load_backbone
+from engine.router.head import HeadResult, fit_head
+from engine.router.history import Evaluation, History, Progress
+from engine.router.metrics import measure
+from engine.router.model import Router
+from engine.router.saved import Teacher
+from engine.router.settings import FitSettings
+from engine.router.tune import tune
+from storage.records import Messages
+
+_DEVIATION_FLOOR = 0.1
+"""Of the typical deviation: a hidden unit that hardly moved in calibration must not explode on a new one."""
+
+
+def _never() -> bool:
+    return False
+
+
+def _silent(step: int, total: int, measures: Mapping[str, float]) -> None:
+    del step, total, measures
+
+
+def fit(
+    backbone: str,
+    teachers: Sequence[Teacher],
+    prompts: Sequence[Messages],
+    rewards: ArrayLike,
+    settings: FitSettings,
+    *,
+    revision: str = "",
+    trust_remote_code: bool = False,
+    progress: Progress = _silent,
+    should_stop: Callable[[], bool] = _never,
+) -> tuple[Router, History]:
+    """Return a trained router in eval mode, and how its training went.
+
+    The prompts are split into folds by prompt (equal prompts stay together). Hidden states of all prompts are
+    computed once and standardised, and the head is trained on them. With a frozen backbone that is all: one
+    head per fold, averaged, which is a linear head again. With `lora` or `full` the first fold's head is the
+    start, and backbone and head are trained on from there, so that a tuned router is never worse on the
+    held-out prompts than the frozen one it began as.
+
+    Args:
+        backbone: model reference, see `load_backbone`.
+        teachers: M teachers in the order of the columns of `rewards`.
+        prompts: B conversations.
+        rewards: (B, M), NaN where missing; a prompt that is not to be trained on is a row of NaN.
+        settings: how.
+        revision, trust_remote_code: see `load_backbone`.
+        progress: called after each evaluation.
+        should_stop: asked between batches.
+
+    Raises:
+        TrainingError: fewer than two prompts have a pair to learn from, or the loss is not finite.
+        ConfigError: a setting or the backbone cannot be used.
+        Cancelled: `should_stop` said so.
+    """
+    started = time.perf_counter()
+    settings.check()
+    r = np.asarray(rewards, dtype=np.float64)
+    if r.shape != (len(prompts), len(teachers)):
+        raise ValueError(f"rewards {r.shape} for {len(prompts)} prompts and {len(teachers)} teachers")
+    pairs = _pairs(r, settings)
+    used = [int(i) for i in np.flatnonzero(pairs)]
+    if len(used) < 2:
+        raise TrainingError(
+            f"{len(used)} of {len(prompts)} prompts have two answers of different reward; "
+            "the router needs at least two such prompts",
+            "add calibration prompts or teachers, or look at why the answers are unusable or all wrong",
+        )
+    loaded = load_backbone(
+        backbone,
+        revision=revision,
+        dtype=settings.dtype,
+        device=settings.device,
+        trust_remote_code=trust_remote_code,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)  # an adapter starts from random numbers
+        router = Router(
+            loaded,
+            teachers,
+            settings.tune,
+            lora_rank=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            max_tokens=settings.max_tokens,
+        )
+    encoded = router.encode([prompts[i] for i in used])
+    before = time.perf_counter()
+    pooled = router.pooled(encoded, settings.token_budget, should_stop)
+    seconds_encoding = time.perf_counter() - before
+    known = torch.tensor(r[used], device=pooled.device)
+    folds = _folds(encoded, settings)
+    features = _standardise(router, pooled)
+    if settings.tune == "frozen":
+        evaluations, best, held_out = _cross_fit(
+            router, features, known, folds, settings, progress, should_stop
+        )
+        held = np.arange(len(used))
+    else:
+        warm = _one_head(router, features, known, folds, 0, settings, _silent, should_stop)
+        _set_head(router, [warm])
+        evaluations, best, held_out = tune(router, encoded, known, folds, settings, progress, should_stop)
+        held = np.flatnonzero(folds == 0)
+    where = np.full(len(prompts), -1, dtype=np.int64)
+    where[used] = folds
+    history = History(
+        prompts=len(used),
+        pairs=int(pairs.sum()),
+        skipped=len(prompts) - len(used),
+        truncated=router.truncated,
+        folds=where,
+        evaluations=tuple(evaluations),
+        best=tuple(best),
+        held_out=measure(held_out.cpu().numpy(), r[used][held], seed=settings.seed),
+        seconds=time.perf_counter() - started,
+        seconds_encoding=seconds_encoding,
+    )
+    return router.eval(), history
+
+
+def _pairs(rewards: NDArray[np.float64], settings: FitSettings) -> NDArray[np.int64]:
+    """Return (B,) the number of pairs that count in the loss."""
+    i, j = np.triu_indices(rewards.shape[1], k=1)
+    gap = rewards[:, i] - rewards[:, j]
+    counted = ~np.isnan(gap)
+    if settings.temperature is None and settings.ties == "drop":
+        counted &= gap != 0
+    pairs: NDArray[np.int64] = counted.sum(axis=1, dtype=np.int64)
+    return pairs
+
+
+def _folds(encoded: Sequence[Sequence[int]], settings: FitSettings) -> NDArray[np.int64]:
+    """Return (B,) the fold of each prompt; equal prompts share one, sizes differ as little as that allows."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, ids in enumerate(encoded):
+        groups.setdefault(tuple(ids), []).append(index)
+    if len(groups) < 2:
+        raise TrainingError(
+            "all calibration prompts with a pair are the same prompt, so none can be held out",
+            "add other prompts; a prompt cut to the backbone's context may have lost what sets it apart",
+        )
+    order = np.random.default_rng(settings.seed).permutation(len(groups))
+    folds = np.empty(len(encoded), dtype=np.int64)
+    members = list(groups.values())
+    for place, group in enumerate(order):
+        folds[members[group]] = place % min(settings.folds, len(groups))
+    return folds
+
+
+def _standardise(router: Router, pooled: Tensor) -> Tensor:
+    """Return features (B, H) of mean 0 and deviation 1, and leave both statistics in the router."""
+    deviation = pooled.std(dim=0, correction=0)
+    typical = deviation.square().mean().sqrt().clamp(min=1e-12)
+    router.mean.copy_(pooled.mean(dim=0))
+    router.deviation.copy_(deviation.clamp(min=_DEVIATION_FLOOR * float(typical)))
+    return (pooled - router.mean) / router.deviation
+
+
+def _one_head(
+    router: Router,
+    features: Tensor,
+    rewards: Tensor,
+    folds: NDArray[np.int64],
+    fold: int,
+    settings: FitSettings,
+    progress: Progress,
+    should_stop: Callable[[], bool],
+) -> HeadResult:
+    held = torch.as_tensor(folds == fold, device=features.device)
+    total = settings.head_epochs * (int(folds.max()) + 1)
+
+    def on_epoch(epoch: int, now: Evaluation) -> None:
+        progress(fold * settings.head_epochs + epoch, total, now.measures())
+
+    return fit_head(
+        features[~held],
+        rewards[~held],
+        features[held],
+        rewards[held],
+        settings,
+        fold=fold,
+        on_epoch=on_epoch,
+        should_stop=should_stop,
+    )
+
+
+def _cross_fit(
+    router: Router,
+    features: Tensor,
+    rewards: Tensor,
+    folds: NDArray[np.int64],
+    settings: FitSettings,
+    progress: Progress,
+    should_stop: Callable[[], bool],
+) -> tuple[list[Evaluation], list[Evaluation], Tensor]:
+    """Return all evaluations, each fold's best, and strengths (B, M) by heads that did not see the row."""
+    results = []
+    held_out = torch.zeros(rewards.shape, device=features.device)
+    for fold in range(int(folds.max()) + 1):
+        result = _one_head(router, features, rewards, folds, fold, settings, progress, should_stop)
+        held = torch.as_tensor(folds == fold, device=features.device)
+        held_out[held] = nn.functional.linear(features[held], result.weight, result.bias)
+        results.append(result)
+    _set_head(router, results)
+    return (
+        [e for result in results for e in result.evaluations],
+        [result.best for result in results],
+        held_out,
+    )
+
+
+def _set_head(router: Router, results: Sequence[HeadResult]) -> None:
+    with torch.no_grad():
+        router.head.weight.copy_(torch.stack([result.weight for result in results]).mean(dim=0))
+        router.head.bias.copy_(torch.stack([result.bias for result in results]).mean(dim=0))
