@@ -1,0 +1,70 @@
+"""`python -m engine probe NUMBER`: loads a registered model and generates one real token."""
+
+import argparse
+import json
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+
+from engine import backends
+from engine.display import printable
+from engine.errors import ConfigError, ModelError
+from engine.generation import with_system
+from engine.models import load_tokenizer
+from engine.templates import render_prompt
+from storage import registry
+from storage.records import Messages, Model, Request
+from storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one token has shown."""
+
+    model: str
+    rendered: str
+    """The text that the model was given: its chat template around the prompt."""
+    token: str
+    load_s: float
+    """Seconds to load the model."""
+    latency_s: float
+    """Seconds from request to token, the model loaded."""
+
+
+def main(options: argparse.Namespace) -> int:
+    """Exit code 0 when a token came; prints it, its latency and the rendered template."""
+    store = Store.open(create=False)
+    model = registry.by_id(store, [options.model]).get(options.model)
+    store.close()
+    if model is None:
+        raise ConfigError(f"there is no model number {options.model}", "list them with `persyn models list --json`")
+    found = probe(model, ({"role": "user", "content": options.prompt},))
+    if options.json:
+        print(json.dumps({key: printable(value) if isinstance(value, str) else value
+                          for key, value in asdict(found).items()}))
+    else:
+        print(f"{found.model}: loaded in {found.load_s:.2f} s, first token after {found.latency_s * 1000:,.0f} ms")
+        print(f"given:\n{printable(found.rendered)}")
+        print(f"token: {printable(found.token)!r}")
+    return 0
+
+
+def probe(model: Model, messages: Messages) -> Probe:
+    """One token of the model after these messages, the model's own system prompt before them.
+
+    Raises:
+        ModelError: it cannot be loaded, its template refuses the messages, or no token came.
+    """
+    asked = with_system(model, messages)
+    rendered = render_prompt(load_tokenizer(model.model, model.revision), asked)
+    began = time.monotonic()
+    with closing(backends.open_backend(model)) as backend:
+        loaded = time.monotonic()
+        request = Request(0, asked, replace(model.sampling, max_tokens=1))
+        completion = next(iter(backend.generate([request])))
+    if completion.status in ("error", "too_long") or not completion.completion_tokens:
+        raise ModelError(
+            f"model `{model.name}` gave no token: {completion.error or completion.finish_reason}",
+            "run `persyn doctor FILE` on a run file that names it",
+        )
+    return Probe(model.name, rendered, completion.text, loaded - began, completion.latency_s)

@@ -1,0 +1,178 @@
+"""`python -m engine route PROMPT…`: which teacher a trained router chooses, and why.
+
+The reason is shown as evidence: the calibration prompts nearest to the prompt in the router's own pooled space,
+with the scores that the teachers' real answers to them have.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from engine.config import FieldsConfig
+from engine.display import printable
+from engine.errors import ConfigError
+from engine.router import policy
+from engine.router.model import Router
+from engine.router.saved import Teacher
+from engine.sources import tables
+from storage import lookup, prompts, registry, responses, routing
+from storage.records import Generation, Messages, Prompt, RouterRecord
+from storage.store import Store
+
+CALIBRATION_LIMIT = 1000
+"""Calibration prompts that are encoded to look for neighbours."""
+
+
+def main(options: argparse.Namespace) -> int:
+    """Exit code 0 when every prompt has been routed; prints strengths, choice, margin and neighbours."""
+    asked: list[Messages] = [({"role": "user", "content": text},) for text in options.prompts]
+    if options.file:
+        fields = FieldsConfig().model_dump()
+        asked += [prompt.messages for _, prompt in tables.read_file(Path(options.file), "jsonl", fields, None, None)]
+    if not asked:
+        raise ConfigError("there is no prompt to route", "give a prompt in quotes, or --file FILE.jsonl")
+    store = Store.open(create=False)
+    record = _record(store, options.router)
+    router = Router.load(Path(store.folder) / record.path)
+    strengths = router.strengths(asked)
+    decided = policy.choose(strengths)
+    near = _Neighbours(store, record, router, options.neighbours)
+    pooled = near.normalised(asked)
+    names = [teacher.name for teacher in router.teachers]
+    found = [
+        {
+            "prompt": printable(str(messages[-1]["content"])),
+            "choice": names[decided.choices[row]],
+            "margin": float(decided.margins[row]),
+            "strengths": {names[column]: float(strengths[row, column]) for column in decided.ranking[row]},
+            "nearest": near.of(pooled[row]),
+        }
+        for row, messages in enumerate(asked)
+    ]
+    about = {
+        "id": record.id,
+        "alpha": router.manifest.labelling.alpha if router.manifest else None,
+        "hit_at_1": record.metrics.get("hit_at_1"),
+        "calibration_prompts": near.count,
+    }
+    if options.json:
+        print(json.dumps({"router": about, "prompts": found}, ensure_ascii=False))
+    else:
+        _show(about, found, near)
+    return 0
+
+
+class _Neighbours:
+    """The calibration prompts that a router was trained on, in its pooled space."""
+
+    def __init__(self, store: Store, record: RouterRecord, router: Router, wanted: int) -> None:
+        self._store, self._router, self._wanted = store, router, wanted
+        prompt_set = lookup.routed_prompt_set(store, record.id)
+        page = [] if prompt_set is None else prompts.page(store, prompt_set, ("calibration",), limit=CALIBRATION_LIMIT)
+        self._prompts: list[Prompt] = [prompt for _, prompt in page]
+        self.count = len(self._prompts)
+        self._vectors = self.normalised([prompt.messages for prompt in self._prompts])
+        self._generations, self._names = _generations(store, router.teachers)
+
+    def normalised(self, asked: Sequence[Messages]) -> NDArray[np.float32]:
+        """Pooled hidden states (B, H) as the head sees them, each of length 1: their products are cosines."""
+        if not asked:
+            return np.zeros((0, self._router.source.hidden), dtype=np.float32)
+        with torch.no_grad():
+            pooled = self._router.pooled(self._router.encode(asked))
+            seen = (pooled - self._router.mean) / self._router.deviation
+            return np.asarray(torch.nn.functional.normalize(seen.float(), dim=1).cpu().numpy())
+
+    def of(self, vector: NDArray[np.float32]) -> list[dict[str, Any]]:
+        """The nearest calibration prompts with every teacher's stored answer and its scores."""
+        if not self.count:
+            return []
+        cosines = self._vectors @ vector
+        chosen = np.argsort(-cosines, kind="stable")[: self._wanted]
+        return [{"cosine": float(cosines[place]), **self._answers(self._prompts[place])} for place in chosen]
+
+    def _answers(self, prompt: Prompt) -> dict[str, Any]:
+        identifier = prompt.id or 0
+        answers = responses.of_prompts(self._store, [identifier], self._generations).get(identifier, {})
+        values = lookup.values(self._store, [answer.id for answer in answers.values()])
+        return {
+            "prompt_id": identifier,
+            "prompt": printable(str(prompt.messages[-1]["content"])),
+            "answers": {
+                self._names[teacher]: {
+                    "id": answer.id,
+                    "status": answer.status,
+                    "scores": values.get(answer.id, {}),
+                }
+                for teacher, answer in answers.items()
+            },
+        }
+
+
+def _generations(store: Store, teachers: Sequence[Teacher]) -> tuple[list[Generation], dict[int, str]]:
+    """(whose stored answers count: the router's teachers as they were then, their names by id)."""
+    shas = {teacher.name: teacher.sha for teacher in teachers}
+    rows = registry.list(store, "teacher", archived=True, superseded=True)
+    mine = {row.id: row.name for row in rows if row.name in shas and row.id is not None}
+    return [Generation(number, shas[name]) for number, name in mine.items()], mine
+
+
+def _record(store: Store, number: int | None) -> RouterRecord:
+    found = lookup.newest_router(store) if number is None else routing.router_by_id(store, number)
+    if found is None:
+        known = ", ".join(map(str, lookup.router_numbers(store)))
+        which = "no router has been trained" if number is None else f"there is no router {number}"
+        raise ConfigError(
+            f"{which} in {store.name}",
+            f"use one of: {known}" if known else "run `persyn run FILE.yaml --until train_router` first",
+        )
+    return found
+
+
+def _show(about: dict[str, Any], found: list[dict[str, Any]], near: _Neighbours) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)
+    hit = about["hit_at_1"]
+    measured = "" if hit is None else f", Hit@1 {hit:.2f}"
+    console.print(Text(f"router {about['id']} (α {about['alpha']}{measured})", style="dim"))
+    for entry in found:
+        odds = 1 / (1 + math.exp(-entry["margin"]))
+        console.print(Text(f"\n{entry['prompt']}", style="bold"))
+        console.print(Text(f"→ {entry['choice']}, margin {entry['margin']:.3f} ({odds:.0%} to beat the next)"))
+        console.print(_bars(entry["strengths"]))
+        for neighbour in entry["nearest"]:
+            console.print(
+                Text(f"  like calibration prompt {neighbour['prompt_id']} (cosine {neighbour['cosine']:.2f}): "
+                     f"{neighbour['prompt'][:200]}")
+            )
+            for teacher, answer in neighbour["answers"].items():
+                known = {kind: value for kind, value in answer["scores"].items() if value is not None}
+                scores = "  ".join(f"{kind} {value:.2f}" for kind, value in known.items())
+                mark = "★" if teacher == entry["choice"] else " "
+                console.print(Text(f"    {mark} {teacher}: {scores or answer['status']}  (answer {answer['id']})"))
+    if not near.count:
+        console.print(Text("no calibration prompts to compare with: this router has not routed yet", style="dim"))
+
+
+def _bars(strengths: dict[str, float]) -> Table:
+    low, high = min(strengths.values()), max(strengths.values())
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    for name, value in strengths.items():
+        share = (value - low) / (high - low) if high > low else 1.0
+        table.add_row(Text(name), f"{value:+.3f}", "█" * round(1 + 23 * share))
+    return table
