@@ -1,0 +1,88 @@
+"""What is wrong with a run is said in seconds: file, key, remedy, exit 2, and no model is loaded."""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import RUN
+
+ZOO = Path(__file__).parents[2] / "engine" / "zoo" / "weights"
+
+
+def refused(workspace, text: str, *parts: str) -> None:
+    path = workspace.write(text)
+    began = time.monotonic()
+    done = workspace.call("run", path)
+    took = time.monotonic() - began
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    for part in (*parts, "→"):
+        assert part in done.stderr
+    assert "Traceback" not in done.stderr
+    assert took < 30  # under 5 s on an idle machine; torch alone would take longer on a busy one
+
+
+def with_prompts() -> str:
+    """The run with a JSONL source as its only one."""
+    start, end = RUN.index("  - {source"), RUN.index("split:")
+    return RUN[:start] + "  - {source: jsonl, path: prompts.jsonl, verifier: text}\n" + RUN[end:]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ("zoo:brief", "./nowhere", ("teachers: brief", "nowhere")),
+        ("zoo:brief", "zoo:brif", ("teachers: brief", "brief")),
+        ("calibration: 20", "calibratoin: 20", ("run.yaml:", "did you mean `calibration`?")),
+        ("source: reasoning_gym, task: gcd", "source: reasoning_jim, task: gcd", ("run.yaml:", "prompts")),
+        ("name: speller", "name: brief", ("two teachers are named `brief`",)),
+        ("calibration: 20", "calibration: 0", ("split.calibration is 0",)),
+        ("calibration: 20", "calibration: 2000", ("split.calibration", "are left")),
+        ("task: gcd", "task: gdc", ("did you mean `gcd`?",)),
+        ('model: "zoo:brief"', "model: m, backend: openai", ("teachers: brief", "openai", "not in this version")),
+    ],
+)
+def test_a_wrong_setting(workspace, old: str, new: str, parts: tuple[str, ...]):
+    assert old in RUN
+    refused(workspace, RUN.replace(old, new), *parts)
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("", ("prompts.jsonl", "has no rows")),
+        ('{"prompt": "x", "answer": "y"}\n{"prompt": oops}\n', ("prompts.jsonl:2", "malformed JSONL")),
+        ('{"prompt": "x"}\n', ("prompts.jsonl:1", "needs an answer")),
+    ],
+)
+def test_a_wrong_prompt_file(workspace, content: str, parts: tuple[str, ...]):
+    (workspace.folder / "prompts.jsonl").write_text(content, encoding="utf-8")
+    refused(workspace, with_prompts(), *parts)
+
+
+def test_a_prompt_longer_than_the_context_names_its_line_and_both_ways_out(workspace):
+    lines = ['{"prompt": "short %d", "answer": "y"}' % number for number in range(60)]
+    lines[40] = '{"prompt": "%s", "answer": "y"}' % ("long " * 3000)
+    (workspace.folder / "prompts.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    refused(workspace, with_prompts(), "prompts.jsonl:41", "do not fit the context", "too_long: mark")
+
+
+@pytest.mark.parametrize(
+    ("missing", "part"), [("tokenizer.json", "tokenizer"), ("chat_template.jinja", "chat template")]
+)
+def test_a_model_folder_that_lacks_a_part(workspace, missing: str, part: str):
+    shutil.copytree(ZOO / "brief", workspace.folder / "model")
+    (workspace.folder / "model" / missing).unlink()
+    refused(workspace, RUN.replace("zoo:brief", "./model"), "teachers: brief", part)
+
+
+def test_starting_persyn_imports_no_torch():
+    script = (
+        "import sys, persyn_tui.cli, engine.config, engine.launch, engine.stage_names\n"
+        "heavy = {'torch', 'transformers', 'peft', 'datasets', 'textual'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,76 @@
+"""Killed, cancelled, resumed: nothing committed is lost, nothing is stored twice."""
+
+import signal
+import time
+
+import pytest
+
+from storage import jobs
+from storage.errors import PersynError
+
+
+def wait_until(process, condition, seconds: float = 120) -> None:
+    """Polls until the condition holds; fails when the process ends first."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"ended before it could be disturbed: {process.communicate()[1]}"
+        assert time.monotonic() < end, "the condition never came"
+        time.sleep(0.01)
+
+
+def stage_reached(workspace, stage: str, done: int):
+    """A condition: the newest job is in this stage and has done so much of it, or is beyond it."""
+
+    def reached() -> bool:
+        if not workspace.database.exists():
+            return False
+        try:
+            with workspace.open() as store:
+                found = jobs.list(store, limit=1)
+        except PersynError:
+            return False  # the database is being made
+        return bool(found) and found[0].stage == stage and found[0].progress.get("done", 0) >= done
+
+    return reached
+
+
+@pytest.mark.parametrize(("stage", "done"), [("calibrate", 28), ("generate", 0), ("distill", 3)])
+def test_kill_9_then_the_same_command_ends_as_if_undisturbed(workspace, finished, stage: str, done: int):
+    undisturbed, _ = finished
+    path = workspace.write()
+    process = workspace.start("run", path)
+    wait_until(process, stage_reached(workspace, stage, done))
+    process.kill()
+    process.communicate()
+    kept = workspace.counts()
+    workspace.run()
+    assert workspace.counts() == undisturbed.counts()
+    assert all(kept[table] <= count for table, count in undisturbed.counts().items())
+    assert workspace.adapters() == undisturbed.adapters()
+    with workspace.open() as store:
+        (job,) = jobs.list(store)
+        assert (job.state, job.epoch) == ("done", 2)
+
+
+def test_ctrl_c_cancels_at_the_next_batch_and_the_run_resumes(workspace, finished):
+    undisturbed, _ = finished
+    path = workspace.write()
+    process = workspace.start("run", path)
+    wait_until(process, stage_reached(workspace, "score", 0))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "run the same command again" in err
+    with workspace.open() as store:
+        assert jobs.list(store)[0].state == "cancelled"
+    workspace.run()
+    assert workspace.counts() == undisturbed.counts()
+
+
+def test_cancel_from_another_terminal(workspace):
+    path = workspace.write()
+    process = workspace.start("run", path)
+    wait_until(process, stage_reached(workspace, "calibrate", 0))
+    assert workspace.call("cancel", 1).returncode == 0
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err

@@ -1,0 +1,88 @@
+"""One run file, from prompts to a measured student, through the command line."""
+
+import json
+
+from sqlalchemy import select
+
+from engine import pipeline, stage_names
+from storage import datasets, jobs, schema
+
+
+def test_persyn_generates_exactly_c_times_m_plus_the_rest(finished):
+    workspace, report = finished
+    c, rest, m = report["prompts"]["calibration"], report["prompts"]["synthesis"], report["teachers"]
+    assert (c, m) == (28, 2)
+    with workspace.open() as store, store.read() as connection:
+        rows = connection.execute(select(schema.ResponseRow.prompt_id, schema.ResponseRow.teacher_id)).all()
+    assert len(rows) == len(set(rows)) == c * m + rest
+    assert report["strategies"][0]["generations"] == c * m + rest
+
+
+def test_the_report_has_what_it_promises(finished):
+    _, report = finished
+    assert set(report["prompts"]) >= {"calibration", "synthesis", "evaluation"}
+    assert {"hit_at_1", "hit_at_3", "regret", "chance_hit_at_1", "chance_hit_at_3", "random_regret"} <= set(
+        report["router"]
+    )
+    (persyn,) = report["strategies"]
+    assert persyn["name"] == "persyn"
+    assert 0 <= persyn["ci_low"] <= persyn["accuracy_after"] <= persyn["ci_high"] <= 1
+    assert persyn["accuracy_before"] is not None
+
+
+def test_every_row_says_where_it_comes_from(finished):
+    workspace, _ = finished
+    with workspace.open() as store:
+        (dataset,) = datasets.list(store)
+        rows = datasets.rows(store, dataset.id, limit=1000)
+    assert {row.teacher for row in rows} <= {"brief", "speller"}
+    assert all(row.response.status == "ok" and row.response.generation_sha for row in rows)
+    assert all(row.quality in (0.0, 1.0) and row.learnability < 0 for row in rows)
+
+
+def test_running_again_finds_everything_there(finished):
+    workspace, report = finished
+    before = workspace.counts()
+    again = workspace.run()
+    assert workspace.counts() == before
+    assert again["strategies"] == report["strategies"]
+
+
+def test_another_alpha_asks_no_teacher_again(finished):
+    workspace, _ = finished
+    before = workspace.counts()
+    path = workspace.write((workspace.folder / "run.yaml").read_text() + "reward: {alpha: 1}\n", "other.yaml")
+    done = workspace.call("run", path, "--until", "route", "--json")
+    assert done.returncode == 0, done.stderr
+    after = workspace.counts()
+    assert after["responses"] == before["responses"]
+    assert after["scores"] == before["scores"]
+    assert after["assignments"] > before["assignments"]
+
+
+def test_until_stops_after_the_stage_and_a_wrong_stage_is_refused(workspace):
+    path = workspace.write()
+    assert workspace.call("run", path, "--until", "prompts").returncode == 0
+    assert workspace.counts()["responses"] == 0
+    refused = workspace.call("run", path, "--until", "generat")
+    assert refused.returncode == 2
+    assert "did you mean `generate`?" in refused.stderr
+
+
+def test_a_detached_job_can_be_watched_and_is_not_started_twice(workspace):
+    path = workspace.write()
+    first = json.loads(workspace.call("run", path, "--detach", "--until", "calibrate", "--json").stdout)
+    second = json.loads(workspace.call("run", path, "--detach", "--until", "calibrate", "--json").stdout)
+    watched = workspace.call("watch", first["job"], "--json")
+    assert watched.returncode == 0, watched.stderr
+    assert json.loads(watched.stdout)["state"] == "done"
+    # The second call either met the running job, or came after its end and started a new, empty-handed one.
+    if second["job"] != first["job"]:
+        assert workspace.call("watch", second["job"]).returncode == 0
+    assert workspace.counts()["responses"] == 28 * 2
+    with workspace.open() as store:
+        assert all(job.state == "done" for job in jobs.list(store))
+
+
+def test_front_ends_know_the_stages_in_order():
+    assert tuple(pipeline.STAGES) == stage_names.STAGES

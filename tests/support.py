@@ -1,0 +1,102 @@
+"""A small run on zoo models, through real processes; shared by tests of several areas."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+
+from storage import schema
+from storage.store import Store
+
+RUN = """
+name: small
+student: {name: pupil, model: "zoo:student", family: llama}
+teachers:
+  - {name: brief, model: "zoo:brief", family: llama, parameters: 2e5}
+  - {name: speller, model: "zoo:speller", family: gpt_neox, parameters: 2e5}
+prompts:
+  - {source: reasoning_gym, task: spell_backward, size: 40, seed: 9001, options: {min_word_len: 3, max_word_len: 8}}
+  - {source: reasoning_gym, task: gcd, size: 40, seed: 9102, options: {min_value: 1, max_value: 40}}
+split: {calibration: 20, validation: 8, evaluation: 10}
+router: {backbone: "zoo:student", tune: frozen, head_epochs: 20}
+generation: {max_tokens: 40, temperature: 0, fallbacks: 0}
+distill: {epochs: 2, batch_size: 8, checkpoint_steps: 1, rank: 4}
+evaluation: {bootstrap: 200}
+"""
+
+COUNTED = (
+    schema.PromptRow,
+    schema.ResponseRow,
+    schema.ScoreRow,
+    schema.AssignmentRow,
+    schema.DatasetRowRow,
+    schema.ResultRow,
+)
+
+
+@dataclass
+class Workspace:
+    """A folder with a run file and a store, and the command line to use them."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "store.db"
+
+    def write(self, text: str = RUN, name: str = "run.yaml") -> Path:
+        path = self.folder / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "persyn_tui.cli", *map(str, arguments)],
+            env={
+                **os.environ,
+                "PERSYN_STORE": str(self.database),
+                "XDG_DATA_HOME": str(self.folder / "data"),
+                "OMP_NUM_THREADS": "1",
+                **self.environment,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def call(self, *arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def run(self, *arguments: object) -> dict[str, Any]:
+        """The JSON result of a run that must succeed."""
+        done = self.call("run", self.folder / "run.yaml", "--json", *arguments)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def open(self) -> Store:
+        return Store.open(self.database)
+
+    def counts(self) -> dict[str, int]:
+        """Rows of every table that must not depend on how often a run was interrupted."""
+        with self.open() as store, store.read() as connection:
+            return {
+                table.__tablename__: connection.execute(select(func.count()).select_from(table)).scalar_one()
+                for table in COUNTED
+            }
+
+    def adapters(self) -> list[bytes]:
+        """The trained adapters' weights."""
+        files = sorted((self.folder / "store.files" / "students").glob("*/adapter/adapter_model.safetensors"))
+        return [file.read_bytes() for file in files]
