@@ -218,8 +218,8 @@ def load_causal_lm(
         device: `auto` (CUDA when there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, `mps`.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: run Python that the model's repository brings along.
-        attn_implementation: None is `sdpa`, except `eager` for models that cap attention logits
-            (Gemma 2), which sdpa cannot do.
+        attn_implementation: None is `sdpa`, or `eager` for models that sdpa cannot do: those that cap
+            attention logits (Gemma 2) or use ALiBi (Bloom).
         chat_template: whether a missing chat template is an error.
 
     Raises:
@@ -231,18 +231,16 @@ def load_causal_lm(
     found = check(ref, revision=revision, chat_template=chat_template)
     target = pick_device(device)
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     source = {**_source(found, revision), "trust_remote_code": trust_remote_code}
     try:
-        config = AutoConfig.from_pretrained(found.folder or ref, **source)
-        text = config.get_text_config()
-        capped = getattr(text, "attn_logit_softcapping", None) is not None
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             found.folder or ref,
-            config=config,
             dtype=getattr(torch, dtype),
-            attn_implementation=attn_implementation or ("eager" if capped else "sdpa"),
+            attn_implementation=attn_implementation,
             use_safetensors=True,
             output_loading_info=True,
             **source,
