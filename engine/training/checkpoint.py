@@ -93,13 +93,13 @@ def verify(folder: Path) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_text())
         sums = dict(manifest["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder.name}: {MANIFEST} cannot be read ({error})") from error
+        raise ValueError(f"{MANIFEST} cannot be read ({error})") from error
     for name, expected in sums.items():
         path = folder / name
         if not path.is_file():
-            raise ValueError(f"{folder.name}: {name} is missing")
+            raise ValueError(f"{name} is missing")
         if _sha256(path) != expected:
-            raise ValueError(f"{folder.name}: {name} is damaged")
+            raise ValueError(f"{name} is damaged")
     return dict(manifest)
 
 
@@ -115,11 +115,11 @@ def read_newest(folder: Path, on_notice: Callable[[str], None]) -> Checkpoint | 
         try:
             manifest = verify(path)
             groups = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
-            return Checkpoint(
-                int(manifest["step"]), str(manifest["fingerprint"]), groups, dict(manifest["state"])
-            )
+            step, fingerprint = int(manifest["step"]), str(manifest["fingerprint"])
+            return Checkpoint(step, fingerprint, groups, dict(manifest["state"]))
         except (ValueError, KeyError, SafetensorError) as error:
-            on_notice(f"checkpoint {error}; it is removed, falling back to the one before it")
+            reason = f"{MANIFEST} lacks {error}" if isinstance(error, KeyError) else str(error)
+            on_notice(f"checkpoint {path.name} is removed, falling back to the one before it: {reason}")
             shutil.rmtree(path)
     return None
 

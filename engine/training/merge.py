@@ -53,7 +53,8 @@ def merge(
         verify(adapter)
     except ValueError as error:
         raise TrainingError(
-            f"the adapter cannot be merged: {error}", "train again: the run resumes from its last checkpoint"
+            f"the adapter in {adapter} cannot be merged: {error}",
+            "train again: the run resumes from its last checkpoint",
         ) from error
     student, tokenizer = load_causal_lm(base, dtype=dtype)
     live = PeftModel.from_pretrained(student, str(adapter)).eval()
