@@ -128,12 +128,15 @@ class _CrossEntropySum(torch.autograd.Function):
                 logits = logits.div_(softcap).tanh_()
                 slope = 1.0 - logits.square()
                 logits.mul_(softcap)
-            norm = torch.logsumexp(logits, dim=-1, keepdim=True)
             index = wanted[:, None]
-            total += (norm - logits.gather(1, index)).sum()
+            logits.sub_(logits.amax(dim=-1, keepdim=True))
+            picked = logits.gather(1, index)
+            grad = logits.exp_()
+            norm = grad.sum(dim=-1, keepdim=True)
+            total += (norm.log() - picked).sum()
             if not any(ctx.needs_input_grad[:3]):
                 continue
-            grad = logits.sub_(norm).exp_()
+            grad.div_(norm)
             grad.scatter_add_(1, index, torch.full_like(norm, -1.0))
             if slope is not None:
                 grad.mul_(slope)
