@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,12 +107,19 @@ def run_ours(ref: str, dtype: str, rows: list[Row], folder: Path, settings: Sett
     return Run(result.counts.tokens, time.perf_counter() - began, time.process_time() - cpu_began, model)
 
 
-def run_trl(ref: str, ordered: list[Row], folder: Path, settings: Settings, extra: Mapping[str, Any]) -> Run:
+def run_trl(
+    ref: str, data: Examples, order: Sequence[int], folder: Path, settings: Settings, extra: Mapping[str, Any]
+) -> Run:
     model, tokenizer = load_causal_lm(ref)
     student = make_trainable(model, settings.tuning, settings.seed)
-    conversation = [
-        {"prompt": list(messages), "completion": [{"role": "assistant", "content": response}]}
-        for messages, response in ordered
+    # Ids and labels are given, so that both train on the same tokens: TRL would also put the newline that
+    # some templates write after the end of a turn under the loss.
+    examples = [
+        {
+            "input_ids": data[row].ids.tolist(),
+            "labels": [-100] * data[row].boundary + data[row].ids[data[row].boundary :].tolist(),
+        }
+        for row in order
     ]
     config = SFTConfig(
         output_dir=str(folder),
@@ -128,7 +135,7 @@ def run_trl(ref: str, ordered: list[Row], folder: Path, settings: Settings, extr
         **extra,
     )
     trainer = SFTTrainer(
-        model=student, args=config, train_dataset=Dataset.from_list(conversation), processing_class=tokenizer
+        model=student, args=config, train_dataset=Dataset.from_list(examples), processing_class=tokenizer
     )
     tokens = sum(len(row["input_ids"]) for row in trainer.train_dataset)
     began, cpu_began = time.perf_counter(), time.process_time()
@@ -208,14 +215,14 @@ def compare(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     # One step each first: allocators, thread pools and lazy imports are not what is compared.
     warm = replace(settings, batching=Batching(rows=2))
     run_ours(ref, "float32", rows[:2], work / "warm", warm)
-    run_trl(ref, rows[:2], work / "warm-trl", warm, {})
+    run_trl(ref, data, [0, 1], work / "warm-trl", warm, {})
 
     for name in ("trl", "ours float32", "ours bfloat16", "trl float32 plain"):
         if name.startswith("ours"):
             run = run_ours(ref, name.split()[1], rows, work / name, settings)
         else:
             extra = {} if name == "trl" else {"bf16": False, "gradient_checkpointing": False}
-            run = run_trl(ref, [rows[index] for index in order], work / name, settings, extra)
+            run = run_trl(ref, data, order, work / name, settings, extra)
         after = loss_on(run.student, data)
         report["runs"][name] = {
             "tokens": run.tokens,
