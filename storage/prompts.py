@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from storage.errors import StoreError
 from storage.hashing import sha
@@ -72,8 +72,7 @@ def add(store: Store, lease: Lease | None, set_id: int, prompts: Sequence[Prompt
             "verifier": None if prompt.verifier is None else dict(prompt.verifier),
             "source": prompt.source,
         }
-        # Two jobs that add the same prompts must lock them in the same order.
-        for digest, prompt in sorted(zip(hashes, prompts, strict=True), key=lambda pair: pair[0])
+        for digest, prompt in zip(hashes, prompts, strict=True)
     ]
     if any(prompt.split is None for prompt in prompts):
         raise StoreError(
@@ -82,6 +81,9 @@ def add(store: Store, lease: Lease | None, set_id: int, prompts: Sequence[Prompt
     if not rows:
         return 0
     with store.write(lease) as connection:
+        if not store.is_sqlite:
+            # Two jobs that add the same prompts in another order would wait for each other.
+            connection.execute(text("LOCK TABLE prompts IN SHARE ROW EXCLUSIVE MODE"))
         connection.execute(store.insert(PromptRow).on_conflict_do_nothing(index_elements=["sha"]), rows)
         ids: dict[str, int] = {}
         for part in chunks(dict.fromkeys(hashes)):

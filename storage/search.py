@@ -13,6 +13,7 @@ from sqlalchemy import Select, bindparam, column, func, select, table, text
 from storage.errors import StoreError
 from storage.schema import ResponseRow, SearchMarkRow
 from storage.store import Store
+from storage.text import clean
 
 _WORDS = table(
     "response_words", column("rowid"), column("response_words"), column("response_id"), column("words")
@@ -32,7 +33,7 @@ class Hit:
 
 def _quoted(words: str) -> str:
     """The words as an FTS5 query: every word a quoted string, so nothing in it is an operator."""
-    parts = words.replace("\x00", " ").split()
+    parts = words.split()
     if not parts:
         raise StoreError("there is nothing to search for", "Give one or more words.")
     return " ".join('"' + part.replace('"', '""') + '"' for part in parts)
@@ -44,10 +45,12 @@ def matching(store: Store, words: str) -> Select[Any]:
     Raises:
         StoreError: no word was given.
     """
+    # NUL ends a query string in FTS5 and is refused by PostgreSQL.
+    words = clean(words.replace("\x00", " "))
     quoted = _quoted(words)
     if store.is_sqlite:
         return select(_WORDS.c.rowid).where(_WORDS.c.response_words.op("MATCH")(bindparam("words", quoted)))
-    terms = func.plainto_tsquery(text("'simple'"), bindparam("words", words.replace("\x00", " ")))
+    terms = func.plainto_tsquery(text("'simple'"), bindparam("words", words))
     return select(_WORDS.c.response_id).where(_WORDS.c.words.op("@@")(terms))
 
 

@@ -1,6 +1,7 @@
 """A store to test on: SQLite in a temporary folder, and PostgreSQL where a server is given."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -18,30 +19,42 @@ from storage.records import Completion, Generation, Job, Model, NewResponse, Pro
 from storage.store import Store
 
 SERVER = os.environ.get("PERSYN_TEST_POSTGRES", "")
-"""URL of a PostgreSQL database whose role may create databases."""
+"""URL of a PostgreSQL database whose role may create schemas."""
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty SQLite store to copy: making one takes longer than most tests."""
+    path = tmp_path_factory.mktemp("empty") / "persyn.db"
+    Store.open(path).close()
+    return path
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def location(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path
 ) -> Iterator[str]:
-    """Where a fresh store may be made; several processes may open it."""
+    """Where an empty store lies; several processes may open it."""
     if request.param == "sqlite":
-        yield str(tmp_path / "store" / "persyn.db")
+        path = tmp_path / "store" / "persyn.db"
+        path.parent.mkdir(mode=0o700)
+        shutil.copy(empty_store, path)
+        yield str(path)
         return
     if not SERVER:
-        pytest.skip("no PostgreSQL server: set PERSYN_TEST_POSTGRES to a URL whose role may create databases")
+        pytest.skip("no PostgreSQL server: set PERSYN_TEST_POSTGRES to a URL whose role may create schemas")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     url = make_url(SERVER).set(drivername="postgresql+psycopg")
     name = f"persyn_{uuid.uuid4().hex[:12]}"
     server = create_engine(url, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
+        connection.execute(text(f"CREATE SCHEMA {name}"))
     try:
-        yield url.set(database=name).render_as_string(hide_password=False)
+        own = url.update_query_dict({"options": f"-csearch_path={name}"})
+        yield own.render_as_string(hide_password=False)
     finally:
         with server.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+            connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
         server.dispose()
 
 
