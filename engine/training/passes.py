@@ -16,12 +16,13 @@ from engine.training.loss import Head
 def pass_cost(parameters: int, device: torch.device) -> int:
     """Return the fixed cost of one forward and backward pass, in tokens of compute.
 
-    What a pass costs beside its tokens: Python, kernel launches, and reading every weight once. Only a
-    cost model for cutting steps; it changes speed, never a gradient.
+    What a pass costs beside its tokens: Python, kernel launches, and reading every weight once. Measured
+    with adapters on one CPU thread: 195 tokens for 0.17M parameters, 32 for 8M, 22 (float32) to 53 (bfloat16)
+    for 135M. Only a cost model for cutting steps; it changes speed, never a gradient.
     """
     if device.type != "cpu":
         return 1024
-    return int(np.clip(2e8 / max(parameters, 1), 16, 4096))
+    return 24 + int(3e7 / max(parameters, 1))
 
 
 SMALL = 3_000_000

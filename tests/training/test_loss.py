@@ -17,7 +17,7 @@ from engine.training import loss as loss_module
 from engine.training.batches import cut_step
 from engine.training.data import tokenise
 from engine.training.loss import split_head
-from engine.training.passes import backward, mean_loss
+from engine.training.passes import backward, mean_loss, threads
 
 CPU = torch.device("cpu")
 
@@ -126,3 +126,14 @@ def test_an_architecture_that_changes_its_logits_is_refused(make):
 
     with pytest.raises(NotAvailable, match="Shifted"):
         split_head(Shifted(make.student().config))
+
+
+def test_small_students_train_on_one_thread_and_the_process_gets_its_threads_back():
+    before = torch.get_num_threads()
+    with threads(0, parameters=200_000):
+        assert torch.get_num_threads() == 1
+    with threads(0, parameters=100_000_000):
+        assert torch.get_num_threads() == before
+    with threads(2, parameters=200_000):
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == before
