@@ -19,7 +19,7 @@ from engine.errors import Cancelled, ConfigError, ModelError
 from engine.router import saved
 from engine.router.backbone import Backbone, batches, cut_middle, load_backbone, pool
 from engine.router.saved import Labelling, Manifest, Teacher
-from engine.router.settings import TOKEN_BUDGET, Tune
+from engine.router.settings import CPU_TOKENS, GPU_TOKENS, Tune
 from engine.templates import prompt_ids
 from storage.records import Messages
 
@@ -105,7 +105,7 @@ class Router(nn.Module):
     def pooled(
         self,
         encoded: Sequence[Sequence[int]],
-        token_budget: int = TOKEN_BUDGET,
+        token_budget: int = 0,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Tensor:
         """Return the pooled hidden states (B, H) of encoded prompts, without gradients, in their order.
@@ -114,8 +114,9 @@ class Router(nn.Module):
             Cancelled: `should_stop` said so between two batches.
         """
         out = torch.empty(len(encoded), self.source.hidden, device=self.backbone.device)
+        default = CPU_TOKENS if self.backbone.device.type == "cpu" else GPU_TOKENS
         with torch.no_grad():
-            for chosen in batches([len(ids) for ids in encoded], token_budget):
+            for chosen in batches([len(ids) for ids in encoded], token_budget or default):
                 if should_stop():
                     raise Cancelled("the router was stopped while it read prompts")
                 out[chosen] = pool(self.backbone, [encoded[i] for i in chosen])
@@ -124,7 +125,7 @@ class Router(nn.Module):
     def strengths(
         self,
         prompts: Sequence[Messages],
-        token_budget: int = TOKEN_BUDGET,
+        token_budget: int = 0,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> NDArray[np.float32]:
         """Return the strengths (B, M) of the teachers on each prompt, in the order of `teachers`.
@@ -133,7 +134,7 @@ class Router(nn.Module):
 
         Args:
             prompts: B conversations.
-            token_budget: padded tokens per batch.
+            token_budget: padded tokens per batch; 0 takes what suits the device.
             should_stop: asked between batches.
 
         Raises:
