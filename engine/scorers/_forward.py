@@ -14,6 +14,7 @@ import inspect
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import DynamicCache
@@ -29,6 +30,8 @@ Row = tuple[Sequence[int], int]
 _LOGITS_BYTES = 64 * 2**20
 """Float32 logits that exist at once."""
 _PROBE_TOKENS = 12
+_ALLOWED: WeakKeyDictionary["PreTrainedModel", tuple[bool, bool]] = WeakKeyDictionary()
+"""What has been found out about each model: see `StudentForward`."""
 _PADDING_ID = 0
 """Any valid id: its position is never attended to by a real one."""
 
@@ -61,17 +64,11 @@ class StudentForward:
         self._decoder: Any = untyped.get_decoder()
         self._head: Any = untyped.get_output_embeddings()
         self._scale, self._cap = _logit_changes(model)
-        ids = torch.tensor([list(probe[:_PROBE_TOKENS])], device=model.device)
-        with torch.inference_mode():
-            self.split_head = self._head_matches(ids)
-            """Whether hidden states and the output embedding give the model's logits."""
-            self.shares_prompts = self.split_head and ids.shape[1] >= 2 and self._cache_matches(ids)
-            """Whether a prompt's keys and values can serve several responses."""
-        if not self.split_head:
-            log.warning(
-                "%s changes its logits in a way unknown here: scoring it with full logits, slower",
-                type(model).__name__,
-            )
+        if model not in _ALLOWED:
+            _ALLOWED[model] = self._find_out(probe)
+        self.split_head, self.shares_prompts = _ALLOWED[model]
+        """Whether hidden states and the output embedding give the model's logits; and whether a prompt's keys
+        and values can serve several responses."""
 
     @torch.inference_mode()
     def plain(self, rows: Sequence[Row]) -> list[float]:
@@ -178,6 +175,17 @@ class StudentForward:
 
     def _tensor(self, values: Sequence[int]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.long, device=self._model.device)
+
+    @torch.inference_mode()
+    def _find_out(self, probe: Sequence[int]) -> tuple[bool, bool]:
+        ids = torch.tensor([list(probe[:_PROBE_TOKENS])], device=self._model.device)
+        split_head = self._head_matches(ids)
+        if not split_head:
+            log.warning(
+                "%s changes its logits in a way unknown here: scoring it with full logits, slower",
+                type(self._model).__name__,
+            )
+        return split_head, split_head and ids.shape[1] >= 2 and self._cache_matches(ids)
 
     def _head_matches(self, ids: torch.Tensor) -> bool:
         if self._head is None or self._decoder is self._model:
