@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from engine.scorers._forward import StudentForward
+from engine.scorers._forward import StudentForward, fast_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,6 +34,14 @@ def log_likelihoods(
     shows at once, and rows of one batch are of similar length."""
     if not groups:
         return
+    longest = max(row.length for group in groups for row in group)
+    with fast_attention(model, max(batch_tokens, longest), longest):
+        yield from _passes(model, groups, batch_tokens, share_prompts)
+
+
+def _passes(
+    model: "PreTrainedModel", groups: list[list[Row]], batch_tokens: int, share_prompts: bool
+) -> Iterator[tuple[list[Row], list[float]]]:
     probe = groups[0][0]
     forward = StudentForward(model, [*probe.prompt, *probe.response])
     share = share_prompts and forward.shares_prompts

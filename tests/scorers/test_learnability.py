@@ -192,7 +192,7 @@ def test_chunks_of_logits_do_not_change_sums(monkeypatch) -> None:
     tokenizer = tokenizer_of("A")
     model, items = model_of("llama", tokenizer), items_of(3)
     expected = plain(model, tokenizer, items)
-    monkeypatch.setattr("engine.scorers._forward._LOGITS_BYTES", 3 * 4 * len(tokenizer))
+    monkeypatch.setattr("engine.scorers._forward._LOGITS_BYTES", {"cpu": 3 * 4 * len(tokenizer)})
     agree(score(model, tokenizer, items), expected)
 
 
@@ -201,6 +201,18 @@ def test_bfloat16_sums_are_not_rounded_to_bfloat16() -> None:
     model = model_of("llama", tokenizer).to(torch.bfloat16)
     sums = [one.sum for one in score(model, tokenizer, items_of(3))]
     assert any(torch.tensor(value).bfloat16().item() != value for value in sums)
+
+
+def test_the_choice_of_attention_is_undone_and_changes_nothing(monkeypatch) -> None:
+    tokenizer = tokenizer_of("A")
+    model, items = model_of("llama", tokenizer).to(torch.bfloat16), items_of(3)
+    used = set()
+    model.model.layers[0].register_forward_pre_hook(lambda *_: used.add(model.config._attn_implementation))
+    eager = [one.sum for one in score(model, tokenizer, items)]
+    assert (used, model.config._attn_implementation) == ({"eager"}, "sdpa")
+    monkeypatch.setattr("engine.scorers._forward._EAGER_BYTES", 0)
+    assert [one.sum for one in score(model, tokenizer, items)] == pytest.approx(eager, rel=0.02)
+    assert used == {"eager", "sdpa"}
 
 
 def test_out_of_memory_halves_the_batch(monkeypatch) -> None:
