@@ -131,11 +131,16 @@ def pool(model: PreTrainedModel, batch: Sequence[Sequence[int]]) -> Tensor:
 def batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
     """Yield indices in batches of like length, longest first, each of at most `token_budget` padded tokens.
 
-    Longest first: if memory does not suffice, that shows at once. A prompt above the budget goes alone.
+    Longest first: if memory does not suffice, that shows at once. A prompt above the budget goes alone. A batch
+    that fills a quarter of the budget also ends where prompts become a fifth shorter: few prompts of mixed
+    length would else be mostly padding.
     """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > token_budget:
+        longest = lengths[batch[0]] if batch else 0
+        full = (len(batch) + 1) * longest > token_budget
+        shorter = 4 * len(batch) * longest >= token_budget and 5 * lengths[index] < 4 * longest
+        if batch and (full or shorter):
             yield batch
             batch = []
         batch.append(index)

@@ -69,9 +69,13 @@ def test_prompts_of_one_backbone_end_in_the_pad_token(llama: str, teachers: list
 
 def test_batches_hold_like_lengths_within_the_budget() -> None:
     lengths = [3, 9, 4, 10, 3, 30]
-    # The prompt above the budget goes alone; then 10 + 9 (2 × 10 ≤ 20), then 4, 3, 3 (3 × 4 ≤ 20).
-    assert list(batches(lengths, 20)) == [[5], [3, 1], [2, 0, 4]]
+    # The prompt above the budget goes alone; then 10 + 9 (2 × 10 ≤ 20); then 4 + 3, whose 8 padded tokens are
+    # a quarter of the budget, so that the next 3, a fourth shorter than 4, begins a batch.
+    assert list(batches(lengths, 20)) == [[5], [3, 1], [2, 0], [4]]
     assert list(batches([], 20)) == []
+    # 10 + 8 stay together (8 is a fifth shorter, no more); 7 begins a batch, since 20 of 80 tokens are there.
+    assert list(batches([7, 8, 10], 80)) == [[2, 1], [0]]
+    assert list(batches([7, 8, 10], 100)) == [[2, 1, 0]]
 
 
 def test_cut_middle_by_hand() -> None:
