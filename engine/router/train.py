@@ -225,3 +225,6 @@ def _set_head(router: Router, results: Sequence[HeadResult]) -> None:
     with torch.no_grad():
         router.head.weight.copy_(torch.stack([result.weight for result in results]).mean(dim=0))
         router.head.bias.copy_(torch.stack([result.bias for result in results]).mean(dim=0))
+
+
+__all__ = ["FitSettings", "fit"]
