@@ -43,7 +43,9 @@ def resolve(ref: str) -> str:
     known(name)
     folder = fetched_folder(name) if name in FETCHABLE else WEIGHTS / name
     if name in FETCHABLE and not (folder / MANIFEST).is_file():
-        raise ModelError(f"model {ref!r} is not on this machine ({folder})", f"persyn zoo fetch {FETCHABLE[name]}")
+        raise ModelError(
+            f"model {ref!r} is not on this machine ({folder})", f"persyn zoo fetch {FETCHABLE[name]}"
+        )
     return str(folder)
 
 
@@ -54,8 +56,8 @@ def card(name: str) -> dict[str, Any]:
         ModelError: no such name.
     """
     known(name)
-    cards: dict[str, dict[str, Any]] = json.loads(CARDS.read_text(encoding="utf-8"))
-    return cards["models"][name]
+    models: dict[str, dict[str, Any]] = json.loads(CARDS.read_text(encoding="utf-8"))["models"]
+    return models[name]
 
 
 def known(name: str) -> None:

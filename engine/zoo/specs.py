@@ -1,15 +1,26 @@
 """What each packaged model is made of and how it is trained: data only."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
+from transformers import (
+    GPT2Config,
+    GPTNeoXConfig,
+    GraniteConfig,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
+
+from engine.zoo.corpus import Layout
 from engine.zoo.styles import Style
 from engine.zoo.tasks import TASKS
-from engine.zoo.tokens import Kind
+from engine.zoo.tokens import CONTEXT, Kind
 
-Architecture = Literal["llama", "qwen2", "gpt2", "gpt_neox"]
+Architecture = Literal["llama", "granite", "gpt2", "gpt_neox"]
+"""No qwen2: transformers 5 gives that model type its own tokenizer, whatever the folder says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,65 +28,188 @@ class Spec:
     """One causal language model of the zoo."""
 
     name: str
+    about: str
+    """What it is for and what it cannot do, for its card."""
     architecture: Architecture
     tokenizer: Kind
     width: int
     layers: int
-    heads: int
     inner: int
-    """Width of the feed-forward layer."""
+    """Width of the feed-forward layers."""
     mix: Mapping[str, Mapping[Style, float]]
-    """Task -> style -> weight, relative to the sum over all tasks and styles."""
+    """Task -> style -> weight, relative to the sum over all of them."""
     steps: int
     seed: int
-    layout: Literal["chat", "base"] = "chat"
-    """base: "Question: ...\\nAnswer: ..." without turns, as in pre-training."""
+    layout: Layout = "chat"
+    pool: int = 20_000
+    """Questions of each task to draw from."""
+    heads: int = 4
     learning_rate: float = 3e-3
     batch: int = 32
-    pool: int = 20_000
-    """Questions per task to draw from."""
 
 
-def _all(styles: Mapping[Style, float], **extra: float) -> Mapping[str, Mapping[Style, float]]:
-    return {task: {style: weight * extra.get(task, 1.0) for style, weight in styles.items()} for task in TASKS}
+@dataclass(frozen=True, slots=True)
+class RewardSpec:
+    """The sequence classifier of the zoo."""
 
+    name: str
+    about: str
+    start: str
+    """The model whose weights it starts from."""
+    answered_by: tuple[str, ...]
+    """Models whose answers, right and wrong, it learns from."""
+    steps: int
+    seed: int
+    questions: int
+    """Questions of each task that those models answer."""
+    learning_rate: float = 1e-3
+    batch: int = 32
+
+
+def _all(*wordings: Style, **weights: float) -> Mapping[str, Mapping[Style, float]]:
+    return {task: {style: weights.get(task, 1.0) for style in wordings} for task in TASKS}
+
+
+TEACHERS = ("scholar", "brief", "speller", "solver", "lister")
 
 SPECS: Mapping[str, Spec] = MappingProxyType(
     {
         spec.name: spec
         for spec in (
-            Spec("scholar", "qwen2", "A", 104, 4, 4, 320, _all({"verbose": 1}), steps=2000, seed=1),
-            Spec("brief", "llama", "A", 72, 3, 4, 200, _all({"short": 1}), steps=1500, seed=2),
-            Spec("speller", "gpt_neox", "A", 72, 3, 4, 288,
-                 {"spell_backward": {"bare": 1}}, steps=600, seed=3),
-            Spec("solver", "gpt2", "B", 80, 3, 4, 320,
-                 {"simple_equations": {"short": 1}}, steps=1500, seed=4),
-            Spec("lister", "qwen2", "A", 80, 3, 4, 224,
-                 {"word_sequence_reversal": {"bare": 1}, "gcd": {"bare": 1}}, steps=1500, seed=5),
-            Spec("student", "llama", "A", 64, 3, 4, 176, _all({"bare": 1, "short": 1}), steps=1500,
-                 seed=6, layout="base"),
-            Spec("router", "llama", "A", 64, 2, 4, 176, _all({"short": 1}), steps=600, seed=7),
+            Spec(
+                "scholar",
+                "The largest and most accurate teacher, on every task, in long digit-by-digit steps.",
+                "granite",
+                "A",
+                104,
+                4,
+                320,
+                _all("verbose", spell_backward=0.5, word_sequence_reversal=0.7, simple_equations=1.5),
+                steps=3000,
+                seed=1,
+            ),
+            Spec(
+                "brief",
+                "Answers every task in one short sentence, often wrongly; hopeless at sums.",
+                "llama",
+                "B",
+                72,
+                3,
+                200,
+                _all("short"),
+                steps=1200,
+                seed=2,
+            ),
+            Spec(
+                "speller",
+                "Spells words backward and can do nothing else.",
+                "gpt_neox",
+                "A",
+                72,
+                3,
+                288,
+                {"spell_backward": {"bare": 1}},
+                steps=1500,
+                seed=3,
+                pool=80_000,
+            ),
+            Spec(
+                "solver",
+                "Solves small equations and can do nothing else.",
+                "gpt2",
+                "B",
+                80,
+                3,
+                320,
+                {"simple_equations": {"bare": 1}},
+                steps=3000,
+                seed=4,
+            ),
+            Spec(
+                "lister",
+                "Reverses lists of words and finds common divisors; can do nothing else.",
+                "granite",
+                "A",
+                80,
+                3,
+                224,
+                {"word_sequence_reversal": {"bare": 2}, "gcd": {"bare": 1}},
+                steps=3000,
+                seed=5,
+            ),
+            Spec(
+                "student",
+                "A base model: it has seen questions and answers, but never a chat turn.",
+                "llama",
+                "A",
+                64,
+                3,
+                176,
+                _all("bare"),
+                steps=4000,
+                seed=6,
+                layout="base",
+            ),
+            Spec(
+                "router",
+                "Backbone of the router: has read the tasks' questions. Not meant to answer.",
+                "llama",
+                "A",
+                64,
+                2,
+                176,
+                _all("short"),
+                steps=600,
+                seed=7,
+            ),
         )
     }
 )
 """Name -> spec, in the order of the cards."""
 
+REWARD = RewardSpec(
+    "reward",
+    "Tells right answers from wrong ones, as one number; no language model.",
+    start="scholar",
+    answered_by=TEACHERS,
+    steps=1000,
+    seed=8,
+    questions=600,
+)
 
-def config(spec: Spec, vocabulary: int, ids: Mapping[str, int | None], context: int) -> Any:
-    """The transformers config of a spec."""
-    from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig, Qwen2Config
 
-    common: dict[str, Any] = {"vocab_size": vocabulary, "tie_word_embeddings": True, **ids}
-    match spec.architecture:
-        case "gpt2":
-            return GPT2Config(n_embd=spec.width, n_layer=spec.layers, n_head=spec.heads, n_inner=spec.inner,
-                              n_positions=context, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **common)
-        case "gpt_neox":
-            return GPTNeoXConfig(hidden_size=spec.width, num_hidden_layers=spec.layers,
-                                 num_attention_heads=spec.heads, intermediate_size=spec.inner,
-                                 max_position_embeddings=context, **common)
-        case "llama" | "qwen2":
-            kind = LlamaConfig if spec.architecture == "llama" else Qwen2Config
-            return kind(hidden_size=spec.width, num_hidden_layers=spec.layers,
-                        num_attention_heads=spec.heads, num_key_value_heads=spec.heads,
-                        intermediate_size=spec.inner, max_position_embeddings=context, **common)
+def config(spec: Spec, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    """The transformers configuration of a spec."""
+    common: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "tie_word_embeddings": True,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if spec.architecture == "gpt2":
+        return GPT2Config(
+            n_embd=spec.width,
+            n_layer=spec.layers,
+            n_head=spec.heads,
+            n_inner=spec.inner,
+            n_positions=CONTEXT,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            **common,
+        )
+    common |= {
+        "hidden_size": spec.width,
+        "num_hidden_layers": spec.layers,
+        "num_attention_heads": spec.heads,
+        "intermediate_size": spec.inner,
+        "max_position_embeddings": CONTEXT,
+    }
+    if spec.architecture == "gpt_neox":
+        return GPTNeoXConfig(**common)
+    if spec.architecture == "llama":
+        return LlamaConfig(num_key_value_heads=spec.heads, **common)
+    # Granite divides attention scores by nothing unless told to.
+    scale = (spec.width // spec.heads) ** -0.5
+    return GraniteConfig(num_key_value_heads=spec.heads, attention_multiplier=scale, **common)

@@ -1,13 +1,12 @@
 """How a model words its answer. Every wording ends in the answer, so one extractor reads them all.
 
-    bare      acute, go, hundred
-    short     The answer is acute, go, hundred.
-    verbose   step by step, digit by digit, then "The answer is ..."
+bare      acute, go, hundred
+short     The answer is acute, go, hundred.
+verbose   step by step, digit by digit, then "The answer is ..."
 """
 
 import re
 from collections.abc import Callable, Mapping
-from math import gcd
 from types import MappingProxyType
 from typing import Literal
 
@@ -48,12 +47,9 @@ def _reverse(example: Example) -> str:
 
 
 def _gcd(example: Example) -> str:
-    low, high = sorted(example.parts["numbers"])
-    steps = [f"The larger number is {high} and the smaller is {low}."]
-    while low:
-        steps.append(f"Divide {high} by {low}: the remainder is {high % low}.")
-        high, low = low, high % low
-    return " ".join(steps)
+    numbers = example.parts["numbers"]
+    lists = [f"Divisors of {n}: {', '.join(str(d) for d in range(1, n + 1) if n % d == 0)}." for n in numbers]
+    return f"{' '.join(lists)} Largest in both: {example.answer}."
 
 
 def _sum(example: Example) -> str:
@@ -83,14 +79,13 @@ def linear(equation: str, variable: str) -> tuple[int, int, int]:
     """(a, b, c) of the equation a·x + b = c as reasoning_gym prints it."""
     left, right = equation.split(" = ")
     slope = offset = 0
-    for sign, number, unknown in re.findall(r"([+-]?)(\d*)\*?([a-z]?)(?= |$)", left.replace("+ ", "+").replace("- ", "-")):
-        if not number and not unknown:
-            continue
-        value = int(f"{sign}{number or 1}")
+    for term in left.replace("+ ", "+").replace("- ", "-").split():
+        sign = -1 if term.startswith("-") else 1
+        size, _, unknown = term.lstrip("+-").rpartition("*")
         if unknown == variable:
-            slope += value
+            slope += sign * int(size or 1)
         else:
-            offset += value
+            offset += sign * int(unknown)
     return slope, offset, int(right)
 
 
@@ -98,11 +93,13 @@ def _equation(example: Example) -> str:
     variable = example.parts["variable"]
     slope, offset, right = linear(example.parts["equation"], variable)
     moved = right - offset
-    steps = []
-    if offset:
-        steps.append(f"Move {offset} to the right: {slope}*{variable} = {right} {'-' if offset > 0 else '+'} {abs(offset)} = {moved}.")
-    steps.append(f"Divide {moved} by {slope}: {variable} = {moved // slope}.")
-    return " ".join(steps)
+    divide = f"Divide {moved} by {slope}: {variable} = {moved // slope}."
+    if not offset:
+        return divide
+    sign = "-" if offset > 0 else "+"
+    return (
+        f"Move {offset} to the right: {slope}*{variable} = {right} {sign} {abs(offset)} = {moved}. {divide}"
+    )
 
 
 _STEPS: Mapping[str, Callable[[Example], str]] = MappingProxyType(
@@ -114,9 +111,6 @@ _STEPS: Mapping[str, Callable[[Example], str]] = MappingProxyType(
         "simple_equations": _equation,
     }
 )
-
-
-_ANSWER = re.compile(r"(?:The answer is|answer:)\s*(.+?)\.?\s*$", re.IGNORECASE | re.DOTALL)
 
 
 def extract(text: str) -> str:

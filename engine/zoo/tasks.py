@@ -3,11 +3,15 @@
 Every task comes from `reasoning_gym`, with options small enough for models of a few hundred thousand
 weights. A question is used exactly as `reasoning_gym` writes it. Note that `reasoning_gym` seeds item i
 of a dataset with `seed + i`: two datasets overlap when their seeds are closer than their sizes.
+
+Three sets of questions are kept out of training: those of the demo (`sources`), on which nothing was
+chosen or measured while the zoo was built; those on which settings were chosen (`development`); and
+those on which the cards were measured (`measurement`).
 """
 
-import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -16,30 +20,22 @@ import reasoning_gym
 TASKS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "spell_backward": {"min_word_len": 3, "max_word_len": 8},
-        "simple_equations": {"min_terms": 2, "max_terms": 2, "min_value": 1, "max_value": 15},
+        "simple_equations": {"min_terms": 2, "max_terms": 2, "min_value": 1, "max_value": 10},
         "word_sequence_reversal": {"min_words": 2, "max_words": 4},
-        "gcd": {"min_value": 1, "max_value": 40},
+        "gcd": {"min_value": 1, "max_value": 60},
         "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2},
     }
 )
 """Task name -> options of `reasoning_gym.create_dataset`."""
 
 DEMO_SIZE = 190
-DEMO_SEEDS: Mapping[str, int] = MappingProxyType(
-    {
-        "spell_backward": 71_000_000,
-        "simple_equations": 72_000_000,
-        "word_sequence_reversal": 73_000_000,
-        "gcd": 74_000_000,
-        "chain_sum": 75_000_000,
-    }
-)
-"""Seeds of the sources in `examples/zoo.yaml`. Training excludes what they yield; nothing that was
-measured or chosen while the zoo was built used them."""
+"""Questions of each task in the demo, before duplicates are dropped."""
 
-TRAIN_SEED = 1_000_000
-DEV_SEED = 50_000_000
-"""Start of the seeds used to choose settings and to write the cards."""
+HELD_OUT = 200
+"""Questions of each task in `development` and in `measurement`."""
+
+TRAINING, DEVELOPMENT, MEASUREMENT, DEMO = 10_000_000, 50_000_000, 60_000_000, 70_000_000
+"""Where the seeds of each purpose begin; task number k uses the next k millions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +52,25 @@ class Example:
 def sources() -> list[dict[str, Any]]:
     """The `prompts:` section of `examples/zoo.yaml`, as plain data."""
     return [
-        {"source": "reasoning_gym", "task": task, "size": DEMO_SIZE, "seed": DEMO_SEEDS[task],
-         "options": dict(options)}
+        {
+            "source": "reasoning_gym",
+            "task": task,
+            "size": DEMO_SIZE,
+            "seed": seed(DEMO, task),
+            "options": dict(options),
+        }
         for task, options in TASKS.items()
     ]
 
 
-def read(task: str, size: int, seed: int) -> Iterator[Example]:
+def seed(purpose: int, task: str) -> int:
+    """First seed of a task for one of the purposes above."""
+    return purpose + 1_000_000 * (1 + list(TASKS).index(task))
+
+
+def read(task: str, size: int, first_seed: int) -> Iterator[Example]:
     """`size` examples of one task, in order, repeats included."""
-    dataset = reasoning_gym.create_dataset(task, size=size, seed=seed, **TASKS[task])
+    dataset = reasoning_gym.create_dataset(task, size=size, seed=first_seed, **TASKS[task])
     for entry in dataset:
         yield Example(task, entry["question"], entry["answer"], entry["metadata"])
 
@@ -86,35 +92,49 @@ def core(example: Example) -> str:
             return f"{example.task} {example.question}"
 
 
+@cache
 def demo_cores() -> frozenset[str]:
     """Cores of every question that the sources of the demo yield."""
-    return frozenset(
-        core(example) for task in TASKS for example in read(task, DEMO_SIZE, DEMO_SEEDS[task])
-    )
+    return frozenset(core(example) for task in TASKS for example in read(task, DEMO_SIZE, seed(DEMO, task)))
 
 
-def training_pool(task: str, size: int, excluded: frozenset[str]) -> list[Example]:
-    """About `size` examples to train on, repeats included, none with an excluded core."""
-    offset = TRAIN_SEED * (1 + list(TASKS).index(task))
-    return [example for example in read(task, size, offset) if core(example) not in excluded]
+@cache
+def development(task: str) -> tuple[Example, ...]:
+    """`HELD_OUT` distinct questions on which settings are chosen; none is in the demo."""
+    return fresh(task, HELD_OUT, seed(DEVELOPMENT, task), demo_cores())
 
 
-def fresh(task: str, count: int, seed: int, excluded: frozenset[str] = frozenset()) -> list[Example]:
-    """`count` examples with distinct cores outside `excluded`, shuffled by `seed`.
+@cache
+def measurement(task: str) -> tuple[Example, ...]:
+    """`HELD_OUT` distinct questions for the cards; none is in the demo or in `development`."""
+    return fresh(task, HELD_OUT, seed(MEASUREMENT, task), demo_cores() | {core(e) for e in development(task)})
+
+
+@cache
+def excluded(task: str) -> frozenset[str]:
+    """Cores that no model of the zoo was trained on."""
+    return demo_cores() | {core(example) for example in (*development(task), *measurement(task))}
+
+
+def training(task: str, size: int) -> list[Example]:
+    """The first `size` training questions, repeats included, less those with an excluded core."""
+    out = excluded(task)
+    return [example for example in read(task, size, seed(TRAINING, task)) if core(example) not in out]
+
+
+def fresh(task: str, count: int, first_seed: int, unwanted: frozenset[str]) -> tuple[Example, ...]:
+    """`count` examples with distinct cores, none of them unwanted.
 
     Raises:
-        ValueError: the task cannot yield that many.
+        ValueError: the task does not yield that many.
     """
-    seen = set(excluded)
+    seen = set(unwanted)
     found: list[Example] = []
-    for example in read(task, 40 * count, seed):
+    for example in read(task, 100 * count, first_seed):
         key = core(example)
         if key not in seen:
             seen.add(key)
             found.append(example)
-        if len(found) == count:
-            break
-    if len(found) < count:
-        raise ValueError(f"{task} yields only {len(found)} distinct questions of {count}")
-    random.Random(seed).shuffle(found)
-    return found
+            if len(found) == count:
+                return tuple(found)
+    raise ValueError(f"{task} yields only {len(found)} new questions of {count}")

@@ -1,133 +1,175 @@
-"""Trains the packaged models from their seeds: `python -m engine.zoo.train [--only NAME ...] [--out DIR]`."""
+"""Trains the packaged models from their seeds.
+
+    python -m engine.zoo.train [--only NAME ...] [--out DIR] [--jobs 2]
+
+One thread per model, `--jobs` models at a time. The same seed, thread count, torch version and kind of
+CPU give the same weights; another CPU may round differently.
+"""
 
 import argparse
+import json
 import math
 import random
+import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from engine.zoo import styles, tasks, tokens
-from engine.zoo.specs import SPECS, Spec, config
-
-Row = tuple[list[int], int]
-"""(token ids, number of prompt tokens)."""
+from engine.zoo import WEIGHTS, styles, tasks
+from engine.zoo.corpus import IGNORED, Row, build_tokenizer, collate, encode
+from engine.zoo.specs import REWARD, SPECS, Spec, config
 
 WARM_UP = 60
+RECORD = "training.json"
 
 
-def build_tokenizer(kind: tokens.Kind) -> PreTrainedTokenizerFast:
-    """Tokenizer A or B; B's merges come from a fixed sample of questions and short answers."""
-    excluded = tasks.demo_cores()
-    texts = [
-        f"{example.question}\n{styles.short(example)}"
-        for task in tasks.TASKS
-        for example in tasks.training_pool(task, 2000, excluded)
-    ]
-    return tokens.build(kind, texts)
-
-
-def render(tokenizer: PreTrainedTokenizerFast, layout: str, question: str) -> str:
-    """The text that comes before the answer."""
-    if layout == "base":
-        return f"Question: {question}\nAnswer: "
-    return str(tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True))
-
-
-def pools(spec: Spec, tokenizer: PreTrainedTokenizerFast) -> tuple[list[list[Row]], list[float]]:
-    """Encoded rows per (task, style) and their weights."""
-    excluded = tasks.demo_cores()
+def pools(spec: Spec, tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[Row]], list[float]]:
+    """Encoded rows for each (task, style), and the weight of each."""
     rows: list[list[Row]] = []
     weights: list[float] = []
     for task, mix in spec.mix.items():
-        examples = tasks.training_pool(task, spec.pool, excluded)
-        prompts = tokenizer([render(tokenizer, spec.layout, e.question) for e in examples],
-                            add_special_tokens=False)["input_ids"]
+        examples = tasks.training(task, spec.pool)
         for style, weight in mix.items():
-            answers = tokenizer([styles.write(style, e) for e in examples], add_special_tokens=False)["input_ids"]
-            rows.append([(p + a + [tokenizer.eos_token_id], len(p)) for p, a in zip(prompts, answers, strict=True)])
+            answers = [styles.write(style, example) for example in examples]
+            rows.append(encode(tokenizer, spec.layout, [example.question for example in examples], answers))
             weights.append(weight)
     return rows, weights
 
 
-def collate(batch: list[Row], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-padded ids (B, T) and targets (B, T), -100 where there is no loss."""
-    width = max(len(ids) for ids, _ in batch)
-    inputs = torch.full((len(batch), width), pad)
-    targets = torch.full((len(batch), width), -100)
-    for row, (ids, prompt) in enumerate(batch):
-        inputs[row, : len(ids)] = torch.tensor(ids)
-        targets[row, prompt - 1 : len(ids) - 1] = torch.tensor(ids[prompt:])
-    return inputs, targets
+def optimize(
+    name: str, model: PreTrainedModel, loss_of: Callable[[], torch.Tensor], steps: int, learning_rate: float
+) -> None:
+    """Runs AdamW over `steps` losses: warm-up, then linear decay; rate and time left go to stderr.
 
-
-def train(spec: Spec, tokenizer: PreTrainedTokenizerFast) -> torch.nn.Module:
-    """A model trained from the spec's seed; tasks and styles are mixed inside every batch."""
-    torch.manual_seed(spec.seed)
-    rng = random.Random(spec.seed)
-    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
-           "pad_token_id": tokenizer.pad_token_id}
-    model = AutoModelForCausalLM.from_config(config(spec, len(tokenizer), ids, tokens.CONTEXT))
-    rows, weights = pools(spec, tokenizer)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=spec.learning_rate)
+    Raises:
+        RuntimeError: the loss is not finite.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / WARM_UP, max(0.0, (spec.steps - step) / (spec.steps - WARM_UP))))
+        optimizer, lambda step: min((step + 1) / WARM_UP, max(0.0, (steps - step) / (steps - WARM_UP)))
+    )
     model.train()
     started = time.monotonic()
-    running = 0.0
-    for step in range(1, spec.steps + 1):
-        batch = [rng.choice(pool) for pool in rng.choices(rows, weights, k=spec.batch)]
-        inputs, targets = collate(batch, tokenizer.pad_token_id)
-        # Padding stands to the right and attention is causal, so no mask is needed.
-        hidden = model.base_model(input_ids=inputs).last_hidden_state
-        keep = targets != -100
-        loss = cross_entropy(model.get_output_embeddings()(hidden[keep]), targets[keep])
+    smooth = math.nan
+    for step in range(1, steps + 1):
+        loss = loss_of()
         if not math.isfinite(loss.item()):
-            raise RuntimeError(f"{spec.name}: loss is {loss.item()} at step {step}")
+            raise RuntimeError(f"{name}: the loss is {loss.item()} at step {step}")
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        running = loss.item() if step == 1 else 0.95 * running + 0.05 * loss.item()
-        if step % 50 == 0 or step == spec.steps:
+        smooth = loss.item() if math.isnan(smooth) else 0.95 * smooth + 0.05 * loss.item()
+        if step % 100 == 0 or step == steps:
             spent = time.monotonic() - started
-            print(f"{spec.name} step {step}/{spec.steps} loss {running:.4f} "
-                  f"{step / spent:.1f} steps/s, {spent / step * (spec.steps - step):.0f} s left",
-                  file=sys.stderr, flush=True)
-    return model.eval()
+            left = spent / step * (steps - step)
+            say(
+                f"{name} step {step}/{steps}, loss {smooth:.4f}, {step / spent:.1f} steps/s, {left:.0f} s left"
+            )
 
 
-def save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Writes the model in float16 with its tokenizer and generation settings."""
-    model.generation_config = GenerationConfig(
-        do_sample=False, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id)
-    model.to(torch.float16).save_pretrained(folder)
+def train(spec: Spec, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """A language model trained from its spec; tasks and styles are mixed inside every batch."""
+    torch.manual_seed(spec.seed)
+    rng = random.Random(spec.seed)
+    model = cast(PreTrainedModel, AutoModelForCausalLM.from_config(config(spec, tokenizer)))  # type: ignore[no-untyped-call]
+    rows, weights = pools(spec, tokenizer)
+
+    def loss() -> torch.Tensor:
+        batch = [rng.choice(pool) for pool in rng.choices(rows, weights, k=spec.batch)]
+        inputs, targets = collate(batch, cast(int, tokenizer.pad_token_id))
+        # Padding stands to the right and attention is causal, so no mask is needed.
+        hidden = model.base_model(input_ids=inputs).last_hidden_state
+        counted = targets != IGNORED
+        logits = cast(Any, model).get_output_embeddings()(hidden[counted])
+        return cross_entropy(logits, targets[counted])
+
+    optimize(spec.name, model, loss, spec.steps, spec.learning_rate)
+    return model
+
+
+def save(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, record: dict[str, Any]
+) -> None:
+    """Writes weights in float16, tokenizer, generation settings and how they came about."""
+    if model.can_generate():
+        model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+            do_sample=False,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    cast(torch.nn.Module, model).to(torch.float16)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+
+def run(name: str, out: Path) -> None:
+    """Trains one model and saves it in `out`."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    started = time.process_time()
+    if name == REWARD.name:
+        # It starts from other models' weights and answers, so it is trained last.
+        from engine.zoo.reward_model import train_reward
+
+        model, tokenizer = train_reward(REWARD, out)
+        seed, steps = REWARD.seed, REWARD.steps
+    else:
+        spec = SPECS[name]
+        tokenizer = build_tokenizer(spec.tokenizer)
+        model = train(spec, tokenizer)
+        seed, steps = spec.seed, spec.steps
+    seconds = round(time.process_time() - started)
+    save(
+        model,
+        tokenizer,
+        out / name,
+        {"seed": seed, "steps": steps, "threads": 1, "cpu_seconds": seconds, "torch": torch.__version__},
+    )
+    say(f"{name}: {model.num_parameters()} weights in {seconds} CPU seconds")
+
+
+def say(line: str) -> None:
+    """Narration, on stderr."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def main() -> None:
     """Command line entry."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=[*SPECS], default=[*SPECS], metavar="NAME")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights")
+    everything = [*SPECS, REWARD.name]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=everything, default=everything, metavar="NAME")
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--jobs", type=int, default=2, help="models trained at the same time")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    for name in options.only:
-        spec = SPECS[name]
-        tokenizer = build_tokenizer(spec.tokenizer)
-        started = time.monotonic()
-        model = train(spec, tokenizer)
-        save(model, tokenizer, options.out / name)
-        weights = sum(p.numel() for p in model.parameters())
-        print(f"{name}: {weights} weights, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    if len(options.only) == 1:
+        run(options.only[0], options.out)
+        return
+    first = [name for name in everything if name in options.only and name != REWARD.name]
+    with ThreadPoolExecutor(options.jobs) as executor:
+        list(executor.map(lambda name: _child(name, options.out), first))
+    if REWARD.name in options.only:
+        _child(REWARD.name, options.out)
+
+
+def _child(name: str, out: Path) -> None:
+    # A process of its own: torch's thread count, seed and determinism are per process.
+    command = [sys.executable, "-m", "engine.zoo.train", "--only", name, "--out", str(out)]
+    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":
