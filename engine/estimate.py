@@ -144,7 +144,10 @@ def render(found: Estimate) -> RenderableType:
     ]
     if found.speed_unknown:
         parts.append(
-            Text(f"time is not known: set `tokens_per_second` of {', '.join(found.speed_unknown)}", style="yellow")
+            Text(
+                f"time is not known: set `tokens_per_second` of {', '.join(found.speed_unknown)}",
+                style="yellow",
+            )
         )
     parts.append(Text("assumed:\n" + "\n".join(f"  · {line}" for line in found.assumptions), style="dim"))
     return Group(*parts)
@@ -162,7 +165,11 @@ def _splits(run: Run) -> tuple[dict[str, int], bool]:
         else:
             forced[source.split] += size
     split = run.split
-    wanted = {"evaluation": split.evaluation, "validation": split.validation, "calibration": split.calibration}
+    wanted = {
+        "evaluation": split.evaluation,
+        "validation": split.validation,
+        "calibration": split.calibration,
+    }
     left = free - sum(wanted.values())
     wanted["synthesis"] = left if split.synthesis is None else split.synthesis
     if left < 0 or wanted["synthesis"] > left:
@@ -185,7 +192,10 @@ def _amount(run: Run, phases: Sequence[Load]) -> Amount:
         generations=sum(load),
         prompt_tokens=sum(prompt),
         completion_tokens=sum(answer),
-        cost=sum(p * price.input + a * price.output for p, a, price in zip(prompt, answer, prices, strict=True)) / 1e6,
+        cost=sum(
+            p * price.input + a * price.output for p, a, price in zip(prompt, answer, prices, strict=True)
+        )
+        / 1e6,
         seconds=None if None in times else sum(time for time in times if time is not None),
     )
 
@@ -304,7 +314,11 @@ def _totals(found: Estimate) -> Table:
         table.add_row(
             Text(name),
             _span(low.generations, high.generations, lambda value: f"{value:,.0f}"),
-            _span(low.prompt_tokens + low.completion_tokens, high.prompt_tokens + high.completion_tokens, _tokens),
+            _span(
+                low.prompt_tokens + low.completion_tokens,
+                high.prompt_tokens + high.completion_tokens,
+                _tokens,
+            ),
             _span(low.cost, high.cost, lambda value: f"${value:,.2f}"),
             _span(low.seconds, high.seconds, duration),
         )

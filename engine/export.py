@@ -97,7 +97,9 @@ def export(
     except FileExistsError:
         raise _exists(out) from None
     except OSError as error:
-        raise ConfigError(f"{out}: cannot be written: {error.strerror}", "choose another place with --out") from error
+        raise ConfigError(
+            f"{out}: cannot be written: {error.strerror}", "choose another place with --out"
+        ) from error
     return written
 
 
@@ -119,7 +121,8 @@ def _provenance(row: TrainingRow) -> dict[str, Any]:
     }
 
 
-def _record(form: str, row: TrainingRow) -> dict[str, Any]:
+def record(form: str, row: TrainingRow) -> dict[str, Any]:
+    """One row as the format `form` has it; `parquet` and `huggingface` rows are those of `messages`."""
     turns = messages(row)
     if form == "sharegpt":
         talk = [{"from": _SPEAKERS[turn["role"]], "value": turn["content"]} for turn in turns]
@@ -166,7 +169,7 @@ def _file(rows: Iterator[TrainingRow], form: str, out: Path) -> None:
             _parquet(rows, temporary)
         else:
             with temporary.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(_record(form, row), ensure_ascii=False) + "\n" for row in rows)
+                file.writelines(json.dumps(record(form, row), ensure_ascii=False) + "\n" for row in rows)
         _flush(temporary)
         _publish(temporary, out)
     finally:
@@ -222,7 +225,7 @@ def _parquet(rows: Iterator[TrainingRow], path: Path, limit: int | None = None) 
     with arrow.parquet.ParquetWriter(path, schema) as writer:
         while limit is None or count < limit:
             room = PAGE if limit is None else min(PAGE, limit - count)
-            page = [_record("messages", row) for row in islice(rows, room)]
+            page = [record("messages", row) for row in islice(rows, room)]
             if not page:
                 return False
             writer.write_table(arrow.Table.from_pylist(page, schema=schema))
@@ -235,10 +238,15 @@ def card(written: Written, dataset: Dataset) -> str:
     manifest = dataset.manifest
     strategy = _cell(manifest.get("strategy", "?"))
     shares = "\n".join(
-        f"| {_cell(name)} | {count:,} | {count / written.rows:.1%} |" for name, count in written.teachers.most_common()
+        f"| {_cell(name)} | {count:,} | {count / written.rows:.1%} |"
+        for name, count in written.teachers.most_common()
     )
-    means = "\n".join(f"| {name} | {value:.4f} | {written.counts[name]:,} |" for name, value in written.means.items())
-    left_out = ", ".join(f"{count:,} {_cell(reason)}" for reason, count in manifest.get("left_out", {}).items())
+    means = "\n".join(
+        f"| {name} | {value:.4f} | {written.counts[name]:,} |" for name, value in written.means.items()
+    )
+    left_out = ", ".join(
+        f"{count:,} {_cell(reason)}" for reason, count in manifest.get("left_out", {}).items()
+    )
     reward = ", ".join(f"{key} {value}" for key, value in manifest.get("reward", {}).items())
     return f"""---
 configs:

@@ -41,7 +41,9 @@ def as_json(found: ResponseContext, beside: Sequence[ResponseContext], names: Na
             "model": teacher.model,
             "revision": teacher.revision,
             "system": teacher.system,
-            "sampling": {key: getattr(teacher.sampling, key) for key in teacher.sampling.__dataclass_fields__},
+            "sampling": {
+                key: getattr(teacher.sampling, key) for key in teacher.sampling.__dataclass_fields__
+            },
             "generation_sha": response.generation_sha,
             "sample": response.sample,
             "attempts": found.attempts,
@@ -130,7 +132,9 @@ def show(found: ResponseContext, beside: Sequence[ResponseContext], names: Names
                     row["status"],
                     f"{row['completion_tokens']:,}",
                     "\n".join(
-                        f"{score['kind']} {score['value']:.3f}" for score in row["scores"] if score["value"] is not None
+                        f"{score['kind']} {score['value']:.3f}"
+                        for score in row["scores"]
+                        if score["value"] is not None
                     ),
                     "–" if row["reward"] is None else f"{row['reward']:+.3f}",
                     row["text"] or row["error"],

@@ -31,7 +31,9 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in found]}))
     else:
-        console.print(Text(f"{failed} of {len(found)} checks failed" if failed else f"all {len(found)} checks passed"))
+        console.print(
+            Text(f"{failed} of {len(found)} checks failed" if failed else f"all {len(found)} checks passed")
+        )
     return 2 if failed else 0
 
 

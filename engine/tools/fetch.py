@@ -9,6 +9,13 @@ from engine.zoo.fetch import fetch
 
 def main(options: argparse.Namespace) -> int:
     """Exit code 0 once every model is here; prints the folders."""
-    found = {name: str(fetch(name, lambda line: print(line, file=sys.stderr, flush=True))) for name in options.names}
-    print(json.dumps(found) if options.json else "\n".join(f"{name}: {folder}" for name, folder in found.items()))
+    found = {
+        name: str(fetch(name, lambda line: print(line, file=sys.stderr, flush=True)))
+        for name in options.names
+    }
+    print(
+        json.dumps(found)
+        if options.json
+        else "\n".join(f"{name}: {folder}" for name, folder in found.items())
+    )
     return 0

@@ -42,7 +42,9 @@ def _device() -> Finding:
     if not torch.cuda.is_available():
         return Finding("device", "ok", f"CPU, {torch.get_num_threads()} threads for torch; no CUDA GPU")
     cards = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return Finding("device", "ok", ", ".join(f"{card.name}, {card.total_memory / 2**30:.0f} GiB" for card in cards))
+    return Finding(
+        "device", "ok", ", ".join(f"{card.name}, {card.total_memory / 2**30:.0f} GiB" for card in cards)
+    )
 
 
 def _memory() -> Finding:
@@ -69,7 +71,9 @@ def _store() -> Finding:
         above = next(folder for folder in path.parents if folder.exists())
         locations.refuse_network_filesystem(path)
         if not os.access(above, os.W_OK):
-            return Finding("store", "failed", f"{path} ({place}): {above} is not writable", "give --store PATH")
+            return Finding(
+                "store", "failed", f"{path} ({place}): {above} is not writable", "give --store PATH"
+            )
         return Finding("store", "ok", f"{path} ({place}): not made yet, and can be")
     with Store.open(create=False) as store, store.write():
         pass

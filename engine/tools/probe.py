@@ -37,13 +37,23 @@ def main(options: argparse.Namespace) -> int:
     model = registry.by_id(store, [options.model]).get(options.model)
     store.close()
     if model is None:
-        raise ConfigError(f"there is no model number {options.model}", "list them with `persyn models list --json`")
+        raise ConfigError(
+            f"there is no model number {options.model}", "list them with `persyn models list --json`"
+        )
     found = probe(model, ({"role": "user", "content": options.prompt},))
     if options.json:
-        print(json.dumps({key: printable(value) if isinstance(value, str) else value
-                          for key, value in asdict(found).items()}))
+        print(
+            json.dumps(
+                {
+                    key: printable(value) if isinstance(value, str) else value
+                    for key, value in asdict(found).items()
+                }
+            )
+        )
     else:
-        print(f"{found.model}: loaded in {found.load_s:.2f} s, first token after {found.latency_s * 1000:,.0f} ms")
+        print(
+            f"{found.model}: loaded in {found.load_s:.2f} s, first token after {found.latency_s * 1000:,.0f} ms"
+        )
         print(f"given:\n{printable(found.rendered)}")
         print(f"token: {printable(found.token)!r}")
     return 0

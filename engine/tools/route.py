@@ -39,7 +39,9 @@ def main(options: argparse.Namespace) -> int:
     asked: list[Messages] = [({"role": "user", "content": text},) for text in options.prompts]
     if options.file:
         fields = FieldsConfig().model_dump()
-        asked += [prompt.messages for _, prompt in tables.read_file(Path(options.file), "jsonl", fields, None, None)]
+        asked += [
+            prompt.messages for _, prompt in tables.read_file(Path(options.file), "jsonl", fields, None, None)
+        ]
     if not asked:
         raise ConfigError("there is no prompt to route", "give a prompt in quotes, or --file FILE.jsonl")
     store = Store.open(create=False)
@@ -79,7 +81,11 @@ class _Neighbours:
     def __init__(self, store: Store, record: RouterRecord, router: Router, wanted: int) -> None:
         self._store, self._router, self._wanted = store, router, wanted
         prompt_set = lookup.routed_prompt_set(store, record.id)
-        page = [] if prompt_set is None else prompts.page(store, prompt_set, ("calibration",), limit=CALIBRATION_LIMIT)
+        page = (
+            []
+            if prompt_set is None
+            else prompts.page(store, prompt_set, ("calibration",), limit=CALIBRATION_LIMIT)
+        )
         self._prompts: list[Prompt] = [prompt for _, prompt in page]
         self.count = len(self._prompts)
         self._vectors = self.normalised([prompt.messages for prompt in self._prompts])
@@ -150,20 +156,28 @@ def _show(about: dict[str, Any], found: list[dict[str, Any]], near: _Neighbours)
     for entry in found:
         odds = 1 / (1 + math.exp(-entry["margin"]))
         console.print(Text(f"\n{entry['prompt']}", style="bold"))
-        console.print(Text(f"→ {entry['choice']}, margin {entry['margin']:.3f} ({odds:.0%} to beat the next)"))
+        console.print(
+            Text(f"→ {entry['choice']}, margin {entry['margin']:.3f} ({odds:.0%} to beat the next)")
+        )
         console.print(_bars(entry["strengths"]))
         for neighbour in entry["nearest"]:
             console.print(
-                Text(f"  like calibration prompt {neighbour['prompt_id']} (cosine {neighbour['cosine']:.2f}): "
-                     f"{neighbour['prompt'][:200]}")
+                Text(
+                    f"  like calibration prompt {neighbour['prompt_id']} (cosine {neighbour['cosine']:.2f}): "
+                    f"{neighbour['prompt'][:200]}"
+                )
             )
             for teacher, answer in neighbour["answers"].items():
                 known = {kind: value for kind, value in answer["scores"].items() if value is not None}
                 scores = "  ".join(f"{kind} {value:.2f}" for kind, value in known.items())
                 mark = "★" if teacher == entry["choice"] else " "
-                console.print(Text(f"    {mark} {teacher}: {scores or answer['status']}  (answer {answer['id']})"))
+                console.print(
+                    Text(f"    {mark} {teacher}: {scores or answer['status']}  (answer {answer['id']})")
+                )
     if not near.count:
-        console.print(Text("no calibration prompts to compare with: this router has not routed yet", style="dim"))
+        console.print(
+            Text("no calibration prompts to compare with: this router has not routed yet", style="dim")
+        )
 
 
 def _bars(strengths: dict[str, float]) -> Table:

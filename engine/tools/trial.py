@@ -43,7 +43,10 @@ def findings(run: Run) -> Iterator[Finding]:
         about = f"teacher {config.name}"
         if config.backend in backends.PLANNED:
             yield Finding(
-                about, "failed", f"backend `{config.backend}` is not in this version", "use `transformers` for now"
+                about,
+                "failed",
+                f"backend `{config.backend}` is not in this version",
+                "use `transformers` for now",
             )
             continue
         yield from _model(about, config, registry.teacher(config, run.generation), prompt)
@@ -81,7 +84,9 @@ def _files(about: str, config: ModelConfig) -> Finding:
         message = f"{config.model} is at the hub and not on this machine"
         return Finding(f"{about}: files", "warning", message, "it is downloaded when it is first used")
     return Finding(
-        f"{about}: files", "ok", f"{found.architecture}, {found.parameters or 0:,} parameters, in {found.folder}"
+        f"{about}: files",
+        "ok",
+        f"{found.architecture}, {found.parameters or 0:,} parameters, in {found.folder}",
     )
 
 
@@ -91,17 +96,25 @@ def _tokenizer(about: str, config: ModelConfig) -> Finding:
     text = f"{len(tokenizer):,} tokens; " + ", ".join(f"{name} {token!r}" for name, token in special.items())
     if special["eos"] is None:
         return Finding(f"{about}: tokenizer", "failed", text, "set `eos_token` in tokenizer_config.json")
-    same = "; pad is EOS: padding is masked by position, EOS keeps its loss" if special["pad"] == special["eos"] else ""
+    same = (
+        "; pad is EOS: padding is masked by position, EOS keeps its loss"
+        if special["pad"] == special["eos"]
+        else ""
+    )
     return Finding(f"{about}: tokenizer", "ok", text + same)
 
 
 def _template(about: str, config: ModelConfig, asked: Messages) -> Finding:
     tokenizer = models.load_tokenizer(config.model, config.revision, config.trust_remote_code)
     rendered = render_prompt(tokenizer, asked)
-    shown = printable(rendered) if len(rendered) <= 400 else printable(f"{rendered[:300]} … {rendered[-100:]}")
+    shown = (
+        printable(rendered) if len(rendered) <= 400 else printable(f"{rendered[:300]} … {rendered[-100:]}")
+    )
     ids = prompt_ids(tokenizer, asked)
     if tokenizer.bos_token_id is not None and ids[:2] == [tokenizer.bos_token_id] * 2:
-        return Finding(f"{about}: template", "failed", f"BOS stands twice: {shown!r}", "take it out of the template")
+        return Finding(
+            f"{about}: template", "failed", f"BOS stands twice: {shown!r}", "take it out of the template"
+        )
     if not end_of_turn_ids(tokenizer):
         return Finding(
             f"{about}: template",
@@ -119,7 +132,9 @@ def _boundary(about: str, config: ModelConfig, asked: Messages) -> Finding:
         encoded = encode(tokenizer, asked, response)
         lengths.append(len(encoded.ids) - encoded.boundary)
     counts = ", ".join(map(str, lengths))
-    message = f"the prompt's ids are a prefix of prompt + answer, for {len(RESPONSES)} answers ({counts} tokens)"
+    message = (
+        f"the prompt's ids are a prefix of prompt + answer, for {len(RESPONSES)} answers ({counts} tokens)"
+    )
     return Finding(f"{about}: boundary", "ok", message)
 
 
@@ -130,7 +145,9 @@ def _context(about: str, config: ModelConfig, model: Model, asked: Messages) -> 
     needed = prompt + model.sampling.max_tokens
     text = f"{prompt:,} prompt tokens + {model.sampling.max_tokens:,} for the answer"
     if context is None:
-        return Finding(f"{about}: context", "warning", f"{text}; the config names no context", "set `context`")
+        return Finding(
+            f"{about}: context", "warning", f"{text}; the config names no context", "set `context`"
+        )
     if needed > context:
         return Finding(
             f"{about}: context",
@@ -156,7 +173,9 @@ def _memory(about: str, config: ModelConfig, run: Run | None) -> Finding:
     free = torch.cuda.mem_get_info()[0] if device.startswith("cuda") else psutil.virtual_memory().available
     text += f"; {free / 2**30:.2f} GiB free on {device}"
     if needed > free:
-        return Finding(f"{about}: memory", "failed", text, "use a smaller model, `dtype: bfloat16`, or another device")
+        return Finding(
+            f"{about}: memory", "failed", text, "use a smaller model, `dtype: bfloat16`, or another device"
+        )
     return Finding(f"{about}: memory", "ok", text)
 
 
@@ -185,7 +204,9 @@ def _backbone(run: Run, prompt: Prompt) -> Finding:
     from engine.router.backbone import load_backbone, pool
 
     config = run.router
-    backbone = load_backbone(config.backbone, revision=config.revision, dtype=config.dtype, device=config.device)
+    backbone = load_backbone(
+        config.backbone, revision=config.revision, dtype=config.dtype, device=config.device
+    )
     pooled = pool(backbone.model, [prompt_ids(backbone.tokenizer, prompt.messages)])
     return Finding(
         "router backbone",

@@ -65,7 +65,9 @@ def list_answers(
 
 
 def search(
-    words: Annotated[list[str], typer.Argument(help="Words that the answer holds, all of them.", show_default=False)],
+    words: Annotated[
+        list[str], typer.Argument(help="Words that the answer holds, all of them.", show_default=False)
+    ],
     limit: LimitOption = 20,
     after: AfterOption = None,
     store: StoreOption = None,
@@ -99,7 +101,11 @@ def search(
         if not data:
             say("no answer holds all of these words")
             return
-        table(("id", "prompt", "teacher", "answer"), [tuple(row.values()) for row in data], right=("id", "prompt"))
+        table(
+            ("id", "prompt", "teacher", "answer"),
+            [tuple(row.values()) for row in data],
+            right=("id", "prompt"),
+        )
 
     emit(data, as_json, show_hits)
     if len(hits) == limit:
@@ -107,7 +113,9 @@ def search(
 
 
 def show(
-    number: Annotated[int, typer.Argument(help="Id of an answer, as `data list` shows it.", show_default=False)],
+    number: Annotated[
+        int, typer.Argument(help="Id of an answer, as `data list` shows it.", show_default=False)
+    ],
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -120,16 +128,16 @@ def show(
     opened = Store.open(store, create=False)
     found = browse.get(opened, number)
     if found is None:
-        raise ConfigError(f"there is no answer {number} in {opened.name}", "list them with `persyn data list`")
+        raise ConfigError(
+            f"there is no answer {number} in {opened.name}", "list them with `persyn data list`"
+        )
     beside: list[ResponseContext] = []
     for other in lookup.answers(opened, found.line.response.prompt_id):
         context = found if other == number else browse.get(opened, other)
         if context is not None:
             beside.append(context)
     names = {a.plan_id: lookup.plan_teachers(opened, a.plan_id) for a in found.assignments}
-    emit(
-        answer_view.as_json(found, beside, names), as_json, lambda: answer_view.show(found, beside, names)
-    )
+    emit(answer_view.as_json(found, beside, names), as_json, lambda: answer_view.show(found, beside, names))
 
 
 def list_datasets(store: StoreOption = None, as_json: JsonOption = False) -> None:
@@ -156,7 +164,13 @@ def list_datasets(store: StoreOption = None, as_json: JsonOption = False) -> Non
             say("no datasets yet; `persyn run FILE.yaml` builds one")
             return
         rows = [
-            (row["id"], row["name"], f"{row['rows']:,}", f"{row['excluded']:,}", "yes" if row["complete"] else "no")
+            (
+                row["id"],
+                row["name"],
+                f"{row['rows']:,}",
+                f"{row['excluded']:,}",
+                "yes" if row["complete"] else "no",
+            )
             for row in found
         ]
         table(("id", "name", "rows", "excluded", "complete"), rows, right=("id", "rows", "excluded"))
@@ -253,7 +267,8 @@ def _dataset(opened: "Store", ref: str | None, strategy: str | None) -> "Dataset
     if not chosen:
         guess = nearest(ref, [dataset.name for dataset in found]) if ref else None
         raise ConfigError(
-            f"there is no dataset of {what} in {opened.name}" + (f"; did you mean `{guess}`?" if guess else ""),
+            f"there is no dataset of {what} in {opened.name}"
+            + (f"; did you mean `{guess}`?" if guess else ""),
             "list them with `persyn data datasets`",
         )
     if len(chosen) > 1:
@@ -279,7 +294,8 @@ def _check_filters(opened: "Store", teacher: str | None, status: str | None) -> 
         if teacher not in names:
             guess = nearest(teacher, names)
             raise ConfigError(
-                f"--teacher {teacher}: not in {opened.name}" + (f"; did you mean `{guess}`?" if guess else ""),
+                f"--teacher {teacher}: not in {opened.name}"
+                + (f"; did you mean `{guess}`?" if guess else ""),
                 "list them with `persyn models list`",
             )
 
@@ -317,12 +333,16 @@ def _print_lines(opened: "Store", found: "list[ResponseLine]", as_json: bool) ->
                 row["teacher"],
                 row["status"],
                 f"{row['completion_tokens']:,}",
-                "  ".join(f"{kind} {value:.2f}" for kind, value in row["scores"].items() if value is not None),
+                "  ".join(
+                    f"{kind} {value:.2f}" for kind, value in row["scores"].items() if value is not None
+                ),
                 row["text"][:120],
             )
             for row in data
         ]
-        table(("id", "prompt", "teacher", "status", "tokens", "scores", "answer"), rows, right=("id", "tokens"))
+        table(
+            ("id", "prompt", "teacher", "status", "tokens", "scores", "answer"), rows, right=("id", "tokens")
+        )
 
     emit(data, as_json, show_lines)
 

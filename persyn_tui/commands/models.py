@@ -59,7 +59,18 @@ def list_models(
             )
             for model in found
         ]
-        columns = ("name", "role", "backend", "model", "family", "size", "$/M in/out", "context", "sampling", "system")
+        columns = (
+            "name",
+            "role",
+            "backend",
+            "model",
+            "family",
+            "size",
+            "$/M in/out",
+            "context",
+            "sampling",
+            "system",
+        )
         table((*columns, ""), rows, right=("size", "$/M in/out", "context"))
 
     emit([_as_json(model) for model in found], as_json, show)
@@ -67,7 +78,9 @@ def list_models(
 
 def add(
     name: Annotated[str, typer.Option("--name", help="What to call it.", show_default=False)],
-    model: Annotated[str, typer.Option("--model", help="zoo:NAME, a folder, or a hub id.", show_default=False)],
+    model: Annotated[
+        str, typer.Option("--model", help="zoo:NAME, a folder, or a hub id.", show_default=False)
+    ],
     role: Annotated[str, typer.Option("--role", help="teacher or student.")] = "teacher",
     backend: Annotated[str, typer.Option("--backend", help="How it is run.")] = "transformers",
     family: Annotated[str | None, typer.Option("--family", help="Default: what its config says.")] = None,
@@ -85,7 +98,9 @@ def add(
     dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = None,
     device: Annotated[str | None, typer.Option("--device")] = None,
     base_url: Annotated[str | None, typer.Option("--base-url", help="Of an endpoint.")] = None,
-    api_key_env: Annotated[str | None, typer.Option("--api-key-env", help="Variable that holds the key.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option("--api-key-env", help="Variable that holds the key.")
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -137,7 +152,11 @@ def add(
         say(f"`{name}` had other settings; answers made with them stay, and new ones are made with these")
     elif before is not None:
         say(f"`{name}` was registered with these settings already")
-    emit(_as_json(stored), as_json, lambda: print(f"{stored.role} {stored.name}: {stored.backend} {stored.model}"))
+    emit(
+        _as_json(stored),
+        as_json,
+        lambda: print(f"{stored.role} {stored.name}: {stored.backend} {stored.model}"),
+    )
 
 
 def probe(
@@ -191,7 +210,8 @@ def _validated(given: dict[str, Any]) -> Any:
         return TeacherConfig.model_validate(given)
     except ValidationError as error:
         problems = [
-            "--" + "-".join(map(str, problem["loc"])).removeprefix("sampling-").replace("_", "-")
+            "--"
+            + "-".join(map(str, problem["loc"])).removeprefix("sampling-").replace("_", "-")
             + f": {str(problem['msg']).removeprefix('Value error, ')}"
             for problem in error.errors(include_url=False)
         ]

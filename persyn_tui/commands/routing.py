@@ -18,9 +18,13 @@ def register(app: typer.Typer) -> None:
 
 
 def route(
-    prompts: Annotated[list[str] | None, typer.Argument(help="One argument a prompt.", show_default=False)] = None,
+    prompts: Annotated[
+        list[str] | None, typer.Argument(help="One argument a prompt.", show_default=False)
+    ] = None,
     file: Annotated[Path | None, typer.Option("--file", help="JSONL with `prompt` or `messages`.")] = None,
-    router: Annotated[int | None, typer.Option("--router", help="Router number; default: the newest.")] = None,
+    router: Annotated[
+        int | None, typer.Option("--router", help="Router number; default: the newest.")
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,7 +41,9 @@ def route(
 
 def relabel(
     file: Annotated[Path, typer.Argument(help="Run file (YAML) that has been run.", show_default=False)],
-    alpha: Annotated[float | None, typer.Option("--alpha", help="Weight of learnability to try, 0 to 1.")] = None,
+    alpha: Annotated[
+        float | None, typer.Option("--alpha", help="Weight of learnability to try, 0 to 1.")
+    ] = None,
     normalization: Annotated[
         str | None, typer.Option("--normalization", help="zscore, minmax or rank to try.")
     ] = None,
@@ -74,7 +80,8 @@ def relabel(
     found = relabelling.compare(known, old, new, loaded.router.targets)
     if not found.prompts:
         raise ConfigError(
-            "no prompt of this run has answers with both scores yet", f"run `persyn run {file} --until score` first"
+            "no prompt of this run has answers with both scores yet",
+            f"run `persyn run {file} --until score` first",
         )
     names = [teacher.name for teacher in context.teachers]
     settings = ", ".join(f"{key}: {getattr(new, key)}" for key in ("alpha", "normalization"))
@@ -102,7 +109,11 @@ def _show(found: "Relabelled", names: list[str], old: float, new: float, advice:
         f"{found.best_changed:,} of {found.prompts:,} prompts get another best teacher; "
         f"{found.pairs_changed:,} of {found.pairs:,} training pairs change"
     )
-    table(("best teacher", f"α {old:g}", f"α {new:g}", "change"), rows, right=(f"α {old:g}", f"α {new:g}", "change"))
+    table(
+        ("best teacher", f"α {old:g}", f"α {new:g}", "change"),
+        rows,
+        right=(f"α {old:g}", f"α {new:g}", "change"),
+    )
     if found.idle:
         print(found.idle)
     print(advice)

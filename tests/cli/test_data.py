@@ -1,0 +1,134 @@
+"""`persyn data`: listing, one answer, search, rows taken out; hostile text stays harmless."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Persyn = Callable[..., Any]
+# What may not reach a terminal: C0 but newline and tab, DEL, C1, bidi controls, lone surrogates.
+HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+@pytest.mark.parametrize("command", ["list", "search", "show"])
+def test_hostile_text_is_harmless(command: str, persyn: Persyn, filled: Any) -> None:
+    more = {"list": [], "search": ["gnp.exe"], "show": [str(filled.answers[1, "alpha"])]}[command]
+    for form in ([], ["--json"]):
+        ran = persyn("data", command, *more, *form)
+        assert ran.code == 0, ran.err
+        assert not HARMFUL.search(ran.out)
+        assert not HARMFUL.search(ran.err)
+        assert "[bold]markup[/bold]" in ran.out  # shown as it is, not interpreted
+
+
+def test_the_list_is_newest_first_and_pages_by_key(persyn: Persyn, filled: Any) -> None:
+    everything = [row["id"] for row in persyn("data", "list", "--json").json]
+    assert everything == sorted(filled.answers.values(), reverse=True)
+    first = persyn("data", "list", "-n", "2", "--json")
+    assert [row["id"] for row in first.json] == everything[:2]
+    assert f"--after {everything[1]}" in first.err
+    second = persyn("data", "list", "-n", "2", "--after", str(everything[1]), "--json")
+    assert [row["id"] for row in second.json] == everything[2:4]
+
+
+def test_filters(persyn: Persyn, filled: Any) -> None:
+    def ids(*filters: str) -> set[int]:
+        return {row["id"] for row in persyn("data", "list", *filters, "--json").json}
+
+    assert ids("--teacher", "alpha") == {filled.answers[0, "alpha"], filled.answers[1, "alpha"]}
+    assert ids("--status", "truncated") == {filled.answers[2, "beta"]}
+    rows = {filled.answers[0, "alpha"], filled.answers[1, "alpha"]}
+    assert ids("--dataset", "demo/persyn") == ids("--dataset", str(filled.dataset)) == rows
+    assert ids("--strategy", "persyn") == rows
+    assert ids("--strategy", "persyn", "--teacher", "beta") == set()
+
+
+@pytest.mark.parametrize(
+    ("filters", "words"),
+    [
+        (["--teacher", "alpa"], "did you mean `alpha`?"),
+        (["--status", "trunkated"], "did you mean `truncated`?"),
+        (["--dataset", "demo/persin"], "did you mean `demo/persyn`?"),
+        (["--strategy", "oracle"], "oracle"),
+    ],
+)
+def test_an_unknown_filter_is_refused_with_the_nearest(
+    filters: list[str], words: str, persyn: Persyn, filled: Any
+) -> None:
+    ran = persyn("data", "list", *filters)
+    assert ran.code == 2
+    assert words in ran.err
+
+
+def test_list_shows_scores(persyn: Persyn, filled: Any) -> None:
+    rows = {row["id"]: row for row in persyn("data", "list", "--json").json}
+    assert rows[filled.answers[0, "alpha"]]["scores"] == {"exact_answer": 1.0, "learnability": -0.5}
+    assert "exact_answer 1.00  learnability -0.50" in persyn("data", "list").out
+
+
+def test_show_has_everything_known_of_an_answer(persyn: Persyn, filled: Any) -> None:
+    number = filled.answers[0, "alpha"]
+    data = persyn("data", "show", str(number), "--json").json
+    assert data["prompt"]["messages"] == [{"role": "user", "content": "What is 1 + 1?"}]
+    assert data["text"] == "The answer is 2."
+    assert [(s["kind"], s["value"], s["sum"], s["count"]) for s in data["scores"]] == [
+        ("exact_answer", 1.0, None, None),
+        ("learnability", -0.5, -3.5, 7),
+    ]
+    assert data["reward"] == 0.25
+    assert [(row["teacher"], row["text"]) for row in data["answers"]] == [
+        ("alpha", "The answer is 2."),
+        ("beta", "It equals 3, surely."),
+    ]
+    assert data["provenance"]["system"] == "Be brief."
+    assert data["provenance"]["sampling"]["temperature"] == 0.5
+    assert data["assignments"][0]["strengths"] == {"alpha": 0.75, "beta": -0.25}
+    assert data["datasets"] == [
+        {"id": filled.dataset, "name": "demo/persyn", "reward": 0.25, "excluded": False}
+    ]
+    text = persyn("data", "show", str(number)).out
+    for words in (
+        "It equals 3, surely.",
+        "learnability -0.5000",
+        "-3.5 over 7 tokens",
+        "alpha +0.750",
+        "+0.2500",
+    ):
+        assert words in text
+
+
+def test_show_of_nothing(persyn: Persyn, filled: Any) -> None:
+    ran = persyn("data", "show", "999")
+    assert ran.code == 2
+    assert "there is no answer 999" in ran.err
+
+
+def test_search_finds_whole_words_and_takes_operators_literally(persyn: Persyn, filled: Any) -> None:
+    first = persyn("data", "search", "equals", "surely", "--json")
+    assert [hit["id"] for hit in first.json] == [filled.answers[0, "beta"]]
+    assert "indexed 5 answers" in first.err
+    assert "indexed" not in persyn("data", "search", "equals").err
+    assert persyn("data", "search", 'equals" OR "answer', "--json").json == []
+    assert persyn("data", "search", "   ").code == 2
+
+
+def test_rows_are_excluded_and_restored(persyn: Persyn, filled: Any) -> None:
+    prompt = str(filled.prompts[1])
+    ran = persyn("data", "exclude", "demo/persyn", prompt)
+    assert "now has 1 rows" in ran.out
+    assert f"persyn data restore {filled.dataset} {prompt}" in ran.err
+    assert persyn("data", "datasets", "--json").json[0]["excluded"] == 1
+    assert persyn("data", "show", str(filled.answers[1, "alpha"]), "--json").json["datasets"][0]["excluded"]
+    assert persyn("data", "restore", str(filled.dataset), prompt, "--json").json == {
+        "dataset": filled.dataset,
+        "changed": 1,
+        "rows": 2,
+    }
+
+
+def test_excluding_a_prompt_that_has_no_row_changes_nothing(persyn: Persyn, filled: Any) -> None:
+    ran = persyn("data", "exclude", "demo/persyn", str(filled.prompts[0]), "999")
+    assert ran.code == 2
+    assert "no row for prompt 999" in ran.err
+    assert persyn("data", "datasets", "--json").json[0]["excluded"] == 0

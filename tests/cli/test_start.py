@@ -1,0 +1,86 @@
+"""Start-up, empty stores, and help: nothing heavy is imported, nothing ends in a traceback."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HEAVY = {"torch", "transformers", "peft", "datasets", "sqlalchemy", "pydantic", "numpy", "textual", "pyarrow"}
+
+
+def _modules_after(arguments: list[str], cwd: Path, store: Path) -> set[str]:
+    """Top-level names of the modules that are loaded when `persyn ARGUMENTS` ends."""
+    program = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print('MODULES', *sorted({m.split('.')[0] for m in sys.modules}), file=sys.stderr))\n"
+        "from persyn_tui.cli import main\n"
+        f"sys.argv = ['persyn', *{arguments!r}]\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PERSYN_STORE": str(store)},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stderr.splitlines() if line.startswith("MODULES"))
+    return set(line.split()[1:])
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["data"], ["models"], ["route"], ["zoo"], ["doctor"], ["relabel"]]
+)
+def test_help_imports_nothing_heavy(command: list[str], tmp_path: Path) -> None:
+    assert not _modules_after([*command, "--help"], tmp_path, tmp_path / "s.db") & HEAVY
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["data", "list"], ["data", "datasets"], ["models", "list"], ["schema"], ["data", "search", "x"]],
+)
+def test_no_command_on_the_store_imports_torch(command: list[str], tmp_path: Path) -> None:
+    assert not _modules_after(command, tmp_path, tmp_path / "s.db") & {"torch", "transformers", "textual"}
+
+
+@pytest.mark.parametrize("command", [["data", "list"], ["data", "datasets"], ["models", "list"]])
+def test_an_empty_store_says_the_next_step_on_stderr(command: list[str], persyn: Callable[..., Any]) -> None:
+    ran = persyn(*command)
+    assert (ran.code, ran.out) == (0, "")
+    assert "persyn " in ran.err
+    assert persyn(*command, "--json").json == []
+
+
+def test_the_schema_names_every_section(persyn: Callable[..., Any]) -> None:
+    assert {"student", "teachers", "prompts", "reward", "router", "distill"} <= set(
+        persyn("schema").json["properties"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        (["data", "show", "1"], "there is no store"),
+        (["data", "export", "1", "--out", "x"], "there is no store"),
+        (["route", "hello"], "no store"),
+        (["route"], "no prompt"),
+        (["models", "list", "--role", "boss"], "boss"),
+        (["doctor", "nowhere.yaml"], "no such run file"),
+        (["zoo", "fetch", "gpt-7"], "gpt-7"),
+    ],
+)
+def test_what_is_not_there_ends_with_a_remedy_and_code_2(
+    command: list[str], word: str, persyn: Callable[..., Any]
+) -> None:
+    ran = persyn(*command)
+    assert ran.code == 2
+    assert word in ran.err
+    assert "→" in ran.err
+    assert "Traceback" not in ran.err
