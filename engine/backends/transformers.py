@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError
-from engine.models import check_dtype, fingerprint
+from engine.modelfiles import check_dtype, fingerprint
 from engine.templates import BOUNDARY_VERSION
 from storage.records import Model
 

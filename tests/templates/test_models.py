@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers as hf
 
-from engine import models
+from engine import modelfiles, models
 from engine.errors import ModelError
 from engine.zoo import tokens
 
@@ -201,8 +201,8 @@ def test_fingerprint_follows_content_not_place(folder, tmp_path_factory, monkeyp
 
 
 def test_large_weight_files_count_by_samples(folder, monkeypatch) -> None:
-    monkeypatch.setattr(models, "_SAMPLE_BYTES", 16)
-    monkeypatch.setattr(models, "_SAMPLE_BLOCKS", 8)
+    monkeypatch.setattr(modelfiles, "_SAMPLE_BYTES", 16)
+    monkeypatch.setattr(modelfiles, "_SAMPLE_BLOCKS", 8)
     before = models.fingerprint(str(folder))
     data = bytearray((folder / "model.safetensors").read_bytes())
     data[-8] ^= 1
