@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from storage import prompts, registry, responses, scores, search
-from storage.records import Completion, Generation, Model, NewResponse, Prompt, Verdict
+from storage import prompts, registry, responses, routing, scores, search
+from storage.records import Assignment, Completion, Generation, Model, NewResponse, Prompt, Verdict
 from storage.store import Store, sqlite_driver
 
 BATCH = 500
@@ -130,15 +130,18 @@ def bench(store: Store, folder: Path, rows: int) -> dict[str, Any]:
         generations.append(Generation(model.id or 0, f"{number:064x}"))
 
     stored = 0
-    spent = 0.0
+    spent = busy = 0.0
     first: float | None = None
     for part in batches(ids, generations, bodies, rows):
-        begun = time.perf_counter()
+        begun, processor = time.perf_counter(), time.process_time()
         stored += responses.add(store, None, part)
         spent += time.perf_counter() - begun
+        busy += time.process_time() - processor
         if first is None and stored >= 100_000:
             first = stored / spent
     found["responses_per_s_in"] = round(stored / spent)
+    # The same without the waits for the disk and for other programs: what one core can do.
+    found["responses_per_cpu_s_in"] = round(stored / busy)
     found["responses_per_s_in_first_100k"] = round(first) if first else None
     if store.is_sqlite:
         bare = bare_driver(folder, bodies, min(rows, 100_000))
@@ -169,6 +172,27 @@ def bench(store: Store, folder: Path, rows: int) -> dict[str, Any]:
     pages = scores.matrix_pages(store, set_id, ("calibration",), generations, scorer)
     cells = sum(page.values.size for page in pages)
     found["matrix_cells_per_s"] = round(cells / (time.perf_counter() - begun))
+    plan = routing.open_plan(store, None, "bench", "persyn", set_id, None, {})
+    for start in range(0, len(ids), 5000):
+        part_ids = ids[start : start + 5000]
+        rows_in = [
+            Assignment(item, generations[item % TEACHERS].teacher_id, 0, (0.5,) * TEACHERS)
+            for item in part_ids
+        ]
+        routing.assign(store, None, plan.id, rows_in)
+    found["whole_set"] = {
+        "counts": milliseconds(lambda: responses.counts(store, generations, set_id), 1),
+        "count_pending": milliseconds(
+            lambda: responses.count_pending(store, set_id, None, generations[0]), 1
+        ),
+        "generations_used": milliseconds(
+            lambda: routing.generations_used(store, plan.id, generations, calibration=False, full=False), 1
+        ),
+        "failed": milliseconds(lambda: routing.failed(store, plan.id, generations, max_attempt=3), 1),
+        "pending_assigned": milliseconds(
+            lambda: responses.pending_assigned(store, [plan.id], generations[0]), 1
+        ),
+    }
 
     begun = time.perf_counter()
     while search.sync(store):

@@ -5,10 +5,11 @@ forty times slower. SQLite uses FTS5 (words only, the text stays in `responses`)
 tsvectors with a GIN index. Both fold case and match whole words without stemming.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, bindparam, column, func, select, table, text
+from sqlalchemy import Connection, Select, bindparam, column, func, select, table, text
 
 from storage.errors import StoreError
 from storage.schema import ResponseRow, SearchMarkRow
@@ -19,6 +20,18 @@ _WORDS = table(
     "response_words", column("rowid"), column("response_words"), column("response_id"), column("words")
 )
 
+_INDEXED_CHARACTERS = 200_000
+"""PostgreSQL refuses a tsvector of more than a megabyte: of a longer text its beginning is searched."""
+
+_WALKED_ROWS = 3000
+"""How many of the newest rows PostgreSQL reads one by one before it sorts all matches of a word."""
+
+_SHOWN_CHARACTERS = 4000
+"""Snippets are cut from this much of a response's beginning."""
+
+_ANALYZED_ROWS = 5000
+"""A fill of this size renews PostgreSQL's index and statistics at once instead of waiting for autovacuum."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -28,7 +41,7 @@ class Hit:
     prompt_id: int
     teacher_id: int
     snippet: str
-    """The text around the first words found, at most a few lines, without marks."""
+    """The text around the first of the words, or the beginning when they come late; without marks."""
 
 
 def _quoted(words: str) -> str:
@@ -59,41 +72,45 @@ def sync(store: Store, limit: int = 20_000) -> int:
 
     Args:
         store: an open store.
-        limit: most responses to look at, so that the transaction stays short; call again until 0.
+        limit: most responses to look at in one transaction, so that it stays short; call again until 0.
     """
     bound = _bound(store)
-    with store.read() as connection:
-        mark = connection.execute(select(SearchMarkRow.response_id)).scalar_one()
-        queued = connection.execute(text("SELECT 1 FROM search_queue LIMIT 1")).first()
-    if mark >= bound and queued is None:
-        return 0
+    while True:
+        with store.read() as connection:
+            mark = connection.execute(select(SearchMarkRow.response_id)).scalar_one()
+            queued = connection.execute(text("SELECT 1 FROM search_queue LIMIT 1")).first()
+        if mark >= bound and queued is None:
+            return 0
+        # A stretch that holds nothing but errors adds nothing: go on to the next.
+        if added := _step(store, bound, limit):
+            return added
+
+
+def _step(store: Store, bound: int, limit: int) -> int:
+    """Index the next stretch of at most `limit` responses up to `bound`, and what is queued below the mark."""
     if store.is_sqlite:
+        lock, again = "", ""
         fill = "INSERT INTO response_words (rowid, text) SELECT id, text FROM responses"
-        again = ""
     else:
+        lock, again = " FOR UPDATE", " ON CONFLICT DO NOTHING"
         fill = (
             "INSERT INTO response_words (response_id, words) "
-            "SELECT id, to_tsvector('simple', left(text, 200000)) FROM responses"
+            f"SELECT id, to_tsvector('simple', left(text, {_INDEXED_CHARACTERS})) FROM responses"
         )
-        again = " ON CONFLICT DO NOTHING"
     with store.write() as connection:
-        # Read again: another program may have synced in between.
-        lock = "" if store.is_sqlite else " FOR UPDATE"
+        # Read inside the transaction: another program may have synced in between.
         mark = connection.execute(
             text(f"SELECT response_id FROM search_marks WHERE id = 1{lock}")
         ).scalar_one()
-        until = connection.execute(
-            select(func.max(ResponseRow.id)).where(
-                ResponseRow.id.in_(
-                    select(ResponseRow.id)
-                    .where(ResponseRow.id > mark, ResponseRow.id <= bound)
-                    .order_by(ResponseRow.id)
-                    .limit(limit)
-                )
-            )
-        ).scalar()
-        until = mark if until is None else until
-        span = {"mark": mark, "until": until}
+        stretch = (
+            select(ResponseRow.id)
+            .where(ResponseRow.id > mark, ResponseRow.id <= bound)
+            .order_by(ResponseRow.id)
+            .limit(limit)
+            .subquery()
+        )
+        until = connection.execute(select(func.max(stretch.c.id))).scalar()
+        span = {"mark": mark, "until": mark if until is None else until}
         added = connection.execute(
             text(f"{fill} WHERE id > :mark AND id <= :until AND status <> 'error'{again}"), span
         ).rowcount
@@ -107,7 +124,12 @@ def sync(store: Store, limit: int = 20_000) -> int:
         ).rowcount
         connection.execute(text("DELETE FROM search_queue WHERE response_id <= :until"), span)
         connection.execute(text("UPDATE search_marks SET response_id = :until WHERE id = 1"), span)
-    return added if added or until == mark else sync(store, limit)
+        if not store.is_sqlite and added >= _ANALYZED_ROWS:
+            # Otherwise every search reads the list of entries not yet merged into the index, and the planner
+            # walks the key for a word that few responses hold, until autovacuum comes by.
+            connection.execute(text("SELECT gin_clean_pending_list('ix_response_words_words')"))
+            connection.execute(text("ANALYZE response_words"))
+    return added
 
 
 def _bound(store: Store) -> int:
@@ -134,24 +156,41 @@ def search(store: Store, words: str, limit: int = 50, after: int | None = None) 
     Raises:
         StoreError: no word was given.
     """
+    with store.read() as connection:
+        ids = _newest(store, connection, words, limit, after)
+        rows = connection.execute(
+            select(
+                ResponseRow.id,
+                ResponseRow.prompt_id,
+                ResponseRow.teacher_id,
+                func.substr(ResponseRow.text, 1, _SHOWN_CHARACTERS),
+            )
+            .where(ResponseRow.id.in_(ids))
+            .order_by(ResponseRow.id.desc())
+        ).all()
+    return [Hit(row[0], row[1], row[2], _snippet(row[3], words)) for row in rows]
+
+
+def _newest(store: Store, connection: Connection, words: str, limit: int, after: int | None) -> Sequence[int]:
+    """Ids of the newest matches, highest first."""
     found = matching(store, words)
     key = found.selected_columns[0]
     if after is not None:
         found = found.where(key < after)
-    page = found.order_by(key.desc()).limit(limit).subquery()
-    query = (
-        select(
-            ResponseRow.id,
-            ResponseRow.prompt_id,
-            ResponseRow.teacher_id,
-            func.substr(ResponseRow.text, 1, 4000),
-        )
-        .join(page, page.c[0] == ResponseRow.id)
-        .order_by(ResponseRow.id.desc())
-    )
-    with store.read() as connection:
-        rows = connection.execute(query).all()
-    return [Hit(row[0], row[1], row[2], _snippet(row[3], words)) for row in rows]
+    if store.is_sqlite:
+        return connection.execute(found.order_by(key.desc()).limit(limit)).scalars().all()
+    # A GIN index has no order, and the planner knows too little of words to choose between walking the key
+    # and sorting the matches. Walk a stretch of it: a common word fills the page there, a rare one is sorted.
+    stretch = select(key).order_by(key.desc()).offset(_WALKED_ROWS).limit(1)
+    if after is not None:
+        stretch = stretch.where(key < after)
+    floor = connection.execute(stretch).scalar()
+    if floor is not None:
+        walked = found.where(key > floor).order_by(key.desc()).limit(limit)
+        ids = connection.execute(walked).scalars().all()
+        if len(ids) == limit:
+            return ids
+    return connection.execute(found.order_by((key + 0).desc()).limit(limit)).scalars().all()
 
 
 def _snippet(body: str, words: str, width: int = 160) -> str:

@@ -326,23 +326,25 @@ def _print_lines(opened: "Store", found: "list[ResponseLine]", as_json: bool) ->
         if not data:
             say("no answers here; `persyn run FILE.yaml` makes some")
             return
-        rows = [
-            (
-                row["id"],
-                row["prompt"][:60],
-                row["teacher"],
-                row["status"],
-                f"{row['completion_tokens']:,}",
-                "  ".join(
-                    f"{kind} {value:.2f}" for kind, value in row["scores"].items() if value is not None
-                ),
-                row["text"][:120],
+        rows = []
+        for row in data:
+            scores = dict(row["scores"])
+            learnability = scores.pop("learnability", None)
+            quality = next((value for value in scores.values() if value is not None), None)
+            rows.append(
+                (
+                    row["id"],
+                    row["prompt"][:40],
+                    row["teacher"],
+                    row["status"],
+                    f"{row['completion_tokens']:,}",
+                    "–" if quality is None else f"{quality:.2f}",
+                    "–" if learnability is None else f"{learnability:.2f}",
+                    row["text"][:60],
+                )
             )
-            for row in data
-        ]
-        table(
-            ("id", "prompt", "teacher", "status", "tokens", "scores", "answer"), rows, right=("id", "tokens")
-        )
+        columns = ("id", "prompt", "teacher", "status", "tokens", "quality", "learn.", "answer")
+        table(columns, rows, right=("id", "tokens", "quality", "learn."))
 
     emit(data, as_json, show_lines)
 

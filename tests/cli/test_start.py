@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-HEAVY = {"torch", "transformers", "peft", "datasets", "sqlalchemy", "pydantic", "numpy", "textual", "pyarrow"}
+HEAVY = {"torch", "transformers", "peft", "datasets", "sqlalchemy", "numpy", "textual", "pyarrow"}
 
 
 def _modules_after(arguments: list[str], cwd: Path, store: Path) -> set[str]:
