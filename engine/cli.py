@@ -1,6 +1,7 @@
 """`python -m engine`: processes that load models. People use `persyn`, which starts these.
 
-The store is the one that PERSYN_STORE names. Data goes to stdout, narration to stderr; exit codes are those of `engine.errors`.
+The store is the one that PERSYN_STORE names. Data goes to stdout, narration to stderr; exit codes are
+those of `engine.errors`.
 """
 
 import argparse
@@ -38,15 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _work(job_id: int, *, foreground: bool, as_json: bool) -> int:
     # Imported here: torch takes seconds, and a wrong option must not wait for it.
     from rich.console import Console
-
     from transformers.utils import logging as transformers_logging
 
     from engine import display, report, runner
     from storage.store import Store
 
     # One loading bar per model would tear the job's own display apart.
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
     began = time.monotonic()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from engine import models
+from engine import modelfiles as models
 from engine.config import ModelConfig, Run
 from engine.errors import ConfigError
 from storage.records import Prompt

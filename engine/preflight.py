@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from engine import backends, models, scorers, sources
+from engine import backends, scorers, sources
+from engine import modelfiles as models
 from engine.config import Run
 from engine.errors import ConfigError, NotAvailable, PersynError
 

@@ -138,7 +138,8 @@ def render(report: dict[str, Any]) -> RenderableType:
                 f"router on {router['n']:,} prompts it never saw: "
                 f"Hit@1 {router['hit_at_1']:.2f} (chance {router['chance_hit_at_1']:.2f}, best single teacher "
                 f"{router['best_single_hit_at_1']:.2f}), Hit@3 {router['hit_at_3']:.2f} (chance "
-                f"{router['chance_hit_at_3']:.2f}), regret {router['regret']:.3f} (random {router['random_regret']:.3f})"
+                f"{router['chance_hit_at_3']:.2f}), regret {router['regret']:.3f} "
+                f"(random {router['random_regret']:.3f})"
             )
         )
     c = counts["calibration"]

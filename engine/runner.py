@@ -19,6 +19,7 @@ from storage import jobs
 from storage import registry as stored_models
 from storage.errors import DiskFullError, FencedError, StoreError
 from storage.jobs import Lease
+from storage.records import JobState
 from storage.store import Store
 
 LEASE_S = 30.0
@@ -60,7 +61,8 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     ended = threading.Event()
     pulse = threading.Thread(target=_pulse, args=(store, lease, stop, ended), name="heartbeat", daemon=True)
     pulse.start()
-    state, error, code = "failed", "", 1
+    state: JobState = "failed"
+    error, code = "", 1
     say = _say(store, lease, display)
     context = None
     try:

@@ -28,7 +28,9 @@ def run(context: Context) -> None:
         context.progress.say("evaluate: the run file has no evaluation prompts", "warning")
         return
     if (baseline := majority(context)) is not None:
-        context.progress.say(f"evaluate: always giving each source's most frequent answer is right {baseline:.1%}")
+        context.progress.say(
+            f"evaluate: always giving each source's most frequent answer is right {baseline:.1%}"
+        )
     for strategy in (None, *context.run.strategies):
         context.check()
         _evaluate(context, strategy, total)
@@ -132,4 +134,6 @@ def majority(context: Context) -> float | None:
     total = sum(map(len, answers.values()))
     if not total:
         return None
-    return sum(statistics.majority(given).accuracy.accuracy * len(given) for given in answers.values()) / total
+    return (
+        sum(statistics.majority(given).accuracy.accuracy * len(given) for given in answers.values()) / total
+    )

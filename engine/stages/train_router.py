@@ -124,7 +124,8 @@ def describe(measured: Mapping[str, Any]) -> str:
     return (
         f"Hit@1 {measured['hit_at_1']:.2f} (chance {measured['chance_hit_at_1']:.2f}), "
         f"Hit@3 {measured['hit_at_3']:.2f} (chance {measured['chance_hit_at_3']:.2f}), "
-        f"regret {measured['regret']:.3f} (random {measured['random_regret']:.3f}) on {measured['n']:,} {measured['on']}"
+        f"regret {measured['regret']:.3f} (random {measured['random_regret']:.3f}) "
+        f"on {measured['n']:,} {measured['on']}"
     )
 
 

@@ -220,7 +220,7 @@ def _validated(given: dict[str, Any]) -> Any:
 
 def _checked(wanted: Any) -> Any:
     """The settings with family and size filled in from the model's own files, which must be usable."""
-    from engine import models
+    from engine import modelfiles as models
 
     found = models.check(wanted.model, revision=wanted.revision)
     filled = {

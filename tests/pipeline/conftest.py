@@ -1,6 +1,5 @@
 """A finished small run, shared by the tests of this folder."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture(scope="package")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, dict[str, Any]]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, dict[str, Any]]:
     """An undisturbed run, and what it reported."""
     workspace = Workspace(tmp_path_factory.mktemp("finished"))
     workspace.write()
-    yield workspace, workspace.run()
+    return workspace, workspace.run()

@@ -1,5 +1,6 @@
 """What is wrong with a run is said in seconds: file, key, remedy, exit 2, and no model is loaded."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -41,7 +42,11 @@ def with_prompts() -> str:
         ("calibration: 20", "calibration: 0", ("split.calibration is 0",)),
         ("calibration: 20", "calibration: 2000", ("split.calibration", "are left")),
         ("task: gcd", "task: gdc", ("did you mean `gcd`?",)),
-        ('model: "zoo:brief"', "model: m, backend: openai", ("teachers: brief", "openai", "not in this version")),
+        (
+            'model: "zoo:brief"',
+            "model: m, backend: openai",
+            ("teachers: brief", "openai", "not in this version"),
+        ),
     ],
 )
 def test_a_wrong_setting(workspace, old: str, new: str, parts: tuple[str, ...]):
@@ -63,8 +68,8 @@ def test_a_wrong_prompt_file(workspace, content: str, parts: tuple[str, ...]):
 
 
 def test_a_prompt_longer_than_the_context_names_its_line_and_both_ways_out(workspace):
-    lines = ['{"prompt": "short %d", "answer": "y"}' % number for number in range(60)]
-    lines[40] = '{"prompt": "%s", "answer": "y"}' % ("long " * 3000)
+    lines = [json.dumps({"prompt": f"short {number}", "answer": "y"}) for number in range(60)]
+    lines[40] = json.dumps({"prompt": "long " * 3000, "answer": "y"})
     (workspace.folder / "prompts.jsonl").write_text("\n".join(lines), encoding="utf-8")
     refused(workspace, with_prompts(), "prompts.jsonl:41", "do not fit the context", "too_long: mark")
 

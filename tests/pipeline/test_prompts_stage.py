@@ -45,7 +45,7 @@ def test_more_prompts_move_few_of_the_others():
 
 def test_too_few_prompts_name_the_split_and_the_remedy():
     with pytest.raises(
-        ConfigError, match="split.validation: 50 prompts are asked for and 20 are left of 120"
+        ConfigError, match=r"split\.validation: 50 prompts are asked for and 20 are left of 120"
     ) as caught:
         Thresholds(hashes(120), SplitConfig(calibration=10, validation=50, evaluation=100))
     assert "lower the split" in caught.value.remedy
