@@ -340,7 +340,7 @@ def _print_lines(opened: "Store", found: "list[ResponseLine]", as_json: bool) ->
                     f"{row['completion_tokens']:,}",
                     "–" if quality is None else f"{quality:.2f}",
                     "–" if learnability is None else f"{learnability:.2f}",
-                    row["text"][:60],
+                    row["text"][:120],
                 )
             )
         columns = ("id", "prompt", "teacher", "status", "tokens", "quality", "learn.", "answer")
