@@ -29,18 +29,24 @@ def list_models(as_json: JsonOption = False) -> None:
             (
                 f"zoo:{card['name']}",
                 "here" if card["present"] else f"persyn zoo fetch {zoo.FETCHABLE[card['name']]}",
-                card.get("architecture") or "–",
-                _count(card.get("parameters")),
-                card.get("role") or "–",
-                card.get("summary") or "–",
+                card.get("role", "–"),
+                str(card.get("architecture", "–")).removesuffix("ForCausalLM"),
+                f"{card['parameters']:,}" if "parameters" in card else "–",
+                _best(card.get("accuracy", {})),
+                card.get("about", "a real instruct or base model; measured where it is fetched"),
             )
             for card in cards
         ]
-        table(
-            ("model", "on this machine", "architecture", "parameters", "role", "what it does"),
-            rows,
-            right=("parameters",),
+        columns = (
+            "model",
+            "on this machine",
+            "role",
+            "architecture",
+            "parameters",
+            "best at (measured)",
+            "about",
         )
+        table(columns, rows, right=("parameters",))
 
     emit(cards, as_json, show)
 
@@ -78,9 +84,12 @@ def schema() -> None:
 def _card(name: str) -> dict[str, Any]:
     from engine import zoo
 
-    present = name not in zoo.FETCHABLE or (zoo.fetched_folder(name) / zoo.MANIFEST).is_file()
-    return {**zoo.card(name), "name": name, "present": present}
+    if name in zoo.FETCHABLE:
+        return {"name": name, "present": (zoo.fetched_folder(name) / zoo.MANIFEST).is_file()}
+    return {"name": name, "present": True, **zoo.card(name)}
 
 
-def _count(number: float | None) -> str:
-    return "–" if number is None else f"{number:,.0f}"
+def _best(accuracy: dict[str, dict[str, float]]) -> str:
+    """The two tasks that a model is most often right on."""
+    ranked = sorted(accuracy.items(), key=lambda item: -item[1]["accuracy"])[:2]
+    return ", ".join(f"{task} {found['accuracy']:.0%}" for task, found in ranked) or "–"
