@@ -1,0 +1,140 @@
+"""The dry run against numbers worked out by hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import config, estimate
+from engine.errors import ConfigError
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+RUN = """
+student: {name: s, model: "zoo:student", family: f}
+teachers:
+  - {name: small, backend: openai, model: m, family: f, parameters: 1e9, price: {input: 1, output: 2},
+     tokens_per_second: 10, base_url: "http://a/v1"}
+  - {name: big, backend: openai, model: m, family: g, parameters: 9e9, price: {input: 10, output: 20},
+     tokens_per_second: 4, expected_tokens: 40, base_url: "http://b/v1"}
+prompts: [{source: reasoning_gym, task: gcd, size: 110}]
+split: {calibration: 8, validation: 2, evaluation: 10}
+estimate: {prompt_tokens: 10, completion_tokens: 20}
+strategies: [strong, mix, family_strong, car, random, persyn, oracle]
+"""
+# N = 100, C = 10, M = 2. A prompt costs, in millionths of a dollar: small 10·1 + 20·2 = 50, big 10·10 + 40·20 = 900.
+
+
+def found(text: str = RUN) -> estimate.Estimate:
+    return estimate.estimate(config.parse(text))
+
+
+def test_all_and_routed() -> None:
+    result = found()
+    assert (result.n, result.c, result.evaluation) == (100, 10, 10)
+    assert result.all.generations == 200
+    assert result.routed.generations == 10 * 2 + 90
+    assert result.ratio == pytest.approx(200 / 110)
+    assert result.all.prompt_tokens == 2000
+    assert result.all.completion_tokens == 100 * 20 + 100 * 40
+    assert result.all.cost == pytest.approx(100 * 950e-6)
+    assert result.routed.cost == pytest.approx((10 + 45) * 950e-6)
+    # Endpoints work side by side: the slower one decides, 10 s an answer.
+    assert result.all.seconds == pytest.approx(1000)
+    assert result.routed.seconds == pytest.approx(550)
+
+
+def test_every_teacher_and_strategy() -> None:
+    result = found()
+    small, big = result.teachers
+    assert (small.all.generations, small.routed.generations) == (100, 55)
+    assert (big.all.cost, big.routed.cost) == (pytest.approx(0.09), pytest.approx(0.0495))
+    rows = {row.name: row for row in result.strategies}
+    costs = {name: (row.low.cost * 1e6, row.high.cost * 1e6) for name, row in rows.items()}
+    assert costs["strong"] == pytest.approx((90_000, 90_000))
+    assert costs["mix"] == pytest.approx((20 * 900 + 80 * 50,) * 2)
+    assert costs["family_strong"] == pytest.approx((5_000, 5_000))
+    # car: 10 prompts by both, then 90 by the one that calibration chooses.
+    assert costs["car"] == pytest.approx((9_500 + 90 * 50, 9_500 + 90 * 900))
+    assert costs["random"] == pytest.approx((50 * 950,) * 2)
+    assert costs["persyn"] == pytest.approx((55 * 950,) * 2)
+    assert costs["oracle"] == pytest.approx((95_000, 95_000))
+    assert {name: row.low.generations for name, row in rows.items()} == {
+        "strong": 100,
+        "mix": 100,
+        "family_strong": 100,
+        "car": 110,
+        "random": 100,
+        "persyn": 110,
+        "oracle": 200,
+    }
+
+
+def test_local_teachers_run_one_after_the_other_beside_the_endpoints() -> None:
+    local = RUN.replace("backend: openai", "backend: vllm").replace(', base_url: "http://a/v1"', "")
+    assert found(local.replace(', base_url: "http://b/v1"', "")).all.seconds == pytest.approx(200 + 1000)
+    assert found(local).all.seconds == pytest.approx(1000)  # small here (200 s), big elsewhere
+
+
+def test_an_unknown_speed_leaves_the_time_open_and_names_the_teacher(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from rich.console import Console
+
+    result = found(RUN.replace("tokens_per_second: 4, ", ""))
+    assert result.all.seconds is None
+    assert result.teachers[0].all.seconds == pytest.approx(200)
+    assert result.speed_unknown == ("big",)
+    assert {row.name for row in result.strategies if row.low.seconds is not None} == {"family_strong"}
+    Console(width=100).print(estimate.render(result))
+    assert "set `tokens_per_second` of big" in capsys.readouterr().out
+
+
+def test_unknown_sizes_make_a_range() -> None:
+    strong = found(RUN.replace("parameters: 9e9, ", "")).strategies[0]
+    assert strong.low.generations == strong.high.generations == 110
+    assert (strong.low.cost, strong.high.cost) == (pytest.approx(0.014), pytest.approx(0.0905))
+
+
+def test_files_are_counted_and_size_is_a_limit(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n\n{"prompt": "b"}\n' * 30)
+    (tmp_path / "p.csv").write_text('prompt\n"one\nline"\ntwo\n')
+    text = RUN.replace(
+        "prompts: [{source: reasoning_gym, task: gcd, size: 110}]",
+        f"prompts: [{{source: jsonl, path: {tmp_path / 'p.jsonl'}, size: 50}},"
+        f" {{source: csv, path: {tmp_path / 'p.csv'}, split: synthesis}}]",
+    )
+    assert found(text).n == 50 - 10 + 2
+
+
+def test_a_source_that_is_not_here_needs_a_size() -> None:
+    away = "prompts: [{source: huggingface, path: some/where}]"
+    text = RUN.replace("prompts: [{source: reasoning_gym, task: gcd, size: 110}]", away)
+    with pytest.raises(ConfigError, match="cannot be counted") as error:
+        found(text)
+    assert "set `size`" in error.value.remedy
+    assert found(text.replace("where}", "where, size: 60}")).n == 50
+
+
+def test_splits_beyond_the_prompts_are_refused() -> None:
+    with pytest.raises(ConfigError, match="120 prompts are asked for and the sources have 110"):
+        found(RUN.replace("evaluation: 10", "evaluation: 110"))
+
+
+@pytest.mark.parametrize(
+    ("name", "m", "n", "routed"), [("instruct", 19, 50_000, 95_000), ("math", 15, 10_000, 45_000)]
+)
+def test_the_papers_settings_print(
+    name: str, m: int, n: int, routed: int, persyn: Callable[..., Any]
+) -> None:
+    file = str(EXAMPLES / f"paper-{name}.yaml")
+    data = persyn("run", "--dry-run", "--json", file).json
+    assert (data["m"], data["n"], data["c"]) == (m, n, 2500)
+    assert data["all"]["generations"] == n * m
+    assert data["routed"]["generations"] == pytest.approx(routed)
+    assert data["all"]["cost"] > data["routed"]["cost"] > 0
+    ran = persyn("run", "--dry-run", file)
+    assert ran.code == 0
+    assert f"{n * m:,} generations" in ran.out
+    assert f"{routed:,} generations" in ran.out

@@ -1,0 +1,94 @@
+"""`persyn models`: registering, hiding and bringing back; nothing broken is registered."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Persyn = Callable[..., Any]
+
+
+def test_a_model_is_added_hidden_and_brought_back(persyn: Persyn) -> None:
+    ran = persyn("models", "add", "--name", "terse", "--model", "zoo:brief", "--system", "Short.", "--json")
+    assert ran.code == 0, ran.err
+    assert (ran.json["family"], ran.json["role"], ran.json["system"]) == ("llama", "teacher", "Short.")
+    assert ran.json["parameters"] > 100_000
+    assert [model["name"] for model in persyn("models", "list", "--json").json] == ["terse"]
+    archived = persyn("models", "archive", "terse")
+    assert "undo: persyn models restore terse" in archived.err
+    assert persyn("models", "list", "--json").json == []
+    assert [model["archived"] for model in persyn("models", "list", "--archived", "--json").json] == [True]
+    assert persyn("models", "restore", "terse").code == 0
+    assert [model["name"] for model in persyn("models", "list", "--json").json] == ["terse"]
+
+
+def test_new_settings_of_a_name_come_forward_and_are_hidden_with_the_old(persyn: Persyn) -> None:
+    first = persyn("models", "add", "--name", "t", "--model", "zoo:brief", "--json").json
+    again = persyn("models", "add", "--name", "t", "--model", "zoo:brief", "--price-output", "2", "--json")
+    assert again.json["id"] == first["id"]  # a price shapes no answer
+    other = persyn("models", "add", "--name", "t", "--model", "zoo:brief", "--temperature", "0", "--json")
+    assert other.json["id"] != first["id"]
+    assert "other settings" in other.err
+    assert [m["id"] for m in persyn("models", "list", "--json").json] == [other.json["id"]]
+    persyn("models", "archive", "t")
+    assert persyn("models", "list", "--json").json == []
+
+
+def test_a_name_in_two_roles_needs_the_role(persyn: Persyn) -> None:
+    for role in ("teacher", "student"):
+        assert persyn("models", "add", "--name", "x", "--model", "zoo:student", "--role", role).code == 0
+    ran = persyn("models", "archive", "x")
+    assert ran.code == 2
+    assert "--role" in ran.err
+    assert persyn("models", "archive", "x", "--role", "student").code == 0
+    assert [m["role"] for m in persyn("models", "list", "--json").json] == ["teacher"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--model", "zoo:breif"], "did you mean zoo:brief"),
+        (["--model", "./nowhere"], "does not exist"),
+        (["--model", "zoo:brief", "--temperature", "-1"], "--temperature"),
+        (["--model", "m", "--backend", "openay"], "did you mean `openai`?"),
+        (["--model", "m", "--backend", "openai"], "not in this version"),
+        (["--model", "zoo:brief", "--api-key-env", "sk-ant-123!"], "never the key itself"),
+        (["--model", "zoo:brief", "--role", "boss"], "boss"),
+    ],
+)
+def test_what_cannot_work_is_refused(options: list[str], words: str, persyn: Persyn) -> None:
+    ran = persyn("models", "add", "--name", "x", *options)
+    assert ran.code == 2
+    assert words in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_folder_without_a_chat_template_is_refused(persyn: Persyn, tmp_path: Path) -> None:
+    from engine import zoo
+
+    source, folder = Path(zoo.resolve("zoo:brief")), tmp_path / "plain"
+    folder.mkdir()
+    for file in source.iterdir():
+        if file.name != "chat_template.jinja":
+            (folder / file.name).write_bytes(file.read_bytes())
+    ran = persyn("models", "add", "--name", "x", "--model", "./plain")
+    assert ran.code == 2
+    assert "no chat template" in ran.err
+
+
+def test_an_unknown_name_gets_the_nearest(persyn: Persyn) -> None:
+    persyn("models", "add", "--name", "terse", "--model", "zoo:brief")
+    for command in ("archive", "restore", "probe"):
+        ran = persyn("models", command, "tersse")
+        assert ran.code == 2
+        assert "did you mean `terse`?" in ran.err
+
+
+def test_a_probe_generates_one_real_token(persyn: Persyn) -> None:
+    persyn("models", "add", "--name", "terse", "--model", "zoo:brief", "--system", "Short.")
+    data = persyn("models", "probe", "terse", "--prompt", "-2 + 5?", "--json").json
+    assert "Short." in data["rendered"]
+    assert "-2 + 5?" in data["rendered"]
+    assert data["token"]
+    assert data["latency_s"] > 0
