@@ -1,0 +1,53 @@
+"""`persyn doctor`: every model of a run file is tried for real, and each failure has its remedy."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Persyn = Callable[..., Any]
+
+RUN = """
+student: {name: s, model: "zoo:student"}
+teachers:
+  - {name: brief, model: "zoo:brief"}
+  - {name: gone, model: "./nowhere"}
+  - {name: far, backend: openai, model: m, base_url: "http://x/v1"}
+prompts: [{source: jsonl, path: p.jsonl}]
+router: {backbone: "zoo:student"}
+generation: {max_tokens: 5000}
+"""
+
+
+def test_every_check_is_made_and_failures_end_with_2(persyn: Persyn, tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "What is 2 + 3?", "answer": "5"}\n')
+    (tmp_path / "run.yaml").write_text(RUN)
+    ran = persyn("doctor", "run.yaml", "--json")
+    assert ran.code == 2, ran.err
+    found = {finding["about"]: finding for finding in ran.json["findings"]}
+    assert not ran.json["ok"]
+    failed = {about for about, finding in found.items() if finding["state"] == "failed"}
+    assert failed == {"teacher gone: files", "teacher far"}
+    assert all(found[about]["remedy"] for about in failed)
+    for about in ("python", "sqlite", "store", "space", "prompts jsonl", "router backbone"):
+        assert found[about]["state"] == "ok"
+    for part in ("files", "tokenizer", "template", "boundary", "memory", "one token"):
+        assert found[f"teacher brief: {part}"]["state"] == "ok"
+    context = found["teacher brief: context"]
+    assert context["state"] == "warning"
+    assert "5,000 for the answer" in context["message"]
+    mask = found["student s: training mask"]["mask"]
+    trained = "".join(token for token, has_loss in mask if has_loss)
+    untrained = "".join(token for token, has_loss in mask if not has_loss)
+    assert trained.startswith("5")
+    assert len(trained) > 1  # the end of turn is learned too
+    assert "What is 2 + 3?" in untrained
+
+
+def test_a_healthy_run_file_ends_with_0_and_shows_the_mask(persyn: Persyn, tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "What is 2 + 3?", "answer": "5"}\n')
+    healthy = "\n".join(line for line in RUN.splitlines() if "gone" not in line and "far" not in line)
+    (tmp_path / "run.yaml").write_text(healthy.replace("5000", "20"))
+    ran = persyn("doctor", "run.yaml")
+    assert ran.code == 0, ran.out + ran.err
+    assert "checks passed" in ran.out
+    assert "⟦5" in ran.out

@@ -1,0 +1,212 @@
+"""`persyn relabel` and `route` on a calibrated store: numbers worked out by hand."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import config, registry, scoring
+from engine.reader import reader
+from engine.stages import prompts as prompt_stage
+from storage import prompts, responses, routing, scores
+from storage import registry as stored_models
+from storage.records import Completion, NewResponse, Prompt, Verdict
+from storage.store import Store
+
+Persyn = Callable[..., Any]
+
+RUN = """
+student: {name: s, model: "zoo:student"}
+teachers: [{name: brief, model: "zoo:brief"}, {name: spell, model: "zoo:speller"}]
+prompts: [{source: jsonl, path: p.jsonl, split: calibration}]
+split: {calibration: 0, validation: 0}
+router: {backbone: "zoo:student"}
+"""
+QUALITY = [(1, 0), (0, 1), (1, 1), (0, 0)]
+LEARNABILITY = [(-1.0, -0.2), (-0.2, -1.0), (-0.5, -0.9), (-0.1, -0.2)]
+# Quality first: best are brief, spell, brief (by learnability), and the last prompt is left out: all wrong.
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A store with 4 prompts answered by two teachers, all scored."""
+
+    file: Path
+    prompts: list[int]
+    answers: dict[tuple[int, str], int]
+
+
+@pytest.fixture
+def calibrated(tmp_path: Path) -> Calibrated:
+    questions = [f"question number {i}" for i in range(4)]
+    (tmp_path / "p.jsonl").write_text("".join(f'{{"prompt": "{text}"}}\n' for text in questions))
+    file = tmp_path / "run.yaml"
+    file.write_text(RUN)
+    run = config.load(file)
+    with Store.open(tmp_path / "store.db") as store:
+        for model in [*(registry.teacher(c, run.generation) for c in run.teachers), registry.student(run)]:
+            stored_models.put(store, model, registry.identity_sha(model))
+        prompt_set = prompts.open_set(store, prompt_stage.set_sha(run), run.name)
+        members = [Prompt(({"role": "user", "content": text},), split="calibration") for text in questions]
+        prompts.add(store, None, prompt_set.id, members, 0)
+        prompts.finish_set(store, None, prompt_set.id, {})
+        numbers = [prompt.id or 0 for _, prompt in prompts.page(store, prompt_set.id)]
+        context = reader(store, run)
+        rows = [
+            NewResponse(
+                number, g.teacher_id, g.generation_sha, Completion(number, "x", "ok", "stop", 1, 1, 0.1)
+            )
+            for number in numbers
+            for g in context.generations
+        ]
+        responses.add(store, None, rows)
+        found = responses.of_prompts(store, numbers, context.generations)
+        names = [teacher.name for teacher in context.teachers]
+        answers = {
+            (place, name): found[number][g.teacher_id].id
+            for place, number in enumerate(numbers)
+            for name, g in zip(names, context.generations, strict=True)
+        }
+        for kind, values in (("exact_answer", QUALITY), ("learnability", LEARNABILITY)):
+            verdicts = [
+                (answers[place, name], Verdict(float(values[place][column])))
+                for place in range(4)
+                for column, name in enumerate(names)
+            ]
+            scores.add(store, None, scoring.scorer_id(context, kind), verdicts)
+    return Calibrated(file, numbers, answers)
+
+
+def test_learnability_alone_turns_two_prompts_round(persyn: Persyn, calibrated: Calibrated) -> None:
+    data = persyn("relabel", "run.yaml", "--alpha", "1", "--json").json
+    assert (data["prompts"], data["best_changed"]) == (3, 2)
+    assert (data["pairs"], data["pairs_changed"]) == (3, 2)
+    assert data["before"] == {"brief": 2, "spell": 1}
+    assert data["after"] == {"brief": 2, "spell": 1}
+    assert "`reward: {alpha: 1.0, normalization: zscore}`" in data["advice"]
+
+
+def test_quality_alone_loses_the_pair_that_learnability_decided(
+    persyn: Persyn, calibrated: Calibrated
+) -> None:
+    ran = persyn("relabel", "run.yaml", "--alpha", "0")
+    assert "0 of 3 prompts get another best teacher; 1 of 3 training pairs change" in ran.out
+
+
+def test_it_says_when_alpha_is_idle(persyn: Persyn, calibrated: Calibrated) -> None:
+    data = persyn("relabel", "run.yaml", "--alpha", "0.3", "--normalization", "minmax", "--json").json
+    assert (data["best_changed"], data["pairs_changed"]) == (0, 0)
+    assert data["idle"].startswith("alpha is idle: quality is 0/1 and labels are hard")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "nothing to try"),
+        (["--alpha", "1.5"], "--alpha 1.5"),
+        (["--alpha", "nan"], "--alpha nan"),
+        (["--normalization", "softmax"], "--normalization softmax"),
+    ],
+)
+def test_wrong_settings_are_refused(
+    options: list[str], words: str, persyn: Persyn, calibrated: Calibrated
+) -> None:
+    ran = persyn("relabel", "run.yaml", *options)
+    assert ran.code == 2
+    assert words in ran.err
+
+
+def test_other_settings_than_those_that_were_run_are_told(persyn: Persyn, calibrated: Calibrated) -> None:
+    calibrated.file.write_text(RUN.replace("name: brief, ", "name: brief, system: Be quick., "))
+    ran = persyn("relabel", "run.yaml", "--alpha", "1")
+    assert ran.code == 2
+    assert "holds no answers of the teacher `brief` with these settings" in ran.err
+
+
+def test_relabelling_loads_no_torch_and_writes_nothing(tmp_path: Path, calibrated: Calibrated) -> None:
+    program = (
+        "import sys\n"
+        "from persyn_tui.cli import app\n"
+        "try:\n    app(['relabel', 'run.yaml', '--alpha', '1', '--json'])\n"
+        "finally:\n    print([m for m in ('torch', 'transformers') if m in sys.modules], file=sys.stderr)\n"
+    )
+    before = (tmp_path / "store.db").read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PERSYN_STORE": str(tmp_path / "store.db")},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"
+    assert (tmp_path / "store.db").read_bytes() == before
+
+
+@pytest.fixture
+def router(tmp_path: Path, calibrated: Calibrated) -> int:
+    """Number of a stored router that gives every prompt the strengths 0 and 1, and has routed the fixture's prompts."""
+    import torch
+
+    from engine.router.backbone import load_backbone
+    from engine.router.model import Router
+    from engine.router.saved import Labelling, Teacher
+
+    with Store.open(tmp_path / "store.db") as store:
+        context = reader(store, config.load(calibrated.file))
+        teachers = [
+            Teacher(teacher.name, generation.generation_sha)
+            for teacher, generation in zip(context.teachers, context.generations, strict=True)
+        ]
+        made = Router(load_backbone("zoo:student"), teachers)
+        with torch.no_grad():
+            made.head.bias.copy_(torch.tensor([0.0, 1.0]))
+        made.save(store.folder / "routers" / "r", Labelling())
+        record = routing.put_router(store, None, "r", context.student_id, "routers/r", {}, {"hit_at_1": 0.5})
+        routing.open_plan(store, None, "p", "persyn", context.prompt_set, record.id, {})
+        return record.id
+
+
+def test_route_says_choice_margin_and_the_nearest_calibration_prompts(
+    persyn: Persyn, calibrated: Calibrated, router: int, tmp_path: Path
+) -> None:
+    (tmp_path / "more.jsonl").write_text('{"prompt": "-- a dash \\u001b[31m"}\n')
+    data = persyn("route", "question number 2", "--file", "more.jsonl", "--json").json
+    assert data["router"] == {"id": router, "alpha": 0.4, "hit_at_1": 0.5, "calibration_prompts": 4}
+    first, second = data["prompts"]
+    assert (first["choice"], first["strengths"]) == ("spell", {"spell": 1.0, "brief": 0.0})
+    assert first["margin"] == pytest.approx(1.0)
+    nearest = first["nearest"][0]
+    assert nearest["prompt_id"] == calibrated.prompts[2]
+    assert nearest["cosine"] == pytest.approx(1.0, abs=1e-5)
+    assert nearest["answers"]["spell"] == {
+        "id": calibrated.answers[2, "spell"],
+        "status": "ok",
+        "scores": {"exact_answer": 1.0, "learnability": -0.9},
+    }
+    assert len(first["nearest"]) == 3
+    assert second["prompt"] == "-- a dash \ufffd[31m"
+
+
+def test_route_shows_people_why(persyn: Persyn, calibrated: Calibrated, router: int) -> None:
+    ran = persyn("route", "question number 0")
+    assert ran.code == 0, ran.err
+    assert "→ spell, margin 1.000 (73% to beat the next)" in ran.out
+    assert "exact_answer 1.00  learnability -1.00" in ran.out
+    assert f"answer {calibrated.answers[0, 'brief']}" in ran.out
+
+
+def test_an_unknown_router_is_told_with_those_there_are(
+    persyn: Persyn, calibrated: Calibrated, router: int
+) -> None:
+    ran = persyn("route", "x", "--router", "77")
+    assert ran.code == 2
+    assert "there is no router 77" in ran.err
+    assert f"use one of: {router}" in ran.err
