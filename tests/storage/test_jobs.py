@@ -135,8 +135,6 @@ WRITER = """
             answer = Completion(0, "x", "ok", "stop", 1, 1, 0.1)
             responses.add(store, lease, [NewResponse(1, 1, "g", answer, sample=sample)])
             print("committed", flush=True)
-            # Waits between transactions: a process stopped inside one would keep SQLite's lock.
-            sys.stdin.readline()
     except FencedError as problem:
         print("fenced", flush=True)
 """
