@@ -28,7 +28,8 @@ def submit(store: Store, run: Run, *, until: str | None = None) -> tuple[Job, bo
 
 def command(job: Job, *, foreground: bool, as_json: bool = False) -> list[str]:
     """The engine process that works on a job, as an argument list; `environment` tells it the store."""
-    line = [sys.executable, "-m", "engine", "work", str(job.id)]
+    # -P: a folder named `engine` where the operator stands must not be taken for ours.
+    line = [sys.executable, "-P", "-m", "engine", "work", str(job.id)]
     if foreground:
         line.append("--foreground")
     if as_json:

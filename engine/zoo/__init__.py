@@ -50,14 +50,16 @@ def resolve(ref: str) -> str:
 
 
 def card(name: str) -> dict[str, Any]:
-    """What is known of a model: architecture, size, what it was trained for, measured accuracies.
+    """What was measured of a model: architecture, size, what it was trained for, accuracies; empty until then.
 
     Raises:
         ModelError: no such name.
     """
     known(name)
+    if not CARDS.is_file():
+        return {}
     models: dict[str, dict[str, Any]] = json.loads(CARDS.read_text(encoding="utf-8"))["models"]
-    return models[name]
+    return models.get(name, {})
 
 
 def known(name: str) -> None:

@@ -33,7 +33,10 @@ def list_models(as_json: JsonOption = False) -> None:
                 str(card.get("architecture", "–")).removesuffix("ForCausalLM"),
                 f"{card['parameters']:,}" if "parameters" in card else "–",
                 _best(card.get("accuracy", {})),
-                card.get("about", "a real instruct or base model; measured where it is fetched"),
+                card.get(
+                    "about",
+                    "a real model, to be fetched" if card["name"] in zoo.FETCHABLE else "not measured yet",
+                ),
             )
             for card in cards
         ]
