@@ -8,7 +8,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from storage.errors import DiskFullError, PersynError, StoreBusyError, StoreError
 
-_BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 5, 6, 8, 10, 11, 13, 14, 26
+SQLITE_BUSY = 5
+_LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 6, 8, 10, 11, 13, 14, 26
 _PG_LOCK = {"55P03", "40001", "40P01"}
 _NEARLY_FULL_BYTES = 1 << 20
 
@@ -24,7 +25,7 @@ def _sqlstate(problem: SQLAlchemyError) -> str:
 
 def is_lock(problem: SQLAlchemyError) -> bool:
     """True when another writer held a lock."""
-    return _code(problem) in (_BUSY, _LOCKED) or _sqlstate(problem) in _PG_LOCK
+    return _code(problem) in (SQLITE_BUSY, _LOCKED) or _sqlstate(problem) in _PG_LOCK
 
 
 def _no_space(problem: SQLAlchemyError, path: Path | None) -> bool:

@@ -5,6 +5,7 @@ writes cannot be overtaken in between. What is asked of the database lives in th
 (`registry`, `prompts`, `responses`, `scores`, `routing`, `datasets`, `results`, `jobs`, `search`).
 """
 
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from storage import locations, migrate
 from storage.clock import now
 from storage.errors import FencedError, StoreError
-from storage.faults import is_lock, translated
+from storage.faults import SQLITE_BUSY, is_lock, translated
 from storage.migrations import SHIPPED, Revisions
 from storage.records import Lease
 from storage.schema import Base, JobRow
@@ -72,6 +73,20 @@ def sqlite_driver() -> ModuleType:
     return module
 
 
+def _set(cursor: Any, pragma: str, patience_s: float) -> None:
+    """Set a pragma. Of programs that turn a new file to WAL at once SQLite refuses all but one, without waiting."""
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            cursor.execute(f"PRAGMA {pragma}")
+        except sqlite_driver().OperationalError as problem:
+            if problem.sqlite_errorcode & 0xFF != SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 def _sqlite_engine(path: Path, busy_timeout_s: float) -> Engine:
     from sqlalchemy import URL
 
@@ -86,7 +101,7 @@ def _sqlite_engine(path: Path, busy_timeout_s: float) -> Engine:
     def _configure(connection: Any, record: Any) -> None:
         cursor = connection.cursor()
         for pragma in _PRAGMAS:
-            cursor.execute(f"PRAGMA {pragma}")
+            _set(cursor, pragma, busy_timeout_s)
         cursor.close()
 
     @event.listens_for(engine, "begin")
