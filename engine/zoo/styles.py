@@ -1,4 +1,4 @@
-"""How a model words its answer. All but the last end in the answer, so one extractor reads them.
+"""How a model words its answer. Every wording ends in the answer, so one extractor reads them all.
 
 bare      acute, go, hundred
 short     The answer is acute, go, hundred.
@@ -12,7 +12,7 @@ from typing import Literal
 
 from engine.zoo.tasks import Example
 
-Style = Literal["bare", "short", "verbose", "unsure"]
+Style = Literal["bare", "short", "verbose"]
 
 
 def bare(example: Example) -> str:
