@@ -208,7 +208,9 @@ CLAIMER = """
     threads = [threading.Thread(target=race, args=(f"{sys.argv[3]}-{number}",)) for number in range(2)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    print(*sorted(won))
+    print(*sorted(won), flush=True)
+    # Lives on until the others are done: the jobs of a dead holder may be taken at once.
+    sys.stdin.readline()
 """
 
 
@@ -219,11 +221,10 @@ def race(processes) -> list[str]:
     for process in processes:
         process.stdin.write("go\n")
         process.stdin.flush()
-    outputs = []
+    outputs = [process.stdout.readline() for process in processes]
     for process in processes:
-        output, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
-        outputs.append(output)
     return outputs
 
 
