@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from engine import backends, scorers
 from engine.errors import ConfigError
 from engine.suggest import nearest
+from engine.yaml_places import line_of, refuse_duplicate_keys
 from storage.records import Split
 
 STRATEGIES = ("strong", "mix", "family_strong", "car", "random", "persyn", "oracle")
@@ -398,7 +399,7 @@ def parse(text: str, *, where: str = "run file", base: Path | None = None) -> Ru
     """The run described by YAML `text`; `where` names it in errors, `base` resolves relative paths."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_duplicate_keys(node, where)
+        refuse_duplicate_keys(node, where)
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(
@@ -410,7 +411,7 @@ def parse(text: str, *, where: str = "run file", base: Path | None = None) -> Ru
         run = Run.model_validate(data)
     except ValidationError as error:
         lines = [
-            f"{where}:{_line(node, problem['loc'])}: {_dotted(problem['loc'])}{_message(problem)}"
+            f"{where}:{line_of(node, problem['loc'])}: {_dotted(problem['loc'])}{_message(problem)}"
             for problem in error.errors(include_url=False)
         ]
         raise ConfigError("\n".join(lines), "mend the keys named above; README explains a run file") from None
@@ -471,33 +472,3 @@ def _dotted(loc: tuple[int | str, ...]) -> str:
     for part in loc:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     return path or "run file"
-
-
-def _line(node: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
-    """The 1-based line of the deepest part of `loc` that the YAML has."""
-    line = 1
-    for part in loc:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == str(part):
-                    line, node = key.start_mark.line + 1, value
-                    break
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-    return line
-
-
-def _refuse_duplicate_keys(node: yaml.Node | None, where: str) -> None:
-    # PyYAML keeps the last of two equal keys without a word.
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise ConfigError(f"{where}:{line}: the key `{key.value}` stands twice", "keep one of them")
-            seen.add(key.value)
-            _refuse_duplicate_keys(value, where)
-    elif isinstance(node, yaml.SequenceNode):
-        for child in node.value:
-            _refuse_duplicate_keys(child, where)

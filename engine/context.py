@@ -48,16 +48,6 @@ class Context:
         return tuple(Generation(_id(teacher), registry.generation_sha(teacher)) for teacher in self.teachers)
 
     @property
-    def by_name(self) -> Mapping[str, int]:
-        """Column of each teacher."""
-        return {teacher.name: column for column, teacher in enumerate(self.teachers)}
-
-    @property
-    def column(self) -> Mapping[int, int]:
-        """Column of each teacher id."""
-        return {_id(teacher): column for column, teacher in enumerate(self.teachers)}
-
-    @property
     def student_id(self) -> int:
         """Row id of the student."""
         return _id(self.student)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from engine.context import Context
 from engine.errors import ConfigError
+from engine.router.saved import Teacher
 from storage import routing
 from storage.records import Plan, RouterRecord
 
@@ -41,3 +42,11 @@ def open_plan(context: Context, strategy: str) -> Plan:
         None if router is None else router.id,
         {"teachers": [teacher.name for teacher in context.teachers], "seed": context.run.split.seed},
     )
+
+
+def router_teachers(context: Context) -> list[Teacher]:
+    """The router's outputs in order: each teacher with what shapes its answers."""
+    return [
+        Teacher(teacher.name, generation)
+        for teacher, (_, generation) in zip(context.teachers, context.generations, strict=True)
+    ]

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine import statistics, strategies
-from engine.context import CALIBRATED, TRAINED, Context
+from engine.context import CALIBRATED, Context
 from storage import datasets, prompts, results, routing
 
 ROUTER_KEYS = ("hit_at_1", "hit_at_3", "regret", "chance_hit_at_1", "chance_hit_at_3", "random_regret")
@@ -155,12 +155,6 @@ def render(report: dict[str, Any]) -> RenderableType:
 def empty(report: dict[str, Any]) -> bool:
     """Whether there is nothing to show yet: the run stopped before any strategy was routed."""
     return all(row["generations"] is None for row in report["strategies"])
-
-
-def training_prompts(context: Context) -> int:
-    """N: prompts that every strategy gives one row each."""
-    counts = prompts.counts(context.store, context.prompt_set)
-    return sum(counts.get(split, 0) for split in TRAINED)
 
 
 def _number(value: float | None, form: str) -> str:

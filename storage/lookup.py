@@ -1,6 +1,6 @@
 """Finding rows that people name by hand or that a reader needs without a job: no writing."""
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from storage.records import Model, Role, RouterRecord
 from storage.rows import MODEL, model_of
@@ -57,12 +57,6 @@ def answers(store: Store, prompt_id: int, limit: int = 100) -> list[int]:
     )
     with store.read() as connection:
         return list(connection.execute(query).scalars())
-
-
-def highest_response(store: Store) -> int:
-    """The highest response id; 0 in an empty store. What a progress bar of indexing counts up to."""
-    with store.read() as connection:
-        return int(connection.execute(select(func.coalesce(func.max(ResponseRow.id), 0))).scalar_one())
 
 
 def dataset_prompts(store: Store, dataset_id: int, prompt_ids: list[int]) -> set[int]:

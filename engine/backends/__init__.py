@@ -9,12 +9,12 @@ Listing kinds imports nothing; using one imports exactly that one.
 """
 
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from engine.errors import ConfigError, NotAvailable
+from engine.suggest import nearest
 from storage.records import Completion, Model, Request
 
 PLANNED = ("openai", "vllm")
@@ -68,8 +68,8 @@ def load(kind: str) -> BackendModule:
     if kind not in known:
         if kind in PLANNED:
             raise NotAvailable(f"backend {kind!r} is not in this version", f"use one of {', '.join(known)}")
-        near = get_close_matches(kind, [*known, *PLANNED], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}"
+        near = nearest(kind, [*known, *PLANNED])
+        hint = f"did you mean {near!r}?" if near else f"use one of {', '.join(known)}"
         raise ConfigError(f"unknown backend {kind!r}", hint)
     return cast(BackendModule, import_module(f"{__name__}.{kind}"))
 

@@ -5,11 +5,11 @@ This file stays light, because identities are asked for by commands that never l
 """
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError
 from engine.modelfiles import check_dtype, fingerprint
+from engine.suggest import nearest
 from engine.templates import BOUNDARY_VERSION
 from storage.records import Model
 
@@ -71,10 +71,10 @@ def options(model: Model) -> dict[str, Any]:
     """The model's options over the defaults, checked."""
     for key in model.options:
         if key not in DEFAULTS:
-            near = get_close_matches(key, DEFAULTS, n=1)
+            near = nearest(key, DEFAULTS)
             raise ConfigError(
                 f"model {model.name!r}: backend 'transformers' has no option {key!r}",
-                f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(DEFAULTS)}",
+                f"did you mean {near!r}?" if near else f"use one of {', '.join(DEFAULTS)}",
             )
     chosen = {**DEFAULTS, **model.options}
     check_dtype(chosen["dtype"])

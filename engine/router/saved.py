@@ -4,7 +4,6 @@ The manifest is written last and in one step. Tensor files are named by their co
 that already holds a router replaces it atomically: until the new manifest is in place, the old one is whole.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.errors import ModelError, TeacherMismatch
+from engine.files import sha256, sync
 
 FORMAT = 1
 """Version of the manifest; another one is refused."""
@@ -118,7 +118,7 @@ def write(folder: Path, manifest: Manifest, tensors: Mapping[str, Mapping[str, T
         temporary.replace(folder / MANIFEST)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(folder)
+    sync(folder)
     for old in folder.glob("*.safetensors"):
         if old.name not in {entry["name"] for entry in files.values()}:
             old.unlink()
@@ -137,7 +137,7 @@ def read(folder: Path) -> tuple[Manifest, dict[str, dict[str, Tensor]]]:
         path = folder / entry["name"]
         if not path.is_file():
             raise ModelError(f"{path} is missing", RETRAIN)
-        if _sha256(path) != entry["sha256"]:
+        if sha256(path) != entry["sha256"]:
             raise ModelError(f"{path} is damaged: its sha256 is not that of the manifest", RETRAIN)
         tensors[stem] = load_file(path)
     return manifest, tensors
@@ -174,23 +174,9 @@ def _write_tensors(folder: Path, stem: str, tensors: Mapping[str, Tensor]) -> di
         save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, temporary)
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        sha = _sha256(temporary)
+        sha = sha256(temporary)
         name = f"{stem}-{sha[:12]}.safetensors"
         temporary.replace(folder / name)
     finally:
         temporary.unlink(missing_ok=True)
     return {"name": name, "sha256": sha}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the renames themselves survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

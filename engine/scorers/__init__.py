@@ -9,12 +9,12 @@ Listing kinds imports nothing; using one imports exactly that one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from engine.errors import ConfigError, NotAvailable
+from engine.suggest import nearest
 from storage.records import Prompt, Verdict
 
 Progress = Callable[[int, int], None]
@@ -73,10 +73,10 @@ def load(kind: str) -> ScorerModule:
     if kind not in known:
         if kind in PLANNED:
             raise NotAvailable(f"scorer {kind!r} is not in this version", f"use one of {', '.join(known)}")
-        near = get_close_matches(kind, known, n=1)
+        near = nearest(kind, known)
         raise ConfigError(
             f"unknown scorer {kind!r}",
-            f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}",
+            f"did you mean {near!r}?" if near else f"use one of {', '.join(known)}",
         )
     return cast(ScorerModule, import_module(f"{__name__}.{kind}"))
 
@@ -90,8 +90,8 @@ def check_settings(kind: str, settings: Mapping[str, Any], known: Sequence[str])
     """Nothing when every key is known; raises ConfigError with the nearest known one otherwise."""
     for key in settings:
         if key not in known:
-            near = get_close_matches(str(key), known, n=1)
+            near = nearest(str(key), known)
             raise ConfigError(
                 f"scorer {kind!r} has no setting {key!r}",
-                f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}",
+                f"did you mean {near!r}?" if near else f"use one of {', '.join(known)}",
             )

@@ -14,7 +14,6 @@ from engine import evidence, plans, strategies
 from engine.context import CALIBRATED, TRAINED, Context
 from engine.router import policy
 from engine.router.model import Router
-from engine.router.saved import Teacher
 from storage import prompts, routing
 from storage.records import Assignment, Plan, Prompt
 
@@ -79,10 +78,7 @@ def _by_router(context: Context, plan: Plan) -> str:
     row_of = {int(prompt): row for row, prompt in enumerate(known.prompt_ids)}
     router = Router.load(
         plans.router_folder(context, plans.stored_router(context)),
-        expected_teachers=[
-            Teacher(teacher.name, generation)
-            for teacher, (_, generation) in zip(context.teachers, context.generations, strict=True)
-        ],
+        expected_teachers=plans.router_teachers(context),
         device=context.run.router.device,
         trust_remote_code=context.run.router.trust_remote_code,
     )

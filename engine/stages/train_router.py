@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from engine import evidence, reward
+from engine import evidence, plans, reward
 from engine.config import RouterConfig
 from engine.context import Context
 from engine.errors import TrainingError
 from engine.router import metrics, train
 from engine.router.model import Router
-from engine.router.saved import Labelling, Teacher
+from engine.router.saved import Labelling
 from storage import prompts, routing
 from storage.records import Messages
 
@@ -27,14 +27,6 @@ def run(context: Context) -> None:
         _train(context)
     else:
         context.progress.say(f"train_router: trained before; {describe(stored.metrics)}")
-
-
-def teachers(context: Context) -> list[Teacher]:
-    """The router's outputs in order: each teacher with what shapes its answers."""
-    return [
-        Teacher(teacher.name, generation)
-        for teacher, (_, generation) in zip(context.teachers, context.generations, strict=True)
-    ]
 
 
 def _train(context: Context) -> None:
@@ -54,7 +46,7 @@ def _train(context: Context) -> None:
 
     router, history = train.fit(
         config.backbone,
-        teachers(context),
+        plans.router_teachers(context),
         _messages(context, known.prompt_ids),
         labels.training_rewards,
         fit_settings(config),

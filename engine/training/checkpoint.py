@@ -5,7 +5,6 @@ temporary name, every file is fsynced, the manifest with the sha256 of the other
 renamed: a folder with the final name is complete unless the disk damaged it, and then the sums tell.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,6 +16,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from engine.files import sha256, sync
 
 MANIFEST = "manifest.json"
 PREFIX = "step-"
@@ -70,17 +71,17 @@ def write_sealed(final: Path, fill: Callable[[Path], None], extra: Mapping[str, 
     fill(temporary)
     files = sorted(path for path in temporary.rglob("*") if path.is_file())
     for path in files:
-        _sync(path)
-    sums = {str(path.relative_to(temporary)): _sha256(path) for path in files}
+        sync(path)
+    sums = {str(path.relative_to(temporary)): sha256(path) for path in files}
     with (temporary / MANIFEST).open("w") as file:
         json.dump({**extra, "files": sums}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    _sync(temporary)
+    sync(temporary)
     if final.exists():
         shutil.rmtree(final)
     temporary.rename(final)
-    _sync(final.parent)
+    sync(final.parent)
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def verify(folder: Path) -> dict[str, Any]:
         path = folder / name
         if not path.is_file():
             raise ValueError(f"{name} is missing")
-        if _sha256(path) != expected:
+        if sha256(path) != expected:
             raise ValueError(f"{name} is damaged")
     return dict(manifest)
 
@@ -132,16 +133,3 @@ def newest_path(folder: Path) -> Path | None:
 def _steps(folder: Path) -> list[Path]:
     found = [path for path in folder.glob(f"{PREFIX}*") if not path.name.endswith(TEMPORARY)]
     return sorted(found, reverse=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,7 +3,6 @@
 `zoo:NAME` stands for a model wherever a model is named. Nothing here imports torch.
 """
 
-import difflib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from platformdirs import user_data_path
 
 from engine.errors import ModelError
+from engine.suggest import nearest
 
 WEIGHTS = Path(__file__).parent / "weights"
 CARDS = Path(__file__).parent / "cards.json"
@@ -70,6 +70,6 @@ def known(name: str) -> None:
     """
     everything = names()
     if name not in everything:
-        near = difflib.get_close_matches(name, everything, n=1)
-        hint = f"did you mean zoo:{near[0]}? " if near else ""
+        near = nearest(name, everything)
+        hint = f"did you mean zoo:{near}? " if near else ""
         raise ModelError(f"the zoo has no model {name!r}", f"{hint}known: {', '.join(everything)}")

