@@ -34,7 +34,8 @@ def example(task: str, answer: str, **parts: Any) -> Example:
         ),
         (
             example("gcd", "6", numbers=[18, 12]),
-            "Divisors of 18: 1, 2, 3, 6, 9, 18. Divisors of 12: 1, 2, 3, 4, 6, 12. Largest in both: 6. The answer is 6.",
+            "Divisors of 18: 1, 2, 3, 6, 9, 18. Divisors of 12: 1, 2, 3, 4, 6, 12. "
+            "Largest in both: 6. The answer is 6.",
         ),
         (
             example("simple_equations", "4", equation="10 - 5*e = -10", variable="e"),
