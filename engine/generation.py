@@ -6,8 +6,9 @@ from contextlib import closing
 
 from engine import backends
 from engine.context import Context
+from engine.templates import with_system
 from storage import responses
-from storage.records import Completion, Messages, Model, NewResponse, Prompt, Request
+from storage.records import Completion, Model, NewResponse, Prompt, Request
 
 COMMIT_ROWS = 500
 COMMIT_S = 2.0
@@ -44,13 +45,6 @@ def fill(context: Context, column: int, pending: Pending, count: Callable[[], in
             if not count():
                 break
     return stored
-
-
-def with_system(teacher: Model, messages: Messages) -> Messages:
-    """The conversation with the teacher's system prompt before it."""
-    if not teacher.system:
-        return messages
-    return ({"role": "system", "content": teacher.system}, *messages)
 
 
 def cost(teacher: Model, completion: Completion) -> float:
@@ -101,5 +95,5 @@ def _requests(context: Context, teacher: Model, pending: Pending) -> Iterator[Re
         for place, prompt in page:  # noqa: B007 — the last place is where the next page begins
             if prompt.id is None:
                 raise ValueError("a stored prompt has an id")
-            yield Request(prompt.id, with_system(teacher, prompt.messages), teacher.sampling)
+            yield Request(prompt.id, with_system(teacher.system, prompt.messages), teacher.sampling)
         context.check()

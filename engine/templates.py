@@ -50,6 +50,19 @@ class Encoded:
     """Number of prompt ids: the response is `ids[boundary:]`."""
 
 
+def with_system(system: str, messages: Messages) -> Messages:
+    """The conversation with a model's own system prompt before it; `messages` as they are when it is empty.
+
+    A conversation that begins with a system message keeps one: the model's text, a blank line, its own. Many
+    templates refuse two.
+    """
+    if not system:
+        return messages
+    if messages and messages[0]["role"] == "system":
+        system, messages = f"{system}\n\n{messages[0]['content']}", messages[1:]
+    return ({"role": "system", "content": system}, *messages)
+
+
 def render_prompt(
     tokenizer: "PreTrainedTokenizerBase", messages: Messages, *, thinking: bool | None = None
 ) -> str:

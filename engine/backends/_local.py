@@ -20,7 +20,7 @@ import torch
 from engine.backends._decode import Answer, Row, StopTest, decode
 from engine.errors import TemplateError
 from engine.models import context_length, load_causal_lm
-from engine.templates import end_of_turn_ids, prompt_ids
+from engine.templates import end_of_turn_ids, prompt_ids, with_system
 from storage.records import Completion, Model, Request, Sampling, Status
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class TransformersBackend:
         self._budget = options["batch_tokens"] or _affordable_tokens(self._model)
         if model.system:
             # Every request will carry it: better to fail now than once per prompt.
-            turns = [{"role": "system", "content": model.system}, {"role": "user", "content": "?"}]
+            turns = with_system(model.system, [{"role": "user", "content": "?"}])
             prompt_ids(self._tokenizer, turns, thinking=self._thinking)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from engine.errors import ConfigError, ScoreError
 from engine.models import check_dtype, context_length, fingerprint, load_causal_lm
 from engine.scorers import Progress, check_settings
-from engine.templates import BOUNDARY_VERSION, encode
+from engine.templates import BOUNDARY_VERSION, encode, with_system
 from storage.records import Messages, Prompt, Verdict
 
 if TYPE_CHECKING:
@@ -161,10 +161,6 @@ class Learnability:
 
     def __init__(self, chosen: Mapping[str, Any]) -> None:
         self._chosen = chosen
-        system = chosen["system"]
-        self._before: tuple[Mapping[str, str], ...] = (
-            ({"role": "system", "content": system},) if system else ()
-        )
         self._model, self._tokenizer = load_causal_lm(
             chosen["model"],
             dtype=chosen["dtype"],
@@ -178,7 +174,7 @@ class Learnability:
         found = score(
             self._model,
             self._tokenizer,
-            [((*self._before, *prompt.messages), text) for prompt, text in items],
+            [(with_system(self._chosen["system"], prompt.messages), text) for prompt, text in items],
             count_end_of_turn=self._chosen["count_end_of_turn"],
             batch_tokens=self._chosen["batch_tokens"],
             max_length=self._chosen["context"],

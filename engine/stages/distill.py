@@ -10,8 +10,7 @@ from engine import models
 from engine.config import DistillConfig
 from engine.context import Context
 from engine.errors import Cancelled, ConfigError, TrainingError
-from engine.generation import with_system
-from engine.templates import encode
+from engine.templates import encode, with_system
 from engine.training import loop, merge
 from engine.training.batches import Batching
 from engine.training.lora import Tuning
@@ -105,7 +104,7 @@ def _rows(context: Context, dataset: Dataset) -> Iterator[tuple[Messages, str]]:
     after = 0
     while page := datasets.rows(context.store, dataset.id, after_prompt_id=after, limit=PAGE):
         for row in page:
-            yield with_system(context.student, row.prompt.messages), row.response.text
+            yield with_system(context.student.system, row.prompt.messages), row.response.text
         after = page[-1].prompt.id or 0
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from engine import backends, scorers, statistics
 from engine.context import Context
 from engine.errors import ConfigError, ScoreError
-from engine.generation import with_system
+from engine.templates import with_system
 from storage import prompts, results
 from storage.records import Completion, Prompt, Request, Result
 
@@ -69,7 +69,7 @@ def _evaluate(context: Context, strategy: str | None, total: int) -> None:
             context.check()
             by_id = {prompt.id or 0: prompt for _, prompt in page}
             requests = [
-                Request(key, with_system(student, prompt.messages), student.sampling)
+                Request(key, with_system(student.system, prompt.messages), student.sampling)
                 for key, prompt in by_id.items()
             ]
             completions = []

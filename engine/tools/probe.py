@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from engine import backends
 from engine.display import printable
 from engine.errors import ConfigError, ModelError
-from engine.generation import with_system
 from engine.models import load_tokenizer
-from engine.templates import render_prompt
+from engine.templates import render_prompt, with_system
 from storage import registry
 from storage.records import Messages, Model, Request
 from storage.store import Store
@@ -65,7 +64,7 @@ def probe(model: Model, messages: Messages) -> Probe:
     Raises:
         ModelError: it cannot be loaded, its template refuses the messages, or no token came.
     """
-    asked = with_system(model, messages)
+    asked = with_system(model.system, messages)
     rendered = render_prompt(load_tokenizer(model.model, model.revision), asked)
     began = time.monotonic()
     with closing(backends.open_backend(model)) as backend:

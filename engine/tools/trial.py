@@ -12,8 +12,7 @@ from engine import backends, models, registry, sources
 from engine.config import ModelConfig, Run
 from engine.display import printable
 from engine.errors import PersynError
-from engine.generation import with_system
-from engine.templates import encode, end_of_turn_ids, prompt_ids, render_prompt
+from engine.templates import encode, end_of_turn_ids, prompt_ids, render_prompt, with_system
 from engine.tools.findings import Finding, attempt
 from engine.tools.probe import probe
 from engine.training.data import mask_preview, tokenise
@@ -63,7 +62,7 @@ def _model(
     yield found
     if found.state == "failed":
         return
-    asked = with_system(model, prompt.messages)
+    asked = with_system(model.system, prompt.messages)
     yield attempt(f"{about}: tokenizer", partial(_tokenizer, about, config))
     template = attempt(f"{about}: template", partial(_template, about, config, asked))
     yield template

@@ -253,11 +253,13 @@ def test_scorer_gives_verdicts(folder: str) -> None:
     assert (late.status, late.value, late.sum) == ("too_long", None, None)
 
 
-def test_system_prompt_of_the_student_comes_first(folder: str) -> None:
-    item = (Prompt(messages=[{"role": "user", "content": "x"}]), "sun")
+@pytest.mark.parametrize(("own", "joined"), [("", "Be brief."), ("Add.", "Be brief.\n\nAdd.")])
+def test_system_prompt_of_the_student_comes_first(folder: str, own: str, joined: str) -> None:
+    user = {"role": "user", "content": "x"}
+    item = (Prompt(messages=[*([{"role": "system", "content": own}] if own else []), user]), "sun")
     with closing(learnability.create({"model": folder, "system": "Be brief.", "device": "cpu"})) as scorer:
         (found,) = scorer.score([item])
-    messages = [{"role": "system", "content": "Be brief."}, *item[0].messages]
+    messages = [{"role": "system", "content": joined}, user]
     model = hf.AutoModelForCausalLM.from_pretrained(folder).eval()
     ((total, _),) = plain(model, tokenizer_of("B"), [(messages, "sun")])
     assert found.sum == pytest.approx(total, abs=1e-4)

@@ -3,7 +3,15 @@
 import pytest
 
 from engine.errors import TemplateError
-from engine.templates import DATE_STRING, clean, encode, end_of_turn_ids, prompt_ids, render_prompt
+from engine.templates import (
+    DATE_STRING,
+    clean,
+    encode,
+    end_of_turn_ids,
+    prompt_ids,
+    render_prompt,
+    with_system,
+)
 from engine.zoo import tokens
 
 USER = [{"role": "user", "content": "Solve 1 + 1"}]
@@ -103,6 +111,15 @@ def test_template_without_system_role_is_refused_with_a_remedy(tokenizer) -> Non
     with pytest.raises(TemplateError, match="System role not supported") as caught:
         prompt_ids(with_template(tokenizer, GEMMA), SYSTEM)
     assert "`system` empty" in caught.value.remedy
+
+
+def test_a_models_system_prompt_and_the_prompts_own_make_one_message() -> None:
+    assert with_system("", SYSTEM) is SYSTEM
+    assert list(with_system("Be brief.", USER)) == SYSTEM
+    assert list(with_system("Be kind.", SYSTEM)) == [
+        {"role": "system", "content": "Be kind.\n\nBe brief."},
+        *USER,
+    ]
 
 
 def test_template_that_drops_the_system_prompt_is_refused(tokenizer) -> None:
