@@ -1,6 +1,6 @@
 """What every stage works with: the run file, the store, who owns the job, and the models' identities."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from engine import registry, scorers, strategies
 from engine.config import Run
 from engine.errors import Cancelled
 from engine.progress import Progress
+from storage import datasets
 from storage.hashing import sha
 from storage.jobs import Lease
 from storage.records import Generation, Model, Split
@@ -36,6 +37,7 @@ class Context:
     prompt_set: int = 0
     prompt_set_sha: str = ""
     _identities: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    _excluded: dict[str, Sequence[int]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raises Cancelled when the operator asked to stop; called between batches."""
@@ -149,16 +151,29 @@ class Context:
             }
         )
 
+    def excluded(self, strategy: str) -> Sequence[int]:
+        """The prompts that an operator took out of a strategy's dataset, in order.
+
+        Read once the dataset is whole and kept for the job: a row excluded while the job runs counts in the
+        next one, so that what is trained and what its hash says stay the same.
+        """
+        if strategy not in self._excluded:
+            dataset = datasets.find(self.store, self.dataset_sha(strategy))
+            if dataset is None or not dataset.complete:
+                return ()
+            self._excluded[strategy] = datasets.excluded(self.store, dataset.id)
+        return self._excluded[strategy]
+
     def adapter_sha(self, strategy: str) -> str:
-        """A strategy's dataset, the student, and how it is trained."""
-        distill = self.run.distill.model_dump(exclude={"merge", "keep_checkpoints", "checkpoint_steps"})
-        return sha(
-            {
-                "dataset": self.dataset_sha(strategy),
-                "student": dict(registry.student_identity(self.student)),
-                "distill": distill,
-            }
-        )
+        """A strategy's dataset without the excluded rows, the student, and how it is trained."""
+        parts: dict[str, Any] = {
+            "dataset": self.dataset_sha(strategy),
+            "student": dict(registry.student_identity(self.student)),
+            "distill": self.run.distill.model_dump(exclude={"merge", "keep_checkpoints", "checkpoint_steps"}),
+        }
+        if excluded := self.excluded(strategy):
+            parts["excluded"] = excluded
+        return sha(parts)
 
     def evaluation_sha(self, strategy: str | None) -> str:
         """What is measured (None: the student before training) and how."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy import ColumnElement, and_, delete, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
 from storage.records import Adapter, Checkpoint, Evaluation, Lease, Prompt, Result
@@ -100,6 +100,16 @@ def add_checkpoint(
             store.insert(CheckpointRow)
             .values(adapter_id=adapter_id, step=step, **values)
             .on_conflict_do_update(index_elements=["adapter_id", "step"], set_=values)
+        )
+
+
+def keep_checkpoints(store: Store, lease: Lease | None, adapter_id: int, steps: Sequence[int]) -> None:
+    """Forget the adapter's checkpoints of all other steps: their files are gone."""
+    with store.write(lease) as connection:
+        connection.execute(
+            delete(CheckpointRow).where(
+                CheckpointRow.adapter_id == adapter_id, CheckpointRow.step.not_in(steps)
+            )
         )
 
 

@@ -1,6 +1,8 @@
 """Stage `distill`: the student is fine-tuned on each strategy's dataset, from the same start."""
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -13,6 +15,7 @@ from engine.errors import Cancelled, ConfigError, TrainingError
 from engine.templates import encode, with_system
 from engine.training import loop, merge
 from engine.training.batches import Batching
+from engine.training.checkpoint import MANIFEST
 from engine.training.lora import Tuning
 from engine.training.optimizer import Descent
 from engine.training.settings import Settings, TrainResult
@@ -70,11 +73,12 @@ def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int)
     result = loop.train(
         model,
         tokenizer,
-        _rows(context, dataset),
+        _rows(context, strategy, dataset),
         folder,
         training_settings(context.run.distill),
         on_progress=report,
         on_notice=lambda text: context.progress.say(f"distill: {strategy}: {text}", "warning"),
+        on_checkpoints=lambda folders: _record(context, adapter_id, folders),
         should_stop=context.cancelled,
     )
     if result.stopped:
@@ -82,7 +86,7 @@ def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int)
             f"cancelled at step {result.step} of {result.total}; a checkpoint holds it",
             "run the same command again to go on",
         )
-    merged = _merge(context, result, tokenizer, dataset, folder)
+    merged = _merge(context, result, tokenizer, _rows(context, strategy, dataset), folder)
     metrics = {
         "loss": result.loss,
         "steps": result.step,
@@ -100,22 +104,53 @@ def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int)
     )
 
 
-def _rows(context: Context, dataset: Dataset) -> Iterator[tuple[Messages, str]]:
-    after = 0
-    while page := datasets.rows(context.store, dataset.id, after_prompt_id=after, limit=PAGE):
+def _record(context: Context, adapter_id: int, folders: Sequence[Path]) -> None:
+    """The store lists the checkpoints that are on disk."""
+    known = {
+        checkpoint.step: checkpoint.sha256 for checkpoint in results.checkpoints(context.store, adapter_id)
+    }
+    steps = []
+    for folder in folders:
+        try:
+            text = (folder / MANIFEST).read_bytes()
+            manifest = json.loads(text)
+            step, state = int(manifest["step"]), manifest["state"]
+        except (OSError, ValueError, KeyError):
+            continue  # damaged; the loop removes it when it comes to it
+        steps.append(step)
+        digest = hashlib.sha256(text).hexdigest()
+        if known.get(step) != digest:
+            path = str(folder.relative_to(context.store.folder))
+            results.add_checkpoint(context.store, context.lease, adapter_id, step, path, digest, state)
+    if known.keys() - set(steps):
+        results.keep_checkpoints(context.store, context.lease, adapter_id, steps)
+
+
+def _rows(context: Context, strategy: str, dataset: Dataset) -> Iterator[tuple[Messages, str]]:
+    excluded, after = frozenset(context.excluded(strategy)), 0
+    # Not the rows that are excluded now: those that were when the adapter got its name.
+    while page := datasets.rows(
+        context.store, dataset.id, after_prompt_id=after, limit=PAGE, include_excluded=True
+    ):
         for row in page:
+            if row.prompt.id in excluded:
+                continue
             yield with_system(context.student.system, row.prompt.messages), row.response.text
         after = page[-1].prompt.id or 0
 
 
-def _merge(context: Context, result: TrainResult, tokenizer: Any, dataset: Dataset, folder: Path) -> str:
+def _merge(
+    context: Context, result: TrainResult, tokenizer: Any, rows: Iterator[tuple[Messages, str]], folder: Path
+) -> str:
     """Relative folder of the merged model; empty when there is nothing to merge."""
     config = context.run.distill
     if not config.merge or config.method == "full":
         return ""
     # Texts it was trained on: there the adapter changes the logits most, and a bad merge shows.
-    rows = islice(_rows(context, dataset), PROBES)
-    probes = [encode(tokenizer, messages, response).ids[: config.max_length] for messages, response in rows]
+    probes = [
+        encode(tokenizer, messages, response).ids[: config.max_length]
+        for messages, response in islice(rows, PROBES)
+    ]
     target = folder / "merged"
     merge.merge(context.student.model, result.path, target, probes, dtype=_dtype(context))
     return str(target.relative_to(context.store.folder))

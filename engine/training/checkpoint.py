@@ -52,7 +52,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         "state": dict(checkpoint.state),
     }
     write_sealed(final, fill, manifest)
-    for old in _steps(folder)[keep:]:
+    for old in paths(folder)[keep:]:
         shutil.rmtree(old)
     return final
 
@@ -112,7 +112,7 @@ def read_newest(folder: Path, on_notice: Callable[[str], None]) -> Checkpoint | 
     for path in folder.glob(f"{PREFIX}*{TEMPORARY}"):
         on_notice(f"{path.name} was being written when the run ended; it is removed")
         shutil.rmtree(path)
-    for path in _steps(folder):
+    for path in paths(folder):
         try:
             manifest = verify(path)
             groups = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
@@ -127,9 +127,10 @@ def read_newest(folder: Path, on_notice: Callable[[str], None]) -> Checkpoint | 
 
 def newest_path(folder: Path) -> Path | None:
     """Return the folder of the newest checkpoint, whole or not."""
-    return next(iter(_steps(folder)), None)
+    return next(iter(paths(folder)), None)
 
 
-def _steps(folder: Path) -> list[Path]:
+def paths(folder: Path) -> list[Path]:
+    """Return the folders of the checkpoints on disk, newest first."""
     found = [path for path in folder.glob(f"{PREFIX}*") if not path.name.endswith(TEMPORARY)]
     return sorted(found, reverse=True)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,14 @@ from torch import Tensor
 
 from engine.errors import ConfigError, TrainingError
 from engine.training.batches import cut_step, plan_epoch
-from engine.training.checkpoint import Checkpoint, newest_path, read_newest, write_checkpoint, write_sealed
+from engine.training.checkpoint import (
+    Checkpoint,
+    newest_path,
+    paths,
+    read_newest,
+    write_checkpoint,
+    write_sealed,
+)
 from engine.training.data import Examples, tokenise
 from engine.training.lora import make_trainable, trainable
 from engine.training.loss import Head, split_head
@@ -39,6 +46,7 @@ def train(
     eval_rows: Rows | None = None,
     on_progress: Callable[[Mapping[str, Any]], None] | None = None,
     on_notice: Notice | None = None,
+    on_checkpoints: Callable[[Sequence[Path]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TrainResult:
     """Return the trained student, saved under `folder`; call again with the same arguments to resume.
@@ -57,6 +65,8 @@ def train(
             nats per target token), learning_rate, gradient_norm, tokens_per_second, and eval_loss when it
             was measured at this step.
         on_notice: called with each notice as it arises.
+        on_checkpoints: called with the folders of the checkpoints on disk, newest first, before the first step
+            and after each new one.
         should_stop: asked after every step; True ends training at a checkpoint.
 
     Raises:
@@ -104,6 +114,7 @@ def train(
         fingerprint=_fingerprint(data, settings, parameters),
         device=device,
         cost=pass_cost(size, device),
+        on_checkpoints=on_checkpoints,
     )
     torch.manual_seed(settings.seed)
     start, running = _resume(run, notice)
@@ -149,6 +160,7 @@ class _Run:
     fingerprint: str
     device: torch.device
     cost: int
+    on_checkpoints: Callable[[Sequence[Path]], None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +229,15 @@ def _write(run: _Run, step: int, running: Mapping[str, float]) -> None:
         random["cuda"] = torch.cuda.get_rng_state(run.device)
     groups = {"weights": run.optimizer.masters, "optimizer": run.optimizer.state(), "random": random}
     write_checkpoint(run.checkpoints, Checkpoint(step, run.fingerprint, groups, running), run.settings.keep)
+    if run.on_checkpoints:
+        run.on_checkpoints(paths(run.checkpoints))
 
 
 def _resume(run: _Run, notice: Notice) -> tuple[int, dict[str, float]]:
     """Return the step to continue after and the running loss; weights, moments and generators are set."""
     checkpoint = read_newest(run.checkpoints, notice)
+    if run.on_checkpoints:
+        run.on_checkpoints(paths(run.checkpoints))
     if checkpoint is None:
         return 0, {"epoch": 0, "loss": 0.0, "targets": 0}
     if checkpoint.fingerprint != run.fingerprint:

@@ -69,6 +69,8 @@ def test_an_adapter_and_its_checkpoints(store, filled, make) -> None:
         (10, "c/10", "aa"),
     ]
     assert isinstance(found[0], Checkpoint)
+    results.keep_checkpoints(store, None, made.id, [20, 30])
+    assert [item.step for item in results.checkpoints(store, made.id)] == [20]
     results.finish_adapter(store, None, made.id, "adapters/1", {"loss": 0.5})
     done = results.adapter(store, "spec")
     assert (done.complete, done.path, done.metrics) == (True, "adapters/1", {"loss": 0.5})

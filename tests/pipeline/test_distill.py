@@ -1,0 +1,58 @@
+"""What is trained, what is trained again, and what the store knows of it."""
+
+import json
+import shutil
+
+from support import Workspace
+
+from engine.files import sha256
+from storage import datasets, results
+
+
+def trained(workspace) -> dict[str, int]:
+    """How many adapters each strategy's dataset has."""
+    with workspace.open() as store:
+        names = {dataset.id: dataset.name for dataset in datasets.list(store)}
+        found = [names[adapter.dataset_id] for adapter in results.adapters(store) if adapter.complete]
+    return {name: found.count(name) for name in names.values()}
+
+
+def test_an_excluded_row_retrains_its_strategy_alone_and_a_restored_one_none(tmp_path, finished):
+    shutil.copytree(finished[0].folder, tmp_path, dirs_exist_ok=True)
+    workspace = Workspace(tmp_path)
+    text = (workspace.folder / "run.yaml").read_text()
+    workspace.write(text + "strategies: [persyn, random]\n")
+    first = workspace.run()
+    assert trained(workspace) == {"small/persyn": 1, "small/random": 1}
+
+    with workspace.open() as store:
+        (dataset,) = (found for found in datasets.list(store) if found.name == "small/random")
+        prompt = datasets.rows(store, dataset.id, limit=1)[0].prompt.id
+    assert workspace.call("data", "exclude", dataset.id, prompt).returncode == 0
+    again = workspace.run()
+    assert trained(workspace) == {"small/persyn": 1, "small/random": 2}
+    assert again["strategies"][0] == first["strategies"][0]
+    assert again["strategies"][1]["rows"] == first["strategies"][1]["rows"] - 1
+    with workspace.open() as store:
+        newest = results.adapters(store)[-1]
+    assert newest.metrics["rows"]["rows"] == first["strategies"][1]["rows"] - 1
+
+    assert workspace.call("data", "restore", dataset.id, prompt).returncode == 0
+    restored = workspace.run()
+    assert trained(workspace) == {"small/persyn": 1, "small/random": 2}
+    assert restored["strategies"] == first["strategies"]
+
+
+def test_the_store_lists_the_checkpoints_that_are_on_disk(finished):
+    workspace, _ = finished
+    with workspace.open() as store:
+        adapter = results.adapters(store)[0]
+        found = results.checkpoints(store, adapter.id)
+        folders = [store.folder / checkpoint.path for checkpoint in found]
+    last = adapter.metrics["steps"]
+    assert [checkpoint.step for checkpoint in found] == [last, last - 1]
+    assert sorted(folders) == sorted(folders[0].parent.glob("step-*"))
+    for checkpoint, folder in zip(found, folders, strict=True):
+        assert checkpoint.sha256 == sha256(folder / "manifest.json")
+        assert checkpoint.metrics == json.loads((folder / "manifest.json").read_text())["state"]
+        assert checkpoint.metrics["loss"] > 0
