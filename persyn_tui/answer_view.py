@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.display import printable
+from engine.printing import printable
 from storage.records import ResponseContext
 
 Names = Mapping[int, Sequence[str]]

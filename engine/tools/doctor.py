@@ -4,7 +4,6 @@ Each finding is `ok`, `warning` or `failed`, with what to do about it; any `fail
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from engine import config
-from engine.display import printable
+from engine.printing import json_line, printable
 from engine.tools import machine, trial
 from engine.tools.findings import Finding
 
@@ -29,7 +28,7 @@ def main(options: argparse.Namespace) -> int:
             _show(console, finding)
     failed = sum(finding.state == "failed" for finding in found)
     if options.json:
-        print(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in found]}))
+        print(json_line({"ok": not failed, "findings": [asdict(finding) for finding in found]}))
     else:
         console.print(
             Text(f"{failed} of {len(found)} checks failed" if failed else f"all {len(found)} checks passed")

@@ -5,7 +5,6 @@ with the scores that the teachers' real answers to them have.
 """
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.config import FieldsConfig
-from engine.display import printable
 from engine.errors import ConfigError
+from engine.printing import json_line, printable
 from engine.router import policy
 from engine.router.model import Router
 from engine.router.saved import Teacher
@@ -69,7 +68,7 @@ def main(options: argparse.Namespace) -> int:
         "calibration_prompts": near.count,
     }
     if options.json:
-        print(json.dumps({"router": about, "prompts": found}, ensure_ascii=False))
+        print(json_line({"router": about, "prompts": found}))
     else:
         _show(about, found, near)
     return 0

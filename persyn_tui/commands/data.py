@@ -74,7 +74,7 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find answers that hold every word, newest first."""
-    from engine.display import printable
+    from engine.printing import printable
     from storage import browse
     from storage import search as index
     from storage.store import Store
@@ -301,7 +301,7 @@ def _check_filters(opened: "Store", teacher: str | None, status: str | None) -> 
 
 
 def _print_lines(opened: "Store", found: "list[ResponseLine]", as_json: bool) -> None:
-    from engine.display import printable
+    from engine.printing import printable
     from storage import lookup
 
     values = lookup.values(opened, [line.response.id for line in found])
