@@ -38,8 +38,7 @@ def test_the_table_of_strategies_fits_80_columns_with_nothing_cut():
     Console(file=out, width=80, color_system=None).print(report.render(found))
     text = out.getvalue()
     assert "student Qwen2.5-1.5B-Instruct: 3.5% before" in " ".join(text.split())
-    header, *rest = (line.split() for line in text.splitlines() if "generations" in line)
-    assert header[:2] == ["strategy", "generations"]
+    assert "strategy       generations" in text
     row = next(line.split() for line in text.splitlines() if line.startswith("family_strong"))
-    assert row == "family_strong 1,483,000 948,000 100.0% 16.8–100.0% -0.123 -22.5% (0.031)".split()
+    assert " ".join(row) == "family_strong 1,483,000 948,000 100.0% 16.8–100.0% -0.123 -22.5% (0.031)"
     assert "…" not in text
