@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine import backends
-from engine.config import GenerationConfig, ModelConfig, Run, TeacherConfig
+from engine.config import GenerationConfig, ModelConfig, Registered, Run, StudentConfig, TeacherConfig
+from engine.errors import ConfigError
+from engine.suggest import nearest
+from storage import registry as stored_models
 from storage.hashing import sha
-from storage.records import Model, Sampling
+from storage.records import Model, Role, Sampling
+from storage.store import Store
 
 
 def teacher(config: TeacherConfig, generation: GenerationConfig) -> Model:
@@ -36,6 +40,40 @@ def student(run: Run) -> Model:
         ),
         **_common(run.student),
     )
+
+
+def saved(location: str | None) -> Registered:
+    """Finds the settings of registered models in the store at `location`, which is opened when first asked.
+
+    A teacher comes with the sampling it was registered with, so its stored answers count.
+    """
+
+    def find(role: Role, name: str) -> Mapping[str, Any]:
+        with Store.open(location, create=False) as store:
+            found = stored_models.get(store, name, role)
+            if found is not None:
+                return _settings(found)
+            guess = nearest(name, [model.name for model in stored_models.list(store, role)])
+            raise ConfigError(
+                f"{role} `{name}`: not registered in {store.name}"
+                + (f"; did you mean `{guess}`?" if guess else ""),
+                f"`persyn models list` shows those there are; `persyn models add --name {name} --role {role} …` "
+                "adds it",
+            )
+
+    return find
+
+
+def _settings(model: Model) -> dict[str, Any]:
+    """The run file's settings that make this model."""
+    fields = TeacherConfig.model_fields if model.role == "teacher" else StudentConfig.model_fields
+    kept = ("name", "model", "revision", "family", "parameters", "system", "context")
+    common = {key: getattr(model, key) for key in kept}
+    common |= {key: value for key, value in model.options.items() if key in fields}
+    if model.role == "student":
+        return common
+    price = {"input": model.price_input, "output": model.price_output}
+    return {**common, "backend": model.backend, "sampling": sampling(model), "price": price}
 
 
 def generation_sha(model: Model) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.text import Text
 
-from engine import config
+from engine import config, registry
 from engine.printing import json_line, printable
 from engine.tools import machine, trial
 from engine.tools.findings import Finding
@@ -39,7 +39,7 @@ def main(options: argparse.Namespace) -> int:
 def _everything(run_file: str | None) -> Iterator[Finding]:
     yield from machine.findings()
     if run_file is not None:
-        yield from trial.findings(config.load(run_file))
+        yield from trial.findings(config.load(run_file, registry.saved(None)))
 
 
 def _show(console: Console, finding: Finding) -> None:

@@ -66,14 +66,14 @@ def relabel(
 
     from pydantic import ValidationError
 
-    from engine import config, evidence, newfile, reader
+    from engine import config, evidence, newfile, reader, registry
     from engine import relabel as relabelling
     from engine.context import CALIBRATED
     from engine.errors import ConfigError
     from storage import prompts
     from storage.store import Store
 
-    loaded = config.load(file) if file else None
+    loaded = config.load(file, registry.saved(store)) if file else None
     if alpha is None and normalization is None:
         raise ConfigError("nothing to try", "give --alpha A, --normalization NAME, or both")
     if out is not None:
