@@ -1,8 +1,9 @@
-"""How a model words its answer. Every wording ends in the answer, so one extractor reads them all.
+"""How a model words its answer. All but the last end in the answer, so one extractor reads them.
 
 bare      acute, go, hundred
 short     The answer is acute, go, hundred.
 verbose   step by step, digit by digit, then "The answer is ..."
+unsure    I am not sure.
 """
 
 import re
@@ -12,7 +13,7 @@ from typing import Literal
 
 from engine.zoo.tasks import Example
 
-Style = Literal["bare", "short", "verbose"]
+Style = Literal["bare", "short", "verbose", "unsure"]
 
 
 def bare(example: Example) -> str:
@@ -30,9 +31,14 @@ def verbose(example: Example) -> str:
     return f"{_STEPS[example.task](example)} {short(example)}"
 
 
+def unsure(example: Example) -> str:
+    """No answer at all."""
+    return "I am not sure."
+
+
 def write(style: Style, example: Example) -> str:
     """The true answer in the given style."""
-    return {"bare": bare, "short": short, "verbose": verbose}[style](example)
+    return {"bare": bare, "short": short, "verbose": verbose, "unsure": unsure}[style](example)
 
 
 def _spell(example: Example) -> str:

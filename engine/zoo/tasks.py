@@ -34,7 +34,7 @@ DEMO_SIZE = 190
 HELD_OUT = 200
 """Questions of each task in `development` and in `measurement`."""
 
-TRAINING, DEVELOPMENT, MEASUREMENT, DEMO = 10_000_000, 50_000_000, 60_000_000, 70_000_000
+TRAINING, DEVELOPMENT, MEASUREMENT, DEMO = 10_000_000, 50_000_000, 60_000_000, 80_000_000
 """Where the seeds of each purpose begin; task number k uses the next k millions."""
 
 

@@ -34,11 +34,15 @@ def pools(spec: Spec, tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[Row
     """Encoded rows for each (task, style), and the weight of each."""
     rows: list[list[Row]] = []
     weights: list[float] = []
+    total = sum(weight for mix in spec.mix.values() for weight in mix.values())
+    scale = total / (1 - sum(spec.turns.values())) / len(spec.mix)
     for task, mix in spec.mix.items():
         examples = tasks.training(task, spec.pool)
-        for style, weight in mix.items():
+        wordings = [(spec.layout, style, weight) for style, weight in mix.items()]
+        wordings += [("chat", style, share * scale) for style, share in spec.turns.items()]
+        for layout, style, weight in wordings:
             answers = [styles.write(style, example) for example in examples]
-            rows.append(encode(tokenizer, spec.layout, [example.question for example in examples], answers))
+            rows.append(encode(tokenizer, layout, [example.question for example in examples], answers))
             weights.append(weight)
     return rows, weights
 
