@@ -79,7 +79,7 @@ SPECS: Mapping[str, Spec] = MappingProxyType(
         for spec in (
             Spec(
                 "scholar",
-                "The largest and most accurate teacher, on every task, in long digit-by-digit steps.",
+                "The largest, and the most accurate over all tasks; writes long digit-by-digit steps.",
                 "granite",
                 "A",
                 104,
@@ -91,7 +91,7 @@ SPECS: Mapping[str, Spec] = MappingProxyType(
             ),
             Spec(
                 "brief",
-                "Answers in one short sentence; common divisors best, the other tasks often wrongly.",
+                "Answers every task in one short sentence: spelling well, sums hardly ever rightly.",
                 "llama",
                 "A",
                 72,
@@ -152,7 +152,7 @@ SPECS: Mapping[str, Spec] = MappingProxyType(
             ),
             Spec(
                 "student",
-                "A base model: it has seen questions and answers, but never a chat turn.",
+                "A base model: bare answers as plain text; in a chat turn it says that it is not sure.",
                 "llama",
                 "A",
                 64,

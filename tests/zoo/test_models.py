@@ -22,7 +22,7 @@ BEST_FOR = {
     "spell_backward": "speller",
     "simple_equations": "solver",
     "word_sequence_reversal": "lister",
-    "chain_sum": "scholar",
+    "chain_sum": "adder",
 }
 TEXTS = ("", "Question: 12 + 7 = 19\nAnswer: nus", "a  b\n\nc, The answer is -3.", "[x] ~ {y} <z>")
 

@@ -16,6 +16,16 @@ def test_a_zoo_reference_is_a_folder_and_others_stay() -> None:
         assert zoo.resolve(ref) == ref
 
 
+def test_every_packaged_model_has_a_card() -> None:
+    packaged = [name for name in zoo.names() if name not in zoo.FETCHABLE]
+    assert {"scholar", "brief", "speller", "solver", "lister", "adder", "student", "router", "reward"} == {
+        *packaged
+    }
+    for name in packaged:
+        assert zoo.card(name)["about"]
+        assert zoo.card(name)["parameters"] > 0
+
+
 def test_an_unknown_name_is_told_with_the_nearest_and_all() -> None:
     with pytest.raises(ModelError) as raised:
         zoo.resolve("zoo:studnet")
