@@ -1,0 +1,56 @@
+"""What the app does to jobs: the same functions as the commands use. Called in a thread, never in the event loop."""
+
+from pathlib import Path
+
+from engine import config, launch, zoo
+from engine.config import Run
+from storage import jobs
+from storage.errors import StoreError
+from storage.records import ACTIVE_STATES, Job
+from storage.store import Store
+
+
+def start(store: Store, run: Run, until: str | None = None) -> Job:
+    """The job of this run, with an engine working on it in the background.
+
+    Raises:
+        ConfigError: something in the run cannot work; nothing was stored.
+    """
+    job, _ = launch.submit(store, run, until=until)
+    if not jobs.alive(job):
+        launch.detach(store, job)
+    return job
+
+
+def demo(store: Store) -> Job:
+    """The demo's job, started."""
+    return start(store, config.load(Path(zoo.__file__).parent / "demo.yaml"))
+
+
+def resume(store: Store, job: Job) -> Job:
+    """A job that goes on where this one stopped; the same job while it is unfinished.
+
+    Raises:
+        StoreError: it is running, or done.
+    """
+    if jobs.alive(job):
+        raise StoreError(f"job {job.id} is running", "enter shows it")
+    if job.state == "done":
+        raise StoreError(f"job {job.id} is done", "n makes a new one")
+    if job.state in ACTIVE_STATES:
+        launch.detach(store, job)
+        return job
+    return start(store, Run.model_validate(job.spec), job.until_stage)
+
+
+def cancel(store: Store, job_id: int) -> str:
+    """What happened: the engine was asked to stop, or nobody worked on the job and it is cancelled."""
+    job = jobs.get(store, job_id)
+    if job is None:
+        return f"there is no job {job_id}"
+    if jobs.alive(job):
+        jobs.command(store, job_id, "cancel")
+        return f"job {job_id} stops at its next batch"
+    if jobs.end_unowned(store, job_id, "cancelled"):
+        return f"job {job_id} was not running; it is cancelled"
+    return f"job {job_id} has already ended ({job.effective_state})"
