@@ -264,9 +264,13 @@ class Sheet(ScrollView, can_focus=True):
             cell = cells[column]
             text, tone = (cell, "plain") if isinstance(cell, str) else cell
             text = cut(text, size, right=self.columns[column].right)
-            style = base if tone == "plain" else base + self.get_component_rich_style(f"sheet--{tone}", partial=True)
-            segments.append(Segment(text, style))
+            segments.append(Segment(text, base if tone == "plain" else base + self._tone(tone)))
         return Strip(segments).adjust_cell_length(width, base)
+
+    def _tone(self, tone: Tone) -> Style:
+        """Colour and weight alone: the row's own background stays."""
+        full = self.get_component_rich_style(f"sheet--{tone}")
+        return Style(color=full.color, bold=full.bold)
 
     # Moving
 
