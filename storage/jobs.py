@@ -288,11 +288,11 @@ def events(store: Store, job_id: int, after_id: int = 0, limit: int = 500) -> bu
         return [Event(*row) for row in connection.execute(query)]
 
 
-def newest_events(store: Store, job_id: int, limit: int = 100) -> builtins.list[Event]:
-    """The job's last events, oldest first."""
-    query = (
-        select(*EventRow.__table__.c).where(EventRow.job_id == job_id).order_by(EventRow.id.desc()).limit(limit)
-    )
+def newest_events(store: Store, job_id: int | None = None, limit: int = 100) -> builtins.list[Event]:
+    """The last events of one job, or of all of them, oldest first."""
+    query = select(*EventRow.__table__.c).order_by(EventRow.id.desc()).limit(limit)
+    if job_id is not None:
+        query = query.where(EventRow.job_id == job_id)
     with store.read() as connection:
         return [Event(*row) for row in reversed(connection.execute(query).all())]
 

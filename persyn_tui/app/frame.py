@@ -19,6 +19,7 @@ from textual.widgets import ContentSwitcher, Footer, Static
 
 from engine.display import printable
 from persyn_tui.app.machine import MachineStrip
+from persyn_tui.app.sheet import Sheet
 from storage.errors import PersynError
 from storage.store import Store
 
@@ -50,6 +51,7 @@ class View(Screen[None], Generic[T]):
     EVERY: ClassVar[float] = 2.0
     """Seconds after which it reads again though the store has not changed, for what depends on the clock."""
 
+    AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "freeze", "Freeze", show=False, id="view.freeze"),
         Binding("z", "maximise", "Maximise", show=False, id="view.maximise"),
@@ -114,6 +116,7 @@ class View(Screen[None], Generic[T]):
 
     def on_screen_resume(self) -> None:
         """Reads at once when the operator comes here."""
+        self.app.show_machine()
         self.ask()
 
     def ask(self) -> None:
@@ -158,7 +161,7 @@ class View(Screen[None], Generic[T]):
 
     def focus_first(self) -> None:
         """Focuses the first list, so that the arrow keys do something at once."""
-        for widget in self.query("#full *"):
+        for widget in [*self.query(Sheet), *self.query("#full *")]:
             if widget.focusable:
                 widget.focus()
                 return
