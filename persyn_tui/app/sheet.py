@@ -187,7 +187,7 @@ class Sheet(ScrollView, can_focus=True):
         return tuple(c.title for i, c in enumerate(self.columns) if i not in shown)
 
     @property
-    def visible(self) -> range:
+    def window(self) -> range:
         """Places of the rows on the screen."""
         first = int(self.scroll_y)
         return range(first, max(first, min(len(self.rows), first + self.size.height - 1)))
@@ -231,7 +231,7 @@ class Sheet(ScrollView, can_focus=True):
     def render_lines(self, crop: Region) -> list[Strip]:
         """The visible lines; the source hears first which rows they hold."""
         if self.before_paint is not None:
-            self.before_paint(self.visible)
+            self.before_paint(self.window)
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
