@@ -6,7 +6,7 @@ import sys
 import typer
 
 from persyn_tui.output import StoreOption
-from persyn_tui.commands import data, jobs, models, routing, run, zoo
+from persyn_tui.commands import data, jobs, models, routing, run, serve, zoo
 
 HELP = """Router-guided multi-teacher distillation: route each prompt to the teacher that suits this student,
 then generate.
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (run, jobs, data, models, routing, zoo):
+for module in (run, jobs, data, models, routing, zoo, serve):
     module.register(app)
 
 
