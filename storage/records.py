@@ -237,6 +237,16 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What a plan gave to one teacher."""
+
+    teacher_id: int
+    prompts: int
+    margin: float | None
+    """Mean over its prompts; None without a router."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredAssignment:
     """An assignment with the plan it belongs to."""
 
