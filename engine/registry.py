@@ -8,6 +8,9 @@ from engine.config import GenerationConfig, ModelConfig, Run, TeacherConfig
 from storage.hashing import sha
 from storage.records import Model, Sampling
 
+OPTIONS = ("dtype", "device", "batch_tokens", "trust_remote_code", "base_url", "api_key_env")
+"""Keys of a run file's entry that are kept in `Model.options`."""
+
 
 def teacher(config: TeacherConfig, generation: GenerationConfig) -> Model:
     """The teacher as a model record; sampling keys it leaves out come from `generation`."""
@@ -38,6 +41,24 @@ def student(run: Run) -> Model:
     )
 
 
+def as_entry(model: Model) -> dict[str, Any]:
+    """The model as an entry of a run file, which makes the same identity again; empty settings are left out.
+
+    A teacher's entry has backend, sampling and price; any other role's has not.
+    """
+    entry: dict[str, Any] = {
+        key: value
+        for key in ("name", "model", "revision", "family", "parameters", "system", "context")
+        if (value := getattr(model, key))
+    }
+    entry |= {key: value for key, value in model.options.items() if key in OPTIONS and value}
+    if model.role == "teacher":
+        entry |= {"backend": model.backend, "sampling": sampling(model)}
+        if model.price_input or model.price_output:
+            entry["price"] = {"input": model.price_input, "output": model.price_output}
+    return entry
+
+
 def generation_sha(model: Model) -> str:
     """A hash over everything that shapes this teacher's answers, its system prompt and sampling included."""
     return sha({"backend": backends.identity(model), "system": model.system, "sampling": sampling(model)})
@@ -59,11 +80,7 @@ def sampling(model: Model) -> dict[str, Any]:
 
 
 def _common(config: ModelConfig) -> dict[str, Any]:
-    options = {
-        key: value
-        for key in ("dtype", "device", "batch_tokens", "trust_remote_code", "base_url", "api_key_env")
-        if (value := getattr(config, key, None))
-    }
+    options = {key: value for key in OPTIONS if (value := getattr(config, key, None))}
     return {
         "name": config.name,
         "model": config.model,

@@ -31,6 +31,15 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         parser.set_defaults(tool=_late(name))
 
 
+def command(tool: str, positional: list[str], options: list[str], *, as_json: bool = False) -> list[str]:
+    """The process that runs a tool, as an argument list."""
+    # -P: a folder named `engine` in the working directory must not be taken for this package.
+    line = [sys.executable, "-P", "-m", "engine", tool, *options]
+    line += ["--json"] if as_json else []
+    # After `--`, a prompt that begins with a dash is a prompt.
+    return line + (["--", *positional] if positional else [])
+
+
 def replace(
     tool: str, positional: list[str], options: list[str], *, store: str | None = None, as_json: bool = False
 ) -> NoReturn:
@@ -38,11 +47,7 @@ def replace(
 
     One process rather than two: ctrl+c, kill and exit code mean the tool itself.
     """
-    # -P: a folder named `engine` in the working directory must not be taken for this package.
-    line = [sys.executable, "-P", "-m", "engine", tool, *options]
-    line += ["--json"] if as_json else []
-    # After `--`, a prompt that begins with a dash is a prompt.
-    line += ["--", *positional] if positional else []
+    line = command(tool, positional, options, as_json=as_json)
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(line[0], line, {**os.environ, **({"PERSYN_STORE": store} if store else {})})

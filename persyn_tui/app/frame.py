@@ -40,6 +40,16 @@ class Message(Static):
         super().__init__(text, markup=False, id=id)
 
 
+def title_line(store: str, right: str, room: int) -> str:
+    """The first line of a screen in `room` cells: program, store, and what the screen says of itself."""
+    left = f" PerSyn · {store} "
+    if len(left) + len(right) + 3 > room:
+        left = " PerSyn "
+    if len(left) + len(right) + 3 > room:
+        right = right[: max(0, room - len(left) - 4)] + "…"
+    return f"{left}{'─' * max(1, room - len(left) - len(right) - 1)} {right}"
+
+
 class View(Screen[None], Generic[T]):
     """A screen that follows the store."""
 
@@ -177,13 +187,7 @@ class View(Screen[None], Generic[T]):
         about = printable(self.about()).replace("\n", " ")
         frozen = " · ‖ frozen, p goes on" if self.frozen else ""
         right = f"{self.NUMBER} {self.NAME}" + (f" · {about}" if about else "") + frozen
-        left = f" PerSyn · {self.app.store_name} "
-        room = (self.app.size.width or 80) - 1
-        if len(left) + len(right) + 3 > room:
-            left = " PerSyn "
-        if len(left) + len(right) + 3 > room:
-            right = right[: max(0, room - len(left) - 4)] + "…"
-        line = f"{left}{'─' * max(1, room - len(left) - len(right) - 1)} {right}"
+        line = title_line(self.app.store_name, right, (self.app.size.width or 80) - 1)
         if line != getattr(self, "_line", None):
             self._line = line
             title.update(line)
