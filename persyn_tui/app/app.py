@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -13,11 +13,13 @@ from textual.screen import Screen
 from persyn_tui.app.frame import View
 from persyn_tui.app.machine import Machine, MachineStrip, Reading
 from persyn_tui.app.settings import Settings
-from storage import jobs
-from storage.changes import Changes
 from storage.errors import PersynError
-from storage.records import ACTIVE_STATES, Job
-from storage.store import Store
+
+if TYPE_CHECKING:
+    # The database's library takes longer to import than everything else: it comes after the first paint.
+    from storage.changes import Changes
+    from storage.records import Job
+    from storage.store import Store
 
 LIVE = ("queued", "running")
 GLYPHS = {
@@ -56,7 +58,11 @@ class PersynApp(App[None]):
 
     CSS_PATH = "app.tcss"
     TITLE = "PerSyn"
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (100, "-normal"), (150, "-wide")]
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
+        (0, "-narrow"),
+        (100, "-normal"),
+        (150, "-wide"),
+    ]
     MODES = {  # noqa: RUF012 — Textual declares it so
         "jobs": _screen("jobs", "JobsScreen"),
         "models": _screen("models", "ModelsScreen"),
@@ -75,7 +81,9 @@ class PersynApp(App[None]):
         Binding("q,ctrl+q", "quit", "Detach", key_display="q", id="app.detach", priority=False),
     ]
 
-    def __init__(self, location: str | None = None, settings: Settings | None = None, start: str = "jobs") -> None:
+    def __init__(
+        self, location: str | None = None, settings: Settings | None = None, start: str = "jobs"
+    ) -> None:
         super().__init__()
         self.settings = settings if settings is not None else Settings()
         self.store: Store | None = None
@@ -102,12 +110,12 @@ class PersynApp(App[None]):
 
     async def _live(self) -> None:
         try:
-            self.store = await asyncio.to_thread(Store.open, self._location)
+            self.store, changes = await asyncio.to_thread(_open, self._location)
         except PersynError as problem:
             self.exit(return_code=problem.exit_code, message=f"error: {problem}")
             return
         self.store_name = self.store.path.name if self.store.path else self.store.name
-        changes, machine = Changes(self.store), Machine()
+        machine = Machine()
         beat = 0
         while not self._closing:
             try:
@@ -124,8 +132,10 @@ class PersynApp(App[None]):
             beat += 1
             await asyncio.sleep(self.settings.interval)
 
-    def _pick(self, store: Store) -> Job | None:
+    def _pick(self, store: "Store") -> "Job | None":
         """The job that the live screens follow: the one chosen, else the newest that runs, else the newest."""
+        from storage import jobs
+
         if not self._pinned:
             newest = jobs.list(store, limit=20)
             living = [job for job in newest if job.effective_state in LIVE]
@@ -144,7 +154,9 @@ class PersynApp(App[None]):
 
     def _farewell(self) -> str:
         if self.job is not None and self.job.effective_state in LIVE:
-            return f"job {self.job.id} goes on; `persyn` shows it again, `persyn cancel {self.job.id}` stops it"
+            return (
+                f"job {self.job.id} goes on; `persyn` shows it again, `persyn cancel {self.job.id}` stops it"
+            )
         return ""
 
     def on_unmount(self) -> None:
@@ -169,7 +181,7 @@ class PersynApp(App[None]):
     @property
     def has_active_job(self) -> bool:
         """Whether the followed job still has work to do."""
-        return self.job is not None and self.job.state in ACTIVE_STATES
+        return self.job is not None and self.job.effective_state in LIVE
 
     def open_mode(self, mode: str) -> None:
         """Goes to a screen."""
@@ -187,9 +199,7 @@ class PersynApp(App[None]):
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette: screens first, then Textual's own."""
         for number, mode in enumerate(self.MODES, start=1):
-            yield SystemCommand(
-                f"Go to {mode}", f"key {number}", lambda mode=mode: self.open_mode(mode)
-            )
+            yield SystemCommand(f"Go to {mode}", f"key {number}", lambda mode=mode: self.open_mode(mode))
         yield from super().get_system_commands(screen)
 
     def watch_theme(self, theme: str) -> None:
@@ -197,6 +207,14 @@ class PersynApp(App[None]):
         if self.is_running and theme != self.settings.theme and theme in self.available_themes:
             self.settings.theme = theme
             self.settings.save()
+
+
+def _open(location: str | None) -> "tuple[Store, Changes]":
+    from storage.changes import Changes
+    from storage.store import Store
+
+    store = Store.open(location)
+    return store, Changes(store)
 
 
 def run(location: str | None, start: str = "jobs") -> int:

@@ -21,10 +21,10 @@ from engine.display import printable
 from persyn_tui.app.machine import MachineStrip
 from persyn_tui.app.sheet import Sheet
 from storage.errors import PersynError
-from storage.store import Store
 
 if TYPE_CHECKING:
     from persyn_tui.app.app import PersynApp
+    from storage.store import Store
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ class View(Screen[None], Generic[T]):
         """What `read` must know: job, filters, cursor. Taken in the event loop; a new one causes a read."""
         return self.app.job_id
 
-    def read(self, store: Store, question: Any) -> T | None:
+    def read(self, store: "Store", question: Any) -> T | None:
         """What to show, None when there is nothing. Runs in a thread."""
         raise NotImplementedError
 
@@ -177,7 +177,9 @@ class View(Screen[None], Generic[T]):
                 return
 
     def _fail(self, message: str) -> None:
-        self.query_one("#failure", Message).update(f"✗ {printable(message)}\n\nr reads again · 7 shows the log")
+        self.query_one("#failure", Message).update(
+            f"✗ {printable(message)}\n\nr reads again · 7 shows the log"
+        )
         self._to("failure")
         self.paint_title()
 

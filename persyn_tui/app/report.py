@@ -14,7 +14,10 @@ TERMINAL = ("TERM", "COLORTERM", "TERM_PROGRAM", "NO_COLOR", "LANG")
 _SECRETS = (
     (re.compile(r"(://[^/\s:@]+:)[^@\s/]+@"), r"\1***@"),
     (re.compile(r"\b(?:sk|pk|hf|gh[pousr]|glpat|xox[abp]|AKIA)[-_]?[A-Za-z0-9_-]{12,}"), "***"),
-    (re.compile(r"(?i)\b(bearer|authorization:|api[-_ ]?key[=:]|token[=:]|password[=:])(\s*)\S+"), r"\1\2***"),
+    (
+        re.compile(r"(?i)\b(bearer|authorization:|api[-_ ]?key[=:]|token[=:]|password[=:])(\s*)\S+"),
+        r"\1\2***",
+    ),
 )
 
 
@@ -48,7 +51,9 @@ def machine() -> list[tuple[str, str]]:
         except metadata.PackageNotFoundError:
             found.append((package, "not installed"))
     found += [(name, os.environ[name]) for name in TERMINAL if name in os.environ]
-    found.append(("multiplexer", "tmux" if "TMUX" in os.environ else "screen" if "STY" in os.environ else "none"))
+    found.append(
+        ("multiplexer", "tmux" if "TMUX" in os.environ else "screen" if "STY" in os.environ else "none")
+    )
     found.append(("connection", "ssh" if "SSH_CONNECTION" in os.environ else "local"))
     return found
 

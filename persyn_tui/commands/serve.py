@@ -20,7 +20,8 @@ def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8000,
     public: Annotated[
-        bool, typer.Option("--public", help="Allow another host than loopback: anyone who reaches it can act.")
+        bool,
+        typer.Option("--public", help="Allow another host than loopback: anyone who reaches it can act."),
     ] = False,
     store: StoreOption = None,
 ) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on
 from textual.binding import Binding, BindingType
@@ -17,9 +17,11 @@ from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import View
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import STATE_TONES, bar, count, duration, rate
-from storage import jobs
-from storage.records import Event, Job
-from storage.store import Store
+
+if TYPE_CHECKING:
+    # The first screen stands before the database's library is imported.
+    from storage.records import Event, Job
+    from storage.store import Store
 
 COLUMNS = (
     Column("job", 5, right=True),
@@ -41,9 +43,9 @@ HISTORY = 200
 class Jobs:
     """What the screen shows."""
 
-    jobs: list[Job]
+    jobs: "list[Job]"
     chosen: int | None
-    events: list[Event]
+    events: "list[Event]"
 
     def __eq__(self, other: object) -> bool:
         # A record's own clock changes with every read; what is shown does not.
@@ -88,8 +90,10 @@ class JobsScreen(View[Jobs]):
         """The job under the cursor."""
         return self._chosen
 
-    def read(self, store: Store, question: Any) -> Jobs | None:
+    def read(self, store: "Store", question: Any) -> Jobs | None:
         """The newest jobs, and the newest events of the chosen one."""
+        from storage import jobs
+
         found = jobs.list(store, limit=500)
         if not found:
             return None
@@ -116,7 +120,7 @@ class JobsScreen(View[Jobs]):
         return "" if job is None else (job.error or f"persyn watch {job.id}")
 
     @property
-    def chosen(self) -> Job | None:
+    def chosen(self) -> "Job | None":
         """The job under the cursor."""
         if self.data is None:
             return None
@@ -177,7 +181,7 @@ class JobsScreen(View[Jobs]):
         except PersynError as problem:
             self.notify(str(problem), severity="error", timeout=10)
 
-    def _started(self, job: Job | None) -> None:
+    def _started(self, job: "Job | None") -> None:
         if job is None:
             return
         self.app.follow_job(job.id)
@@ -230,7 +234,7 @@ MODE_OF_STAGE = {
 }
 
 
-def _cells(job: Job) -> list[Cell | str]:
+def _cells(job: "Job") -> list[Cell | str]:
     state = job.effective_state
     snapshot = from_json(job.progress)
     live = state == "running"
@@ -248,7 +252,7 @@ def _cells(job: Job) -> list[Cell | str]:
     ]
 
 
-def _where(job: Job) -> str:
+def _where(job: "Job") -> str:
     snapshot: Snapshot = from_json(job.progress)
     state = job.effective_state
     if job.error:
@@ -266,7 +270,7 @@ def _where(job: Job) -> str:
 TONES: dict[str, Tone] = {"error": "bad", "warning": "warn", "done": "good", "stage": "strong"}
 
 
-def _event(event: Event) -> list[Cell | str]:
+def _event(event: "Event") -> list[Cell | str]:
     return [
         Cell(time.strftime("%H:%M:%S", time.localtime(event.at)), "dim"),
         Cell(event.message, TONES.get(event.kind, "plain")),

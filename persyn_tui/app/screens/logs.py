@@ -152,7 +152,9 @@ class LogsScreen(View[Log]):
 
     def action_report(self) -> None:
         """Copies a bug report: no paths below the home folder, no keys, no prompts or answers."""
-        events = [f"{event.kind} {event.stage} {event.message}" for event in (self.data.events if self.data else [])]
+        events = [
+            f"{event.kind} {event.stage} {event.message}" for event in (self.data.events if self.data else [])
+        ]
         specs = [self.app.job.spec] if self.app.job else []
         text = report.write(self.facts(), events[:30], report.secrets(specs))
         self.app.copy_to_clipboard(text)
