@@ -20,7 +20,9 @@ class Confirm(ModalScreen[bool]):
 
     DEFAULT_CSS = """
     Confirm { align: center middle; }
-    Confirm > Vertical { width: 70; max-width: 90%; height: auto; border: round $error; padding: 1 2; background: $surface; }
+    Confirm > Vertical {
+        width: 70; max-width: 90%; height: auto; border: round $error; padding: 1 2; background: $surface;
+    }
     Confirm .question { text-style: bold; margin-bottom: 1; }
     Confirm Horizontal { height: auto; margin-top: 1; align-horizontal: right; }
     Confirm Button { margin-left: 2; }

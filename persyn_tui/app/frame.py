@@ -33,7 +33,9 @@ class Message(Static):
     """Text in the middle of a screen that has no rows to show."""
 
     DEFAULT_CSS = """
-    Message { width: 1fr; height: 1fr; content-align: center middle; text-align: center; color: $text-muted; padding: 0 4; }
+    Message {
+        width: 1fr; height: 1fr; content-align: center middle; text-align: center; color: $text-muted; padding: 0 4;
+    }
     """
 
     def __init__(self, text: str = "", *, id: str | None = None) -> None:
