@@ -3,7 +3,7 @@
 Rewards are derived from raw scores (`engine.reward`), so another α or normalization costs arithmetic only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from engine import reward
 from engine.config import RewardConfig
 from engine.evidence import Evidence
+from engine.router.metrics import Metrics, measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,27 @@ def compare(evidence: Evidence, old: RewardConfig, new: RewardConfig, targets: r
             targets=targets,
         ),
     )
+
+
+def measured(
+    held: Evidence, strengths: Mapping[int, Sequence[float]], settings: RewardConfig
+) -> Metrics | None:
+    """The measures of a router, as it was trained, against rewards by these settings; intervals are left out.
+
+    Args:
+        held: scores of prompts that it was not trained on.
+        strengths: what it said of them, by prompt id; the others are left out.
+        settings: how rewards are made.
+
+    Returns:
+        None when no prompt has strengths and two known rewards.
+    """
+    rows = [row for row, prompt in enumerate(held.prompt_ids) if int(prompt) in strengths]
+    rewards = held.labels(settings).training_rewards[rows]
+    if not (np.isfinite(rewards).sum(axis=1) >= 2).any():
+        return None
+    said = [strengths[int(held.prompt_ids[row])] for row in rows]
+    return measure(said, rewards, resamples=0)
 
 
 def _signs(rewards: NDArray[np.float64]) -> NDArray[np.int8]:
