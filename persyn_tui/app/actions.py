@@ -43,6 +43,15 @@ def resume(store: Store, job: Job) -> Job:
     return start(store, Run.model_validate(job.spec), job.until_stage)
 
 
+def checkpoint(store: Store, job_id: int) -> str:
+    """What happened: the training was asked for a checkpoint, or there is none to ask."""
+    job = jobs.get(store, job_id)
+    if job is None or not jobs.alive(job) or job.stage != "distill":
+        return f"job {job_id} is not training now"
+    jobs.command(store, job_id, "checkpoint")
+    return f"job {job_id} writes a checkpoint after its next step"
+
+
 def cancel(store: Store, job_id: int) -> str:
     """What happened: the engine was asked to stop, or nobody worked on the job and it is cancelled."""
     job = jobs.get(store, job_id)
