@@ -18,7 +18,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     route.add_argument("prompts", nargs="*")
     route.add_argument("--file", help="JSONL, one prompt a line (`prompt` or `messages`)")
     route.add_argument(
-        "--follow", action="store_true", help="answer each line of stdin (a JSON conversation) by a line of JSON"
+        "--follow",
+        action="store_true",
+        help="answer each line of stdin (a JSON conversation) by a line of JSON",
     )
     route.add_argument("--router", type=int, help="router number; the newest one by default")
     route.add_argument("--neighbours", type=int, default=3, help="calibration prompts shown as the reason")

@@ -218,9 +218,7 @@ class Reader:
         return tuple(Curve(name, tuple(known.curves[name])) for name in CURVES if name in known.curves)
 
 
-def choice_of(
-    row: Assignment, names: dict[int | None, str], order: Sequence[str], text: str
-) -> Choice:
+def choice_of(row: Assignment, names: dict[int | None, str], order: Sequence[str], text: str) -> Choice:
     """An assignment with the names of its teachers."""
     teacher = names.get(row.teacher_id, "?")
     measured = False
