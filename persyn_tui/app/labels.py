@@ -18,6 +18,8 @@ class WhatIf:
 
     alpha: float
     normalization: str
+    other: bool
+    """Whether these are other settings than the run's."""
     found: relabel.Relabelled
     router: "tuple[Metrics, Metrics] | None"
     """The router, as trained, on held-out prompts: by the run's rewards and by these; None where not known."""
@@ -53,4 +55,4 @@ class Labels:
         before = relabel.measured(self._held, self._strengths, self.reward)
         after = relabel.measured(self._held, self._strengths, new)
         both = (before, after) if before is not None and after is not None else None
-        return WhatIf(alpha, normalization, found, both)
+        return WhatIf(alpha, normalization, new != self.reward, found, both)

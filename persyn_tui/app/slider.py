@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
@@ -60,8 +61,9 @@ class Slider(Widget, can_focus=True):
     def render(self) -> Text:
         """Letter, value, track, words."""
         knob, mark = (round(at * (self._track - 1)) for at in (self.value, self.mark))
-        strong = self.get_component_rich_style("slider--knob", partial=True)
-        weak = self.get_component_rich_style("slider--track", partial=True)
+        strong, weak = (
+            Style(color=self.get_component_rich_style(f"slider--{part}").color) for part in ("knob", "track")
+        )
         line = Text(f"{self._letter} ", no_wrap=True, end="")
         line.append(f"{self.value:.2f} ", strong)
         for cell in range(self._track):

@@ -31,6 +31,15 @@ def signed(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:+.{digits}f}".replace("-", "−")
 
 
+def short(value: float) -> str:
+    """A share or a reward in two decimals, without a leading zero: `.71`, `1.00`, `−.20`."""
+    return (
+        f"{value:.2f}".replace("-", "−").replace("0.", ".", 1)
+        if abs(value) < 0.995
+        else signed(value).lstrip("+")
+    )
+
+
 def money(dollars: float) -> str:
     """Dollars with cents."""
     return f"${dollars:,.2f}"
@@ -57,4 +66,4 @@ STATE_TONES = {
     "queued": "dim",
 }
 
-__all__ = ["STATE_TONES", "Cell", "bar", "count", "duration", "money", "number", "rate", "signed"]
+__all__ = ["STATE_TONES", "Cell", "bar", "count", "duration", "money", "number", "rate", "short", "signed"]

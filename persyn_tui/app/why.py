@@ -19,7 +19,7 @@ from persyn_tui.app.frame import View
 from persyn_tui.app.helper import RouterHelper, ranked
 from persyn_tui.app.routed import NEAR_TIE, Choice, last_words
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet
-from persyn_tui.app.text import bar, count, signed
+from persyn_tui.app.text import bar, count, short, signed
 from storage import browse
 from storage.errors import PersynError
 from storage.records import Messages, ResponseLine, RouterRecord
@@ -154,9 +154,9 @@ class WhyScreen(View[Why]):
         asked = data.asked
         text = "" if asked is None else last_words(asked.messages)
         self.query_one("#prompt", Static).update(printable(text[:2000]))
-        self._show_verdict()
+        self.query_one("#verdict", Static).update(printable(self._verdict()))
         sheet = self.query_one("#teachers", Sheet)
-        columns = self._columns(data.nearest)
+        columns = self._columns(data.nearest, data.place)
         if columns != sheet.columns:
             sheet.rows = Listed()
             sheet.set_columns(columns)
@@ -167,7 +167,7 @@ class WhyScreen(View[Why]):
             sheet.go_to(chosen)
         self._show_answer()
 
-    def _columns(self, nearest: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
+    def _columns(self, nearest: Sequence[Mapping[str, Any]], looked_at: int = 0) -> tuple[Column, ...]:
         """A row per teacher: its strength, and its scores on each of the nearest prompts."""
         return (
             Column("", 1),
@@ -176,7 +176,11 @@ class WhyScreen(View[Why]):
             Column("", BAR, drop=1),
             *(
                 Column(
-                    f"#{one['prompt_id']} ~{one['cosine']:.2f}", 14, right=True, drop=len(nearest) + 1 - place
+                    f"{'▸' if place == looked_at else ''}#{one['prompt_id']} ~{short(one['cosine'])}",
+                    14,
+                    right=True,
+                    # The one that is looked at stays longest.
+                    drop=2 + (place - looked_at) % len(nearest),
                 )
                 for place, one in enumerate(nearest)
             ),
@@ -206,10 +210,8 @@ class WhyScreen(View[Why]):
             return self._asked.choice.teacher
         return "" if self._found is None else str(self._found["choice"])
 
-    def _show_verdict(self) -> None:
-        self.query_one("#verdict", Static).update(printable(self._verdict()))
-
     def _verdict(self) -> str:
+        """The choice in one line, with its margin."""
         data = self.data
         if data is None or data.asked is None:
             return "type a prompt: the router says which teacher would get it, and why"
@@ -229,22 +231,14 @@ class WhyScreen(View[Why]):
                 parts.append(f"margin {signed(margin)}: {odds:.0%} to beat {order[1][0]}")
             if len(order) > 1 and margin < NEAR_TIE:
                 parts.append("⚠ near tie")
-        if self._waiting_since is not None:
-            waited = time.monotonic() - self._waiting_since
-            dot = DOTS[int(waited * 5) % len(DOTS)]
-            parts.append(
-                f"{dot} the router reads it and looks for its nearest calibration prompts, {waited:.0f} s"
-            )
-        if data.failure:
-            parts.append(f"✗ {data.failure}")
         return "   ".join(parts)
 
     def _show_answer(self) -> None:
         data = self.data
         neighbour, answer = self.query_one("#neighbour", Static), self.query_one("#answer", Static)
         if data is None or not data.nearest:
-            neighbour.update("")
             answer.update("")
+            neighbour.update(printable(self._meanwhile()))
             return
         one = data.nearest[data.place]
         neighbour.update(
@@ -261,6 +255,16 @@ class WhyScreen(View[Why]):
         response = line.response
         head = f"{teacher} answered ({response.status}, {count(response.completion_tokens)} tokens):"
         answer.update(printable(f"{head}\n{response.text[:20_000] or response.error}"))
+
+    def _meanwhile(self) -> str:
+        """What stands in the place of the nearest prompts until they are known."""
+        if self._waiting_since is not None:
+            waited = time.monotonic() - self._waiting_since
+            dot = DOTS[int(waited * 5) % len(DOTS)]
+            return f"{dot} the router reads the prompt and looks for its nearest calibration prompts: {waited:.0f} s"
+        if self._failure:
+            return f"✗ {self._failure}"
+        return "" if self._found is None else "no calibration prompts are stored for this router"
 
     def about(self) -> str:
         """Which router."""
@@ -337,7 +341,7 @@ class WhyScreen(View[Why]):
         self.ask()
 
     def _tick(self) -> None:
-        self._show_verdict()
+        self.query_one("#neighbour", Static).update(printable(self._meanwhile()))
 
 
 def _scores(answer: Mapping[str, Any] | None) -> Cell:
@@ -351,4 +355,6 @@ def _scores(answer: Mapping[str, Any] | None) -> Cell:
     quality = next(iter(scores.values()), None)
     right = "–" if quality is None else f"{quality:.2f}"
     tone: Any = "good" if quality is not None and quality >= 0.5 else "plain"
-    return Cell(f"q {right} l {signed(learnability)}", tone)
+    # −10.1 takes the place of −9.99.
+    digits = 2 if learnability is None or abs(learnability) < 10 else 1
+    return Cell(f"q {right} l {signed(learnability, digits)}", tone)

@@ -1,7 +1,7 @@
 """Screen 3: prompts being routed, what each teacher gets, how good the router is, what another α would change."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on
@@ -11,13 +11,15 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.display import printable
+from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import View
 from persyn_tui.app.machine import spark
-from persyn_tui.app.routed import SHOWN, Choice, Question, Reader, Routed
+from persyn_tui.app.routed import Choice, Question, Reader, Routed
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, cut
 from persyn_tui.app.slider import STEP, Slider
-from persyn_tui.app.text import bar, count, duration, rate, signed
+from persyn_tui.app.text import bar, count, duration, rate, short, signed
 from storage.errors import PersynError
+from storage.records import Job
 from storage.store import Store
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 NORMALIZATIONS = ("zscore", "minmax", "rank")
 LIVE_STAGES = ("prompts", "calibrate", "score", "train_router")
 """Stages before there is anything to allocate."""
+UNSCORED_STAGES = ("", "prompts", "calibrate")
 WIDEST = 24
 """Teachers whose strengths fit into a row, a cell each."""
 RELOADED_S = 5.0
@@ -52,12 +55,12 @@ def allocation_columns(alpha: float) -> tuple[Column, ...]:
     """The columns of the allocation; `best` is by the slider's α."""
     return (
         Column("teacher"),
-        Column("", 10, drop=2),
+        Column("", 10, drop=4),
         Column("prompts", 7, right=True, drop=3),
         Column("share", 7, right=True),
         Column("margin", 6, right=True),
-        Column(f"best {alpha:.2f}", 9, right=True, drop=1),
-        Column("±", 5, right=True, drop=4),
+        Column(f"best {short(alpha):>3}", 8, right=True, drop=1),
+        Column("±", 5, right=True, drop=2),
     )
 
 
@@ -68,6 +71,7 @@ def choice_columns(title: str, teachers: int) -> tuple[Column, ...]:
         Column("strength", max(8, min(WIDEST, teachers)), drop=1),
         Column("choice", 10),
         Column("margin", 6, right=True),
+        Column("", 1),
         Column("", 9, drop=2),
     )
 
@@ -82,7 +86,7 @@ class RouterScreen(View[Routed]):
         "/   asks a router that is stored here for a prompt of yours"
     )
     DEFAULT_CSS = """
-    RouterScreen #left { width: 1fr; min-width: 38; padding-right: 1; }
+    RouterScreen #left { width: 44%; min-width: 38; max-width: 66; padding-right: 1; }
     RouterScreen #right { width: 1fr; border-left: solid $foreground 20%; padding-left: 1; }
     RouterScreen #labels { height: auto; max-height: 8; border-top: solid $foreground 20%; }
     RouterScreen #changes { height: auto; max-height: 6; color: $text-muted; }
@@ -94,6 +98,7 @@ class RouterScreen(View[Routed]):
         Binding("slash", "ask", "Ask", key_display="/", id="router.ask"),
         Binding("left_square_bracket", "alpha(-1)", "α", key_display="[ ]", id="router.alpha_less"),
         Binding("right_square_bracket", "alpha(1)", "More α", show=False, id="router.alpha_more"),
+        Binding("a", "apply", "Train with this α", show=False, id="router.apply"),
         Binding("n", "normalization", "Normalization", show=False, id="router.normalization"),
         Binding("t", "strategy", "Next strategy", show=False, id="router.strategy"),
         Binding("o", "order", "Newest or smallest margins", show=False, id="router.order"),
@@ -153,7 +158,9 @@ class RouterScreen(View[Routed]):
         """Lines, then lists; the slider follows when there are other scores."""
         width = max(40, self.app.size.width - 2)
         self.query_one("#where", Static).update(_sides(_where(data), _measures(data), width))
-        self.query_one("#measures", Static).update(_sides(_second(data), _held_out(data), width))
+        beside = _held_out(data)
+        room = max(0, min(30, width - len(beside) - 2))
+        self.query_one("#measures", Static).update(_sides(bar(_done(data), room), beside, width))
         self._show_left(data)
         self._show_choices(data)
         self._follow_scores(data)
@@ -240,12 +247,9 @@ class RouterScreen(View[Routed]):
         """Strategy, job, and which columns have no room."""
         if self.data is None:
             return self.app.job_line
-        hidden = [*self.query_one("#shares", Sheet).hidden, *self.query_one("#choices", Sheet).hidden]
-        named = [title or "bar" for title in hidden]
-        parts = [self.data.strategy, self.app.job_line]
-        if named:
-            parts.append("hidden: " + ", ".join(dict.fromkeys(named)))
-        return " · ".join(part for part in parts if part)
+        hidden = [*self.query_one("#choices", Sheet).hidden, *self.query_one("#shares", Sheet).hidden]
+        named = ", ".join(title for title in hidden if title)
+        return self.app.job_line + (f" · hidden: {named}" if named else "")
 
     def text_to_copy(self) -> str:
         """The prompt under the cursor."""
@@ -300,9 +304,10 @@ class RouterScreen(View[Routed]):
     def _follow_scores(self, data: Routed) -> None:
         """Reads the scores anew when there may be others."""
         context = self._reader.context
-        if context is None:
+        scored = context is not None and (bool(data.shares) or data.stage not in UNSCORED_STAGES)
+        self.query_one("#labels").display = scored
+        if context is None or not scored:
             self._labels = self._labels_of = self.what_if = None
-            self._show_what_if()
             return
         state = (data.job_id, data.stage, data.state, bool(data.plan and data.plan.complete))
         clock = asyncio.get_running_loop().time()
@@ -338,7 +343,7 @@ class RouterScreen(View[Routed]):
                 done = wanted
         except PersynError as problem:
             self.what_if = None
-            self.notify(str(problem), severity="error")
+            self.notify(str(problem), severity="error", markup=False)
         finally:
             self._busy = False
         if self.is_mounted:
@@ -375,6 +380,32 @@ class RouterScreen(View[Routed]):
             self._touched = True
             self._relabel()
 
+    def action_apply(self) -> None:
+        """Asks, then starts a job that differs from this one by the slider's settings."""
+        job, store, what_if = self.app.job, self.app.store, self.what_if
+        if job is None or store is None or what_if is None or not what_if.other:
+            self.notify("[ and ] move α first: these are the settings of the run", severity="warning")
+            return
+
+        async def start() -> None:
+            from engine.config import Run
+            from persyn_tui.app import actions
+
+            run = Run.model_validate(job.spec)
+            changes = {"alpha": what_if.alpha, "normalization": what_if.normalization}
+            changed = run.model_copy(update={"reward": run.reward.model_copy(update=changes)})
+            await self._started(lambda: actions.start(store, changed, job.until_stage))
+
+        self.app.push_screen(
+            Confirm(
+                f"Train a router with α {what_if.alpha:.2f}, {what_if.normalization}?",
+                f"This is a new job. Answers and scores of job {job.id} are used again; the router, what it "
+                f"assigns, and what follows from that are made anew. Job {job.id} and its results are kept.",
+                "Start the job",
+            ),
+            lambda yes: self._work(start(), "start") if yes else None,
+        )
+
     # Why
 
     def action_why(self) -> None:
@@ -383,11 +414,11 @@ class RouterScreen(View[Routed]):
         if choice is None:
             self.notify("no prompt is routed yet; / asks for a prompt of yours", severity="warning")
             return
-        self.run_worker(self._open(choice), group="why", exclusive=True, exit_on_error=False)
+        self._work(self._open(choice), "why")
 
     def action_ask(self) -> None:
         """Asks the router for a prompt that the operator types."""
-        self.run_worker(self._open(None), group="why", exclusive=True, exit_on_error=False)
+        self._work(self._open(None), "why")
 
     async def _open(self, choice: Choice | None) -> None:
         from persyn_tui.app.helper import RouterHelper
@@ -427,25 +458,32 @@ class RouterScreen(View[Routed]):
     def action_start(self) -> None:
         """Goes on with the job that is followed."""
         job = self.app.job
-        if job is None:
+        store = self.app.store
+        if job is None or store is None:
             self.notify("no job yet: 1 goes to the jobs, n makes one there", severity="warning")
-            return
-
-        async def start() -> None:
+        elif job.state == "done":
+            self.notify(
+                f"job {job.id} is done; a trains a router with another α, 1 goes to the jobs",
+                severity="warning",
+            )
+        else:
             from persyn_tui.app import actions
 
-            if self.app.store is None:
-                return
-            try:
-                started = await asyncio.to_thread(actions.resume, self.app.store, job)
-            except PersynError as problem:
-                self.notify(str(problem), severity="warning")
-                return
-            self.app.follow_job(started.id)
-            self.notify(f"job {started.id} ({printable(started.name)}) runs in the background")
-            self.ask()
+            self._work(self._started(lambda: actions.resume(store, job)), "start")
 
-        self.run_worker(start(), group="start", exclusive=True, exit_on_error=False)
+    async def _started(self, action: Callable[[], Job]) -> None:
+        try:
+            started = await asyncio.to_thread(action)
+        except PersynError as problem:
+            self.notify(str(problem), severity="warning", markup=False)
+            return
+        self.app.follow_job(started.id)
+        self.notify(f"job {started.id} runs in the background")
+        self.ask()
+
+    def _work(self, work: Coroutine[Any, Any, None], group: str) -> None:
+        """Does one thing of its kind at a time."""
+        self.run_worker(work, group=group, exclusive=True, exit_on_error=False)
 
     def action_export(self) -> None:
         """Writes the plan's assignments as JSONL."""
@@ -462,11 +500,11 @@ class RouterScreen(View[Routed]):
             try:
                 path, rows = await asyncio.to_thread(assignments.export, self.app.store, plan)
             except PersynError as problem:
-                self.notify(str(problem), severity="error", timeout=10)
+                self.notify(str(problem), severity="error", timeout=10, markup=False)
                 return
-            self.notify(f"{rows:,} assignments: {path}", timeout=10)
+            self.notify(f"{rows:,} assignments: {path}", timeout=10, markup=False)
 
-        self.run_worker(export(), group="export", exclusive=True, exit_on_error=False)
+        self._work(export(), "export")
 
 
 # Words
@@ -480,7 +518,7 @@ def _where(data: Routed) -> str:
     if data.stage in LIVE_STAGES and not data.shares:
         text = f"{data.stage}: {count(snapshot.done)} / {count(snapshot.total)} {snapshot.unit}"
     else:
-        text = f"{count(data.assigned)} / {count(data.total)} prompts routed"
+        text = f"{data.strategy}: {count(data.assigned)} / {count(data.total)} prompts routed"
     if running and data.stage in (*LIVE_STAGES, "route"):
         if snapshot.rate:
             text += f"   {rate(snapshot.rate)} {snapshot.unit}/s"
@@ -497,18 +535,16 @@ def _measures(data: Routed) -> str:
     values = data.snapshot.values if data.curves else (data.router.metrics if data.router else {})
     if "hit_at_1" not in values:
         return ""
-    return (
-        f"Hit@1 {short(values['hit_at_1'])}  Hit@3 {short(values['hit_at_3'])}  "
-        f"regret {short(values['regret'])}"
-    )
+    return _three("Hit@1", values["hit_at_1"], "Hit@3", values["hit_at_3"], "regret", values["regret"])
 
 
-def _second(data: Routed) -> str:
+def _done(data: Routed) -> float:
+    """Part of what the first line counts, 0 to 1."""
     if data.stage in LIVE_STAGES and not data.shares:
         done, total = data.snapshot.done, data.snapshot.total
     else:
         done, total = data.assigned, data.total
-    return bar(done / total if total else 0.0, 30)
+    return done / total if total else 0.0
 
 
 def _held_out(data: Routed) -> str:
@@ -517,16 +553,15 @@ def _held_out(data: Routed) -> str:
     metrics = {} if data.router is None else data.router.metrics
     if "hit_at_1" not in metrics:
         return ""
-    return (
-        f"{count(metrics['n'])} {metrics['on']} · chance {short(metrics['chance_hit_at_1'])} "
-        f"{short(metrics['chance_hit_at_3'])} {short(metrics['random_regret'])}"
-    )
+    hit, hit3, regret = (metrics[key] for key in ("chance_hit_at_1", "chance_hit_at_3", "random_regret"))
+    beside = _three("chance", hit, "chance", hit3, "random", regret)
+    return f"{count(metrics['n'])} {metrics['on']}{beside}"
 
 
-def short(value: float) -> str:
-    """Two decimals without the leading zero: `.71`, `1.00`."""
-    text = f"{value:.2f}".replace("-", "−")
-    return text[1:] if text.startswith("0.") else text
+def _three(*pairs: str | float) -> str:
+    """Three names with their numbers, in places that two such lines share."""
+    names, values = cast("tuple[str, ...]", pairs[::2]), cast("tuple[float, ...]", pairs[1::2])
+    return "".join(f"{name:>9} {short(value):>5}" for name, value in zip(names, values, strict=True))
 
 
 def _sides(left: str, right: str, width: int) -> str:
@@ -549,12 +584,13 @@ def _curve(name: str, values: Sequence[float]) -> list[Cell | str]:
 
 def _choice(choice: Choice) -> list[Cell | str]:
     tone: Any = "warn" if choice.near_tie else "plain"
-    note = "⚠ tie" if choice.near_tie else "measured" if choice.measured else ""
+    note = "near tie" if choice.near_tie else "measured" if choice.measured else ""
     return [
         choice.text,
         Cell(levels(choice.strengths[:WIDEST]) if choice.strengths else "–", "accent"),
         choice.teacher,
         Cell(signed(choice.margin), tone),
+        Cell("⚠" if choice.near_tie else "", tone),
         Cell(note, tone if choice.near_tie else "dim"),
     ]
 
@@ -562,13 +598,16 @@ def _choice(choice: Choice) -> list[Cell | str]:
 def _changes(what_if: "WhatIf | None") -> str:
     """What the slider's settings would change, in a few lines."""
     if what_if is None:
-        return "no answer has both scores yet: another α shows here what it would change"
-    found = what_if.found
-    lines = [
-        f"{count(found.best_changed)} of {count(found.prompts)} prompts get another best teacher, "
-        f"{count(found.pairs_changed)} of {count(found.pairs)} pairs change"
-    ]
-    if what_if.router is not None:
+        return "no answer has both scores yet"
+    found, lines = what_if.found, []
+    if what_if.other:
+        lines.append(
+            f"{count(found.best_changed)} of {count(found.prompts)} prompts get another best teacher, "
+            f"{count(found.pairs_changed)} of {count(found.pairs)} pairs change; a trains with it"
+        )
+    else:
+        lines.append(f"as in the run; [ ] try another α on the scores of {count(found.prompts)} prompts")
+    if what_if.other and what_if.router is not None:
         before, after = what_if.router
         lines.append(
             f"this router by these labels: Hit@1 {short(before.hit_at_1)} → {short(after.hit_at_1)}, "
@@ -579,4 +618,4 @@ def _changes(what_if: "WhatIf | None") -> str:
     return "\n".join(lines)
 
 
-__all__ = ["SHOWN", "RouterScreen", "levels", "short"]
+__all__ = ["RouterScreen"]
