@@ -4,10 +4,13 @@ from pathlib import Path
 
 from engine import config, launch, zoo
 from engine.config import Run
-from storage import jobs
+from storage import datasets, jobs, responses
 from storage.errors import StoreError
 from storage.records import ACTIVE_STATES, Job
 from storage.store import Store
+
+RETRIES = 3
+"""Further attempts at a response that ended in an error."""
 
 
 def start(store: Store, run: Run, until: str | None = None) -> Job:
@@ -41,6 +44,34 @@ def resume(store: Store, job: Job) -> Job:
         launch.detach(store, job)
         return job
     return start(store, Run.model_validate(job.spec), job.until_stage)
+
+
+def retry_failed(store: Store, job: Job) -> Job:
+    """A job that asks again for the responses of this one that ended in an error, `RETRIES` times more each.
+
+    The run is the same but for `generation.max_attempts`, so that everything else is found done.
+
+    Raises:
+        StoreError: it is running, nothing has failed, or its datasets are built and would not change.
+    """
+    from engine.reader import reader
+
+    if jobs.alive(job):
+        raise StoreError(f"job {job.id} asks again by itself", "wait for it to end, or stop it with x")
+    run = Run.model_validate(job.spec)
+    context = reader(store, run)
+    failed = responses.counts(store, context.generations, context.prompt_set)
+    if not any(row.status == "error" for row in failed):
+        raise StoreError(f"no response of job {job.id} ended in an error")
+    built = [datasets.find(store, context.dataset_sha(name)) for name in run.strategies]
+    if all(dataset is not None and dataset.complete for dataset in built):
+        raise StoreError(
+            f"the datasets of job {job.id} are built; a response that comes now would not be in them",
+            "change the run file (a prompt more is enough) for datasets of their own",
+        )
+    more = {"max_attempts": run.generation.max_attempts + RETRIES}
+    changed = run.model_copy(update={"generation": run.generation.model_copy(update=more)})
+    return start(store, changed, job.until_stage)
 
 
 def checkpoint(store: Store, job_id: int) -> str:
