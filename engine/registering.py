@@ -27,6 +27,11 @@ class Known:
     """The model of exactly the new settings, archived or not, whose answers are used again; None: a new one."""
 
 
+def is_here(reference: str) -> bool:
+    """Whether the reference names a place on this machine, so that looking at it asks no hub."""
+    return reference.startswith(("zoo:", "/", ".", "~")) or Path(reference).exists()
+
+
 def settings(given: Mapping[str, Any], role: str, base: Path) -> TeacherConfig:
     """The settings, validated like a run file's; a folder is taken from `base`, a student is greedy.
 

@@ -252,6 +252,8 @@ class ModelForm(Dialog[Model | None]):
         self._timer = self.set_timer(PAUSE_S, self._look)
 
     def _look(self) -> None:
+        from engine import registering
+
         wanted = self._settings()
         if wanted is None:
             # The reference alone says much already.
@@ -259,7 +261,11 @@ class ModelForm(Dialog[Model | None]):
             if wanted is None:
                 return
         entry = self.form["model"]
-        if wanted.backend == "transformers" and not _here(wanted.model) and self.form.at is entry:
+        if (
+            wanted.backend == "transformers"
+            and not registering.is_here(wanted.model)
+            and self.form.at is entry
+        ):
             entry.say("a hub id? it is looked up when you leave this field")
             return
         if wanted.backend == "transformers":
@@ -374,10 +380,6 @@ def _meaning(found: Examined, edited: Model | None) -> tuple[str, Any]:
             "warn",
         )
     return "a new model: nothing of it is stored yet", "dim"
-
-
-def _here(reference: str) -> bool:
-    return reference.startswith(("zoo:", "/", ".", "~")) or Path(reference).exists()
 
 
 def _one_line(problem: PersynError) -> str:
