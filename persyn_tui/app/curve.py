@@ -42,6 +42,12 @@ class Series:
         self.steps.append(step)
         self.values.append(value)
 
+    def copy(self) -> "Series":
+        """The series as it is now."""
+        other = Series()
+        other.steps, other.values = self.steps[:], self.values[:]
+        return other
+
     @property
     def last(self) -> float | None:
         """The newest value; None in an empty series."""
