@@ -120,6 +120,8 @@ def places(values: Mapping[str, str]) -> dict[Place, str]:
 
 def run_file(values: Mapping[str, str], teachers: Sequence[Candidate], student: Candidate) -> dict[str, Any]:
     """The run file's content. Values are taken as typed: whether they are right, `engine.config` says."""
+    from engine.config import EstimateConfig
+
     data: dict[str, Any] = {
         "name": values["name"],
         "student": {key: value for key, value in student.entry.items() if key not in TEACHER_ONLY},
@@ -134,7 +136,10 @@ def run_file(values: Mapping[str, str], teachers: Sequence[Candidate], student: 
     if values["alpha"]:
         data["reward"] = {"alpha": _number(values["alpha"])}
     if values["max_tokens"]:
-        data["generation"] = {"max_tokens": _number(values["max_tokens"])}
+        usual = EstimateConfig().completion_tokens
+        longest = data["generation"] = {"max_tokens": _number(values["max_tokens"])}
+        if isinstance(longest["max_tokens"], int) and 0 < longest["max_tokens"] < usual:
+            data["estimate"] = {"completion_tokens": longest["max_tokens"]}
     if values["epochs"]:
         data["distill"] = {"epochs": _number(values["epochs"])}
     data["strategies"] = words(values["strategies"])

@@ -18,6 +18,7 @@ from textual.widget import Widget
 from textual.widgets import Footer, Input, Static, TextArea
 
 from engine.display import printable
+from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import title_line
 from persyn_tui.app.machine import MachineStrip
 from persyn_tui.app.sheet import Tone
@@ -53,8 +54,8 @@ class Line(Input):
         super().__init__(value, placeholder, compact=True, suggester=suggester, select_on_focus=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Enter belongs to the form."""
-        return action != "submit"
+        """Enter, up and down belong to the form."""
+        return action not in ("submit", "scroll_up", "scroll_down")
 
     def action_complete(self) -> None:
         """Takes the offered completion; without one, goes to the next field."""
@@ -104,6 +105,20 @@ class Area(TextArea):
         super().__init__(
             value, compact=True, placeholder=placeholder, highlight_cursor_line=False, tab_behavior="focus"
         )
+
+    def action_cursor_up(self, select: bool = False) -> None:
+        """Up from the first line leaves it."""
+        if self.cursor_at_first_line and not select:
+            self.screen.focus_previous()
+        else:
+            super().action_cursor_up(select)
+
+    def action_cursor_down(self, select: bool = False) -> None:
+        """Down from the last line leaves it."""
+        if self.cursor_at_last_line and not select:
+            self.screen.focus_next()
+        else:
+            super().action_cursor_down(select)
 
 
 Control = Line | Choice | Area
@@ -181,6 +196,7 @@ class Form(VerticalScroll, can_focus=False):
         self.entries = {entry.key: entry for entry in entries}
         self.touched: set[str] = set()
         """Keys of the fields that the operator has changed."""
+        self._known = {entry.key: entry.value for entry in entries}
 
     def __getitem__(self, key: str) -> Entry:
         return self.entries[key]
@@ -197,10 +213,8 @@ class Form(VerticalScroll, can_focus=False):
 
     def fill(self, key: str, value: str) -> None:
         """Puts a value in that the operator did not type; the field stays untouched."""
-        entry = self.entries[key]
-        if entry.value != value:
-            with entry.prevent(Input.Changed, TextArea.Changed):
-                entry.put(value)
+        self._known[key] = value
+        self.entries[key].put(value)
 
     def action_step(self, by: int) -> None:
         """Goes to the next field, or to the one before."""
@@ -238,6 +252,10 @@ class Form(VerticalScroll, can_focus=False):
         self._tell(entry.key)
 
     def _tell(self, key: str) -> None:
+        # Inputs also tell of the value that they begin with, and of one that was filled in.
+        if self._known[key] == self.entries[key].value:
+            return
+        self._known[key] = self.entries[key].value
         self.touched.add(key)
         self.post_message(Edited(key))
 
@@ -298,6 +316,13 @@ class Dialog(ModalScreen[R]):
         says.update(printable(text))
         for name in ("bad", "good", "warn"):
             says.set_class(name == tone, name)
+
+    def leave(self, what: str, loss: str) -> None:
+        """Asks, then leaves without an answer."""
+        self.app.push_screen(
+            Confirm(f"Leave {what}?", f"Lost is {loss}.", "Leave"),
+            lambda yes: self.dismiss(None) if yes else None,
+        )
 
     def action_back(self) -> None:
         """Leaves without an answer."""

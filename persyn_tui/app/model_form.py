@@ -137,7 +137,7 @@ class ModelForm(Dialog[Model | None]):
                 "role",
                 "role",
                 Choice(ROLES, start["role"]),
-                "role and name stay; `a` adds another" if fixed else "",
+                "stays; a adds another" if fixed else "",
             ),
             Entry("name", "name", Line(start["name"]), "stays" if fixed else "what runs call it"),
             Entry("backend", "backend", Choice(kinds, start["backend"]), "how it is run"),
@@ -334,7 +334,14 @@ class ModelForm(Dialog[Model | None]):
         else:
             self.say(*_meaning(found, self._model))
 
-    # Saving
+    # Leaving
+
+    def action_back(self) -> None:
+        """Leaves; asks first when something was typed."""
+        if self.form.touched:
+            self.leave("the form", "what you typed; nothing of it is stored yet")
+        else:
+            self.dismiss(None)
 
     def action_save(self) -> None:
         """Stores the model when every field is right; else goes to the first that is not."""

@@ -32,9 +32,10 @@ class Wizard(Dialog[Job | None]):
     Wizard #verdict.good { color: $text-success; }
     Wizard .lead { height: auto; color: $text-muted; margin-bottom: 1; }
     Wizard #totals { height: 6; margin-top: 1; }
-    Wizard #per-teacher { height: 1fr; min-height: 3; margin-top: 1; }
-    Wizard #assumed { height: auto; max-height: 9; color: $text-muted; margin-top: 1; }
-    Wizard.-narrow #assumed { display: none; }
+    Wizard #totals > .sheet--cursor { background: transparent; }
+    Wizard #per-teacher { height: 2fr; min-height: 3; margin-top: 1; }
+    Wizard #assumptions { height: 1fr; scrollbar-size-vertical: 1; color: $text-muted; margin-top: 1; }
+    Wizard.-narrow #assumptions { display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "start", "Start the job", id="wizard.start"),
@@ -52,7 +53,10 @@ class Wizard(Dialog[Job | None]):
         if self._step == "way":
             return "1 Jobs · new job"
         many = 3 if "file" in self._steps else 5
-        return f"1 Jobs · new job · {len(self._steps)} of {many} · {self._part.TITLE}"
+        narrow = self._step == "dryrun" and self.has_class("-narrow")
+        return f"1 Jobs · new job · {len(self._steps)} of {many} · {self._part.TITLE}" + (
+            " · hidden: assumptions" if narrow else ""
+        )
 
     def body(self) -> Iterable[Widget]:
         """One part per step."""
@@ -108,7 +112,8 @@ class Wizard(Dialog[Job | None]):
     def action_back(self) -> None:
         """One step back; from the first one, out."""
         if len(self._steps) == 1:
-            self.dismiss(None)
+            typed = self.query_one(SettingsStep).form.touched or self._plan.teachers
+            self.leave("the new job", "what you chose for it") if typed else self.dismiss(None)
             return
         self._steps.pop()
         self._show()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.timer import Timer
 from textual.widgets import Static
 
@@ -83,6 +83,10 @@ class Pick(Sheet):
         """Marks and tells."""
         super().action_mark()
         self.post_message(self.Marked(self, self.key))
+
+
+class Still(Sheet, can_focus=False):
+    """A table to read: no cursor."""
 
 
 class Step(Vertical):
@@ -310,9 +314,10 @@ class DryRunStep(Step):
     def compose(self) -> ComposeResult:
         """Sums, tables, assumptions."""
         yield Static(id="sums", markup=False)
-        yield Sheet(TOTALS, id="totals")
-        yield Sheet(TEACHERS, id="per-teacher")
-        yield Static(id="assumed", markup=False)
+        yield Still(TOTALS, id="totals")
+        yield Pick(TEACHERS, id="per-teacher")
+        with VerticalScroll(id="assumptions", can_focus=False):
+            yield Static(id="assumed", markup=False)
 
     def enter(self) -> None:
         """Counts."""
@@ -337,14 +342,18 @@ class DryRunStep(Step):
         totals = estimate.totals(found) if found else []
         teachers = estimate.per_teacher(found) if found else []
         said = f"{estimate.summary(found)}\n{estimate.formulas(found)}" if found else ""
+        if found and found.speed_unknown:
+            said += (
+                f"\ntime is not known: `tokens_per_second` is not set for {len(found.speed_unknown)} teachers"
+            )
         self.query_one("#sums", Static).update(said)
         sheet = self.query_one("#totals", Sheet)
         sheet.styles.height = len(totals) + 1
         sheet.update(Listed([(row[0], _strong(row)) for row in totals]))
-        self.query_one("#per-teacher", Sheet).update(Listed([(row[0], row) for row in teachers]))
-        unknown = ", ".join(found.speed_unknown) if found else ""
-        lines = [f"time is not known: set `tokens_per_second` of {unknown}"] if unknown else []
-        lines += [f"assumed: {line}" for line in found.assumptions] if found else []
+        per_teacher = self.query_one("#per-teacher", Sheet)
+        per_teacher.styles.max_height = len(teachers) + 1
+        per_teacher.update(Listed([(row[0], row) for row in teachers]))
+        lines = [f"assumed: {line}" for line in found.assumptions] if found else []
         self.query_one("#assumed", Static).update(printable("\n".join(lines)))
         if self.trouble:
             self.say(f"✗ {self.trouble}", "bad")
