@@ -162,12 +162,15 @@ class Sheet(ScrollView, can_focus=True):
         *,
         id: str | None = None,
         markable: bool = False,
+        least: int = 12,
     ) -> None:
         super().__init__(id=id)
         self.columns = columns
         self.rows: Rows = Listed() if rows is None else rows
         self.marked: set[Hashable] = set()
         self._markable = markable
+        self._least = least
+        """Cells that the flexible column keeps."""
         self._key: Hashable = None
         self._layout: list[tuple[int, int]] = []
         self.before_paint: Callable[[range], None] | None = None
@@ -184,6 +187,8 @@ class Sheet(ScrollView, can_focus=True):
     def hidden(self) -> tuple[str, ...]:
         """Titles of the columns that the width leaves no room for."""
         shown = {column for column, _ in self._layout}
+        if not shown:
+            return ()  # not laid out yet
         return tuple(c.title for i, c in enumerate(self.columns) if i not in shown)
 
     @property
@@ -207,7 +212,7 @@ class Sheet(ScrollView, can_focus=True):
         self._arrange()
 
     def _arrange(self) -> None:
-        self._layout = fit(self.columns, max(1, self.scrollable_content_region.width))
+        self._layout = fit(self.columns, max(1, self.scrollable_content_region.width), self._least)
         self.refresh()
 
     def _resize(self) -> None:
@@ -238,7 +243,7 @@ class Sheet(ScrollView, can_focus=True):
         """Line `y` of the widget: the header, then rows."""
         width = self.size.width
         if not self._layout:
-            self._layout = fit(self.columns, max(1, width))
+            self._layout = fit(self.columns, max(1, width), self._least)
         if y == 0:
             titles = [Cell(column.title) for column in self.columns]
             return self._paint(titles, self.get_component_rich_style("sheet--header"), width)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from engine import launch, tools
-from engine.errors import NeedsAttention
+from persyn_tui.app.helper import HelperError, reason
 from storage.store import Store
 
 
@@ -20,7 +20,7 @@ async def ask(store: Store, tool: str, positional: list[str], options: list[str]
         options: options.
 
     Raises:
-        NeedsAttention: the tool failed, in its own words.
+        HelperError: the tool failed, in its own words.
     """
     process = await asyncio.create_subprocess_exec(
         *tools.command(tool, positional, options, as_json=True),
@@ -29,6 +29,7 @@ async def ask(store: Store, tool: str, positional: list[str], options: list[str]
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,  # ctrl+c in the terminal is the app's
+        cwd="/",
     )
     try:
         out, err = await process.communicate()
@@ -41,9 +42,7 @@ async def ask(store: Store, tool: str, positional: list[str], options: list[str]
             return answer
     except ValueError:
         pass
-    said = err.decode(errors="replace").strip()
-    _, marked, message = said.rpartition("error: ")
-    lines = (message if marked else said).splitlines()
-    raise NeedsAttention(
-        "\n".join(lines[-12:]) or f"`{tool}` ended with exit code {process.returncode} and said nothing"
+    said = err.decode(errors="replace")
+    raise HelperError(
+        *reason(said if said.strip() else f"`{tool}` ended with exit code {process.returncode}")
     )

@@ -125,6 +125,8 @@ class ModelsScreen(View[Models]):
         """Rows, then settings and probe of the one under the cursor."""
         self._paint_rows()
         self._paint_chosen()
+        # Which columns are hidden is known once the list is laid out.
+        self.call_after_refresh(self.paint_title)
 
     def about(self) -> str:
         """How many there are of each role, and what is not shown."""
