@@ -69,9 +69,12 @@ class RouterHelper:
                 raise
             if not line:
                 await process.wait()
-                reason = self._last_words()
+                said = b""
+                if self._said is not None:
+                    self._said.seek(0)
+                    said = self._said.read()
                 self._forget()
-                raise HelperError(reason or "the router's process ended", "try again, or look at screen 7")
+                raise HelperError(*reason(said.decode(errors="replace")))
             self._timer = asyncio.get_running_loop().call_later(IDLE_S, self.close)
             answer: dict[str, Any] = json.loads(line)["prompts"][0]
             return answer
@@ -93,13 +96,6 @@ class RouterHelper:
             )
         return self._process
 
-    def _last_words(self) -> str:
-        if self._said is None:
-            return ""
-        self._said.seek(0)
-        lines = self._said.read()[-4000:].decode(errors="replace").strip().splitlines()
-        return lines[-1].removeprefix("error: ") if lines else ""
-
     def close(self) -> None:
         """Ends the process; the next question starts another."""
         self._kill()
@@ -115,6 +111,15 @@ class RouterHelper:
         if self._said is not None:
             self._said.close()
         self._process = self._said = self._timer = None
+
+
+def reason(said: str) -> tuple[str, str]:
+    """(what went wrong, what to do): the engine's last error, else the last line of a traceback."""
+    lines = said.strip().splitlines()
+    starts = [place for place, line in enumerate(lines) if line.startswith("error: ")]
+    told = "\n".join(lines[starts[-1] :]).removeprefix("error: ") if starts else "".join(lines[-1:])
+    what, _, remedy = told.partition("\n  → ")
+    return what or "the router's process ended", remedy or "ask again, or look at screen 7"
 
 
 def ranked(strengths: Mapping[str, float]) -> list[tuple[str, float]]:

@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from engine.display import printable
 from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.frame import View
+from persyn_tui.app.frame import Message, View
 from persyn_tui.app.machine import spark
 from persyn_tui.app.routed import Choice, Question, Reader, Routed
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, cut
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from persyn_tui.app.labels import Labels, WhatIf
 
 NORMALIZATIONS = ("zscore", "minmax", "rank")
-LIVE_STAGES = ("prompts", "calibrate", "score", "train_router")
+EARLY_STAGES = ("", "prompts", "calibrate", "score", "train_router")
 """Stages before there is anything to allocate."""
 UNSCORED_STAGES = ("", "prompts", "calibrate")
 WIDEST = 24
@@ -38,8 +38,8 @@ RELOADED_S = 5.0
 STAGE_ROWS = (
     Column("part"),
     Column("", 12, drop=2),
-    Column("done", 17, right=True),
-    Column("share", 7, right=True, drop=1),
+    Column("done", 15, right=True),
+    Column("share", 7, right=True, drop=3),
 )
 CURVES = (Column("measure", 14), Column("while training"), Column("latest", 8, right=True))
 CURVE_NAMES = {
@@ -59,7 +59,7 @@ def allocation_columns(alpha: float) -> tuple[Column, ...]:
         Column("prompts", 7, right=True, drop=3),
         Column("share", 7, right=True),
         Column("margin", 6, right=True),
-        Column(f"best {short(alpha):>3}", 8, right=True, drop=1),
+        Column(f"best {alpha:.2f}", 9, right=True, drop=1),
         Column("±", 5, right=True, drop=2),
     )
 
@@ -86,7 +86,7 @@ class RouterScreen(View[Routed]):
         "/   asks a router that is stored here for a prompt of yours"
     )
     DEFAULT_CSS = """
-    RouterScreen #left { width: 44%; min-width: 38; max-width: 66; padding-right: 1; }
+    RouterScreen #left { width: 46%; min-width: 39; max-width: 66; padding-right: 1; }
     RouterScreen #right { width: 1fr; border-left: solid $foreground 20%; padding-left: 1; }
     RouterScreen #labels { height: auto; max-height: 8; border-top: solid $foreground 20%; }
     RouterScreen #changes { height: auto; max-height: 6; color: $text-muted; }
@@ -137,6 +137,7 @@ class RouterScreen(View[Routed]):
                     yield Slider("α", id="alpha")
                     yield Static(id="changes", markup=False)
             with Vertical(id="right"):
+                yield Message(id="later")
                 yield Sheet(choice_columns("prompt", 0), id="choices")
 
     def focus_first(self) -> None:
@@ -157,7 +158,7 @@ class RouterScreen(View[Routed]):
     def show(self, data: Routed) -> None:
         """Lines, then lists; the slider follows when there are other scores."""
         width = max(40, self.app.size.width - 2)
-        self.query_one("#where", Static).update(_sides(_where(data), _measures(data), width))
+        self.query_one("#where", Static).update(_sides(_where(data, width < 98), _measures(data), width))
         beside = _held_out(data)
         room = max(0, min(30, width - len(beside) - 2))
         self.query_one("#measures", Static).update(_sides(bar(_done(data), room), beside, width))
@@ -173,7 +174,8 @@ class RouterScreen(View[Routed]):
             rows = self._allocation(data)
         elif data.curves:
             columns = CURVES
-            rows = [(curve.name, _curve(curve.name, curve.values)) for curve in data.curves]
+            room = max(8, sheet.size.width - sum(column.width + 1 for column in CURVES))
+            rows = [(curve.name, _curve(curve.name, curve.values, room)) for curve in data.curves]
         else:
             columns = STAGE_ROWS
             rows = [
@@ -242,13 +244,19 @@ class RouterScreen(View[Routed]):
             sheet.rows = Listed()
             sheet.set_columns(columns)
         sheet.update(Listed([(choice.prompt_id, _choice(choice)) for choice in data.choices]))
+        later = self.query_one("#later", Message)
+        sheet.display, later.display = bool(data.choices), not data.choices
+        if not data.choices:
+            later.update(_later(data))
+        elif self.focused is None:
+            sheet.focus()
 
     def about(self) -> str:
         """Strategy, job, and which columns have no room."""
         if self.data is None:
             return self.app.job_line
-        hidden = [*self.query_one("#choices", Sheet).hidden, *self.query_one("#shares", Sheet).hidden]
-        named = ", ".join(title for title in hidden if title)
+        sheets = [self.query_one(which, Sheet) for which in ("#choices", "#shares")]
+        named = ", ".join(title for sheet in sheets if sheet.size.width for title in sheet.hidden if title)
         return self.app.job_line + (f" · hidden: {named}" if named else "")
 
     def text_to_copy(self) -> str:
@@ -510,25 +518,30 @@ class RouterScreen(View[Routed]):
 # Words
 
 
-def _where(data: Routed) -> str:
+def _where(data: Routed, brief: bool) -> str:
+    """How far the stage or the plan is; without the words that a narrow screen has no room for."""
     snapshot = data.snapshot
-    running = data.state == "running"
-    if data.trouble and not data.shares and data.stage not in LIVE_STAGES:
+    early = data.stage in EARLY_STAGES and not data.shares
+    if data.trouble and not early and not data.shares:
         return f"✗ {data.trouble.splitlines()[0]}"
-    if data.stage in LIVE_STAGES and not data.shares:
-        text = f"{data.stage}: {count(snapshot.done)} / {count(snapshot.total)} {snapshot.unit}"
-    else:
-        text = f"{data.strategy}: {count(data.assigned)} / {count(data.total)} prompts routed"
-    if running and data.stage in (*LIVE_STAGES, "route"):
+    if early and not data.stage:
+        begun = {"queued": "queued: s starts an engine", "running": "the job's engine is starting"}
+        return begun.get(data.state, f"{data.state}: s goes on")
+    name, done, total = data.strategy, data.assigned, data.total
+    unit = "prompts routed"
+    if early:
+        name, done, total, unit = data.stage, snapshot.done, snapshot.total, snapshot.unit
+    parts = [f"{name} {count(done)} / {count(total)}" + ("" if brief else f" {unit}")]
+    if data.state == "running" and (early or data.stage == "route"):
         if snapshot.rate:
-            text += f"   {rate(snapshot.rate)} {snapshot.unit}/s"
-        if snapshot.tokens_per_second:
-            text += f"   {rate(snapshot.tokens_per_second)} tok/s"
+            parts.append(f"{rate(snapshot.rate)}/s" if brief else f"{rate(snapshot.rate)} {snapshot.unit}/s")
+        if snapshot.tokens_per_second and not brief:
+            parts.append(f"{rate(snapshot.tokens_per_second)} tok/s")
         if snapshot.eta_s is not None and snapshot.done < snapshot.total:
-            text += f"   ETA {duration(snapshot.eta_s)}"
+            parts.append(f"ETA {duration(snapshot.eta_s)}")
     elif data.state in ("interrupted", "failed", "cancelled", "paused"):
-        text += f"   {data.state}: s goes on"
-    return text
+        parts.append(f"{data.state}: s goes on")
+    return ("  " if brief else "   ").join(parts)
 
 
 def _measures(data: Routed) -> str:
@@ -540,7 +553,7 @@ def _measures(data: Routed) -> str:
 
 def _done(data: Routed) -> float:
     """Part of what the first line counts, 0 to 1."""
-    if data.stage in LIVE_STAGES and not data.shares:
+    if data.stage in EARLY_STAGES and not data.shares:
         done, total = data.snapshot.done, data.snapshot.total
     else:
         done, total = data.assigned, data.total
@@ -558,10 +571,19 @@ def _held_out(data: Routed) -> str:
     return f"{count(metrics['n'])} {metrics['on']}{beside}"
 
 
+def _later(data: Routed) -> str:
+    """What must happen before prompts are routed."""
+    if data.teachers and data.strategy == "persyn":
+        steps = "every teacher answers the calibration prompts, the answers are scored, the router learns from that"
+    else:
+        steps = f"the rule of `{data.strategy}` gives each prompt a teacher"
+    return f"Prompts stand here once they are routed:\n{steps}.\n\nt  another strategy"
+
+
 def _three(*pairs: str | float) -> str:
     """Three names with their numbers, in places that two such lines share."""
     names, values = cast("tuple[str, ...]", pairs[::2]), cast("tuple[float, ...]", pairs[1::2])
-    return "".join(f"{name:>9} {short(value):>5}" for name, value in zip(names, values, strict=True))
+    return "".join(f"  {name:>6} {short(value):>4}" for name, value in zip(names, values, strict=True))
 
 
 def _sides(left: str, right: str, width: int) -> str:
@@ -578,8 +600,10 @@ def levels(values: Sequence[float]) -> str:
     return spark([100 * (value - low) / spread if spread else 50.0 for value in values])
 
 
-def _curve(name: str, values: Sequence[float]) -> list[Cell | str]:
-    return [CURVE_NAMES[name], Cell(levels(values[-60:]), "accent"), f"{values[-1]:.3f}"]
+def _curve(name: str, values: Sequence[float], room: int) -> list[Cell | str]:
+    """The whole curve in `room` cells: every so many points, the last one always."""
+    step = -(-len(values) // room)
+    return [CURVE_NAMES[name], Cell(levels(values[::-1][::step][::-1]), "accent"), f"{values[-1]:.3f}"]
 
 
 def _choice(choice: Choice) -> list[Cell | str]:
@@ -609,9 +633,10 @@ def _changes(what_if: "WhatIf | None") -> str:
         lines.append(f"as in the run; [ ] try another α on the scores of {count(found.prompts)} prompts")
     if what_if.other and what_if.router is not None:
         before, after = what_if.router
+        # Regret is in the units of these rewards: beside a random choice, not beside the run's.
         lines.append(
-            f"this router by these labels: Hit@1 {short(before.hit_at_1)} → {short(after.hit_at_1)}, "
-            f"regret {short(before.regret)} → {short(after.regret)} ({count(after.n)} held-out)"
+            f"this router by them: Hit@1 {short(before.hit_at_1)} → {short(after.hit_at_1)}, "
+            f"regret {short(after.regret)} (random {short(after.random_regret)}), {count(after.n)} held-out"
         )
     if found.idle:
         lines.append(f"⚠ {found.idle}")
