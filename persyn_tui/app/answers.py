@@ -73,10 +73,10 @@ def load(store: Store, response_id: int, dataset_id: int | None = None) -> Answe
     newest = max((plan for plan, *_ in routed), default=None)
     chosen = [row for row in routed if row[0] == newest]
     starred = _held(contexts, dataset_id)
-    why = "in the dataset in view"
+    why = "in the dataset"
     if starred is None:
         starred = next((identifier for _, _, attempt, identifier in chosen if attempt == 0), None)
-        why = "the router's choice"
+        why = "router's choice"
     return Answers(
         prompt_id=prompt_id,
         splits=", ".join(listing.splits(store, prompt_id)),
@@ -95,16 +95,17 @@ def _held(contexts: Iterable[ResponseContext], dataset_id: int | None) -> int | 
     return None
 
 
-class Column(VerticalScroll, can_focus=False):
+class AnswerColumn(VerticalScroll, can_focus=False):
     """One answer."""
 
     DEFAULT_CSS = """
-    AnswersPanel Column { width: 1fr; height: 1fr; padding: 0 1; border-left: solid $foreground 15%;
-                          scrollbar-size-vertical: 1; scrollbar-color: $foreground 25%;
-                          scrollbar-background: $background; }
-    AnswersPanel Column > .head { height: 3; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis; }
-    AnswersPanel Column.at { border-left: thick $primary; }
-    AnswersPanel Column.at > .head { color: $text; }
+    AnswerColumn {
+        width: 1fr; height: 1fr; padding: 0 1; border-left: vkey $foreground 20%;
+        scrollbar-size-vertical: 1; scrollbar-color: $foreground 25%; scrollbar-background: $background;
+    }
+    AnswerColumn > .head { height: 4; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis; }
+    AnswerColumn.at { border-left: outer $primary; }
+    AnswerColumn.at > .head { color: $text; }
     """
 
     def __init__(self) -> None:
@@ -124,7 +125,7 @@ class Column(VerticalScroll, can_focus=False):
 class Picked(Message):
     """A column was clicked."""
 
-    def __init__(self, column: Column) -> None:
+    def __init__(self, column: AnswerColumn) -> None:
         super().__init__()
         self.column = column
 
@@ -137,7 +138,7 @@ class AnswersPanel(Vertical, can_focus=True):
     AnswersPanel > #about-prompt { height: auto; max-height: 4; padding-bottom: 0; }
     AnswersPanel > #columns { height: 1fr; }
     AnswersPanel > #origin { height: 1fr; display: none; scrollbar-size-vertical: 1; }
-    AnswersPanel.origin > #columns { display: none; }
+    AnswersPanel.origin > #columns, AnswersPanel.origin > #about-prompt { display: none; }
     AnswersPanel.origin > #origin { display: block; }
     AnswersPanel > #which { height: 1; color: $foreground 55%; }
     AnswersPanel:focus > #which { color: $text-primary; }
@@ -212,11 +213,11 @@ class AnswersPanel(Vertical, can_focus=True):
         self._first = max(self._first, self.place - fits + 1)
         columns = await self._columns(fits)
         last = self._first + fits
-        some = "" if fits == len(answers) else f" · {self._first + 1}–{last} of them shown"
+        some = "" if fits == len(answers) else f"{self._first + 1}–{last} of "
         star = f" · ★ {data.why_starred}" if data.why_starred else ""
         where = f" ({data.splits})" if data.splits else ""
         answered = f"{len(answers)} answer{'' if len(answers) == 1 else 's'}"
-        which = f"── {answered} to prompt #{data.prompt_id}{where}{some}{star} "
+        which = f"── prompt #{data.prompt_id}{where} · {some}{answered}{star} "
         self.query_one("#which", Static).update(which.ljust(self.size.width, "─"))
         self.query_one("#about-prompt", Static).update(self._prompt(width))
         shown = [data.prompt_id, *(answers[self._first : last])]
@@ -230,11 +231,11 @@ class AnswersPanel(Vertical, can_focus=True):
             column.set_class(self._first + number == self.place, "at")
         self.query_one("#origin-text", Static).update(self._origin())
 
-    async def _columns(self, wanted: int) -> list[Column]:
+    async def _columns(self, wanted: int) -> list[AnswerColumn]:
         area = self.query_one("#columns", Horizontal)
-        there = list(area.query(Column))
+        there = list(area.query(AnswerColumn))
         if len(there) < wanted:
-            more = [Column() for _ in range(wanted - len(there))]
+            more = [AnswerColumn() for _ in range(wanted - len(there))]
             await area.mount(*more)
             there += more
             self._shown = []
@@ -318,7 +319,7 @@ class AnswersPanel(Vertical, can_focus=True):
 
     async def on_picked(self, event: Picked) -> None:
         """Goes to the answer that was clicked."""
-        self.place = self._first + list(self.query(Column)).index(event.column)
+        self.place = self._first + list(self.query(AnswerColumn)).index(event.column)
         await self._paint()
 
     def action_origin(self) -> None:
@@ -333,7 +334,7 @@ class AnswersPanel(Vertical, can_focus=True):
         """Scrolls the chosen answer, or the provenance."""
         target: Widget = self.query_one("#origin")
         if not self.has_class("origin"):
-            target = list(self.query(Column))[self.place - self._first]
+            target = list(self.query(AnswerColumn))[self.place - self._first]
         target.scroll_relative(y=by, animate=False)
 
 

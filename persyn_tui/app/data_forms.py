@@ -31,7 +31,9 @@ def dataset_of(text: str, datasets: Sequence[Dataset]) -> Dataset | None:
 
 
 def unknown(text: str, names: Sequence[str]) -> str:
-    """What to say of a name that is not stored."""
+    """What to say of a name that is not stored, or not yet whole."""
+    if text and any(name.startswith(text) for name in names):
+        return "not whole; tab completes"
     guess = nearest(text, names)
     return "not stored" + (f"; did you mean {guess}?" if guess else "")
 
@@ -151,8 +153,10 @@ class SortMenu(ModalScreen[tuple[Sort, bool] | None]):
     """Asks by what to sort: (key, whether the highest comes first)."""
 
     DEFAULT_CSS = """
-    SortMenu { align: center middle; background: $background 40%; }
-    SortMenu > OptionList { width: 36; height: auto; border: round $primary; background: $surface; padding: 0 1; }
+    SortMenu { align: center middle; }
+    SortMenu > OptionList, SortMenu > OptionList:focus {
+        width: 36; height: auto; border: round $primary; background: $surface; padding: 0 1;
+    }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,o", "leave", "Back", id="sort.back"),

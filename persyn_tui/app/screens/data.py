@@ -30,20 +30,22 @@ from storage.records import Dataset
 from storage.store import Store
 
 COLUMNS = (
-    Column("id", 9, right=True),
+    Column("id", 8, right=True),
     Column("prompt"),
-    Column("teacher", 13),
-    Column("tok", 6, right=True, drop=1),
-    Column("finish", 9),
+    Column("teacher", 12),
+    Column("tok", 6, right=True, drop=2),
+    Column("finish", 9, drop=1),
     Column("quality", 8, right=True),
     Column("learn.", 7, right=True),
-    Column("reward", 7, right=True, drop=2),
-    Column("set", 16, drop=3),
+    Column("reward", 7, right=True),
+    Column("set", 10, drop=3),
 )
 SORTED = {"id": 0, "tokens": 3, "quality": 5, "learnability": 6, "reward": 7}
 """Sort → its column."""
 SMALL = 50_000
 """A list of so few is read again by itself when the store changes."""
+SCREENFUL = 64
+"""Rows whose lines come with the first ids."""
 STEP = 5000
 """Answers indexed in one transaction: a job that writes waits no longer than this takes."""
 PAUSE_S = 2.0
@@ -80,10 +82,17 @@ class Reading:
 class Streamed(Message):
     """Ids of a list have come in."""
 
-    def __init__(self, reading: Reading, ids: "array[int]", upto: int | None = None) -> None:
+    def __init__(
+        self,
+        reading: Reading,
+        ids: "array[int]",
+        *,
+        cards: dict[int, Card] | None = None,
+        upto: int | None = None,
+    ) -> None:
         super().__init__()
-        self.reading, self.ids, self.upto = reading, ids, upto
-        """upto: set at the end, the response up to which the list was read."""
+        self.reading, self.ids, self.cards, self.upto = reading, ids, cards, upto
+        """cards: of the first rows; upto: set at the end, the response up to which the list was read."""
 
 
 class Doing(Message):
@@ -158,7 +167,7 @@ class DataScreen(View[Stored]):
     def body(self) -> Iterable[Widget]:
         """The filters, the list, the answers to one prompt, the search line."""
         yield Static(id="query", markup=False, classes="line")
-        rows = AnswerSheet(COLUMNS, self.rows, id="rows", markable=True)
+        rows = AnswerSheet(COLUMNS, self.rows, id="rows", markable=True, least=20)
         rows.before_paint = self._fetch
         yield rows
         yield Static(id="nothing", markup=False)
@@ -289,9 +298,15 @@ class DataScreen(View[Stored]):
 
         try:
             upto = listing.newest(store)
+            cards = None
             for ids in listing.stream(store, reading.listing, above=reading.above, upto=upto, stop=stop):
-                self.post_message(Streamed(reading, ids))
-            self.post_message(Streamed(reading, array("q"), upto))
+                if cards is None:
+                    # With the ids, so that the first screen is full the first time it is painted.
+                    cards = listing.cards(store, ids[:SCREENFUL], reading.listing.dataset_id)
+                    self.post_message(Streamed(reading, ids, cards=cards))
+                else:
+                    self.post_message(Streamed(reading, ids))
+            self.post_message(Streamed(reading, array("q"), upto=upto))
         except PersynError as problem:
             self.post_message(Said("ids", problem=problem))
 
@@ -314,6 +329,8 @@ class DataScreen(View[Stored]):
             reading.begun = True
             self._turn_to(reading.listing)
             self.rows.restart(event.ids)
+            if event.cards is not None:
+                self.rows.put(event.cards, event.cards, self.rows.age)
         else:
             self.rows.extend(event.ids)
         if event.upto is not None:
@@ -351,9 +368,13 @@ class DataScreen(View[Stored]):
             )
 
     def _paint_query(self) -> None:
-        words = self._words(self.wanted)
-        self.query_one("#query", Static).update(words + " · esc clears")
-        self.set_class(bool(words), "filtered")
+        wanted = self.wanted
+        words = self._words(wanted)
+        parts = [f"{words} · esc clears"] if words else []
+        if (wanted.sort, wanted.descending) != ("id", True):
+            parts.append(f"by {wanted.sort}, {'highest' if wanted.descending else 'lowest'} first")
+        self.query_one("#query", Static).update(" · ".join(parts))
+        self.set_class(bool(parts), "filtered")
 
     def _words(self, wanted: Listing) -> str:
         """The filters in words; empty for none."""
@@ -495,7 +516,7 @@ class DataScreen(View[Stored]):
 
     def _look(self, response_id: int) -> None:
         self._beside = response_id
-        work = partial(self._show_answers, response_id)
+        work: Any = partial(self._show_answers, response_id)
         self.run_worker(work, group="answers", exclusive=True, exit_on_error=False)
 
     async def _show_answers(self, response_id: int) -> None:
