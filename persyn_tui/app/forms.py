@@ -147,6 +147,12 @@ class Entry(Horizontal):
         self.key, self.control, self.hint = key, control, hint
         self._title = name
         self.said = hint
+        self._tone: Tone = "dim"
+
+    @property
+    def wrong(self) -> bool:
+        """Whether something is wrong with it."""
+        return self._tone == "bad"
 
     def compose(self) -> ComposeResult:
         """Name, control, note."""
@@ -169,9 +175,11 @@ class Entry(Horizontal):
     def say(self, text: str = "", tone: Tone = "dim") -> None:
         """Says `text` beside the field; nothing: the hint again."""
         text = printable(text or self.hint).replace("\n", " ")
-        self.said = text
+        if (text, tone) == (self.said, self._tone):
+            return
+        self.said, self._tone = text, tone
         note = self.query_one(".note", Static)
-        note.update(text)
+        note.update(text, layout=False)
         for name in ("bad", "good", "warn"):
             note.set_class(name == tone, name)
 
@@ -279,6 +287,10 @@ class Dialog(ModalScreen[R]):
 
     app: "PersynApp"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = ("", "dim")
+
     def body(self) -> Iterable[Widget]:
         """The widgets between title and strip."""
         raise NotImplementedError
@@ -312,6 +324,9 @@ class Dialog(ModalScreen[R]):
 
     def say(self, text: str, tone: Literal["dim", "bad", "good", "warn"] = "dim") -> None:
         """Says something below the body."""
+        if (text, tone) == self._said:
+            return
+        self._said = text, tone
         says = self.query_one("#says", Static)
         says.update(printable(text))
         for name in ("bad", "good", "warn"):

@@ -240,7 +240,7 @@ class ModelForm(Dialog[Model | None]):
             missing = wrong.get(key) == "needed" and not self._asked
             if key in wrong and not missing:
                 entry.say(wrong[key], "bad")
-            elif entry.query_one(".note").has_class("bad") or key in ("model", "backend"):
+            elif entry.wrong or key in ("model", "backend"):
                 entry.say()
         self._wrong = set(wrong)
         self._tell()
@@ -326,7 +326,7 @@ class ModelForm(Dialog[Model | None]):
     def _tell(self) -> None:
         """Below the fields: what is wrong with the one under the cursor, else what saving would mean."""
         at, found = self.form.at, self._examined
-        if at is not None and at.query_one(".note").has_class("bad"):
+        if at is not None and at.wrong:
             full = found.problem if found is not None and found.field == at.key else None
             self.say(f"✗ {at.key}: {full or at.said}", "bad")
         elif found is None or found.known is None or self._wrong:

@@ -92,7 +92,7 @@ class SettingsStep(Step):
 
     def _tell(self) -> None:
         at = self.form.at
-        if at is not None and at.said.startswith("✗"):
+        if at is not None and at.wrong:
             self.say(f"{at.key}: {at.said}", "bad")
 
     def _settle(self) -> None:
@@ -150,7 +150,7 @@ class SettingsStep(Step):
         return None if wrong else run
 
     def _to_wrong(self) -> None:
-        wrong = next((entry for entry in self.form.entries.values() if entry.said.startswith("✗")), None)
+        wrong = next((entry for entry in self.form.entries.values() if entry.wrong), None)
         if wrong is not None:
             wrong.focus_control()
 
