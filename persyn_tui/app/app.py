@@ -88,8 +88,6 @@ class PersynApp(App[None]):
         self.settings = settings if settings is not None else Settings()
         self.store: Store | None = None
         self.store_name = "…"
-        self.problem = ""
-        """Why there is no store."""
         self.job_id: int | None = None
         """The job that the live screens show; None until there is one."""
         self.job: Job | None = None
@@ -103,25 +101,29 @@ class PersynApp(App[None]):
 
     def on_mount(self) -> None:
         """Shows the first screen, then opens the store in a thread."""
-        self.theme = self.settings.theme
+        if self.settings.theme in self.available_themes:
+            self.theme = self.settings.theme
         self.set_keymap(self.settings.keymap())
         self.switch_mode(self._start)
         self.run_worker(self._live(), exit_on_error=True, group="live")
 
     async def _live(self) -> None:
         try:
-            self.store, changes = await asyncio.to_thread(_open, self._location)
+            store, changes = await asyncio.to_thread(_open, self._location)
+            self.job = await asyncio.to_thread(self._pick, store)
         except PersynError as problem:
             self.exit(return_code=problem.exit_code, message=f"error: {problem}")
             return
-        self.store_name = self.store.path.name if self.store.path else self.store.name
+        # Only now: a screen that reads before the job is picked would say that there is none.
+        self.store = store
+        self.store_name = store.path.name if store.path else store.name
         machine = Machine()
         beat = 0
         while not self._closing:
             try:
                 changed = await asyncio.to_thread(changes.seen)
                 if changed or beat % max(1, round(2 / self.settings.interval)) == 0:
-                    self.job = await asyncio.to_thread(self._pick, self.store)
+                    self.job = await asyncio.to_thread(self._pick, store)
                 if isinstance(self.screen, View):
                     await self.screen.follow(changed=changed)
             except PersynError as problem:
@@ -162,6 +164,21 @@ class PersynApp(App[None]):
     def on_unmount(self) -> None:
         """Gives the store back."""
         self._closing = True
+
+    def _fatal_error(self) -> None:
+        # Textual prints the traceback with every local variable: prompts, answers and keys would be on screen.
+        from rich.text import Text
+
+        from persyn_tui.app import report
+
+        where = report.crash(self._exception)
+        self.bell()
+        self.panic(
+            Text(
+                f"error: the app stopped on a defect of ours: {type(self._exception).__name__}\n"
+                f"  → jobs go on; `persyn` shows them again. The report, without your data: {where}"
+            )
+        )
 
     # What screens ask
 
@@ -219,7 +236,7 @@ def _open(location: str | None) -> "tuple[Store, Changes]":
 
 def run(location: str | None, start: str = "jobs") -> int:
     """Exit code after running the app in this terminal."""
-    app = PersynApp(location, start=start)
+    app = PersynApp(location, settings=Settings.load(), start=start)
     app.run()
     return app.return_code or 0
 

@@ -1,13 +1,17 @@
-"""The bug report: versions, store and last events, with whatever looks like a secret taken out."""
+"""The bug report and the crash report: versions, store, last events, with whatever looks like a secret taken out."""
 
 import os
 import platform
 import re
 import sys
+import time
+import traceback
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from platformdirs import user_state_path
 
 PACKAGES = ("persyn", "textual", "rich", "sqlalchemy", "pysqlite3", "torch", "transformers", "peft", "vllm")
 TERMINAL = ("TERM", "COLORTERM", "TERM_PROGRAM", "NO_COLOR", "LANG")
@@ -69,3 +73,20 @@ def write(facts: Iterable[tuple[str, str]], events: Iterable[str], values: Itera
     known = list(values)
     lines = ["PerSyn bug report", *(f"{name}: {value}" for name, value in facts), "", "last events:"]
     return "\n".join(redacted(line, known) for line in [*lines, *events]) + "\n"
+
+
+def crash(error: BaseException | None) -> str:
+    """Where the report of an unhandled exception was written: calls and message, no variables.
+
+    The message is redacted; text of prompts and answers can only be in it where a library quotes them.
+    """
+    lines = traceback.format_exception(error) if error is not None else ["no exception is known"]
+    text = write(machine(), (line.rstrip("\n") for line in lines)).replace("last events:", "what happened:")
+    path = user_state_path("persyn") / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.txt"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+    except OSError as problem:
+        return f"could not be written ({problem})"
+    return str(path)
