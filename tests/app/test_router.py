@@ -361,7 +361,10 @@ async def test_why_shows_what_is_stored_before_the_router_answers_and_esc_goes_b
         assert router.chosen.prompt_id == made.prompts[2]
 
 
-async def test_why_asks_the_real_router_for_a_typed_prompt_without_torch_here(made: Made) -> None:
+async def test_why_asks_the_real_router_for_a_typed_prompt_without_torch_here(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     made.answer()
     made.route()
     made.finish()

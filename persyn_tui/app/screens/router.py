@@ -10,14 +10,13 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.display import printable
+from persyn_tui.app import router_words as words
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import Message, View
-from persyn_tui.app.machine import spark
 from persyn_tui.app.routed import Choice, Question, Reader, Routed
-from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, cut
+from persyn_tui.app.sheet import Cell, Listed, Sheet
 from persyn_tui.app.slider import STEP, Slider
-from persyn_tui.app.text import bar, count, duration, rate, short, signed
+from persyn_tui.app.text import bar, count, signed
 from storage.errors import PersynError
 from storage.records import Job
 from storage.store import Store
@@ -27,53 +26,9 @@ if TYPE_CHECKING:
     from persyn_tui.app.labels import Labels, WhatIf
 
 NORMALIZATIONS = ("zscore", "minmax", "rank")
-EARLY_STAGES = ("", "prompts", "calibrate", "score", "train_router")
-"""Stages before there is anything to allocate."""
 UNSCORED_STAGES = ("", "prompts", "calibrate")
-WIDEST = 24
-"""Teachers whose strengths fit into a row, a cell each."""
 RELOADED_S = 5.0
 """Least time between two readings of all scores while scores are being written."""
-
-STAGE_ROWS = (
-    Column("part"),
-    Column("", 12, drop=2),
-    Column("done", 15, right=True),
-    Column("share", 7, right=True, drop=3),
-)
-CURVES = (Column("measure", 14), Column("while training"), Column("latest", 8, right=True))
-CURVE_NAMES = {
-    "loss": "loss",
-    "held_out_loss": "held-out loss",
-    "hit_at_1": "Hit@1",
-    "hit_at_3": "Hit@3",
-    "regret": "regret",
-}
-
-
-def allocation_columns(alpha: float) -> tuple[Column, ...]:
-    """The columns of the allocation; `best` is by the slider's α."""
-    return (
-        Column("teacher"),
-        Column("", 10, drop=4),
-        Column("prompts", 7, right=True, drop=3),
-        Column("share", 7, right=True),
-        Column("margin", 6, right=True),
-        Column(f"best {alpha:.2f}", 9, right=True, drop=1),
-        Column("±", 5, right=True, drop=2),
-    )
-
-
-def choice_columns(title: str, teachers: int) -> tuple[Column, ...]:
-    """The columns of the list of prompts."""
-    return (
-        Column(title),
-        Column("strength", max(8, min(WIDEST, teachers)), drop=1),
-        Column("choice", 10),
-        Column("margin", 6, right=True),
-        Column("", 1),
-        Column("", 9, drop=2),
-    )
 
 
 class RouterScreen(View[Routed]):
@@ -132,13 +87,13 @@ class RouterScreen(View[Routed]):
         yield Static(id="measures", markup=False, classes="line")
         with Horizontal():
             with Vertical(id="left"):
-                yield Sheet(STAGE_ROWS, id="shares")
+                yield Sheet(words.STAGE_ROWS, id="shares")
                 with Vertical(id="labels"):
                     yield Slider("α", id="alpha")
                     yield Static(id="changes", markup=False)
             with Vertical(id="right"):
                 yield Message(id="later")
-                yield Sheet(choice_columns("prompt", 0), id="choices")
+                yield Sheet(words.choice_columns("prompt", 0), id="choices")
 
     def focus_first(self) -> None:
         """The prompts."""
@@ -158,10 +113,14 @@ class RouterScreen(View[Routed]):
     def show(self, data: Routed) -> None:
         """Lines, then lists; the slider follows when there are other scores."""
         width = max(40, self.app.size.width - 2)
-        self.query_one("#where", Static).update(_sides(_where(data, width < 98), _measures(data), width))
-        beside = _held_out(data)
+        self.query_one("#where", Static).update(
+            words.sides(words.where(data, width < 98), words.measures(data), width)
+        )
+        beside = words.held_out(data)
         room = max(0, min(30, width - len(beside) - 2))
-        self.query_one("#measures", Static).update(_sides(bar(_done(data), room), beside, width))
+        self.query_one("#measures", Static).update(
+            words.sides(bar(words.part_done(data), room), beside, width)
+        )
         self._show_left(data)
         self._show_choices(data)
         self._follow_scores(data)
@@ -170,14 +129,15 @@ class RouterScreen(View[Routed]):
         sheet = self.query_one("#shares", Sheet)
         rows: list[tuple[str, Sequence[Cell | str]]]
         if data.shares:
-            columns = allocation_columns(self.query_one("#alpha", Slider).value)
+            other = self.what_if is not None and self.what_if.other
+            columns = words.allocation_columns(self.query_one("#alpha", Slider).value, other=other)
             rows = self._allocation(data)
         elif data.curves:
-            columns = CURVES
-            room = max(8, sheet.size.width - sum(column.width + 1 for column in CURVES))
-            rows = [(curve.name, _curve(curve.name, curve.values, room)) for curve in data.curves]
+            columns = words.CURVES
+            room = max(8, sheet.size.width - sum(column.width + 1 for column in words.CURVES))
+            rows = [(curve.name, words.curve_cells(curve.name, curve.values, room)) for curve in data.curves]
         else:
-            columns = STAGE_ROWS
+            columns = words.STAGE_ROWS
             rows = [
                 (
                     name,
@@ -211,7 +171,7 @@ class RouterScreen(View[Routed]):
                     name,
                     [
                         Cell(name, "plain" if prompts else "dim"),
-                        Cell(bar(prompts / most, 10), "accent"),
+                        Cell(bar(prompts / most, words.BAR), "accent"),
                         count(prompts),
                         f"{100 * prompts / total:.1f} %",
                         "–" if share is None or share.margin is None else f"{share.margin:.2f}",
@@ -239,15 +199,15 @@ class RouterScreen(View[Routed]):
         title = "smallest margins" if self._closest else "newest"
         if self._teacher is not None:
             title += f" of {self._teacher[0]}"
-        columns = choice_columns(title, len(data.teachers))
+        columns = words.choice_columns(title, len(data.teachers))
         if columns != sheet.columns:
             sheet.rows = Listed()
             sheet.set_columns(columns)
-        sheet.update(Listed([(choice.prompt_id, _choice(choice)) for choice in data.choices]))
+        sheet.update(Listed([(choice.prompt_id, words.choice_cells(choice)) for choice in data.choices]))
         later = self.query_one("#later", Message)
         sheet.display, later.display = bool(data.choices), not data.choices
         if not data.choices:
-            later.update(_later(data))
+            later.update(words.later(data))
         elif self.focused is None:
             sheet.focus()
 
@@ -362,11 +322,11 @@ class RouterScreen(View[Routed]):
 
     def _show_what_if(self) -> None:
         labels = self._labels
-        words = self._normalization
+        behind = self._normalization
         if labels is not None:
-            words += f"  {labels.targets} labels"
-        self.query_one("#alpha", Slider).words = words
-        self.query_one("#changes", Static).update(_changes(self.what_if))
+            behind += f"  {labels.targets} labels"
+        self.query_one("#alpha", Slider).words = behind
+        self.query_one("#changes", Static).update(words.changes(self.what_if))
         if self.data is not None:
             self._show_left(self.data)
 
@@ -513,134 +473,3 @@ class RouterScreen(View[Routed]):
             self.notify(f"{rows:,} assignments: {path}", timeout=10, markup=False)
 
         self._work(export(), "export")
-
-
-# Words
-
-
-def _where(data: Routed, brief: bool) -> str:
-    """How far the stage or the plan is; without the words that a narrow screen has no room for."""
-    snapshot = data.snapshot
-    early = data.stage in EARLY_STAGES and not data.shares
-    if data.trouble and not early and not data.shares:
-        return f"✗ {data.trouble.splitlines()[0]}"
-    if early and not data.stage:
-        begun = {"queued": "queued: s starts an engine", "running": "the job's engine is starting"}
-        return begun.get(data.state, f"{data.state}: s goes on")
-    name, done, total = data.strategy, data.assigned, data.total
-    unit = "prompts routed"
-    if early:
-        name, done, total, unit = data.stage, snapshot.done, snapshot.total, snapshot.unit
-    parts = [f"{name} {count(done)} / {count(total)}" + ("" if brief else f" {unit}")]
-    if data.state == "running" and (early or data.stage == "route"):
-        if snapshot.rate:
-            parts.append(f"{rate(snapshot.rate)}/s" if brief else f"{rate(snapshot.rate)} {snapshot.unit}/s")
-        if snapshot.tokens_per_second and not brief:
-            parts.append(f"{rate(snapshot.tokens_per_second)} tok/s")
-        if snapshot.eta_s is not None and snapshot.done < snapshot.total:
-            parts.append(f"ETA {duration(snapshot.eta_s)}")
-    elif data.state in ("interrupted", "failed", "cancelled", "paused"):
-        parts.append(f"{data.state}: s goes on")
-    return ("  " if brief else "   ").join(parts)
-
-
-def _measures(data: Routed) -> str:
-    values = data.snapshot.values if data.curves else (data.router.metrics if data.router else {})
-    if "hit_at_1" not in values:
-        return ""
-    return _three("Hit@1", values["hit_at_1"], "Hit@3", values["hit_at_3"], "regret", values["regret"])
-
-
-def _done(data: Routed) -> float:
-    """Part of what the first line counts, 0 to 1."""
-    if data.stage in EARLY_STAGES and not data.shares:
-        done, total = data.snapshot.done, data.snapshot.total
-    else:
-        done, total = data.assigned, data.total
-    return done / total if total else 0.0
-
-
-def _held_out(data: Routed) -> str:
-    if data.curves:
-        return "on prompts left out of this fold"
-    metrics = {} if data.router is None else data.router.metrics
-    if "hit_at_1" not in metrics:
-        return ""
-    hit, hit3, regret = (metrics[key] for key in ("chance_hit_at_1", "chance_hit_at_3", "random_regret"))
-    beside = _three("chance", hit, "chance", hit3, "random", regret)
-    return f"{count(metrics['n'])} {metrics['on']}{beside}"
-
-
-def _later(data: Routed) -> str:
-    """What must happen before prompts are routed."""
-    if data.teachers and data.strategy == "persyn":
-        steps = "every teacher answers the calibration prompts, the answers are scored, the router learns from that"
-    else:
-        steps = f"the rule of `{data.strategy}` gives each prompt a teacher"
-    return f"Prompts stand here once they are routed:\n{steps}.\n\nt  another strategy"
-
-
-def _three(*pairs: str | float) -> str:
-    """Three names with their numbers, in places that two such lines share."""
-    names, values = cast("tuple[str, ...]", pairs[::2]), cast("tuple[float, ...]", pairs[1::2])
-    return "".join(f"  {name:>6} {short(value):>4}" for name, value in zip(names, values, strict=True))
-
-
-def _sides(left: str, right: str, width: int) -> str:
-    """One line: `left` begins it, `right` ends it; `left` is cut where both do not fit."""
-    if not right:
-        return cut(left, width).rstrip()
-    return cut(left, max(1, width - len(right) - 2)) + "  " + printable(right)
-
-
-def levels(values: Sequence[float]) -> str:
-    """Numbers as bars, the least of them lowest and the greatest highest."""
-    low, high = min(values), max(values)
-    spread = high - low
-    return spark([100 * (value - low) / spread if spread else 50.0 for value in values])
-
-
-def _curve(name: str, values: Sequence[float], room: int) -> list[Cell | str]:
-    """The whole curve in `room` cells: every so many points, the last one always."""
-    step = -(-len(values) // room)
-    return [CURVE_NAMES[name], Cell(levels(values[::-1][::step][::-1]), "accent"), f"{values[-1]:.3f}"]
-
-
-def _choice(choice: Choice) -> list[Cell | str]:
-    tone: Any = "warn" if choice.near_tie else "plain"
-    note = "near tie" if choice.near_tie else "measured" if choice.measured else ""
-    return [
-        choice.text,
-        Cell(levels(choice.strengths[:WIDEST]) if choice.strengths else "–", "accent"),
-        choice.teacher,
-        Cell(signed(choice.margin), tone),
-        Cell("⚠" if choice.near_tie else "", tone),
-        Cell(note, tone if choice.near_tie else "dim"),
-    ]
-
-
-def _changes(what_if: "WhatIf | None") -> str:
-    """What the slider's settings would change, in a few lines."""
-    if what_if is None:
-        return "no answer has both scores yet"
-    found, lines = what_if.found, []
-    if what_if.other:
-        lines.append(
-            f"{count(found.best_changed)} of {count(found.prompts)} prompts get another best teacher, "
-            f"{count(found.pairs_changed)} of {count(found.pairs)} pairs change; a trains with it"
-        )
-    else:
-        lines.append(f"as in the run; [ ] try another α on the scores of {count(found.prompts)} prompts")
-    if what_if.other and what_if.router is not None:
-        before, after = what_if.router
-        # Regret is in the units of these rewards: beside a random choice, not beside the run's.
-        lines.append(
-            f"this router by them: Hit@1 {short(before.hit_at_1)} → {short(after.hit_at_1)}, "
-            f"regret {short(after.regret)} (random {short(after.random_regret)}), {count(after.n)} held-out"
-        )
-    if found.idle:
-        lines.append(f"⚠ {found.idle}")
-    return "\n".join(lines)
-
-
-__all__ = ["RouterScreen"]
