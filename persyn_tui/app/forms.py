@@ -334,10 +334,12 @@ class Dialog(ModalScreen[R]):
 
     def leave(self, what: str, loss: str) -> None:
         """Asks, then leaves without an answer."""
-        self.app.push_screen(
-            Confirm(f"Leave {what}?", f"Lost is {loss}.", "Leave"),
-            lambda yes: self.dismiss(None) if yes else None,
-        )
+
+        def answer(yes: bool | None) -> None:
+            if yes:
+                self.dismiss(None)
+
+        self.app.push_screen(Confirm(f"Leave {what}?", f"Lost is {loss}.", "Leave"), answer)
 
     def action_back(self) -> None:
         """Leaves without an answer."""

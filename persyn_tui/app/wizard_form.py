@@ -47,7 +47,7 @@ class SettingsStep(Step):
         """Learns the names of all tasks."""
         self._tasks = await asyncio.to_thread(_tasks)
         cast(Words, cast(Line, self.form["tasks"].control).suggester).words = self._tasks
-        if self.display:
+        if self.shown:
             self._settle()
 
     def enter(self) -> None:

@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.timer import Timer
-from textual.widgets import Static
+from textual.widgets import ContentSwitcher, Static
 
 from engine.display import printable
 from persyn_tui.app.draft import Candidate
@@ -107,9 +107,14 @@ class Step(Vertical):
         """Whether the plan has what this step is for; else says what is missing."""
         raise NotImplementedError
 
+    @property
+    def shown(self) -> bool:
+        """Whether it is the step on the screen."""
+        return cast(ContentSwitcher, self.parent).current == self.id
+
     def say(self, text: str, tone: Any = "dim") -> None:
         """Says something below the step, while it is on the screen."""
-        if self.display:
+        if self.shown:
             cast("Dialog[Any]", self.screen).say(text, tone)
 
     def soon(self, action: Callable[[], object]) -> None:
