@@ -1,6 +1,7 @@
 """The engine's view of a job, read-only, for the screens that show what is stored of it."""
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from storage.records import Job
@@ -10,8 +11,11 @@ if TYPE_CHECKING:
     from engine.context import Context
 
 KEPT = 4
+RETRIED_EVERY_S = 1.0
 _lock = threading.Lock()
 _known: "dict[tuple[str, int], Context]" = {}
+_missed: dict[tuple[str, int], float] = {}
+"""When a job's context was last looked for in vain."""
 
 
 def of(store: Store, job: Job) -> "Context | None":
@@ -26,10 +30,13 @@ def of(store: Store, job: Job) -> "Context | None":
     key = store.name, job.id
     with _lock:
         if key not in _known:
+            if time.monotonic() - _missed.get(key, -RETRIED_EVERY_S) < RETRIED_EVERY_S:
+                return None
             try:
                 # A job of an older version may have a key that is no more; its store is still worth a look.
                 _known[key] = reader(store, Run.model_validate(job.spec))
             except (ConfigError, ValueError):
+                _missed[key] = time.monotonic()
                 return None
             for old in list(_known)[:-KEPT]:
                 del _known[old]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
 from rich.segment import Segment
+from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -73,12 +74,12 @@ class Scale(NamedTuple):
     tick: float
 
 
-def scale(values: Sequence[float]) -> Scale:
-    """Two to five ticks of 1, 2, 2.5 or 5 times a power of ten, which the values lie between."""
+def scale(values: Sequence[float], parts: int = 3) -> Scale:
+    """Ticks of 1, 2, 2.5 or 5 times a power of ten, which the values lie between; about `parts` intervals."""
     least, most = min(values), max(values)
     span = most - least or abs(most) or 1.0
-    power = 10 ** math.floor(math.log10(span / 3))
-    tick = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= span / 3)
+    power = 10 ** math.floor(math.log10(span / parts))
+    tick = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= 0.999 * span / parts)
     low, high = math.floor(least / tick) * tick, math.ceil(most / tick) * tick
     return Scale(low, high if high > low else low + tick, tick)
 
@@ -94,7 +95,8 @@ def dots(points: Sequence[Point], axis: Scale, width: int, height: int) -> list[
         before = top
         for now in range(start + 1, column + 1):
             y = round(top + (row - top) * (now - start) / (column - start))
-            for dot in range(min(y, before), max(y, before) + 1):
+            # Down or up to here from the dot before, which has its own column.
+            for dot in range(before + 1, y + 1) if y > before else range(y, before) if y < before else (y,):
                 cells[dot // 4][now // 2] |= DOTS[now % 2][dot % 4]
             before = y
         last = column, row
@@ -139,18 +141,15 @@ class Plot(Widget):
             thinned = [line.thin(2 * width, self._until) for line in self._lines]
             values = [value for points in thinned for _, value in points]
             if values:
-                self._painted = self._strips(thinned, scale(values), width, height)
+                self._painted = self._strips(
+                    thinned, scale(values, max(2, min(8, height // 4))), width, height
+                )
         self.refresh()
 
     def _strips(
         self, thinned: Sequence[Sequence[Point]], axis: Scale, width: int, height: int
     ) -> list[Strip]:
-        base = self.rich_style
-        dim = base + self.get_component_rich_style("plot--axis", partial=True)
-        tones = [
-            base + self.get_component_rich_style(f"plot--{name}", partial=True)
-            for name in ("first", "second")
-        ]
+        dim, *tones = (self._tone(name) for name in ("axis", "first", "second"))
         drawn = [dots(points, axis, width, height) for points in thinned]
         count = round((axis.high - axis.low) / axis.tick)
         ticks = {
@@ -169,6 +168,10 @@ class Plot(Widget):
         right = f" step {self._until:,}"
         foot = f"{'└':>{AXIS}}" + "─" * max(0, width - len(right)) + right
         return [*strips, Strip([Segment(foot, dim)])]
+
+    def _tone(self, name: str) -> Style:
+        full = self.get_component_rich_style(f"plot--{name}")
+        return Style(color=full.color, bgcolor=self.rich_style.bgcolor)
 
     def render_line(self, y: int) -> Strip:
         """Line `y` of the picture."""

@@ -142,8 +142,8 @@ class Reader:
         lines = [_before(settled, snapshot)]
         lines += [self._line(name, settled, snapshot, job) for name in names]
         if chosen not in [line.name for line in lines]:
-            live = next((line.name for line in lines if line.phase in ("training", "stopped")), None)
-            chosen = live or ("persyn" if "persyn" in names else lines[-1].name)
+            going = (line.name for phase in ("training", "stopped") for line in lines if line.phase == phase)
+            chosen = next(going, "persyn" if "persyn" in names else lines[-1].name)
         adapter = settled.adapters.get(chosen)
         return Distilled(
             job_id=job.id,
@@ -244,16 +244,16 @@ def _same_run(store: Store, job: Job) -> list[int]:
 def _settle(store: Store, job: Job, context: "Context", old: _Settled | None) -> _Settled:
     from engine import report
 
-    adapters, evaluated = {}, {}
+    adapters, evaluated = dict[str, Adapter](), dict[str, Measured]()
     for name in context.run.strategies:
         adapter = results.adapter(store, context.adapter_sha(name))
         if adapter is not None:
             adapters[name] = adapter
-    for name in (None, *context.run.strategies):
-        evaluation = results.evaluation(store, context.evaluation_sha(name))
+    for of in (None, *context.run.strategies):
+        evaluation = results.evaluation(store, context.evaluation_sha(of))
         if evaluation is not None and evaluation.complete:
             found = evaluation.summary
-            evaluated[name or BEFORE] = Measured(
+            evaluated[of or BEFORE] = Measured(
                 found["accuracy"], found["ci_low"], found["ci_high"], found["n"]
             )
     trained = tuple(name for name, adapter in adapters.items() if adapter.complete)

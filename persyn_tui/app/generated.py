@@ -1,7 +1,7 @@
 """What the generation screen reads: per teacher what is asked and what is there, and the newest responses.
 
 While the job runs this is read several times a second. The sums over all responses are made again only so
-often that they take a twentieth of the time; between two of them the job's own counters are added.
+often that they take a small part of the time; between two of them the job's own counters are added.
 """
 
 import time
@@ -22,6 +22,8 @@ STAGES = ("calibrate", "generate")
 """The stages in which teachers answer."""
 EVERY_S = 1.0
 PART = 20
+PART_AT_REST = 200
+"""The sums take at most one part in so many of the time."""
 SHOWN = 60
 """Newest responses."""
 TEXT = 400
@@ -185,10 +187,9 @@ class Reader:
     def _count(self, store: Store, job: Job, context: "Context", snapshot: Snapshot, live: bool) -> _Counted:
         key = (store.name, job.id, job.epoch, job.effective_state, job.stage)
         clock, old = time.monotonic(), self._counted
-        if old is not None and old.key == key:
-            fresh = clock - old.at < max(EVERY_S, PART * old.seconds)
-            if fresh or not live:
-                return old
+        part = PART if live else PART_AT_REST
+        if old is not None and old.key == key and clock - old.at < max(EVERY_S, part * old.seconds):
+            return old
         from engine.context import CALIBRATED, TRAINED
 
         plans, trouble = _plans(store, context)

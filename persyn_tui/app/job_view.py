@@ -24,6 +24,11 @@ class JobView(View[T]):
     KEPT: ClassVar[str]
     """What stopping keeps and loses."""
 
+    def on_resize(self) -> None:
+        """The title says what the new width hides, once it is laid out."""
+        super().on_resize()
+        self.call_after_refresh(self.paint_title)
+
     def act(self, action: Callable[[Store, Job], Job | str]) -> None:
         """Does something to the followed job in a thread, and says what came of it."""
         store, job_id = self.app.store, self.app.job_id

@@ -94,6 +94,7 @@ class DistilScreen(JobView[Distilled]):
         self.query_one("#checkpoints", Static).update(_checkpoints(data))
         self._show_strategies(data)
         self._draw(data)
+        self.call_after_refresh(self.paint_title)
         if data.more:
             self.ask()
 
@@ -125,7 +126,7 @@ class DistilScreen(JobView[Distilled]):
 
     def _room(self, lines: int) -> int:
         """Rows that are left for the plot."""
-        return self.query_one("#full").size.height - 1 - 1 - 1 - (lines + 1) - 1
+        return self.query_one("#states").size.height - 1 - 1 - 1 - (lines + 1) - 1
 
     def on_resize(self) -> None:
         """The plot goes first."""
@@ -137,9 +138,10 @@ class DistilScreen(JobView[Distilled]):
         """The student, the job, what is hidden."""
         if self.data is None:
             return self.app.job_line
-        hidden = list(self.query_one("#strategies", Sheet).hidden)
+        titles = self.query_one("#strategies", Sheet).hidden
+        hidden = ["intervals" if title.startswith("0") else title for title in titles]
         hidden = ["plot"] * (not self.query_one("#plot").display) + hidden
-        parts = [self.data.student, self.app.job_line, f"hidden: {', '.join(hidden)}" if hidden else ""]
+        parts = [self.app.job_line, f"hidden: {', '.join(hidden)}" if hidden else "", self.data.student]
         return " · ".join(part for part in parts if part)
 
     def text_to_copy(self) -> str:
@@ -221,7 +223,7 @@ def _strategy(line: StrategyLine, top: float) -> list[Cell | str]:
         ""
         if measured is None
         else Cell(interval(measured.accuracy / top, measured.low / top, measured.high / top, DOTS), accent),
-        "" if line.difference is None else signed(100 * line.difference, 1),
+        "" if line.difference is None else f"{signed(100 * line.difference, 1)} pp",
         "" if line.p is None else "<.001" if line.p < 0.001 else f"{line.p:.3f}".removeprefix("0"),
     ]
 
@@ -257,6 +259,6 @@ def _now(data: Distilled) -> str:
 
 def _checkpoints(data: Distilled) -> str:
     if not data.checkpoints:
-        return "checkpoints  none yet" if data.chosen != BEFORE else ""
+        return "" if data.chosen == BEFORE else "checkpoints  none"
     found = [f"✓ {checkpoint.step:,}" for checkpoint in reversed(data.checkpoints)]
     return f"checkpoints  {'  '.join(found)}"

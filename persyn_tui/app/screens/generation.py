@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
+from textual import on
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.display import printable
+from persyn_tui.app.answers import AnswersPanel, load
 from persyn_tui.app.generated import Answer, Generated, Reader, TeacherLine
 from persyn_tui.app.job_view import JobView
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
@@ -56,14 +58,18 @@ class GenerationScreen(JobView[Generated]):
     STOP = "Pause"
     KEPT = "Everything committed is kept; s goes on from there. Lost is at most the batch in flight."
     DEFAULT_CSS = """
+    GenerationScreen #sums { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
     GenerationScreen #teachers { height: auto; max-height: 60%; margin-top: 1; }
     GenerationScreen #label { height: 1; margin-top: 1; color: $foreground 55%; text-wrap: nowrap; }
     GenerationScreen #newest { height: 1fr; min-height: 3; }
+    GenerationScreen.answers #teachers, GenerationScreen.answers #label { display: none; }
+    GenerationScreen.answers #answers { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start", id="generation.start"),
         Binding("x", "stop", "Pause", id="generation.pause"),
         Binding("r", "retry", "Retry failed", id="generation.retry"),
+        Binding("escape", "close", "Back", show=False, id="generation.back"),
     ]
 
     def __init__(self) -> None:
@@ -74,10 +80,11 @@ class GenerationScreen(JobView[Generated]):
 
     def body(self) -> Iterable[Widget]:
         """Sums, teachers, newest responses."""
-        yield Static(id="sums", markup=False, classes="line")
+        yield Static(id="sums", markup=False)
         yield Sheet(TEACHERS, id="teachers")
         yield Static(f"newest {'─' * 300}", id="label", markup=False)
         yield Sheet(NEWEST, id="newest")
+        yield AnswersPanel(id="answers")
 
     def read(self, store: Store, question: Any) -> Generated | None:
         """The followed job's counts and newest responses."""
@@ -90,9 +97,12 @@ class GenerationScreen(JobView[Generated]):
         teachers = self.query_one("#teachers", Sheet)
         teachers.styles.height = len(data.teachers) + 1
         teachers.update(Listed([(line.name, _teacher(line)) for line in data.teachers]))
-        self.query_one("#newest", Sheet).update(
-            Listed([(answer.id, _answer(answer)) for answer in data.newest])
-        )
+        newest = self.query_one("#newest", Sheet)
+        at_top = newest.place == 0
+        newest.update(Listed([(answer.id, _answer(answer)) for answer in data.newest]))
+        if at_top:  # who has not moved the cursor sees the newest; who has stays on that row
+            newest.action_top()
+        self.call_after_refresh(self.paint_title)
 
     async def follow(self, *, changed: bool) -> None:
         """Reads and shows; while frozen, only counts what comes."""
@@ -115,9 +125,40 @@ class GenerationScreen(JobView[Generated]):
         if self.data is None:
             return ""
         newest = self.query_one("#newest", Sheet)
+        if self.has_class("answers"):
+            return self.query_one(AnswersPanel).text
         if newest.has_focus:
             return next((answer.text for answer in self.data.newest if answer.id == newest.key), "")
         return "\n".join([_sums(self.data), *(f"{t.name}\t{t.done}/{t.wanted}" for t in self.data.teachers)])
+
+    @on(Sheet.Chosen, "#newest")
+    def _open(self, event: Sheet.Chosen) -> None:
+        self.run_worker(self._look(cast(int, event.key)), group="look", exclusive=True)
+
+    async def _look(self, response_id: int) -> None:
+        """Shows all answers to the prompt of this one."""
+        if self.app.store is None:
+            return
+        found = await asyncio.to_thread(load, self.app.store, response_id)
+        if found is None:
+            self.notify(f"response #{response_id} is not there", severity="warning")
+            return
+        panel = self.query_one(AnswersPanel)
+        await panel.put(found, response_id)
+        self.add_class("answers")
+        panel.focus()
+
+    @on(AnswersPanel.Row)
+    def _next(self, event: AnswersPanel.Row) -> None:
+        newest = self.query_one("#newest", Sheet)
+        newest.action_move(event.by)
+        newest.action_choose()
+
+    def action_close(self) -> None:
+        """Back from the answers to the list."""
+        if self.has_class("answers"):
+            self.remove_class("answers")
+            self.query_one("#newest", Sheet).focus()
 
     def action_retry(self) -> None:
         """Asks for failed responses again, where that can still change the run's data."""
@@ -146,7 +187,7 @@ def _sums(data: Generated) -> str:
     if data.cost and data.everything_cost is not None:
         would += f" / {money(data.everything_cost)}"
     if data.wanted == data.everything:
-        would = f"routed alone it would be {count(data.routed)}: the oracle asks every teacher everything"
+        would = f"routed alone would be {count(data.routed)} (oracle asks all)"
     parts.append(would)
     if data.trouble:
         parts.append(f"▲ {printable(data.trouble)}")
