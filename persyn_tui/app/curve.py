@@ -142,7 +142,7 @@ class Plot(Widget):
             values = [value for points in thinned for _, value in points]
             if values:
                 self._painted = self._strips(
-                    thinned, scale(values, max(2, min(8, height // 4))), width, height
+                    thinned, scale(values, max(3, min(8, height // 4))), width, height
                 )
         self.refresh()
 
