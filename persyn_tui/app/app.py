@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
@@ -126,11 +126,13 @@ class PersynApp(App[None]):
                     self.job = await asyncio.to_thread(self._pick, store)
                 if isinstance(self.screen, View):
                     await self.screen.follow(changed=changed)
+                if beat % max(1, round(1 / self.settings.interval)) == 0:
+                    self.machine.append(await asyncio.to_thread(machine.read))
+                    self.show_machine()
             except PersynError as problem:
                 self.notify(str(problem), severity="error")
-            if beat % max(1, round(1 / self.settings.interval)) == 0:
-                self.machine.append(await asyncio.to_thread(machine.read))
-                self.show_machine()
+            except ScreenStackError:
+                return  # the app is being left
             beat += 1
             await asyncio.sleep(self.settings.interval)
 
