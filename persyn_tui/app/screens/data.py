@@ -129,7 +129,7 @@ class DataScreen(View[Stored]):
     DataScreen #nothing { display: none; height: 1fr; content-align: center middle; color: $text-muted; }
     DataScreen #search { display: none; background: $surface; }
     DataScreen.filtered #query, DataScreen.none #nothing, DataScreen.searching #search { display: block; }
-    DataScreen.none #rows { display: none; }
+    DataScreen.none #rows { height: 2; min-height: 2; }
     DataScreen.answers AnswersPanel { display: block; }
     DataScreen.answers.low #rows, DataScreen.answers.low #query { display: none; }
     """
@@ -363,8 +363,9 @@ class DataScreen(View[Stored]):
         none = self.reading is None and not len(self.rows)
         self.set_class(none, "none")
         if none:
+            why = "What is indexed so far does not hold it" if "index" in self._doing else "No answer passes"
             self.query_one("#nothing", Static).update(
-                f"No answer passes: {self._words(self.listing)}\n\nesc clears · f changes the filter"
+                f"{why}: {self._words(self.listing)}\n\nesc clears · f changes the filter"
             )
 
     def _paint_query(self) -> None:
@@ -669,6 +670,7 @@ class DataScreen(View[Stored]):
             self.notify(event.text, timeout=60, markup=False)
         elif event.text and self.wanted.words is not None:
             self._read_again()
+        self._say_nothing()
         self.paint_title()
 
     def on_resize(self) -> None:
