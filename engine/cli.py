@@ -5,7 +5,6 @@ those of `engine.errors`.
 """
 
 import argparse
-import json
 import sys
 import time
 import warnings
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 
 from engine import tools
 from engine.errors import PersynError
+from engine.printing import json_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +59,7 @@ def _work(job_id: int, *, foreground: bool, as_json: bool) -> int:
     if outcome.context is not None and outcome.code == 0:
         found = report.build(outcome.context, time.monotonic() - began)
         if as_json:
-            print(json.dumps(found), flush=True)
+            print(json_line(found), flush=True)
         elif foreground and not report.empty(found):
             console = Console()
             console.print(report.render(found))

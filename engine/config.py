@@ -8,6 +8,7 @@ below a stage imports it.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +19,7 @@ from engine import backends, scorers
 from engine.errors import ConfigError
 from engine.suggest import nearest
 from engine.yaml_places import line_of, refuse_duplicate_keys
-from storage.records import Split
+from storage.records import Role, Split
 
 STRATEGIES = ("strong", "mix", "family_strong", "car", "random", "persyn", "oracle")
 
@@ -377,8 +378,14 @@ def _known(what: str, value: str, valid: tuple[str, ...]) -> str:
     return value
 
 
-def load(path: str | Path) -> Run:
+Registered = Callable[[Role, str], Mapping[str, Any]]
+"""The settings of a registered model, from its role and name; `engine.registry.saved` makes one."""
+
+
+def load(path: str | Path, registered: Registered | None = None) -> Run:
     """The run that a YAML file describes, with relative paths resolved against the file's folder.
+
+    `registered` is asked for each teacher or student that is given as a bare name.
 
     Raises:
         ConfigError: no such file, not YAML, or a setting is wrong; every problem is named with its line.
@@ -392,10 +399,12 @@ def load(path: str | Path) -> Run:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}", "a run file is a UTF-8 YAML file") from None
-    return parse(text, where=str(file), base=file.resolve().parent)
+    return parse(text, where=str(file), base=file.resolve().parent, registered=registered)
 
 
-def parse(text: str, *, where: str = "run file", base: Path | None = None) -> Run:
+def parse(
+    text: str, *, where: str = "run file", base: Path | None = None, registered: Registered | None = None
+) -> Run:
     """The run described by YAML `text`; `where` names it in errors, `base` resolves relative paths."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -407,6 +416,8 @@ def parse(text: str, *, where: str = "run file", base: Path | None = None) -> Ru
         ) from None
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: a run file is a mapping of keys", "start from examples/zoo.yaml")
+    if registered is not None:
+        _look_up(data, registered)
     try:
         run = Run.model_validate(data)
     except ValidationError as error:
@@ -418,9 +429,24 @@ def parse(text: str, *, where: str = "run file", base: Path | None = None) -> Ru
     return _with_paths(run, base or Path.cwd())
 
 
+def _look_up(data: dict[str, Any], registered: Registered) -> None:
+    """Puts the settings of registered models where `data` has their names alone."""
+    if isinstance(teachers := data.get("teachers"), list):
+        data["teachers"] = [
+            registered("teacher", teacher) if isinstance(teacher, str) else teacher for teacher in teachers
+        ]
+    if isinstance(student := data.get("student"), str):
+        data["student"] = registered("student", student)
+
+
 def json_schema() -> str:
     """The run file's JSON Schema, for editors that validate and complete YAML."""
-    return json.dumps(Run.model_json_schema(), indent=2)
+    schema = Run.model_json_schema()
+    places = schema["properties"]
+    name = {"type": "string", "description": "Name of a registered model: `persyn models add`."}
+    places["student"] = {"anyOf": [places["student"], name]}
+    places["teachers"]["items"] = {"anyOf": [places["teachers"]["items"], name]}
+    return json.dumps(schema, indent=2)
 
 
 def resolve_ref(ref: str, base: Path) -> str:

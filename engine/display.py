@@ -3,7 +3,6 @@
 Both show progress, rate and ETA. Whatever comes from a model or a file passes `printable` first.
 """
 
-import re
 import sys
 import time
 from typing import Protocol
@@ -14,18 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from engine.printing import printable
 from engine.progress import Row, Snapshot
 
-# C0 but newline and tab, DEL, C1, bidi controls, zero-width marks, lone surrogates.
-_HARMFUL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
 PLAIN_INTERVAL_S = 5.0
-
-
-def printable(text: str) -> str:
-    """The text with every character that could act on a terminal replaced by `�`."""
-    return _HARMFUL.sub("\ufffd", text)
 
 
 def duration(seconds: float | None) -> str:

@@ -5,17 +5,16 @@ Texts are written as they are stored. They were made by models: an export is dat
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from engine import newfile
 from engine.errors import ConfigError
 from storage import datasets
 from storage.records import Dataset, TrainingRow
@@ -82,7 +81,7 @@ def export(
         raise ConfigError(f"--format {form}: unknown", f"use one of: {', '.join(FORMATS)}")
     if not dataset.complete:
         raise ConfigError(f"dataset `{dataset.name}` is not complete yet", "let its run finish, then export")
-    _refuse(out)
+    newfile.refuse(out)
     total = datasets.count(store, dataset.id)
     if total == 0:
         raise ConfigError(f"dataset `{dataset.name}` has no rows", "see `persyn data datasets` for others")
@@ -94,12 +93,8 @@ def export(
             _folder(rows, written, dataset, out)
         else:
             _file(rows, form, out)
-    except FileExistsError:
-        raise _exists(out) from None
     except OSError as error:
-        raise ConfigError(
-            f"{out}: cannot be written: {error.strerror}", "choose another place with --out"
-        ) from error
+        raise newfile.failed(out, error) from error
     return written
 
 
@@ -161,31 +156,14 @@ def _counted(
 
 
 def _file(rows: Iterator[TrainingRow], form: str, out: Path) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent)  # 0600
-    temporary = Path(name)
-    try:
-        os.close(handle)
+    def fill(temporary: Path) -> None:
         if form == "parquet":
             _parquet(rows, temporary)
         else:
             with temporary.open("w", encoding="utf-8") as file:
                 file.writelines(json.dumps(record(form, row), ensure_ascii=False) + "\n" for row in rows)
-        _flush(temporary)
-        _publish(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _flush(out.parent)
 
-
-def _publish(temporary: Path, out: Path) -> None:
-    """Gives the file its name, and fails where something has that name: a plain rename would overwrite it."""
-    try:
-        os.link(temporary, out)
-    except FileExistsError:
-        raise
-    except OSError:  # a filesystem without hard links
-        _refuse(out)
-        temporary.rename(out)
+    newfile.write(out, fill)
 
 
 def _folder(rows: Iterator[TrainingRow], written: Written, dataset: Dataset, out: Path) -> None:
@@ -201,13 +179,13 @@ def _folder(rows: Iterator[TrainingRow], written: Written, dataset: Dataset, out
         for path in temporary.rglob("*"):
             if path.is_file():
                 path.chmod(0o600)
-                _flush(path)
+                newfile.flush(path)
         # An empty folder of our own making is replaced atomically; anything else of that name fails here.
         out.mkdir(mode=0o700)
         temporary.rename(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    _flush(out.parent)
+    newfile.flush(out.parent)
 
 
 def _parquet(rows: Iterator[TrainingRow], path: Path, limit: int | None = None) -> bool:
@@ -282,24 +260,3 @@ answered), `source` (where the prompt came from), `prompt_id` and `response_id` 
 def _cell(text: object) -> str:
     """Text that stays within its place in Markdown."""
     return " ".join(str(text).replace("|", "/").replace("`", "'").split())
-
-
-def _refuse(out: Path) -> None:
-    if out.is_symlink() or out.exists():
-        raise _exists(out)
-    if not out.parent.is_dir():
-        raise ConfigError(f"{out.parent}: no such folder", "make it first, or choose another with --out")
-
-
-def _exists(out: Path) -> ConfigError:
-    kind = "a symbolic link" if out.is_symlink() else "there already"
-    return ConfigError(f"{out} is {kind}", "choose a new name with --out; an export never overwrites")
-
-
-def _flush(path: Path) -> None:
-    with suppress(PermissionError):  # a folder that may be written to but not opened
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

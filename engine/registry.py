@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine import backends
-from engine.config import GenerationConfig, ModelConfig, Run, TeacherConfig
+from engine.config import GenerationConfig, ModelConfig, Registered, Run, TeacherConfig
+from engine.errors import ConfigError
+from engine.suggest import nearest
+from storage import registry as stored_models
 from storage.hashing import sha
-from storage.records import Model, Sampling
+from storage.records import Model, Role, Sampling
+from storage.store import Store
 
 OPTIONS = ("dtype", "device", "batch_tokens", "trust_remote_code", "base_url", "api_key_env")
 """Keys of a run file's entry that are kept in `Model.options`."""
@@ -57,6 +61,28 @@ def as_entry(model: Model) -> dict[str, Any]:
         if model.price_input or model.price_output:
             entry["price"] = {"input": model.price_input, "output": model.price_output}
     return entry
+
+
+def saved(location: str | None) -> Registered:
+    """Finds the settings of registered models in the store at `location`, which is opened when first asked.
+
+    A teacher comes with the sampling it was registered with, so its stored answers count.
+    """
+
+    def find(role: Role, name: str) -> Mapping[str, Any]:
+        with Store.open(location, create=False) as store:
+            found = stored_models.get(store, name, role)
+            if found is not None:
+                return as_entry(found)
+            guess = nearest(name, [model.name for model in stored_models.list(store, role)])
+            raise ConfigError(
+                f"{role} `{name}`: not registered in {store.name}"
+                + (f"; did you mean `{guess}`?" if guess else ""),
+                f"`persyn models list` shows those there are; `persyn models add --name {name} --role {role} …` "
+                "adds it",
+            )
+
+    return find
 
 
 def generation_sha(model: Model) -> str:

@@ -3,8 +3,9 @@
 Rewards are derived from raw scores (`engine.reward`), so another α or normalization costs arithmetic only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from engine import reward
 from engine.config import RewardConfig
 from engine.evidence import Evidence
 from engine.router.metrics import Metrics, measure
+from storage.prompts import prompt_sha
+from storage.records import Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,44 @@ def measured(
         return None
     said = [strengths[int(held.prompt_ids[row])] for row in rows]
     return measure(said, rewards, resamples=0)
+
+
+def lines(
+    evidence: Evidence,
+    old: RewardConfig,
+    new: RewardConfig,
+    names: Sequence[str],
+    prompts: Mapping[int, Prompt],
+) -> Iterator[dict[str, Any]]:
+    """One prompt a line: its hash, each teacher's scores and reward under `new`, the best teacher under both.
+
+    What is not known is None; so is the best teacher of a prompt that is left out as all wrong.
+
+    Args:
+        evidence: stored scores (B, M).
+        old: the run file's settings.
+        new: the ones to try.
+        names: the M teachers.
+        prompts: the prompts of `evidence`, by id.
+    """
+    labels = evidence.labels(new)
+    before, after = _best(evidence.labels(old).training_rewards), _best(labels.training_rewards)
+    columns = {"quality": evidence.quality, "learnability": evidence.learnability, "reward": labels.rewards}
+    for row, prompt_id in enumerate(evidence.prompt_ids.tolist()):
+        yield {
+            "prompt_id": prompt_id,
+            "prompt_sha": prompt_sha(prompts[prompt_id]),
+            "teachers": {
+                name: {key: _known(values[row, column]) for key, values in columns.items()}
+                for column, name in enumerate(names)
+            },
+            "best_before": names[before[row]] if before[row] >= 0 else None,
+            "best_after": names[after[row]] if after[row] >= 0 else None,
+        }
+
+
+def _known(value: np.float64) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _signs(rewards: NDArray[np.float64]) -> NDArray[np.int8]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +12,7 @@ from engine import statistics, strategies
 from engine.context import CALIBRATED, Context
 from storage import datasets, prompts, results, routing
 
+COLUMNS = ("generations", "rows", "after", "95 %", "mean\nreward", "persyn − this\n(p, paired)")
 ROUTER_KEYS = ("hit_at_1", "hit_at_3", "regret", "chance_hit_at_1", "chance_hit_at_3", "random_regret")
 
 
@@ -103,31 +105,31 @@ def _paired(left: dict[int, float], right: dict[int, float], config: Any) -> dic
 
 
 def render(report: dict[str, Any]) -> RenderableType:
-    """The report as tables for a terminal."""
+    """The report as tables for a terminal of 80 columns."""
     counts, m = report["prompts"], report["teachers"]
     n = counts["calibration"] + counts["synthesis"]
+    title = f"{n:,} training prompts, {m} teachers, student {report['student']}"
+    before = report["strategies"][0]["accuracy_before"]
+    if before is not None:
+        title += f": {before:.1%} before"
     table = Table(
-        title=f"{n:,} training prompts, {m} teachers, student {report['student']}", title_justify="left"
+        title=Text(title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        collapse_padding=True,
+        pad_edge=False,
     )
     table.add_column("strategy", no_wrap=True)
-    for column in (
-        "generations",
-        "rows",
-        "before",
-        "after",
-        "95 %",
-        "mean reward",
-        "persyn − this (p, paired)",
-    ):
-        table.add_column(column, justify="right")
+    for column in COLUMNS:
+        table.add_column(column, justify="right", no_wrap=True)
     for row in report["strategies"]:
         table.add_row(
             row["name"],
             _number(row["generations"], "{:,}"),
             _number(row["rows"], "{:,}"),
-            _number(row["accuracy_before"], "{:.1%}"),
             _number(row["accuracy_after"], "{:.1%}"),
-            "–" if row["ci_low"] is None else f"{row['ci_low']:.1%} to {row['ci_high']:.1%}",
+            "–" if row["ci_low"] is None else f"{row['ci_low']:.1%}–{row['ci_high']:.1%}".replace("%–", "–"),
             _number(row["mean_reward"], "{:+.3f}"),
             _difference(row.get("persyn_minus_this")),
         )
@@ -162,4 +164,4 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _difference(value: dict[str, float] | None) -> str:
-    return "" if value is None else f"{value['difference']:+.1%} (p {value['p']:.3f})"
+    return "" if value is None else f"{value['difference']:+.1%} ({value['p']:.3f})"

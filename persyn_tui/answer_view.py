@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.display import printable
+from engine.printing import printable
 from storage.records import ResponseContext
 
 Names = Mapping[int, Sequence[str]]
@@ -165,7 +165,9 @@ def origin_lines(data: Mapping[str, Any]) -> list[str]:
     lines.append("sampling: " + ", ".join(f"{key} {value}" for key, value in origin["sampling"].items()))
     made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(origin["created_at"]))
     job = f"job {origin['job']}" if origin["job"] is not None else "no job"
-    lines.append(f"{job} · {made} · attempt {origin['attempts']} · generation {origin['generation_sha'][:16]}")
+    lines.append(
+        f"{job} · {made} · attempt {origin['attempts']} · generation {origin['generation_sha'][:16]}"
+    )
     for plan in data["assignments"]:
         margin = "" if plan["margin"] is None else f", margin {plan['margin']:.3f}"
         lines.append(f"plan {plan['plan']} ({plan['strategy']}): attempt {plan['attempt']}{margin}")

@@ -5,8 +5,8 @@ import sys
 
 import typer
 
-from persyn_tui.output import StoreOption
 from persyn_tui.commands import data, jobs, models, routing, run, serve, zoo
+from persyn_tui.output import StoreOption
 
 HELP = """Router-guided multi-teacher distillation: route each prompt to the teacher that suits this student,
 then generate.

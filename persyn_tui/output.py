@@ -1,6 +1,5 @@
 """Where commands print: data on stdout (a table, or JSON with `--json`), narration on stderr."""
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -22,7 +21,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout."
 def emit(data: Any, as_json: bool, show: Callable[[], None]) -> None:
     """Prints `data` as JSON, or lets `show` print it for people."""
     if as_json:
-        print(json.dumps(data, ensure_ascii=False))
+        from engine.printing import json_line
+
+        print(json_line(data))
     else:
         show()
 
@@ -39,7 +40,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
     from rich.table import Table
     from rich.text import Text
 
-    from engine.display import printable
+    from engine.printing import printable
 
     view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:

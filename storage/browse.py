@@ -11,6 +11,7 @@ from storage.records import (
     Prompt,
     ResponseContext,
     ResponseLine,
+    Split,
     Status,
     StoredAssignment,
     StoredScore,
@@ -25,6 +26,7 @@ from storage.schema import (
     ModelRow,
     PlanRow,
     PromptRow,
+    PromptSetRow,
     ResponseRow,
     ScoreRow,
     ScorerRow,
@@ -49,6 +51,7 @@ def browse(
     teacher: str | None = None,
     status: Status | None = None,
     prompt_set_id: int | None = None,
+    split: Split | None = None,
     dataset_id: int | None = None,
     words: str | None = None,
     after_id: int = 0,
@@ -62,6 +65,7 @@ def browse(
         teacher: name of the teacher (all rows that share it).
         status: only this status.
         prompt_set_id: only answers to this set's prompts.
+        split: only answers to prompts that are in this split, of that set or of any.
         dataset_id: only what this dataset holds.
         words: only texts with all these words, as far as `search.sync` has indexed them.
         after_id: the last response id already seen; 0 for the first page.
@@ -91,11 +95,14 @@ def browse(
             # Spelled out so that the planner sees that the index of failures applies.
             query = query.where(literal_column("responses.status") != literal_column("'ok'"))
             query = query.where(ResponseRow.status == status)
-        if prompt_set_id is not None:
+        if prompt_set_id is not None or split is not None:
+            # Every set is named: members are found by set and prompt, not by prompt alone.
+            sets = select(PromptSetRow.id) if prompt_set_id is None else [prompt_set_id]
+            member = select(MemberRow.ordinal).where(
+                MemberRow.prompt_set_id.in_(sets), MemberRow.prompt_id == ResponseRow.prompt_id
+            )
             query = query.where(
-                select(MemberRow.ordinal)
-                .where(MemberRow.prompt_set_id == prompt_set_id, MemberRow.prompt_id == ResponseRow.prompt_id)
-                .exists()
+                (member if split is None else member.where(MemberRow.split == split)).exists()
             )
         if words is not None:
             query = query.where(ResponseRow.id.in_(matching(store, words)))

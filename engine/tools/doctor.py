@@ -4,15 +4,14 @@ Each finding is `ok`, `warning` or `failed`, with what to do about it; any `fail
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
 from rich.console import Console
 from rich.text import Text
 
-from engine import config
-from engine.display import printable
+from engine import config, registry
+from engine.printing import json_line, printable
 from engine.tools import machine, trial
 from engine.tools.findings import Finding
 
@@ -29,7 +28,7 @@ def main(options: argparse.Namespace) -> int:
             _show(console, finding)
     failed = sum(finding.state == "failed" for finding in found)
     if options.json:
-        print(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in found]}))
+        print(json_line({"ok": not failed, "findings": [asdict(finding) for finding in found]}))
     else:
         console.print(
             Text(f"{failed} of {len(found)} checks failed" if failed else f"all {len(found)} checks passed")
@@ -40,7 +39,7 @@ def main(options: argparse.Namespace) -> int:
 def _everything(run_file: str | None) -> Iterator[Finding]:
     yield from machine.findings()
     if run_file is not None:
-        yield from trial.findings(config.load(run_file))
+        yield from trial.findings(config.load(run_file, registry.saved(None)))
 
 
 def _show(console: Console, finding: Finding) -> None:

@@ -1,9 +1,9 @@
 """`python -m engine fetch NAME…`: downloads small real models and converts them."""
 
 import argparse
-import json
 import sys
 
+from engine.printing import json_line
 from engine.zoo.fetch import fetch
 
 
@@ -14,8 +14,6 @@ def main(options: argparse.Namespace) -> int:
         for name in options.names
     }
     print(
-        json.dumps(found)
-        if options.json
-        else "\n".join(f"{name}: {folder}" for name, folder in found.items())
+        json_line(found) if options.json else "\n".join(f"{name}: {folder}" for name, folder in found.items())
     )
     return 0

@@ -1,15 +1,14 @@
 """`python -m engine probe NUMBER`: loads a registered model and generates one real token."""
 
 import argparse
-import json
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 
 from engine import backends
-from engine.display import printable
 from engine.errors import ConfigError, ModelError
 from engine.models import load_tokenizer
+from engine.printing import json_line, printable
 from engine.templates import render_prompt, with_system
 from storage import registry
 from storage.records import Messages, Model, Request
@@ -42,7 +41,7 @@ def main(options: argparse.Namespace) -> int:
     found = probe(model, ({"role": "user", "content": options.prompt},))
     if options.json:
         print(
-            json.dumps(
+            json_line(
                 {
                     key: printable(value) if isinstance(value, str) else value
                     for key, value in asdict(found).items()

@@ -21,8 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.config import FieldsConfig
-from engine.display import printable
 from engine.errors import ConfigError
+from engine.printing import json_line, printable
 from engine.router import policy
 from engine.router.model import Router
 from engine.router.saved import Teacher
@@ -88,7 +88,7 @@ def _routed(router: Router, near: "_Neighbours", asked: Sequence[Messages]) -> l
 
 
 def _emit(about: dict[str, Any], found: list[dict[str, Any]]) -> None:
-    print(json.dumps({"router": about, "prompts": found}, ensure_ascii=False), flush=True)
+    print(json_line({"router": about, "prompts": found}), flush=True)
 
 
 class _Neighbours:

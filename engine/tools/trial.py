@@ -10,8 +10,8 @@ import torch
 
 from engine import backends, models, registry, sources
 from engine.config import ModelConfig, Run
-from engine.display import printable
 from engine.errors import PersynError
+from engine.printing import printable
 from engine.templates import encode, end_of_turn_ids, prompt_ids, render_prompt, with_system
 from engine.tools.findings import Finding, attempt
 from engine.tools.probe import probe

@@ -5,6 +5,7 @@ embeddings), where weights are rounded (bfloat16), or where a save forgets a ten
 loaded again from disk and its logits are compared with those of student + adapter, position by position.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,8 @@ def merge(
         dtype: of the saved weights, float32 or bfloat16.
 
     Raises:
-        TrainingError: the adapter's folder is damaged, or the reloaded student differs from the live one.
+        TrainingError: the adapter's folder is damaged, or the reloaded student differs from the live one; then
+            `folder` is removed.
         ModelError: `base` cannot be loaded.
     """
     try:
@@ -66,7 +68,12 @@ def merge(
         tokenizer.save_pretrained(temporary)
 
     write_sealed(folder, fill, {"base": base, "adapter": str(adapter)})
-    return check_merged(folder, before, probes, dtype)
+    try:
+        return check_merged(folder, before, probes, dtype)
+    except BaseException:
+        # Whoever finds the folder takes it for a checked one.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def check_merged(folder: Path, live: Sequence[Tensor], probes: Sequence[Sequence[int]], dtype: str) -> Merged:

@@ -172,6 +172,8 @@ class AnswersPanel(Vertical, can_focus=True):
         self._first = 0
         """Which answer stands in the first column."""
         self._shown: list[Any] = []
+        self._opened = 0
+        """The response that the answers were opened from."""
 
     def compose(self) -> ComposeResult:
         """What is looked at, the prompt, then the columns or the provenance."""
@@ -192,11 +194,16 @@ class AnswersPanel(Vertical, can_focus=True):
         return "" if self.data is None or self.chosen is None else self.data.texts[self.chosen["id"]]
 
     async def put(self, data: Answers, response_id: int) -> None:
-        """Shows these answers, with the cursor on the one of `response_id`."""
-        self.data = data
+        """Shows these answers, with the cursor on the one of `response_id`; read anew, it stays where it is."""
         ids = [answer["id"] for answer in data.answers]
-        self.place = ids.index(response_id) if response_id in ids else 0
+        at = self.chosen["id"] if self.chosen is not None and response_id == self._opened else response_id
+        self.data, self._opened = data, response_id
+        self.place = ids.index(at) if at in ids else 0
         await self._paint()
+
+    def close(self) -> None:
+        """Forgets the answers; opened again, the cursor is on the answer that was opened."""
+        self.data = None
 
     async def on_resize(self, event: events.Resize) -> None:
         """As many columns as fit."""

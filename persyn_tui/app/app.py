@@ -58,12 +58,8 @@ class PersynApp(App[None]):
 
     CSS_PATH = "app.tcss"
     TITLE = "PerSyn"
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
-        (0, "-narrow"),
-        (100, "-normal"),
-        (150, "-wide"),
-    ]
-    MODES = {  # noqa: RUF012 — Textual declares it so
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (150, "-wide")]  # noqa: RUF012 — as MODES
+    MODES = {  # noqa: RUF012 — Textual declares it as an instance's
         "jobs": _screen("jobs", "JobsScreen"),
         "models": _screen("models", "ModelsScreen"),
         "router": _screen("router", "RouterScreen"),

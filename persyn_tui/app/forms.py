@@ -17,7 +17,7 @@ from textual.suggester import Suggester
 from textual.widget import Widget
 from textual.widgets import Footer, Input, Static, TextArea
 
-from engine.display import printable
+from engine.printing import printable
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import title_line
 from persyn_tui.app.machine import MachineStrip

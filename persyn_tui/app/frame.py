@@ -17,7 +17,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Footer, Static
 
-from engine.display import printable
+from engine.printing import printable
 from persyn_tui.app.machine import MachineStrip
 from persyn_tui.app.sheet import Sheet
 from storage.errors import PersynError

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from engine.display import printable
+from engine.printing import printable
 from persyn_tui.app.machine import spark
 from persyn_tui.app.routed import Choice, Routed
 from persyn_tui.app.sheet import Cell, Column, cut

@@ -19,7 +19,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from engine.display import printable
+from engine.printing import printable
 
 Tone = Literal["plain", "dim", "good", "warn", "bad", "accent", "strong"]
 TONES: tuple[Tone, ...] = ("plain", "dim", "good", "warn", "bad", "accent", "strong")
@@ -267,7 +267,7 @@ class Sheet(ScrollView, can_focus=True):
             if number:
                 segments.append(Segment(" ", base))
             cell = cells[column]
-            text, tone = (cell, "plain") if isinstance(cell, str) else cell
+            text, tone = Cell(cell) if isinstance(cell, str) else cell
             text = cut(text, size, right=self.columns[column].right)
             segments.append(Segment(text, base if tone == "plain" else base + self._tone(tone)))
         return Strip(segments).adjust_cell_length(width, base)

@@ -14,7 +14,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from engine.display import printable
+from engine.printing import printable
 from persyn_tui.app.frame import View
 from persyn_tui.app.helper import RouterHelper, ranked
 from persyn_tui.app.routed import NEAR_TIE, Choice, last_words

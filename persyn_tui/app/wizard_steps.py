@@ -13,7 +13,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Static
 
-from engine.display import printable
+from engine.printing import printable
 from persyn_tui.app.draft import Candidate
 from persyn_tui.app.forms import Dialog, Edited, Entry, Form, Line, Paths
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet

@@ -36,6 +36,9 @@ def register(app: typer.Typer) -> None:
 def list_answers(
     teacher: Annotated[str | None, typer.Option("--teacher", help="Only this teacher's answers.")] = None,
     status: Annotated[str | None, typer.Option("--status", help="ok, truncated, empty, refused, …")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="calibration, validation, synthesis, …")
+    ] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", help="Only rows of this dataset.")] = None,
     strategy: Annotated[str | None, typer.Option("--strategy", help="Rows of its newest dataset.")] = None,
     limit: LimitOption = 20,
@@ -48,12 +51,13 @@ def list_answers(
     from storage.store import Store
 
     opened = Store.open(store)
-    _check_filters(opened, teacher, status)
+    _check_filters(opened, teacher, status, split)
     within = _dataset(opened, dataset, strategy) if dataset or strategy else None
     found = browse.browse(
         opened,
         teacher=teacher,
         status=status,  # type: ignore[arg-type]  # checked above
+        split=split,  # type: ignore[arg-type]
         dataset_id=within.id if within else None,
         after_id=after or 0,
         limit=limit,
@@ -74,7 +78,7 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find answers that hold every word, newest first."""
-    from engine.display import printable
+    from engine.printing import printable
     from storage import browse
     from storage import search as index
     from storage.store import Store
@@ -276,19 +280,19 @@ def _dataset(opened: "Store", ref: str | None, strategy: str | None) -> "Dataset
     return chosen[0]
 
 
-def _check_filters(opened: "Store", teacher: str | None, status: str | None) -> None:
+def _check_filters(opened: "Store", teacher: str | None, status: str | None, split: str | None) -> None:
     from engine.errors import ConfigError
     from engine.suggest import nearest
     from storage import registry
-    from storage.records import Status
+    from storage.records import Split, Status
 
-    statuses = get_args(Status)
-    if status is not None and status not in statuses:
-        guess = nearest(status, statuses)
-        raise ConfigError(
-            f"--status {status}: unknown" + (f"; did you mean `{guess}`?" if guess else ""),
-            f"use one of: {', '.join(statuses)}",
-        )
+    for option, given, known in (("status", status, get_args(Status)), ("split", split, get_args(Split))):
+        if given is not None and given not in known:
+            guess = nearest(given, known)
+            raise ConfigError(
+                f"--{option} {given}: unknown" + (f"; did you mean `{guess}`?" if guess else ""),
+                f"use one of: {', '.join(known)}",
+            )
     if teacher is not None:
         names = [model.name for model in registry.list(opened, "teacher", archived=True)]
         if teacher not in names:
@@ -301,7 +305,7 @@ def _check_filters(opened: "Store", teacher: str | None, status: str | None) -> 
 
 
 def _print_lines(opened: "Store", found: "list[ResponseLine]", as_json: bool) -> None:
-    from engine.display import printable
+    from engine.printing import printable
     from storage import lookup
 
     values = lookup.values(opened, [line.response.id for line in found])

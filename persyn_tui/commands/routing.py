@@ -1,14 +1,18 @@
 """`persyn route` and `relabel`: which teacher for a prompt and why, and what another α would change."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from persyn_tui.output import JsonOption, StoreOption, emit, table
+from persyn_tui.output import JsonOption, StoreOption, emit, say, table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from engine.config import Run
     from engine.relabel import Relabelled
+    from storage.store import Store
 
 
 def register(app: typer.Typer) -> None:
@@ -40,12 +44,19 @@ def route(
 
 
 def relabel(
-    file: Annotated[Path, typer.Argument(help="Run file (YAML) that has been run.", show_default=False)],
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="Run file (YAML) that has been run.", show_default="that of the newest job"),
+    ] = None,
     alpha: Annotated[
         float | None, typer.Option("--alpha", help="Weight of learnability to try, 0 to 1.")
     ] = None,
     normalization: Annotated[
         str | None, typer.Option("--normalization", help="zscore, minmax or rank to try.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="New JSONL file: each prompt's scores, rewards and best teachers."),
     ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -55,15 +66,20 @@ def relabel(
 
     from pydantic import ValidationError
 
-    from engine import config, evidence, reader
+    from engine import config, evidence, newfile, reader, registry
     from engine import relabel as relabelling
     from engine.context import CALIBRATED
     from engine.errors import ConfigError
+    from storage import prompts
     from storage.store import Store
 
-    loaded = config.load(file)
+    loaded = config.load(file, registry.saved(store)) if file else None
     if alpha is None and normalization is None:
         raise ConfigError("nothing to try", "give --alpha A, --normalization NAME, or both")
+    if out is not None:
+        newfile.refuse(out)
+    opened = Store.open(store, create=False)
+    loaded = loaded or _newest_run(opened)
     old = loaded.reward
     tried = {"alpha": alpha, "normalization": normalization}
     changes = {key: value for key, value in tried.items() if value is not None}
@@ -75,18 +91,18 @@ def relabel(
             f"--{problem['loc'][0]} {problem['input']}: {problem['msg']}",
             "alpha is a number from 0 to 1; normalization is zscore, minmax or rank",
         ) from None
-    context = reader.reader(Store.open(store, create=False), loaded)
+    context = reader.reader(opened, loaded)
     known = evidence.gather(context, context.answered_by_all or CALIBRATED)
     found = relabelling.compare(known, old, new, loaded.router.targets)
     if not found.prompts:
         raise ConfigError(
             "no prompt of this run has answers with both scores yet",
-            f"run `persyn run {file} --until score` first",
+            f"run `persyn run {file or 'FILE'} --until score` first",
         )
     names = [teacher.name for teacher in context.teachers]
     settings = ", ".join(f"{key}: {getattr(new, key)}" for key in ("alpha", "normalization"))
     advice = (
-        f"to keep it, set `reward: {{{settings}}}` in {file} and run it again; "
+        f"to keep it, set `reward: {{{settings}}}` in {file or 'its run file'} and run it again; "
         "only the router and what follows from it are made anew"
     )
     data = {
@@ -97,7 +113,35 @@ def relabel(
         "after": dict(zip(names, found.after, strict=True)),
         "advice": advice,
     }
+    if out is not None:
+        _write(out, relabelling.lines(known, old, new, names, prompts.get(opened, known.prompt_ids.tolist())))
+        say(f"{out}: {len(known.prompt_ids):,} prompts")
     emit(data, as_json, lambda: _show(found, names, old.alpha, new.alpha, advice))
+
+
+def _newest_run(opened: "Store") -> "Run":
+    from engine.config import Run
+    from engine.errors import ConfigError
+    from storage import jobs
+
+    newest = jobs.list(opened, limit=1)
+    if not newest:
+        raise ConfigError(f"{opened.name} has no jobs", "name a run file: persyn relabel FILE.yaml --alpha A")
+    job = newest[0]
+    say(f"job {job.id} ({job.name}), the newest of {opened.name}")
+    return Run.model_validate(job.spec)
+
+
+def _write(out: Path, rows: "Iterator[dict[str, Any]]") -> None:
+    import json
+
+    from engine import newfile
+
+    def fill(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+    newfile.write(out, fill)
 
 
 def _show(found: "Relabelled", names: list[str], old: float, new: float, advice: str) -> None:

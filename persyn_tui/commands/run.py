@@ -35,9 +35,9 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run or resume a run file: the same command again goes on where it stopped."""
-    from engine import config
+    from engine import config, registry
 
-    loaded = config.load(file)
+    loaded = config.load(file, registry.saved(store))
     if dry_run:
         _estimate(loaded, as_json)
         return
@@ -54,9 +54,9 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Run every strategy at the same prompt budget, and compare the students prompt by prompt."""
-    from engine import config
+    from engine import config, registry
 
-    loaded = config.load(file)
+    loaded = config.load(file, registry.saved(store))
     names = [name for name in config.STRATEGIES if name != "family_strong" or _has_family(loaded)]
     loaded = loaded.model_copy(update={"strategies": tuple(names)})
     if len(names) < len(config.STRATEGIES):

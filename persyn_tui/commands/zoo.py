@@ -70,10 +70,10 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Check this machine and, with a run file, each of its models: template, mask, context, one token."""
-    from engine import config, tools
+    from engine import config, registry, tools
 
     if file is not None:
-        config.load(file)  # a wrong run file is told at once, before torch is imported
+        config.load(file, registry.saved(store))  # a wrong run file is told at once, before torch is imported
     tools.replace("doctor", [str(file)] if file else [], [], store=store, as_json=as_json)
 
 

@@ -37,18 +37,21 @@ async def test_a_crash_shows_where_the_report_is_and_no_variables(
     folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     app = PersynApp(str(folders / "x.db"), settings=Settings())
-    with pytest.raises(ZeroDivisionError):
+    api_key = "sk-abcdefghijklmnop"
+
+    def broken() -> None:
+        text = f"variable {api_key}"
+        raise ZeroDivisionError(f"with {api_key}, not {len(text)}")
+
+    async def crash() -> None:
         async with app.run_test() as pilot:
             await until(pilot, lambda: app.store is not None)
-            api_key = "sk-abcdefghijklmnop"
-
-            def broken() -> None:
-                text = f"variable {api_key}"
-                raise ZeroDivisionError(f"with {api_key}, not {len(text)}")
-
             app.call_later(broken)
             await until(pilot, lambda: app._exception is not None)
             await pilot.pause()
+
+    with pytest.raises(ZeroDivisionError):
+        await crash()
     shown = "".join(segment.text for found in app._exit_renderables for segment in found.segments)  # type: ignore[union-attr]
     err = capsys.readouterr().err + shown
     assert api_key not in err

@@ -143,7 +143,7 @@ async def test_every_answer_is_listed_newest_first_with_its_scores(made: Made) -
 async def test_nothing_stored_says_the_next_step(tmp_path: Path) -> None:
     async with running(str(tmp_path / "empty.db"), mode="data") as (app, pilot):
         assert screen(app).state == "empty"
-        for key in ("f", "e", "x", "u", "y", "r", "p", "p", "escape", "enter"):
+        for key in ("slash", "f", "o", "e", "x", "u", "y", "r", "p", "p", "escape", "enter"):
             await pilot.press(key)
         assert screen(app).state == "empty"
         assert isinstance(app.screen, DataScreen)
@@ -258,6 +258,11 @@ async def test_all_answers_side_by_side_with_the_choice_starred(made: Made) -> N
         assert panel.text == "wise 3 "
         await pilot.press("y")
         await until(pilot, lambda: app.clipboard == "wise 3 ")
+        scores.add(made.store, None, 1, [(13, Verdict(1.0))])
+        screen(app)._looked_s = 0.0
+        made.answer(3, 1, "another", tokens=1)
+        await until(pilot, lambda: len(shown(app)) == 17)
+        assert panel.text == "wise 3 ", "what is read anew does not move the cursor"
         await pilot.press("shift+tab", "i")
         origin = str(panel.query_one("#origin-text", Static).render())
         for known in (

@@ -41,6 +41,8 @@ def test_filters(persyn: Persyn, filled: Any) -> None:
     rows = {filled.answers[0, "alpha"], filled.answers[1, "alpha"]}
     assert ids("--dataset", "demo/persyn") == ids("--dataset", str(filled.dataset)) == rows
     assert ids("--strategy", "persyn") == rows
+    assert ids("--split", "synthesis") == set(filled.answers.values())
+    assert ids("--split", "evaluation") == set()
     assert ids("--strategy", "persyn", "--teacher", "beta") == set()
 
 
@@ -49,6 +51,7 @@ def test_filters(persyn: Persyn, filled: Any) -> None:
     [
         (["--teacher", "alpa"], "did you mean `alpha`?"),
         (["--status", "trunkated"], "did you mean `truncated`?"),
+        (["--split", "calibraton"], "did you mean `calibration`?"),
         (["--dataset", "demo/persin"], "did you mean `demo/persyn`?"),
         (["--strategy", "oracle"], "oracle"),
     ],

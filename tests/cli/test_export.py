@@ -126,7 +126,7 @@ def test_nothing_is_overwritten(kind: str, form: str, persyn: Persyn, filled: An
         out.symlink_to(target)
     ran = persyn("data", "export", "demo/persyn", "-f", form, "-o", "out")
     assert ran.code == 2
-    assert "never overwrites" in ran.err
+    assert "nothing is overwritten" in ran.err
     assert target.exists() == (kind == "link")
     if kind in ("file", "link"):
         assert out.read_text() == "mine"

@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 
+from engine import config, registry
+from storage import registry as stored_models
+from storage.store import Store
+
 Persyn = Callable[..., Any]
 
 
@@ -92,3 +96,41 @@ def test_a_probe_generates_one_real_token(persyn: Persyn) -> None:
     assert "-2 + 5?" in data["rendered"]
     assert data["token"]
     assert data["latency_s"] > 0
+
+
+RUN = """
+student: pupil
+teachers: [terse, {name: spell, model: "zoo:speller"}]
+prompts: [{source: reasoning_gym, task: gcd, size: 40}]
+split: {calibration: 10, validation: 0}
+generation: {temperature: 0.1}
+"""
+
+
+def test_a_bare_name_in_a_run_file_is_the_registered_model(persyn: Persyn, tmp_path: Path) -> None:
+    add = ("models", "add", "--model", "zoo:brief", "--name")
+    assert persyn(*add, "terse", "--system", "Short.", "--top-p", "0.5", "--price-output", "2").code == 0
+    assert persyn("models", "add", "--model", "zoo:student", "--name", "pupil", "--role", "student").code == 0
+    (tmp_path / "run.yaml").write_text(RUN)
+    run = config.load(tmp_path / "run.yaml", registry.saved(str(tmp_path / "store.db")))
+    with Store.open(tmp_path / "store.db") as store:
+        stored = stored_models.get(store, "terse", "teacher")
+        pupil = stored_models.get(store, "pupil", "student")
+    made = registry.teacher(run.teachers[0], run.generation)
+    assert registry.identity_sha(made) == registry.identity_sha(stored)
+    assert (made.system, made.price_output, made.sampling) == ("Short.", 2.0, stored.sampling)
+    assert registry.student_identity(registry.student(run)) == registry.student_identity(pupil)
+    assert run.teachers[1].name == "spell"
+    assert config.Run.model_validate(run.model_dump(mode="json")) == run
+
+
+@pytest.mark.parametrize("command", [("run", "--dry-run"), ("relabel", "--alpha", "1"), ("doctor",)])
+def test_a_bare_name_that_is_not_registered_names_the_nearest(
+    command: tuple[str, ...], persyn: Persyn, tmp_path: Path
+) -> None:
+    assert persyn("models", "add", "--model", "zoo:brief", "--name", "ters").code == 0
+    (tmp_path / "run.yaml").write_text(RUN)
+    ran = persyn(command[0], "run.yaml", *command[1:])
+    assert ran.code == 2, ran.err
+    assert "teacher `terse`: not registered in" in ran.err
+    assert "did you mean `ters`?" in ran.err

@@ -1,5 +1,6 @@
 """`persyn relabel` and `route` on a calibrated store: numbers worked out by hand."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from engine import config, registry, scoring
 from engine.reader import reader
 from engine.stages import prompts as prompt_stage
-from storage import prompts, responses, routing, scores
+from storage import jobs, prompts, responses, routing, scores
 from storage import registry as stored_models
 from storage.records import Completion, NewResponse, Prompt, Verdict
 from storage.store import Store
@@ -89,6 +90,47 @@ def test_learnability_alone_turns_two_prompts_round(persyn: Persyn, calibrated: 
     assert data["before"] == {"brief": 2, "spell": 1}
     assert data["after"] == {"brief": 2, "spell": 1}
     assert "`reward: {alpha: 1.0, normalization: zscore}`" in data["advice"]
+
+
+def test_without_a_file_the_newest_job_is_relabelled(persyn: Persyn, calibrated: Calibrated) -> None:
+    ran = persyn("relabel", "--alpha", "1")
+    assert ran.code == 2
+    assert "store.db has no jobs" in ran.err
+    with Store.open(calibrated.file.with_name("store.db")) as store:
+        jobs.submit(store, config.load(calibrated.file).model_dump(mode="json"), "sha", "mine")
+    ran = persyn("relabel", "--alpha", "1", "--json")
+    assert ran.json["best_changed"] == 2
+    assert "job 1 (mine)" in ran.err
+
+
+def test_out_has_a_line_per_prompt_and_overwrites_nothing(
+    persyn: Persyn, calibrated: Calibrated, tmp_path: Path
+) -> None:
+    command = ("relabel", "run.yaml", "--alpha", "1", "--out", "labels.jsonl")
+    assert persyn(*command).code == 0
+    rows = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+    assert [row["prompt_id"] for row in rows] == calibrated.prompts
+    assert [(row["best_before"], row["best_after"]) for row in rows] == [
+        ("brief", "spell"),
+        ("spell", "brief"),
+        ("brief", "brief"),
+        (None, None),
+    ]
+    first = rows[0]
+    assert first["prompt_sha"] == prompts.prompt_sha(
+        Prompt(({"role": "user", "content": "question number 0"},))
+    )
+    assert {name: (each["quality"], each["learnability"]) for name, each in first["teachers"].items()} == {
+        "brief": (1.0, -1.0),
+        "spell": (0.0, -0.2),
+    }
+    assert first["teachers"]["spell"]["reward"] > first["teachers"]["brief"]["reward"]
+
+    (tmp_path / "labels.jsonl").write_text("mine")
+    ran = persyn(*command)
+    assert ran.code == 2
+    assert "is there already" in ran.err
+    assert (tmp_path / "labels.jsonl").read_text() == "mine"
 
 
 def test_quality_alone_loses_the_pair_that_learnability_decided(

@@ -4,10 +4,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from engine import launch
+from storage import jobs
+from storage.store import Store
 
 HEAVY = {"torch", "transformers", "peft", "datasets", "sqlalchemy", "numpy", "textual", "pyarrow"}
 
@@ -84,3 +89,25 @@ def test_what_is_not_there_ends_with_a_remedy_and_code_2(
     assert word in ran.err
     assert "→" in ran.err
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("tool", [False, True], ids=["job", "tool"])
+def test_an_engine_imports_nothing_from_where_the_operator_stands(tool: bool, tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("engine", "storage", "json", "argparse"):
+        (here / f"{name}.py").write_text("raise SystemExit('taken from the working directory')")
+    store = Store.open(tmp_path / "s.db")
+    job, _ = jobs.submit(store, {}, "sha", "a job")
+    variables = launch.environment(store)
+    store.close()
+    if tool:
+        program = "from engine import tools; tools.replace('probe', ['99'], [])"
+        line = [sys.executable, "-P", "-c", program]
+    else:
+        line = launch.command(replace(job, id=99), foreground=False)
+    done = subprocess.run(
+        line, capture_output=True, text=True, cwd=here, env=variables, timeout=120, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"there is no {'model number' if tool else 'job'} 99" in done.stderr

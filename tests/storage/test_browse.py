@@ -8,7 +8,7 @@ from storage.records import Assignment, DatasetRow, Model, Verdict
 def filled(store, make):
     a, b = make.generation("a"), make.generation("b")
     set_id, ids = make.prompt_set(["synthesis"] * 10)
-    other, more = make.prompt_set(["synthesis"] * 3, "other", first=100)
+    other, more = make.prompt_set(["synthesis"] * 2 + ["calibration"], "other", first=100)
     rows = [make.answer(identifier, a, f"alpha {number}") for number, identifier in enumerate(ids)]
     responses.add(store, None, rows)
     rows = [make.answer(identifier, b, "beta", status="refused") for identifier in ids[:4]]
@@ -40,6 +40,9 @@ def test_filters(store, filled) -> None:
     assert [line.response.prompt_id for line in walk(store, status="refused")] == ids[:4]
     assert [line.response.prompt_id for line in walk(store, prompt_set_id=other, status="ok")] == more
     assert len(walk(store, prompt_set_id=set_id)) == 14
+    assert [line.response.prompt_id for line in walk(store, split="calibration")] == more[2:]
+    assert len(walk(store, split="synthesis", prompt_set_id=other)) == 2
+    assert walk(store, split="calibration", prompt_set_id=set_id) == []
     assert walk(store, teacher="nobody") == []
     assert walk(store, words="beta") == [], "nothing is indexed before sync"
     search.sync(store)

@@ -345,6 +345,44 @@ def test_commands_are_given_once_to_threads_that_ask_at_once(store, make) -> Non
     assert sorted(taken) == given
 
 
+def test_a_job_whose_process_has_died_is_ended_before_its_lease_is_over(
+    store, make, location, script
+) -> None:
+    job = make.job()
+    holder = script(
+        "import sys\nfrom storage import jobs\nfrom storage.store import Store\n"
+        "jobs.claim(Store.open(sys.argv[1]), int(sys.argv[2]), 'other', lease_seconds=600.0)\n"
+        "print('claimed', flush=True)\nsys.stdin.readline()",
+        location,
+        job.id,
+    )
+    assert holder.stdout.readline() == "claimed\n"
+    assert jobs.alive(jobs.get(store, job.id))
+    assert not jobs.end_unowned(store, job.id, "cancelled")
+    assert jobs.get(store, job.id).state == "running"
+
+    holder.kill()
+    holder.wait()
+    left = jobs.get(store, job.id)
+    assert (left.effective_state, jobs.alive(left)) == ("running", False)
+    assert jobs.end_unowned(store, job.id, "cancelled")
+    ended = jobs.get(store, job.id)
+    assert (ended.state, ended.pid, ended.finished_at is None) == ("cancelled", None, False)
+    assert not jobs.end_unowned(store, job.id, "failed"), "it has ended already"
+
+
+def test_a_job_of_another_machine_is_alive_until_its_lease_is_over(store, make, monkeypatch) -> None:
+    job = make.job()
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    lease = jobs.claim(store, job.id, "other", lease_seconds=600.0)
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("that process number means nothing here"))
+    assert jobs.alive(jobs.get(store, job.id))
+    assert not jobs.end_unowned(store, job.id, "cancelled")
+    jobs.release(store, lease, "queued")
+    assert jobs.end_unowned(store, job.id, "cancelled")
+
+
 def test_unknown_jobs(store) -> None:
     assert jobs.get(store, 5) is None
     with pytest.raises(StoreError, match="there is no job 5"):

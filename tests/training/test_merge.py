@@ -53,6 +53,8 @@ def test_a_merge_that_changes_a_tied_embedding_is_an_error(student_folder, tmp_p
     with pytest.raises(TrainingError, match="logits differ") as caught:
         merge(str(student_folder), tmp_path / "adapter", tmp_path / "merged", PROBES)
     assert "tied" in caught.value.remedy
+    assert not (tmp_path / "merged").exists()
+    assert (tmp_path / "adapter").is_dir()
 
 
 def test_a_damaged_adapter_is_named(trained, student_folder, tmp_path):

@@ -16,7 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 from textual.worker import get_current_worker
 
-from engine.display import printable
+from engine.printing import printable
 from persyn_tui.app.answers import AnswersPanel, load
 from persyn_tui.app.data_forms import ExportForm, ExportOrder, FilterForm, SortMenu
 from persyn_tui.app.frame import View
@@ -116,12 +116,20 @@ class AnswerSheet(Sheet):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "choose", "All answers", id="data.answers")]
 
+    def on_resize(self) -> None:
+        """The title names the columns that the width leaves out."""
+        self.call_after_refresh(cast(DataScreen, self.screen).paint_title)
+
 
 class DataScreen(View[Stored]):
     """Answers, newest first until asked otherwise."""
 
     NUMBER, NAME = 5, "Data"
-    EMPTY = "No answers yet.\n\n1   jobs: n makes a run, d runs the demo on the small models that come with the program"
+    EMPTY = (
+        "No answers yet.\n\n"
+        "1   goes to the jobs: n makes one, d runs the demo on the small models\n"
+        "that come with the program"
+    )
     EVERY = inf  # nothing here depends on the clock
     DEFAULT_CSS = """
     DataScreen #rows { height: 1fr; min-height: 6; }
@@ -161,6 +169,8 @@ class DataScreen(View[Stored]):
         self._fetching = False
         self._doing: dict[str, str] = {}
         self._undo: list[tuple[Dataset, list[int], bool]] = []
+        self._looked_s = 0.0
+        """When the answers to one prompt were read last."""
         self._beside: int | None = None
         """The response whose neighbours are shown, or are about to be; None while the list alone is shown."""
 
@@ -215,6 +225,7 @@ class DataScreen(View[Stored]):
         """Reads the list when there is none yet, and what came after it."""
         if self._newest == 0 and self.reading is None:
             self._start(Reading(self.wanted, "show"))
+            self.refresh_bindings()
         else:
             self._catch_up()
 
@@ -227,7 +238,7 @@ class DataScreen(View[Stored]):
                 return
             self.rows.outdate()
             self.sheet.refresh()
-            if self._beside is not None:
+            if self._beside is not None and time.monotonic() > self._looked_s + PAUSE_S:
                 self._look(self._beside)
             # A list that later scores or rows may change is read again as a whole, when that costs little.
             small = not self.listing.only_grows and len(self.rows) < SMALL
@@ -485,6 +496,7 @@ class DataScreen(View[Stored]):
             self._close_search()
         elif self._beside is not None:
             self._beside = None
+            self.panel.close()
             self.remove_class("answers")
             self.refresh_bindings()
             sheet.focus()
@@ -516,7 +528,7 @@ class DataScreen(View[Stored]):
         self.sheet.action_move(event.by)
 
     def _look(self, response_id: int) -> None:
-        self._beside = response_id
+        self._beside, self._looked_s = response_id, time.monotonic()
         work: Any = partial(self._show_answers, response_id)
         self.run_worker(work, group="answers", exclusive=True, exit_on_error=False)
 
@@ -534,8 +546,10 @@ class DataScreen(View[Stored]):
             await self.panel.put(found, response_id)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What belongs to the list is not offered beside the answers."""
-        return not (self._beside is not None and action in ("search", "filter", "sort", "export"))
+        """What belongs to the list is not offered beside the answers, and nothing where there are none."""
+        if action in ("search", "filter", "sort", "export", "exclude"):
+            return self.data is not None and (self._beside is None or action == "exclude")
+        return True
 
     def action_copy(self) -> None:
         """Copies the text of the chosen answer, or of the one under the cursor."""

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.display import printable
+from engine.printing import printable
 from persyn_tui.app.answers import AnswersPanel, load
 from persyn_tui.app.generated import Answer, Generated, Reader, TeacherLine
 from persyn_tui.app.job_view import JobView

@@ -13,7 +13,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from engine.display import printable
+from engine.printing import printable
 from persyn_tui.app import report
 from persyn_tui.app.frame import View
 from persyn_tui.app.settings import settings_path

@@ -15,7 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 from textual.worker import Worker
 
-from engine.display import printable
+from engine.printing import printable
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import View
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet

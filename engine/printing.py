@@ -1,0 +1,20 @@
+"""What may reach a terminal: text that people read, and JSON that programs read."""
+
+import json
+import re
+from typing import Any
+
+# C0 but newline and tab, DEL, C1, bidi controls, zero-width marks, lone surrogates.
+_HARMFUL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """The text with every character that could act on a terminal replaced by `�`."""
+    return _HARMFUL.sub("\ufffd", text)
+
+
+def json_line(data: Any) -> str:
+    """The data as JSON on one line; characters that could act on a terminal stand as `\\uXXXX`."""
+    return _HARMFUL.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(data, ensure_ascii=False))

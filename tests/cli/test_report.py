@@ -1,0 +1,44 @@
+"""What a run prints at its end, on a terminal of 80 columns."""
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from engine import report
+
+
+def strategy(name: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "generations": 1_483_000,
+        "rows": 948_000,
+        "accuracy_before": 0.035,
+        "accuracy_after": 1.0,
+        "ci_low": 0.168,
+        "ci_high": 1.0,
+        "mean_reward": -0.123,
+        "persyn_minus_this": {"difference": -0.225, "p": 0.0314},
+        **fields,
+    }
+
+
+def test_the_table_of_strategies_fits_80_columns_with_nothing_cut():
+    found = {
+        "prompts": {"calibration": 185_000, "synthesis": 765_000},
+        "teachers": 19,
+        "student": "Qwen2.5-1.5B-Instruct",
+        "strategies": [
+            strategy("family_strong"),
+            strategy("persyn", accuracy_after=None, ci_low=None, mean_reward=None, persyn_minus_this=None),
+        ],
+        "router": None,
+    }
+    out = io.StringIO()
+    Console(file=out, width=80, color_system=None).print(report.render(found))
+    text = out.getvalue()
+    assert "student Qwen2.5-1.5B-Instruct: 3.5% before" in " ".join(text.split())
+    assert "strategy       generations" in text
+    row = next(line.split() for line in text.splitlines() if line.startswith("family_strong"))
+    assert " ".join(row) == "family_strong 1,483,000 948,000 100.0% 16.8–100.0% -0.123 -22.5% (0.031)"
+    assert "…" not in text
