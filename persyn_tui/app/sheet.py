@@ -113,7 +113,8 @@ class Sheet(ScrollView, can_focus=True):
         *(f"sheet--{tone}" for tone in TONES),
     }
     DEFAULT_CSS = """
-    Sheet { height: 1fr; scrollbar-size-horizontal: 0; scrollbar-size-vertical: 1; background: transparent;
+    Sheet { height: 1fr; scrollbar-size-horizontal: 0; scrollbar-size-vertical: 1; scrollbar-gutter: stable;
+            background: transparent;
             scrollbar-color: $foreground 25%; scrollbar-background: $background; scrollbar-corner-color: $background; }
     Sheet > .sheet--header { color: $foreground 55%; text-style: none; }
     Sheet > .sheet--cursor { background: $surface-lighten-2; }

@@ -169,8 +169,8 @@ async def test_what_the_width_leaves_out_is_named(made: Made, size: tuple[int, i
     async with running(opened(made), mode="data", size=size) as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 16)
         await until(pilot, lambda: ("hidden: tok, set" in title(app)) == (size[0] == 80))
-        for needed in ("quality", "learn.", "reward", "finish", "id▼"):
-            assert needed in line(app, -1)
+        needed = ("quality", "learn.", "reward", "finish", "id▼")
+        await until(pilot, lambda: all(name in line(app, -1) for name in needed))
         await pilot.press("enter")
         await until(pilot, lambda: len(screen(app).query(AnswerColumn)) == 2)
         assert sheet(app).display == (size[1] > 24), "on a low screen the answers stand alone"
@@ -258,10 +258,10 @@ async def test_all_answers_side_by_side_with_the_choice_starred(made: Made) -> N
         assert panel.text == "wise 3 "
         await pilot.press("y")
         await until(pilot, lambda: app.clipboard == "wise 3 ")
-        scores.add(made.store, None, 1, [(13, Verdict(1.0))])
         screen(app)._looked_s = 0.0
-        made.answer(3, 1, "another", tokens=1)
-        await until(pilot, lambda: len(shown(app)) == 17)
+        judge = scores.put_scorer(made.store, "judge", {})
+        scores.add(made.store, None, judge, [(4, Verdict(0.25))])
+        await until(pilot, lambda: "q 0.25" in str(wise.head.render()))
         assert panel.text == "wise 3 ", "what is read anew does not move the cursor"
         await pilot.press("shift+tab", "i")
         origin = str(panel.query_one("#origin-text", Static).render())
