@@ -9,6 +9,7 @@ from textual.pilot import Pilot
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.frame import View
 from persyn_tui.app.settings import Settings
+from persyn_tui.app.sheet import Sheet
 
 PATIENCE_S = 30.0
 
@@ -20,8 +21,17 @@ async def running(
     """The app on a store, once its first screen has read."""
     app = PersynApp(location, settings=Settings(interval=0.1), start=mode)
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: isinstance(app.screen, View) and app.screen.state != "loading")
+        await until(pilot, lambda: stands(app))
         yield app, pilot
+
+
+def stands(app: PersynApp) -> bool:
+    """Whether the screen has read, and what it shows has its place."""
+    screen = app.screen
+    if not isinstance(screen, View) or screen.state == "loading":
+        return False
+    shown = screen.query_one(f"#{screen.state}")
+    return all(sheet.size.width > 0 for sheet in shown.query(Sheet) if sheet.display)
 
 
 async def until(pilot: Pilot[None], true: Callable[[], bool]) -> None:

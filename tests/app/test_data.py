@@ -11,12 +11,12 @@ from app.support import running, until
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
+from persyn_tui.app.answer_sheet import AnswerSheet
 from persyn_tui.app.answers import AnswerColumn, AnswersPanel
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.data_forms import ExportForm, FilterForm, SortMenu
 from persyn_tui.app.pages import KEPT, Pages
 from persyn_tui.app.screens.data import DataScreen
-from persyn_tui.app.sheet import Sheet
 from storage import datasets, listing, prompts, registry, responses, routing, scores
 from storage.records import (
     Assignment,
@@ -99,12 +99,12 @@ def screen(app: PersynApp) -> DataScreen:
     return found
 
 
-def sheet(app: PersynApp) -> Sheet:
+def sheet(app: PersynApp) -> AnswerSheet:
     return screen(app).sheet
 
 
 def shown(app: PersynApp) -> list[int]:
-    return [sheet(app).rows.key(place) for place in range(len(sheet(app).rows))]
+    return [sheet(app).pages.key(place) for place in range(len(sheet(app).rows))]
 
 
 def line(app: PersynApp, place: int) -> str:
@@ -116,8 +116,8 @@ def title(app: PersynApp) -> str:
 
 
 def settled(app: PersynApp) -> bool:
-    view = screen(app)
-    return view.reading is None and all(view.rows.cells(place) is not None for place in view.sheet.window)
+    rows = sheet(app)
+    return rows.reading is None and all(rows.rows.cells(place) is not None for place in rows.window)
 
 
 async def come(app: PersynApp, pilot: Pilot[None], true: Callable[[], bool]) -> None:
@@ -377,7 +377,7 @@ async def test_a_failing_store_is_told_and_the_screen_goes_on(
         await come(app, pilot, lambda: len(shown(app)) == 16)
         screen(app).list_answers(listing.Listing(words=" "))
         await until(pilot, lambda: any("nothing to search" in note.message for note in app._notifications))
-        assert screen(app).reading is None
+        assert sheet(app).reading is None
         assert len(shown(app)) == 16
 
 

@@ -2,12 +2,11 @@
 
 import asyncio
 import time
-from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 from textual import on
 from textual.binding import Binding, BindingType
@@ -17,39 +16,20 @@ from textual.widgets import Input, Static
 from textual.worker import get_current_worker
 
 from engine.printing import printable
+from persyn_tui.app.answer_sheet import PAUSE_S, AnswerSheet, Ended
 from persyn_tui.app.answers import AnswersPanel, load
 from persyn_tui.app.data_forms import ExportForm, ExportOrder, FilterForm, SortMenu
 from persyn_tui.app.frame import View
-from persyn_tui.app.pages import Pages
-from persyn_tui.app.sheet import Cell, Column, Sheet, Tone
-from persyn_tui.app.text import count, signed
+from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.text import count
 from storage import browse, datasets, listing, registry, search
 from storage.errors import PersynError
-from storage.listing import Card, Listing
+from storage.listing import Listing
 from storage.records import Dataset
 from storage.store import Store
 
-COLUMNS = (
-    Column("id", 8, right=True),
-    Column("prompt"),
-    Column("teacher", 12),
-    Column("tok", 6, right=True, drop=2),
-    Column("finish", 9, drop=1),
-    Column("quality", 8, right=True),
-    Column("learn.", 7, right=True),
-    Column("reward", 7, right=True),
-    Column("set", 10, drop=3),
-)
-SORTED = {"id": 0, "tokens": 3, "quality": 5, "learnability": 6, "reward": 7}
-"""Sort → its column."""
-SMALL = 50_000
-"""A list of so few is read again by itself when the store changes."""
-SCREENFUL = 64
-"""Rows whose lines come with the first ids."""
 STEP = 5000
 """Answers indexed in one transaction: a job that writes waits no longer than this takes."""
-PAUSE_S = 2.0
-"""Seconds at least between two such readings; twenty times as long as the last one took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,38 +41,6 @@ class Stored:
     datasets: Sequence[Dataset]
     """Newest first."""
     teachers: Sequence[str]
-
-
-@dataclass
-class Reading:
-    """A list that is being read."""
-
-    listing: Listing
-    how: Literal["show", "swap", "add"]
-    """show: its rows take the place of the others as they come; swap: when all are there; add: to the others."""
-    above: int = 0
-    """Only responses after this one."""
-    begun: bool = False
-    """Whether its first rows are shown."""
-    ids: "array[int]" = field(default_factory=lambda: array("q"))
-    """What has come in of a list that is not shown yet."""
-    began: float = field(default_factory=time.monotonic)
-
-
-class Streamed(Message):
-    """Ids of a list have come in."""
-
-    def __init__(
-        self,
-        reading: Reading,
-        ids: "array[int]",
-        *,
-        cards: dict[int, Card] | None = None,
-        upto: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.reading, self.ids, self.cards, self.upto = reading, ids, cards, upto
-        """cards: of the first rows; upto: set at the end, the response up to which the list was read."""
 
 
 class Doing(Message):
@@ -109,16 +57,6 @@ class Said(Message):
     def __init__(self, what: str, text: str = "", problem: PersynError | None = None) -> None:
         super().__init__()
         self.what, self.text, self.problem = what, text, problem
-
-
-class AnswerSheet(Sheet):
-    """The list; its footer says what enter opens."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "choose", "All answers", id="data.answers")]
-
-    def on_resize(self) -> None:
-        """The title names the columns that the width leaves out."""
-        self.call_after_refresh(cast(DataScreen, self.screen).paint_title)
 
 
 class DataScreen(View[Stored]):
@@ -153,20 +91,8 @@ class DataScreen(View[Stored]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rows = Pages(_cells)
-        self.listing = Listing()
-        """What the rows are."""
-        self.reading: Reading | None = None
-        """What the rows are about to be; None while they are complete."""
         self.new = 0
         """Responses that came after the list was read."""
-        self._newest = 0
-        """The response up to which the list was read."""
-        self._read_s = 0.0
-        """When the list was read last, and"""
-        self._took_s = 0.0
-        """how long that took."""
-        self._fetching = False
         self._doing: dict[str, str] = {}
         self._undo: list[tuple[Dataset, list[int], bool]] = []
         self._looked_s = 0.0
@@ -177,17 +103,15 @@ class DataScreen(View[Stored]):
     def body(self) -> Iterable[Widget]:
         """The filters, the list, the answers to one prompt, the search line."""
         yield Static(id="query", markup=False, classes="line")
-        rows = AnswerSheet(COLUMNS, self.rows, id="rows", markable=True, least=20)
-        rows.before_paint = self._fetch
-        yield rows
+        yield AnswerSheet(id="rows")
         yield Static(id="nothing", markup=False)
         yield AnswersPanel(id="answers")
         yield Input(placeholder="words that the answer holds, all of them", id="search", compact=True)
 
     @property
-    def sheet(self) -> Sheet:
+    def sheet(self) -> AnswerSheet:
         """The list."""
-        return self.query_one("#rows", Sheet)
+        return self.query_one("#rows", AnswerSheet)
 
     @property
     def panel(self) -> AnswersPanel:
@@ -195,17 +119,12 @@ class DataScreen(View[Stored]):
         return self.query_one(AnswersPanel)
 
     @property
-    def wanted(self) -> Listing:
-        """What the rows are, or are about to be."""
-        return self.listing if self.reading is None else self.reading.listing
-
-    @property
     def dataset(self) -> Dataset | None:
         """The dataset in view: the one that is filtered by, else the only one there is."""
         known = () if self.data is None else self.data.datasets
-        if self.listing.dataset_id is None:
+        if self.sheet.listing.dataset_id is None:
             return known[0] if len(known) == 1 else None
-        return next((one for one in known if one.id == self.listing.dataset_id), None)
+        return next((one for one in known if one.id == self.sheet.listing.dataset_id), None)
 
     # Following the store
 
@@ -223,164 +142,84 @@ class DataScreen(View[Stored]):
 
     def show(self, data: Stored) -> None:
         """Reads the list when there is none yet, and what came after it."""
-        if self._newest == 0 and self.reading is None:
-            self._start(Reading(self.wanted, "show"))
+        sheet = self.sheet
+        if sheet.upto == 0 and sheet.reading is None:
+            sheet.read(sheet.wanted)
             self.refresh_bindings()
         else:
-            self._catch_up()
+            sheet.catch_up(data.newest)
 
     async def follow(self, *, changed: bool) -> None:
         """Lines that changed are read anew; while frozen, new ones are only counted."""
-        if changed and self.data is not None:
-            await self._count_new()
+        store = self.app.store
+        if changed and self.data is not None and store is not None:
+            upto = self.sheet.upto
+            self.new = await asyncio.to_thread(listing.count_above, store, upto) if upto else 0
             if self.frozen:
                 self.paint_title()
                 return
-            self.rows.outdate()
-            self.sheet.refresh()
+            self.sheet.outdate()
             if self._beside is not None and time.monotonic() > self._looked_s + PAUSE_S:
                 self._look(self._beside)
-            # A list that later scores or rows may change is read again as a whole, when that costs little.
-            small = not self.listing.only_grows and len(self.rows) < SMALL
-            due = self._read_s + max(PAUSE_S, 20 * self._took_s)
-            if self.reading is None and small and time.monotonic() > due:
-                self._read_again()
         await super().follow(changed=changed)
 
-    async def _count_new(self) -> None:
-        if self.app.store is not None and self._newest:
-            self.new = await asyncio.to_thread(listing.count_above, self.app.store, self._newest)
+    @on(AnswerSheet.Changed)
+    def _changed(self) -> None:
+        sheet = self.sheet
+        none = sheet.reading is None and not len(sheet.rows)
+        self.set_class(none, "none")
+        if none:
+            why = "What is indexed so far does not hold it" if "index" in self._doing else "No answer passes"
+            self.query_one("#nothing", Static).update(
+                f"{why}: {self._words(sheet.listing)}\n\nesc clears · f changes the filter"
+            )
+        if sheet.reading is None and self.data is not None and not self.frozen:
+            if sheet.listing.only_grows and self.data.newest <= sheet.upto:
+                self.new = 0
+            sheet.catch_up(self.data.newest)
+        self._paint_query()
+        self.paint_title()
 
-    def _catch_up(self) -> None:
-        """Adds what came after the list was read, where that is all that has changed."""
-        free = self.reading is None and not self.frozen and self.listing.only_grows
-        if free and self.data is not None and self.data.newest > self._newest:
-            self._start(Reading(self.listing, "add", above=self._newest))
-
-    def _read_again(self) -> None:
-        self._start(Reading(self.wanted, "swap" if self.wanted == self.listing else "show"))
+    @on(Ended)
+    def _ended(self, event: Ended) -> None:
+        if event.problem is not None:
+            self.notify(str(event.problem), severity="error", timeout=15, markup=False)
+        else:
+            self.new = 0
 
     def action_reread(self) -> None:
         """Reads the whole list again."""
         if self.data is not None:
-            self._read_again()
+            self.sheet.read(self.sheet.wanted)
         self.ask()
 
     def about(self) -> str:
         """How many answers, what is going on, what is hidden."""
         if self.data is None:
             return ""
-        reading = self.reading
-        parts = [f"{count(len(self.rows))} answers"]
+        sheet, reading = self.sheet, self.sheet.reading
+        parts = [f"{count(len(sheet.rows))} answers"]
         if reading is not None and reading.how == "show":
-            if reading.listing != self.listing:
-                parts[0] = "sorting …" if reading.listing.sort != "id" else "looking …"
-            else:
-                parts[0] += " …"
+            waits = "sorting …" if reading.listing.sort != "id" else "looking …"
+            parts[0] = f"{parts[0]} …" if reading.begun else waits
         parts += self._doing.values()
-        if self.new and (self.frozen or not self.listing.only_grows):
+        if self.new and (self.frozen or not sheet.listing.only_grows):
             parts.append(f"{count(self.new)} new rows" + ("" if self.frozen else ", r reads"))
-        if self.sheet.marked:
-            parts.append(f"{count(len(self.sheet.marked))} marked")
-        if self.sheet.hidden:
-            parts.append("hidden: " + ", ".join(self.sheet.hidden))
+        if sheet.marked:
+            parts.append(f"{count(len(sheet.marked))} marked")
+        if sheet.hidden:
+            parts.append("hidden: " + ", ".join(sheet.hidden))
         return " · ".join(parts)
 
     # The list
 
     def list_answers(self, wanted: Listing) -> None:
         """Shows another list; the present one stays until the first rows of the other are known."""
-        if wanted != self.wanted:
-            self._start(Reading(wanted, "swap" if wanted == self.listing else "show"))
-            self._paint_query()
-
-    def _start(self, reading: Reading) -> None:
-        if self.app.store is None:
-            return
-        self.reading = reading
-        self.run_worker(partial(self._stream, self.app.store, reading), thread=True, group="ids")
-        self.paint_title()
-
-    def _stream(self, store: Store, reading: Reading) -> None:
-        worker = get_current_worker()
-
-        def stop() -> bool:
-            return worker.is_cancelled or reading is not self.reading
-
-        try:
-            upto = listing.newest(store)
-            cards = None
-            for ids in listing.stream(store, reading.listing, above=reading.above, upto=upto, stop=stop):
-                if cards is None:
-                    # With the ids, so that the first screen is full the first time it is painted.
-                    cards = listing.cards(store, ids[:SCREENFUL], reading.listing.dataset_id)
-                    self.post_message(Streamed(reading, ids, cards=cards))
-                else:
-                    self.post_message(Streamed(reading, ids))
-            self.post_message(Streamed(reading, array("q"), upto=upto))
-        except PersynError as problem:
-            self.post_message(Said("ids", problem=problem))
-
-    def on_streamed(self, event: Streamed) -> None:
-        """Ids become rows."""
-        reading = event.reading
-        if reading is not self.reading:
-            return
-        done = event.upto is not None
-        other = reading.listing != self.listing
-        if reading.how != "show":
-            reading.ids.extend(event.ids)
-            if done and reading.how == "swap":
-                self.rows.restart(reading.ids)
-            elif done and self.listing.descending:
-                self.rows.put_above(reading.ids)
-            elif done:
-                self.rows.extend(reading.ids)
-        elif not reading.begun:
-            reading.begun = True
-            self._turn_to(reading.listing)
-            self.rows.restart(event.ids)
-            if event.cards is not None:
-                self.rows.put(event.cards, event.cards, self.rows.age)
-        else:
-            self.rows.extend(event.ids)
-        if event.upto is not None:
-            self.reading, self._newest, self.new = None, event.upto, 0
-            self._read_s, self._took_s = time.monotonic(), time.monotonic() - reading.began
-        if done or reading.how == "show":
-            self.sheet.update(self.rows)
-            if other:
-                self.sheet.action_top()
-            self._say_nothing()
-        self.paint_title()
-        if done:
-            self._catch_up()
-
-    def _turn_to(self, other: Listing) -> None:
-        if other.dataset_id != self.listing.dataset_id:
-            self.rows.forget()
-            self._undo.clear()
-        self.listing = other
-        mark = "▼" if other.descending else "▲"
-        self.sheet.set_columns(
-            [
-                replace(column, title=column.title + (mark if place == SORTED[other.sort] else ""))
-                for place, column in enumerate(COLUMNS)
-            ]
-        )
-        self._paint_query()
-
-    def _say_nothing(self) -> None:
-        none = self.reading is None and not len(self.rows)
-        self.set_class(none, "none")
-        if none:
-            why = "What is indexed so far does not hold it" if "index" in self._doing else "No answer passes"
-            self.query_one("#nothing", Static).update(
-                f"{why}: {self._words(self.listing)}\n\nesc clears · f changes the filter"
-            )
+        if wanted != self.sheet.wanted:
+            self.sheet.read(wanted)
 
     def _paint_query(self) -> None:
-        wanted = self.wanted
+        wanted = self.sheet.wanted
         words = self._words(wanted)
         parts = [f"{words} · esc clears"] if words else []
         if (wanted.sort, wanted.descending) != ("id", True):
@@ -407,35 +246,12 @@ class DataScreen(View[Stored]):
         ]
         return printable(" · ".join(parts)).replace("\n", " ")
 
-    def _fetch(self, window: range) -> None:
-        """Fetches what the visible rows lack; one fetch at a time, the next painting asks again."""
-        store = self.app.store
-        if self._fetching or store is None or not len(self.rows):
-            return
-        wanted = self.rows.wanted(window)
-        if wanted:
-            self._fetching = True
-            self.run_worker(self._bring(store, wanted), group="cards", exit_on_error=False)
-
-    async def _bring(self, store: Store, ids: Sequence[int]) -> None:
-        age, dataset_id = self.rows.age, self.listing.dataset_id
-        try:
-            found = await asyncio.to_thread(listing.cards, store, ids, dataset_id)
-        except PersynError as problem:
-            self.notify(str(problem), severity="error", markup=False)
-            return
-        finally:
-            self._fetching = False
-        if dataset_id == self.listing.dataset_id:
-            self.rows.put(ids, found, age)
-        self.sheet.refresh()
-
     # Search, filter, sort
 
     def action_search(self) -> None:
         """Opens the search line."""
         line = self.query_one("#search", Input)
-        line.value = self.wanted.words or ""
+        line.value = self.sheet.wanted.words or ""
         self.add_class("searching")
         line.focus()
 
@@ -444,9 +260,9 @@ class DataScreen(View[Stored]):
         words = event.value.strip()
         self._close_search()
         if not words:
-            self.list_answers(replace(self.wanted, words=None))
+            self.list_answers(replace(self.sheet.wanted, words=None))
             return
-        self.list_answers(replace(self.wanted, words=words))
+        self.list_answers(replace(self.sheet.wanted, words=words))
         store = self.app.store
         if store is not None and "index" not in self._doing:
             self._doing["index"] = "indexing …"
@@ -477,7 +293,7 @@ class DataScreen(View[Stored]):
     async def action_filter(self) -> None:
         """Asks which answers to list."""
         if self.data is not None:
-            form = FilterForm(self.wanted, self.data.teachers, self.data.datasets)
+            form = FilterForm(self.sheet.wanted, self.data.teachers, self.data.datasets)
             self.app.push_screen(form, lambda wanted: None if wanted is None else self.list_answers(wanted))
 
     def action_sort(self) -> None:
@@ -485,13 +301,13 @@ class DataScreen(View[Stored]):
 
         def chosen(order: tuple[listing.Sort, bool] | None) -> None:
             if order is not None:
-                self.list_answers(replace(self.wanted, sort=order[0], descending=order[1]))
+                self.list_answers(replace(self.sheet.wanted, sort=order[0], descending=order[1]))
 
-        self.app.push_screen(SortMenu(self.wanted.sort, self.wanted.descending), chosen)
+        self.app.push_screen(SortMenu(self.sheet.wanted.sort, self.sheet.wanted.descending), chosen)
 
     def action_back(self) -> None:
         """Closes what is open; then clears marks, the search, the filter."""
-        sheet, wanted = self.sheet, self.wanted
+        sheet, wanted = self.sheet, self.sheet.wanted
         if self.has_class("searching"):
             self._close_search()
         elif self._beside is not None:
@@ -615,8 +431,7 @@ class DataScreen(View[Stored]):
         rows = f"{count(changed)} row{'' if changed == 1 else 's'}"
         hint = "" if undoing else " · u undoes"
         self.notify(f"{rows} {done} `{dataset.name}`, {count(left)} left{hint}", markup=False)
-        self.rows.outdate()
-        self.sheet.refresh()
+        self.sheet.outdate()
         self.paint_title()
 
     # Export
@@ -677,15 +492,11 @@ class DataScreen(View[Stored]):
         self._doing.pop(event.what, None)
         if event.problem is not None:
             self.notify(str(event.problem), severity="error", timeout=15, markup=False)
-            if event.what == "ids":
-                self.reading = None
-                self._paint_query()
         elif event.what == "export":
             self.notify(event.text, timeout=60, markup=False)
-        elif event.text and self.wanted.words is not None:
-            self._read_again()
-        self._say_nothing()
-        self.paint_title()
+        elif event.text and self.sheet.wanted.words is not None:
+            self.sheet.read(self.sheet.wanted)
+        self._changed()
 
     def on_resize(self) -> None:
         """Where the screen is low, the answers stand alone."""
@@ -695,22 +506,3 @@ class DataScreen(View[Stored]):
     def on_sheet_highlighted(self) -> None:
         """Marks are counted in the title."""
         self.paint_title()
-
-
-def _cells(card: Card) -> list[Cell | str]:
-    tone: Tone = "dim" if card.excluded else "plain"
-    good = card.status == "ok"
-    more = f" +{card.more_datasets}" if card.more_datasets else ""
-    within = card.dataset.rpartition("/")[2]
-    quality = "–" if card.quality is None else f"{card.quality:.2f}"
-    return [
-        Cell(str(card.id), "dim"),
-        Cell(card.prompt, tone),
-        Cell(card.teacher, tone),
-        Cell(count(card.tokens), tone),
-        Cell(card.finish_reason if good else card.status, "dim" if good else "warn"),
-        Cell(quality, tone),
-        Cell(signed(card.learnability), tone),
-        Cell(signed(card.reward), tone),
-        Cell("✗ excluded", "warn") if card.excluded else Cell(within + more, "dim"),
-    ]
