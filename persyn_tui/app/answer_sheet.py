@@ -111,7 +111,7 @@ class AnswerSheet(Sheet):
     # Which rows
 
     def read(self, wanted: Listing) -> None:
-        """Reads a list; the present one stays until the first rows of another are known, or the same one is complete."""
+        """Reads a list; the present one stays until the first rows of another are there, or all of the same."""
         self._start(Reading(wanted, "swap" if self.upto and wanted == self.listing else "show"))
 
     def outdate(self) -> None:
@@ -175,6 +175,7 @@ class AnswerSheet(Sheet):
         """The list is complete, or stays what it was."""
         reading = event.reading
         if reading is not self.reading:
+            event.stop()
             return
         self.reading = None
         if event.problem is None:

@@ -13,6 +13,7 @@ from textual.widget import Widget
 from textual.widgets import OptionList
 
 from engine.export import FORMATS
+from engine.printing import printable
 from engine.suggest import nearest
 from persyn_tui.app.forms import Choice, Dialog, Edited, Entry, Form, Line, Paths, Words
 from persyn_tui.app.text import count
@@ -36,6 +37,22 @@ def unknown(text: str, names: Sequence[str]) -> str:
         return "not whole; tab completes"
     guess = nearest(text, names)
     return "not stored" + (f"; did you mean {guess}?" if guess else "")
+
+
+def in_words(listing: Listing, datasets: Sequence[Dataset]) -> str:
+    """The filters of a listing on one line, harmless to a terminal; empty for none."""
+    dataset = next((one.name for one in datasets if one.id == listing.dataset_id), "")
+    named = {
+        "teacher": listing.teacher,
+        "status": listing.status,
+        "dataset": dataset,
+        "split": listing.split,
+    }
+    least = {name: getattr(listing, name) for name in SCORES}
+    parts = [f'q:"{listing.words}"'] if listing.words else []
+    parts += [f"{name} {value}" for name, value in named.items() if value]
+    parts += [f"{name} ≥ {value:g}" for name, value in least.items() if value is not None]
+    return printable(" · ".join(parts)).replace("\n", " ")
 
 
 class FilterForm(Dialog[Listing | None]):

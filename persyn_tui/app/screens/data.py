@@ -15,10 +15,9 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 from textual.worker import get_current_worker
 
-from engine.printing import printable
 from persyn_tui.app.answer_sheet import PAUSE_S, AnswerSheet, Ended
 from persyn_tui.app.answers import AnswersPanel, load
-from persyn_tui.app.data_forms import ExportForm, ExportOrder, FilterForm, SortMenu
+from persyn_tui.app.data_forms import ExportForm, ExportOrder, FilterForm, SortMenu, in_words
 from persyn_tui.app.frame import View
 from persyn_tui.app.sheet import Sheet
 from persyn_tui.app.text import count
@@ -119,9 +118,13 @@ class DataScreen(View[Stored]):
         return self.query_one(AnswersPanel)
 
     @property
+    def _datasets(self) -> Sequence[Dataset]:
+        return () if self.data is None else self.data.datasets
+
+    @property
     def dataset(self) -> Dataset | None:
         """The dataset in view: the one that is filtered by, else the only one there is."""
-        known = () if self.data is None else self.data.datasets
+        known = self._datasets
         if self.sheet.listing.dataset_id is None:
             return known[0] if len(known) == 1 else None
         return next((one for one in known if one.id == self.sheet.listing.dataset_id), None)
@@ -166,16 +169,14 @@ class DataScreen(View[Stored]):
     @on(AnswerSheet.Changed)
     def _changed(self) -> None:
         sheet = self.sheet
-        none = sheet.reading is None and not len(sheet.rows)
+        none = sheet.reading is None and sheet.upto > 0 and not len(sheet.rows)
         self.set_class(none, "none")
         if none:
             why = "What is indexed so far does not hold it" if "index" in self._doing else "No answer passes"
             self.query_one("#nothing", Static).update(
-                f"{why}: {self._words(sheet.listing)}\n\nesc clears · f changes the filter"
+                f"{why}: {in_words(sheet.listing, self._datasets)}\n\nesc clears · f changes the filter"
             )
         if sheet.reading is None and self.data is not None and not self.frozen:
-            if sheet.listing.only_grows and self.data.newest <= sheet.upto:
-                self.new = 0
             sheet.catch_up(self.data.newest)
         self._paint_query()
         self.paint_title()
@@ -220,31 +221,12 @@ class DataScreen(View[Stored]):
 
     def _paint_query(self) -> None:
         wanted = self.sheet.wanted
-        words = self._words(wanted)
+        words = in_words(wanted, self._datasets)
         parts = [f"{words} · esc clears"] if words else []
         if (wanted.sort, wanted.descending) != ("id", True):
             parts.append(f"by {wanted.sort}, {'highest' if wanted.descending else 'lowest'} first")
         self.query_one("#query", Static).update(" · ".join(parts))
         self.set_class(bool(parts), "filtered")
-
-    def _words(self, wanted: Listing) -> str:
-        """The filters in words; empty for none."""
-        known = () if self.data is None else self.data.datasets
-        dataset = next((one.name for one in known if one.id == wanted.dataset_id), "")
-        named = {
-            "teacher": wanted.teacher,
-            "status": wanted.status,
-            "dataset": dataset,
-            "split": wanted.split,
-        }
-        parts = [f'q:"{wanted.words}"'] if wanted.words else []
-        parts += [f"{name} {value}" for name, value in named.items() if value]
-        parts += [
-            f"{name} ≥ {getattr(wanted, name):g}"
-            for name in ("quality", "learnability", "reward")
-            if getattr(wanted, name) is not None
-        ]
-        return printable(" · ".join(parts)).replace("\n", " ")
 
     # Search, filter, sort
 
