@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-real check format bench
+.PHONY: help setup demo test test-real check format bench screenshots
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,3 +43,6 @@ format: setup  ## mend what can be mended
 
 bench: setup  ## the figures of the README, each a ratio measured in one run
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+screenshots: setup  ## the pictures of README and docs/app.md, from a real run
+	$(BIN)/python docs/screenshots.py

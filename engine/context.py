@@ -22,6 +22,10 @@ TRAINED: tuple[Split, ...] = ("calibration", "validation", "synthesis")
 """Every strategy gives each of these prompts one row of training data."""
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass
 class Context:
     """One job's working state. Stages read it; only the prompts stage sets `prompt_set`."""
@@ -34,6 +38,8 @@ class Context:
     student: Model
     progress: Progress
     cancelled: Callable[[], bool]
+    take_save: Callable[[], bool] = _never
+    """True once after each time that the operator asked for a checkpoint."""
     prompt_set: int = 0
     prompt_set_sha: str = ""
     _identities: dict[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -124,22 +124,14 @@ def as_json(found: Estimate) -> dict[str, Any]:
 
 def render(found: Estimate) -> RenderableType:
     """The estimate as tables for a terminal."""
-    n, c, m = found.n, found.c, len(found.teachers)
     parts: list[RenderableType] = [
-        Text(
-            f"N = {n:,} prompts to answer, C = {c:,} of them by every teacher, M = {m} teachers"
-            + (f"; {found.evaluation:,} more only measure the student" if found.evaluation else "")
-        ),
+        Text(summary(found)),
         Text(),
-        _totals(found),
+        _table(TOTALS, totals(found)),
         Text(),
-        Text(
-            f"all teachers answer everything: N·M = {n:,}·{m} = {n * m:,} generations\n"
-            f"routed: C·M + (N − C) = {c:,}·{m} + {n - c:,} = {c * m + n - c:,} generations, "
-            f"{found.ratio:.1f} times fewer"
-        ),
+        Text(formulas(found)),
         Text(),
-        _per_teacher(found),
+        _table(PER_TEACHER, per_teacher(found)),
         Text(),
     ]
     if found.speed_unknown:
@@ -306,13 +298,17 @@ def _assumptions(run: Run, counted: bool) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _totals(found: Estimate) -> Table:
-    table = _table("", "generations", "tokens", "cost", "time")
+TOTALS = ("", "generations", "tokens", "cost", "time")
+PER_TEACHER = ("teacher", "all", "routed", "$ all", "$ routed", "time all", "time routed")
+
+
+def totals(found: Estimate) -> list[tuple[str, ...]]:
+    """A row of texts under `TOTALS` for all teachers, for routed and for each strategy."""
     rows = [("all teachers", found.all, found.all), ("routed", found.routed, found.routed)]
     rows += [(row.name, row.low, row.high) for row in found.strategies]
-    for name, low, high in rows:
-        table.add_row(
-            Text(name),
+    return [
+        (
+            name,
             _span(low.generations, high.generations, lambda value: f"{value:,.0f}"),
             _span(
                 low.prompt_tokens + low.completion_tokens,
@@ -322,14 +318,15 @@ def _totals(found: Estimate) -> Table:
             _span(low.cost, high.cost, lambda value: f"${value:,.2f}"),
             _span(low.seconds, high.seconds, duration),
         )
-    return table
+        for name, low, high in rows
+    ]
 
 
-def _per_teacher(found: Estimate) -> Table:
-    table = _table("teacher", "all", "routed", "$ all", "$ routed", "time all", "time routed")
-    for row in found.teachers:
-        table.add_row(
-            Text(row.name),
+def per_teacher(found: Estimate) -> list[tuple[str, ...]]:
+    """A row of texts under `PER_TEACHER` for each teacher."""
+    return [
+        (
+            row.name,
             f"{row.all.generations:,.0f}",
             f"{row.routed.generations:,.0f}",
             f"{row.all.cost:,.2f}",
@@ -337,15 +334,35 @@ def _per_teacher(found: Estimate) -> Table:
             duration(row.all.seconds),
             duration(row.routed.seconds),
         )
-    return table
+        for row in found.teachers
+    ]
 
 
-def _table(first: str, *numbers: str) -> Table:
+def summary(found: Estimate) -> str:
+    """N, C and M in one line."""
+    return (
+        f"N = {found.n:,} prompts to answer, C = {found.c:,} of them by every teacher, M = {len(found.teachers)} "
+        "teachers" + (f"; {found.evaluation:,} more only measure the student" if found.evaluation else "")
+    )
+
+
+def formulas(found: Estimate) -> str:
+    """How many generations each of the two ways takes, with the formula, in two lines."""
+    n, c, m = found.n, found.c, len(found.teachers)
+    return (
+        f"all teachers answer everything: N·M = {n:,}·{m} = {n * m:,} generations\n"
+        f"routed: C·M + (N − C) = {c:,}·{m} + {n - c:,} = {c * m + n - c:,} generations, "
+        f"{found.ratio:.1f} times fewer"
+    )
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table that fits 80 columns with the paper's figures."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column(first, no_wrap=True)
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="right" if place else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
 
 

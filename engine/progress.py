@@ -8,7 +8,7 @@ at the start, so that rate and ETA speak only of the work of this process.
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 WINDOW_S = 20.0
@@ -24,6 +24,40 @@ class Row:
     tokens: int = 0
     note: str = ""
     counts: dict[str, int] = field(default_factory=dict)
+    tokens_per_second: float | None = None
+    """Over the last 20 s; None while nothing moves."""
+    eta_s: float | None = None
+
+
+class Meter:
+    """Units and tokens counted by this process, and how fast over the last 20 s.
+
+    Args:
+        now: seconds on a clock that never goes back.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.made = self.tokens = 0
+        self._marks: deque[tuple[float, int, int]] = deque([(now, 0, 0)])
+
+    def add(self, made: int, tokens: int) -> None:
+        """Counts."""
+        self.made += made
+        self.tokens += tokens
+
+    def mark(self, now: float) -> None:
+        """Remembers where the counts stand, and forgets what is older than the window."""
+        self._marks.append((now, self.made, self.tokens))
+        while len(self._marks) > 2 and now - self._marks[1][0] > WINDOW_S:
+            self._marks.popleft()
+
+    def speed(self, now: float) -> tuple[float | None, float | None]:
+        """(units per second, tokens per second); None where nothing was counted in the window."""
+        then, made, tokens = self._marks[0]
+        elapsed = now - then
+        if elapsed <= 0.2:
+            return None, None
+        return (self.made - made) / elapsed or None, (self.tokens - tokens) / elapsed or None
 
 
 @dataclass(frozen=True)
@@ -81,6 +115,7 @@ class Progress:
         store_metrics: persists rows of (stage, name, step, value).
         show: called with every persisted snapshot, for a console.
         say: persists and shows one line: (kind, message).
+        clock: seconds that never go back.
     """
 
     def __init__(
@@ -89,6 +124,7 @@ class Progress:
         store_metrics: Callable[[list[tuple[str, str, int, float]]], None],
         show: Callable[[Snapshot], None],
         say: Callable[[str, str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store_snapshot, self._store_metrics, self._show, self._say = (
             store_snapshot,
@@ -96,6 +132,7 @@ class Progress:
             show,
             say,
         )
+        self._clock = clock
         self._metrics: list[tuple[str, str, int, float]] = []
         self.begin("")
 
@@ -104,25 +141,25 @@ class Progress:
         self.stage, self.unit = stage, "prompts"
         self._rows: dict[str, Row] = {}
         self._values: dict[str, float] = {}
-        self._recent: deque[tuple[float, int, int]] = deque([(time.monotonic(), 0, 0)])
-        self._made = self._tokens = 0
-        self._last = 0.0
+        self._whole, self._meters = Meter(self._clock()), dict[str, Meter]()
+        self._last = -INTERVAL_S
 
     def expect(self, total: int, *, done: int = 0, row: str = "", unit: str = "prompts") -> None:
         """Sets what a row (or the stage) has to do, and how much of it was already there."""
         self.unit = unit
         self._rows[row] = Row(done=done, total=total)
+        self._meters[row] = Meter(self._clock())
         self._publish()
 
     def advance(self, made: int = 1, *, tokens: int = 0, row: str = "", status: str = "") -> None:
         """Counts `made` units of a row as done."""
         entry = self._rows.setdefault(row, Row())
+        for meter in (self._whole, self._meters.setdefault(row, Meter(self._clock()))):
+            meter.add(made, tokens)
         entry.done += made
         entry.tokens += tokens
         if status:
             entry.counts[status] = entry.counts.get(status, 0) + made
-        self._made += made
-        self._tokens += tokens
         self._publish()
 
     def values(self, step: int, values: Mapping[str, float]) -> None:
@@ -138,34 +175,33 @@ class Progress:
     @property
     def tokens(self) -> int:
         """Tokens counted since the stage began, by this process."""
-        return self._tokens
+        return self._whole.tokens
 
     def flush(self) -> None:
         """Publishes at once, whatever the interval."""
-        self._last = 0.0
+        self._last = -INTERVAL_S
         self._publish()
 
     def snapshot(self) -> Snapshot:
         """Where the stage stands now."""
+        now = self._clock()
+        rows = {}
+        for name, row in self._rows.items():
+            rate, speed = self._meters[name].speed(now)
+            rows[name] = replace(row, tokens_per_second=speed, eta_s=_eta(row.total - row.done, rate))
         done = sum(row.done for row in self._rows.values())
         total = sum(row.total for row in self._rows.values())
-        then, made, tokens = self._recent[0]
-        elapsed = time.monotonic() - then
-        rate = (self._made - made) / elapsed if elapsed > 0.2 and self._made > made else None
-        speed = (self._tokens - tokens) / elapsed if elapsed > 0.2 and self._tokens > tokens else None
-        eta = (total - done) / rate if rate and total >= done else None
-        return Snapshot(
-            self.stage, self.unit, done, total, rate, speed, eta, dict(self._rows), dict(self._values)
-        )
+        rate, speed = self._whole.speed(now)
+        eta = _eta(total - done, rate)
+        return Snapshot(self.stage, self.unit, done, total, rate, speed, eta, rows, dict(self._values))
 
     def _publish(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now - self._last < INTERVAL_S:
             return
         self._last = now
-        self._recent.append((now, self._made, self._tokens))
-        while len(self._recent) > 2 and now - self._recent[1][0] > WINDOW_S:
-            self._recent.popleft()
+        for meter in (self._whole, *self._meters.values()):
+            meter.mark(now)
         snapshot = self.snapshot()
         if self.stage:
             self._store_snapshot(snapshot)
@@ -173,3 +209,7 @@ class Progress:
                 self._store_metrics(self._metrics)
                 self._metrics = []
         self._show(snapshot)
+
+
+def _eta(left: int, rate: float | None) -> float | None:
+    return left / rate if rate and left >= 0 else None

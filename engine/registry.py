@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine import backends
-from engine.config import GenerationConfig, ModelConfig, Registered, Run, StudentConfig, TeacherConfig
+from engine.config import GenerationConfig, ModelConfig, Registered, Run, TeacherConfig
 from engine.errors import ConfigError
 from engine.suggest import nearest
 from storage import registry as stored_models
 from storage.hashing import sha
 from storage.records import Model, Role, Sampling
 from storage.store import Store
+
+OPTIONS = ("dtype", "device", "batch_tokens", "trust_remote_code", "base_url", "api_key_env")
+"""Keys of a run file's entry that are kept in `Model.options`."""
 
 
 def teacher(config: TeacherConfig, generation: GenerationConfig) -> Model:
@@ -42,6 +45,24 @@ def student(run: Run) -> Model:
     )
 
 
+def as_entry(model: Model) -> dict[str, Any]:
+    """The model as an entry of a run file, which makes the same identity again; empty settings are left out.
+
+    A teacher's entry has backend, sampling and price; any other role's has not.
+    """
+    entry: dict[str, Any] = {
+        key: value
+        for key in ("name", "model", "revision", "family", "parameters", "system", "context")
+        if (value := getattr(model, key))
+    }
+    entry |= {key: value for key, value in model.options.items() if key in OPTIONS and value}
+    if model.role == "teacher":
+        entry |= {"backend": model.backend, "sampling": sampling(model)}
+        if model.price_input or model.price_output:
+            entry["price"] = {"input": model.price_input, "output": model.price_output}
+    return entry
+
+
 def saved(location: str | None) -> Registered:
     """Finds the settings of registered models in the store at `location`, which is opened when first asked.
 
@@ -52,7 +73,7 @@ def saved(location: str | None) -> Registered:
         with Store.open(location, create=False) as store:
             found = stored_models.get(store, name, role)
             if found is not None:
-                return _settings(found)
+                return as_entry(found)
             guess = nearest(name, [model.name for model in stored_models.list(store, role)])
             raise ConfigError(
                 f"{role} `{name}`: not registered in {store.name}"
@@ -62,18 +83,6 @@ def saved(location: str | None) -> Registered:
             )
 
     return find
-
-
-def _settings(model: Model) -> dict[str, Any]:
-    """The run file's settings that make this model."""
-    fields = TeacherConfig.model_fields if model.role == "teacher" else StudentConfig.model_fields
-    kept = ("name", "model", "revision", "family", "parameters", "system", "context")
-    common = {key: getattr(model, key) for key in kept}
-    common |= {key: value for key, value in model.options.items() if key in fields}
-    if model.role == "student":
-        return common
-    price = {"input": model.price_input, "output": model.price_output}
-    return {**common, "backend": model.backend, "sampling": sampling(model), "price": price}
 
 
 def generation_sha(model: Model) -> str:
@@ -97,11 +106,7 @@ def sampling(model: Model) -> dict[str, Any]:
 
 
 def _common(config: ModelConfig) -> dict[str, Any]:
-    options = {
-        key: value
-        for key in ("dtype", "device", "batch_tokens", "trust_remote_code", "base_url", "api_key_env")
-        if (value := getattr(config, key, None))
-    }
+    options = {key: value for key in OPTIONS if (value := getattr(config, key, None))}
     return {
         "name": config.name,
         "model": config.model,

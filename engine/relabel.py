@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from engine import reward
 from engine.config import RewardConfig
 from engine.evidence import Evidence
+from engine.router.metrics import Metrics, measure
 from storage.prompts import prompt_sha
 from storage.records import Prompt
 
@@ -66,6 +67,27 @@ def compare(evidence: Evidence, old: RewardConfig, new: RewardConfig, targets: r
             targets=targets,
         ),
     )
+
+
+def measured(
+    held: Evidence, strengths: Mapping[int, Sequence[float]], settings: RewardConfig
+) -> Metrics | None:
+    """The measures of a router, as it was trained, against rewards by these settings; intervals are left out.
+
+    Args:
+        held: scores of prompts that it was not trained on.
+        strengths: what it said of them, by prompt id; the others are left out.
+        settings: how rewards are made.
+
+    Returns:
+        None when no prompt has strengths and two known rewards.
+    """
+    rows = [row for row, prompt in enumerate(held.prompt_ids) if int(prompt) in strengths]
+    rewards = held.labels(settings).training_rewards[rows]
+    if not (np.isfinite(rewards).sum(axis=1) >= 2).any():
+        return None
+    said = [strengths[int(held.prompt_ids[row])] for row in rows]
+    return measure(said, rewards, resamples=0)
 
 
 def lines(

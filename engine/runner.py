@@ -31,6 +31,8 @@ class Stop:
 
     def __init__(self) -> None:
         self.event = threading.Event()
+        self.save = threading.Event()
+        """Set when the operator asked for a checkpoint."""
         self.fenced: FencedError | None = None
 
     def asked(self) -> bool:
@@ -38,6 +40,12 @@ class Stop:
         if self.fenced is not None:
             raise self.fenced
         return self.event.is_set()
+
+    def take_save(self) -> bool:
+        """True once after each time that the operator asked for a checkpoint."""
+        asked = self.save.is_set()
+        self.save.clear()
+        return asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +128,7 @@ def prepare(store: Store, lease: Lease, run: Run, display: Display, stop: Stop) 
         student=stored[-1],
         progress=Progress(store_snapshot, store_metrics, display.show, _say(store, lease, display)),
         cancelled=stop.asked,
+        take_save=stop.take_save,
     )
 
 
@@ -139,6 +148,8 @@ def _pulse(store: Store, lease: Lease, stop: Stop, ended: threading.Event) -> No
             for command in jobs.take_commands(store, lease):
                 if command.kind == "cancel":
                     stop.event.set()
+                elif command.kind == "checkpoint":
+                    stop.save.set()
         except FencedError as problem:
             stop.fenced = problem
             return

@@ -92,10 +92,10 @@ def show(found: ResponseContext, beside: Sequence[ResponseContext], names: Names
     def line(text: str) -> None:
         console.print(Text(f"  {text}"))
 
-    origin, prompt = data["provenance"], data["prompt"]
+    prompt = data["prompt"]
     console.print(
         Text(
-            f"answer {data['id']} · {origin['teacher']} · {data['status']} ({data['finish_reason']}) · "
+            f"answer {data['id']} · {data['provenance']['teacher']} · {data['status']} ({data['finish_reason']}) · "
             f"{data['completion_tokens']:,} tokens in {data['latency_s']:.2f} s · ${data['cost']:.6f}",
             style="bold",
         )
@@ -111,11 +111,8 @@ def show(found: ResponseContext, beside: Sequence[ResponseContext], names: Names
     head("answer" if not data["error"] else "error")
     line(data["error"] or data["text"])
     head("scores")
-    for score in data["scores"]:
-        raw = f"  ({score['sum']:.4g} over {score['count']:,} tokens)" if score["sum"] is not None else ""
-        value = "–" if score["value"] is None else f"{score['value']:.4f}"
-        detail = f"  {score['detail']}" if score["detail"] else ""
-        line(f"{score['kind']} {value} {'' if score['status'] == 'ok' else score['status']}{raw}{detail}")
+    for said in score_lines(data):
+        line(said)
     line(f"reward {'–' if data['reward'] is None else format(data['reward'], '+.4f')}")
     head(f"all answers to prompt {prompt['id']}")
     view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -143,21 +140,44 @@ def show(found: ResponseContext, beside: Sequence[ResponseContext], names: Names
         )
     console.print(view)
     head("provenance")
-    line(f"{origin['backend']} {origin['model']} {origin['revision']}")
+    for said in origin_lines(data):
+        line(said)
+
+
+def score_lines(data: Mapping[str, Any]) -> list[str]:
+    """A line per score of `as_json`: kind, value, status, what it is made of."""
+    lines = []
+    for score in data["scores"]:
+        raw = f"  ({score['sum']:.4g} over {score['count']:,} tokens)" if score["sum"] is not None else ""
+        value = "–" if score["value"] is None else f"{score['value']:.4f}"
+        detail = f"  {score['detail']}" if score["detail"] else ""
+        status = "" if score["status"] == "ok" else score["status"]
+        lines.append(f"{score['kind']} {value} {status}{raw}{detail}")
+    return lines
+
+
+def origin_lines(data: Mapping[str, Any]) -> list[str]:
+    """Where the answer of `as_json` came from, and the plans and datasets that hold it."""
+    origin = data["provenance"]
+    lines = [f"{origin['backend']} {origin['model']} {origin['revision']}"]
     if origin["system"]:
-        line(f"system: {origin['system']}")
-    line("sampling: " + ", ".join(f"{key} {value}" for key, value in origin["sampling"].items()))
+        lines.append(f"system: {origin['system']}")
+    lines.append("sampling: " + ", ".join(f"{key} {value}" for key, value in origin["sampling"].items()))
     made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(origin["created_at"]))
     job = f"job {origin['job']}" if origin["job"] is not None else "no job"
-    line(f"{job} · {made} · attempt {origin['attempts']} · generation {origin['generation_sha'][:16]}")
+    lines.append(
+        f"{job} · {made} · attempt {origin['attempts']} · generation {origin['generation_sha'][:16]}"
+    )
     for plan in data["assignments"]:
         margin = "" if plan["margin"] is None else f", margin {plan['margin']:.3f}"
-        line(f"plan {plan['plan']} ({plan['strategy']}): attempt {plan['attempt']}{margin}")
+        lines.append(f"plan {plan['plan']} ({plan['strategy']}): attempt {plan['attempt']}{margin}")
         if plan["strengths"]:
             ranked = sorted(plan["strengths"].items(), key=lambda item: -item[1])
-            line("  strengths: " + "  ".join(f"{name} {value:+.3f}" for name, value in ranked))
+            lines.append("  strengths: " + "  ".join(f"{name} {value:+.3f}" for name, value in ranked))
     for member in data["datasets"]:
-        line(f"dataset {member['id']} {member['name']}" + (" (excluded)" if member["excluded"] else ""))
+        excluded = " (excluded)" if member["excluded"] else ""
+        lines.append(f"dataset {member['id']} {member['name']}{excluded}")
+    return lines
 
 
 def _scores(found: ResponseContext) -> list[dict[str, Any]]:

@@ -5,7 +5,8 @@ import sys
 
 import typer
 
-from persyn_tui.commands import data, jobs, models, routing, run, zoo
+from persyn_tui.commands import data, jobs, models, routing, run, serve, zoo
+from persyn_tui.output import StoreOption
 
 HELP = """Router-guided multi-teacher distillation: route each prompt to the teacher that suits this student,
 then generate.
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (run, jobs, data, models, routing, zoo):
+for module in (run, jobs, data, models, routing, zoo, serve):
     module.register(app)
 
 
@@ -28,6 +29,7 @@ for module in (run, jobs, data, models, routing, zoo):
 def root(
     context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version."),
+    store: StoreOption = None,
 ) -> None:
     """Without a command: the terminal app."""
     if version:
@@ -36,10 +38,9 @@ def root(
         print(f"persyn {installed('persyn')}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        print(
-            "The terminal app comes next; this version has the commands only. `persyn --help` lists them, "
-            "`persyn demo` runs the whole pipeline on embedded models."
-        )
+        from persyn_tui.app.app import run as run_app
+
+        raise typer.Exit(run_app(store))
 
 
 def main() -> None:

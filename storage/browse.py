@@ -180,6 +180,7 @@ def _assignments(connection: Connection, line: ResponseLine) -> list[StoredAssig
         )
         .join(AssignmentRow, AssignmentRow.plan_id == PlanRow.id)
         .where(
+            AssignmentRow.plan_id.in_(select(PlanRow.id)),  # so that SQLite uses the index, plan by plan
             AssignmentRow.prompt_id == line.response.prompt_id,
             AssignmentRow.teacher_id == line.response.teacher_id,
         )
@@ -209,7 +210,9 @@ def _datasets(connection: Connection, line: ResponseLine) -> list[Membership]:
         )
         .join(DatasetRowRow, DatasetRowRow.dataset_id == DatasetTable.id)
         .where(
-            DatasetRowRow.prompt_id == line.response.prompt_id, DatasetRowRow.response_id == line.response.id
+            DatasetRowRow.dataset_id.in_(select(DatasetTable.id)),  # as above
+            DatasetRowRow.prompt_id == line.response.prompt_id,
+            DatasetRowRow.response_id == line.response.id,
         )
         .order_by(DatasetTable.id)
     )

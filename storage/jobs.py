@@ -288,6 +288,15 @@ def events(store: Store, job_id: int, after_id: int = 0, limit: int = 500) -> bu
         return [Event(*row) for row in connection.execute(query)]
 
 
+def newest_events(store: Store, job_id: int | None = None, limit: int = 100) -> builtins.list[Event]:
+    """The last events of one job, or of all of them, oldest first."""
+    query = select(*EventRow.__table__.c).order_by(EventRow.id.desc()).limit(limit)
+    if job_id is not None:
+        query = query.where(EventRow.job_id == job_id)
+    with store.read() as connection:
+        return [Event(*row) for row in reversed(connection.execute(query).all())]
+
+
 def metrics(
     store: Store, job_id: int, name: str | None = None, after_id: int = 0, limit: int = 5000
 ) -> builtins.list[Metric]:

@@ -1,6 +1,6 @@
 """Finding rows that people name by hand or that a reader needs without a job: no writing."""
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from storage.records import Model, Role, RouterRecord
 from storage.rows import MODEL, model_of
@@ -57,6 +57,13 @@ def answers(store: Store, prompt_id: int, limit: int = 100) -> list[int]:
     )
     with store.read() as connection:
         return list(connection.execute(query).scalars())
+
+
+def answer_count(store: Store, teacher_id: int) -> int:
+    """How many answers of this model are stored."""
+    query = select(func.count()).select_from(ResponseRow).where(ResponseRow.teacher_id == teacher_id)
+    with store.read() as connection:
+        return int(connection.execute(query).scalar_one())
 
 
 def dataset_prompts(store: Store, dataset_id: int, prompt_ids: list[int]) -> set[int]:

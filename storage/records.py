@@ -199,6 +199,27 @@ class ResponseCount:
 
 
 @dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of what a run asks of one teacher is there."""
+
+    teacher_id: int
+    wanted: int
+    """Prompts it has to answer."""
+    counts: Mapping[str, int]
+    """Answers by status; a prompt without one is in none."""
+    retries: int
+    """Times that it was asked again after an error."""
+    completion_tokens: int
+    cost: float
+    """Dollars."""
+
+    @property
+    def done(self) -> int:
+        """Prompts with a response of any status."""
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseLine:
     """One line of a listing of responses."""
 
@@ -234,6 +255,16 @@ class Assignment:
     without a router."""
     margin: float | None = None
     """Strength of the chosen teacher over the next best; None without a router."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a plan gave to one teacher."""
+
+    teacher_id: int
+    prompts: int
+    margin: float | None
+    """Mean over its prompts; None without a router."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,24 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Select, and_, func, literal_column, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Dialect,
+    Select,
+    and_,
+    func,
+    literal_column,
+    or_,
+    select,
+    union,
+)
 from sqlalchemy.orm import InstrumentedAttribute
 
 from storage.browse import browse as browse
 from storage.browse import get as get
 from storage.records import (
+    Coverage,
     Generation,
     Lease,
     NewResponse,
@@ -32,7 +44,9 @@ from storage.text import clean
 _KEY = ["prompt_id", "teacher_id", "sample", "generation_id"]
 
 
-def _answer(prompt_id: InstrumentedAttribute[int], generation: Generation) -> ColumnElement[bool]:
+def _answer(
+    prompt_id: ColumnElement[int] | InstrumentedAttribute[int], generation: Generation
+) -> ColumnElement[bool]:
     """Joins a prompt to this generation's first sample."""
     teacher_id, digest = generation
     number = select(GenerationRow.id).where(GenerationRow.sha == digest).scalar_subquery()
@@ -335,6 +349,59 @@ def counts(
                     )
                 )
     return sorted(found, key=lambda item: (item.teacher_id, item.status))
+
+
+def coverage(
+    store: Store,
+    generations: Sequence[Generation],
+    prompt_set_id: int,
+    splits: Sequence[Split],
+    plan_ids: Sequence[int],
+) -> list[Coverage]:
+    """What each teacher has to answer and how much of it is there, in the order of `generations`.
+
+    Args:
+        store: an open store.
+        generations: the teachers with the hashes of their settings.
+        prompt_set_id: the prompts.
+        splits: those that every teacher answers.
+        plan_ids: each teacher also answers what any of these plans gives it, fallbacks included.
+    """
+    found = []
+    with store.read() as connection:
+        for generation in generations:
+            wanted = union(
+                select(MemberRow.prompt_id).where(
+                    MemberRow.prompt_set_id == prompt_set_id, MemberRow.split.in_(splits)
+                ),
+                select(AssignmentRow.prompt_id).where(
+                    AssignmentRow.plan_id.in_(plan_ids), AssignmentRow.teacher_id == generation[0]
+                ),
+            ).subquery()
+            rows = connection.execute(
+                select(
+                    ResponseRow.status,
+                    func.count(),
+                    func.sum(ResponseRow.attempts - 1),
+                    func.sum(ResponseRow.completion_tokens),
+                    func.sum(ResponseRow.cost),
+                )
+                .select_from(wanted)
+                .outerjoin(ResponseRow, _answer(wanted.c.prompt_id, generation))
+                .group_by(ResponseRow.status)
+            ).all()
+            answered = [row for row in rows if row[0] is not None]
+            found.append(
+                Coverage(
+                    teacher_id=generation[0],
+                    wanted=sum(row[1] for row in rows),
+                    counts={row[0]: row[1] for row in answered},
+                    retries=sum(int(row[2]) for row in answered),
+                    completion_tokens=sum(int(row[3]) for row in answered),
+                    cost=sum(row[4] for row in answered),
+                )
+            )
+    return found
 
 
 def of_prompts(

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import aliased
 
-from storage.records import Assignment, Generation, Lease, Plan, Prompt, RouterRecord, Split
+from storage.records import Assignment, Generation, Lease, Plan, Prompt, RouterRecord, Share, Split
 from storage.rows import PROMPT, SPLITS, AnyRow, by, by_spec, chunks, merged, prompt_of, put_once, stored
 from storage.schema import AssignmentRow, MemberRow, PlanRow, PromptRow, ResponseRow, RouterRow
 from storage.store import Store
@@ -245,6 +245,64 @@ def allocation(store: Store, plan_id: int) -> dict[int, int]:
     )
     with store.read() as connection:
         return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def shares(store: Store, plan_id: int) -> list[Share]:
+    """What the plan first gave to each teacher that got anything, most prompts first; reads the whole plan."""
+    query = (
+        select(AssignmentRow.teacher_id, func.count(), func.avg(AssignmentRow.margin))
+        .where(AssignmentRow.plan_id == plan_id, AssignmentRow.attempt == 0)
+        .group_by(AssignmentRow.teacher_id)
+        .order_by(func.count().desc(), AssignmentRow.teacher_id)
+    )
+    with store.read() as connection:
+        return [Share(row[0], row[1], row[2]) for row in connection.execute(query)]
+
+
+def newest(store: Store, plan_id: int, teacher_id: int | None = None, limit: int = 200) -> list[Assignment]:
+    """The first assignments of the plan's latest prompts, highest prompt id first; of one teacher where given."""
+    query = (
+        select(*_ASSIGNMENT)
+        .where(AssignmentRow.plan_id == plan_id, AssignmentRow.attempt == 0)
+        .order_by(AssignmentRow.prompt_id.desc())
+        .limit(limit)
+    )
+    if teacher_id is not None:
+        query = query.where(AssignmentRow.teacher_id == teacher_id)
+    with store.read() as connection:
+        return [_assignment_of(row) for row in connection.execute(query)]
+
+
+def closest(store: Store, plan_id: int, teacher_id: int | None = None, limit: int = 200) -> list[Assignment]:
+    """The first assignments with the smallest margins, smallest first; reads the whole plan."""
+    query = (
+        select(*_ASSIGNMENT)
+        .where(
+            AssignmentRow.plan_id == plan_id, AssignmentRow.attempt == 0, AssignmentRow.margin.is_not(None)
+        )
+        .order_by(AssignmentRow.margin, AssignmentRow.prompt_id)
+        .limit(limit)
+    )
+    if teacher_id is not None:
+        query = query.where(AssignmentRow.teacher_id == teacher_id)
+    with store.read() as connection:
+        return [_assignment_of(row) for row in connection.execute(query)]
+
+
+def choices(store: Store, plan_id: int, prompt_ids: Sequence[int]) -> dict[int, Assignment]:
+    """The plan's first assignments of these prompts, by prompt id; prompts without one are left out."""
+    found: dict[int, Assignment] = {}
+    with store.read() as connection:
+        for part in chunks(prompt_ids):
+            rows = connection.execute(
+                select(*_ASSIGNMENT).where(
+                    AssignmentRow.plan_id == plan_id,
+                    AssignmentRow.prompt_id.in_(part),
+                    AssignmentRow.attempt == 0,
+                )
+            )
+            found.update({row[0]: _assignment_of(row) for row in rows})
+    return found
 
 
 def assignments(store: Store, plan_id: int, after_prompt_id: int = 0, limit: int = 500) -> list[Assignment]:

@@ -86,6 +86,14 @@ def sync(store: Store, limit: int = 20_000) -> int:
             return added
 
 
+def reached(store: Store) -> tuple[int, int]:
+    """(the response id up to which the index is filled, the highest response id)."""
+    with store.read() as connection:
+        mark = connection.execute(select(SearchMarkRow.response_id)).scalar_one()
+        last = connection.execute(select(func.coalesce(func.max(ResponseRow.id), 0))).scalar_one()
+    return mark, last
+
+
 def _step(store: Store, bound: int, limit: int) -> int:
     """Index the next stretch of at most `limit` responses up to `bound`, and what is queued below the mark."""
     if store.is_sqlite:

@@ -62,13 +62,24 @@ def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int)
         revision=student.revision,
     )
 
+    begun = False
+
     def report(values: Mapping[str, Any]) -> None:
+        nonlocal begun
         step = int(values["step"])
-        if step == 1:
-            context.progress.expect(int(values["total"]), row=strategy, unit="steps")
-        context.progress.advance(row=strategy)
-        shown = ("loss", "learning_rate", "eval_loss", "gradient_norm")
+        if not begun:
+            # After a resume the first step is not the first of all.
+            context.progress.expect(int(values["total"]), done=step - 1, row=strategy, unit="steps")
+            begun = True
+        context.progress.advance(tokens=int(values["tokens"]), row=strategy)
+        shown = ("loss", "learning_rate", "eval_loss", "gradient_norm", "memory_bytes")
         context.progress.values(step, {f"{strategy}/{key}": values[key] for key in shown if key in values})
+
+    def save() -> bool:
+        asked = context.take_save()
+        if asked:
+            context.progress.say(f"distill: {strategy}: a checkpoint is written, as asked")
+        return asked
 
     result = loop.train(
         model,
@@ -80,6 +91,7 @@ def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int)
         on_notice=lambda text: context.progress.say(f"distill: {strategy}: {text}", "warning"),
         on_checkpoints=lambda folders: _record(context, adapter_id, folders),
         should_stop=context.cancelled,
+        should_save=save,
     )
     if result.stopped:
         raise Cancelled(

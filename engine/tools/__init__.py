@@ -17,6 +17,11 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     route = commands.add_parser("route", help="which teacher a router chooses for prompts, and why")
     route.add_argument("prompts", nargs="*")
     route.add_argument("--file", help="JSONL, one prompt a line (`prompt` or `messages`)")
+    route.add_argument(
+        "--follow",
+        action="store_true",
+        help="answer each line of stdin (a JSON conversation) by a line of JSON",
+    )
     route.add_argument("--router", type=int, help="router number; the newest one by default")
     route.add_argument("--neighbours", type=int, default=3, help="calibration prompts shown as the reason")
     probe = commands.add_parser("probe", help="one real token from a registered model")
@@ -31,6 +36,15 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         parser.set_defaults(tool=_late(name))
 
 
+def command(tool: str, positional: list[str], options: list[str], *, as_json: bool = False) -> list[str]:
+    """The process that runs a tool, as an argument list."""
+    # -P: a folder named `engine` in the working directory must not be taken for this package.
+    line = [sys.executable, "-P", "-m", "engine", tool, *options]
+    line += ["--json"] if as_json else []
+    # After `--`, a prompt that begins with a dash is a prompt.
+    return line + (["--", *positional] if positional else [])
+
+
 def replace(
     tool: str, positional: list[str], options: list[str], *, store: str | None = None, as_json: bool = False
 ) -> NoReturn:
@@ -38,11 +52,7 @@ def replace(
 
     One process rather than two: ctrl+c, kill and exit code mean the tool itself.
     """
-    # -P: a folder named `engine` in the working directory must not be taken for this package.
-    line = [sys.executable, "-P", "-m", "engine", tool, *options]
-    line += ["--json"] if as_json else []
-    # After `--`, a prompt that begins with a dash is a prompt.
-    line += ["--", *positional] if positional else []
+    line = command(tool, positional, options, as_json=as_json)
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(line[0], line, {**os.environ, **({"PERSYN_STORE": store} if store else {})})

@@ -5,7 +5,9 @@ with the scores that the teachers' real answers to them have.
 """
 
 import argparse
+import json
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,24 +36,46 @@ CALIBRATION_LIMIT = 1000
 
 
 def main(options: argparse.Namespace) -> int:
-    """Exit code 0 when every prompt has been routed; prints strengths, choice, margin and neighbours."""
+    """Exit code 0 when every prompt has been routed; prints strengths, choice, margin and neighbours.
+
+    With `--follow` it answers each conversation on stdin as it comes: the router is read once.
+    """
     asked: list[Messages] = [({"role": "user", "content": text},) for text in options.prompts]
     if options.file:
         fields = FieldsConfig().model_dump()
         asked += [
             prompt.messages for _, prompt in tables.read_file(Path(options.file), "jsonl", fields, None, None)
         ]
-    if not asked:
+    if not asked and not options.follow:
         raise ConfigError("there is no prompt to route", "give a prompt in quotes, or --file FILE.jsonl")
     store = Store.open(create=False)
     record = _record(store, options.router)
     router = Router.load(Path(store.folder) / record.path)
+    near = _Neighbours(store, record, router, options.neighbours)
+    about = {
+        "id": record.id,
+        "alpha": router.manifest.labelling.alpha if router.manifest else None,
+        "hit_at_1": record.metrics.get("hit_at_1"),
+        "calibration_prompts": near.count,
+    }
+    if options.follow:
+        for line in sys.stdin:
+            _emit(about, _routed(router, near, [json.loads(line)]))
+        return 0
+    found = _routed(router, near, asked)
+    if options.json:
+        _emit(about, found)
+    else:
+        _show(about, found, near)
+    return 0
+
+
+def _routed(router: Router, near: "_Neighbours", asked: Sequence[Messages]) -> list[dict[str, Any]]:
     strengths = router.strengths(asked)
     decided = policy.choose(strengths)
-    near = _Neighbours(store, record, router, options.neighbours)
     pooled = near.normalised(asked)
     names = [teacher.name for teacher in router.teachers]
-    found = [
+    return [
         {
             "prompt": printable(str(messages[-1]["content"])),
             "choice": names[decided.choices[row]],
@@ -61,17 +85,10 @@ def main(options: argparse.Namespace) -> int:
         }
         for row, messages in enumerate(asked)
     ]
-    about = {
-        "id": record.id,
-        "alpha": router.manifest.labelling.alpha if router.manifest else None,
-        "hit_at_1": record.metrics.get("hit_at_1"),
-        "calibration_prompts": near.count,
-    }
-    if options.json:
-        print(json_line({"router": about, "prompts": found}))
-    else:
-        _show(about, found, near)
-    return 0
+
+
+def _emit(about: dict[str, Any], found: list[dict[str, Any]]) -> None:
+    print(json_line({"router": about, "prompts": found}), flush=True)
 
 
 class _Neighbours:

@@ -48,6 +48,7 @@ def train(
     on_notice: Notice | None = None,
     on_checkpoints: Callable[[Sequence[Path]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    should_save: Callable[[], bool] | None = None,
 ) -> TrainResult:
     """Return the trained student, saved under `folder`; call again with the same arguments to resume.
 
@@ -62,12 +63,14 @@ def train(
         settings: see `Settings`.
         eval_rows: held-out rows.
         on_progress: called after every optimizer step with step, total, epoch (fraction), loss (of this step,
-            nats per target token), learning_rate, gradient_norm, tokens_per_second, and eval_loss when it
-            was measured at this step.
+            nats per target token), learning_rate, gradient_norm, tokens (of this step), tokens_per_second
+            (mean), memory_bytes (the most so far, on CUDA alone), and eval_loss when it was measured at this
+            step.
         on_notice: called with each notice as it arises.
         on_checkpoints: called with the folders of the checkpoints on disk, newest first, before the first step
             and after each new one.
         should_stop: asked after every step; True ends training at a checkpoint.
+        should_save: asked after every step; True writes a checkpoint though none is due.
 
     Raises:
         TrainingError: a loss or gradient is not finite (the step is named; the last checkpoint stays), or no
@@ -115,6 +118,7 @@ def train(
         device=device,
         cost=pass_cost(size, device),
         on_checkpoints=on_checkpoints,
+        should_save=should_save,
     )
     torch.manual_seed(settings.seed)
     start, running = _resume(run, notice)
@@ -161,6 +165,7 @@ class _Run:
     device: torch.device
     cost: int
     on_checkpoints: Callable[[Sequence[Path]], None] | None
+    should_save: Callable[[], bool] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +198,8 @@ def _descend(
             raise _not_finite(run, step, loss)
         rate = run.optimizer.step(step - 1)
 
-        tokens += int(data.lengths[members].sum())
+        fed = int(data.lengths[members].sum())
+        tokens += fed
         running = _running_mean(running, epoch, loss, int(data.targets[members].sum()))
         report: dict[str, Any] = {
             "step": step,
@@ -202,8 +208,11 @@ def _descend(
             "loss": loss,
             "learning_rate": rate,
             "gradient_norm": norm,
+            "tokens": fed,
             "tokens_per_second": tokens / (time.perf_counter() - began),
         }
+        if run.device.type == "cuda":
+            report["memory_bytes"] = torch.cuda.max_memory_allocated(run.device)
         due = settings.eval_every and step % settings.eval_every == 0 and step < total
         if run.held_out and due:
             report["eval_loss"] = mean_loss(run.head, run.held_out, settings.pass_tokens, run.device)
@@ -211,7 +220,8 @@ def _descend(
             on_progress(report)
 
         stopped = step < total and should_stop is not None and should_stop()
-        if stopped or (settings.checkpoint_every and step % settings.checkpoint_every == 0):
+        asked = run.should_save is not None and run.should_save()
+        if stopped or asked or (settings.checkpoint_every and step % settings.checkpoint_every == 0):
             _write(run, step, running)
         if stopped:
             break

@@ -8,6 +8,7 @@ import typer
 from persyn_tui.output import JsonOption, StoreOption, emit, say, table
 
 if TYPE_CHECKING:
+    from engine.config import TeacherConfig
     from storage.records import Model
     from storage.store import Store
 
@@ -105,52 +106,48 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Register a teacher or a student; its folder, tokenizer and chat template are checked first."""
-    from dataclasses import replace
-
-    from engine import config
-    from engine import registry as settings
+    from engine import registering
     from engine.errors import ConfigError
-    from storage import registry
     from storage.store import Store
 
-    if role not in ("teacher", "student"):
+    if role not in registering.ROLES:
         raise ConfigError(f"--role {role}: unknown", "use teacher or student")
-    if role == "student" and temperature is None:
-        temperature = 0.0  # a student is measured greedily
+    sampling = {
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "max_tokens": max_tokens,
+        "seed": seed,
+    }
     given = {
         "name": name,
-        "model": config.resolve_ref(model, Path.cwd()) if backend == "transformers" else model,
+        "model": model,
         "backend": backend,
         "family": family,
         "parameters": parameters,
         "system": system,
         "price": {"input": price_input, "output": price_output},
         "context": context,
-        "sampling": {
-            "temperature": temperature,
-            "top_p": top_p,
-            "top_k": top_k,
-            "max_tokens": max_tokens,
-            "seed": seed,
-        },
+        "sampling": {key: value for key, value in sampling.items() if value is not None},
         "revision": revision,
         "dtype": dtype,
         "device": device,
         "base_url": base_url,
         "api_key_env": api_key_env,
     }
-    wanted = _validated({key: value for key, value in given.items() if value is not None})
-    if wanted.backend == "transformers":
-        wanted = _checked(wanted)
-    record = settings.teacher(wanted, config.GenerationConfig())
-    if role == "student":
-        record = replace(record, role="student", price_input=0.0, price_output=0.0)
+    asked = _validated({key: value for key, value in given.items() if value is not None}, role)
+    wanted, _ = registering.fill(asked)
+    if wanted.family != asked.family:
+        say(f"family: {wanted.family}")
+    if wanted.parameters is not None and wanted.parameters != asked.parameters:
+        say(f"parameters: {wanted.parameters:,}")
+    record = registering.record(wanted, role)
     opened = Store.open(store)
-    before = registry.get(opened, name, record.role)
-    stored = registry.put(opened, record, settings.identity_sha(record))
-    if before is not None and before.id != stored.id:
+    known = registering.known(opened, record)
+    stored = registering.put(opened, record)
+    if known.before is not None and known.before.id != stored.id:
         say(f"`{name}` had other settings; answers made with them stay, and new ones are made with these")
-    elif before is not None:
+    elif known.before is not None:
         say(f"`{name}` was registered with these settings already")
     emit(
         _as_json(stored),
@@ -200,14 +197,14 @@ def size(parameters: float | None) -> str:
     return f"{parameters:.0f}"
 
 
-def _validated(given: dict[str, Any]) -> Any:
+def _validated(given: dict[str, Any], role: str) -> "TeacherConfig":
     from pydantic import ValidationError
 
-    from engine.config import TeacherConfig
+    from engine import registering
     from engine.errors import ConfigError
 
     try:
-        return TeacherConfig.model_validate(given)
+        return registering.settings(given, role, Path.cwd())
     except ValidationError as error:
         problems = [
             "--"
@@ -218,31 +215,13 @@ def _validated(given: dict[str, Any]) -> Any:
         raise ConfigError("\n".join(problems), "`persyn models add --help` lists the options") from None
 
 
-def _checked(wanted: Any) -> Any:
-    """The settings with family and size filled in from the model's own files, which must be usable."""
-    from engine import modelfiles as models
-
-    found = models.check(wanted.model, revision=wanted.revision)
-    filled = {
-        key: value
-        for key, value in (("family", found.family), ("parameters", found.parameters))
-        if not getattr(wanted, key) and value
-    }
-    for key, value in filled.items():
-        say(f"{key}: {value:,}" if isinstance(value, int) else f"{key}: {value}")
-    return wanted.model_copy(update=filled)
-
-
 def _archive(name: str, role: str | None, location: str | None, archived: bool, as_json: bool) -> None:
-    from storage import registry
+    from engine import registering
     from storage.store import Store
 
     opened = Store.open(location, create=False)
     found = _find(opened, name, role, archived=True)
-    # Every setting of the name: an older one must not come forward in place of the archived one.
-    for row in registry.list(opened, found.role, archived=True, superseded=True):
-        if row.name == name and row.id is not None:
-            registry.archive(opened, row.id, archived)
+    registering.archive(opened, found, archived)
     word, undo = ("archived", "restore") if archived else ("restored", "archive")
 
     def show() -> None:

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+import signal
+import time
 
 from support import Workspace
 
 from engine.files import sha256
-from storage import datasets, results
+from engine.progress import from_json
+from storage import datasets, jobs, results
 
 
 def trained(workspace) -> dict[str, int]:
@@ -56,3 +59,40 @@ def test_the_store_lists_the_checkpoints_that_are_on_disk(finished):
         assert checkpoint.sha256 == sha256(folder / "manifest.json")
         assert checkpoint.metrics == json.loads((folder / "manifest.json").read_text())["state"]
         assert checkpoint.metrics["loss"] > 0
+
+
+def test_a_checkpoint_that_is_asked_for_is_written_and_a_resume_counts_on_from_it(tmp_path, finished):
+    shutil.copytree(finished[0].folder, tmp_path, dirs_exist_ok=True)
+    workspace = Workspace(tmp_path)
+    text = (workspace.folder / "run.yaml").read_text()
+    short, long = "{epochs: 2, batch_size: 8, checkpoint_steps: 1", "{epochs: 500, checkpoint_steps: 100000"
+    workspace.write(text.replace(short, long))
+    process = workspace.start("run", workspace.folder / "run.yaml")
+    until = time.monotonic() + 120
+
+    def wait(condition) -> None:
+        while not condition():
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < until, "the condition never came"
+            time.sleep(0.02)
+
+    with workspace.open() as store:
+        adapters = [adapter.id for adapter in results.adapters(store)]
+        wait(lambda: jobs.list(store)[0].stage == "distill" and len(results.adapters(store)) > len(adapters))
+        job, adapter = jobs.list(store)[0], results.adapters(store)[-1]
+        assert results.checkpoints(store, adapter.id) == []
+        jobs.command(store, job.id, "checkpoint")
+        wait(lambda: results.checkpoints(store, adapter.id) != [])
+        assert "as asked" in jobs.newest_events(store, job.id)[-1].message
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        stopped = results.checkpoints(store, adapter.id)[0].step
+
+        process = workspace.start("run", workspace.folder / "run.yaml")
+        wait(lambda: jobs.list(store)[0].id > job.id and jobs.list(store)[0].stage == "distill")
+        wait(lambda: "persyn" in from_json(jobs.list(store)[0].progress).rows)
+        again = from_json(jobs.list(store)[0].progress)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert again.done >= stopped
+    assert again.total > again.done

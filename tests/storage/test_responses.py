@@ -4,7 +4,7 @@ import pytest
 
 from storage import responses, routing
 from storage.errors import StoreError
-from storage.records import Assignment, ResponseCount
+from storage.records import Assignment, Coverage, ResponseCount
 
 
 def pending_ids(store, set_id, who, **options):
@@ -163,3 +163,28 @@ def test_pending_assigned_asks_each_prompt_once_whatever_the_number_of_plans(sto
     assert responses.count_pending_assigned(store, plans, a, max_attempts=1) == len(wanted) - 1
     assert [prompt.id for prompt in responses.pending_assigned(store, plans[:1], b)] == ids[6:]
     assert responses.pending_assigned(store, [], a) == []
+
+
+def test_coverage_is_what_a_run_asks_for_and_what_is_there(store, make) -> None:
+    a, b = make.generation("a"), make.generation("b")
+    set_id, ids = make.prompt_set(["calibration", "synthesis", "synthesis", "evaluation"])
+    plan = routing.open_plan(store, None, "plan", "persyn", set_id, None, {})
+    other = routing.open_plan(store, None, "other", "strong", set_id, None, {})
+    # A calibration prompt is in the plan as well, and two plans give one prompt to the same teacher: once each.
+    given = [
+        Assignment(ids[0], a.teacher_id),
+        Assignment(ids[1], a.teacher_id),
+        Assignment(ids[2], b.teacher_id),
+    ]
+    routing.assign(store, None, plan.id, [*given, Assignment(ids[2], a.teacher_id, attempt=1)])
+    routing.assign(store, None, other.id, [Assignment(ids[1], a.teacher_id)])
+    responses.add(store, None, [make.answer(ids[0], a, cost=0.5), make.answer(ids[1], a, status="error")])
+    responses.add(store, None, [make.answer(ids[1], a, status="error"), make.answer(ids[3], a)])
+    found = responses.coverage(store, [b, a], set_id, ("calibration",), [plan.id, other.id])
+    assert found == [
+        Coverage(b.teacher_id, 2, {}, 0, 0, 0),
+        Coverage(a.teacher_id, 3, {"ok": 1, "error": 1}, 1, 6, 0.5),
+    ]
+    assert found[1].done == 2
+    changed = a._replace(generation_sha="other settings")
+    assert responses.coverage(store, [changed], set_id, (), []) == [Coverage(a.teacher_id, 0, {}, 0, 0, 0)]

@@ -116,3 +116,44 @@ def test_generations_are_c_m_plus_n_minus_c(store, make) -> None:
     assert (
         routing.generations_used(store, plan.id, teachers, calibration=True, full=True) == c * m + (n - c) + 2
     )
+
+
+def test_shares_newest_and_closest_look_at_first_assignments_only(store, make) -> None:
+    a, b = make.generation("a"), make.generation("b")
+    set_id, ids = make.prompt_set(["synthesis"] * 4)
+    plan = routing.open_plan(store, None, "p", "persyn", set_id, None, {})
+    margins = [0.5, 0.1, 0.9, 0.3]
+    who = [a, b, a, a]
+    rows = [
+        Assignment(identifier, teacher.teacher_id, 0, (0.0, 1.0), margin)
+        for identifier, teacher, margin in zip(ids, who, margins, strict=True)
+    ]
+    routing.assign(store, None, plan.id, [*rows, Assignment(ids[1], a.teacher_id, 1)])
+    first, second = routing.shares(store, plan.id)
+    assert (first.teacher_id, first.prompts, second.teacher_id, second.prompts) == (
+        a.teacher_id,
+        3,
+        b.teacher_id,
+        1,
+    )
+    assert np.isclose(first.margin, (0.5 + 0.9 + 0.3) / 3)
+    assert [row.prompt_id for row in routing.newest(store, plan.id, limit=3)] == [ids[3], ids[2], ids[1]]
+    assert [row.prompt_id for row in routing.newest(store, plan.id, b.teacher_id)] == [ids[1]]
+    assert [row.margin for row in routing.closest(store, plan.id, limit=2)] == [0.1, 0.3]
+    assert [row.margin for row in routing.closest(store, plan.id, a.teacher_id, limit=1)] == [0.3]
+    found = routing.choices(store, plan.id, [ids[1], ids[2], 10**9])
+    assert {key: (row.teacher_id, row.attempt) for key, row in found.items()} == {
+        ids[1]: (b.teacher_id, 0),
+        ids[2]: (a.teacher_id, 0),
+    }
+
+
+def test_a_plan_without_a_router_has_shares_but_no_margins(store, make) -> None:
+    a = make.generation("a")
+    set_id, ids = make.prompt_set(["synthesis"] * 2)
+    plan = routing.open_plan(store, None, "p", "random", set_id, None, {})
+    assert routing.shares(store, plan.id) == []
+    routing.assign(store, None, plan.id, [Assignment(identifier, a.teacher_id) for identifier in ids])
+    (only,) = routing.shares(store, plan.id)
+    assert (only.prompts, only.margin) == (2, None)
+    assert routing.closest(store, plan.id) == []

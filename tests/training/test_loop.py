@@ -120,6 +120,29 @@ def test_stop_ends_at_a_checkpoint_and_the_next_call_goes_on(make, tokenizer, tm
     assert second.loss == undisturbed.loss
 
 
+def test_a_checkpoint_that_is_asked_for_is_written_once_and_changes_nothing(make, tokenizer, tmp_path):
+    rows, whole = make.rows(40), settings(checkpoint_every=0)
+    undisturbed = train(make.student(), tokenizer, rows, tmp_path / "whole", whole)
+    asked, seen = [], []
+
+    def save():
+        asked.append(True)
+        return len(asked) == 4
+
+    saved = train(
+        make.student(),
+        tokenizer,
+        rows,
+        tmp_path / "saved",
+        whole,
+        should_save=save,
+        on_checkpoints=lambda folders: seen.append([folder.name for folder in folders]),
+    )
+    assert seen == [[], ["step-00000004"]]
+    bytes_of = [(run.path / "adapter_model.safetensors").read_bytes() for run in (undisturbed, saved)]
+    assert bytes_of[0] == bytes_of[1]
+
+
 def test_a_folder_of_other_rows_or_settings_is_refused(make, tokenizer, tmp_path):
     train(make.student(), tokenizer, make.rows(24), tmp_path, settings())
     for rows, changed in ((make.rows(25), settings()), (make.rows(24), settings(seed=9))):

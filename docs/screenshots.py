@@ -1,0 +1,74 @@
+"""Takes the pictures of README and docs/app.md from a real run: `make screenshots`.
+
+    python docs/screenshots.py [--store PATH] [--size 100x28]
+
+Without --store it runs the demo first, into a temporary store. SVG, so that they stay sharp and small.
+"""
+
+import argparse
+import asyncio
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from persyn_tui.app.app import PersynApp
+from persyn_tui.app.frame import View
+from persyn_tui.app.settings import Settings
+
+FOLDER = Path(__file__).parent / "screens"
+SCREENS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "jobs": ("jobs", ()),
+    "models": ("models", ()),
+    "router": ("router", ()),
+    "why": ("router", ("enter",)),
+    "generation": ("generation", ()),
+    "data": ("data", ()),
+    "answers": ("data", ("enter",)),
+    "distil": ("distil", ()),
+    "logs": ("logs", ()),
+}
+"""Picture → (mode, keys pressed there)."""
+
+
+async def take(store: str, size: tuple[int, int]) -> None:
+    """One file for each picture."""
+    for name, (mode, keys) in SCREENS.items():
+        app = PersynApp(store, settings=Settings(interval=0.1), start=mode)
+        async with app.run_test(size=size) as pilot:
+            for _ in range(600):
+                await pilot.pause(0.05)
+                if isinstance(app.screen, View) and app.screen.state != "loading" and app.machine:
+                    break
+            await pilot.pause(1.0)
+            for key in keys:
+                await pilot.press(key)
+            await pilot.pause(1.0)
+            svg = app.export_screenshot(title="persyn", simplify=True)
+        # Ids and class names are random; without them an unchanged screen gives an unchanged file.
+        svg = re.sub(r"terminal-\d+", f"terminal-{name}", svg)
+        (FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")
+        print(f"{name}: {len(svg) // 1000} kB", file=sys.stderr)
+
+
+def main() -> None:
+    """Command line entry."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--store", type=Path)
+    parser.add_argument("--size", default="100x28")
+    options = parser.parse_args()
+    width, height = map(int, options.size.split("x"))
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        store = options.store
+        if store is None:
+            store = Path(folder) / "persyn.db"
+            subprocess.run([sys.executable, "-m", "persyn_tui.cli", "demo", "--store", store], check=True)
+        asyncio.run(take(str(store), (width, height)))
+
+
+if __name__ == "__main__":
+    main()

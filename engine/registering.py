@@ -1,0 +1,98 @@
+"""Registering a model by hand: what `persyn models` and the app's form share. Free of torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from engine import config, modelfiles, registry
+from engine.config import TeacherConfig
+from engine.modelfiles import ModelCheck
+from storage import lookup
+from storage import registry as stored
+from storage.records import Model, Role
+from storage.store import Store
+
+ROLES: tuple[Role, ...] = ("teacher", "student")
+"""Roles that are registered by hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the store already has of a name."""
+
+    before: Model | None
+    """Its settings in use until now; None for a new name."""
+    same: Model | None
+    """The model of exactly the new settings, archived or not, whose answers are used again; None: a new one."""
+
+
+def is_here(reference: str) -> bool:
+    """Whether the reference names a place on this machine, so that looking at it asks no hub."""
+    return reference.startswith(("zoo:", "/", ".", "~")) or Path(reference).exists()
+
+
+def settings(given: Mapping[str, Any], role: str, base: Path) -> TeacherConfig:
+    """The settings, validated like a run file's; a folder is taken from `base`, a student is greedy.
+
+    Raises:
+        ValidationError: pydantic's, naming each wrong key.
+    """
+    entry = dict(given)
+    if role == "student":
+        entry["sampling"] = {"temperature": 0.0, **entry.get("sampling", {})}
+    if entry.get("model") and entry.get("backend", "transformers") == "transformers":
+        entry["model"] = config.resolve_ref(entry["model"], base)
+    return TeacherConfig.model_validate(entry)
+
+
+def fill(wanted: TeacherConfig) -> tuple[TeacherConfig, ModelCheck | None]:
+    """(settings with family and size filled in from the model's own files, what those files say).
+
+    None where the backend reads no files here.
+
+    Raises:
+        ModelError: the files are not usable.
+    """
+    if wanted.backend != "transformers":
+        return wanted, None
+    found = modelfiles.check(wanted.model, revision=wanted.revision)
+    update: dict[str, Any] = {}
+    if not wanted.family and found.family:
+        update["family"] = found.family
+    if wanted.parameters is None and found.parameters:
+        update["parameters"] = found.parameters
+    return wanted.model_copy(update=update), found
+
+
+def record(wanted: TeacherConfig, role: Role) -> Model:
+    """The settings as a model record."""
+    made = registry.teacher(wanted, config.GenerationConfig())
+    return made if role == "teacher" else replace(made, role=role, price_input=0.0, price_output=0.0)
+
+
+def known(store: Store, model: Model) -> Known:
+    """What the store has of this model's name and settings.
+
+    Raises:
+        ConfigError: its backend is not there, or its files are not usable.
+    """
+    sha = registry.identity_sha(model)
+    return Known(stored.get(store, model.name, model.role), lookup.model(store, model.role, model.name, sha))
+
+
+def put(store: Store, model: Model) -> Model:
+    """The stored model, with its id.
+
+    Raises:
+        ConfigError: its backend is not there, or its files are not usable.
+    """
+    return stored.put(store, model, registry.identity_sha(model))
+
+
+def archive(store: Store, model: Model, archived: bool = True) -> None:
+    """Hides a name in its role from listings, or brings it back; its answers stay."""
+    # Every setting of the name: an older one must not come forward in place of the archived one.
+    for row in stored.list(store, model.role, archived=True, superseded=True):
+        if row.name == model.name and row.id is not None:
+            stored.archive(store, row.id, archived)

@@ -1,0 +1,7 @@
+"""The terminal app: seven screens that show what the store holds and leave commands in it.
+
+app.py       the application: modes, keys, the loop that follows the store
+frame.py     what every screen shares: title line, four states, machine strip, footer
+sheet.py     the list that every screen shows its rows in, from three rows to millions
+screens/     one file per screen
+"""

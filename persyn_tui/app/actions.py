@@ -1,0 +1,96 @@
+"""What the app does to jobs: the same functions as the commands use. Called in a thread, never in the event loop."""
+
+from pathlib import Path
+
+from engine import config, launch, zoo
+from engine.config import Run
+from storage import datasets, jobs, responses
+from storage.errors import StoreError
+from storage.records import ACTIVE_STATES, Job
+from storage.store import Store
+
+RETRIES = 3
+"""Further attempts at a response that ended in an error."""
+
+
+def start(store: Store, run: Run, until: str | None = None) -> Job:
+    """The job of this run, with an engine working on it in the background.
+
+    Raises:
+        ConfigError: something in the run cannot work; nothing was stored.
+    """
+    job, _ = launch.submit(store, run, until=until)
+    if not jobs.alive(job):
+        launch.detach(store, job)
+    return job
+
+
+def demo(store: Store) -> Job:
+    """The demo's job, started."""
+    return start(store, config.load(Path(zoo.__file__).parent / "demo.yaml"))
+
+
+def resume(store: Store, job: Job) -> Job:
+    """A job that goes on where this one stopped; the same job while it is unfinished.
+
+    Raises:
+        StoreError: it is running, or done.
+    """
+    if jobs.alive(job):
+        raise StoreError(f"job {job.id} is running", "enter shows it")
+    if job.state == "done":
+        raise StoreError(f"job {job.id} is done", "n makes a new one")
+    if job.state in ACTIVE_STATES:
+        launch.detach(store, job)
+        return job
+    return start(store, Run.model_validate(job.spec), job.until_stage)
+
+
+def retry_failed(store: Store, job: Job) -> Job:
+    """A job that asks again for the responses of this one that ended in an error, `RETRIES` times more each.
+
+    The run is the same but for `generation.max_attempts`, so that everything else is found done.
+
+    Raises:
+        StoreError: it is running, nothing has failed, or its datasets are built and would not change.
+    """
+    from engine.reader import reader
+
+    if jobs.alive(job):
+        raise StoreError(f"job {job.id} asks again by itself", "wait for it to end, or stop it with x")
+    run = Run.model_validate(job.spec)
+    context = reader(store, run)
+    failed = responses.counts(store, context.generations, context.prompt_set)
+    if not any(row.status == "error" for row in failed):
+        raise StoreError(f"no response of job {job.id} ended in an error")
+    built = [datasets.find(store, context.dataset_sha(name)) for name in run.strategies]
+    if all(dataset is not None and dataset.complete for dataset in built):
+        raise StoreError(
+            f"the datasets of job {job.id} are built; a response that comes now would not be in them",
+            "change the run file (a prompt more is enough) for datasets of their own",
+        )
+    more = {"max_attempts": run.generation.max_attempts + RETRIES}
+    changed = run.model_copy(update={"generation": run.generation.model_copy(update=more)})
+    return start(store, changed, job.until_stage)
+
+
+def checkpoint(store: Store, job_id: int) -> str:
+    """What happened: the training was asked for a checkpoint, or there is none to ask."""
+    job = jobs.get(store, job_id)
+    if job is None or not jobs.alive(job) or job.stage != "distill":
+        return f"job {job_id} is not training now"
+    jobs.command(store, job_id, "checkpoint")
+    return f"job {job_id} writes a checkpoint after its next step"
+
+
+def cancel(store: Store, job_id: int) -> str:
+    """What happened: the engine was asked to stop, or nobody worked on the job and it is cancelled."""
+    job = jobs.get(store, job_id)
+    if job is None:
+        return f"there is no job {job_id}"
+    if jobs.alive(job):
+        jobs.command(store, job_id, "cancel")
+        return f"job {job_id} stops at its next batch"
+    if jobs.end_unowned(store, job_id, "cancelled"):
+        return f"job {job_id} was not running; it is cancelled"
+    return f"job {job_id} has already ended ({job.effective_state})"

@@ -1,0 +1,255 @@
+"""The list of answers: its ids are streamed from the store, its lines fetched when they are looked at."""
+
+import asyncio
+import time
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.worker import get_current_worker
+
+from persyn_tui.app.pages import Pages
+from persyn_tui.app.sheet import Cell, Column, Sheet, Tone
+from persyn_tui.app.text import count, signed
+from storage import listing
+from storage.errors import PersynError
+from storage.listing import Card, Listing
+from storage.store import Store
+
+if TYPE_CHECKING:
+    from persyn_tui.app.app import PersynApp
+
+COLUMNS = (
+    Column("id", 8, right=True),
+    Column("prompt"),
+    Column("teacher", 12),
+    Column("tok", 6, right=True, drop=2),
+    Column("finish", 9, drop=1),
+    Column("quality", 8, right=True),
+    Column("learn.", 7, right=True),
+    Column("reward", 7, right=True),
+    Column("set", 10, drop=3),
+)
+SORTED = {"id": 0, "tokens": 3, "quality": 5, "learnability": 6, "reward": 7}
+"""Sort → its column."""
+SMALL = 50_000
+"""A list of so few is read again by itself when the store changes."""
+PAUSE_S = 2.0
+"""Seconds at least between two such readings; twenty times as long as the last one took."""
+SCREENFUL = 64
+"""Rows whose lines come with the first ids."""
+
+
+@dataclass
+class Reading:
+    """A list that is being read."""
+
+    listing: Listing
+    how: Literal["show", "swap", "add"]
+    """show: its rows take the place of the others as they come; swap: when all are there; add: to the others."""
+    above: int = 0
+    """Only responses after this one."""
+    begun: bool = False
+    """Whether its first rows are shown."""
+    ids: "array[int]" = field(default_factory=lambda: array("q"))
+    """What has come in of a list that is not shown yet."""
+    began: float = field(default_factory=time.monotonic)
+
+
+class Streamed(Message):
+    """Ids of a list have come in."""
+
+    def __init__(self, reading: Reading, ids: "array[int]", cards: dict[int, Card] | None = None) -> None:
+        super().__init__()
+        self.reading, self.ids, self.cards = reading, ids, cards
+
+
+class Ended(Message):
+    """A reading is over: `upto` is the response up to which it went, or there is a problem."""
+
+    def __init__(self, reading: Reading, upto: int = 0, problem: PersynError | None = None) -> None:
+        super().__init__()
+        self.reading, self.upto, self.problem = reading, upto, problem
+
+
+class AnswerSheet(Sheet):
+    """Answers, newest first until asked otherwise."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "choose", "All answers", id="data.answers")]
+
+    class Changed(Message):
+        """There are other rows, or another list is about to come, or columns have come and gone."""
+
+    app: "PersynApp"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        self.pages = Pages(_cells)
+        super().__init__(COLUMNS, self.pages, id=id, markable=True, least=20)
+        self.before_paint = self._fetch
+        self.listing = Listing()
+        """What the rows are."""
+        self.reading: Reading | None = None
+        """What they are about to be; None while they are complete."""
+        self.upto = 0
+        """The response up to which the list was read; 0 before the first."""
+        self._read_at = self._took = 0.0
+        self._fetching = False
+
+    @property
+    def wanted(self) -> Listing:
+        """What the rows are, or are about to be."""
+        return self.listing if self.reading is None else self.reading.listing
+
+    def on_resize(self) -> None:
+        """Columns may have come or gone."""
+        self.call_after_refresh(self.post_message, self.Changed())
+
+    # Which rows
+
+    def read(self, wanted: Listing) -> None:
+        """Reads a list; the present one stays until the first rows of another are there, or all of the same."""
+        self._start(Reading(wanted, "swap" if self.upto and wanted == self.listing else "show"))
+
+    def outdate(self) -> None:
+        """The store has changed: lines are read anew; so is the list, where its rows may be others and it is small."""
+        self.pages.outdate()
+        self.refresh()
+        due = self._read_at + max(PAUSE_S, 20 * self._took)
+        small = not self.listing.only_grows and len(self.pages) < SMALL
+        if self.reading is None and small and time.monotonic() > due:
+            self.read(self.listing)
+
+    def catch_up(self, newest: int) -> None:
+        """Adds what came after the list was read, where that is all that can have changed."""
+        if self.reading is None and self.listing.only_grows and newest > self.upto:
+            self._start(Reading(self.listing, "add", above=self.upto))
+
+    def _start(self, reading: Reading) -> None:
+        if self.app.store is None:
+            return
+        self.reading = reading
+        self.run_worker(partial(self._stream, self.app.store, reading), thread=True, group="ids")
+        self.post_message(self.Changed())
+
+    def _stream(self, store: Store, reading: Reading) -> None:
+        worker = get_current_worker()
+
+        def stop() -> bool:
+            return worker.is_cancelled or reading is not self.reading
+
+        try:
+            upto, cards = listing.newest(store), None
+            for ids in listing.stream(store, reading.listing, above=reading.above, upto=upto, stop=stop):
+                if cards is None:
+                    # With the ids, so that the first screen is full the first time it is painted.
+                    cards = listing.cards(store, ids[:SCREENFUL], reading.listing.dataset_id)
+                    self.post_message(Streamed(reading, ids, cards))
+                else:
+                    self.post_message(Streamed(reading, ids))
+            self.post_message(Ended(reading, upto))
+        except PersynError as problem:
+            self.post_message(Ended(reading, problem=problem))
+
+    def on_streamed(self, event: Streamed) -> None:
+        """Ids become rows."""
+        event.stop()
+        reading = event.reading
+        if reading is not self.reading:
+            return
+        if reading.how != "show":
+            reading.ids.extend(event.ids)
+            return
+        if reading.begun:
+            self.pages.extend(event.ids)
+        else:
+            self._begin(reading, event.ids)
+            self.pages.put(event.cards or {}, event.cards or {}, self.pages.age)
+        self.update(self.pages)
+        self.post_message(self.Changed())
+
+    def on_ended(self, event: Ended) -> None:
+        """The list is complete, or stays what it was."""
+        reading = event.reading
+        if reading is not self.reading:
+            event.stop()
+            return
+        self.reading = None
+        if event.problem is None:
+            if reading.how == "swap":
+                self.pages.restart(reading.ids)
+            elif reading.how == "add" and self.listing.descending:
+                self.pages.put_above(reading.ids)
+            elif reading.how == "add":
+                self.pages.extend(reading.ids)
+            elif not reading.begun:
+                self._begin(reading, array("q"))
+            self.upto = event.upto
+            self._read_at, self._took = time.monotonic(), time.monotonic() - reading.began
+            self.update(self.pages)
+        self.post_message(self.Changed())
+
+    def _begin(self, reading: Reading, ids: "array[int]") -> None:
+        """The first rows of another list."""
+        other = reading.listing
+        reading.begun = True
+        if other.dataset_id != self.listing.dataset_id:
+            self.pages.forget()
+        self.listing = other
+        mark = "▼" if other.descending else "▲"
+        self.set_columns(
+            [
+                replace(column, title=column.title + (mark if place == SORTED[other.sort] else ""))
+                for place, column in enumerate(COLUMNS)
+            ]
+        )
+        self.pages.restart(ids)
+        self.update(self.pages)
+        self.action_top()
+
+    # Their lines
+
+    def _fetch(self, window: range) -> None:
+        """Fetches what the visible rows lack; one fetch at a time, the next painting asks again."""
+        store = self.app.store
+        if self._fetching or store is None or not len(self.pages):
+            return
+        wanted = self.pages.wanted(window)
+        if wanted:
+            self._fetching = True
+            self.run_worker(self._bring(store, wanted), group="cards", exit_on_error=False)
+
+    async def _bring(self, store: Store, ids: Sequence[int]) -> None:
+        age, dataset_id = self.pages.age, self.listing.dataset_id
+        try:
+            found = await asyncio.to_thread(listing.cards, store, ids, dataset_id)
+        except PersynError as problem:
+            self.notify(str(problem), severity="error", markup=False)
+            return
+        finally:
+            self._fetching = False
+        if dataset_id == self.listing.dataset_id:
+            self.pages.put(ids, found, age)
+        self.refresh()
+
+
+def _cells(card: Card) -> list[Cell | str]:
+    tone: Tone = "dim" if card.excluded else "plain"
+    good = card.status == "ok"
+    more = f" +{card.more_datasets}" if card.more_datasets else ""
+    within = card.dataset.rpartition("/")[2]
+    quality = "–" if card.quality is None else f"{card.quality:.2f}"
+    return [
+        Cell(str(card.id), "dim"),
+        Cell(card.prompt, tone),
+        Cell(card.teacher, tone),
+        Cell(count(card.tokens), tone),
+        Cell(card.finish_reason if good else card.status, "dim" if good else "warn"),
+        Cell(quality, tone),
+        Cell(signed(card.learnability), tone),
+        Cell(signed(card.reward), tone),
+        Cell("✗ excluded", "warn") if card.excluded else Cell(within + more, "dim"),
+    ]

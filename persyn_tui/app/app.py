@@ -1,0 +1,246 @@
+"""The application: one mode per screen, the loop that follows the store, and what all screens ask of it."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import App, ScreenStackError, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from persyn_tui.app.frame import View
+from persyn_tui.app.machine import Machine, MachineStrip, Reading
+from persyn_tui.app.settings import Settings
+from storage.errors import PersynError
+
+if TYPE_CHECKING:
+    # The database's library takes longer to import than everything else: it comes after the first paint.
+    from storage.changes import Changes
+    from storage.records import Job
+    from storage.store import Store
+
+LIVE = ("queued", "running")
+GLYPHS = {
+    "queued": "○",
+    "running": "●",
+    "paused": "‖",
+    "done": "✓",
+    "failed": "✗",
+    "cancelled": "■",
+    "needs_attention": "▲",
+    "interrupted": "▲",
+}
+"""State → glyph; a state is never told by colour alone."""
+
+
+def _screen(module: str, name: str) -> Callable[[], Screen[Any]]:
+    """Makes a screen when it is first gone to: what is not looked at costs no start-up time."""
+
+    def make() -> Screen[Any]:
+        from importlib import import_module
+
+        made: Screen[Any] = getattr(import_module(f"persyn_tui.app.screens.{module}"), name)()
+        return made
+
+    return make
+
+
+class PersynApp(App[None]):
+    """The terminal app.
+
+    Args:
+        location: path or URL of the store; None as in `Store.open`.
+        settings: theme, keys, rates; None reads the settings file.
+        start: the mode to begin in.
+    """
+
+    CSS_PATH = "app.tcss"
+    TITLE = "PerSyn"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (150, "-wide")]  # noqa: RUF012 — as MODES
+    MODES = {  # noqa: RUF012 — Textual declares it as an instance's
+        "jobs": _screen("jobs", "JobsScreen"),
+        "models": _screen("models", "ModelsScreen"),
+        "router": _screen("router", "RouterScreen"),
+        "generation": _screen("generation", "GenerationScreen"),
+        "data": _screen("data", "DataScreen"),
+        "distil": _screen("distil", "DistilScreen"),
+        "logs": _screen("logs", "LogsScreen"),
+    }
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(str(number), f"switch_mode('{mode}')", mode.capitalize(), show=False, id=f"go.{mode}")
+            for number, mode in enumerate(MODES, start=1)
+        ),
+        Binding("question_mark", "toggle_help", "Help", key_display="?", id="app.help"),
+        Binding("q,ctrl+q", "quit", "Detach", key_display="q", id="app.detach", priority=False),
+    ]
+
+    def __init__(
+        self, location: str | None = None, settings: Settings | None = None, start: str = "jobs"
+    ) -> None:
+        super().__init__()
+        self.settings = settings if settings is not None else Settings()
+        self.store: Store | None = None
+        self.store_name = "…"
+        self.job_id: int | None = None
+        """The job that the live screens show; None until there is one."""
+        self.job: Job | None = None
+        self.machine: deque[Reading] = deque(maxlen=60)
+        self._location = location
+        self._start = start
+        self._pinned = False
+        self._closing = False
+
+    # Start and end
+
+    def on_mount(self) -> None:
+        """Shows the first screen, then opens the store in a thread."""
+        if self.settings.theme in self.available_themes:
+            self.theme = self.settings.theme
+        self.set_keymap(self.settings.keymap())
+        self.switch_mode(self._start)
+        self.run_worker(self._live(), exit_on_error=True, group="live")
+
+    async def _live(self) -> None:
+        try:
+            store, changes = await asyncio.to_thread(_open, self._location)
+            self.job = await asyncio.to_thread(self._pick, store)
+        except PersynError as problem:
+            self.exit(return_code=problem.exit_code, message=f"error: {problem}")
+            return
+        # Only now: a screen that reads before the job is picked would say that there is none.
+        self.store = store
+        self.store_name = store.path.name if store.path else store.name
+        machine = Machine()
+        beat = 0
+        while not self._closing:
+            try:
+                changed = await asyncio.to_thread(changes.seen)
+                if changed or beat % max(1, round(2 / self.settings.interval)) == 0:
+                    self.job = await asyncio.to_thread(self._pick, store)
+                if isinstance(self.screen, View):
+                    await self.screen.follow(changed=changed)
+                if beat % max(1, round(1 / self.settings.interval)) == 0:
+                    self.machine.append(await asyncio.to_thread(machine.read))
+                    self.show_machine()
+            except PersynError as problem:
+                self.notify(str(problem), severity="error")
+            except ScreenStackError:
+                return  # the app is being left
+            beat += 1
+            await asyncio.sleep(self.settings.interval)
+
+    def _pick(self, store: "Store") -> "Job | None":
+        """The job that the live screens follow: the one chosen, else the newest that runs, else the newest."""
+        from storage import jobs
+
+        if not self._pinned:
+            newest = jobs.list(store, limit=20)
+            living = [job for job in newest if job.effective_state in LIVE]
+            self.job_id = (living or newest)[0].id if newest else None
+        return None if self.job_id is None else jobs.get(store, self.job_id)
+
+    def show_machine(self) -> None:
+        """Shows the newest reading on the current screen."""
+        for strip in self.screen.query(MachineStrip):
+            strip.show(list(self.machine))
+
+    async def action_quit(self) -> None:
+        """Leaves; jobs go on."""
+        self._closing = True
+        self.exit(message=self._farewell())
+
+    def _farewell(self) -> str:
+        if self.job is not None and self.job.effective_state in LIVE:
+            return (
+                f"job {self.job.id} goes on; `persyn` shows it again, `persyn cancel {self.job.id}` stops it"
+            )
+        return ""
+
+    def on_unmount(self) -> None:
+        """Gives the store back."""
+        self._closing = True
+
+    def _fatal_error(self) -> None:
+        # Textual prints the traceback with every local variable: prompts, answers and keys would be on screen.
+        from rich.text import Text
+
+        from persyn_tui.app import report
+
+        where = report.crash(self._exception)
+        self.bell()
+        self.panic(
+            Text(
+                f"error: the app stopped on a defect of ours: {type(self._exception).__name__}\n"
+                f"  → jobs go on; `persyn` shows them again. The report, without your data: {where}"
+            )
+        )
+
+    # What screens ask
+
+    def follow_job(self, job_id: int) -> None:
+        """The live screens show this job from now on."""
+        self.job_id, self._pinned = job_id, True
+
+    @property
+    def job_line(self) -> str:
+        """`job 12 · ● generate`, for title lines."""
+        if self.job is None:
+            return ""
+        state = self.job.effective_state
+        what = self.job.stage if state == "running" and self.job.stage else state
+        return f"job {self.job.id} · {GLYPHS.get(state, '·')} {what}"
+
+    @property
+    def has_active_job(self) -> bool:
+        """Whether the followed job still has work to do."""
+        return self.job is not None and self.job.effective_state in LIVE
+
+    def open_mode(self, mode: str) -> None:
+        """Goes to a screen."""
+        self.switch_mode(mode)
+
+    # Help and palette
+
+    def action_toggle_help(self) -> None:
+        """Shows or hides the keys of the focused widget and the screen."""
+        if self.screen.query("HelpPanel"):
+            self.action_hide_help_panel()
+        else:
+            self.action_show_help_panel()
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The palette: screens first, then Textual's own."""
+        for number, mode in enumerate(self.MODES, start=1):
+            yield SystemCommand(f"Go to {mode}", f"key {number}", lambda mode=mode: self.open_mode(mode))
+        yield from super().get_system_commands(screen)
+
+    def watch_theme(self, theme: str) -> None:
+        """Remembers a theme that the operator chose."""
+        if self.is_running and theme != self.settings.theme and theme in self.available_themes:
+            self.settings.theme = theme
+            self.settings.save()
+
+
+def _open(location: str | None) -> "tuple[Store, Changes]":
+    from storage.changes import Changes
+    from storage.store import Store
+
+    store = Store.open(location)
+    return store, Changes(store)
+
+
+def run(location: str | None, start: str = "jobs") -> int:
+    """Exit code after running the app in this terminal."""
+    app = PersynApp(location, settings=Settings.load(), start=start)
+    app.run()
+    return app.return_code or 0
+
+
+def since(moment: float | None) -> str:
+    """How long ago, in words of at most seven cells; `–` for never."""
+    from engine.display import duration
+
+    return "–" if moment is None else duration(max(0.0, time.time() - moment))

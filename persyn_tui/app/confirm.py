@@ -1,0 +1,54 @@
+"""The question before something is lost: it names the object and what goes with it."""
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Button, Static
+
+
+class Confirm(ModalScreen[bool]):
+    """True when the operator says yes.
+
+    Args:
+        question: what is about to be done, to which object.
+        loss: what is lost and what is kept.
+        verb: the label of yes.
+    """
+
+    DEFAULT_CSS = """
+    Confirm { align: center middle; }
+    Confirm > Vertical {
+        width: 70; max-width: 90%; height: auto; border: round $error; padding: 1 2; background: $surface;
+    }
+    Confirm .question { text-style: bold; margin-bottom: 1; }
+    Confirm Horizontal { height: auto; margin-top: 1; align-horizontal: right; }
+    Confirm Button { margin-left: 2; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Yes", id="confirm.yes"),
+        Binding("n,escape", "answer(False)", "No", id="confirm.no"),
+    ]
+
+    def __init__(self, question: str, loss: str, verb: str) -> None:
+        super().__init__()
+        self._question, self._loss, self._verb = question, loss, verb
+
+    def compose(self) -> ComposeResult:
+        """Question, loss, two buttons; the harmless one has the focus."""
+        with Vertical():
+            yield Static(self._question, classes="question", markup=False)
+            yield Static(self._loss, markup=False)
+            with Horizontal():
+                yield Button("No (n)", id="no", compact=True)
+                yield Button(f"{self._verb} (y)", id="yes", variant="error", compact=True)
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """A click answers."""
+        self.dismiss(event.button.id == "yes")
+
+    def action_answer(self, yes: bool) -> None:
+        """A key answers."""
+        self.dismiss(yes)

@@ -1,0 +1,316 @@
+"""What the data screen asks: which answers, in which order, and where an export goes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, cast, get_args
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import OptionList
+
+from engine.export import FORMATS
+from engine.printing import printable
+from engine.suggest import nearest
+from persyn_tui.app.forms import Choice, Dialog, Edited, Entry, Form, Line, Paths, Words
+from persyn_tui.app.text import count
+from storage.listing import SORTS, Listing, Sort
+from storage.records import Dataset, Split, Status
+from storage.rows import SPLITS
+
+ANY = "any"
+SCORES = ("quality", "learnability", "reward")
+SUFFIXES = {"parquet": ".parquet", "huggingface": ""}
+
+
+def dataset_of(text: str, datasets: Sequence[Dataset]) -> Dataset | None:
+    """The dataset of this name (the newest of several) or number, or None."""
+    return next((one for one in datasets if text in (one.name, str(one.id))), None)
+
+
+def unknown(text: str, names: Sequence[str]) -> str:
+    """What to say of a name that is not stored, or not yet whole."""
+    if text and any(name.startswith(text) for name in names):
+        return "not whole; tab completes"
+    guess = nearest(text, names)
+    return "not stored" + (f"; did you mean {guess}?" if guess else "")
+
+
+def in_words(listing: Listing, datasets: Sequence[Dataset]) -> str:
+    """The filters of a listing on one line, harmless to a terminal; empty for none."""
+    dataset = next((one.name for one in datasets if one.id == listing.dataset_id), "")
+    named = {
+        "teacher": listing.teacher,
+        "status": listing.status,
+        "dataset": dataset,
+        "split": listing.split,
+    }
+    least = {name: getattr(listing, name) for name in SCORES}
+    parts = [f'q:"{listing.words}"'] if listing.words else []
+    parts += [f"{name} {value}" for name, value in named.items() if value]
+    parts += [f"{name} ≥ {value:g}" for name, value in least.items() if value is not None]
+    return printable(" · ".join(parts)).replace("\n", " ")
+
+
+class FilterForm(Dialog[Listing | None]):
+    """Asks which answers to list; the answer is the listing with these filters.
+
+    Args:
+        listing: filters to start from; words and order are kept.
+        teachers: names that are stored.
+        datasets: those that are stored, newest first.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "apply", "Apply", id="filter.apply"),
+        Binding("ctrl+l", "clear", "Clear all", id="filter.clear"),
+    ]
+
+    def __init__(self, listing: Listing, teachers: Sequence[str], datasets: Sequence[Dataset]) -> None:
+        super().__init__()
+        self._listing, self._teachers, self._datasets = listing, teachers, datasets
+
+    def heading(self) -> str:
+        """What is asked."""
+        return "5 Data · which answers"
+
+    def body(self) -> Iterable[Widget]:
+        """A field per filter; an empty one filters nothing."""
+        start, names = self._listing, [one.name for one in self._datasets]
+        held = next((one.name for one in self._datasets if one.id == start.dataset_id), "")
+        hints = {
+            "quality": "at least, as the scorer gives it: 1 is right, 0 wrong",
+            "learnability": "at least, nats per token: -0.4",
+            "reward": "at least; only rows of datasets have one",
+        }
+        scores = [
+            Entry(name, f"{name} ≥", Line("" if least is None else f"{least:g}"), hints[name])
+            for name, least in ((name, getattr(start, name)) for name in SCORES)
+        ]
+        yield Form(
+            [
+                Entry(
+                    "teacher",
+                    "teacher",
+                    Line(start.teacher or "", "", Words(self._teachers)),
+                    _few(self._teachers),
+                ),
+                Entry("status", "status", Choice((ANY, *get_args(Status)), start.status or ANY)),
+                Entry("dataset", "dataset", Line(held, "", Words(names)), _few(names)),
+                Entry("split", "split", Choice((ANY, *SPLITS), start.split or ANY)),
+                *scores,
+            ],
+            id="filters",
+        )
+
+    def on_mount(self) -> None:
+        """The cursor is in the first field."""
+        super().on_mount()
+        self.query_one(Form)["teacher"].focus_control()
+
+    @on(Edited)
+    def _check(self) -> None:
+        self._wanted()
+
+    def _wanted(self) -> Listing | None:
+        """The listing of the fields; None where one is wrong, which is said beside it."""
+        form = self.query_one(Form)
+        wrong: dict[str, str] = {}
+        values = form.values
+        teacher, dataset = values["teacher"], values["dataset"]
+        if teacher and teacher not in self._teachers:
+            wrong["teacher"] = unknown(teacher, self._teachers)
+        chosen = dataset_of(dataset, self._datasets) if dataset else None
+        if dataset and chosen is None:
+            wrong["dataset"] = unknown(dataset, [one.name for one in self._datasets])
+        least: dict[str, float | None] = {}
+        for name in SCORES:
+            try:
+                least[name] = float(values[name].replace("−", "-")) if values[name] else None
+            except ValueError:
+                wrong[name] = "not a number"
+        for key, entry in form.entries.items():
+            entry.say(wrong.get(key, ""), "bad" if key in wrong else "dim")
+        if wrong:
+            return None
+        return replace(
+            self._listing,
+            teacher=teacher or None,
+            status=None if values["status"] == ANY else cast(Status, values["status"]),
+            dataset_id=chosen.id if chosen else None,
+            split=None if values["split"] == ANY else cast(Split, values["split"]),
+            quality=least["quality"],
+            learnability=least["learnability"],
+            reward=least["reward"],
+        )
+
+    def action_apply(self) -> None:
+        """Lists these answers, when every field is right."""
+        wanted = self._wanted()
+        if wanted is not None:
+            self.dismiss(wanted)
+
+    def action_clear(self) -> None:
+        """Empties every field."""
+        form = self.query_one(Form)
+        for entry in form.entries.values():
+            entry.put(ANY if isinstance(entry.control, Choice) else "")
+
+
+def _few(names: Sequence[str]) -> str:
+    """`a · b · c`, the first of them."""
+    distinct = list(dict.fromkeys(names))
+    return " · ".join(distinct[:6]) + (f" · {len(distinct) - 6} more" if len(distinct) > 6 else "")
+
+
+class SortMenu(ModalScreen[tuple[Sort, bool] | None]):
+    """Asks by what to sort: (key, whether the highest comes first)."""
+
+    DEFAULT_CSS = """
+    SortMenu { align: center middle; }
+    SortMenu > OptionList, SortMenu > OptionList:focus {
+        width: 36; height: auto; border: round $primary; background: $surface; padding: 0 1;
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,o", "leave", "Back", id="sort.back"),
+        Binding("left,right,space", "turn", "Other direction", id="sort.turn"),
+        Binding("j", "step(1)", "Down", show=False, id="sort.down"),
+        Binding("k", "step(-1)", "Up", show=False, id="sort.up"),
+    ]
+
+    def __init__(self, sort: Sort, descending: bool) -> None:
+        super().__init__()
+        self._at, self._descending = SORTS.index(sort), descending
+
+    def compose(self) -> ComposeResult:
+        """One line per key."""
+        options = OptionList(*(self._line(name) for name in SORTS))
+        options.border_title = "sort by"
+        options.border_subtitle = "← → other direction · enter"
+        yield options
+
+    def _line(self, name: Sort) -> str:
+        return f"{name:<14}{'▼ highest first' if self._descending else '▲ lowest first'}"
+
+    def on_mount(self) -> None:
+        """The cursor is on the present order."""
+        self.query_one(OptionList).highlighted = self._at
+
+    def action_turn(self) -> None:
+        """Turns the direction round."""
+        self._descending = not self._descending
+        options = self.query_one(OptionList)
+        for place, name in enumerate(SORTS):
+            options.replace_option_prompt_at_index(place, self._line(name))
+
+    def action_step(self, by: int) -> None:
+        """Goes to the next line."""
+        options = self.query_one(OptionList)
+        if by > 0:
+            options.action_cursor_down()
+        else:
+            options.action_cursor_up()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Sorts by this."""
+        self.dismiss((SORTS[event.option_index], self._descending))
+
+    def action_leave(self) -> None:
+        """Leaves the order as it is."""
+        self.dismiss(None)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOrder:
+    """What to write, and where."""
+
+    dataset: Dataset
+    form: str
+    """One of `engine.export.FORMATS`."""
+    out: Path
+
+
+class ExportForm(Dialog[ExportOrder | None]):
+    """Asks which dataset goes where.
+
+    Args:
+        datasets: those that can be exported, newest first.
+        chosen: the one to begin with.
+        rows: dataset id → how many rows it has that are not excluded.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "export", "Export", id="export.start")]
+
+    def __init__(self, datasets: Sequence[Dataset], chosen: Dataset, rows: Mapping[int, int]) -> None:
+        super().__init__()
+        self._datasets, self._chosen, self._rows = datasets, chosen, rows
+
+    def heading(self) -> str:
+        """What is asked."""
+        return "5 Data · export a dataset"
+
+    def body(self) -> Iterable[Widget]:
+        """Dataset, format, place."""
+        names = [one.name for one in self._datasets]
+        yield Form(
+            [
+                Entry("dataset", "dataset", Line(self._chosen.name, "", Words(names)), _few(names)),
+                Entry("form", "format", Choice(FORMATS, FORMATS[0])),
+                Entry("out", "to", Line("", "", Paths()), "a new file"),
+            ],
+            id="export",
+        )
+
+    def on_mount(self) -> None:
+        """Place and hints are filled in."""
+        super().on_mount()
+        self._check(None)
+        self.query_one(Form)["form"].focus_control()
+
+    @on(Edited)
+    def _check(self, event: Edited | None) -> None:
+        form = self.query_one(Form)
+        values = form.values
+        dataset = dataset_of(values["dataset"], self._datasets)
+        if dataset is None:
+            form["dataset"].say(unknown(values["dataset"], [one.name for one in self._datasets]), "bad")
+            return
+        form["dataset"].say(f"{count(self._rows[dataset.id])} rows that are not excluded")
+        what = {
+            "messages": "JSONL, a conversation a line",
+            "sharegpt": "JSONL, ShareGPT",
+            "alpaca": "JSONL, Alpaca",
+            "parquet": "one file, rows as in messages",
+            "huggingface": "a folder that datasets.load_dataset reads",
+        }
+        form["form"].say(what[values["form"]])
+        if "out" not in form.touched:
+            name = dataset.name.replace("/", "-") + f"-{values['form']}"
+            form.fill("out", str(Path.cwd() / (name + SUFFIXES.get(values["form"], ".jsonl"))))
+        form["out"].say("a new folder" if values["form"] == "huggingface" else "a new file")
+
+    def action_export(self) -> None:
+        """Starts, when the place is free."""
+        form = self.query_one(Form)
+        values = form.values
+        dataset, out = dataset_of(values["dataset"], self._datasets), Path(values["out"]).expanduser()
+        if dataset is None:
+            return
+        problem = (
+            "needed"
+            if not values["out"]
+            else "there already; an export never overwrites"
+            if out.exists() or out.is_symlink()
+            else f"{out.parent}: no such folder"
+            if not out.parent.is_dir()
+            else ""
+        )
+        if problem:
+            form["out"].say(problem, "bad")
+            form["out"].focus_control()
+            return
+        self.dismiss(ExportOrder(dataset, values["form"], out))

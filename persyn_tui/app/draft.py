@@ -1,0 +1,205 @@
+"""A run file from the new-job form: what can be chosen, and the YAML that the choices make."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from persyn_tui.app.forms import Place
+from storage import registry
+from storage.errors import PersynError
+from storage.records import Model
+from storage.store import Store
+
+FILES = ("jsonl", "csv", "parquet")
+HEAD = "# Made by the new-job form. Every setting that is not named here has its default.\n"
+PLACES: dict[Place, str] = {
+    ("name",): "name",
+    ("split", "calibration"): "calibration",
+    ("split", "validation"): "validation",
+    ("split", "evaluation"): "evaluation",
+    ("split", "synthesis"): "synthesis",
+    ("strategies",): "strategies",
+    ("reward", "alpha"): "alpha",
+    ("generation", "max_tokens"): "max_tokens",
+    ("distill", "epochs"): "epochs",
+}
+"""Where a run file keeps each field; those of the prompts are in `places`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that can be chosen."""
+
+    entry: Mapping[str, Any]
+    """Its entry in a run file, as a teacher."""
+    origin: str
+    """`registered` or `zoo`."""
+    parameters: float | None
+    context: int | None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is known by."""
+        return self.origin, str(self.entry["name"])
+
+    @property
+    def name(self) -> str:
+        """What the run will call it."""
+        return str(self.entry["name"])
+
+
+def candidates(store: Store) -> tuple[list[Candidate], list[Candidate]]:
+    """(teachers, students) that can be chosen: the registered ones, then those of the zoo on this machine."""
+    from engine import zoo
+
+    teachers = [_registered(model) for model in registry.list(store, "teacher")]
+    students = [_registered(model) for model in registry.list(store, "student")]
+    for name in zoo.names():
+        found = None if name == "router" else _of_zoo(name)
+        if found is None:
+            continue
+        if name != "student" and not _listed(found, teachers):
+            teachers.append(found)
+        if not _listed(found, students):
+            students.append(found)
+    # The zoo's own student is the likeliest one of the zoo.
+    students.sort(key=lambda student: (student.origin == "zoo", student.name != "student"))
+    return teachers, students
+
+
+def _registered(model: Model) -> Candidate:
+    from engine import registering
+    from engine.registry import as_entry
+
+    context = model.context
+    if context is None and model.backend == "transformers" and registering.is_here(model.model):
+        context = _context(model.model)
+    return Candidate(as_entry(model), "registered", model.parameters, context)
+
+
+def _context(reference: str) -> int | None:
+    from engine import modelfiles
+
+    try:
+        return modelfiles.check(reference, weights=False, chat_template=False).context
+    except PersynError:
+        return None
+
+
+def _of_zoo(name: str) -> Candidate | None:
+    from engine import modelfiles
+
+    try:
+        found = modelfiles.check(f"zoo:{name}")
+    except PersynError:
+        return None  # not fetched yet: `persyn zoo list` says how
+    entry = {"name": name, "model": f"zoo:{name}", "family": found.family, "parameters": found.parameters}
+    return Candidate(entry, "zoo", found.parameters, found.context)
+
+
+def _listed(found: Candidate, others: Sequence[Candidate]) -> bool:
+    return any(found.name == other.name and found.entry["model"] == other.entry["model"] for other in others)
+
+
+def words(text: str) -> list[str]:
+    """The words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def places(values: Mapping[str, str]) -> dict[Place, str]:
+    """Where the run file made of these values keeps each field."""
+    task = "tasks" if values["source"] == "reasoning_gym" else "path"
+    found: dict[Place, str] = {("prompts",): task}
+    for number in range(max(1, len(words(values.get("tasks", ""))))):
+        for kind in ("reasoning_gym", *FILES):
+            at: Place = ("prompts", number, kind)
+            found |= {(*at, "size"): "size", (*at, "seed"): "seed", (*at, "verifier"): "verifier", at: task}
+    return PLACES | found
+
+
+def run_file(values: Mapping[str, str], teachers: Sequence[Candidate], student: Candidate) -> dict[str, Any]:
+    """The run file's content. Values are taken as typed: whether they are right, `engine.config` says."""
+    from engine.config import EstimateConfig
+
+    data: dict[str, Any] = {
+        "name": values["name"],
+        "student": {key: value for key, value in student.entry.items() if key not in TEACHER_ONLY},
+        "teachers": [dict(teacher.entry) for teacher in teachers],
+        "prompts": _sources(values),
+        "split": {
+            key: _number(values[key])
+            for key in ("calibration", "validation", "evaluation", "synthesis")
+            if values[key]
+        },
+    }
+    if values["alpha"]:
+        data["reward"] = {"alpha": _number(values["alpha"])}
+    if values["max_tokens"]:
+        usual = EstimateConfig().completion_tokens
+        longest = data["generation"] = {"max_tokens": _number(values["max_tokens"])}
+        if isinstance(longest["max_tokens"], int) and 0 < longest["max_tokens"] < usual:
+            data["estimate"] = {"completion_tokens": longest["max_tokens"]}
+    if values["epochs"]:
+        data["distill"] = {"epochs": _number(values["epochs"])}
+    data["strategies"] = words(values["strategies"])
+    return data
+
+
+TEACHER_ONLY = ("backend", "sampling", "price", "base_url", "api_key_env")
+
+
+def _sources(values: Mapping[str, str]) -> list[dict[str, Any]]:
+    if values["source"] == "reasoning_gym":
+        return [
+            {"source": "reasoning_gym", "task": task}
+            | {key: _number(values[key]) for key in ("size", "seed") if values[key]}
+            for task in words(values["tasks"])
+        ]
+    if not values["path"]:
+        return []
+    # Absolute: the run file may lie in another folder than the operator.
+    source: dict[str, Any] = {
+        "source": values["source"],
+        "path": str(Path(values["path"]).expanduser().absolute()),
+    }
+    if values["verifier"] != "none":
+        source["verifier"] = values["verifier"]
+    return [source | ({"size": _number(values["size"])} if values["size"] else {})]
+
+
+def _number(text: str) -> int | float | str:
+    """The number that YAML is to hold; what is none stays text, for the validation to name."""
+    for kind in (int, float):
+        try:
+            return kind(text.replace(",", ""))
+        except ValueError:
+            continue
+    return text
+
+
+def to_yaml(data: Mapping[str, Any]) -> str:
+    """The run file's text."""
+    import yaml
+
+    return HEAD + yaml.safe_dump(
+        _plain(data), sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, and whole numbers of weights without a fraction."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and value >= 1e3:
+        return int(value)
+    return value
+
+
+def write(path: Path, text: str) -> None:
+    """Writes the run file, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

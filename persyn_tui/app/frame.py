@@ -1,0 +1,229 @@
+"""What every screen shares: a title line, one of four states, the machine strip and the footer.
+
+A screen says what it reads from the store (`read`, in a thread, never touching widgets) and how it shows
+that (`show`, in the event loop, never touching the store). The frame does the rest: loading until the first
+read, the empty state with its next step, an error with what to press, and nothing at all while the store
+and the screen's question stay the same.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import ContentSwitcher, Footer, Static
+
+from engine.printing import printable
+from persyn_tui.app.machine import MachineStrip
+from persyn_tui.app.sheet import Sheet
+from storage.errors import PersynError
+
+if TYPE_CHECKING:
+    from persyn_tui.app.app import PersynApp
+    from storage.store import Store
+
+T = TypeVar("T")
+
+
+class Message(Static):
+    """Text in the middle of a screen that has no rows to show."""
+
+    DEFAULT_CSS = """
+    Message {
+        width: 1fr; height: 1fr; content-align: center middle; text-align: center; color: $text-muted; padding: 0 4;
+    }
+    """
+
+    def __init__(self, text: str = "", *, id: str | None = None) -> None:
+        super().__init__(text, markup=False, id=id)
+
+
+def title_line(store: str, right: str, room: int) -> str:
+    """The first line of a screen in `room` cells: program, store, and what the screen says of itself."""
+    left = f" PerSyn · {store} "
+    if len(left) + len(right) + 3 > room:
+        left = " PerSyn "
+    if len(left) + len(right) + 3 > room:
+        right = right[: max(0, room - len(left) - 4)] + "…"
+    return f"{left}{'─' * max(1, room - len(left) - len(right) - 1)} {right}"
+
+
+class View(Screen[None], Generic[T]):
+    """A screen that follows the store."""
+
+    NUMBER: ClassVar[int]
+    """Its key, and its place in the title."""
+    NAME: ClassVar[str]
+    EMPTY: ClassVar[str]
+    """What to say when there is nothing: the next step and its key."""
+    EVERY: ClassVar[float] = 2.0
+    """Seconds after which it reads again though the store has not changed, for what depends on the clock."""
+
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("p", "freeze", "Freeze", show=False, id="view.freeze"),
+        Binding("z", "maximise", "Maximise", show=False, id="view.maximise"),
+        Binding("y", "copy", "Copy", show=False, id="view.copy"),
+        Binding("r", "reread", "Read again", show=False, id="view.reread"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = False
+        self.data: T | None = None
+        self._question: Any = None
+        self._reading = asyncio.Lock()
+        self._read_at = 0.0
+
+    app: "PersynApp"
+
+    # What a screen defines
+
+    def body(self) -> Iterable[Widget]:
+        """The widgets of the full state."""
+        raise NotImplementedError
+
+    def question(self) -> Any:
+        """What `read` must know: job, filters, cursor. Taken in the event loop; a new one causes a read."""
+        return self.app.job_id
+
+    def read(self, store: "Store", question: Any) -> T | None:
+        """What to show, None when there is nothing. Runs in a thread."""
+        raise NotImplementedError
+
+    def show(self, data: T) -> None:
+        """Puts `data` into the widgets."""
+        raise NotImplementedError
+
+    def about(self) -> str:
+        """The title line after the screen's name: counts, job, state."""
+        return self.app.job_line
+
+    def text_to_copy(self) -> str:
+        """What `y` puts on the clipboard; empty for nothing."""
+        return ""
+
+    # The frame
+
+    def compose(self) -> ComposeResult:
+        """Title, states, strip, footer."""
+        yield Static(id="title", markup=False)
+        with ContentSwitcher(initial="loading", id="states"):
+            yield Message("loading …", id="loading")
+            yield Message(self.EMPTY, id="empty")
+            yield Message(id="failure")
+            with Vertical(id="full"):
+                yield from self.body()
+        yield MachineStrip()
+        yield Footer(compact=True, show_command_palette=False)
+
+    @property
+    def state(self) -> str:
+        """loading, empty, failure or full."""
+        return str(self.query_one("#states", ContentSwitcher).current)
+
+    def on_screen_resume(self) -> None:
+        """Reads at once when the operator comes here."""
+        self.app.show_machine()
+        self.ask()
+
+    def ask(self) -> None:
+        """Reads in the background, whatever was read before."""
+        self.run_worker(self.follow(changed=True), exit_on_error=False, group="ask", exclusive=False)
+
+    async def follow(self, *, changed: bool) -> None:
+        """Reads and shows when the store changed, the question did, or the clock asks for it."""
+        store = self.app.store
+        if store is None or (self.frozen and self.data is not None):
+            return
+        question = self.question()
+        clock = asyncio.get_running_loop().time()
+        if not changed and question == self._question and clock - self._read_at < self.EVERY:
+            return
+        async with self._reading:
+            self._question, self._read_at = question, clock
+            try:
+                data = await asyncio.to_thread(self.read, store, question)
+            except PersynError as problem:
+                self._fail(str(problem))
+                return
+            if not self.is_mounted:
+                return
+            if data is None:
+                self.data = None
+                self._to("empty")
+            else:
+                same = self.state == "full" and data == self.data
+                self.data = data
+                if not same:
+                    self._to("full")
+                    self.show(data)
+            self.paint_title()
+
+    def _to(self, state: str) -> None:
+        switcher = self.query_one("#states", ContentSwitcher)
+        if switcher.current != state:
+            switcher.current = state
+            if state == "full" and self.focused is None:
+                self.focus_first()
+
+    def focus_first(self) -> None:
+        """Focuses the first list, so that the arrow keys do something at once."""
+        for widget in [*self.query(Sheet), *self.query("#full *")]:
+            if widget.focusable:
+                widget.focus()
+                return
+
+    def _fail(self, message: str) -> None:
+        self.query_one("#failure", Message).update(
+            f"✗ {printable(message)}\n\nr reads again · 7 shows the log"
+        )
+        self._to("failure")
+        self.paint_title()
+
+    def paint_title(self) -> None:
+        """Rewrites the title line."""
+        title = self.query_one("#title", Static)
+        about = printable(self.about()).replace("\n", " ")
+        frozen = " · ‖ frozen, p goes on" if self.frozen else ""
+        right = f"{self.NUMBER} {self.NAME}" + (f" · {about}" if about else "") + frozen
+        line = title_line(self.app.store_name, right, (self.app.size.width or 80) - 1)
+        if line != getattr(self, "_line", None):
+            self._line = line
+            title.update(line)
+
+    def on_resize(self) -> None:
+        """The title line fills the width."""
+        if self.is_mounted:
+            self.paint_title()
+
+    # Keys that every screen has
+
+    def action_freeze(self) -> None:
+        """Stops or goes on following the store, for reading."""
+        self.frozen = not self.frozen
+        if not self.frozen:
+            self.ask()
+        self.paint_title()
+
+    def action_maximise(self) -> None:
+        """The focused widget fills the screen, or no longer."""
+        if self.maximized is not None:
+            self.minimize()
+        elif self.focused is not None:
+            self.maximize(self.focused)
+
+    def action_copy(self) -> None:
+        """Copies what the cursor is on."""
+        text = self.text_to_copy()
+        if text:
+            self.app.copy_to_clipboard(text)
+            self.notify(f"copied {len(text):,} characters", timeout=2)
+
+    def action_reread(self) -> None:
+        """Reads now."""
+        self.ask()

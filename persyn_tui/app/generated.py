@@ -1,0 +1,285 @@
+"""What the generation screen reads: per teacher what is asked and what is there, and the newest responses.
+
+While the job runs this is read several times a second. The sums over all responses are made again only so
+often that they take a small part of the time; between two of them the job's own counters are added.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine.progress import Row, Snapshot, from_json
+from persyn_tui.app import contexts
+from storage import jobs, prompts, responses, routing
+from storage.errors import PersynError
+from storage.records import Coverage, Job, ResponseLine, Status
+from storage.store import Store
+
+if TYPE_CHECKING:
+    from engine.context import Context
+
+STAGES = ("calibrate", "generate")
+"""The stages in which teachers answer."""
+EVERY_S = 1.0
+PART = 20
+PART_AT_REST = 200
+"""The sums take at most one part in so many of the time."""
+SHOWN = 60
+"""Newest responses."""
+TEXT = 400
+"""Characters kept of a response."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherLine:
+    """One teacher's row."""
+
+    name: str
+    backend: str
+    model_id: int | None
+    done: int
+    wanted: int
+    counts: dict[str, int]
+    """Responses by status."""
+    retries: int
+    cost: float
+    """Dollars."""
+    tokens_per_second: float | None = None
+    eta_s: float | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether it answers now."""
+        return self.tokens_per_second is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One of the newest responses."""
+
+    id: int
+    prompt_id: int
+    teacher: str
+    tokens: int
+    status: Status
+    finish_reason: str
+    text: str
+    """Its beginning."""
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What the screen shows."""
+
+    job_id: int
+    state: str
+    stage: str
+    teachers: tuple[TeacherLine, ...]
+    newest: tuple[Answer, ...]
+    unrouted: int | None
+    """Prompts that still wait for a teacher, each of which brings at least one response; None when unknown."""
+    prompts: int | None
+    """N: what all teachers would have to answer, each; None while the prompts are being read."""
+    calibrated: int | None
+    """C: those of them that every teacher answers for the router."""
+    tokens_per_second: float | None
+    eta_s: float | None
+    """For all that is wanted, at the rate of the last 20 s."""
+    trouble: str = ""
+    """Why the counts are not complete."""
+
+    @property
+    def done(self) -> int:
+        """Responses there are."""
+        return sum(line.done for line in self.teachers)
+
+    @property
+    def wanted(self) -> int:
+        """Responses that are asked for, as far as prompts have been routed."""
+        return sum(line.wanted for line in self.teachers)
+
+    @property
+    def cost(self) -> float:
+        """Dollars so far."""
+        return sum(line.cost for line in self.teachers)
+
+    @property
+    def errors(self) -> int:
+        """Prompts whose last attempt ended in an error."""
+        return sum(line.counts.get("error", 0) for line in self.teachers)
+
+    @property
+    def everything(self) -> int | None:
+        """N·M: responses if every teacher answered every prompt."""
+        return None if self.prompts is None else self.prompts * len(self.teachers)
+
+    @property
+    def routed(self) -> int | None:
+        """C·M + (N − C): responses of the routed run alone."""
+        if self.prompts is None or self.calibrated is None:
+            return None
+        return self.calibrated * len(self.teachers) + self.prompts - self.calibrated
+
+    @property
+    def everything_cost(self) -> float | None:
+        """Dollars if every teacher answered every prompt, at what its responses cost so far; None when unknown."""
+        if self.prompts is None or any(not line.done for line in self.teachers):
+            return None
+        return sum(self.prompts * line.cost / line.done for line in self.teachers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """Sums over the stored responses, and when they were made."""
+
+    key: tuple[Any, ...]
+    at: float
+    seconds: float
+    coverage: list[Coverage]
+    rows: dict[str, Row]
+    """The job's counters at that time."""
+    newest: tuple[Answer, ...]
+    unrouted: int
+    prompts: int
+    calibrated: int
+    trouble: str
+
+
+class Reader:
+    """Reads for one screen; for one thread at a time."""
+
+    def __init__(self) -> None:
+        self._counted: _Counted | None = None
+
+    def read(self, store: Store, job_id: int | None) -> Generated | None:
+        """What to show; None without a job."""
+        job = None if job_id is None else jobs.get(store, job_id)
+        if job is None:
+            return None
+        snapshot = from_json(job.progress)
+        live = job.effective_state == "running" and job.stage in STAGES
+        context = contexts.of(store, job)
+        if context is None:
+            return Generated(
+                job.id, job.effective_state, job.stage, _unknown(job), (), None, None, None, None, None
+            )
+        counted = self._count(store, job, context, snapshot, live)
+        lines = tuple(
+            _line(teacher.name, teacher.backend, cover, *_moved(counted.rows, snapshot, teacher.name, live))
+            for teacher, cover in zip(context.teachers, counted.coverage, strict=True)
+        )
+        left = sum(line.wanted - line.done for line in lines)
+        return Generated(
+            job_id=job.id,
+            state=job.effective_state,
+            stage=job.stage,
+            teachers=lines,
+            newest=counted.newest,
+            unrouted=counted.unrouted,
+            prompts=counted.prompts,
+            calibrated=counted.calibrated,
+            tokens_per_second=snapshot.tokens_per_second if live else None,
+            eta_s=left / snapshot.rate if live and snapshot.rate else None,
+            trouble=counted.trouble,
+        )
+
+    def _count(self, store: Store, job: Job, context: "Context", snapshot: Snapshot, live: bool) -> _Counted:
+        key = (store.name, job.id, job.epoch, job.effective_state, job.stage)
+        clock, old = time.monotonic(), self._counted
+        part = PART if live else PART_AT_REST
+        if old is not None and old.key == key and clock - old.at < max(EVERY_S, part * old.seconds):
+            return old
+        from engine.context import CALIBRATED, TRAINED
+
+        plans, trouble = _plans(store, context)
+        sizes = prompts.counts(store, context.prompt_set)
+        everyone = context.answered_by_all
+        coverage = responses.coverage(store, context.generations, context.prompt_set, everyone, plans)
+        total = sum(sizes.get(split, 0) for split in TRAINED)
+        by_all = sum(sizes.get(split, 0) for split in everyone)
+        self._counted = _Counted(
+            key=key,
+            at=clock,
+            seconds=time.monotonic() - clock,
+            coverage=coverage,
+            rows=dict(snapshot.rows) if job.stage in STAGES else {},
+            newest=_newest(store, context),
+            unrouted=0 if plans else total - by_all,
+            prompts=total,
+            calibrated=sum(sizes.get(split, 0) for split in CALIBRATED),
+            trouble=trouble,
+        )
+        return self._counted
+
+
+def _plans(store: Store, context: "Context") -> tuple[list[int], str]:
+    """Ids of the run's plans, as far as there are any, and why they cannot be found."""
+    try:
+        found = [routing.plan(store, context.plan_sha(name)) for name in context.run.strategies]
+    except PersynError as problem:  # a model's file that the plan's hash is made of is gone
+        return [], str(problem)
+    return [plan.id for plan in found if plan is not None], ""
+
+
+def _newest(store: Store, context: "Context") -> tuple[Answer, ...]:
+    ours = set(context.generations)
+    lines = responses.browse(store, prompt_set_id=context.prompt_set, limit=SHOWN, newest_first=True)
+    return tuple(
+        _answer(line) for line in lines if (line.response.teacher_id, line.response.generation_sha) in ours
+    )
+
+
+def _answer(line: ResponseLine) -> Answer:
+    response = line.response
+    return Answer(
+        id=response.id,
+        prompt_id=response.prompt_id,
+        teacher=line.teacher,
+        tokens=response.completion_tokens,
+        status=response.status,
+        finish_reason=response.finish_reason,
+        text=response.text[:TEXT],
+        error=response.error[:TEXT],
+    )
+
+
+def _moved(before: dict[str, Row], now: Snapshot, name: str, live: bool) -> tuple[Row, Row | None]:
+    """(what came since the sums were made, the row of the counters); nothing when the job does not run."""
+    row = now.rows.get(name) if live else None
+    if row is None:
+        return Row(), None
+    # A row that was not there then counts from the next sums on: it may begin with what was stored before.
+    old = before.get(name, row)
+    if row.done < old.done:
+        return Row(), row
+    counts = {status: count - old.counts.get(status, 0) for status, count in row.counts.items()}
+    return Row(done=row.done - old.done, counts=counts), row
+
+
+def _line(name: str, backend: str, cover: Coverage, new: Row, row: Row | None) -> TeacherLine:
+    counts = {
+        status: cover.counts.get(status, 0) + new.counts.get(status, 0)
+        for status in (*cover.counts, *new.counts)
+    }
+    return TeacherLine(
+        name=name,
+        backend=backend,
+        model_id=cover.teacher_id,
+        done=min(cover.wanted, cover.done + new.done),
+        wanted=cover.wanted,
+        counts=counts,
+        retries=cover.retries,
+        cost=cover.cost,
+        tokens_per_second=row.tokens_per_second if row else None,
+        eta_s=row.eta_s if row and row.done < row.total else None,
+    )
+
+
+def _unknown(job: Job) -> tuple[TeacherLine, ...]:
+    """The teachers as the run file names them, before anything of them is stored."""
+    listed: Any = job.spec.get("teachers", ())
+    return tuple(
+        TeacherLine(str(teacher.get("name", "?")), str(teacher.get("backend", "")), None, 0, 0, {}, 0, 0.0)
+        for teacher in listed
+    )

@@ -1,0 +1,94 @@
+"""What the live screens share: the job they follow, and what starts and stops it."""
+
+import asyncio
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
+
+from engine.progress import from_json
+from persyn_tui.app.app import LIVE
+from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.frame import View
+from storage import jobs
+from storage.errors import PersynError, StoreError
+from storage.records import Job
+from storage.store import Store
+
+T = TypeVar("T")
+
+
+class JobView(View[T]):
+    """A screen that follows the app's job."""
+
+    STOP: ClassVar[str]
+    """The verb of `x`, for its question."""
+    KEPT: ClassVar[str]
+    """What stopping keeps and loses."""
+
+    def on_resize(self) -> None:
+        """The title says what the new width hides, once it is laid out."""
+        super().on_resize()
+        self.call_after_refresh(self.paint_title)
+
+    def act(self, action: Callable[[Store, Job], Job | str]) -> None:
+        """Does something to the followed job in a thread, and says what came of it."""
+        store, job_id = self.app.store, self.app.job_id
+        if store is None or job_id is None:
+            self.notify("there is no job; n on screen 1 makes one", severity="warning")
+            return
+
+        def now(store: Store) -> Job | str:
+            job = jobs.get(store, job_id)
+            if job is None:
+                raise StoreError(f"there is no job {job_id}")
+            return action(store, job)
+
+        async def run() -> None:
+            try:
+                found = await asyncio.to_thread(now, store)
+            except PersynError as problem:
+                self.notify(str(problem), severity="error", timeout=10)
+                return
+            if isinstance(found, Job):
+                self.app.follow_job(found.id)
+                found = f"job {found.id} ({found.name}) runs in the background"
+            self.notify(found)
+            self.ask()
+
+        self.run_worker(run(), exit_on_error=False)
+
+    def action_start(self) -> None:
+        """Starts an engine for the job, or a job that goes on where this one stopped."""
+        self.act(_resume)
+
+    def action_stop(self) -> None:
+        """Asks, then leaves a cancel command for the job's engine."""
+        job = self.app.job
+        if job is None:
+            self.notify("there is no job to stop", severity="warning")
+            return
+        if job.effective_state not in (*LIVE, "interrupted", "paused"):
+            self.notify(f"job {job.id} has already ended ({job.effective_state})", severity="warning")
+            return
+        snapshot = from_json(job.progress)
+        place = (
+            f"It is in {job.stage or 'the queue'}, {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}."
+        )
+        self.app.push_screen(
+            Confirm(f"{self.STOP} job {job.id} ({job.name})?", f"{place} {self.KEPT}", self.STOP),
+            lambda yes: self.act(_cancel) if yes else None,
+        )
+
+
+# What is done to a job needs the run file's models, which take their time to import: in the thread that does it.
+
+
+def _resume(store: Store, job: Job) -> Job:
+    from persyn_tui.app import actions
+
+    return actions.resume(store, job)
+
+
+def _cancel(store: Store, job: Job) -> str:
+    from persyn_tui.app import actions
+
+    return actions.cancel(store, job.id)

@@ -1,0 +1,132 @@
+"""The machine strip: GPUs through NVML; CPU and memory where there is none."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+from textual.widgets import Static
+
+BARS = "▁▂▃▄▅▆▇█"
+KEPT = 8
+"""Readings in the small history of utilisation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One reading of one GPU."""
+
+    index: int
+    name: str
+    utilization: int
+    """Percent."""
+    used: float
+    """GiB."""
+    total: float
+    """GiB."""
+    watts: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One look at the machine."""
+
+    gpus: tuple[Gpu, ...]
+    cpu: float
+    """Percent of all cores."""
+    used: float
+    """GiB of memory."""
+    total: float
+    """GiB of memory."""
+
+
+class Machine:
+    """Reads the machine. NVML is looked for once, at the first reading."""
+
+    def __init__(self) -> None:
+        self._nvml: Any = None
+        self._handles: list[Any] | None = None
+
+    def read(self) -> Reading:
+        """What the machine does now; blocks for about a millisecond."""
+        memory = psutil.virtual_memory()
+        return Reading(
+            gpus=self._gpus(),
+            cpu=psutil.cpu_percent(interval=None),
+            used=(memory.total - memory.available) / 2**30,
+            total=memory.total / 2**30,
+        )
+
+    def _gpus(self) -> tuple[Gpu, ...]:
+        if self._handles is None:
+            self._handles = self._open()
+        found = []
+        for index, handle in enumerate(self._handles):
+            try:
+                memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
+                load = self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu
+                name = self._nvml.nvmlDeviceGetName(handle)
+            except self._nvml.NVMLError:
+                continue  # a GPU that fell off the bus, or MIG without these counters
+            try:
+                watts = self._nvml.nvmlDeviceGetPowerUsage(handle) / 1000
+            except self._nvml.NVMLError:
+                watts = None
+            short = str(name).removeprefix("NVIDIA ")
+            found.append(Gpu(index, short, int(load), memory.used / 2**30, memory.total / 2**30, watts))
+        return tuple(found)
+
+    def _open(self) -> list[Any]:
+        try:
+            import pynvml
+        except ImportError:
+            return []
+        self._nvml = pynvml
+        try:
+            pynvml.nvmlInit()
+            return [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        except pynvml.NVMLError:
+            return []
+
+
+def spark(values: Sequence[float]) -> str:
+    """Percentages as bars of an eighth of a cell each."""
+    return "".join(BARS[min(7, int(value / 12.5))] for value in values)
+
+
+class MachineStrip(Static):
+    """One line that stays when everything else is dropped."""
+
+    DEFAULT_CSS = "MachineStrip { height: auto; max-height: 4; padding: 0 1; color: $text-muted; }"
+
+    def __init__(self) -> None:
+        super().__init__(id="machine", markup=False)
+        self._line = ""
+
+    def show(self, history: Sequence[Reading]) -> None:
+        """Shows the newest reading, with the small history of the one before.
+
+        Args:
+            history: readings, oldest first.
+        """
+        if not history:
+            return
+        now = history[-1]
+        cpu = f"CPU {spark([r.cpu for r in history[-KEPT:]])} {now.cpu:3.0f} %"
+        memory = f"RAM {now.used:.1f}/{now.total:.0f} GiB"
+        if not now.gpus:
+            line = f"no GPU · {cpu} · {memory}"
+        else:
+            lines = []
+            for place, gpu in enumerate(now.gpus):
+                loads = [r.gpus[place].utilization for r in history[-KEPT:] if place < len(r.gpus)]
+                power = f"  {gpu.watts:3.0f} W" if gpu.watts is not None else ""
+                lines.append(
+                    f"GPU{gpu.index} {gpu.name[:12]}  util {spark(loads)} {gpu.utilization:3d} %  "
+                    f"mem {gpu.used:.1f}/{gpu.total:.0f} GiB{power}"
+                )
+            lines[-1] += f"   {cpu} · {memory}"
+            line = "\n".join(lines)
+        if line != self._line:
+            self._line = line
+            self.update(line)

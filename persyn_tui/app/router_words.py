@@ -1,0 +1,189 @@
+"""What the router screen writes: columns, cells and lines, from what it has read."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from engine.printing import printable
+from persyn_tui.app.machine import spark
+from persyn_tui.app.routed import Choice, Routed
+from persyn_tui.app.sheet import Cell, Column, cut
+from persyn_tui.app.text import count, duration, rate, short, signed
+
+if TYPE_CHECKING:
+    from persyn_tui.app.labels import WhatIf
+
+EARLY_STAGES = ("", "prompts", "calibrate", "score", "train_router")
+"""Stages before there is anything to allocate."""
+WIDEST = 24
+"""Teachers whose strengths fit into a row, a cell each."""
+
+STAGE_ROWS = (
+    Column("part"),
+    Column("", 12, drop=2),
+    Column("done", 15, right=True),
+    Column("share", 7, right=True, drop=3),
+)
+CURVES = (Column("measure", 14), Column("while training"), Column("latest", 8, right=True))
+CURVE_NAMES = {
+    "loss": "loss",
+    "held_out_loss": "held-out loss",
+    "hit_at_1": "Hit@1",
+    "hit_at_3": "Hit@3",
+    "regret": "regret",
+}
+
+
+BAR = 6
+
+
+def allocation_columns(alpha: float, *, other: bool) -> tuple[Column, ...]:
+    """The columns of the allocation; `best` is by the slider's α, `±` its change where that is not the run's."""
+    return (
+        Column("teacher"),
+        Column("", BAR, drop=3),
+        Column("prompts", 7, right=True, drop=4),
+        Column("share", 7, right=True),
+        Column("margin", 6, right=True),
+        Column(f"best {alpha:.2f}", 9, right=True, drop=1),
+        *((Column("±", 5, right=True, drop=2),) if other else ()),
+    )
+
+
+def choice_columns(title: str, teachers: int) -> tuple[Column, ...]:
+    """The columns of the list of prompts."""
+    return (
+        Column(title),
+        Column("strength", max(8, min(WIDEST, teachers)), drop=1),
+        Column("choice", 10),
+        Column("margin", 6, right=True),
+        Column("", 1),
+        Column("", 9, drop=2),
+    )
+
+
+def where(data: Routed, brief: bool) -> str:
+    """How far the stage or the plan is; without the words that a narrow screen has no room for."""
+    snapshot = data.snapshot
+    early = data.stage in EARLY_STAGES and not data.shares
+    if data.trouble and not early and not data.shares:
+        return f"✗ {data.trouble.splitlines()[0]}"
+    if early and not data.stage:
+        begun = {"queued": "queued: s starts an engine", "running": "the job's engine is starting"}
+        return begun.get(data.state, f"{data.state}: s goes on")
+    name, done, total = data.strategy, data.assigned, data.total
+    unit = "prompts routed"
+    if early:
+        name, done, total, unit = data.stage, snapshot.done, snapshot.total, snapshot.unit
+    parts = [f"{name} {count(done)} / {count(total)}" + ("" if brief else f" {unit}")]
+    if data.state == "running" and (early or data.stage == "route"):
+        if snapshot.rate:
+            parts.append(f"{rate(snapshot.rate)}/s" if brief else f"{rate(snapshot.rate)} {snapshot.unit}/s")
+        if snapshot.tokens_per_second and not brief:
+            parts.append(f"{rate(snapshot.tokens_per_second)} tok/s")
+        if snapshot.eta_s is not None and snapshot.done < snapshot.total:
+            parts.append(f"ETA {duration(snapshot.eta_s)}")
+    elif data.state in ("interrupted", "failed", "cancelled", "paused"):
+        parts.append(f"{data.state}: s goes on")
+    return ("  " if brief else "   ").join(parts)
+
+
+def measures(data: Routed) -> str:
+    """How good the router is: while it trains the latest, else as measured when it was finished."""
+    values = data.snapshot.values if data.curves else (data.router.metrics if data.router else {})
+    if "hit_at_1" not in values:
+        return ""
+    return _three("Hit@1", values["hit_at_1"], "Hit@3", values["hit_at_3"], "regret", values["regret"])
+
+
+def part_done(data: Routed) -> float:
+    """Part of what the first line counts, 0 to 1."""
+    if data.stage in EARLY_STAGES and not data.shares:
+        done, total = data.snapshot.done, data.snapshot.total
+    else:
+        done, total = data.assigned, data.total
+    return done / total if total else 0.0
+
+
+def held_out(data: Routed) -> str:
+    """What those measures are of, beside a random choice."""
+    if data.curves:
+        return "on prompts left out of this fold"
+    metrics = {} if data.router is None else data.router.metrics
+    if "hit_at_1" not in metrics:
+        return ""
+    hit, hit3, regret = (metrics[key] for key in ("chance_hit_at_1", "chance_hit_at_3", "random_regret"))
+    beside = _three("chance", hit, "chance", hit3, "random", regret)
+    return f"{count(metrics['n'])} {metrics['on']}{beside}"
+
+
+def later(data: Routed) -> str:
+    """What must happen before prompts are routed."""
+    if data.teachers and data.strategy == "persyn":
+        steps = "every teacher answers the calibration prompts, the answers are scored, the router learns from that"
+    else:
+        steps = f"the rule of `{data.strategy}` gives each prompt a teacher"
+    return f"Prompts stand here once they are routed:\n{steps}.\n\nt  another strategy"
+
+
+def _three(*pairs: str | float) -> str:
+    """Three names with their numbers, in places that two such lines share."""
+    names, values = cast("tuple[str, ...]", pairs[::2]), cast("tuple[float, ...]", pairs[1::2])
+    return "".join(f"  {name:>6} {short(value):>4}" for name, value in zip(names, values, strict=True))
+
+
+def sides(left: str, right: str, width: int) -> str:
+    """One line: `left` begins it, `right` ends it; `left` is cut where both do not fit."""
+    if not right:
+        return cut(left, width).rstrip()
+    return cut(left, max(1, width - len(right) - 2)) + "  " + printable(right)
+
+
+def levels(values: Sequence[float]) -> str:
+    """Numbers as bars, the least of them lowest and the greatest highest."""
+    low, high = min(values), max(values)
+    spread = high - low
+    return spark([100 * (value - low) / spread if spread else 50.0 for value in values])
+
+
+def curve_cells(name: str, values: Sequence[float], room: int) -> list[Cell | str]:
+    """The whole curve in `room` cells: every so many points, the last one always."""
+    step = -(-len(values) // room)
+    return [CURVE_NAMES[name], Cell(levels(values[::-1][::step][::-1]), "accent"), f"{values[-1]:.3f}"]
+
+
+def choice_cells(choice: Choice) -> list[Cell | str]:
+    """A prompt with its strengths, choice and margin."""
+    tone: Any = "warn" if choice.near_tie else "plain"
+    note = "near tie" if choice.near_tie else "measured" if choice.measured else ""
+    return [
+        choice.text,
+        Cell(levels(choice.strengths[:WIDEST]) if choice.strengths else "–", "accent"),
+        choice.teacher,
+        Cell(signed(choice.margin), tone),
+        Cell("⚠" if choice.near_tie else "", tone),
+        Cell(note, tone if choice.near_tie else "dim"),
+    ]
+
+
+def changes(what_if: "WhatIf | None") -> str:
+    """What the slider's settings would change, in a few lines."""
+    if what_if is None:
+        return "no answer has both scores yet"
+    found, lines = what_if.found, []
+    if what_if.other:
+        lines.append(
+            f"{count(found.best_changed)} of {count(found.prompts)} prompts get another best teacher, "
+            f"{count(found.pairs_changed)} of {count(found.pairs)} pairs change; a trains with it"
+        )
+    else:
+        lines.append(f"as in the run; [ ] try another α on the scores of {count(found.prompts)} prompts")
+    if what_if.other and what_if.router is not None:
+        before, after = what_if.router
+        # Regret is in the units of these rewards: beside a random choice, not beside the run's.
+        lines.append(
+            f"this router by them: Hit@1 {short(before.hit_at_1)} → {short(after.hit_at_1)}, "
+            f"regret {short(after.regret)} (random {short(after.random_regret)}), {count(after.n)} held-out"
+        )
+    if found.idle:
+        lines.append(f"⚠ {found.idle}")
+    return "\n".join(lines)

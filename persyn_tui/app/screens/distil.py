@@ -1,0 +1,264 @@
+"""Screen 6: the students in training, their curves and checkpoints, and what they are worth: strategies compared."""
+
+from collections.abc import Iterable
+from math import ceil
+from typing import Any, ClassVar
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+from textual.widgets import Static
+
+from engine.printing import printable
+from persyn_tui.app.curve import Plot, Series, interval
+from persyn_tui.app.distilled import BEFORE, Distilled, Reader, StrategyLine
+from persyn_tui.app.job_view import JobView
+from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
+from persyn_tui.app.text import count, duration, rate, signed
+from storage.records import Job
+from storage.store import Store
+
+DOTS = 18
+"""Cells of the picture of an accuracy."""
+METRICS = {
+    "loss": ("loss", "eval_loss"),
+    "learning rate": ("learning_rate",),
+    "gradient norm": ("gradient_norm",),
+}
+"""What `m` goes through: title → the curves that are drawn."""
+LEAST = 5
+"""Rows below which a plot says nothing."""
+PHASES: dict[str, tuple[str, Tone]] = {
+    "waiting": ("○", "dim"),
+    "training": ("●", "accent"),
+    "stopped": ("■", "warn"),
+    "trained": ("✓", "plain"),
+    "evaluating": ("●", "accent"),
+    "evaluated": ("✓", "plain"),
+}
+
+
+class DistilScreen(JobView[Distilled]):
+    """Students in training and compared."""
+
+    NUMBER, NAME = 6, "Distil"
+    EMPTY = "No job yet.\n\n1 goes to the jobs; n there makes one, and its students are trained here."
+    STOP = "Stop"
+    KEPT = (
+        "A training is stopped at a checkpoint, and everything else committed is kept; s goes on from there."
+    )
+    DEFAULT_CSS = """
+    DistilScreen .rule { height: 1; color: $foreground 55%; text-wrap: nowrap; }
+    DistilScreen #now, DistilScreen #checkpoints { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    DistilScreen #strategies { height: auto; max-height: 70%; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "start", "Start", id="distil.start"),
+        Binding("x", "stop", "Stop at a checkpoint", id="distil.stop"),
+        Binding("c", "checkpoint", "Checkpoint now", id="distil.checkpoint"),
+        Binding("m", "metric", "Other curve", id="distil.metric"),
+        # Before the list's own keys, which scroll sideways.
+        Binding("right,tab", "strategy(1)", "Next strategy", show=False, id="distil.next", priority=True),
+        Binding(
+            "left,shift+tab", "strategy(-1)", "Previous strategy", show=False, id="distil.last", priority=True
+        ),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reader = Reader()
+        self._chosen: str | None = None
+        self._metric = next(iter(METRICS))
+        self._top = 0.0
+
+    def body(self) -> Iterable[Widget]:
+        """The chosen training, its curve, all strategies, checkpoints."""
+        yield Static(id="now", markup=False)
+        yield Static(id="drawn", markup=False, classes="rule")
+        yield Plot(id="plot")
+        yield Static(_rule("strategies"), markup=False, classes="rule")
+        yield Sheet(_columns(1.0), id="strategies")
+        yield Static(id="checkpoints", markup=False)
+
+    def question(self) -> Any:
+        """The job, and the strategy that the operator chose."""
+        return self.app.job_id, self._chosen
+
+    def read(self, store: Store, question: Any) -> Distilled | None:
+        """Curves, checkpoints and evaluations of the followed job."""
+        return self._reader.read(store, *question)
+
+    def show(self, data: Distilled) -> None:
+        """The whole screen."""
+        self.query_one("#now", Static).update(_now(data))
+        self.query_one("#checkpoints", Static).update(_checkpoints(data))
+        self._show_strategies(data)
+        self._draw(data)
+        self.call_after_refresh(self.paint_title)
+        if data.more:
+            self.ask()
+
+    def _show_strategies(self, data: Distilled) -> None:
+        sheet = self.query_one("#strategies", Sheet)
+        measured = [line.measured.high for line in data.lines if line.measured]
+        top = ceil(10 * max(measured, default=1.0)) / 10 or 0.1
+        if top != self._top:
+            self._top = top
+            sheet.set_columns(_columns(top))
+        sheet.styles.height = len(data.lines) + 1
+        sheet.update(Listed([(line.name, _strategy(line, top)) for line in data.lines]))
+        sheet.go_to(data.chosen)
+
+    def _draw(self, data: Distilled) -> None:
+        plot, drawn = self.query_one("#plot", Plot), self.query_one("#drawn", Static)
+        plot.display = drawn.display = self._room(len(data.lines)) >= LEAST
+        lines = [data.curves.get(name, Series()) for name in METRICS[self._metric]]
+        until = max(
+            [data.line.total if data.line.phase == "training" else 0, *(c.steps[-1] for c in lines if len(c))]
+        )
+        plot.show(lines, until)
+        title = f"{self._metric} of {data.chosen}"
+        if self._metric == "loss":
+            title += ", nats per token" + (", and eval loss" if len(lines[1]) else "")
+        if not any(map(len, lines)):
+            title = f"no step of {data.chosen} yet" if data.chosen != BEFORE else "before training: no curve"
+        drawn.update(_rule(printable(title)))
+
+    def _room(self, lines: int) -> int:
+        """Rows that are left for the plot."""
+        return self.query_one("#states").size.height - 1 - 1 - 1 - (lines + 1) - 1
+
+    def on_resize(self) -> None:
+        """The plot goes first."""
+        super().on_resize()
+        if self.data is not None:
+            self._draw(self.data)
+
+    def about(self) -> str:
+        """The student, the job, what is hidden."""
+        if self.data is None:
+            return self.app.job_line
+        titles = self.query_one("#strategies", Sheet).hidden
+        hidden = ["intervals" if title.startswith("0") else title for title in titles]
+        hidden = ["plot"] * (not self.query_one("#plot").display) + hidden
+        parts = [self.app.job_line, f"hidden: {', '.join(hidden)}" if hidden else "", self.data.student]
+        return " · ".join(part for part in parts if part)
+
+    def text_to_copy(self) -> str:
+        """All strategies as lines of text."""
+        if self.data is None:
+            return ""
+        rows = [
+            [str(cell if isinstance(cell, str) else cell.text) for cell in _strategy(line, 1.0)]
+            for line in self.data.lines
+        ]
+        return "\n".join("\t".join(row) for row in rows)
+
+    @on(Sheet.Highlighted, "#strategies")
+    def _look(self, event: Sheet.Highlighted) -> None:
+        # Filling the list moves its cursor too; what counts is where the operator left it.
+        if self.data is not None and event.sheet.key == event.key != self.data.chosen:
+            self._chosen = str(event.key)
+            self.ask()
+
+    def action_strategy(self, by: int) -> None:
+        """Shows the curve of the next strategy, or the one before."""
+        self.query_one("#strategies", Sheet).action_move(by)
+
+    def action_metric(self) -> None:
+        """Draws the next metric."""
+        names = list(METRICS)
+        self._metric = names[(names.index(self._metric) + 1) % len(names)]
+        if self.data is not None:
+            self._draw(self.data)
+
+    def action_checkpoint(self) -> None:
+        """Asks the engine for a checkpoint after its next step."""
+        self.act(_checkpoint)
+
+
+def _checkpoint(store: Store, job: Job) -> str:
+    from persyn_tui.app import actions
+
+    return actions.checkpoint(store, job.id)
+
+
+def _rule(text: str) -> str:
+    return f"{text} {'─' * 300}"
+
+
+def _columns(top: float) -> tuple[Column, ...]:
+    """The columns, with a picture of accuracies from 0 to `top`."""
+    least, most = "0", f"{top:.0%}"
+    return (
+        Column("strategy"),
+        Column("training", 15),
+        Column("ETA", 6, right=True, drop=5),
+        Column("loss", 6, right=True, drop=4),
+        Column("rows", 6, right=True, drop=6),
+        Column("responses", 9, right=True, drop=2),
+        Column("accuracy", 8, right=True),
+        Column("95 %", 11, right=True, drop=1),
+        Column(f"{least}{most:>{DOTS - 1}}", DOTS, drop=3),
+        Column("persyn by", 9, right=True),
+        Column("p", 5, right=True),
+    )
+
+
+def _strategy(line: StrategyLine, top: float) -> list[Cell | str]:
+    glyph, tone = PHASES[line.phase]
+    steps = f"{line.step:,} / {line.total:,}" if line.total and line.step < line.total else f"{line.step:,}"
+    what = {"waiting": "waiting", "evaluating": f"eval {steps}"}.get(line.phase, steps)
+    measured = line.measured
+    accent: Tone = "accent" if line.name == "persyn" else "dim" if line.name == BEFORE else "plain"
+    return [
+        Cell(line.name, accent),
+        Cell(f"{glyph} {what}" if line.name != BEFORE or line.phase == "evaluating" else "–", tone),
+        duration(line.eta_s),
+        "–" if line.loss is None else f"{line.loss:.3f}",
+        count(line.rows),
+        count(line.generations),
+        "–" if measured is None else f"{100 * measured.accuracy:.1f} %",
+        "–" if measured is None else f"{100 * measured.low:.1f}–{100 * measured.high:.1f}",
+        ""
+        if measured is None
+        else Cell(interval(measured.accuracy / top, measured.low / top, measured.high / top, DOTS), accent),
+        "" if line.difference is None else f"{signed(100 * line.difference, 1)} pp",
+        "" if line.p is None else "<.001" if line.p < 0.001 else f"{line.p:.3f}".removeprefix("0"),
+    ]
+
+
+def _now(data: Distilled) -> str:
+    line = data.line
+    parts = [printable(line.name) if line.name != BEFORE else "the student before training"]
+    if data.trouble:
+        parts.append(f"▲ {printable(data.trouble)}")
+    if line.phase == "waiting" and line.name != BEFORE:
+        parts.append("waits for its turn" if data.stage == "distill" else "waits for its dataset")
+    if line.step and line.phase != "evaluating":
+        parts.append(f"step {line.step:,} / {line.total:,}" if line.total else f"step {line.step:,}")
+    if line.loss is not None:
+        parts.append(f"loss {line.loss:.3f}")
+    for name, metric, form in (
+        ("eval", "eval_loss", "{:.3f}"),
+        ("lr", "learning_rate", "{:.1e}"),
+        ("gradient", "gradient_norm", "{:.2f}"),
+    ):
+        last = data.curves.get(metric, Series()).last
+        if last is not None:
+            parts.append(f"{name} {form.format(last)}")
+    if line.tokens_per_second:
+        parts.append(f"{rate(line.tokens_per_second)} tok/s")
+    memory = data.curves.get("memory_bytes", Series()).last
+    if memory is not None:
+        parts.append(f"mem {memory / 2**30:.1f} GiB")
+    if line.eta_s is not None:
+        parts.append(f"ETA {duration(line.eta_s)}")
+    return "   ".join(parts)
+
+
+def _checkpoints(data: Distilled) -> str:
+    if not data.checkpoints:
+        return "" if data.chosen == BEFORE else "checkpoints  none"
+    found = [f"✓ {checkpoint.step:,}" for checkpoint in reversed(data.checkpoints)]
+    return f"checkpoints  {'  '.join(found)}"

@@ -1,0 +1,233 @@
+"""Screen 4: what each teacher has answered, how fast, at what price; the newest responses as they come."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, ClassVar, cast
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+from textual.widgets import Static
+
+from engine.printing import printable
+from persyn_tui.app.answers import AnswersPanel, load
+from persyn_tui.app.generated import Answer, Generated, Reader, TeacherLine
+from persyn_tui.app.job_view import JobView
+from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
+from persyn_tui.app.text import bar, count, duration, money, rate
+from storage.records import Job
+from storage.store import Store
+
+TEACHERS = (
+    Column("teacher"),
+    Column("backend", 12, drop=8),
+    Column("done / assigned", 15, right=True),
+    Column("", 7, drop=3),
+    Column("tok/s", 6, right=True),
+    Column("ETA", 6, right=True),
+    Column("retry", 5, right=True, drop=5),
+    Column("trunc", 5, right=True),
+    Column("empty", 5, right=True),
+    Column("refused", 7, right=True),
+    Column("long", 4, right=True, drop=6),
+    Column("error", 5, right=True),
+    Column("$", 7, right=True, drop=2),
+)
+NEWEST = (
+    Column("id", 9, right=True),
+    Column("teacher", 14),
+    Column("tok", 5, right=True, drop=1),
+    Column("finish", 8, drop=2),
+    Column("response"),
+)
+QUARANTINED = {
+    "truncated": "quarantined: truncated at max_tokens",
+    "empty": "quarantined: empty",
+    "refused": "quarantined: refused",
+    "too_long": "quarantined: the prompt is too long",
+    "error": "error",
+}
+"""Status → why a response is not used."""
+
+
+class GenerationScreen(JobView[Generated]):
+    """Teachers at work."""
+
+    NUMBER, NAME = 4, "Generation"
+    EMPTY = "No job yet.\n\n1 goes to the jobs; n there makes one, and its teachers appear here."
+    STOP = "Pause"
+    KEPT = "Everything committed is kept; s goes on from there. Lost is at most the batch in flight."
+    DEFAULT_CSS = """
+    GenerationScreen #sums { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    GenerationScreen #teachers { height: auto; max-height: 60%; margin-top: 1; }
+    GenerationScreen #label { height: 1; margin-top: 1; color: $foreground 55%; text-wrap: nowrap; }
+    GenerationScreen #newest { height: 1fr; min-height: 3; }
+    GenerationScreen.answers #teachers, GenerationScreen.answers #label { display: none; }
+    GenerationScreen.answers #answers { display: block; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "start", "Start", id="generation.start"),
+        Binding("x", "stop", "Pause", id="generation.pause"),
+        Binding("r", "retry", "Retry failed", id="generation.retry"),
+        Binding("escape", "close", "Back", show=False, id="generation.back"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reader = Reader()
+        self._new = 0
+        """Responses that came while the screen was frozen."""
+
+    def body(self) -> Iterable[Widget]:
+        """Sums, teachers, newest responses."""
+        yield Static(id="sums", markup=False)
+        yield Sheet(TEACHERS, id="teachers")
+        yield Static(f"newest {'─' * 300}", id="label", markup=False)
+        yield Sheet(NEWEST, id="newest")
+        yield AnswersPanel(id="answers")
+
+    def read(self, store: Store, question: Any) -> Generated | None:
+        """The followed job's counts and newest responses."""
+        return self._reader.read(store, question)
+
+    def show(self, data: Generated) -> None:
+        """Sums and rows."""
+        self._new = 0
+        self.query_one("#sums", Static).update(_sums(data))
+        teachers = self.query_one("#teachers", Sheet)
+        teachers.styles.height = len(data.teachers) + 1
+        teachers.update(Listed([(line.name, _teacher(line)) for line in data.teachers]))
+        newest = self.query_one("#newest", Sheet)
+        at_top = newest.place == 0
+        newest.update(Listed([(answer.id, _answer(answer)) for answer in data.newest]))
+        if at_top:  # who has not moved the cursor sees the newest; who has stays on that row
+            newest.action_top()
+        self.call_after_refresh(self.paint_title)
+
+    async def follow(self, *, changed: bool) -> None:
+        """Reads and shows; while frozen, only counts what comes."""
+        await super().follow(changed=changed)
+        store, shown = self.app.store, self.data
+        if self.frozen and changed and store is not None and shown is not None:
+            found = await asyncio.to_thread(self._reader.read, store, shown.job_id)
+            self._new = max(0, found.done - shown.done) if found is not None else 0
+            self.paint_title()
+
+    def about(self) -> str:
+        """The job; what is hidden; what came while frozen."""
+        hidden = [title or "bar" for title in self.query_one("#teachers", Sheet).hidden]
+        parts = [f"hidden: {', '.join(hidden)}"] if hidden else []
+        parts += [f"{self._new:,} new"] if self.frozen and self._new else []
+        return " · ".join([self.app.job_line, *parts])
+
+    def text_to_copy(self) -> str:
+        """The teachers as lines of text, or the response under the cursor."""
+        if self.data is None:
+            return ""
+        newest = self.query_one("#newest", Sheet)
+        if self.has_class("answers"):
+            return self.query_one(AnswersPanel).text
+        if newest.has_focus:
+            return next((answer.text for answer in self.data.newest if answer.id == newest.key), "")
+        return "\n".join([_sums(self.data), *(f"{t.name}\t{t.done}/{t.wanted}" for t in self.data.teachers)])
+
+    @on(Sheet.Chosen, "#newest")
+    def _open(self, event: Sheet.Chosen) -> None:
+        self.run_worker(self._look(cast(int, event.key)), group="look", exclusive=True)
+
+    async def _look(self, response_id: int) -> None:
+        """Shows all answers to the prompt of this one."""
+        if self.app.store is None:
+            return
+        found = await asyncio.to_thread(load, self.app.store, response_id)
+        if found is None:
+            self.notify(f"response #{response_id} is not there", severity="warning")
+            return
+        panel = self.query_one(AnswersPanel)
+        await panel.put(found, response_id)
+        self.add_class("answers")
+        panel.focus()
+
+    @on(AnswersPanel.Row)
+    def _next(self, event: AnswersPanel.Row) -> None:
+        newest = self.query_one("#newest", Sheet)
+        newest.action_move(event.by)
+        newest.action_choose()
+
+    def action_close(self) -> None:
+        """Back from the answers to the list."""
+        if self.has_class("answers"):
+            self.remove_class("answers")
+            self.query_one("#newest", Sheet).focus()
+
+    def action_retry(self) -> None:
+        """Asks for failed responses again, where that can still change the run's data."""
+        self.act(_retry)
+
+
+def _retry(store: Store, job: Job) -> Job:
+    from persyn_tui.app import actions
+
+    return actions.retry_failed(store, job)
+
+
+def _sums(data: Generated) -> str:
+    if data.prompts is None:
+        return "the prompts are being read; nothing has been asked yet"
+    parts = [f"{data.done:,} / {data.wanted:,} responses"]
+    if data.unrouted:
+        parts[0] += f" + {data.unrouted:,} to route"
+    if data.tokens_per_second is not None:
+        parts.append(f"{rate(data.tokens_per_second)} tok/s")
+    if data.eta_s is not None:
+        parts.append(f"ETA {duration(data.eta_s)}")
+    if data.cost:
+        parts.append(money(data.cost))
+    would = f"all teachers would be {count(data.everything)}"
+    if data.cost and data.everything_cost is not None:
+        would += f" / {money(data.everything_cost)}"
+    if data.wanted == data.everything:
+        would = f"routed alone would be {count(data.routed)} (oracle asks all)"
+    parts.append(would)
+    if data.trouble:
+        parts.append(f"▲ {printable(data.trouble)}")
+    return "   ".join(parts)
+
+
+def _teacher(line: TeacherLine) -> list[Cell | str]:
+    whole = line.wanted > 0 and line.done >= line.wanted
+    return [
+        Cell(line.name, "strong" if line.busy else "plain"),
+        Cell(line.backend, "dim"),
+        f"{count(line.done)} / {count(line.wanted)}" if line.wanted else "–",
+        Cell(bar(line.done / line.wanted, 7) if line.wanted else "", "dim" if whole else "accent"),
+        rate(line.tokens_per_second),
+        duration(line.eta_s),
+        _some(line.retries, "warn"),
+        *(
+            _some(line.counts.get(status, 0), "warn")
+            for status in ("truncated", "empty", "refused", "too_long")
+        ),
+        _some(line.counts.get("error", 0), "bad"),
+        f"{line.cost:,.2f}",
+    ]
+
+
+def _some(number: int, tone: Tone) -> Cell:
+    """A count that is coloured where there is something to look at."""
+    return Cell(f"{number:,}", tone if number else "dim")
+
+
+def _answer(answer: Answer) -> list[Cell | str]:
+    line = next((line for line in answer.text.splitlines() if line.strip()), "")
+    why = QUARANTINED.get(answer.status)
+    if why is not None:
+        line = f"{why} · {answer.error or line}" if answer.error or line else why
+    tone: Tone = "plain" if why is None else "bad" if answer.status == "error" else "warn"
+    return [
+        Cell(f"#{answer.id}", "dim"),
+        answer.teacher,
+        f"{answer.tokens:,}",
+        Cell(answer.finish_reason, "dim"),
+        Cell(line, tone),
+    ]

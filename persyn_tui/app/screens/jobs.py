@@ -1,0 +1,277 @@
+"""Screen 1: every job with its progress; the history of the one under the cursor."""
+
+import time
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widget import Widget
+from textual.widgets import Static
+
+from engine.progress import Snapshot, from_json
+from persyn_tui.app.app import GLYPHS, LIVE
+from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.frame import View
+from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
+from persyn_tui.app.text import STATE_TONES, bar, count, duration, rate
+
+if TYPE_CHECKING:
+    # The first screen stands before the database's library is imported.
+    from storage.records import Event, Job
+    from storage.store import Store
+
+COLUMNS = (
+    Column("job", 5, right=True),
+    Column("name"),
+    Column("state", 17),
+    Column("stage", 14, drop=2),
+    Column("progress", 19, right=True),
+    Column("", 10, drop=4),
+    Column("rate", 9, right=True, drop=3),
+    Column("tok/s", 7, right=True, drop=5),
+    Column("ETA", 7, right=True, drop=1),
+    Column("started", 11, drop=6),
+)
+HISTORY = 200
+"""Newest events shown of a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """What the screen shows."""
+
+    jobs: "list[Job]"
+    chosen: int | None
+    events: "list[Event]"
+
+    def __eq__(self, other: object) -> bool:
+        # A record's own clock changes with every read; what is shown does not.
+        return isinstance(other, Jobs) and self._shown() == other._shown()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _shown(self) -> tuple[Any, ...]:
+        listed = [(j.id, j.effective_state, j.stage, j.progress, j.error) for j in self.jobs]
+        return listed, self.chosen, [event.id for event in self.events]
+
+
+class JobsScreen(View[Jobs]):
+    """Jobs, newest first."""
+
+    NUMBER, NAME = 1, "Jobs"
+    EMPTY = (
+        "No jobs yet.\n\n"
+        "n   make one: choose teachers, a student and prompts, or open a run file\n"
+        "d   run the demo on the small models that come with the program (about two minutes)"
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("n", "new", "New", id="jobs.new"),
+        Binding("d", "demo", "Demo", id="jobs.demo", show=False),
+        Binding("enter", "open", "Open", id="jobs.open", show=False),
+        Binding("x", "cancel", "Cancel", id="jobs.cancel"),
+        Binding("r", "resume", "Resume", id="jobs.resume"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._chosen: int | None = None
+
+    def body(self) -> Iterable[Widget]:
+        """The list, and the history below it."""
+        yield Sheet(COLUMNS, id="jobs")
+        with Vertical(id="history"):
+            yield Static(id="where", markup=False, classes="line")
+            yield Sheet((Column("time", 8), Column("what happened")), id="events")
+
+    def question(self) -> Any:
+        """The job under the cursor."""
+        return self._chosen
+
+    def read(self, store: "Store", question: Any) -> Jobs | None:
+        """The newest jobs, and the newest events of the chosen one."""
+        from storage import jobs
+
+        found = jobs.list(store, limit=500)
+        if not found:
+            return None
+        chosen = question if any(job.id == question for job in found) else found[0].id
+        return Jobs(found, chosen, jobs.newest_events(store, chosen, HISTORY))
+
+    def show(self, data: Jobs) -> None:
+        """Rows, then the history of the chosen job."""
+        self.query_one("#jobs", Sheet).update(Listed([(job.id, _cells(job)) for job in data.jobs]))
+        chosen = next((job for job in data.jobs if job.id == data.chosen), None)
+        self.query_one("#where", Static).update(_where(chosen) if chosen else "")
+        self.query_one("#events", Sheet).update(Listed([(e.id, _event(e)) for e in reversed(data.events)]))
+
+    def about(self) -> str:
+        """How many there are, and how many run."""
+        if self.data is None:
+            return ""
+        running = sum(job.effective_state in LIVE for job in self.data.jobs)
+        return f"{len(self.data.jobs)} jobs · {running} active"
+
+    def text_to_copy(self) -> str:
+        """The run of the chosen job as a command, or its error."""
+        job = self.chosen
+        return "" if job is None else (job.error or f"persyn watch {job.id}")
+
+    @property
+    def chosen(self) -> "Job | None":
+        """The job under the cursor."""
+        if self.data is None:
+            return None
+        key = self.query_one("#jobs", Sheet).key
+        return next((job for job in self.data.jobs if job.id == key), None)
+
+    @on(Sheet.Highlighted, "#jobs")
+    def _look(self, event: Sheet.Highlighted) -> None:
+        self._chosen = cast("int | None", event.key)
+        self.ask()
+
+    @on(Sheet.Chosen, "#jobs")
+    def _open(self, event: Sheet.Chosen) -> None:
+        self._follow(event.key)
+
+    def _follow(self, key: Hashable) -> None:
+        job = self.chosen
+        if job is None:
+            return
+        self.app.follow_job(cast(int, key))
+        self.app.open_mode(MODE_OF_STAGE.get(job.stage, "generation"))
+
+    def action_open(self) -> None:
+        """Goes to the screen of the stage that the job is in."""
+        job = self.chosen
+        if job is not None:
+            self._follow(job.id)
+
+    def action_new(self) -> None:
+        """The wizard."""
+        from persyn_tui.app.wizard import Wizard
+
+        self.app.push_screen(Wizard(), self._started)
+
+    def action_demo(self) -> None:
+        """Starts the demo, detached."""
+        from persyn_tui.app import actions
+
+        self.run_worker(self._start(actions.demo), exit_on_error=False)
+
+    def action_resume(self) -> None:
+        """Starts an engine for a job that nobody works on."""
+        from persyn_tui.app import actions
+
+        job = self.chosen
+        if job is not None:
+            self.run_worker(self._start(lambda store: actions.resume(store, job)), exit_on_error=False)
+
+    async def _start(self, action: Any) -> None:
+        import asyncio
+
+        from storage.errors import PersynError
+
+        if self.app.store is None:
+            return
+        try:
+            self._started(await asyncio.to_thread(action, self.app.store))
+        except PersynError as problem:
+            self.notify(str(problem), severity="error", timeout=10)
+
+    def _started(self, job: "Job | None") -> None:
+        if job is None:
+            return
+        self.app.follow_job(job.id)
+        self._chosen = job.id
+        self.notify(f"job {job.id} ({job.name}) runs in the background")
+        self.ask()
+
+    def action_cancel(self) -> None:
+        """Asks, then leaves a cancel command for the job's engine."""
+        job = self.chosen
+        if job is None:
+            return
+        if job.effective_state not in (*LIVE, "interrupted", "paused"):
+            self.notify(f"job {job.id} has already ended ({job.effective_state})", severity="warning")
+            return
+        snapshot = from_json(job.progress)
+        kept = f"stage {job.stage or 'not begun'}, {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}"
+        self.app.push_screen(
+            Confirm(
+                f"Cancel job {job.id} ({job.name})?",
+                f"It is at {kept}. Everything committed is kept; `r` goes on from there. "
+                "Lost is at most the batch in flight.",
+                "Cancel the job",
+            ),
+            lambda yes: self._cancel(job.id) if yes else None,
+        )
+
+    def _cancel(self, job_id: int) -> None:
+        from persyn_tui.app import actions
+
+        async def leave() -> None:
+            import asyncio
+
+            if self.app.store is not None:
+                self.notify(await asyncio.to_thread(actions.cancel, self.app.store, job_id))
+                self.ask()
+
+        self.run_worker(leave(), exit_on_error=False)
+
+
+MODE_OF_STAGE = {
+    "score": "router",
+    "train_router": "router",
+    "route": "router",
+    "calibrate": "generation",
+    "generate": "generation",
+    "build_dataset": "data",
+    "distill": "distil",
+    "evaluate": "distil",
+}
+
+
+def _cells(job: "Job") -> list[Cell | str]:
+    state = job.effective_state
+    snapshot = from_json(job.progress)
+    live = state == "running"
+    return [
+        str(job.id),
+        job.name,
+        Cell(f"{GLYPHS.get(state, '·')} {state}", cast(Tone, STATE_TONES.get(state, "plain"))),
+        job.stage or "–",
+        f"{count(snapshot.done)} / {count(snapshot.total)}" if snapshot.total else "–",
+        Cell(bar(snapshot.done / snapshot.total, 10) if snapshot.total else "", "accent" if live else "dim"),
+        f"{rate(snapshot.rate)}/s" if live and snapshot.rate else "–",
+        rate(snapshot.tokens_per_second) if live else "–",
+        duration(snapshot.eta_s) if live else "–",
+        time.strftime("%d %b %H:%M", time.localtime(job.started_at or job.created_at)),
+    ]
+
+
+def _where(job: "Job") -> str:
+    snapshot: Snapshot = from_json(job.progress)
+    state = job.effective_state
+    if job.error:
+        return f"── job {job.id} · {job.error.splitlines()[0]}"
+    if state == "running" and snapshot.total:
+        return (
+            f"── job {job.id} · {job.stage}: {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}, "
+            f"ETA {duration(snapshot.eta_s)}"
+        )
+    if state == "interrupted":
+        return f"── job {job.id} · its engine is gone; r goes on from what is stored"
+    return f"── job {job.id} · {state}"
+
+
+TONES: dict[str, Tone] = {"error": "bad", "warning": "warn", "done": "good", "stage": "strong"}
+
+
+def _event(event: "Event") -> list[Cell | str]:
+    return [
+        Cell(time.strftime("%H:%M:%S", time.localtime(event.at)), "dim"),
+        Cell(event.message, TONES.get(event.kind, "plain")),
+    ]

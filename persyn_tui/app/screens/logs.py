@@ -1,0 +1,170 @@
+"""Screen 7: what happened in every job, with a filter; the machine, the store, theme and keys."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from rich.table import Table
+from rich.text import Text
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from engine.printing import printable
+from persyn_tui.app import report
+from persyn_tui.app.frame import View
+from persyn_tui.app.settings import settings_path
+from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
+from storage import jobs
+from storage.records import Event
+from storage.store import Store
+
+COLUMNS = (
+    Column("time", 15, drop=1),
+    Column("job", 4, right=True),
+    Column("kind", 8, drop=2),
+    Column("what happened"),
+)
+KEPT = 2000
+"""Newest events that the log holds."""
+TONES: dict[str, Tone] = {"error": "bad", "warning": "warn", "done": "good", "stage": "strong"}
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What the screen shows."""
+
+    events: list[Event]
+    """Newest first, those that pass the filter."""
+    total: int
+    size_mb: float | None
+
+
+class LogsScreen(View[Log]):
+    """Log, diagnostics and settings."""
+
+    NUMBER, NAME = 7, "Logs & settings"
+    EMPTY = "Nothing has happened in this store yet.\n\n1 goes to the jobs, where n makes the first one."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "Filter", key_display="/", id="logs.filter"),
+        Binding("t", "theme", "Theme", id="logs.theme"),
+        Binding("b", "report", "Copy a bug report", id="logs.report"),
+        Binding("escape", "clear", "Clear filter", show=False, id="logs.clear"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._words = ""
+
+    def body(self) -> Iterable[Widget]:
+        """Filter line, log, and the facts beside it."""
+        yield Input(placeholder="words that a line must hold, e.g. error calibrate", id="words", compact=True)
+        with Horizontal():
+            yield Sheet(COLUMNS, id="log")
+            with VerticalScroll(id="facts", can_focus=False):
+                yield Static(id="diagnostics", markup=False)
+
+    def on_mount(self) -> None:
+        """The filter shows when it is asked for."""
+        self.query_one("#words").display = False
+
+    def question(self) -> Any:
+        """The words of the filter."""
+        return self._words
+
+    def read(self, store: Store, question: Any) -> Log | None:
+        """The newest events with all the words."""
+        found = jobs.newest_events(store, limit=KEPT)
+        if not found:
+            return None
+        words = str(question).lower().split()
+
+        def passes(event: Event) -> bool:
+            text = f"{event.kind} job {event.job_id} {event.stage} {event.message}".lower()
+            return all(word in text for word in words)
+
+        size = store.path.stat().st_size / 1e6 if store.path else None
+        return Log([event for event in reversed(found) if passes(event)], len(found), size)
+
+    def show(self, data: Log) -> None:
+        """Rows and facts."""
+        self.query_one("#log", Sheet).update(Listed([(event.id, _cells(event)) for event in data.events]))
+        facts = Table.grid(padding=(0, 2))
+        for name, value in self.facts():
+            facts.add_row(name, Text(printable(value), overflow="fold"))
+        self.query_one("#diagnostics", Static).update(facts)
+
+    def about(self) -> str:
+        """How many lines pass the filter."""
+        if self.data is None:
+            return ""
+        return f"{len(self.data.events):,} of the newest {self.data.total:,} lines"
+
+    def facts(self) -> list[tuple[str, str]]:
+        """(what, value): store, settings, machine."""
+        settings, store = self.app.settings, self.app.store
+        size = f" ({self.data.size_mb:,.1f} MB)" if self.data and self.data.size_mb is not None else ""
+        gpus = self.app.machine[-1].gpus if self.app.machine else ()
+        own_keys = ", ".join(f"{name} = {keys}" for name, keys in settings.keys.items())
+        return [
+            ("store", f"{store.name if store else '…'}{size}"),
+            ("settings", str(settings_path())),
+            ("theme", f"{self.app.theme} (t)"),
+            ("looks every", f"{settings.interval:g} s"),
+            ("own keys", own_keys or "none; set `keys` in the settings file: binding id → key"),
+            ("GPU", ", ".join(gpu.name for gpu in gpus) or "none found"),
+            *report.machine(),
+        ]
+
+    def text_to_copy(self) -> str:
+        """The line under the cursor."""
+        key = self.query_one("#log", Sheet).key
+        return next((e.message for e in self.data.events if e.id == key), "") if self.data else ""
+
+    def action_filter(self) -> None:
+        """Opens the filter line."""
+        words = self.query_one("#words", Input)
+        words.display = True
+        words.focus()
+
+    @on(Input.Changed, "#words")
+    def _filtered(self, event: Input.Changed) -> None:
+        self._words = event.value
+        self.ask()
+
+    @on(Input.Submitted, "#words")
+    def _to_log(self) -> None:
+        self.query_one("#log").focus()
+
+    def action_clear(self) -> None:
+        """Takes the filter away."""
+        words = self.query_one("#words", Input)
+        words.value = ""
+        words.display = False
+        self.query_one("#log").focus()
+
+    def action_theme(self) -> None:
+        """Opens the list of themes."""
+        self.app.search_themes()
+
+    def action_report(self) -> None:
+        """Copies a bug report: no paths below the home folder, no keys, no prompts or answers."""
+        events = [
+            f"{event.kind} {event.stage} {event.message}" for event in (self.data.events if self.data else [])
+        ]
+        specs = [self.app.job.spec] if self.app.job else []
+        text = report.write(self.facts(), events[:30], report.secrets(specs))
+        self.app.copy_to_clipboard(text)
+        self.notify(f"a bug report of {len(text.splitlines())} lines is on the clipboard")
+
+
+def _cells(event: Event) -> list[Cell | str]:
+    return [
+        Cell(time.strftime("%d %b %H:%M:%S", time.localtime(event.at)), "dim"),
+        str(event.job_id),
+        Cell(event.kind, TONES.get(event.kind, "dim")),
+        Cell(event.message, TONES.get(event.kind, "plain")),
+    ]

@@ -1,0 +1,395 @@
+"""Screen 2: the registered models; settings and last probe of the one under the cursor."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.containers import Container, VerticalScroll
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import Static
+from textual.worker import Worker
+
+from engine.printing import printable
+from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.frame import View
+from persyn_tui.app.sheet import Cell, Column, Listed, Sheet
+from persyn_tui.app.text import count, duration, number
+from storage import lookup, registry
+from storage.errors import PersynError
+from storage.records import Model
+from storage.store import Store
+
+COLUMNS = (
+    Column("role", 8),
+    Column("name", 16),
+    Column("family", 9, drop=4),
+    Column("size", 7, right=True, drop=1),
+    Column("backend", 12, drop=6),
+    Column("model"),
+    Column("context", 8, right=True, drop=5),
+    Column("$/M in", 7, right=True, drop=3),
+    Column("$/M out", 7, right=True, drop=2),
+    Column("health", 11, right=True),
+)
+ORDER = {"teacher": 0, "student": 1, "reward_model": 2}
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+PROMPT = "What is 2 + 3?"
+"""What a probe asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What the screen shows."""
+
+    models: list[Model]
+    hidden: int
+    """Archived models that are not listed."""
+    chosen: int | None
+    answers: int
+    """Stored answers of the chosen one, made with its present settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The last probe of a model in this session."""
+
+    at: float
+    answer: Mapping[str, Any] | None = None
+    """What the probe tool said; None when it failed."""
+    problem: str = ""
+
+
+class ModelsScreen(View[Models]):
+    """Teachers, students and reward models."""
+
+    NUMBER, NAME = 2, "Models"
+    EMPTY = (
+        "No models yet.\n\n"
+        "a   add a teacher or a student: a zoo model, a folder, or a hub id\n"
+        "A run registers the models of its run file too: 1 goes to Jobs, n makes one."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "add", "Add", id="models.add"),
+        Binding("e,enter", "edit", "Edit", key_display="e", id="models.edit"),
+        Binding("t", "probe", "Probe", id="models.probe"),
+        Binding("d", "archive", "Archive", id="models.archive"),
+        Binding("u", "undo", "Undo the archive", show=False, id="models.undo"),
+        Binding("h", "hidden", "Archived models too", show=False, id="models.hidden"),
+        Binding("escape", "stop", "Stop the probe", show=False, id="models.stop"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._chosen: int | None = None
+        self._archived = False
+        self._undo: list[Model] = []
+        self._health: dict[int, Probed] = {}
+        self._probes: dict[int, tuple[float, Worker[None]]] = {}
+        """Model id → (start, worker) of the probes that wait or run."""
+        self._turn = asyncio.Lock()
+        self._spinner: Timer | None = None
+
+    def body(self) -> Iterable[Widget]:
+        """The list; below it (beside it on a wide screen) settings and probe."""
+        yield Sheet(COLUMNS, id="models")
+        with Container(id="about"):
+            with VerticalScroll(id="settings"):
+                yield Static(id="facts", markup=False)
+            with VerticalScroll(id="probe"):
+                yield Static(id="token", markup=False)
+
+    def question(self) -> Any:
+        """The model under the cursor, and whether archived ones are listed."""
+        return self._chosen, self._archived
+
+    def read(self, store: Store, question: Any) -> Models | None:
+        """The newest settings of every name."""
+        wanted, archived = question
+        everything = registry.list(store, archived=True)
+        if not everything:
+            return None
+        listed = [model for model in everything if archived or not model.archived]
+        listed.sort(key=lambda model: (ORDER.get(model.role, 9), model.name))
+        ids = [model.id for model in listed]
+        chosen = wanted if wanted in ids else ids[0] if ids else None
+        answers = 0 if chosen is None else lookup.answer_count(store, chosen)
+        return Models(listed, len(everything) - len(listed), chosen, answers)
+
+    def show(self, data: Models) -> None:
+        """Rows, then settings and probe of the one under the cursor."""
+        self._paint_rows()
+        self._paint_chosen()
+        # Which columns are hidden is known once the list is laid out.
+        self.call_after_refresh(self.paint_title)
+
+    def about(self) -> str:
+        """How many there are of each role, and what is not shown."""
+        if self.data is None:
+            return ""
+        roles: list[str] = [model.role for model in self.data.models]
+        parts = [
+            f"{roles.count(role)} {word}{'' if roles.count(role) == 1 else 's'}"
+            for role, word in (
+                ("teacher", "teacher"),
+                ("student", "student"),
+                ("reward_model", "reward model"),
+            )
+            if roles.count(role)
+        ]
+        if self.data.hidden:
+            parts.append(f"{self.data.hidden} archived, h shows them")
+        hidden = self.query_one("#models", Sheet).hidden
+        if hidden:
+            parts.append(f"hidden: {', '.join(hidden)}")
+        return " · ".join(parts)
+
+    def text_to_copy(self) -> str:
+        """The reference of the model under the cursor."""
+        return "" if self.chosen is None else self.chosen.model
+
+    @property
+    def chosen(self) -> Model | None:
+        """The model under the cursor."""
+        if self.data is None:
+            return None
+        key = self.query_one("#models", Sheet).key
+        return next((model for model in self.data.models if model.id == key), None)
+
+    # Painting
+
+    def _paint_rows(self) -> None:
+        if self.data is not None:
+            rows = [(model.id, _cells(model, self._word(model))) for model in self.data.models]
+            self.query_one("#models", Sheet).update(Listed(rows))
+
+    def _paint_chosen(self) -> None:
+        model = self.chosen
+        if model is None or self.data is None:
+            self.query_one("#facts", Static).update("every model is archived; h shows them, a adds one")
+            self.query_one("#token", Static).update("")
+            return
+        answers = self.data.answers if self.data.chosen == model.id else None
+        self.query_one("#facts", Static).update(printable(_facts(model, answers)))
+        self.query_one("#token", Static).update(printable(self._probe_text(model)))
+
+    def _word(self, model: Model) -> Cell:
+        """Its health, in a word."""
+        assert model.id is not None
+        if model.id in self._probes:
+            began, _ = self._probes[model.id]
+            turn = SPINNER[int(time.monotonic() * 10) % len(SPINNER)]
+            return Cell(f"{turn} {duration(time.monotonic() - began)}", "accent")
+        probed = self._health.get(model.id)
+        if model.archived:
+            return Cell("archived", "dim")
+        if probed is None:
+            return Cell("not probed", "dim")
+        if probed.answer is None:
+            return Cell("✗ failed", "bad")
+        return Cell(f"✓ {probed.answer['latency_s'] * 1000:,.0f} ms", "good")
+
+    def _probe_text(self, model: Model) -> str:
+        assert model.id is not None
+        if model.id in self._probes:
+            return "probe: loading the model for one token …  esc stops it"
+        probed = self._health.get(model.id)
+        if probed is None:
+            return "probe: none in this session\n\nt loads the model and generates one real token"
+        when = time.strftime("%H:%M:%S", time.localtime(probed.at))
+        if probed.answer is None:
+            return f"probe at {when}: ✗ failed\n\n{probed.problem}\n\nt tries again"
+        said = probed.answer
+        return (
+            f"probe at {when}: token {said['token']!r} after {said['latency_s'] * 1000:,.0f} ms, "
+            f"loaded in {said['load_s']:.1f} s\n\nwhat the model was given:\n{said['rendered']}"
+        )
+
+    @on(Sheet.Highlighted, "#models")
+    def _look(self, event: Sheet.Highlighted) -> None:
+        self._chosen = cast("int | None", event.key)
+        self._paint_chosen()
+        self.ask()
+
+    @on(Sheet.Chosen, "#models")
+    def _open(self) -> None:
+        self.action_edit()
+
+    def on_resize(self) -> None:
+        """Columns may have come or gone."""
+        super().on_resize()
+        self.call_after_refresh(self.paint_title)
+
+    # Adding and editing
+
+    def action_add(self) -> None:
+        """The form, empty."""
+        from persyn_tui.app.model_form import ModelForm
+
+        self.app.push_screen(ModelForm(), self._saved)
+
+    def action_edit(self) -> None:
+        """The form with the settings of the model under the cursor."""
+        from persyn_tui.app.model_form import ModelForm
+
+        model = self.chosen
+        if model is None:
+            return
+        if model.role == "reward_model":
+            self.notify("a reward model is registered by the run that uses it", severity="warning")
+            return
+        self.app.push_screen(ModelForm(model), self._saved)
+
+    def _saved(self, model: Model | None) -> None:
+        if model is None:
+            return
+        self._chosen = model.id
+        self.notify(f"{model.role} {model.name} is registered")
+        self.run_worker(self._go_to(model), group="go", exclusive=True)
+
+    async def _go_to(self, model: Model) -> None:
+        await self.follow(changed=True)
+        self.query_one("#models", Sheet).go_to(model.id)
+
+    # Archive and undo
+
+    def action_archive(self) -> None:
+        """Asks, then hides the model under the cursor from listings."""
+        model = self.chosen
+        if model is None or self.data is None:
+            return
+        if model.archived:
+            self._set_archived(model, False)
+            return
+        answers = self.data.answers if self.data.chosen == model.id else 0
+        self.app.push_screen(
+            Confirm(
+                f"Archive the {model.role.replace('_', ' ')} {printable(model.name)}?",
+                f"Lost is nothing: its {answers:,} answers, their scores and every dataset made of them stay in the "
+                "store, and a run that names it registers it again. It is no longer listed; u brings it back.",
+                "Archive",
+            ),
+            lambda yes: self._set_archived(model, True) if yes else None,
+        )
+
+    def _set_archived(self, model: Model, archived: bool) -> None:
+        from engine import registering
+
+        async def do() -> None:
+            if self.app.store is None:
+                return
+            try:
+                await asyncio.to_thread(registering.archive, self.app.store, model, archived)
+            except PersynError as problem:
+                self.notify(str(problem), severity="error", timeout=10)
+                return
+            self._undo = [old for old in self._undo if (old.role, old.name) != (model.role, model.name)]
+            if archived:
+                self._undo.append(model)
+                self.notify(f"{model.name} is archived · u brings it back")
+                self.ask()
+            else:
+                self.notify(f"{model.name} is back")
+                await self._go_to(model)
+
+        self.run_worker(do(), exit_on_error=True, group="archive")
+
+    def action_undo(self) -> None:
+        """Brings back what was archived last in this session."""
+        if self._undo:
+            self._set_archived(self._undo[-1], False)
+        else:
+            self.notify("nothing was archived in this session · h shows all archived models")
+
+    def action_hidden(self) -> None:
+        """Lists archived models too, or no longer."""
+        self._archived = not self._archived
+        self.ask()
+
+    # Probe
+
+    def action_probe(self) -> None:
+        """One real token of the model under the cursor, in a process of its own; one model at a time."""
+        model = self.chosen
+        if model is None or model.id is None or model.id in self._probes:
+            return
+        worker = self.run_worker(
+            self._probe(model, model.id), exit_on_error=True, group="probe", exclusive=False
+        )
+        self._probes[model.id] = (time.monotonic(), worker)
+        if self._spinner is None:
+            self._spinner = self.set_interval(0.1, self._turn_spinner)
+        self._paint_rows()
+        self._paint_chosen()
+
+    def action_stop(self) -> None:
+        """Ends the probe of the model under the cursor."""
+        model = self.chosen
+        if model is not None and model.id in self._probes:
+            self._probes[model.id][1].cancel()
+
+    def _turn_spinner(self) -> None:
+        if self._probes:
+            self._paint_rows()
+        elif self._spinner is not None:
+            self._spinner.stop()
+            self._spinner = None
+
+    async def _probe(self, model: Model, number_of: int) -> None:
+        from persyn_tui.app import tool
+
+        try:
+            # Two large models at once may not fit the machine.
+            async with self._turn:
+                if self.app.store is None:
+                    return
+                answer = await tool.ask(self.app.store, "probe", [str(number_of)], ["--prompt", PROMPT])
+            self._health[number_of] = Probed(time.time(), answer)
+        except PersynError as problem:
+            self._health[number_of] = Probed(time.time(), problem=str(problem))
+            self.notify(f"the probe of {printable(model.name)} failed", severity="error")
+        finally:
+            self._probes.pop(number_of, None)
+            # Leaving the app ends a probe too, when the widgets are gone already.
+            if self.query("#models"):
+                self._paint_rows()
+                self._paint_chosen()
+
+
+def _cells(model: Model, health: Cell) -> list[Cell | str]:
+    free = model.role != "teacher"
+    return [
+        Cell(model.role.removesuffix("_model"), "dim"),
+        model.name,
+        model.family or "–",
+        number(model.parameters),
+        model.backend,
+        model.model if model.model.startswith("zoo:") else Path(model.model).name,
+        count(model.context),
+        Cell("–", "dim") if free else f"{model.price_input:g}",
+        Cell("–", "dim") if free else f"{model.price_output:g}",
+        health,
+    ]
+
+
+def _facts(model: Model, answers: int | None) -> str:
+    drawn = model.sampling
+    options = ", ".join(f"{key} {value}" for key, value in sorted(model.options.items())) or "none"
+    stop = f", stop {list(drawn.stop)}" if drawn.stop else ""
+    return "\n".join(
+        [
+            f"{model.role.replace('_', ' ')} {model.name} · number {model.id}"
+            + (" · archived, u or d brings it back" if model.archived else ""),
+            f"model     {model.model}" + (f" @ {model.revision}" if model.revision else ""),
+            f"sampling  temperature {drawn.temperature:g}, top p {drawn.top_p:g}, top k {drawn.top_k}, "
+            f"at most {drawn.max_tokens:,} tokens, seed {drawn.seed}{stop}",
+            f"options   {options}",
+            "answers   " + ("…" if answers is None else f"{answers:,} stored with these settings"),
+            f"system    {model.system or 'none'}",
+        ]
+    )

@@ -1,0 +1,475 @@
+"""Screen 3: prompts being routed, what each teacher gets, how good the router is, what another α would change."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
+from textual.widgets import Static
+
+from persyn_tui.app import router_words as words
+from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.frame import Message, View
+from persyn_tui.app.routed import Choice, Question, Reader, Routed
+from persyn_tui.app.sheet import Cell, Listed, Sheet
+from persyn_tui.app.slider import STEP, Slider
+from persyn_tui.app.text import bar, count, signed
+from storage.errors import PersynError
+from storage.records import Job
+from storage.store import Store
+
+if TYPE_CHECKING:
+    from persyn_tui.app.helper import RouterHelper
+    from persyn_tui.app.labels import Labels, WhatIf
+
+NORMALIZATIONS = ("zscore", "minmax", "rank")
+UNSCORED_STAGES = ("", "prompts", "calibrate")
+RELOADED_S = 5.0
+"""Least time between two readings of all scores while scores are being written."""
+
+
+class RouterScreen(View[Routed]):
+    """Follows the app's job."""
+
+    NUMBER, NAME = 3, "Router"
+    EMPTY = (
+        "No job yet, so nothing is routed.\n\n"
+        "1   goes to the jobs: n makes one, d runs the demo\n"
+        "/   asks a router that is stored here for a prompt of yours"
+    )
+    DEFAULT_CSS = """
+    RouterScreen #left { width: 46%; min-width: 39; max-width: 66; padding-right: 1; }
+    RouterScreen #right { width: 1fr; border-left: solid $foreground 20%; padding-left: 1; }
+    RouterScreen #labels { height: auto; max-height: 8; border-top: solid $foreground 20%; }
+    RouterScreen #changes { height: auto; max-height: 6; color: $text-muted; }
+    RouterScreen #measures { color: $text-muted; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "start", "Start", id="router.start"),
+        Binding("w,enter", "why", "Why", key_display="⏎", id="router.why"),
+        Binding("slash", "ask", "Ask", key_display="/", id="router.ask"),
+        Binding("left_square_bracket", "alpha(-1)", "α", key_display="[ ]", id="router.alpha_less"),
+        Binding("right_square_bracket", "alpha(1)", "More α", show=False, id="router.alpha_more"),
+        Binding("a", "apply", "Train with this α", show=False, id="router.apply"),
+        Binding("n", "normalization", "Normalization", show=False, id="router.normalization"),
+        Binding("t", "strategy", "Next strategy", show=False, id="router.strategy"),
+        Binding("o", "order", "Newest or smallest margins", show=False, id="router.order"),
+        Binding("e", "export", "Export", id="router.export"),
+        Binding("escape", "all", "All teachers", show=False, id="router.all"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reader = Reader()
+        self._strategy: str | None = None
+        self._teacher: tuple[str, int] | None = None
+        self._closest = False
+        self._columns: tuple[Any, ...] = ()
+        self._helper: RouterHelper | None = None
+        # The slider
+        self._labels: Labels | None = None
+        self._labels_of: Any = None
+        self._labels_at = 0.0
+        self._normalization = ""
+        self._touched = False
+        self._busy = False
+        self.what_if: WhatIf | None = None
+        """What the slider's settings would change; None while not known."""
+
+    # What is read
+
+    def body(self) -> Iterable[Widget]:
+        """Two lines of numbers; allocation and slider; prompts."""
+        yield Static(id="where", markup=False, classes="line")
+        yield Static(id="measures", markup=False, classes="line")
+        with Horizontal():
+            with Vertical(id="left"):
+                yield Sheet(words.STAGE_ROWS, id="shares")
+                with Vertical(id="labels"):
+                    yield Slider("α", id="alpha")
+                    yield Static(id="changes", markup=False)
+            with Vertical(id="right"):
+                yield Message(id="later")
+                yield Sheet(words.choice_columns("prompt", 0), id="choices")
+
+    def focus_first(self) -> None:
+        """The prompts."""
+        self.query_one("#choices", Sheet).focus()
+
+    def question(self) -> Question:
+        """The job, and which part of which plan."""
+        teacher = None if self._teacher is None else self._teacher[1]
+        return Question(self.app.job_id, self._strategy, teacher, self._closest)
+
+    def read(self, store: Store, question: Question) -> Routed | None:
+        """Where the job stands, and the plan of the strategy."""
+        return self._reader.read(store, question)
+
+    # What is shown
+
+    def show(self, data: Routed) -> None:
+        """Lines, then lists; the slider follows when there are other scores."""
+        width = max(40, self.app.size.width - 2)
+        self.query_one("#where", Static).update(
+            words.sides(words.where(data, width < 98), words.measures(data), width)
+        )
+        beside = words.held_out(data)
+        room = max(0, min(30, width - len(beside) - 2))
+        self.query_one("#measures", Static).update(
+            words.sides(bar(words.part_done(data), room), beside, width)
+        )
+        self._show_left(data)
+        self._show_choices(data)
+        self._follow_scores(data)
+
+    def _show_left(self, data: Routed) -> None:
+        sheet = self.query_one("#shares", Sheet)
+        rows: list[tuple[str, Sequence[Cell | str]]]
+        if data.shares:
+            other = self.what_if is not None and self.what_if.other
+            columns = words.allocation_columns(self.query_one("#alpha", Slider).value, other=other)
+            rows = self._allocation(data)
+        elif data.curves:
+            columns = words.CURVES
+            room = max(8, sheet.size.width - sum(column.width + 1 for column in words.CURVES))
+            rows = [(curve.name, words.curve_cells(curve.name, curve.values, room)) for curve in data.curves]
+        else:
+            columns = words.STAGE_ROWS
+            rows = [
+                (
+                    name,
+                    [
+                        name or data.stage,
+                        Cell(bar(row.done / row.total if row.total else 0.0, 12), "accent"),
+                        f"{count(row.done)} / {count(row.total)}",
+                        f"{100 * row.done / row.total:.1f} %" if row.total else "–",
+                    ],
+                )
+                for name, row in data.snapshot.rows.items()
+            ]
+        if columns != sheet.columns:
+            sheet.rows = Listed()
+            sheet.set_columns(columns)
+        sheet.update(Listed(rows))
+
+    def _allocation(self, data: Routed) -> list[tuple[str, Sequence[Cell | str]]]:
+        """A row per teacher of the run: those that get most come first, those that get nothing last."""
+        given = dict(data.shares)
+        total = sum(share.prompts for share in given.values())
+        most = max(share.prompts for share in given.values())
+        names = [*given, *(name for name in data.teachers if name not in given)]
+        rows: list[tuple[str, Sequence[Cell | str]]] = []
+        for name in names:
+            share = given.get(name)
+            prompts = share.prompts if share else 0
+            best, change = self._best(data, name)
+            rows.append(
+                (
+                    name,
+                    [
+                        Cell(name, "plain" if prompts else "dim"),
+                        Cell(bar(prompts / most, words.BAR), "accent"),
+                        count(prompts),
+                        f"{100 * prompts / total:.1f} %",
+                        "–" if share is None or share.margin is None else f"{share.margin:.2f}",
+                        best,
+                        change,
+                    ],
+                )
+            )
+        return rows
+
+    def _best(self, data: Routed, name: str) -> tuple[Cell, Cell]:
+        """Share of labelled prompts that the teacher is best for by the slider's settings, and the change."""
+        if self.what_if is None or name not in data.teachers:
+            return Cell("–", "dim"), Cell("")
+        place, found = data.teachers.index(name), self.what_if.found
+        before, after = found.before[place], found.after[place]
+        change = 100 * after / max(1, sum(found.after)) - 100 * before / max(1, sum(found.before))
+        return (
+            Cell(f"{100 * after / max(1, sum(found.after)):.1f} %"),
+            Cell("" if after == before else signed(change, 1), "accent"),
+        )
+
+    def _show_choices(self, data: Routed) -> None:
+        sheet = self.query_one("#choices", Sheet)
+        title = "smallest margins" if self._closest else "newest"
+        if self._teacher is not None:
+            title += f" of {self._teacher[0]}"
+        columns = words.choice_columns(title, len(data.teachers))
+        if columns != sheet.columns:
+            sheet.rows = Listed()
+            sheet.set_columns(columns)
+        sheet.update(Listed([(choice.prompt_id, words.choice_cells(choice)) for choice in data.choices]))
+        later = self.query_one("#later", Message)
+        sheet.display, later.display = bool(data.choices), not data.choices
+        if not data.choices:
+            later.update(words.later(data))
+        elif self.focused is None:
+            sheet.focus()
+
+    def about(self) -> str:
+        """Strategy, job, and which columns have no room."""
+        if self.data is None:
+            return self.app.job_line
+        sheets = [self.query_one(which, Sheet) for which in ("#choices", "#shares")]
+        named = ", ".join(title for sheet in sheets if sheet.size.width for title in sheet.hidden if title)
+        return self.app.job_line + (f" · hidden: {named}" if named else "")
+
+    def text_to_copy(self) -> str:
+        """The prompt under the cursor."""
+        choice = self.chosen
+        return "" if choice is None else choice.text
+
+    @property
+    def chosen(self) -> Choice | None:
+        """The prompt under the cursor."""
+        if self.data is None:
+            return None
+        key = self.query_one("#choices", Sheet).key
+        return next((choice for choice in self.data.choices if choice.prompt_id == key), None)
+
+    # Lists
+
+    @on(Sheet.Chosen, "#shares")
+    def _only(self, event: Sheet.Chosen) -> None:
+        """Only one teacher's prompts, or those of all again."""
+        shares = {} if self.data is None else dict(self.data.shares)
+        share = shares.get(cast(str, event.key))
+        same = self._teacher is not None and self._teacher[0] == event.key
+        self._teacher = None if share is None or same else (cast(str, event.key), share.teacher_id)
+        self.ask()
+
+    @on(Sheet.Chosen, "#choices")
+    def _chosen(self) -> None:
+        self.action_why()
+
+    def action_all(self) -> None:
+        """The prompts of all teachers."""
+        self._teacher = None
+        self.ask()
+
+    def action_order(self) -> None:
+        """Newest first, or the smallest margins first."""
+        self._closest = not self._closest
+        self.query_one("#choices", Sheet).action_top()
+        self.ask()
+
+    def action_strategy(self) -> None:
+        """The plan of the run's next strategy."""
+        if self.data is None or not self.data.strategies:
+            return
+        names = self.data.strategies
+        place = names.index(self.data.strategy) if self.data.strategy in names else -1
+        self._strategy, self._teacher = names[(place + 1) % len(names)], None
+        self.ask()
+
+    # The slider
+
+    def _follow_scores(self, data: Routed) -> None:
+        """Reads the scores anew when there may be others."""
+        context = self._reader.context
+        scored = context is not None and (bool(data.shares) or data.stage not in UNSCORED_STAGES)
+        self.query_one("#labels").display = scored
+        if context is None or not scored:
+            self._labels = self._labels_of = self.what_if = None
+            return
+        state = (data.job_id, data.stage, data.state, bool(data.plan and data.plan.complete))
+        clock = asyncio.get_running_loop().time()
+        written = data.stage == "score" and data.state == "running"
+        if state == self._labels_of and not (written and clock - self._labels_at > RELOADED_S):
+            return
+        if self._labels_of is None or self._labels_of[0] != data.job_id or not self._touched:
+            slider = self.query_one("#alpha", Slider)
+            slider.value = slider.mark = context.run.reward.alpha
+            self._normalization, self._touched = context.run.reward.normalization, False
+        self._labels_of, self._labels_at, self._labels = state, clock, None
+        self._relabel()
+
+    def _relabel(self) -> None:
+        if not self._busy:
+            self.run_worker(self._relabelled(), group="labels", exit_on_error=False)
+
+    async def _relabelled(self) -> None:
+        """Computes for the newest settings, again if they have moved on meanwhile."""
+        store, context = self.app.store, self._reader.context
+        if store is None or context is None:
+            return
+        from persyn_tui.app.labels import Labels
+
+        self._busy = True
+        try:
+            done: Any = None
+            while done != (wanted := self._settings()):
+                labels = self._labels
+                if labels is None:
+                    self._labels = labels = await asyncio.to_thread(Labels, store, context)
+                self.what_if = await asyncio.to_thread(labels.under, *wanted[1:])
+                done = wanted
+        except PersynError as problem:
+            self.what_if = None
+            self.notify(str(problem), severity="error", markup=False)
+        finally:
+            self._busy = False
+        if self.is_mounted:
+            self._show_what_if()
+
+    def _settings(self) -> tuple[Any, float, str]:
+        return self._labels_of, self.query_one("#alpha", Slider).value, self._normalization
+
+    def _show_what_if(self) -> None:
+        labels = self._labels
+        behind = self._normalization
+        if labels is not None:
+            behind += f"  {labels.targets} labels"
+        self.query_one("#alpha", Slider).words = behind
+        self.query_one("#changes", Static).update(words.changes(self.what_if))
+        if self.data is not None:
+            self._show_left(self.data)
+
+    def action_alpha(self, steps: int) -> None:
+        """Moves α by steps of 0.05."""
+        slider = self.query_one("#alpha", Slider)
+        slider.move(slider.value + steps * STEP)
+
+    @on(Slider.Changed)
+    def _moved(self) -> None:
+        self._touched = True
+        self._relabel()
+
+    def action_normalization(self) -> None:
+        """The next way to normalize scores."""
+        if self._normalization in NORMALIZATIONS:
+            place = NORMALIZATIONS.index(self._normalization)
+            self._normalization = NORMALIZATIONS[(place + 1) % len(NORMALIZATIONS)]
+            self._touched = True
+            self._relabel()
+
+    def action_apply(self) -> None:
+        """Asks, then starts a job that differs from this one by the slider's settings."""
+        job, store, what_if = self.app.job, self.app.store, self.what_if
+        if job is None or store is None or what_if is None or not what_if.other:
+            self.notify("[ and ] move α first: these are the settings of the run", severity="warning")
+            return
+
+        async def start() -> None:
+            from engine.config import Run
+            from persyn_tui.app import actions
+
+            run = Run.model_validate(job.spec)
+            changes = {"alpha": what_if.alpha, "normalization": what_if.normalization}
+            changed = run.model_copy(update={"reward": run.reward.model_copy(update=changes)})
+            await self._started(lambda: actions.start(store, changed, job.until_stage))
+
+        self.app.push_screen(
+            Confirm(
+                f"Train a router with α {what_if.alpha:.2f}, {what_if.normalization}?",
+                f"This is a new job. Answers and scores of job {job.id} are used again; the router, what it "
+                f"assigns, and what follows from that are made anew. Job {job.id} and its results are kept.",
+                "Start the job",
+            ),
+            lambda yes: self._work(start(), "start") if yes else None,
+        )
+
+    # Why
+
+    def action_why(self) -> None:
+        """Why the prompt under the cursor went to its teacher."""
+        choice = self.chosen
+        if choice is None:
+            self.notify("no prompt is routed yet; / asks for a prompt of yours", severity="warning")
+            return
+        self._work(self._open(choice), "why")
+
+    def action_ask(self) -> None:
+        """Asks the router for a prompt that the operator types."""
+        self._work(self._open(None), "why")
+
+    async def _open(self, choice: Choice | None) -> None:
+        from persyn_tui.app.helper import RouterHelper
+        from persyn_tui.app.why import Asked, WhyScreen
+        from storage import lookup, prompts
+
+        store, data = self.app.store, self.data
+        if store is None:
+            return
+        router = None if data is None else data.router
+        if router is None and choice is None:
+            router = await asyncio.to_thread(lookup.newest_router, store)
+        if router is None:
+            self.notify(
+                "no router has been trained yet: s starts the job, 1 goes to the jobs", severity="warning"
+            )
+            return
+        if self._helper is not None and self._helper.router != router.id:
+            self._helper.close()
+            self._helper = None
+        if self._helper is None:
+            self._helper = RouterHelper(store, router.id)
+        asked = None
+        if choice is not None and data is not None:
+            found = await asyncio.to_thread(prompts.get, store, [choice.prompt_id])
+            order = data.plan.manifest.get("teachers", []) if data.plan else []
+            asked = Asked(found[choice.prompt_id].messages, choice, data.strategy, tuple(order))
+        await self.app.push_screen(WhyScreen(router, self._helper, asked))
+
+    def on_unmount(self) -> None:
+        """Ends the router's process."""
+        if self._helper is not None:
+            self._helper.close()
+
+    # Jobs and files
+
+    def action_start(self) -> None:
+        """Goes on with the job that is followed."""
+        job = self.app.job
+        store = self.app.store
+        if job is None or store is None:
+            self.notify("no job yet: 1 goes to the jobs, n makes one there", severity="warning")
+        elif job.state == "done":
+            self.notify(
+                f"job {job.id} is done; a trains a router with another α, 1 goes to the jobs",
+                severity="warning",
+            )
+        else:
+            from persyn_tui.app import actions
+
+            self._work(self._started(lambda: actions.resume(store, job)), "start")
+
+    async def _started(self, action: Callable[[], Job]) -> None:
+        try:
+            started = await asyncio.to_thread(action)
+        except PersynError as problem:
+            self.notify(str(problem), severity="warning", markup=False)
+            return
+        self.app.follow_job(started.id)
+        self.notify(f"job {started.id} runs in the background")
+        self.ask()
+
+    def _work(self, work: Coroutine[Any, Any, None], group: str) -> None:
+        """Does one thing of its kind at a time."""
+        self.run_worker(work, group=group, exclusive=True, exit_on_error=False)
+
+    def action_export(self) -> None:
+        """Writes the plan's assignments as JSONL."""
+        plan = None if self.data is None else self.data.plan
+        if plan is None:
+            self.notify("there is no plan to export yet", severity="warning")
+            return
+
+        async def export() -> None:
+            from engine import assignments
+
+            if self.app.store is None:
+                return
+            try:
+                path, rows = await asyncio.to_thread(assignments.export, self.app.store, plan)
+            except PersynError as problem:
+                self.notify(str(problem), severity="error", timeout=10, markup=False)
+                return
+            self.notify(f"{rows:,} assignments: {path}", timeout=10, markup=False)
+
+        self._work(export(), "export")

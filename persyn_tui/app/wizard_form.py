@@ -1,0 +1,263 @@
+"""The wizard's form: prompts, splits, strategies. It writes a run file like any other, and loads it."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from textual import on
+from textual.app import ComposeResult
+
+from persyn_tui.app import draft
+from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.forms import Choice, Edited, Entry, Form, Line, Paths, Words, problems
+from persyn_tui.app.text import count
+from persyn_tui.app.wizard_steps import Plan, Step
+from storage.errors import PersynError
+
+if TYPE_CHECKING:
+    from engine.config import Run
+
+VERIFIERS = ("none", "math", "choice", "text", "json")
+GYM = ("tasks", "seed")
+FILE = ("path", "verifier")
+"""Fields that only the one kind of source has."""
+
+
+class SettingsStep(Step):
+    """Everything of a run that is not a model."""
+
+    TITLE = "prompts and settings"
+
+    def __init__(self, plan: Plan, id: str) -> None:
+        super().__init__(plan, id)
+        self._tasks: tuple[str, ...] = ()
+        self._written: tuple[Path, str] | None = None
+        """The run file that this form wrote, and its text."""
+
+    def compose(self) -> ComposeResult:
+        """The fields."""
+        yield Form(_entries(), id="form")
+
+    @property
+    def form(self) -> Form:
+        """The fields."""
+        return self.query_one("#form", Form)
+
+    async def on_mount(self) -> None:
+        """Learns the names of all tasks."""
+        self._tasks = await asyncio.to_thread(_tasks)
+        cast(Words, cast(Line, self.form["tasks"].control).suggester).words = self._tasks
+        if self.shown:
+            self._settle()
+
+    def enter(self) -> None:
+        """The first field to fill in has the focus."""
+        if "max_tokens" not in self.form.touched:
+            contexts = [one.context for one in self.plan.teachers if one.context]
+            # A short context holds prompt and answer.
+            small = min(contexts, default=2048) < 2048
+            self.form.fill("max_tokens", str(min(contexts) * 5 // 8) if small else "1024")
+        self._sources()
+        self.form["path" if self.form["tasks"].disabled else "tasks"].focus_control()
+        self._settle()
+
+    async def finish(self) -> bool:
+        """Whether the run file is written; asks before another one is lost."""
+        run = self._check()
+        if run is None or not await self._count(run):
+            self._to_wrong()
+            return False
+        return await self._write()
+
+    # While typing
+
+    @on(Edited)
+    def _edited(self, event: Edited) -> None:
+        event.stop()
+        if event.key == "source":
+            self._sources()
+        self._settle()
+
+    def on_descendant_focus(self) -> None:
+        """What is wrong with the field under the cursor is said in full."""
+        self._tell()
+
+    def _sources(self) -> None:
+        gym = self.form["source"].value == "reasoning_gym"
+        for key in (*GYM, *FILE):
+            entry = self.form[key]
+            entry.display = (key in GYM) == gym
+            entry.disabled = not entry.display
+        self.form["size"].hint = "prompts of each task" if gym else "at most; empty: all"
+
+    def _tell(self) -> None:
+        at = self.form.at
+        if at is not None and at.wrong:
+            self.say(f"{at.key}: {at.said}", "bad")
+
+    def _settle(self) -> None:
+        """Checks the form, and once typing rests counts what it would take."""
+        run = self._check()
+        if run is None:
+            self.say("enter goes to what is missing")
+            self._tell()
+        else:
+            self.soon(lambda: self.run_worker(self._count(run), group="count", exclusive=True))
+
+    def _values(self) -> dict[str, str]:
+        return {key: entry.value for key, entry in self.form.entries.items()}
+
+    def _check(self) -> "Run | None":
+        """The run of the form, when every field is right; says what is wrong beside each that is not."""
+        from pydantic import ValidationError
+
+        from engine.config import Run
+        from engine.suggest import nearest
+
+        values, student = self._values(), self.plan.student
+        wrong: dict[str, str] = {}
+        rest: list[str] = []
+        run = None
+        if student is None:
+            return None
+        try:
+            run = Run.model_validate(draft.run_file(values, self.plan.teachers, student))
+        except ValidationError as error:
+            wrong, rest = problems(error, draft.places(values))
+        gym = values["source"] == "reasoning_gym"
+        for task in draft.words(values["tasks"]) if gym and self._tasks else ():
+            if task not in self._tasks:
+                guess = nearest(task, self._tasks)
+                wrong["tasks"] = f"no task `{task}`" + (f"; did you mean `{guess}`?" if guess else "")
+        if gym and not draft.words(values["tasks"]):
+            wrong["tasks"] = "needed: e.g. chain_sum, gcd"
+        if not gym and not values["path"]:
+            wrong["path"] = "needed"
+        elif not gym and not Path(values["path"]).expanduser().is_file():
+            wrong["path"] = "no such file"
+        if gym and not values["size"]:
+            wrong["size"] = "needed"
+        if not values["file"]:
+            wrong["file"] = "needed"
+        elif not Path(values["file"]).expanduser().absolute().parent.is_dir():
+            wrong["file"] = "no such folder"
+        elif Path(values["file"]).expanduser().is_dir():
+            wrong["file"] = "a folder: add a file name"
+        if rest and not wrong:
+            wrong["calibration" if "calibration" in rest[0] else "strategies"] = rest[0]
+        for key, entry in self.form.entries.items():
+            entry.say(f"✗ {wrong[key]}" if key in wrong else "", "bad" if key in wrong else "dim")
+        return None if wrong else run
+
+    def _to_wrong(self) -> None:
+        wrong = next((entry for entry in self.form.entries.values() if entry.wrong), None)
+        if wrong is not None:
+            wrong.focus_control()
+
+    async def _count(self, run: "Run") -> bool:
+        """Whether the run's prompts can be counted and shared out; says what they would take."""
+        from engine import estimate
+
+        try:
+            found = await asyncio.to_thread(estimate.estimate, run)
+        except PersynError as problem:
+            key = "calibration" if problem.message.startswith("split") else "strategies"
+            if problem.message.startswith("prompts"):
+                key = "tasks" if self.form["tasks"].display else "path"
+            self.form[key].say(f"✗ {problem.message}", "bad")
+            self.say(str(problem), "bad")
+            return False
+        self.say(
+            f"{found.n:,} prompts · all teachers {found.all.generations:,.0f} generations · "
+            f"routed {found.routed.generations:,.0f}, {found.ratio:.1f} times fewer",
+            "good",
+        )
+        return True
+
+    # The file
+
+    async def _write(self) -> bool:
+        from engine import config
+
+        assert self.plan.student is not None
+        text = draft.to_yaml(draft.run_file(self._values(), self.plan.teachers, self.plan.student))
+        entry = self.form["file"]
+        path = Path(entry.value).expanduser().absolute()
+        try:
+            there = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+            if (
+                there not in (None, text)
+                and self._written != (path, there)
+                and not await self._overwrite(path, there)
+            ):
+                entry.focus_control()
+                entry.say("✗ this file exists: another name?", "bad")
+                return False
+            await asyncio.to_thread(draft.write, path, text)
+            self._written = (path, text)
+            self.plan.run = await asyncio.to_thread(config.load, path)
+        except (OSError, PersynError) as problem:
+            entry.focus_control()
+            entry.say(f"✗ {problem}", "bad")
+            self.say(str(problem), "bad")
+            return False
+        return True
+
+    async def _overwrite(self, path: Path, there: str | None) -> bool:
+        return await self.app.push_screen_wait(
+            Confirm(
+                f"Overwrite {path.name}?",
+                f"Lost is what {path} holds now: {count(len(there or ''))} characters.",
+                "Overwrite",
+            )
+        )
+
+
+def _entries() -> list[Entry]:
+    from engine.config import STRATEGIES
+
+    return [
+        Entry("source", "prompts from", Choice(("reasoning_gym", *draft.FILES), "reasoning_gym")),
+        Entry("tasks", "tasks", Line("", "", Words()), "with commas; tab completes"),
+        Entry(
+            "path",
+            "file",
+            Line("", "", Paths(suffixes=tuple(f".{kind}" for kind in draft.FILES))),
+            "a prompt a row",
+        ),
+        Entry(
+            "verifier",
+            "verified as",
+            Choice(VERIFIERS, "math"),
+            "how answers are checked",
+        ),
+        Entry("size", "size", Line("500")),
+        Entry("seed", "seed", Line("0"), "of the tasks"),
+        Entry("calibration", "calibration", Line("100"), "prompts that all teachers answer"),
+        Entry("validation", "validation", Line("50"), "the router is measured on them"),
+        Entry("evaluation", "evaluation", Line("200"), "the student is measured on them"),
+        Entry("synthesis", "synthesis", Line("", "all others"), "prompts that one teacher answers"),
+        Entry(
+            "strategies",
+            "strategies",
+            Line("persyn, random", "", Words(STRATEGIES)),
+            "to compare; tab completes",
+        ),
+        Entry("alpha", "α", Line("0.4"), "0 quality … 1 learnability"),
+        Entry("max_tokens", "max tokens", Line("1024"), "of an answer"),
+        Entry("epochs", "epochs", Line("2"), "of the student's training"),
+        Entry("name", "run name", Line("run"), "what Jobs calls it"),
+        Entry(
+            "file",
+            "write to",
+            Line("run.yaml", "", Paths(suffixes=(".yaml", ".yml"))),
+            "the run file this form makes",
+        ),
+    ]
+
+
+def _tasks() -> tuple[str, ...]:
+    """Names of all reasoning_gym tasks; a second the first time."""
+    from reasoning_gym.factory import DATASETS
+
+    return tuple(sorted(DATASETS))

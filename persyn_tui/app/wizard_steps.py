@@ -1,0 +1,434 @@
+"""The wizard's steps that choose: a run file, teachers, a student; and the one that shows the dry run."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.timer import Timer
+from textual.widgets import ContentSwitcher, Static
+
+from engine.printing import printable
+from persyn_tui.app.draft import Candidate
+from persyn_tui.app.forms import Dialog, Edited, Entry, Form, Line, Paths
+from persyn_tui.app.sheet import Cell, Column, Listed, Sheet
+from persyn_tui.app.text import count, number
+from storage.errors import PersynError
+
+if TYPE_CHECKING:
+    from engine.config import Run
+    from engine.estimate import Estimate
+
+PAUSE_S = 0.25
+"""Typing must rest so long before a file is read or a run is counted."""
+LISTED = 200
+"""Run files that are offered at most."""
+MODELS = (
+    Column("", 1),
+    Column("name", 18),
+    Column("family", 12, drop=2),
+    Column("size", 7, right=True),
+    Column("context", 8, right=True, drop=3),
+    Column("model"),
+    Column("from", 10, drop=1),
+)
+TOTALS = (
+    Column(""),
+    Column("generations", 15, right=True),
+    Column("tokens", 17, right=True),
+    Column("cost", 16, right=True),
+    Column("time", 13, right=True),
+)
+TEACHERS = (
+    Column("teacher"),
+    Column("all", 9, right=True),
+    Column("routed", 9, right=True),
+    Column("$ all", 9, right=True, drop=1),
+    Column("$ routed", 9, right=True, drop=2),
+    Column("time all", 9, right=True, drop=3),
+    Column("time routed", 11, right=True, drop=4),
+)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What the steps have come to."""
+
+    teachers: list[Candidate] = field(default_factory=list)
+    student: Candidate | None = None
+    run: "Run | None" = None
+    """Loaded from a run file."""
+
+
+class Pick(Sheet):
+    """A list of the wizard: enter is the wizard's."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "mark", "Mark", id="wizard.mark"),
+    ]
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Enter goes on; space marks where there is something to mark."""
+        return action != "choose" and (action != "mark" or self._markable)
+
+    class Marked(Sheet.Highlighted):
+        """A mark was set or taken away."""
+
+    def action_mark(self) -> None:
+        """Marks and tells."""
+        super().action_mark()
+        self.post_message(self.Marked(self, self.key))
+
+
+class Still(Sheet, can_focus=False):
+    """A table to read: no cursor."""
+
+
+class Step(Vertical):
+    """One step. The wizard shows it, and leaves it for the next when it is finished."""
+
+    TITLE: ClassVar[str]
+
+    def __init__(self, plan: Plan, id: str) -> None:
+        super().__init__(id=id)
+        self.plan = plan
+        self._timer: Timer | None = None
+
+    def enter(self) -> None:
+        """The step is on the screen: takes the focus and says what is wanted."""
+        raise NotImplementedError
+
+    async def finish(self) -> bool:
+        """Whether the plan has what this step is for; else says what is missing."""
+        raise NotImplementedError
+
+    @property
+    def shown(self) -> bool:
+        """Whether it is the step on the screen."""
+        return cast(ContentSwitcher, self.parent).current == self.id
+
+    def say(self, text: str, tone: Any = "dim") -> None:
+        """Says something below the step, while it is on the screen."""
+        if self.shown:
+            cast("Dialog[Any]", self.screen).say(text, tone)
+
+    def soon(self, action: Callable[[], object]) -> None:
+        """Does something once typing rests."""
+        if self._timer is not None:
+            self._timer.stop()
+        self._timer = self.set_timer(PAUSE_S, action)
+
+
+class WayStep(Step):
+    """From a run file, or from a form."""
+
+    TITLE = "how"
+    WAYS = (
+        ("file", "open a run file", "a YAML file that is here already, or an example"),
+        ("teachers", "fill in a form", "teachers, a student, prompts; it writes a run file"),
+    )
+
+    def compose(self) -> ComposeResult:
+        """The two ways."""
+        yield Static("How shall the job be made?", classes="lead")
+        yield Pick((Column("", 16), Column("")), id="ways")
+
+    def on_mount(self) -> None:
+        """Lists them."""
+        rows = [(step, (Cell(what, "strong"), Cell(about, "dim"))) for step, what, about in self.WAYS]
+        self.query_one("#ways", Sheet).update(Listed(rows))
+
+    def enter(self) -> None:
+        """The list has the focus."""
+        self.query_one("#ways").focus()
+
+    async def finish(self) -> bool:
+        """Either way is right."""
+        return True
+
+    @property
+    def next(self) -> str:
+        """The step that the chosen way begins with."""
+        return str(self.query_one("#ways", Sheet).key)
+
+
+class FileStep(Step):
+    """A path, checked while it is typed, above the run files in reach."""
+
+    TITLE = "run file"
+
+    def __init__(self, plan: Plan, id: str) -> None:
+        super().__init__(plan, id)
+        self._files: list[tuple[str, str]] = []
+
+    def compose(self) -> ComposeResult:
+        """Field, verdict, list."""
+        yield Form([Entry("path", "run file", Line("", "", Paths(suffixes=(".yaml", ".yml"))))])
+        yield Static(id="verdict", markup=False)
+        yield Pick((Column("run file", 38), Column("what it says of itself")), id="files")
+
+    async def on_mount(self) -> None:
+        """Looks for run files."""
+        self._files = await asyncio.to_thread(_run_files)
+        self._list()
+
+    def enter(self) -> None:
+        """The field has the focus."""
+        self.entry.focus_control()
+        self._judge()
+
+    async def finish(self) -> bool:
+        """Whether the file is a valid run file."""
+        if await self._load():
+            return True
+        self.entry.focus_control()
+        return False
+
+    @property
+    def entry(self) -> Entry:
+        """The field of the path."""
+        return self.query_one(Form)["path"]
+
+    def _list(self) -> None:
+        typed = self.entry.value
+        exact = any(path == typed for path, _ in self._files)
+        rows = [(path, (path, Cell(about, "dim"))) for path, about in self._files if exact or typed in path]
+        self.query_one("#files", Sheet).update(Listed(rows))
+
+    @on(Edited)
+    def _edited(self, event: Edited) -> None:
+        event.stop()
+        self.plan.run = None
+        self._list()
+        self.soon(self._judge)
+
+    @on(Sheet.Highlighted, "#files")
+    def _offer(self, event: Sheet.Highlighted) -> None:
+        if self.query_one("#files").has_focus:
+            self._take(event.key)
+
+    def on_descendant_focus(self) -> None:
+        """Going down into the list takes the run file under the cursor."""
+        if self.query_one("#files").has_focus:
+            self._take(self.query_one("#files", Sheet).key)
+
+    def _take(self, path: object) -> None:
+        if path is not None and path != self.entry.value:
+            self.query_one(Form).fill("path", str(path))
+            self.plan.run = None
+            self.soon(self._judge)
+
+    def _judge(self) -> None:
+        self.run_worker(self._load(), group="judge", exclusive=True)
+
+    async def _load(self) -> bool:
+        """Reads the file named in the field, and says beside and below it what is wrong."""
+        from engine import config
+
+        verdict, path = self.query_one("#verdict", Static), self.entry.value
+        verdict.set_classes("")
+        if not path:
+            self.entry.say("tab completes, ↓ lists")
+            verdict.update("")
+            return False
+        try:
+            self.plan.run = await asyncio.to_thread(config.load, Path(path).expanduser())
+        except PersynError as problem:
+            self.entry.say("✗ cannot be used yet", "bad")
+            verdict.update(printable(str(problem)))
+            verdict.set_classes("bad")
+            return False
+        self.entry.say("✓ a valid run file", "good")
+        verdict.update(printable(_about(self.plan.run)))
+        verdict.set_classes("good")
+        return True
+
+
+class TeachersStep(Step):
+    """Any number of teachers, by marks."""
+
+    TITLE = "teachers"
+
+    def compose(self) -> ComposeResult:
+        """The list."""
+        yield Static("Which teachers may answer? A router needs at least two.", classes="lead")
+        yield Pick(MODELS, id="teacher-list", markable=True)
+
+    def fill(self, candidates: list[Candidate]) -> None:
+        """Offers these."""
+        self._candidates = candidates
+        self._marked()
+
+    def enter(self) -> None:
+        """The list has the focus."""
+        self.query_one("#teacher-list").focus()
+        self._marked()
+
+    async def finish(self) -> bool:
+        """Whether one is marked."""
+        if not self.plan.teachers:
+            self.say("✗ no teacher is marked: space marks the one under the cursor", "bad")
+        return bool(self.plan.teachers)
+
+    @on(Pick.Marked)
+    def _marked(self) -> None:
+        sheet = self.query_one("#teacher-list", Sheet)
+        sheet.update(Listed([_row(one, "✓" if one.key in sheet.marked else " ") for one in self._candidates]))
+        self.plan.teachers = [one for one in self._candidates if one.key in sheet.marked]
+        names = [one.name for one in self.plan.teachers]
+        self.say(f"{len(names)} marked: {', '.join(names)}" if names else "space marks, enter goes on")
+
+
+class StudentStep(Step):
+    """One student, by the cursor."""
+
+    TITLE = "student"
+
+    def compose(self) -> ComposeResult:
+        """The list."""
+        yield Static("Which student learns from them?", classes="lead")
+        yield Pick(MODELS, id="student-list")
+
+    def fill(self, candidates: list[Candidate]) -> None:
+        """Offers these."""
+        self._candidates = candidates
+        self.query_one("#student-list", Sheet).update(Listed([_row(one, " ") for one in candidates]))
+
+    def enter(self) -> None:
+        """The list has the focus."""
+        self.query_one("#student-list").focus()
+        self.say("enter takes the one under the cursor")
+
+    async def finish(self) -> bool:
+        """Whether there is one under the cursor."""
+        key = self.query_one("#student-list", Sheet).key
+        self.plan.student = next((one for one in self._candidates if one.key == key), None)
+        return self.plan.student is not None
+
+
+class DryRunStep(Step):
+    """What the run would take, and whether anything stands in its way."""
+
+    TITLE = "dry run"
+
+    def compose(self) -> ComposeResult:
+        """Sums, tables, assumptions."""
+        yield Static(id="sums", markup=False)
+        yield Still(TOTALS, id="totals")
+        yield Pick(TEACHERS, id="per-teacher")
+        with VerticalScroll(id="assumptions", can_focus=False):
+            yield Static(id="assumed", markup=False)
+
+    def enter(self) -> None:
+        """Counts."""
+        self.query_one("#per-teacher").focus()
+        self.trouble = "the dry run is not finished"
+        self.say("counting …")
+        self.run_worker(self._estimate(), group="dry", exclusive=True)
+
+    async def finish(self) -> bool:
+        """Whether the job can be started."""
+        if self.trouble:
+            self.say(f"✗ {self.trouble}", "bad")
+        return not self.trouble
+
+    async def _estimate(self) -> None:
+        from engine import estimate
+
+        run = self.plan.run
+        if run is None:
+            return
+        found, self.trouble = await asyncio.to_thread(_dry_run, run)
+        totals = estimate.totals(found) if found else []
+        teachers = estimate.per_teacher(found) if found else []
+        said = f"{estimate.summary(found)}\n{estimate.formulas(found)}" if found else ""
+        if found and found.speed_unknown:
+            said += (
+                f"\ntime is not known: `tokens_per_second` is not set for {len(found.speed_unknown)} teachers"
+            )
+        self.query_one("#sums", Static).update(said)
+        sheet = self.query_one("#totals", Sheet)
+        sheet.styles.height = len(totals) + 1
+        sheet.update(Listed([(row[0], _strong(row)) for row in totals]))
+        per_teacher = self.query_one("#per-teacher", Sheet)
+        per_teacher.styles.max_height = len(teachers) + 1
+        per_teacher.update(Listed([(row[0], row) for row in teachers]))
+        lines = [f"assumed: {line}" for line in found.assumptions] if found else []
+        self.query_one("#assumed", Static).update(printable("\n".join(lines)))
+        if self.trouble:
+            self.say(f"✗ {self.trouble}", "bad")
+        else:
+            self.say("enter starts it in the background; it outlives this terminal", "good")
+
+
+def _row(one: Candidate, mark: str) -> tuple[tuple[str, str], list[Cell | str]]:
+    cells: list[Cell | str] = [
+        Cell(mark, "good"),
+        one.name,
+        str(one.entry.get("family", "–")),
+        number(one.parameters),
+        count(one.context),
+        str(one.entry["model"]),
+        Cell(one.origin, "dim"),
+    ]
+    return one.key, cells
+
+
+def _strong(row: tuple[str, ...]) -> list[Cell | str]:
+    """The two ways that the method compares stand out from the strategies."""
+    return [Cell(text, "strong" if row[0] in ("all teachers", "routed") else "plain") for text in row]
+
+
+def _dry_run(run: "Run") -> "tuple[Estimate | None, str]":
+    """(what it takes, why it cannot be started)."""
+    from engine import estimate, preflight
+
+    found = None
+    try:
+        found = estimate.estimate(run)
+        preflight.check(run)
+    except PersynError as problem:
+        return found, str(problem)
+    return found, ""
+
+
+def _about(run: "Run") -> str:
+    return (
+        f"{run.name}: {len(run.teachers)} teachers ({', '.join(one.name for one in run.teachers)}) → "
+        f"{run.student.name} · {len(run.prompts)} prompt source{'' if len(run.prompts) == 1 else 's'} · "
+        f"strategies {', '.join(run.strategies)} · α {run.reward.alpha:g}"
+    )
+
+
+def _run_files() -> list[tuple[str, str]]:
+    """(path, its first comment) of the run files in reach: here, in `examples`, and those of the package."""
+    import engine
+    from engine import zoo
+
+    package = Path(engine.__file__).parent
+    here = Path.cwd()
+    folders = [here, here / "examples", package.parent / "examples", Path(zoo.__file__).parent]
+    found: dict[Path, tuple[str, str]] = {}
+    for folder in folders:
+        for path in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml")))[:LISTED]:
+            # One file under two names is one run.
+            found.setdefault(path.resolve(), (_short(path, here), _first_comment(path)))
+    return [*found.values()][:LISTED]
+
+
+def _short(path: Path, here: Path) -> str:
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _first_comment(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            line = file.readline(300).strip()
+    except OSError:
+        return "cannot be read"
+    return line.lstrip("# ") if line.startswith("#") else ""

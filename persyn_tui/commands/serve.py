@@ -1,0 +1,49 @@
+"""`persyn serve`: the app in a browser, through textual-serve."""
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from persyn_tui.output import StoreOption, say
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the app."""
+    app.command("serve")(serve)
+
+
+def serve(
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8000,
+    public: Annotated[
+        bool,
+        typer.Option("--public", help="Allow another host than loopback: anyone who reaches it can act."),
+    ] = False,
+    store: StoreOption = None,
+) -> None:
+    """Show the terminal app in a browser; one app process for each visitor, until ctrl+c."""
+    import os
+
+    from engine.errors import ConfigError, NotAvailable
+
+    if host not in LOOPBACK and not public:
+        raise ConfigError(
+            f"--host {host}: whoever reaches that address could start and cancel jobs, without a password",
+            "keep 127.0.0.1 and use `ssh -L 8000:localhost:8000 HOST`, or add --public",
+        )
+    try:
+        from textual_serve.server import Server
+    except ImportError:
+        raise NotAvailable(
+            "serving needs the package textual-serve", "install it with: pip install 'persyn[serve]'"
+        ) from None
+    if store is not None:
+        # A URL's password must not show in the list of processes.
+        os.environ["PERSYN_STORE"] = store
+    say(f"serving on http://{host}:{port}; ctrl+c ends it, jobs go on")
+    command = f"{shlex.quote(sys.executable)} -P -m persyn_tui.cli"
+    Server(command, host=host, port=port, title="PerSyn").serve()

@@ -1,0 +1,358 @@
+"""The whole of a filtered, sorted result as response ids, and the lines to show for some of them.
+
+A list of a million answers is held as ids, eight bytes each; what a line shows is
+read by id when the line is looked at. No page ever needs an offset, and the place of every line is known.
+"""
+
+from array import array
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Select, Text, cast, func, literal_column, select
+from sqlalchemy.exc import OperationalError
+
+from storage.lookup import values
+from storage.records import Split, Status
+from storage.rows import chunks
+from storage.schema import (
+    DatasetRowRow,
+    DatasetTable,
+    MemberRow,
+    ModelRow,
+    PromptRow,
+    PromptSetRow,
+    ResponseRow,
+    ScoreRow,
+    ScorerRow,
+)
+from storage.search import matching
+from storage.store import Store
+
+Sort = Literal["id", "tokens", "quality", "learnability", "reward"]
+SORTS: tuple[Sort, ...] = ("id", "tokens", "quality", "learnability", "reward")
+
+FIRST = 256
+"""Ids of the first chunk: enough for the first screen, so that it does not wait for the rest."""
+
+CHUNK = 100_000
+
+SHOWN_CHARACTERS = 400
+"""How much of a prompt a line holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Which responses, in which order. A lower bound leaves out responses without that score."""
+
+    teacher: str | None = None
+    """Name of the teacher (all rows that share it)."""
+    status: Status | None = None
+    dataset_id: int | None = None
+    split: Split | None = None
+    """Only answers to prompts of this split, in whichever prompt set."""
+    words: str | None = None
+    """Only texts with all these words, as far as `search.sync` has indexed them."""
+    quality: float | None = None
+    learnability: float | None = None
+    """Nats per token."""
+    reward: float | None = None
+    sort: Sort = "id"
+    descending: bool = True
+
+    @property
+    def only_grows(self) -> bool:
+        """Whether a new response only ever adds its id, and nothing that happens later changes the list."""
+        scored = (self.quality, self.learnability, self.reward)
+        return self.sort == "id" and self.dataset_id is None and self.words is None and set(scored) == {None}
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a line shows of one response."""
+
+    id: int
+    prompt_id: int
+    prompt: str
+    """The beginning of its last turn."""
+    teacher: str
+    tokens: int
+    """Generated tokens."""
+    status: Status
+    finish_reason: str
+    quality: float | None
+    learnability: float | None
+    """Nats per token."""
+    reward: float | None
+    """As the dataset in view has it, else the newest that has one."""
+    dataset_id: int | None
+    dataset: str
+    """The dataset in view, else the newest that holds it; empty for none."""
+    more_datasets: int
+    """How many others hold it."""
+    excluded: bool
+    """Whether an operator took it out of that dataset."""
+
+
+def stream(
+    store: Store,
+    listing: Listing,
+    *,
+    above: int = 0,
+    upto: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator["array[int]"]:
+    """The ids of the result in its order, in chunks: a small first one, then `CHUNK` at a time or, of a sort, all.
+
+    Args:
+        store: an open store.
+        listing: filters and order.
+        above: only ids higher than this one.
+        upto: no id higher than this one.
+        stop: asked now and then, also while SQLite sorts; True ends the stream early.
+
+    Raises:
+        StoreError: `listing.words` holds no word.
+    """
+    if listing.sort != "id":
+        # A sort costs the same for all as for the last: the best few first, then everything.
+        first = _read(store, listing, stop, above=above, upto=upto, limit=FIRST)
+        yield first
+        if len(first) == FIRST and not stop():
+            yield _read(store, listing, stop, above=above, upto=upto)[FIRST:]
+        return
+    size = FIRST
+    while not stop():
+        part = _read(store, listing, stop, above=above, upto=upto, limit=size)
+        if part:
+            yield part
+        if len(part) < size:
+            return
+        size = CHUNK
+        if listing.descending:
+            upto = part[-1] - 1
+        else:
+            above = part[-1]
+
+
+def _read(
+    store: Store,
+    listing: Listing,
+    stop: Callable[[], bool],
+    *,
+    above: int,
+    upto: int | None,
+    limit: int | None = None,
+) -> "array[int]":
+    """The first ids of the result, or all; none when `stop` ended it.
+
+    The database writes them into one string: a million rows taken one by one keep the interpreter from
+    everything else for seconds.
+    """
+    packed = None
+    with store.read() as connection, _interruptible(store, connection, stop):
+        query = _filtered(store, connection, listing).where(ResponseRow.id > above)
+        if upto is not None:
+            query = query.where(ResponseRow.id <= upto)
+        ids = query.limit(limit).subquery().c.id
+        packed = connection.execute(select(func.aggregate_strings(cast(ids, Text), ","))).scalar()
+    return array("q", np.fromstring(packed, dtype=np.int64, sep=",").tobytes() if packed else ())
+
+
+class _interruptible:  # noqa: N801 — used as a context manager only
+    """Lets `stop` end a statement that SQLite works on: a sort of a million rows is one long step."""
+
+    def __init__(self, store: Store, connection: Connection, stop: Callable[[], bool]) -> None:
+        raw: Any = connection.connection.dbapi_connection
+        self._driver = raw if store.is_sqlite else None
+        self._stop = stop
+
+    def __enter__(self) -> None:
+        if self._driver is not None:
+            self._driver.set_progress_handler(self._stop, 200_000)
+
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: Any) -> bool:
+        if self._driver is not None:
+            self._driver.set_progress_handler(None, 0)
+        return isinstance(problem, OperationalError) and self._stop()
+
+
+def _filtered(store: Store, connection: Connection, listing: Listing) -> Select[Any]:
+    key: Any = ResponseRow.id
+    query = select(ResponseRow.id)
+    if listing.dataset_id is not None:
+        key = DatasetRowRow.response_id  # its index is in this order
+        query = query.join(DatasetRowRow, DatasetRowRow.response_id == ResponseRow.id).where(
+            DatasetRowRow.dataset_id == listing.dataset_id
+        )
+    if listing.teacher is not None:
+        ids = connection.execute(select(ModelRow.id).where(ModelRow.name == listing.teacher)).scalars().all()
+        query = query.where(ResponseRow.teacher_id.in_(ids))
+    if listing.status is not None:
+        if listing.status != "ok":  # so that the planner sees that the index of failures applies
+            query = query.where(literal_column("responses.status") != literal_column("'ok'"))
+        query = query.where(ResponseRow.status == listing.status)
+    if listing.split is not None:
+        members = select(MemberRow.prompt_id).where(MemberRow.split == listing.split)
+        query = query.where(ResponseRow.prompt_id.in_(members))
+    if listing.words is not None:
+        query = query.where(ResponseRow.id.in_(matching(store, listing.words)))
+    sorted_by: Any = ResponseRow.completion_tokens if listing.sort == "tokens" else key
+    for name in ("quality", "learnability", "reward"):
+        least = getattr(listing, name)
+        if least is None and listing.sort != name:
+            continue
+        if name == "reward":
+            query, value = _with_reward(query, listing.dataset_id)
+        else:
+            value = _score(connection, name)
+        if least is not None:
+            query = query.where(value >= least)
+        if listing.sort == name:
+            sorted_by = value
+    if listing.sort == "id":
+        return query.order_by(key.desc() if listing.descending else key)
+    direction = sorted_by.desc() if listing.descending else sorted_by.asc()
+    return query.order_by(direction.nulls_last(), ResponseRow.id.desc())
+
+
+def _score(connection: Connection, name: str) -> ColumnElement[Any]:
+    """The newest scorer's value for a response: of the learnability scorers, or of the others."""
+    kind = ScorerRow.kind == "learnability" if name == "learnability" else ScorerRow.kind != "learnability"
+    ids = connection.execute(select(ScorerRow.id).where(kind)).scalars().all()
+    return (
+        select(ScoreRow.value)
+        .where(
+            ScoreRow.response_id == ResponseRow.id, ScoreRow.scorer_id.in_(ids), ScoreRow.value.is_not(None)
+        )
+        .order_by(ScoreRow.scorer_id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+
+
+def _with_reward(query: Select[Any], dataset_id: int | None) -> tuple[Select[Any], ColumnElement[Any]]:
+    if dataset_id is not None:
+        return query, DatasetRowRow.reward.expression
+    place = func.row_number().over(
+        partition_by=DatasetRowRow.response_id, order_by=DatasetRowRow.dataset_id.desc()
+    )
+    ranked = (
+        select(DatasetRowRow.response_id, DatasetRowRow.reward, place.label("place"))
+        .where(DatasetRowRow.reward.is_not(None))
+        .subquery()
+    )
+    newest = select(ranked.c.response_id, ranked.c.reward).where(ranked.c.place == 1).subquery()
+    return query.outerjoin(newest, newest.c.response_id == ResponseRow.id), newest.c.reward
+
+
+class _Row(NamedTuple):
+    """A response's row in a dataset."""
+
+    dataset_id: int
+    name: str
+    reward: float | None
+    excluded: bool
+
+
+def cards(store: Store, ids: Sequence[int], dataset_id: int | None = None) -> dict[int, Card]:
+    """What to show of these responses; unknown ids are left out.
+
+    Args:
+        store: an open store.
+        ids: at most a few hundred.
+        dataset_id: the dataset in view, whose reward and exclusion are shown.
+    """
+    if store.is_sqlite:
+        turn = func.json_extract(PromptRow.messages, "$[#-1].content")
+    else:
+        turn = PromptRow.messages[-1]["content"].as_string()
+    found: dict[int, Card] = {}
+    for part in chunks(ids):
+        query = (
+            select(
+                ResponseRow.id,
+                ResponseRow.prompt_id,
+                func.substr(turn, 1, SHOWN_CHARACTERS),
+                ModelRow.name,
+                ResponseRow.completion_tokens,
+                ResponseRow.status,
+                ResponseRow.finish_reason,
+            )
+            .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
+            .join(ModelRow, ModelRow.id == ResponseRow.teacher_id)
+            .where(ResponseRow.id.in_(part))
+        )
+        with store.read() as connection:
+            lines = connection.execute(query).all()
+            held = _held(connection, {line[1] for line in lines})
+        scores = values(store, part)
+        for line in lines:
+            scored = dict(scores.get(line[0], {}))
+            learnability = scored.pop("learnability", None)
+            qualities = [value for value in scored.values() if value is not None]
+            # Newest last, and the one in view after all others.
+            rows = sorted(
+                held.get(line[0], ()), key=lambda row: (row.dataset_id == dataset_id, row.dataset_id)
+            )
+            shown = rows[-1] if rows else None
+            rewards = [row.reward for row in rows if row.reward is not None]
+            found[line[0]] = Card(
+                id=line[0],
+                prompt_id=line[1],
+                prompt=line[2] or "",
+                teacher=line[3],
+                tokens=line[4],
+                status=line[5],
+                finish_reason=line[6],
+                quality=qualities[-1] if qualities else None,
+                learnability=learnability,
+                reward=rewards[-1] if rewards else None,
+                dataset_id=shown.dataset_id if shown else None,
+                dataset=shown.name if shown else "",
+                more_datasets=max(0, len(rows) - 1),
+                excluded=bool(shown and shown.excluded),
+            )
+    return found
+
+
+def _held(connection: Connection, prompt_ids: Collection[int]) -> dict[int, list[_Row]]:
+    """Response id → its dataset rows, of the answers to these prompts."""
+    names = dict(connection.execute(select(DatasetTable.id, DatasetTable.name)).tuples().all())
+    query = select(
+        DatasetRowRow.response_id, DatasetRowRow.dataset_id, DatasetRowRow.reward, DatasetRowRow.excluded
+    ).where(
+        # Both parts of the key as lists of values: SQLite then looks rows up instead of reading a dataset.
+        DatasetRowRow.dataset_id.in_(list(names)),
+        DatasetRowRow.prompt_id.in_(list(prompt_ids)),
+    )
+    found: dict[int, list[_Row]] = {}
+    for response_id, dataset_id, reward, excluded in connection.execute(query):
+        found.setdefault(response_id, []).append(_Row(dataset_id, names[dataset_id], reward, excluded))
+    return found
+
+
+def newest(store: Store) -> int:
+    """The highest response id; 0 for an empty store."""
+    with store.read() as connection:
+        return connection.execute(select(func.coalesce(func.max(ResponseRow.id), 0))).scalar_one()
+
+
+def count_above(store: Store, id: int) -> int:
+    """How many responses came after this one."""
+    with store.read() as connection:
+        query = select(func.count()).select_from(ResponseRow).where(ResponseRow.id > id)
+        return int(connection.execute(query).scalar_one())
+
+
+def splits(store: Store, prompt_id: int) -> list[str]:
+    """The splits that a prompt is in, over all prompt sets."""
+    query = (
+        select(MemberRow.split)
+        .where(MemberRow.prompt_set_id.in_(select(PromptSetRow.id)), MemberRow.prompt_id == prompt_id)
+        .distinct()
+        .order_by(MemberRow.split)
+    )
+    with store.read() as connection:
+        return list(connection.execute(query).scalars())

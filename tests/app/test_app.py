@@ -1,0 +1,141 @@
+"""The app as a whole: settings, crashes, what start-up imports, two apps at once, a store that cannot be opened."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from app.support import running, until
+
+from persyn_tui.app import settings as settings_module
+from persyn_tui.app.app import PersynApp
+from persyn_tui.app.settings import Settings, SettingsError
+from persyn_tui.app.sheet import Sheet
+from storage import jobs
+from storage.store import Store
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    return tmp_path
+
+
+def test_start_imports_neither_torch_nor_the_database_library() -> None:
+    code = (
+        "import sys, persyn_tui.app.app, persyn_tui.app.screens.jobs;"
+        "print([m for m in ('torch', 'transformers', 'sqlalchemy', 'pyarrow', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+async def test_a_crash_shows_where_the_report_is_and_no_variables(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = PersynApp(str(folders / "x.db"), settings=Settings())
+    api_key = "sk-abcdefghijklmnop"
+
+    def broken() -> None:
+        text = f"variable {api_key}"
+        raise ZeroDivisionError(f"with {api_key}, not {len(text)}")
+
+    async def crash() -> None:
+        async with app.run_test() as pilot:
+            await until(pilot, lambda: app.store is not None)
+            app.call_later(broken)
+            await until(pilot, lambda: app._exception is not None)
+            await pilot.pause()
+
+    with pytest.raises(ZeroDivisionError):
+        await crash()
+    shown = "".join(segment.text for found in app._exit_renderables for segment in found.segments)  # type: ignore[union-attr]
+    err = capsys.readouterr().err + shown
+    assert api_key not in err
+    reports = list((folders / "XDG_STATE_HOME").rglob("crash-*.txt"))
+    assert len(reports) == 1
+    text = reports[0].read_text(encoding="utf-8")
+    assert "ZeroDivisionError" in text
+    assert "in broken" in text
+    assert api_key not in text
+    assert reports[0].stat().st_mode & 0o077 == 0
+
+
+async def test_a_store_of_a_newer_version_ends_the_app_with_the_message(folders: Path) -> None:
+    path = folders / "x.db"
+    path.write_bytes(b"this is no database, whatever its name says" * 100)
+    app = PersynApp(str(path), settings=Settings())
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: not app.is_running or app.return_code is not None)
+    assert app.return_code == 2
+
+
+async def test_two_apps_agree_and_a_new_one_shows_what_the_old_one_did(folders: Path) -> None:
+    location = str(folders / "x.db")
+    store = Store.open(location)
+    job, _ = jobs.submit(store, {}, "0" * 64, "first")
+    lease = jobs.claim(store, job.id, "test")
+    jobs.set_stage(store, lease, "generate", {"stage": "generate", "done": 7, "total": 9})
+    seen = asyncio.Barrier(3)
+
+    def first_line(app: PersynApp) -> str:
+        return app.screen.query_one("#jobs", Sheet).render_line(1).text
+
+    async def operator() -> None:
+        async with running(location) as (app, pilot):
+            await until(pilot, lambda: "7 / 9" in first_line(app))
+            await seen.wait()
+            await until(pilot, lambda: "8 / 9" in first_line(app))
+
+    async def engine() -> None:
+        await seen.wait()
+        await asyncio.to_thread(jobs.progress, store, lease, {"stage": "generate", "done": 8, "total": 9})
+
+    # Tasks of their own: which app is the active one is a context variable.
+    await asyncio.gather(*map(asyncio.create_task, (operator(), operator(), engine())))
+    async with running(location) as (app, _):
+        assert "8 / 9" in first_line(app)
+
+
+async def test_every_mode_is_reached_by_its_number(folders: Path) -> None:
+    async with running(str(folders / "x.db")) as (app, pilot):
+        for number in (2, 3, 4, 5, 6, 7, 1):
+            await pilot.press(str(number))
+            await until(
+                pilot,
+                lambda number=number: (
+                    getattr(app.screen, "NUMBER", 0) == number and app.screen.state in ("empty", "full")
+                ),
+            )
+            assert app.screen.state == "empty"
+
+
+async def test_keys_are_remapped_by_the_settings_file(folders: Path) -> None:
+    path = settings_module.settings_path()
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"keys": {"go.logs": "f7"}, "interval": 0.1}), encoding="utf-8")
+    app = PersynApp(str(folders / "x.db"), settings=Settings.load())
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.store is not None)
+        await pilot.press("f7")
+        await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 7)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("{", "settings.json"),
+        ('{"thme": "x"}', "thme"),
+        ('{"interval": 0}', "interval"),
+        ('{"keys": {"go.logs": "ctrl+b"}}', "ctrl\\+b belongs to the terminal"),
+    ],
+)
+def test_a_wrong_settings_file_is_named_with_the_key(folders: Path, content: str, what: str) -> None:
+    path = settings_module.settings_path()
+    path.parent.mkdir(parents=True)
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(SettingsError, match=what):
+        Settings.load().keymap()

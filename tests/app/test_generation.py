@@ -1,0 +1,241 @@
+"""Screen 4 on small real stores: totals, live counters, the newest responses, and what its keys do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from app.runs import HOSTILE, MadeRun, lines, make, notes, showing, submit, words
+from app.support import until
+from textual.widgets import Static
+
+from persyn_tui.app import actions
+from persyn_tui.app.answers import AnswersPanel
+from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.sheet import Sheet
+from storage import datasets, jobs
+from storage.errors import StoreError
+from storage.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "s.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def made(store: Store, tmp_path: Path) -> MadeRun:
+    return make(store, tmp_path)
+
+
+async def test_an_empty_store_says_the_next_step(tmp_path: Path) -> None:
+    async with showing(str(tmp_path / "s.db"), "generation") as (app, pilot):
+        assert app.screen.state == "empty"
+        assert "n there makes one" in words(app, "#empty")
+        for key in ("s", "x", "r", "enter", "escape", "y"):
+            await pilot.press(key)
+        await until(pilot, lambda: "there is no job" in notes(app))
+
+
+async def test_before_its_prompts_are_stored_a_job_shows_its_teachers(store: Store, tmp_path: Path) -> None:
+    submit(store, tmp_path)
+    async with showing(store.location, "generation") as (app, _):
+        assert "nothing has been asked yet" in words(app, "#sums")
+        assert [line.split()[0] for line in lines(app, "#teachers")[1:]] == ["brief", "spell"]
+
+
+async def test_counts_of_calibration_and_what_all_teachers_would_be(made: MadeRun) -> None:
+    made.answer(0, 0)
+    made.answer(1, 0, "cut", "truncated")
+    made.answer(0, 1)
+    made.stage("calibrate", 3, 6)
+    async with showing(made.store.location, "generation", size=(140, 28)) as (app, pilot):
+        # Three prompts for each of two teachers, and three more to be routed: 9 of 12.
+        assert "3 / 6 responses + 3 to route" in words(app, "#sums")
+        assert "$4.00   all teachers would be 12 / $12.00" in words(app, "#sums")
+        head, brief, spell = lines(app, "#teachers")
+        assert brief.split()[2:5] == ["2", "/", "3"]
+        assert brief[: head.index("trunc") + 5].split()[-1] == "1"
+        assert brief.split()[-1] == "4.00"
+        assert spell.split()[2:5] == ["1", "/", "3"]
+        made.route("persyn", [0, 0, 0, 0, 1, 1])
+        made.stage("generate", 0, 1)
+        await until(pilot, lambda: "3 / 9 responses" in words(app, "#sums"))
+        assert "route" not in words(app, "#sums")
+
+
+async def test_counters_of_a_running_job_move_before_the_sums_are_made_again(
+    made: MadeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persyn_tui.app.generated.EVERY_S", 1e9)
+    made.answer(0, 0)
+    row = {"done": 1, "total": 3, "tokens": 2, "counts": {"ok": 1}, "tokens_per_second": 120.0, "eta_s": 61.0}
+    made.stage("calibrate", 1, 3, brief=row)
+    async with showing(made.store.location, "generation", size=(140, 28)) as (app, pilot):
+        assert "1 / 3" in lines(app, "#teachers")[1]
+        assert "120 1m 01s" in lines(app, "#teachers")[1]
+        made.stage("calibrate", 2, 3, brief={**row, "done": 2, "counts": {"ok": 1, "refused": 1}})
+        await until(pilot, lambda: "2 / 3" in lines(app, "#teachers")[1])
+        head, brief, _ = lines(app, "#teachers")
+        assert brief[: head.index("refused") + 7].split()[-1] == "1"
+
+
+async def test_totals_stay_after_the_job_has_ended_and_no_rate_is_claimed(made: MadeRun) -> None:
+    for place in range(3):
+        made.answer(place, 0)
+    row = {"done": 3, "total": 3, "tokens": 6, "tokens_per_second": 55.0, "eta_s": 0.0}
+    jobs.release(made.store, made.stage("evaluate", 3, 3, brief=row), "done")
+    async with showing(made.store.location, "generation") as (app, _):
+        assert "3 / 3" in lines(app, "#teachers")[1]
+        assert "tok/s" not in words(app, "#sums")
+        assert "55" not in lines(app, "#teachers")[1]
+
+
+async def test_newest_come_first_and_say_why_they_are_not_used(
+    made: MadeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persyn_tui.app.generated.EVERY_S", 0.0)
+    monkeypatch.setattr("persyn_tui.app.generated.PART_AT_REST", 0)
+    made.answer(0, 0, "\n\n  first line\nsecond")
+    made.answer(1, 0, "half an", "truncated")
+    async with showing(made.store.location, "generation") as (app, pilot):
+        rows = lines(app, "#newest")
+        assert "quarantined: truncated at max_tokens · half an" in rows[1]
+        assert "first line" in rows[2]
+        assert "second" not in rows[2]
+        made.answer(2, 1, "server said 500", "error")
+        await until(pilot, lambda: "error · server said 500" in lines(app, "#newest")[1])
+        assert app.screen.query_one("#newest", Sheet).place == 0
+        await pilot.press("tab", "j")
+        key = app.screen.query_one("#newest", Sheet).key
+        made.answer(2, 0)
+        await until(pilot, lambda: len(lines(app, "#newest")) == 5)
+        assert app.screen.query_one("#newest", Sheet).key == key
+
+
+async def test_enter_opens_all_answers_to_the_prompt_and_escape_goes_back(made: MadeRun) -> None:
+    made.answer(0, 0, "one answer")
+    made.answer(0, 1, "another answer")
+    async with showing(made.store.location, "generation") as (app, pilot):
+        await pilot.press("tab", "enter")
+        panel = app.screen.query_one(AnswersPanel)
+        await until(pilot, lambda: panel.has_focus and panel.data is not None)
+        assert (len(panel.data.answers), panel.text) == (2, "another answer")
+        await pilot.press("right_square_bracket")
+        await until(pilot, lambda: panel.text == "one answer")
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen.query_one("#newest").has_focus and not panel.display)
+
+
+async def test_freeze_counts_what_is_new(made: MadeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("persyn_tui.app.generated.EVERY_S", 0.0)
+    monkeypatch.setattr("persyn_tui.app.generated.PART", 0)
+    made.answer(0, 0)
+    made.stage("calibrate", 1, 3)
+    async with showing(made.store.location, "generation") as (app, pilot):
+        await pilot.press("p")
+        made.answer(1, 0)
+        made.answer(2, 0)
+        await until(pilot, lambda: "2 new" in words(app, "#title"))
+        assert len(lines(app, "#newest")) == 2
+        await pilot.press("p")
+        await until(pilot, lambda: len(lines(app, "#newest")) == 4)
+        assert "new" not in words(app, "#title")
+
+
+async def test_pause_asks_and_leaves_the_command(made: MadeRun) -> None:
+    lease = made.stage("calibrate", 1, 3)
+    async with showing(made.store.location, "generation") as (app, pilot):
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        shown = " ".join(str(widget.render()) for widget in app.screen.query(Static))
+        assert f"Pause job {made.job} (small)?" in shown
+        assert "Everything committed is kept" in shown
+        await pilot.press("n")
+        await until(pilot, lambda: not isinstance(app.screen, Confirm))
+        assert jobs.take_commands(made.store, lease) == []
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: [c.kind for c in jobs.take_commands(made.store, lease)] == ["cancel"])
+
+
+async def test_start_is_refused_while_it_runs_and_when_it_is_done(made: MadeRun) -> None:
+    lease = made.stage("calibrate", 1, 3)
+    async with showing(made.store.location, "generation") as (app, pilot):
+        await pilot.press("s")
+        await until(pilot, lambda: f"job {made.job} is running" in notes(app))
+        jobs.release(made.store, lease, "done")
+        await pilot.press("s")
+        await until(pilot, lambda: f"job {made.job} is done" in notes(app))
+        await until(pilot, lambda: app.job.state == "done")
+        await pilot.press("x")
+        await until(pilot, lambda: "has already ended" in notes(app))
+
+
+def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The jobs that an engine is started for from now on; none really is."""
+    found: list[int] = []
+    monkeypatch.setattr("engine.launch.detach", lambda store, job: found.append(job.id))
+    return found
+
+
+async def test_retry_makes_a_job_with_more_attempts_and_the_same_results(
+    made: MadeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = started(monkeypatch)
+    made.answer(0, 0, "no such host", "error")
+    jobs.release(made.store, made.stage("generate"), "done")
+    async with showing(made.store.location, "generation") as (app, pilot):
+        await pilot.press("r")
+        await until(pilot, lambda: found != [])
+        await until(pilot, lambda: app.job_id == found[0])
+    job = jobs.get(made.store, found[0])
+    assert job.id > made.job
+    assert job.spec["generation"]["max_attempts"] == 5
+    before = jobs.get(made.store, made.job).spec
+    assert {**job.spec, "generation": before["generation"]} == before
+
+
+def test_retry_is_refused_where_it_would_change_nothing(made: MadeRun) -> None:
+    def retry() -> None:
+        actions.retry_failed(made.store, jobs.get(made.store, made.job))
+
+    with pytest.raises(StoreError, match="no response of job 1 ended in an error"):
+        retry()
+    made.answer(0, 0, "no such host", "error")
+    lease = made.stage("generate")
+    with pytest.raises(StoreError, match="asks again by itself"):
+        retry()
+    jobs.release(made.store, lease, "done")
+    for strategy in ("strong", "persyn"):
+        made.adapter(strategy)
+    assert len(datasets.list(made.store)) == 2
+    with pytest.raises(StoreError, match="datasets of job 1 are built"):
+        retry()
+
+
+async def test_hostile_text_does_not_reach_the_terminal(made: MadeRun) -> None:
+    made.answer(0, 0, HOSTILE)
+    made.answer(1, 0, HOSTILE, "error")
+    async with showing(made.store.location, "generation") as (app, pilot):
+        await until(pilot, lambda: "[bold]markup" in "".join(lines(app, "#newest")))
+        shown = "".join(lines(app, "#newest"))
+        assert not any(mark in shown for mark in ("\x1b", "\x07", "\u202e"))
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: app.screen.query_one(AnswersPanel).has_focus)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (100, 28), (140, 40)])
+async def test_every_size_shows_teachers_newest_strip_and_footer(
+    made: MadeRun, size: tuple[int, int]
+) -> None:
+    made.answer(0, 0)
+    async with showing(made.store.location, "generation", size=size) as (app, pilot):
+        assert "1 / 3" in lines(app, "#teachers")[1]
+        assert app.screen.query_one("#newest").size.height >= 5
+        for name in ("#machine", "Footer", "#title"):
+            assert app.screen.query_one(name).region.bottom <= size[1]
+            assert app.screen.query_one(name).size.height >= 1
+        hidden = {80: "hidden: backend, bar", 100: "hidden: backend", 140: "queued"}[size[0]]
+        await until(pilot, lambda: hidden in words(app, "#title"))

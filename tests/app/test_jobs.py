@@ -1,0 +1,149 @@
+"""Screen 1 and what every screen shares: states, keys, the loop that follows the store."""
+
+from pathlib import Path
+
+import pytest
+from app.support import running, until
+
+from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.sheet import Sheet
+from storage import jobs
+from storage.records import Job
+from storage.store import Store
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07 [red]name[/red] \u202etxt.exe\ud800"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "app.db")
+
+
+def submit(store: Store, name: str, state: str = "queued") -> Job:
+    job, _ = jobs.submit(store, {"name": name}, f"{name:>064}", name)
+    if state != "queued":
+        lease = jobs.claim(store, job.id, "test")
+        jobs.event(store, lease, "info", f"{name} began")
+        jobs.release(store, lease, state)  # type: ignore[arg-type]
+    return job
+
+
+def line(sheet: Sheet, y: int) -> str:
+    return sheet.render_line(y).text
+
+
+async def test_an_empty_store_says_the_next_step(store: Store) -> None:
+    async with running(store.location) as (app, _):
+        assert app.screen.state == "empty"
+        assert "n   make one" in str(app.screen.query_one("#empty").render())
+
+
+async def test_a_job_made_elsewhere_appears_and_its_state_follows(store: Store) -> None:
+    async with running(store.location) as (app, pilot):
+        job = submit(store, "first")
+        await until(pilot, lambda: app.screen.state == "full")
+        sheet = app.screen.query_one("#jobs", Sheet)
+        assert "queued" in line(sheet, 1)
+        lease = jobs.claim(store, job.id, "test")
+        await until(pilot, lambda: "running" in line(sheet, 1))
+        jobs.set_stage(
+            store, lease, "generate", {"stage": "generate", "done": 30, "total": 120, "eta_s": 61.0}
+        )
+        await until(pilot, lambda: "30 / 120" in line(sheet, 1))
+        assert "1m 01s" in line(sheet, 1)
+
+
+async def test_the_cursor_stays_on_its_job_while_others_come(store: Store) -> None:
+    first = submit(store, "first", "done")
+    async with running(store.location) as (app, pilot):
+        sheet = app.screen.query_one("#jobs", Sheet)
+        assert sheet.key == first.id
+        for number in range(3):
+            submit(store, f"later{number}", "done")
+        await until(pilot, lambda: len(sheet.rows) == 4)
+        assert (sheet.key, sheet.place) == (first.id, 3)
+        await pilot.press("g")
+        assert sheet.place == 0
+        await pilot.press("j", "j", "k")
+        assert sheet.place == 1
+        await pilot.press("G")
+        assert sheet.place == 3
+        await until(pilot, lambda: "first began" in line(app.screen.query_one("#events", Sheet), 1))
+
+
+async def test_cancel_names_what_is_kept_and_leaves_the_command(store: Store) -> None:
+    job = submit(store, "first")
+    lease = jobs.claim(store, job.id, "test")
+    jobs.set_stage(store, lease, "generate", {"stage": "generate", "done": 30, "total": 120})
+    async with running(store.location) as (app, pilot):
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("n")
+        await until(pilot, lambda: not isinstance(app.screen, Confirm))
+        assert jobs.take_commands(store, lease) == []
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: [c.kind for c in jobs.take_commands(store, lease)] == ["cancel"])
+
+
+async def test_hostile_names_do_not_reach_the_terminal(store: Store) -> None:
+    submit(store, HOSTILE, "failed")
+    async with running(store.location) as (app, pilot):
+        shown = "\n".join(line(app.screen.query_one("#jobs", Sheet), y) for y in range(3))
+        shown += "\n".join(line(app.screen.query_one("#events", Sheet), y) for y in range(3))
+        assert not any(mark in shown for mark in ("\x1b", "\x07", "\u202e", "\ud800"))
+        assert "[red]" in shown
+        await pilot.press("7")
+        await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 7 and app.screen.state == "full")
+        assert "\x1b" not in line(app.screen.query_one("#log", Sheet), 1)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 16), (200, 60)])
+async def test_every_size_keeps_name_state_strip_and_footer(store: Store, size: tuple[int, int]) -> None:
+    submit(store, "first", "done")
+    async with running(store.location, size=size) as (app, _):
+        assert "first" in line(app.screen.query_one("#jobs", Sheet), 1)
+        assert "✓ done" in line(app.screen.query_one("#jobs", Sheet), 1)
+        for name in ("#machine", "Footer", "#title"):
+            assert app.screen.query_one(name).region.bottom <= size[1]
+            assert app.screen.query_one(name).size.height >= 1
+
+
+async def test_freeze_keeps_the_screen_while_the_store_goes_on(store: Store) -> None:
+    submit(store, "first", "done")
+    async with running(store.location) as (app, pilot):
+        sheet = app.screen.query_one("#jobs", Sheet)
+        await pilot.press("p")
+        submit(store, "second", "done")
+        await until(pilot, lambda: app.job is not None and app.job.id == 2)
+        assert len(sheet.rows) == 1
+        await pilot.press("p")
+        await until(pilot, lambda: len(sheet.rows) == 2)
+
+
+async def test_the_log_is_filtered_and_the_report_holds_no_secret(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_KEY", "very-secret-value")
+    job, _ = jobs.submit(store, {"teachers": [{"name": "t", "api_key_env": "A_KEY"}]}, "0" * 64, "first")
+    lease = jobs.claim(store, job.id, "test")
+    jobs.event(
+        store,
+        lease,
+        "error",
+        "POST https://me:hunter2@host/v1 with very-secret-value and sk-abcdefghijklmnop",
+    )
+    jobs.event(store, lease, "info", "all is well")
+    async with running(store.location, mode="logs") as (app, pilot):
+        sheet = app.screen.query_one("#log", Sheet)
+        await pilot.press("slash", *"error")
+        await until(pilot, lambda: len(sheet.rows) == 1)
+        await pilot.press("escape")
+        await until(pilot, lambda: len(sheet.rows) == 2)
+        await until(pilot, lambda: app.job is not None)
+        await pilot.press("b")
+        await until(pilot, lambda: "bug report" in app.clipboard)
+        for secret in ("hunter2", "very-secret-value", "sk-abcdefghijklmnop"):
+            assert secret not in app.clipboard
+        assert "POST https://me:***@host/v1" in app.clipboard

@@ -1,0 +1,317 @@
+"""Screen 2: what is listed, added, edited, archived and probed; nothing wrong is ever stored."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app.support import running, until
+from textual.pilot import Pilot
+from textual.widgets import Static
+
+from engine import registering
+from persyn_tui.app.app import PersynApp
+from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.model_form import ModelForm
+from persyn_tui.app.sheet import Sheet
+from storage import lookup, prompts, registry, responses
+from storage.records import Completion, Model, NewResponse, Prompt, Sampling
+from storage.store import Store
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07 [red]text[/red] \u202etxt.exe\ud800"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return Store.open(tmp_path / "app.db")
+
+
+def teacher(store: Store, name: str = "terse", model: str = "zoo:brief", **more: Any) -> Model:
+    wanted = registering.settings({"name": name, "model": model, **more}, "teacher", Path.cwd())
+    return registering.put(store, registering.record(registering.fill(wanted)[0], "teacher"))
+
+
+def answered(store: Store, model: Model, count: int) -> None:
+    opened = prompts.open_set(store, "set", "demo")
+    made = [
+        Prompt(({"role": "user", "content": f"question {n}"},), source=f"file:{n}", split="synthesis")
+        for n in range(count)
+    ]
+    prompts.add(store, None, opened.id, made, 0)
+    numbers = [prompt.id or 0 for _, prompt in prompts.page(store, opened.id)]
+    assert model.id is not None
+    rows = [
+        NewResponse(number, model.id, "sha", Completion(number, "answer", "ok", "stop", 5, 7, 0.25), cost=0.0)
+        for number in numbers
+    ]
+    responses.add(store, None, rows)
+
+
+def sheet(app: PersynApp) -> Sheet:
+    return app.screen.query_one("#models", Sheet)
+
+
+def row(app: PersynApp, y: int = 1) -> str:
+    return sheet(app).render_line(y).text
+
+
+def said(app: PersynApp, selector: str = "#says") -> str:
+    return str(app.screen.query_one(selector, Static).render())
+
+
+async def form(app: PersynApp, pilot: Pilot[None], key: str) -> ModelForm:
+    await pilot.press(key)
+    await until(pilot, lambda: isinstance(app.screen, ModelForm) and app.screen.form.at is not None)
+    assert isinstance(app.screen, ModelForm)
+    return app.screen
+
+
+async def put(pilot: Pilot[None], shown: ModelForm, key: str, text: str) -> None:
+    """Goes to a field, empties it and types into it."""
+    shown.form[key].focus_control()
+    await until(pilot, lambda: shown.form.at is shown.form[key])
+    await pilot.press("end", "ctrl+u", *text)
+
+
+async def test_an_empty_store_says_the_next_step(store: Store) -> None:
+    async with running(store.location, mode="models") as (app, _):
+        assert app.screen.state == "empty"
+        text = str(app.screen.query_one("#empty").render())
+        assert "a   add" in text
+        assert "run file" in text
+
+
+async def test_teachers_come_before_students_and_80_columns_name_what_they_hide(store: Store) -> None:
+    teacher(store, price={"input": 0.5, "output": 2})
+    registry.put(store, Model("pupil", "student", "transformers", "zoo:student"), "s")
+    async with running(store.location, mode="models", size=(80, 24)) as (app, pilot):
+        await until(pilot, lambda: len(sheet(app).rows) == 2)
+        assert "terse" in row(app, 1)
+        assert "not probed" in row(app, 1)
+        assert "pupil" in row(app, 2)
+        assert "backend" in sheet(app).hidden
+        await until(pilot, lambda: "hidden: " in said(app, "#title"))
+        assert "backend" in said(app, "#title")
+        assert app.screen.query_one("#machine").size.height == 1
+
+
+async def test_a_wrong_field_is_told_beside_it_and_nothing_is_stored(store: Store) -> None:
+    async with running(store.location, mode="models", size=(80, 24)) as (app, pilot):
+        shown = await form(app, pilot, "a")
+        await put(pilot, shown, "name", "terse")
+        await put(pilot, shown, "temperature", "-1")
+        assert "at least 0" in shown.form["temperature"].said
+        await put(pilot, shown, "parameters", "many")
+        assert "not a number" in shown.form["parameters"].said
+        await put(pilot, shown, "name", "two words")
+        assert "only letters" in shown.form["name"].said
+        await pilot.press("enter")
+        assert app.screen is shown
+        assert registry.list(store) == []
+
+
+async def test_a_wrong_reference_gets_the_nearest_and_cannot_be_saved(store: Store) -> None:
+    async with running(store.location, mode="models") as (app, pilot):
+        shown = await form(app, pilot, "a")
+        await put(pilot, shown, "name", "terse")
+        await put(pilot, shown, "model", "zoo:breif")
+        await until(pilot, lambda: "no model" in shown.form["model"].said)
+        assert "did you mean zoo:brief" in said(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: "no model" in said(app))
+        assert registry.list(store) == []
+
+
+async def test_a_backend_that_is_not_here_is_told_beside_it(store: Store) -> None:
+    async with running(store.location, mode="models") as (app, pilot):
+        shown = await form(app, pilot, "a")
+        await put(pilot, shown, "name", "far")
+        await put(pilot, shown, "model", "big-model")
+        shown.form["backend"].focus_control()
+        await pilot.press("right")
+        assert shown.form["backend"].value == "openai"
+        await until(pilot, lambda: "not in this version" in shown.form["backend"].said)
+        await pilot.press("enter")
+        await until(pilot, lambda: "not in this version" in said(app))
+        assert registry.list(store) == []
+
+
+async def test_what_the_files_say_is_filled_in_and_saved(store: Store) -> None:
+    async with running(store.location, mode="models") as (app, pilot):
+        shown = await form(app, pilot, "a")
+        await put(pilot, shown, "name", "terse")
+        await put(pilot, shown, "model", "zoo:b")
+        await until(pilot, lambda: shown.form["model"].control._suggestion == "zoo:brief")  # type: ignore[union-attr]
+        await pilot.press("tab")
+        await until(pilot, lambda: shown.form["family"].value == "llama")
+        assert int(shown.form["parameters"].value) > 100_000
+        assert "256" in shown.form["context"].said
+        await put(pilot, shown, "system", "Short.")
+        await put(pilot, shown, "price_output", "2.5")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.state == "full" if hasattr(app.screen, "state") else False)
+        (stored,) = registry.list(store)
+        assert (stored.name, stored.role, stored.family) == ("terse", "teacher", "llama")
+        assert (stored.system, stored.price_output, stored.model) == ("Short.", 2.5, "zoo:brief")
+        await until(pilot, lambda: sheet(app).key == stored.id)
+
+
+async def test_a_student_is_greedy_and_has_no_price(store: Store) -> None:
+    async with running(store.location, mode="models") as (app, pilot):
+        shown = await form(app, pilot, "a")
+        shown.form["role"].focus_control()
+        await pilot.press("space")
+        assert shown.form["price_input"].disabled
+        await put(pilot, shown, "name", "pupil")
+        await put(pilot, shown, "model", "zoo:student")
+        await pilot.press("enter")
+        await until(pilot, lambda: len(registry.list(store)) == 1)
+        (stored,) = registry.list(store)
+        assert (stored.role, stored.sampling.temperature) == ("student", 0.0)
+
+
+async def test_an_edit_says_whether_stored_answers_are_used_again(store: Store) -> None:
+    first = teacher(store, sampling={"stop": ["END"]}, device="cpu")
+    answered(store, first, 3)
+    async with running(store.location, mode="models") as (app, pilot):
+        shown = await form(app, pilot, "e")
+        await until(pilot, lambda: "3 stored answers are used again" in said(app))
+        await put(pilot, shown, "system", "Be kind.")
+        await until(pilot, lambda: "a new identity" in said(app))
+        assert "3 stored answers stay" in said(app)
+        await pilot.press("shift+tab", "enter")
+        await until(pilot, lambda: app.screen is not shown)
+        (stored,) = registry.list(store)
+        assert stored.id != first.id
+        assert (stored.system, stored.sampling.stop, stored.options["device"]) == (
+            "Be kind.",
+            ("END",),
+            "cpu",
+        )
+        assert lookup.answer_count(store, first.id or 0) == 3
+
+
+async def test_a_price_is_no_new_identity(store: Store) -> None:
+    first = teacher(store)
+    async with running(store.location, mode="models") as (app, pilot):
+        shown = await form(app, pilot, "e")
+        await put(pilot, shown, "price_input", "9")
+        await until(pilot, lambda: "the same identity" in said(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen is not shown)
+        (stored,) = registry.list(store)
+        assert (stored.id, stored.price_input) == (first.id, 9.0)
+
+
+async def test_leaving_a_form_asks_before_what_was_typed_is_lost(store: Store) -> None:
+    teacher(store)
+    async with running(store.location, mode="models") as (app, pilot):
+        await form(app, pilot, "e")
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, ModelForm))
+        shown = await form(app, pilot, "a")
+        await put(pilot, shown, "name", "x")
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("n")
+        assert app.screen is shown
+        assert shown.form["name"].value == "x"
+
+
+async def test_archive_names_what_stays_and_undo_brings_it_back(store: Store) -> None:
+    model = teacher(store)
+    answered(store, model, 4)
+    teacher(store, "wordy")
+    async with running(store.location, mode="models") as (app, pilot):
+        await until(pilot, lambda: "4 stored" in said(app, "#facts"))
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        shown = " ".join(str(widget.render()) for widget in app.screen.query(Static))
+        assert "Archive the teacher terse?" in shown
+        assert "4 answers" in shown
+        await pilot.press("n")
+        assert len(registry.list(store)) == 2
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: len(sheet(app).rows) == 1)
+        assert "1 archived, h shows" in said(app, "#title")
+        await pilot.press("h")
+        await until(pilot, lambda: len(sheet(app).rows) == 2)
+        assert "archived" in row(app, 1)
+        await pilot.press("h", "u")
+        await until(pilot, lambda: len(registry.list(store)) == 2)
+        await until(pilot, lambda: len(sheet(app).rows) == 2)
+
+
+async def test_hostile_settings_do_nothing_to_the_terminal(store: Store) -> None:
+    sampling = Sampling(stop=(HOSTILE,))
+    registry.put(store, Model(HOSTILE, "teacher", "b", HOSTILE, system=HOSTILE, sampling=sampling), "x")
+    async with running(store.location, mode="models", size=(80, 24)) as (app, pilot):
+        await until(pilot, lambda: "[red]text[/red]" in said(app, "#facts"))
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, ModelForm))
+        await pilot.press("escape")
+        shown = said(app, "#facts") + row(app) + said(app, "#token")
+        assert not set(shown) & {"\x1b", "\x07", "\u202e", "\ud800"}
+
+
+async def test_a_probe_shows_a_real_token_and_the_template_as_plain_text(store: Store) -> None:
+    model = teacher(store, system="[b]Be\x1b[2J brief.[/b]")
+    async with running(store.location, mode="models") as (app, pilot):
+        await pilot.press("t")
+        await until(pilot, lambda: "esc stops it" in said(app, "#token"))
+        await until(pilot, lambda: "what the model was given" in said(app, "#token"))
+        text = said(app, "#token")
+        assert "[b]Be" in text
+        assert "What is 2 + 3?" in text
+        assert "\x1b" not in text
+        assert "✓" in row(app)
+        assert "ms" in row(app)
+        assert model.id is not None
+
+
+async def test_a_probe_that_cannot_work_says_why(store: Store, tmp_path: Path) -> None:
+    registry.put(store, Model("gone", "teacher", "transformers", str(tmp_path / "gone")), "x")
+    async with running(store.location, mode="models") as (app, pilot):
+        await pilot.press("t")
+        await until(pilot, lambda: "✗ failed" in row(app))
+        assert "does not exist" in said(app, "#token")
+        assert "t tries again" in said(app, "#token")
+
+
+async def test_escape_ends_the_process_of_a_probe_and_leaving_does_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[asyncio.subprocess.Process] = []
+    real = asyncio.create_subprocess_exec
+
+    async def start(*line: Any, **options: Any) -> asyncio.subprocess.Process:
+        process = await real(*line, **options)
+        started.append(process)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    teacher(store)
+    async with running(store.location, mode="models") as (app, pilot):
+        await pilot.press("t")
+        await until(pilot, lambda: len(started) == 1)
+        await pilot.press("escape")
+        await until(pilot, lambda: "not probed" in row(app))
+        await pilot.press("t")
+        await until(pilot, lambda: len(started) == 2)
+    end = asyncio.get_running_loop().time() + 10
+    while not all(_ended(process.pid) for process in started):
+        assert asyncio.get_running_loop().time() < end
+        await asyncio.sleep(0.02)
+
+
+def _ended(pid: int) -> bool:
+    """Whether the process is gone, or only waits for its parent to read its exit code."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

@@ -1,0 +1,30 @@
+"""The sheet: what is shown of columns and cells."""
+
+import pytest
+
+from persyn_tui.app.sheet import Column, cut, fit
+
+COLUMNS = (Column("id", 5, right=True), Column("prompt"), Column("tok", 6, drop=1), Column("cost", 6, drop=2))
+
+
+def test_columns_leave_by_priority_and_the_flexible_one_takes_the_rest() -> None:
+    assert fit(COLUMNS, 60) == [(0, 5), (1, 40), (2, 6), (3, 6)]
+    assert fit(COLUMNS, 30) == [(0, 5), (1, 17), (2, 6)]
+    assert fit(COLUMNS, 20) == [(0, 5), (1, 14)]
+    assert fit(COLUMNS, 3)[1] == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "right", "shown"),
+    [
+        ("abc", 5, False, "abc  "),
+        ("abc", 5, True, "  abc"),
+        ("abcdef", 5, False, "abcd…"),
+        ("日本語です", 5, False, "日本…"),
+        ("a\nb\tc", 6, False, "a⏎b c "),
+        ("\x1b[31mred", 8, False, "�[31mred"),
+        ("", 3, False, "   "),
+    ],
+)
+def test_a_cell_is_one_harmless_line_of_its_width(text: str, width: int, right: bool, shown: str) -> None:
+    assert cut(text, width, right=right) == shown

@@ -1,0 +1,264 @@
+"""The new-job wizard: wrong run files and wrong fields are told at once, and what it writes is a run file."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+from app.support import running, until
+from support import RUN
+from textual.pilot import Pilot
+from textual.widgets import Static
+
+from engine import config, estimate, registering, registry
+from persyn_tui.app.app import PersynApp
+from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.forms import Form
+from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.wizard import Wizard
+from storage import jobs
+from storage import registry as models
+from storage.records import Model
+from storage.store import Store
+
+HOSTILE = "\x1b[2J\x07 [red]text[/red] \u202etxt.exe"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return Store.open(tmp_path / "app.db")
+
+
+def teacher(store: Store, name: str = "terse") -> Model:
+    given = {"name": name, "model": "zoo:brief", "system": "Short.", "sampling": {"temperature": "0.3"}}
+    wanted = registering.settings(given, "teacher", Path.cwd())
+    return registering.put(store, registering.record(registering.fill(wanted)[0], "teacher"))
+
+
+def said(app: PersynApp, selector: str = "#says") -> str:
+    return str(app.screen.query_one(selector, Static).render())
+
+
+def text(sheet: Sheet) -> str:
+    return "\n".join(sheet.render_line(y).text for y in range(len(sheet.rows) + 1))
+
+
+async def wizard(app: PersynApp, pilot: Pilot[None]) -> Wizard:
+    await pilot.press("n")
+    await until(pilot, lambda: isinstance(app.screen, Wizard))
+    shown = app.screen
+    assert isinstance(shown, Wizard)
+    await until(pilot, lambda: len(shown.query_one("#teacher-list", Sheet).rows) > 0)
+    return shown
+
+
+async def put(pilot: Pilot[None], form: Form, key: str, value: str) -> None:
+    form[key].focus_control()
+    await until(pilot, lambda: form.at is form[key])
+    await pilot.press("end", "ctrl+u", *value)
+
+
+async def to_settings(app: PersynApp, pilot: Pilot[None]) -> Form:
+    """Through the form's first steps: two teachers, the first student."""
+    shown = await wizard(app, pilot)
+    await pilot.press("down", "enter")
+    await until(pilot, lambda: "teachers" in said(app, "#title"))
+    await pilot.press("space", "space", "enter")
+    await until(pilot, lambda: "student" in said(app, "#title"))
+    await pilot.press("enter")
+    await until(pilot, lambda: "settings" in said(app, "#title"))
+    return shown.query_one("#form", Form)
+
+
+async def test_a_wrong_run_file_names_file_line_and_nearest_key(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(RUN.replace("strategies", "x") + "quallity: {scorer: exact_answer}\n")
+    async with running(store.location, size=(80, 24)) as (app, pilot):
+        shown = await wizard(app, pilot)
+        await pilot.press("enter", *"run.yaml")
+        await until(pilot, lambda: "did you mean `quality`?" in said(app, "#verdict"))
+        assert "run.yaml:" in said(app, "#verdict")
+        await pilot.press("enter")
+        await until(pilot, lambda: "cannot be used yet" in shown.query_one("#file Form", Form)["path"].said)
+        assert "run file" in said(app, "#title")
+        (tmp_path / "run.yaml").write_text(RUN)
+        await pilot.press("enter")
+        await until(pilot, lambda: "dry run" in said(app, "#title"))
+
+
+async def test_a_path_is_completed_and_run_files_are_offered(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(RUN)
+    (tmp_path / "mixed.yaml").write_text(f"# {HOSTILE}\n{RUN}", encoding="utf-8")
+    async with running(store.location, size=(80, 24)) as (app, pilot):
+        shown = await wizard(app, pilot)
+        await pilot.press("enter", *"mi")
+        entry = shown.query_one("#file Form", Form)["path"]
+        await until(pilot, lambda: entry.control._suggestion == "mine.yaml")  # type: ignore[union-attr]
+        offered = text(shown.query_one("#files", Sheet))
+        assert "mine.yaml" in offered
+        assert "demo.yaml" not in offered
+        assert "[red]text" in offered
+        assert not set(offered) & {"\x1b", "\x07", "\u202e"}
+        await pilot.press("tab")
+        await until(pilot, lambda: "✓" in entry.said)
+        assert "2 teachers (brief, speller)" in said(app, "#verdict")
+
+
+async def test_going_down_takes_a_run_file_of_the_list(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(RUN)
+    async with running(store.location) as (app, pilot):
+        shown = await wizard(app, pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: len(shown.query_one("#files", Sheet).rows) > 1)
+        await pilot.press("down")
+        entry = shown.query_one("#file Form", Form)["path"]
+        await until(pilot, lambda: entry.value == "mine.yaml" and "✓" in entry.said)
+
+
+async def test_the_dry_run_shows_the_estimate_and_enter_starts_the_job(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(RUN)
+    found = estimate.estimate(config.load(tmp_path / "run.yaml"))
+    async with running(store.location, size=(80, 24)) as (app, pilot):
+        shown = await wizard(app, pilot)
+        await pilot.press("enter", *"run.yaml", "enter")
+        await until(pilot, lambda: "enter starts it" in said(app))
+        totals = text(shown.query_one("#totals", Sheet))
+        for way in (found.all, found.routed):
+            assert f"{way.generations:,.0f}" in totals
+        assert "brief" in text(shown.query_one("#per-teacher", Sheet))
+        assert shown.query_one("#machine").size.height == 1
+        await pilot.press("escape")
+        await until(pilot, lambda: "run file" in said(app, "#title"))
+        assert jobs.list(store) == []
+        await pilot.press("enter")
+        await until(pilot, lambda: "enter starts it" in said(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen is not shown)
+        (job,) = jobs.list(store)
+        assert app.job_id == job.id
+        engines = [one for one in psutil.Process().children() if ["work", str(job.id)] == one.cmdline()[-2:]]
+        for engine in engines:
+            engine.kill()
+        assert len(engines) == 1
+
+
+async def test_what_this_version_lacks_is_counted_but_not_started(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(RUN.replace('model: "zoo:speller"', "model: far, backend: openai"))
+    async with running(store.location) as (app, pilot):
+        shown = await wizard(app, pilot)
+        await pilot.press("enter", *"run.yaml", "enter")
+        await until(pilot, lambda: "not in this version" in said(app))
+        assert "all teachers" in text(shown.query_one("#totals", Sheet))
+        await pilot.press("enter")
+        await until(pilot, lambda: not shown._busy)
+        assert app.screen is shown
+        assert jobs.list(store) == []
+
+
+async def test_the_form_writes_a_run_file_that_uses_stored_answers(store: Store, tmp_path: Path) -> None:
+    model = teacher(store)
+    async with running(store.location, size=(80, 24)) as (app, pilot):
+        form = await to_settings(app, pilot)
+        await put(pilot, form, "tasks", "chain_sum, gcd")
+        await put(pilot, form, "alpha", "0.25")
+        await put(pilot, form, "file", "made.yaml")
+        await until(pilot, lambda: "times fewer" in said(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "dry run" in said(app, "#title"))
+        run = config.load(tmp_path / "made.yaml")
+        assert [source.task for source in run.prompts] == ["chain_sum", "gcd"]  # type: ignore[union-attr]
+        assert run.reward.alpha == 0.25
+        assert run.generation.max_tokens == 160  # the zoo's context holds no more
+        assert run.student.model == "zoo:student"
+        mine = next(one for one in run.teachers if one.name == "terse")
+        written = registry.teacher(mine, run.generation)
+        assert registry.identity_sha(written) == registry.identity_sha(model)
+        assert jobs.list(store) == []
+
+
+async def test_wrong_fields_are_told_beside_them_and_nothing_is_written(store: Store, tmp_path: Path) -> None:
+    async with running(store.location, size=(80, 24)) as (app, pilot):
+        form = await to_settings(app, pilot)
+        await until(pilot, lambda: "needed" in form["tasks"].said)
+        await put(pilot, form, "tasks", "chain_sun")
+        await until(pilot, lambda: "did you mean `chain_sum`?" in form["tasks"].said)
+        await pilot.press("backspace", "m")
+        await until(pilot, lambda: "✗" not in form["tasks"].said)
+        await put(pilot, form, "alpha", "1.5")
+        assert "at most 1" in form["alpha"].said
+        await put(pilot, form, "alpha", "0.5")
+        await put(pilot, form, "strategies", "persin")
+        assert "did you mean `persyn`?" in form["strategies"].said
+        await put(pilot, form, "strategies", "persyn")
+        await put(pilot, form, "calibration", "many")
+        assert "not a whole number" in form["calibration"].said
+        await put(pilot, form, "calibration", "9000")
+        await until(pilot, lambda: "split" in form["calibration"].said)
+        await put(pilot, form, "file", "nowhere/run.yaml")
+        assert "no such folder" in form["file"].said
+        await pilot.press("enter")
+        assert "settings" in said(app, "#title")
+        assert not list(tmp_path.glob("*.yaml"))
+
+
+async def test_prompts_may_come_from_a_file(store: Store, tmp_path: Path) -> None:
+    rows = "".join(f'{{"prompt": "What is {n} + 1?", "answer": "{n + 1}"}}\n' for n in range(60))
+    (tmp_path / "asked.jsonl").write_text(rows)
+    async with running(store.location) as (app, pilot):
+        form = await to_settings(app, pilot)
+        form["source"].focus_control()
+        await pilot.press("space")
+        assert form["source"].value == "jsonl"
+        assert not form["tasks"].display
+        await put(pilot, form, "path", "missing.jsonl")
+        assert "no such file" in form["path"].said
+        await put(pilot, form, "path", "asked.jsonl")
+        await put(pilot, form, "size", "")
+        for key, value in (("calibration", "10"), ("validation", "5"), ("evaluation", "5")):
+            await put(pilot, form, key, value)
+        await until(pilot, lambda: "55 prompts" in said(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "dry run" in said(app, "#title"))
+        (source,) = config.load(tmp_path / "run.yaml").prompts
+        assert (source.source, source.path) == ("jsonl", str(tmp_path / "asked.jsonl"))  # type: ignore[union-attr]
+
+
+async def test_a_run_file_is_not_overwritten_without_asking(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("precious\n")
+    async with running(store.location) as (app, pilot):
+        form = await to_settings(app, pilot)
+        await put(pilot, form, "tasks", "gcd")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("n")
+        await until(pilot, lambda: "exists" in form["file"].said)
+        assert (tmp_path / "run.yaml").read_text() == "precious\n"
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: "dry run" in said(app, "#title"))
+        await pilot.press("escape")
+        await until(pilot, lambda: "settings" in said(app, "#title"))
+        await put(pilot, form, "epochs", "3")
+        await pilot.press("enter")
+        await until(pilot, lambda: "dry run" in said(app, "#title"))  # its own file it may replace
+        assert config.load(tmp_path / "run.yaml").distill.epochs == 3
+
+
+async def test_teachers_must_be_marked_and_leaving_asks(store: Store) -> None:
+    async with running(store.location) as (app, pilot):
+        shown = await wizard(app, pilot)
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is not shown)
+        shown = await wizard(app, pilot)
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "teachers" in said(app, "#title"))
+        await pilot.press("enter")
+        await until(pilot, lambda: "no teacher is marked" in said(app))
+        await pilot.press("space")
+        assert "1 marked" in said(app)
+        await pilot.press("escape", "escape")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: app.screen is not shown)
+        assert models.list(store) == []

@@ -1,0 +1,83 @@
+"""Counters, rates and times left, on a clock that the test moves."""
+
+import pytest
+
+from engine.progress import Progress, Snapshot, from_json
+
+
+class Watch:
+    """A clock, and the snapshots that were stored."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.stored: list[Snapshot] = []
+        ignore = [].append
+        self.progress = Progress(
+            self.stored.append, ignore, ignore, lambda kind, line: None, lambda: self.now
+        )
+        self.progress.begin("generate")
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+def test_each_row_has_its_own_rate_and_time_left(watch):
+    watch.progress.expect(100, done=20, row="slow")
+    watch.progress.expect(50, row="fast")
+    for _ in range(10):
+        watch.now += 1
+        watch.progress.advance(tokens=5, row="slow")
+        watch.progress.advance(3, tokens=30, row="fast")
+    snapshot = watch.progress.snapshot()
+    slow, fast = snapshot.rows["slow"], snapshot.rows["fast"]
+    assert (slow.done, slow.tokens_per_second, slow.eta_s) == (30, 5, 70)
+    assert (fast.done, fast.tokens_per_second, fast.eta_s) == (30, 30, pytest.approx(20 / 3))
+    assert (snapshot.rate, snapshot.tokens_per_second, snapshot.eta_s) == (4, 35, 90 / 4)
+
+
+def test_a_row_that_stands_still_loses_its_rate_after_the_window(watch):
+    watch.progress.expect(10, row="done")
+    watch.now += 1
+    watch.progress.advance(10, tokens=100, row="done")
+    watch.progress.expect(1000, row="next")
+    for _ in range(30):
+        watch.now += 1
+        watch.progress.advance(tokens=7, row="next")
+    rows = watch.progress.snapshot().rows
+    assert (rows["done"].tokens_per_second, rows["done"].eta_s) == (None, None)
+    assert rows["next"].tokens_per_second == 7
+
+
+def test_a_row_that_is_expected_again_starts_its_rate_anew(watch):
+    watch.progress.expect(10, row="a")
+    watch.now += 1
+    watch.progress.advance(10, tokens=100, row="a")
+    watch.now += 9
+    watch.progress.expect(4, row="a")
+    watch.now += 1
+    watch.progress.advance(1, tokens=20, row="a")
+    row = watch.progress.snapshot().rows["a"]
+    assert (row.done, row.tokens_per_second, row.eta_s) == (1, 20, 3)
+
+
+def test_a_snapshot_comes_back_from_json_as_it_was_and_an_older_one_can_be_read(watch):
+    watch.progress.expect(10, row="a")
+    watch.now += 1
+    watch.progress.advance(2, tokens=8, row="a", status="truncated")
+    snapshot = watch.progress.snapshot()
+    assert from_json(snapshot.as_json()) == snapshot
+    data = snapshot.as_json()
+    del data["rows"]["a"]["eta_s"], data["rows"]["a"]["tokens_per_second"]
+    assert from_json(data).rows["a"].counts == {"truncated": 2}
+
+
+def test_it_is_stored_at_most_four_times_a_second_and_at_the_end(watch):
+    watch.progress.expect(1000, row="a")
+    for _ in range(99):
+        watch.now += 0.01
+        watch.progress.advance(row="a")
+    assert len(watch.stored) in (4, 5)
+    watch.progress.flush()
+    assert watch.stored[-1].done == 99
