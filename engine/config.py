@@ -13,36 +13,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from engine import backends, scorers
+from engine import backends
+from engine.config_endpoint import EndpointConfig, checked_urls, unencrypted
+from engine.config_quality import QualityConfig, ScorerConfig
+from engine.config_section import Section, known
 from engine.errors import ConfigError
-from engine.suggest import nearest
 from engine.yaml_places import line_of, refuse_duplicate_keys
 from storage.records import Role, Split
 
 STRATEGIES = ("strong", "mix", "family_strong", "car", "random", "persyn", "oracle")
-
-
-class Section(BaseModel):
-    """A part of the run file: frozen, and unknown keys are refused with the nearest valid one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        unknown = [str(key) for key in data if key not in cls.model_fields]
-        if unknown:
-            problems = []
-            for key in unknown:
-                guess = nearest(key, cls.model_fields)
-                hint = f"; did you mean `{guess}`?" if guess else ""
-                problems.append(f"unknown key `{key}`{hint} Valid keys: {', '.join(cls.model_fields)}")
-            raise ValueError("; ".join(problems))
-        return data
 
 
 class SamplingConfig(Section):
@@ -94,7 +75,9 @@ class TeacherConfig(ModelConfig):
     sampling: SamplingConfig = SamplingConfig()
     price: PriceConfig = PriceConfig()
     base_url: str | tuple[str, ...] | None = None
+    """Of an endpoint; several are replicas of one teacher."""
     api_key_env: str | None = None
+    endpoint: EndpointConfig = EndpointConfig()
     tokens_per_second: float | None = Field(None, gt=0)
     """For the dry run's time only: what this teacher generates with all its replicas."""
     expected_tokens: float | None = Field(None, gt=0)
@@ -103,7 +86,7 @@ class TeacherConfig(ModelConfig):
     @field_validator("backend")
     @classmethod
     def _known_backend(cls, value: str) -> str:
-        return _known("backend", value, (*backends.kinds(), *backends.PLANNED))
+        return known("backend", value, (*backends.kinds(), *backends.PLANNED))
 
     @field_validator("api_key_env")
     @classmethod
@@ -112,6 +95,21 @@ class TeacherConfig(ModelConfig):
         if value is not None and not value.replace("_", "").isalnum():
             raise ValueError("must be the *name* of an environment variable, never the key itself")
         return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _are_addresses(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        return checked_urls(value)
+
+    @model_validator(mode="after")
+    def _key_is_safe(self) -> TeacherConfig:
+        urls = (self.base_url,) if isinstance(self.base_url, str) else self.base_url or ()
+        if self.api_key_env and not self.endpoint.allow_http and any(map(unencrypted, urls)):
+            raise ValueError(
+                "`base_url` is plain http, so the key could be read on the way: use https, "
+                "or say `endpoint: {allow_http: true}` for a network that you trust"
+            )
+        return self
 
 
 class StudentConfig(ModelConfig):
@@ -185,19 +183,6 @@ class SplitConfig(Section):
     seed: int = 0
 
 
-class QualityConfig(Section):
-    """What says whether an answer is good."""
-
-    scorer: str = "exact_answer"
-
-    @field_validator("scorer")
-    @classmethod
-    def _known_scorer(cls, value: str) -> str:
-        if value == "learnability":
-            raise ValueError("learnability is the other half of the reward; quality needs a judge of answers")
-        return _known("scorer", value, (*scorers.kinds(), *scorers.PLANNED))
-
-
 class LearnabilityConfig(Section):
     """Mean log-likelihood of an answer under the untrained student."""
 
@@ -262,6 +247,8 @@ class GenerationConfig(Section):
     """How many next-best teachers may be asked when the chosen one gave no usable answer."""
     max_attempts: int = Field(3, ge=1)
     """How often one answer that ended in an error is asked for again."""
+    budget_usd: float | None = Field(None, gt=0)
+    """Dollars that this run's teachers may cost on its prompts in all; None: no limit."""
 
 
 class DatasetConfig(Section):
@@ -346,7 +333,7 @@ class Run(Section):
         if not values:
             raise ValueError("name at least one strategy, e.g. [persyn]")
         for value in values:
-            _known("strategy", value, STRATEGIES)
+            known("strategy", value, STRATEGIES)
         return tuple(dict.fromkeys(values))
 
     @field_validator("teachers")
@@ -368,14 +355,6 @@ class Run(Section):
                     "set it to 100 or more"
                 )
         return self
-
-
-def _known(what: str, value: str, valid: tuple[str, ...]) -> str:
-    if value not in valid:
-        guess = nearest(value, valid)
-        hint = f"did you mean `{guess}`? " if guess else ""
-        raise ValueError(f"unknown {what} `{value}`; {hint}Valid: {', '.join(valid)}")
-    return value
 
 
 Registered = Callable[[Role, str], Mapping[str, Any]]

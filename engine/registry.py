@@ -12,7 +12,7 @@ from storage.hashing import sha
 from storage.records import Model, Role, Sampling
 from storage.store import Store
 
-OPTIONS = ("dtype", "device", "batch_tokens", "trust_remote_code", "base_url", "api_key_env")
+OPTIONS = ("dtype", "device", "batch_tokens", "trust_remote_code", "base_url", "api_key_env", "endpoint")
 """Keys of a run file's entry that are kept in `Model.options`."""
 
 
@@ -106,7 +106,8 @@ def sampling(model: Model) -> dict[str, Any]:
 
 
 def _common(config: ModelConfig) -> dict[str, Any]:
-    options = {key: value for key in OPTIONS if (value := getattr(config, key, None))}
+    given = config.model_dump(mode="json", include=set(OPTIONS), exclude_defaults=True)
+    options = {key: given[key] for key in OPTIONS if given.get(key)}
     return {
         "name": config.name,
         "model": config.model,

@@ -99,7 +99,7 @@ class Completion:
     text: str
     status: Status
     finish_reason: str
-    """`stop` (end-of-turn or stop string), `length`, `error`, or `too_long`."""
+    """`stop` (end-of-turn or stop string), `length`, `content_filter`, `error`, or `too_long`."""
     prompt_tokens: int
     completion_tokens: int
     """Includes the end-of-turn token when one was generated."""

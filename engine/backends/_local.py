@@ -8,7 +8,6 @@ differently and, where two tokens are nearly equally likely, choose the other on
 The model's generation_config gives the ids that end an answer and nothing else: sampling is the request's.
 """
 
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from engine.backends._completion import failed, split_reasoning, status
 from engine.backends._decode import Answer, Row, StopTest, decode
 from engine.errors import TemplateError
 from engine.models import context_length, load_causal_lm
 from engine.templates import end_of_turn_ids, prompt_ids, with_system
-from storage.records import Completion, Model, Request, Sampling, Status
+from storage.records import Completion, Model, Request, Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,12 +36,6 @@ _MAX_ROWS_ELSEWHERE = 512
 
 _CPU_CACHE_BYTES = 2**30
 _HALVINGS = 3
-_REFUSAL_CHARS = 300
-_REFUSAL = re.compile(
-    r"(?:I['’]m sorry|I am sorry|Sorry|I apologi[sz]e)[,.]? (?:but )?I(?: am|['’]m)? ?"
-    r"(?:can['’]?t|cannot|unable to|not able to) (?:assist|help|comply|fulfill|answer|provide)\b",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +94,13 @@ class TransformersBackend:
         try:
             ids = prompt_ids(self._tokenizer, request.messages, thinking=self._thinking)
         except TemplateError as error:
-            return _failed(request, "error", error.message)
+            return failed(request, "error", error.message)
         limit = request.sampling.max_tokens
         if self._context is not None:
             limit = min(limit, self._context - len(ids))
         if limit < 1:
             reason = f"the prompt has {len(ids)} tokens, the model's context is {self._context}"
-            return _failed(request, "too_long", reason, len(ids))
+            return failed(request, "too_long", reason, len(ids))
         return _Job(request, Row(ids, request.sampling, limit))
 
     def _cut(self, jobs: list[_Job]) -> Iterator[list[_Job]]:
@@ -133,7 +127,7 @@ class TransformersBackend:
         except torch.OutOfMemoryError as error:
             left = [job for index, job in enumerate(jobs) if index not in done]
             if halvings == 0 or len(left) == 1:
-                yield from (_failed(job.request, "error", f"out of memory: {error}") for job in left)
+                yield from (failed(job.request, "error", f"out of memory: {error}") for job in left)
                 return
         torch.cuda.empty_cache()
         self._budget = max(1, self._budget // 2)
@@ -162,11 +156,11 @@ class TransformersBackend:
         starts = [text.find(stop) for stop in sampling.stop if stop in text]
         if starts:
             text = text[: min(starts)]
-        reasoning, text = _split_reasoning(text)
+        reasoning, text = split_reasoning(text)
         return Completion(
             key=job.request.key,
             text=text,
-            status=_status(text, answer.finish_reason),
+            status=status(text, answer.finish_reason),
             finish_reason=answer.finish_reason,
             prompt_tokens=len(job.row.prompt),
             completion_tokens=len(answer.ids),
@@ -194,36 +188,3 @@ def _affordable_tokens(model: "PreTrainedModel") -> int:
     if model.device.type == "cuda":
         memory = torch.cuda.mem_get_info(model.device)[0] // 2
     return max(1, memory // position)
-
-
-def _split_reasoning(text: str) -> tuple[str, str]:
-    """(reasoning, answer): what a thinking model wrote up to `</think>`, and the rest."""
-    before, mark, after = text.rpartition("</think>")
-    if mark:
-        return before.strip().removeprefix("<think>").strip(), after.lstrip()
-    if text.lstrip().startswith("<think>"):
-        return text.lstrip().removeprefix("<think>").strip(), ""
-    return "", text
-
-
-def _status(text: str, finish_reason: str) -> Status:
-    if finish_reason == "length":
-        return "truncated"
-    if not text.strip():
-        return "empty"
-    if len(text) <= _REFUSAL_CHARS and _REFUSAL.match(text.strip()):
-        return "refused"
-    return "ok"
-
-
-def _failed(request: Request, status: Status, reason: str, prompt_tokens: int = 0) -> Completion:
-    return Completion(
-        key=request.key,
-        text="",
-        status=status,
-        finish_reason="too_long" if status == "too_long" else "error",
-        prompt_tokens=prompt_tokens,
-        completion_tokens=0,
-        latency_s=0.0,
-        error=reason,
-    )

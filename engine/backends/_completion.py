@@ -1,0 +1,50 @@
+"""What all backends say the same way of an answer: its status, its reasoning, its failure."""
+
+import re
+
+from storage.records import Completion, Request, Status
+
+_REFUSAL_CHARS = 300
+_REFUSAL = re.compile(
+    r"(?:I['’]m sorry|I am sorry|Sorry|I apologi[sz]e)[,.]? (?:but )?I(?: am|['’]m)? ?"
+    r"(?:can['’]?t|cannot|unable to|not able to) (?:assist|help|comply|fulfill|answer|provide)\b",
+    re.IGNORECASE,
+)
+_FINISH: dict[Status, str] = {"too_long": "too_long", "refused": "content_filter"}
+
+
+def split_reasoning(text: str) -> tuple[str, str]:
+    """(reasoning, answer): what a thinking model wrote up to `</think>`, and the rest."""
+    before, mark, after = text.rpartition("</think>")
+    if mark:
+        return before.strip().removeprefix("<think>").strip(), after.lstrip()
+    if text.lstrip().startswith("<think>"):
+        return text.lstrip().removeprefix("<think>").strip(), ""
+    return "", text
+
+
+def status(text: str, finish_reason: str) -> Status:
+    """What became of an answer that came; `finish_reason` is one of `Completion.finish_reason`."""
+    if finish_reason == "length":
+        return "truncated"
+    if finish_reason == "content_filter":
+        return "refused"
+    if not text.strip():
+        return "empty"
+    if len(text) <= _REFUSAL_CHARS and _REFUSAL.match(text.strip()):
+        return "refused"
+    return "ok"
+
+
+def failed(request: Request, status: Status, reason: str, prompt_tokens: int = 0) -> Completion:
+    """The completion of a request that got no answer."""
+    return Completion(
+        key=request.key,
+        text="",
+        status=status,
+        finish_reason=_FINISH.get(status, "error"),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=0,
+        latency_s=0.0,
+        error=reason,
+    )
