@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from engine import backends
 from engine.config_endpoint import EndpointConfig, checked_urls, unencrypted
-from engine.config_quality import QualityConfig, ScorerConfig
+from engine.config_quality import QualityConfig
 from engine.config_section import Section, known
 from engine.errors import ConfigError
 from engine.yaml_places import line_of, refuse_duplicate_keys
@@ -130,7 +131,7 @@ class ReasoningGymSource(SourceConfig):
     task: str
     size: int = Field(ge=1)
     seed: int = 0
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class FieldsConfig(Section):
@@ -346,6 +347,12 @@ class Run(Section):
         return teachers
 
     @model_validator(mode="after")
+    def _correct_is_known(self) -> Run:
+        if self.dataset.keep == "correct" and "exact_answer" not in self.quality.named:
+            raise ValueError("dataset.keep: `correct` needs the scorer `exact_answer` in `quality`")
+        return self
+
+    @model_validator(mode="after")
     def _calibration_is_there(self) -> Run:
         if set(self.strategies) & {"persyn", "car"}:
             given = any(source.split == "calibration" for source in self.prompts)
@@ -461,6 +468,7 @@ def _with_paths(run: Run, base: Path) -> Run:
         update={
             "prompts": sources,
             "teachers": teachers,
+            "quality": run.quality.with_paths(partial(resolve_ref, base=base)),
             "student": run.student.model_copy(update={"model": resolve_ref(run.student.model, base)}),
             "router": run.router.model_copy(update={"backbone": resolve_ref(run.router.backbone, base)}),
         }

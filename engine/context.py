@@ -83,10 +83,19 @@ class Context:
 
     # What each result is a function of. Equal hashes mean that the stored result is valid as it is.
 
-    def scorer_settings(self, kind: str) -> Mapping[str, Any]:
-        """What the scorer of this kind is made with: the run file's part and, for learnability, the student."""
-        if kind != "learnability":
-            return {}
+    def scorer_kind(self, name: str) -> str:
+        """The kind of a scorer of this run."""
+        config = self.run.quality.named.get(name)
+        return name if config is None else config.scorer
+
+    def scorer_settings(self, name: str) -> Mapping[str, Any]:
+        """What a scorer is made with: the run file's part and, for learnability, the student.
+
+        A kind that is not in `quality` has its defaults: right answers are counted whatever quality is.
+        """
+        if name != "learnability":
+            config = self.run.quality.named.get(name)
+            return {} if config is None else config.settings
         student = self.student
         passed = ("dtype", "device", "batch_tokens", "trust_remote_code")
         return {
@@ -98,11 +107,22 @@ class Context:
             **{key: student.options[key] for key in passed if key in student.options},
         }
 
-    def scorer_identity(self, kind: str) -> Mapping[str, Any]:
-        """Everything that shapes the verdicts of the scorer of this kind."""
-        if kind not in self._identities:
-            self._identities[kind] = scorers.load(kind).identity(self.scorer_settings(kind))
-        return self._identities[kind]
+    def scorer_identity(self, name: str) -> Mapping[str, Any]:
+        """Everything that shapes a scorer's verdicts."""
+        if name not in self._identities:
+            found = scorers.identity(self.scorer_kind(name), self.scorer_settings(name))
+            self._identities[name] = found
+        return self._identities[name]
+
+    @property
+    def quality_identity(self) -> Mapping[str, Any]:
+        """Everything that shapes the quality of an answer: the scorers and, of several, how they are combined."""
+        config = self.run.quality
+        identities = [self.scorer_identity(name) for name in config.named]
+        if len(identities) == 1:
+            return identities[0]
+        weights = [scorer.weight for scorer in config.named.values()]
+        return {"scorers": identities, "weights": weights, "normalization": config.normalization}
 
     @cached_property
     def evidence_sha(self) -> str:
@@ -111,7 +131,7 @@ class Context:
             {
                 "prompts": self.prompt_set_sha,
                 "generations": [generation for _, generation in self.generations],
-                "quality": self.scorer_identity(self.run.quality.scorer),
+                "quality": self.quality_identity,
                 "learnability": self.scorer_identity("learnability"),
             }
         )
@@ -189,7 +209,7 @@ class Context:
                 "student": dict(registry.student_identity(self.student)),
                 "adapter": None if strategy is None else self.adapter_sha(strategy),
                 "sampling": registry.sampling(self.student),
-                "quality": self.scorer_identity(self.run.quality.scorer),
+                "quality": self.scorer_identity("exact_answer"),
             }
         )
 

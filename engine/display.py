@@ -146,5 +146,9 @@ def render(snapshot: Snapshot, width: int) -> Group:
 
 
 def _counts(row: Row) -> str:
-    odd = "  ".join(f"{status} {count}" for status, count in row.counts.items() if status != "ok")
-    return odd or row.note
+    odd = [f"{status} {count}" for status, count in row.counts.items() if status != "ok"]
+    if row.in_flight:
+        odd.append(f"in flight {row.in_flight}")
+    if row.retries:
+        odd.append(f"retries {row.retries}")
+    return "  ".join([*odd, *([row.note] if row.note else [])])

@@ -9,6 +9,8 @@ PersynError (storage.errors)        message + remedy + exit code
 │   └── NotAvailable                a known kind that this version or installation does not have
 ├── ScoreError           exit 3     a scorer produced NaN, infinity or no usable number
 ├── TrainingError        exit 3     training cannot go on (non-finite loss, no rows)
+├── EndpointError        exit 3     no server of a teacher can be used
+├── BudgetSpent          exit 3     the run's budget is used up; the job pauses
 ├── NeedsAttention       exit 3     the job stopped with work undone that a person must look at
 └── Cancelled            exit 130   the operator cancelled the job
 """
@@ -50,6 +52,18 @@ class TrainingError(PersynError):
     exit_code = 3
 
 
+class EndpointError(PersynError):
+    """No server of a teacher can be used."""
+
+    exit_code = 3
+
+
+class BudgetSpent(PersynError):
+    """The run's budget is used up; the job pauses."""
+
+    exit_code = 3
+
+
 class NeedsAttention(PersynError):
     """The job stopped with work undone that a person must look at."""
 
@@ -63,8 +77,10 @@ class Cancelled(PersynError):
 
 
 __all__ = [
+    "BudgetSpent",
     "Cancelled",
     "ConfigError",
+    "EndpointError",
     "ModelError",
     "NeedsAttention",
     "NotAvailable",

@@ -292,7 +292,8 @@ def _assumptions(run: Run, counted: bool) -> tuple[str, ...]:
     if not counted:
         lines.append("a source that is not on this machine has as many prompts as its `size` says")
     planned = sorted({f"backend `{t.backend}`" for t in run.teachers if t.backend in backends.PLANNED})
-    planned += [f"scorer `{run.quality.scorer}`"] if run.quality.scorer in scorers.PLANNED else []
+    kinds = {config.scorer for config in run.quality.named.values()}
+    planned += [f"scorer `{kind}`" for kind in sorted(kinds & set(scorers.PLANNED))]
     if planned:
         lines.append(f"not in this version, so only the dry run works: {', '.join(planned)}")
     return tuple(lines)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import reward, scoring
+from engine import quality, reward, scoring
 from engine.config import RewardConfig
 from engine.context import Context
 from storage import scores
@@ -19,13 +19,15 @@ class Evidence:
     prompt_ids: NDArray[np.int64]
     """(B,)"""
     quality: NDArray[np.float64]
-    """(B, M), raw; NaN where missing."""
+    """(B, M); NaN where missing. Of one scorer: raw; of several: see `engine.quality`."""
     learnability: NDArray[np.float64]
     """(B, M), nats per token; NaN where missing."""
     usable: NDArray[np.bool_]
     """(B, M): a whole answer is stored."""
     asked: NDArray[np.bool_]
     """(B, M): an answer is stored that says something of the teacher (not an error)."""
+    correct: NDArray[np.float64] | None
+    """(B, M): 1 right, 0 wrong, NaN where missing; None when no scorer of the quality says so."""
 
     def labels(self, config: RewardConfig) -> reward.Labels:
         """Rewards and flags under these settings; costs no generation and no forward pass."""
@@ -38,14 +40,8 @@ class Evidence:
             normalization=config.normalization,
             unusable=config.unusable,
             exclude_all_wrong=config.exclude_all_wrong,
-            binary_quality=self.binary,
+            correct=self.correct,
         )
-
-    @property
-    def binary(self) -> bool:
-        """Whether every known quality is 0 or 1."""
-        known = self.quality[~np.isnan(self.quality)]
-        return bool(len(known)) and bool(np.isin(known, (0.0, 1.0)).all())
 
     def means(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """((M,) mean quality, (M,) the student's mean loss): NaN for a teacher without a scored answer."""
@@ -54,19 +50,47 @@ class Evidence:
 
 def gather(context: Context, splits: tuple[Split, ...]) -> Evidence:
     """All scores of this run's teachers on the prompts of these splits."""
-    quality, learnability = (
-        scores.matrix(
-            context.store, context.prompt_set, splits, context.generations, scoring.scorer_id(context, kind)
-        )
-        for kind in scoring.kinds(context)
-    )
+    found = {name: _matrix(context, splits, name) for name in scoring.names(context)}
+    learnability = found.pop("learnability")
+    judged = [matrix.values for matrix in found.values()]
     return Evidence(
-        prompt_ids=quality.prompt_ids,
-        quality=quality.values,
+        prompt_ids=learnability.prompt_ids,
+        quality=quality.blend(judged, weights(context), scales(context)),
         learnability=learnability.values,
-        usable=quality.usable,
-        asked=quality.asked,
+        usable=learnability.usable,
+        asked=learnability.asked,
+        correct=_correct(judged),
     )
+
+
+def weights(context: Context) -> list[float]:
+    """Of the quality scorers, in order."""
+    return [config.weight for config in context.run.quality.named.values()]
+
+
+def scales(context: Context) -> list[quality.Scale]:
+    """Of the quality scorers, in order: the same for all splits, from the calibration answers."""
+    named = context.run.quality.named
+    if len(named) == 1:
+        return [quality.Scale(0.0, 1.0)]
+    return [
+        quality.scale(_matrix(context, ("calibration",), name).values, context.run.quality.normalization)
+        for name in named
+    ]
+
+
+def _matrix(context: Context, splits: tuple[Split, ...], name: str) -> scores.ScoreMatrix:
+    scorer = scoring.scorer_id(context, name)
+    return scores.matrix(context.store, context.prompt_set, splits, context.generations, scorer)
+
+
+def _correct(judged: list[NDArray[np.float64]]) -> NDArray[np.float64] | None:
+    """The first scorer's values that are 0 or 1 throughout."""
+    for values in judged:
+        known = values[~np.isnan(values)]
+        if known.size and np.isin(known, (0.0, 1.0)).all():
+            return values
+    return None
 
 
 def _column_means(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,99 +1,161 @@
-"""Filling the store with one teacher's answers: the part that calibrate and generate share."""
+"""Filling the store with teachers' answers: the part that calibrate and generate share."""
 
+import queue
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Sequence
+from threading import Event
 
 from engine import backends
+from engine.budget import Budget, cost
 from engine.context import Context
-from engine.templates import with_system
+from engine.errors import BudgetSpent, EndpointError, NeedsAttention, PersynError
+from engine.lanes import QUEUE, Answered, Commit, Ended, Item, Lane, Work
 from storage import responses
-from storage.records import Completion, Model, NewResponse, Prompt, Request
+from storage.records import NewResponse
 
 COMMIT_ROWS = 500
 COMMIT_S = 2.0
 PAGE = 2000
-
-Pending = Callable[[int], list[tuple[int, Prompt]]]
-"""From a place to go on after, the next (place, prompt) pairs that lack an answer; empty at the end."""
+_LOOK_S = 0.25
 
 
-def fill(context: Context, column: int, pending: Pending, count: Callable[[], int], *, done: int = 0) -> int:
-    """Number of new rows after asking teacher `column` for every answer that is missing.
+def fill(context: Context, works: Sequence[Work]) -> None:
+    """Asks teachers for every answer that is missing.
 
-    Answers are committed in batches of up to 500 rows or 2 s as they come; a kill loses only the batch in
-    flight. The backend is opened only when something is missing, and closed before this returns. Errors are
-    stored as typed rows and asked for again at most `generation.max_attempts` times.
+    Endpoints are asked side by side, and beside the local models, which take turns. Answers are committed in
+    batches of up to 500 rows or 2 s as they come; a kill loses only the requests in flight and the last batch.
+    Errors are stored as typed rows and asked for again at most `generation.max_attempts` times.
 
-    Args:
-        column: the teacher's place in `context.teachers`.
-        pending: gives what is missing, page by page.
-        count: gives how much is missing.
-        done: how much is already there, for the progress shown.
+    Raises:
+        NeedsAttention: a teacher's endpoint cannot be used; the others have given all their answers.
+        BudgetSpent: the run's budget holds requests back; all that it allows is stored.
     """
-    teacher = context.teachers[column]
-    missing = count()
-    context.progress.expect(done + missing, done=done, row=teacher.name)
-    if not missing:
-        return 0
+    missing = {work.column: work.count() for work in works}
+    for work in works:
+        row = context.teachers[work.column].name
+        context.progress.expect(work.done + missing[work.column], done=work.done, row=row)
+    works = [work for work in works if missing[work.column]]
+    if not works:
+        return
     context.progress.flush()
-    stored = 0
-    with closing(backends.open_backend(teacher)) as backend:
-        # A second pass meets only rows that ended in an error; attempts are bounded in the store.
-        for _ in range(context.run.generation.max_attempts):
-            stored += _pass(context, column, backend, pending)
-            if not count():
-                break
-    return stored
+    _Filling(context, works).run()
 
 
-def cost(teacher: Model, completion: Completion) -> float:
-    """Dollars for one completion, from the teacher's price per million tokens."""
-    return (
-        completion.prompt_tokens * teacher.price_input + completion.completion_tokens * teacher.price_output
-    ) / 1e6
+class _Filling:
+    """The one writer of what the lanes bring."""
 
+    def __init__(self, context: Context, works: Sequence[Work]) -> None:
+        self._context = context
+        self._out: queue.Queue[Item] = queue.Queue(QUEUE)
+        self._stop = Event()
+        counted = responses.counts(context.store, context.generations, context.prompt_set)
+        budget = Budget(context.run.generation.budget_usd, sum(count.cost for count in counted))
+        local = [work for work in works if not backends.is_endpoint(context.teachers[work.column])]
+        remote = [[work] for work in works if backends.is_endpoint(context.teachers[work.column])]
+        self._lanes = [
+            Lane(context, lane, self._out, self._stop, budget) for lane in ([local] if local else []) + remote
+        ]
+        self._stored = {work.column: 0 for work in works}
+        self._buffer: list[NewResponse] = []
+        self._committed_at = time.monotonic()
+        self._unusable: list[PersynError] = []
 
-def _pass(context: Context, column: int, backend: backends.Backend, pending: Pending) -> int:
-    teacher, (teacher_id, sha) = context.teachers[column], context.generations[column]
-    stored, buffer, last = 0, list[NewResponse](), time.monotonic()
+    def run(self) -> None:
+        """Starts the lanes and writes until the last one has ended; see `fill`."""
+        for lane in self._lanes:
+            lane.start()
+        try:
+            while self._lanes:
+                self._take()
+                if len(self._buffer) >= COMMIT_ROWS or time.monotonic() - self._committed_at > COMMIT_S:
+                    self._commit()
+                    self._context.check()
+            self._commit()
+        except BaseException:
+            self._wind_up()
+            raise
+        self._say()
+        spent = [problem for problem in self._unusable if isinstance(problem, BudgetSpent)]
+        if spent:
+            raise spent[0]
+        if self._unusable:
+            raise NeedsAttention(
+                "\n".join(problem.message for problem in self._unusable)
+                + f"\nall other answers of `{self._context.progress.stage}` are stored",
+                self._unusable[0].remedy,
+            )
 
-    def commit() -> None:
-        nonlocal stored, last
-        stored += responses.add(context.store, context.lease, buffer)
-        buffer.clear()
-        last = time.monotonic()
+    def _take(self) -> None:
+        try:
+            item = self._out.get(timeout=_LOOK_S)
+        except queue.Empty:
+            self._context.check()
+        else:
+            self._handle(item)
+        for lane in self._lanes:
+            if (traffic := lane.traffic()) is not None:
+                self._context.progress.traffic(self._context.teachers[lane.column].name, *traffic)
 
-    try:
-        for completion in backend.generate(_requests(context, teacher, pending)):
-            buffer.append(
-                NewResponse(
-                    prompt_id=completion.key,
-                    teacher_id=teacher_id,
-                    generation_sha=sha,
-                    completion=completion,
-                    cost=cost(teacher, completion),
-                    job_id=context.lease.job_id,
+    def _handle(self, item: Item) -> None:
+        if isinstance(item, Answered):
+            self._add(item)
+        elif isinstance(item, Commit):
+            self._commit()
+            item.stored.set()
+        else:
+            self._end(item)
+
+    def _add(self, item: Answered) -> None:
+        teacher, (teacher_id, sha) = (
+            self._context.teachers[item.column],
+            self._context.generations[item.column],
+        )
+        completion = item.completion
+        self._buffer.append(
+            NewResponse(
+                prompt_id=completion.key,
+                teacher_id=teacher_id,
+                generation_sha=sha,
+                completion=completion,
+                cost=cost(teacher, completion),
+                job_id=self._context.lease.job_id,
+            )
+        )
+        self._stored[item.column] += 1
+        self._context.progress.advance(
+            tokens=completion.completion_tokens, row=teacher.name, status=completion.status
+        )
+
+    def _commit(self) -> None:
+        buffer, self._buffer = self._buffer, []
+        self._committed_at = time.monotonic()
+        responses.add(self._context.store, self._context.lease, buffer)
+
+    def _end(self, item: Ended) -> None:
+        self._lanes.remove(item.lane)
+        if isinstance(item.error, EndpointError | BudgetSpent):
+            self._unusable.append(item.error)
+            self._context.progress.say(item.error.message, "warning")
+        elif item.error is not None:
+            raise item.error
+
+    def _wind_up(self) -> None:
+        """Stops the lanes and keeps what they had brought: it is paid for."""
+        self._stop.set()
+        for lane in self._lanes:
+            lane.interrupt()
+        while self._lanes:
+            item = self._out.get()
+            if isinstance(item, Ended):
+                self._lanes.remove(item.lane)
+            elif isinstance(item, Answered):
+                self._add(item)
+        self._commit()
+
+    def _say(self) -> None:
+        for column, count in self._stored.items():
+            if count:
+                name = self._context.teachers[column].name
+                self._context.progress.say(
+                    f"{self._context.progress.stage}: {name} answered {count:,} prompts"
                 )
-            )
-            context.progress.advance(
-                tokens=completion.completion_tokens, row=teacher.name, status=completion.status
-            )
-            if len(buffer) >= COMMIT_ROWS or time.monotonic() - last > COMMIT_S:
-                commit()
-                context.check()
-    finally:
-        # What was generated before a cancel or a failing backend is paid for: keep it.
-        if buffer:
-            commit()
-    return stored
-
-
-def _requests(context: Context, teacher: Model, pending: Pending) -> Iterator[Request]:
-    place = -1
-    while page := pending(place):
-        for place, prompt in page:  # noqa: B007 — the last place is where the next page begins
-            if prompt.id is None:
-                raise ValueError("a stored prompt has an id")
-            yield Request(prompt.id, with_system(teacher.system, prompt.messages), teacher.sampling)
-        context.check()

@@ -1,4 +1,4 @@
-"""Loading of local models: the one place where tokenizers and causal language models come from.
+"""Loading of local models: the one place where tokenizers, causal language models and reward models come from.
 
 What can be said of a model without loading it is in `engine.modelfiles`, whose functions can be had from here
 too. torch and transformers are imported when something is loaded. Remote code runs only when asked for, per
@@ -22,9 +22,15 @@ __all__ = [
     "context_length",
     "fingerprint",
     "load_causal_lm",
+    "load_reward_model",
     "load_tokenizer",
     "pick_device",
 ]
+
+_CLASSES = {
+    "AutoModelForCausalLM": "causal language model",
+    "AutoModelForSequenceClassification": "sequence classifier",
+}
 
 
 def load_tokenizer(
@@ -92,44 +98,106 @@ def load_causal_lm(
         ModelError: naming what is missing and the remedy; also when stored weights do not fill the model,
             which transformers would initialise at random.
     """
-    check_dtype(dtype)
     tokenizer = load_tokenizer(ref, revision, trust_remote_code, chat_template=chat_template)
     found = check(ref, revision=revision, chat_template=chat_template)
-    target = pick_device(device)
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    source = {**_source(found, revision), "trust_remote_code": trust_remote_code}
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            found.folder or ref,
-            dtype=getattr(torch, dtype),
-            attn_implementation=attn_implementation,
-            use_safetensors=True,
-            output_loading_info=True,
-            **source,
-        )
-        model, info = loaded
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(
-            f"model {ref!r} cannot be loaded as a causal language model: {error}",
-            "run `persyn doctor` on it; the folder must come from save_pretrained of transformers",
-        ) from error
-    if info["missing_keys"]:
-        names = sorted(info["missing_keys"])
-        raise ModelError(
-            f"model {ref!r}: {len(names)} weights are not in its files and would be random, e.g. {names[0]}",
-            "save the whole model; for a LoRA adapter give the merged folder",
-        )
-    rows = model.get_input_embeddings().weight.shape[0]
+    model = _load(
+        "AutoModelForCausalLM",
+        found,
+        dtype=dtype,
+        device=device,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        attn_implementation=attn_implementation,
+    )
+    embedding: Any = model.get_input_embeddings()
+    rows = embedding.weight.shape[0]
     if len(tokenizer) > rows:
         raise ModelError(
             f"model {ref!r}: its tokenizer has {len(tokenizer)} tokens but its embedding only {rows} rows",
             "use the tokenizer that belongs to the model",
         )
-    return model.to(target).eval(), tokenizer
+    return model, tokenizer
+
+
+def load_reward_model(
+    ref: str,
+    dtype: str = "float32",
+    device: str = "auto",
+    revision: str = "",
+    *,
+    trust_remote_code: bool = False,
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """A sequence classifier with one output in eval mode on its device, and its tokenizer.
+
+    Args:
+        ref: `zoo:NAME`, a folder, or a hub id.
+        dtype: one of `DTYPES`.
+        device: as for `load_causal_lm`.
+        revision: branch, tag or commit of a hub id.
+        trust_remote_code: run Python that the model's repository brings along.
+
+    Raises:
+        ModelError: as `load_causal_lm`; also when the model has no trained head of one output.
+    """
+    tokenizer = load_tokenizer(ref, revision, trust_remote_code)
+    model = _load(
+        "AutoModelForSequenceClassification",
+        check(ref, revision=revision),
+        dtype=dtype,
+        device=device,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    )
+    if model.config.num_labels != 1:
+        raise ModelError(
+            f"model {ref!r} has {model.config.num_labels} outputs; a reward is one number",
+            "use a reward model with `num_labels: 1`, such as those of the Skywork-Reward family",
+        )
+    return model, tokenizer
+
+
+def _load(
+    auto_class: str,
+    found: ModelCheck,
+    *,
+    dtype: str,
+    device: str,
+    revision: str,
+    trust_remote_code: bool,
+    attn_implementation: str | None = None,
+) -> "PreTrainedModel":
+    """The model of one of transformers' auto classes, whole, in eval mode on its device."""
+    check_dtype(dtype)
+    target = pick_device(device)
+    import torch
+    import transformers
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        loaded: Any = getattr(transformers, auto_class).from_pretrained(
+            found.folder or found.ref,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attn_implementation,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=trust_remote_code,
+            **_source(found, revision),
+        )
+        model, info = loaded
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"model {found.ref!r} cannot be loaded as a {_CLASSES[auto_class]}: {error}",
+            "run `persyn doctor` on it; the folder must come from save_pretrained of transformers",
+        ) from error
+    if info["missing_keys"]:
+        names = sorted(info["missing_keys"])
+        raise ModelError(
+            f"model {found.ref!r}: {len(names)} weights are not in its files and would be random, e.g. {names[0]}",
+            "save the whole model; for a LoRA adapter give the merged folder",
+        )
+    loaded_model: PreTrainedModel = model.to(target).eval()
+    return loaded_model
 
 
 def pick_device(device: str) -> str:

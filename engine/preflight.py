@@ -18,12 +18,12 @@ def check(run: Run) -> None:
     problems: list[PersynError] = []
     for source in run.prompts:
         _try(problems, "prompts", partial(sources.check, source))
-    if run.quality.scorer in scorers.PLANNED:
-        problems.append(
-            NotAvailable(
-                f"quality.scorer: `{run.quality.scorer}` is not in this version", "use `exact_answer`"
-            )
-        )
+    for config in run.quality.named.values():
+        # Loading refuses a planned kind; the identity reads what the scorer is made of.
+        _try(problems, "quality", partial(scorers.identity, config.scorer, config.settings))
+        if config.scorer == "reward_model" and (model := config.settings.get("model")):
+            revision = str(config.settings.get("revision", ""))
+            _try(problems, "quality", partial(models.check, str(model), revision=revision))
     for teacher in run.teachers:
         label = f"teachers: {teacher.name}"
         if teacher.backend in backends.PLANNED:

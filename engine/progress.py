@@ -23,6 +23,10 @@ class Row:
     total: int = 0
     tokens: int = 0
     note: str = ""
+    in_flight: int = 0
+    """Requests sent to an endpoint and not answered."""
+    retries: int = 0
+    """Requests sent to an endpoint again, in this run of the stage."""
     counts: dict[str, int] = field(default_factory=dict)
     tokens_per_second: float | None = None
     """Over the last 20 s; None while nothing moves."""
@@ -160,6 +164,12 @@ class Progress:
         entry.tokens += tokens
         if status:
             entry.counts[status] = entry.counts.get(status, 0) + made
+        self._publish()
+
+    def traffic(self, row: str, in_flight: int, retries: int, note: str) -> None:
+        """Says where a row's requests are, and why nothing moves when nothing does."""
+        entry = self._rows.setdefault(row, Row())
+        entry.in_flight, entry.retries, entry.note = in_flight, retries, note
         self._publish()
 
     def values(self, step: int, values: Mapping[str, float]) -> None:

@@ -91,7 +91,7 @@ class Labels:
     constant_learnability: Bools
     """(B,): at least two usable answers and all of the same learnability."""
     all_wrong: Bools
-    """(B,): 0/1 quality and not one usable answer is right: only fluency is left to decide."""
+    """(B,): it is known what is right, and not one usable answer is: only fluency is left to decide."""
     usable: Ints
     """(B,): usable answers with the needed scores."""
     unusable: Ints
@@ -115,7 +115,7 @@ def label(
     normalization: Normalization = "zscore",
     unusable: Unusable = "worst",
     exclude_all_wrong: bool = True,
-    binary_quality: bool,
+    correct: ArrayLike | None,
 ) -> Labels:
     """Return the `Labels` of B prompts: rewards over usable answers, a place for unusable ones, and flags.
 
@@ -130,10 +130,11 @@ def label(
             its prompt (`worst`: a teacher that fails on a prompt is a bad teacher for it) or counts as never
             asked (`missing`). A prompt without any usable answer is NaN throughout.
         exclude_all_wrong: exclude prompts on which every usable answer is wrong.
-        binary_quality: quality is 0 or 1; only then can an answer be called wrong.
+        correct: (B, M), 1 right, 0 wrong, NaN where missing; None when nothing says so. It is the quality itself
+            or one of the scorers behind it; only with it can an answer be called wrong.
 
     Raises:
-        ScoreError: a score is infinite, or a binary quality is neither 0 nor 1.
+        ScoreError: a score is infinite, or `correct` is neither 0 nor 1.
         ConfigError: a setting is not one of the above.
         ValueError: the shapes differ, or an answer is usable that was never asked for.
     """
@@ -145,12 +146,16 @@ def label(
         raise ValueError("an answer is marked usable that was never asked for")
     if unusable not in get_args(Unusable):
         raise ConfigError(f"unusable answers cannot be treated as {unusable!r}", "use 'worst' or 'missing'")
-    if binary_quality and not np.isin(q[~np.isnan(q)], (0.0, 1.0)).all():
+    right = np.full_like(q, np.nan) if correct is None else _matrix(correct, "correct").copy()
+    if right.shape != q.shape:
+        raise ValueError(f"correct {right.shape} and quality {q.shape} differ in shape")
+    if not np.isin(right[~np.isnan(right)], (0.0, 1.0)).all():
         raise ScoreError(
             "a 0/1 quality score is neither 0 nor 1", "check the quality scorer, or score it as graded"
         )
     q[~ok] = np.nan
     ll[~ok] = np.nan
+    right[~ok] = np.nan
     rewards = combine(q, ll, alpha, normalization)
     known = ~np.isnan(rewards)
     failed = wanted & ~ok
@@ -159,9 +164,7 @@ def label(
         lowest = np.where(known, rewards, np.inf).min(axis=1, initial=np.inf)
         place = failed & some[:, None]
         rewards[place] = np.broadcast_to((lowest - UNUSABLE_GAP)[:, None], rewards.shape)[place]
-    right: Bools = (q > 0).sum(axis=1) > 0
-    judged: Bools = (~np.isnan(q)).sum(axis=1) > 0
-    all_wrong = judged & ~right if binary_quality else np.zeros(len(q), dtype=np.bool_)
+    all_wrong: Bools = (right == 0).any(axis=1) & ~(right > 0).any(axis=1)
     return Labels(
         rewards=rewards,
         excluded=~some | (all_wrong & exclude_all_wrong),

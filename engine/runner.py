@@ -13,8 +13,8 @@ from engine import pipeline, registry
 from engine.config import Run
 from engine.context import Context
 from engine.display import Display
-from engine.errors import Cancelled, ConfigError, NeedsAttention, PersynError
-from engine.progress import Progress, Snapshot
+from engine.errors import BudgetSpent, Cancelled, ConfigError, NeedsAttention, PersynError
+from engine.progress import Progress, Snapshot, from_json
 from storage import jobs
 from storage import registry as stored_models
 from storage.errors import DiskFullError, FencedError, StoreError
@@ -73,7 +73,10 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     error, code = "", 1
     say = _say(store, lease, display)
     context = None
+    lost = sum(row.in_flight for row in from_json(job.progress).rows.values())
     try:
+        if job.effective_state == "interrupted" and lost:
+            say("info", f"{lost:,} requests were in flight when the job was interrupted; they are sent again")
         context = prepare(store, lease, Run.model_validate(job.spec), display, stop)
         pipeline.run(context, until=job.until_stage)
         state, code = "done", 0
@@ -81,6 +84,8 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
         state, error, code = "cancelled", str(problem), problem.exit_code
     except DiskFullError as problem:
         state, error, code = "paused", f"disk_full: {problem}", problem.exit_code
+    except BudgetSpent as problem:
+        state, error, code = "paused", f"budget: {problem}", problem.exit_code
     except FencedError as problem:
         display.say("error", str(problem))
         return Outcome(problem.exit_code, context)

@@ -144,6 +144,26 @@ def encode(
     return Encoded(ids=ids, boundary=len(head))
 
 
+def conversation_ids(
+    tokenizer: "PreTrainedTokenizerBase", messages: Messages, response: str, *, thinking: bool | None = None
+) -> list[int]:
+    """Token ids of a whole conversation as the template renders it, the answer as its last turn.
+
+    This is what a reward model reads: unlike `encode` it keeps all that the template puts after the answer.
+
+    Raises:
+        TemplateError: the template refuses the conversation, or drops or rewrites the answer.
+    """
+    turns = [*messages, {"role": "assistant", "content": response}]
+    text = _render(tokenizer, turns, thinking, generation_prompt=False)
+    if clean(response).strip() not in text:
+        raise TemplateError(
+            f"the chat template of {_name(tokenizer)} drops or rewrites the answer",
+            "use a reward model whose template keeps it as it is",
+        )
+    return _tokenize(tokenizer, text)
+
+
 def end_of_turn_ids(tokenizer: "PreTrainedTokenizerBase", *, thinking: bool | None = None) -> list[int]:
     """Ids of the special tokens that the template puts after an assistant turn; empty when it puts none.
 

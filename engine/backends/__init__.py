@@ -11,13 +11,13 @@ Listing kinds imports nothing; using one imports exactly that one.
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from engine.errors import ConfigError, NotAvailable
 from engine.suggest import nearest
 from storage.records import Completion, Model, Request
 
-PLANNED = ("openai", "vllm")
+PLANNED = ("vllm",)
 """Kinds of the method that this version does not have."""
 
 
@@ -37,6 +37,26 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free the model and its memory. Closing twice is allowed."""
+        ...
+
+
+class Traffic(NamedTuple):
+    """Where a backend's requests are at this moment."""
+
+    in_flight: int
+    """Sent and not answered."""
+    retries: int
+    """Requests sent again since the backend was opened."""
+    note: str
+    """Why nothing moves; empty when something does."""
+
+
+@runtime_checkable
+class Remote(Backend, Protocol):
+    """A backend whose model runs elsewhere: it costs no memory here, and `close` ends it from any thread."""
+
+    def traffic(self) -> Traffic:
+        """Where its requests are."""
         ...
 
 
@@ -81,6 +101,11 @@ def open_backend(model: Model) -> Backend:
         ConfigError: unknown or missing kind, unusable model; see `load`.
     """
     return load(model.backend).create(model)
+
+
+def is_endpoint(model: Model) -> bool:
+    """Whether the model runs elsewhere, so that it can answer beside others."""
+    return model.backend == "openai"
 
 
 def identity(model: Model) -> dict[str, Any]:

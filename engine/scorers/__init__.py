@@ -2,6 +2,7 @@
 
 A kind is the file's name. Its module offers
 
+- `DEFAULTS`: its settings with their defaults;
 - `identity(settings) -> dict`: everything that shapes its verdicts, as JSON, without loading a model;
 - `create(settings) -> Scorer`: the scorer, ready to work.
 
@@ -20,7 +21,7 @@ from storage.records import Prompt, Verdict
 Progress = Callable[[int, int], None]
 """Called with (answers finished, answers in all) now and then."""
 
-PLANNED = ("judge", "reward_model")
+PLANNED: tuple[str, ...] = ("judge",)
 """Kinds of the method that this version does not have."""
 
 
@@ -47,6 +48,9 @@ class Scorer(Protocol):
 
 class ScorerModule(Protocol):
     """What a scorer's file must offer."""
+
+    DEFAULTS: Mapping[str, Any]
+    """Its settings with their defaults."""
 
     def identity(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Everything that shapes the verdicts, as JSON."""

@@ -49,17 +49,17 @@ def _passes(
     single = [row for group in groups if not share or len(group) == 1 for row in group]
 
     single.sort(key=lambda row: -row.length)
-    for rows in _cut(single, [row.length for row in single], batch_tokens):
+    for rows in cut(single, [row.length for row in single], batch_tokens):
         yield (
             rows,
-            _halving(
+            halving(
                 rows,
                 lambda part: forward.plain([([*row.prompt, *row.response], len(row.prompt)) for row in part]),
             ),
         )
 
     several.sort(key=lambda group: -len(group[0].prompt))
-    for batch in _cut(several, [len(group[0].prompt) for group in several], batch_tokens):
+    for batch in cut(several, [len(group[0].prompt) for group in several], batch_tokens):
         yield from _shared(forward, batch, batch_tokens)
 
 
@@ -80,15 +80,15 @@ def _shared(
     owned.sort(key=lambda pair: -len(pair[1].response))
     # A row also holds a copy of its prompt's keys and values: memory, no arithmetic; so it counts a quarter.
     costs = [len(row.response) + len(row.prompt) // 4 for _, row in owned]
-    for batch in _cut(owned, costs, batch_tokens):
-        sums = _halving(
+    for batch in cut(owned, costs, batch_tokens):
+        sums = halving(
             batch,
             lambda part: forward.continue_prompts(prompts, [(owner, row.response) for owner, row in part]),
         )
         yield [row for _, row in batch], sums
 
 
-def _cut(rows: list[_T], costs: Sequence[int], budget: int) -> Iterator[list[_T]]:
+def cut(rows: list[_T], costs: Sequence[int], budget: int) -> Iterator[list[_T]]:
     """Consecutive rows, cut so that rows × greatest cost stays within the budget; never an empty cut."""
     start = 0
     greatest = 0
@@ -101,7 +101,7 @@ def _cut(rows: list[_T], costs: Sequence[int], budget: int) -> Iterator[list[_T]
         yield rows[start:]
 
 
-def _halving(rows: list[_T], run: Callable[[list[_T]], list[float]]) -> list[float]:
+def halving(rows: list[_T], run: Callable[[list[_T]], list[float]]) -> list[float]:
     """`run(rows)`, in halves when the accelerator's memory does not hold the batch."""
     try:
         return run(rows)
@@ -110,4 +110,4 @@ def _halving(rows: list[_T], run: Callable[[list[_T]], list[float]]) -> list[flo
             raise
     torch.cuda.empty_cache()
     half = len(rows) // 2
-    return _halving(rows[:half], run) + _halving(rows[half:], run)
+    return halving(rows[:half], run) + halving(rows[half:], run)

@@ -27,7 +27,7 @@ __all__ = ["ExactAnswer", "create", "extract_final_answer", "identity"]
 VERSION = 1
 """Raised when the same answer would be judged differently."""
 
-_DEFAULTS: Mapping[str, Any] = {"timeout_s": 10.0}
+DEFAULTS: Mapping[str, Any] = {"timeout_s": 10.0}
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,8 +89,8 @@ class ExactAnswer:
 
 
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    check_settings("exact_answer", settings, tuple(_DEFAULTS))
-    chosen = {**_DEFAULTS, **settings}
+    check_settings("exact_answer", settings, tuple(DEFAULTS))
+    chosen = {**DEFAULTS, **settings}
     if not chosen["timeout_s"] > 0:
         raise ConfigError(
             f"scorer 'exact_answer': timeout_s is {chosen['timeout_s']}", "give seconds above 0"

@@ -34,7 +34,7 @@ caches hold (measured from 0.1M to 135M parameters)."""
 
 _BATCH_TOKENS_ELSEWHERE = 16_384
 
-_DEFAULTS: Mapping[str, Any] = {
+DEFAULTS: Mapping[str, Any] = {
     "model": "",
     "revision": "",
     "dtype": "float32",
@@ -197,8 +197,8 @@ def _verdict(found: LogLikelihood) -> Verdict:
 
 
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    check_settings("learnability", settings, tuple(_DEFAULTS))
-    chosen = {**_DEFAULTS, **settings}
+    check_settings("learnability", settings, tuple(DEFAULTS))
+    chosen = {**DEFAULTS, **settings}
     if not chosen["model"] and not chosen["student"]:
         raise ConfigError("scorer 'learnability' has no student", "set `model` to the student's model")
     check_dtype(chosen["dtype"])

@@ -4,10 +4,11 @@ Only `ok` answers become rows. What is left out is counted by reason and kept in
 """
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
-from engine import evidence, plans, scoring
+from engine import evidence, plans, quality, scoring
 from engine.context import TRAINED, Context
 from storage import datasets, responses, routing, scores
 from storage.records import DatasetRow, Plan
@@ -18,10 +19,10 @@ PAGE = 1000
 def run(context: Context) -> None:
     """Scores the assigned answers and builds a dataset per strategy."""
     opened = [plans.open_plan(context, name) for name in context.run.strategies]
-    for kind in scoring.kinds(context):
-        new = scoring.fill(context, kind, TRAINED, [plan.id for plan in opened])
+    for name in scoring.names(context):
+        new = scoring.fill(context, name, TRAINED, [plan.id for plan in opened])
         if new:
-            context.progress.say(f"build_dataset: {new:,} answers scored by {kind}")
+            context.progress.say(f"build_dataset: {new:,} answers scored by {name}")
     rewards = _known_rewards(context)
     for plan in opened:
         context.check()
@@ -36,8 +37,8 @@ def _build(context: Context, plan: Plan, rewards: dict[tuple[int, int], float]) 
     if dataset.complete:
         return
     left_out: Counter[str] = Counter()
-    ids = {kind: scoring.scorer_id(context, kind) for kind in scoring.kinds(context)}
-    quality_id, learnability_id = ids.values()
+    ids = {name: scoring.scorer_id(context, name) for name in scoring.names(context)}
+    graded = _Quality(context, ids)
     after, kept = 0, 0
     while page := routing.assignments(context.store, plan.id, after_prompt_id=after, limit=PAGE):
         context.check()
@@ -59,16 +60,15 @@ def _build(context: Context, plan: Plan, rewards: dict[tuple[int, int], float]) 
                 last = next((answer for answer in reversed(found) if answer is not None), None)
                 left_out[last.status if last else "unanswered"] += 1
                 continue
-            quality = values.get((usable.id, quality_id))
-            if context.run.dataset.keep == "correct" and not (quality is not None and quality >= 1):
+            if context.run.dataset.keep == "correct" and values.get((usable.id, ids["exact_answer"])) != 1:
                 left_out["not correct"] += 1
                 continue
             rows.append(
                 DatasetRow(
                     prompt_id=prompt,
                     response_id=usable.id,
-                    quality=quality,
-                    learnability=values.get((usable.id, learnability_id)),
+                    quality=graded.of(usable.id, values),
+                    learnability=values.get((usable.id, ids["learnability"])),
                     reward=rewards.get((prompt, usable.teacher_id)),
                 )
             )
@@ -85,6 +85,21 @@ def _build(context: Context, plan: Plan, rewards: dict[tuple[int, int], float]) 
     context.progress.say(
         f"build_dataset: {plan.strategy}: {kept:,} rows" + (f"; left out: {reasons}" if reasons else "")
     )
+
+
+class _Quality:
+    """The quality of single answers, on the scale of the calibration answers."""
+
+    def __init__(self, context: Context, ids: Mapping[str, int]) -> None:
+        self._scorers = [ids[name] for name in context.run.quality.named]
+        self._weights = evidence.weights(context)
+        self._scales = evidence.scales(context)
+
+    def of(self, response_id: int, values: Mapping[tuple[int, int], float]) -> float | None:
+        """The quality; None where no scorer gave a value."""
+        raw = [np.array([[values.get((response_id, scorer), np.nan)]]) for scorer in self._scorers]
+        found = float(quality.blend(raw, self._weights, self._scales)[0, 0])
+        return None if np.isnan(found) else found
 
 
 def _known_rewards(context: Context) -> dict[tuple[int, int], float]:

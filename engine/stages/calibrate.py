@@ -4,11 +4,14 @@ With the strategy `oracle` in the run, every teacher answers the synthesis promp
 N·M generations which PerSyn saves, and what its choice is measured against.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 from engine import generation
 from engine.context import Context
+from engine.lanes import Work
 from storage import prompts, responses
+from storage.records import Prompt, Split
 
 
 def run(context: Context) -> None:
@@ -20,14 +23,16 @@ def run(context: Context) -> None:
     counts = prompts.counts(context.store, context.prompt_set)
     wanted = sum(counts.get(split, 0) for split in splits)
     attempts = context.run.generation.max_attempts
-    for column, teacher in enumerate(context.teachers):
-        args = (context.store, context.prompt_set, splits, context.generations[column])
-        count = partial(responses.count_pending, *args, max_attempts=attempts)
+    generation.fill(
+        context, [_work(context, column, splits, wanted, attempts) for column in range(len(context.teachers))]
+    )
 
-        def pending(after: int, args: tuple = args) -> list:  # type: ignore[type-arg]
-            return responses.pending(*args, max_attempts=attempts, after=after, limit=generation.PAGE)
 
-        context.check()
-        new = generation.fill(context, column, pending, count, done=wanted - count())
-        if new:
-            context.progress.say(f"calibrate: {teacher.name} answered {new:,} prompts")
+def _work(context: Context, column: int, splits: Sequence[Split], wanted: int, attempts: int) -> Work:
+    args = (context.store, context.prompt_set, splits, context.generations[column])
+    count = partial(responses.count_pending, *args, max_attempts=attempts)
+
+    def pending(after: int) -> list[tuple[int, Prompt]]:
+        return responses.pending(*args, max_attempts=attempts, after=after, limit=generation.PAGE)
+
+    return Work(column, pending, count, done=wanted - count())

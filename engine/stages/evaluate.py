@@ -1,6 +1,7 @@
 """Stage `evaluate`: the student answers the evaluation prompts before and after each distillation.
 
-Every student answers the same prompts greedily, so that two of them can be compared prompt by prompt.
+Every student answers the same prompts greedily, so that two of them can be compared prompt by prompt. What is
+measured is right answers, whatever scorer quality has.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,11 @@ def run(context: Context) -> None:
     total = counts.get("evaluation", 0)
     if not total:
         context.progress.say("evaluate: the run file has no evaluation prompts", "warning")
+        return
+    if not any(p.verifier for p in prompts.iterate(context.store, context.prompt_set, ("evaluation",))):
+        context.progress.say(
+            "evaluate: no evaluation prompt has a verifier, so nothing is right or wrong", "warning"
+        )
         return
     if (baseline := majority(context)) is not None:
         context.progress.say(
@@ -59,10 +65,9 @@ def _evaluate(context: Context, strategy: str | None, total: int) -> None:
         folder = adapter.metrics.get("merged") or adapter.path
         # The merged model was checked against the live adapter's logits when it was written.
         student = replace(student, model=str(context.store.folder / str(folder)), revision="")
-    judge = context.run.quality.scorer
     with (
         closing(backends.open_backend(student)) as backend,
-        closing(scorers.load(judge).create(context.scorer_settings(judge))) as scorer,
+        closing(scorers.load("exact_answer").create(context.scorer_settings("exact_answer"))) as scorer,
     ):
         after = -1
         while page := results.pending_evaluation(context.store, evaluation.id, after=after, limit=PAGE):

@@ -7,6 +7,7 @@ from functools import partial
 
 from engine import generation, plans
 from engine.context import Context
+from engine.lanes import Work
 from engine.router import policy
 from storage import responses, routing
 from storage.records import Assignment, Plan, Prompt
@@ -27,21 +28,20 @@ def run(context: Context) -> None:
 
 
 def _fill(context: Context, plan_ids: list[int]) -> None:
+    generation.fill(context, [_work(context, column, plan_ids) for column in range(len(context.teachers))])
+
+
+def _work(context: Context, column: int, plan_ids: list[int]) -> Work:
     attempts = context.run.generation.max_attempts
-    for column, teacher in enumerate(context.teachers):
-        context.check()
-        args = (context.store, plan_ids, context.generations[column])
-        count = partial(responses.count_pending_assigned, *args, max_attempts=attempts)
+    args = (context.store, plan_ids, context.generations[column])
 
-        def pending(after: int, args: tuple = args) -> list[tuple[int, Prompt]]:  # type: ignore[type-arg]
-            page = responses.pending_assigned(
-                *args, max_attempts=attempts, after_prompt_id=max(after, 0), limit=PAGE
-            )
-            return [(prompt.id or 0, prompt) for prompt in page]
+    def pending(after: int) -> list[tuple[int, Prompt]]:
+        page = responses.pending_assigned(
+            *args, max_attempts=attempts, after_prompt_id=max(after, 0), limit=PAGE
+        )
+        return [(prompt.id or 0, prompt) for prompt in page]
 
-        new = generation.fill(context, column, pending, count)
-        if new:
-            context.progress.say(f"generate: {teacher.name} answered {new:,} prompts")
+    return Work(column, pending, partial(responses.count_pending_assigned, *args, max_attempts=attempts))
 
 
 def _fall_back(context: Context, plan: Plan, attempt: int) -> int:

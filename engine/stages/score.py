@@ -10,8 +10,8 @@ def run(context: Context) -> None:
     if not splits:
         context.progress.say("score: nothing to score before generation")
         return
-    for kind in scoring.kinds(context):
+    for name in scoring.names(context):
         context.check()
-        new = scoring.fill(context, kind, splits)
+        new = scoring.fill(context, name, splits)
         if new:
-            context.progress.say(f"score: {new:,} answers by {kind}")
+            context.progress.say(f"score: {new:,} answers by {name}")

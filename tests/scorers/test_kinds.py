@@ -10,7 +10,7 @@ from engine.errors import ConfigError, NotAvailable
 
 
 def test_kinds_are_the_files() -> None:
-    assert scorers.kinds() == ["exact_answer", "learnability"]
+    assert scorers.kinds() == ["exact_answer", "learnability", "reward_model"]
 
 
 def test_listing_imports_nothing_heavy_and_using_one_imports_one() -> None:
@@ -32,9 +32,10 @@ def test_unknown_and_planned_kinds() -> None:
         scorers.load("judge")
 
 
-@pytest.mark.parametrize("kind", ["exact_answer", "learnability"])
+@pytest.mark.parametrize("kind", ["exact_answer", "learnability", "reward_model"])
 def test_every_kind_offers_identity_and_create(kind: str) -> None:
     module = scorers.load(kind)
     assert callable(module.create)
-    identity = scorers.identity(kind, {"student": {"model": "x"}} if kind == "learnability" else {})
+    needed = {"learnability": {"student": {"model": "x"}}, "reward_model": {"model": "zoo:reward"}}
+    identity = scorers.identity(kind, needed.get(kind, {}))
     assert identity["kind"] == kind

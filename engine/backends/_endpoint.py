@@ -1,0 +1,368 @@
+"""The backend of kind `openai`: requests to one or several servers of the same model.
+
+An asyncio loop in a thread of its own sends; `generate` feeds it a bounded number ahead and hands completions on
+as they finish. Each server has its own limit and breaker (`engine.backends._pace`); a request goes to the least
+loaded one that may be asked. A failed request goes back to the queue, so another server, or a later time, may
+answer it.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+import openai
+
+from engine.backends import Traffic
+from engine.backends._completion import failed
+from engine.backends._pace import Breaker, Limit
+from engine.backends._reply import Failure, failure, read
+from engine.config_endpoint import EndpointConfig
+from engine.errors import EndpointError
+from engine.templates import clean
+from storage.records import Completion, Request
+
+MAX_REPLY_BYTES = 8 * 2**20
+"""A longer reply is not an answer."""
+
+MAX_SENDS = 20
+"""Times that one request is sent in all, whatever was the reason each time."""
+
+_NO_KEY = "none"
+"""Sent where no key is needed: without one the client would take OPENAI_API_KEY, which is not this server's."""
+
+Result = Completion | EndpointError | None
+"""What the loop hands to `generate`; None when the backend was closed."""
+
+
+@dataclass(eq=False, slots=True)
+class _Ticket:
+    """A request on its way."""
+
+    request: Request
+    results: "SimpleQueue[Result]"
+    sends: int = 0
+    faults: int = 0
+    last: str = ""
+    """What its last broken reply was."""
+
+
+class _Server:
+    """One address."""
+
+    def __init__(self, url: str, client: openai.AsyncOpenAI, settings: EndpointConfig) -> None:
+        retry, now = settings.retry, time.monotonic()
+        self.url, self.client, self.in_flight = url, client, 0
+        self.limit = Limit(settings.concurrency.start, settings.concurrency.max, now)
+        self.breaker = Breaker(retry.failures, retry.probes, retry.cooldown, retry.max_wait)
+
+    @property
+    def load(self) -> float:
+        """Share of the limit that is in use."""
+        return self.in_flight / self.limit.allowed
+
+
+class EndpointBackend:
+    """Answers requests through OpenAI-compatible servers; see `engine.backends.Backend`.
+
+    Args:
+        name: the teacher's, for messages.
+        served: the model's name at the servers.
+        urls: their addresses; replicas of one model.
+        key: None where no key is needed.
+        settings: the run file's.
+    """
+
+    def __init__(
+        self, name: str, served: str, urls: Sequence[str], key: str | None, settings: EndpointConfig
+    ) -> None:
+        self._name, self._served, self._key, self._settings = name, served, key, settings
+        self._http = openai.DefaultAsyncHttpxClient(
+            # A redirect could carry the key elsewhere.
+            follow_redirects=False,
+            timeout=openai.Timeout(settings.read_timeout, connect=settings.connect_timeout),
+        )
+        self._servers = [
+            _Server(url, openai.AsyncOpenAI(base_url=url, http_client=self._http, **_plain(key)), settings)
+            for url in urls
+        ]
+        self._ahead = 2 * settings.concurrency.max * len(urls)
+        self._waiting: deque[_Ticket] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._results: SimpleQueue[Result] = SimpleQueue()
+        self._retries = 0
+        self._closed = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name=f"endpoint {name}", daemon=True)
+        self._thread.start()
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """One completion per request as they finish; see `engine.backends.Backend`.
+
+        Raises:
+            EndpointError: no server of this teacher can be used. Requests that had brought a broken reply were
+                given back as errors before; the others have none.
+        """
+        source = iter(requests)
+        results = self._results = SimpleQueue()
+        outstanding, more = 0, True
+        try:
+            while not self._closed:
+                while more and outstanding < self._ahead:
+                    request = next(source, None)
+                    if request is None:
+                        more = False
+                        break
+                    self._loop.call_soon_threadsafe(self._submit, _Ticket(request, results))
+                    outstanding += 1
+                if not outstanding:
+                    return
+                result = results.get()
+                if result is None:
+                    return
+                if isinstance(result, EndpointError):
+                    raise result
+                outstanding -= 1
+                yield result
+        finally:
+            if not self._closed:
+                self._loop.call_soon_threadsafe(self._abandon)
+
+    def traffic(self) -> Traffic:
+        """Requests in flight, and what is in their way; may be asked from any thread."""
+        now = time.monotonic()
+        in_flight = sum(server.in_flight for server in self._servers)
+        note = ""
+        if self._waiting and not in_flight:
+            waits = [server.breaker.ready_at - now for server in self._servers]
+            reasons = dict.fromkeys(server.breaker.reason for server in self._servers)
+            if 1 < min(waits) < float("inf"):
+                note = f"waits {min(waits):,.0f} s: {'; '.join(filter(None, reasons))}"
+        return Traffic(in_flight, self._retries, note)
+
+    def close(self) -> None:
+        """End all requests, those of a `generate` in another thread too."""
+        if self._closed:
+            return
+        self._closed = True
+        asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    # Everything below runs in the loop's thread.
+
+    def _submit(self, ticket: _Ticket) -> None:
+        if all(server.breaker.given_up for server in self._servers):
+            self._give_up()
+            return
+        self._waiting.append(ticket)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Sends what may be sent now, and comes back when more may be."""
+        now = time.monotonic()
+        while self._waiting:
+            ready = [
+                server
+                for server in self._servers
+                if server.in_flight < server.limit.allowed and server.breaker.ready_at <= now
+            ]
+            if not ready:
+                break
+            server = min(ready, key=lambda server: server.load)
+            server.in_flight += 1
+            task = self._loop.create_task(
+                self._serve(server, self._waiting.popleft(), server.breaker.begin())
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waits = [server.breaker.ready_at for server in self._servers if now < server.breaker.ready_at]
+        if self._waiting and waits and min(waits) < float("inf"):
+            self._timer = self._loop.call_later(min(waits) - now, self._dispatch)
+
+    async def _serve(self, server: _Server, ticket: _Ticket, probe: bool) -> None:
+        """Sends a request once; its answer goes out, its failure back into the queue or out."""
+        sent_at = time.monotonic()
+        full = server.in_flight >= server.limit.allowed
+        ticket.sends += 1
+        try:
+            completion = await self._send(server, ticket.request)
+        except Failure as problem:
+            self._failed(server, ticket, problem, sent_at, probe)
+        except asyncio.CancelledError:
+            server.breaker.withdraw()
+            raise
+        else:
+            server.breaker.success()
+            server.limit.success(time.monotonic(), completion.completion_tokens, full=full)
+            ticket.results.put(completion)
+        finally:
+            server.in_flight -= 1
+        if all(server.breaker.given_up for server in self._servers):
+            self._give_up()
+        else:
+            self._dispatch()
+
+    def _failed(
+        self, server: _Server, ticket: _Ticket, problem: Failure, sent_at: float, probe: bool
+    ) -> None:
+        now, retry = time.monotonic(), self._settings.retry
+        reason = problem.message.replace(self._key, "***") if self._key else problem.message
+        if problem.kind == "rejected":
+            # The server is well; it is this request that it does not want.
+            server.breaker.success()
+            ticket.results.put(failed(ticket.request, problem.status, reason))
+            return
+        wait = problem.wait
+        if problem.kind == "overload":
+            server.limit.overload(now, sent_at)
+            wait = retry.cooldown if wait is None else wait
+        server.breaker.failure(now, reason, probe=probe, wait=wait)
+        if problem.kind == "unusable":
+            server.breaker.give_up(reason)
+        if problem.kind == "fault":
+            ticket.faults, ticket.last = ticket.faults + 1, reason
+        if ticket.faults >= retry.tries or ticket.sends >= MAX_SENDS:
+            ticket.results.put(failed(ticket.request, "error", reason))
+            return
+        self._retries += 1
+        self._waiting.append(ticket)
+
+    async def _send(self, server: _Server, request: Request) -> Completion:
+        """The answer to one request, sent once.
+
+        Raises:
+            Failure: there is none.
+        """
+        began = time.monotonic()
+        settings = self._settings
+        try:
+            # The transport's timeout starts anew with every byte; this one does not.
+            async with asyncio.timeout(settings.connect_timeout + settings.read_timeout):
+                body = await self._post(server.client, request)
+        except TimeoutError:
+            raise Failure("fault", f"no whole answer within {settings.read_timeout:,.0f} s") from None
+        except openai.APIError as error:
+            raise failure(error, time.time()) from None
+        except Failure:
+            raise
+        except Exception as error:  # a body that breaks off: the transport's own errors, which vary with it
+            raise Failure("fault", f"{type(error).__name__}: {error}") from None
+        return read(body, request, time.monotonic() - began)
+
+    async def _post(self, client: openai.AsyncOpenAI, request: Request) -> bytes:
+        messages = [{"role": turn["role"], "content": clean(turn["content"])} for turn in request.messages]
+        body = _sampling(request, self._settings)
+        resource: Any
+        if self._settings.mode == "chat":
+            resource, body["messages"] = client.chat.completions, messages
+        else:
+            text = "\n\n".join(turn["content"] for turn in messages)
+            resource, body["prompt"] = client.completions, self._settings.template.replace("{prompt}", text)
+        async with resource.with_streaming_response.create(model=self._served, **body) as response:
+            return await _bounded(response)
+
+    def _give_up(self) -> None:
+        """No server is left: what had a broken reply is an error, the rest stays unasked."""
+        told = {ticket.results for ticket in self._waiting} | {self._results}
+        for ticket in self._waiting:
+            if ticket.faults:
+                ticket.results.put(failed(ticket.request, "error", ticket.last))
+        self._waiting.clear()
+        reasons = "; ".join(f"{server.url}: {server.breaker.reason}" for server in self._servers)
+        for results in told:
+            results.put(
+                EndpointError(
+                    f"teacher `{self._name}` cannot be asked: {reasons}",
+                    "mend the server, its address or its key; the same command then asks only for what is missing",
+                )
+            )
+
+    def _abandon(self) -> None:
+        """Ends what a `generate` that is no longer read has begun."""
+        self._waiting.clear()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _shut(self) -> None:
+        self._abandon()
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._http.aclose()
+        self._results.put(None)
+
+
+def list_models(url: str, key: str | None, settings: EndpointConfig) -> list[str]:
+    """Names of the models that a server offers, sorted.
+
+    Raises:
+        EndpointError: it cannot be reached, or does not say.
+    """
+    timeout = openai.Timeout(min(30.0, settings.read_timeout), connect=settings.connect_timeout)
+    with openai.OpenAI(
+        base_url=url,
+        timeout=timeout,
+        http_client=openai.DefaultHttpxClient(follow_redirects=False, timeout=timeout),
+        **_plain(key),
+    ) as client:
+        try:
+            return sorted(model.id for model in client.models.list())
+        except openai.APIError as error:
+            problem = failure(error, time.time()).message
+        except (AttributeError, TypeError, ValueError):
+            problem = "its reply to GET /models is not a list of models"
+    raise EndpointError(
+        f"{url}: {problem.replace(key, '***') if key else problem}",
+        "check `base_url` (it usually ends with /v1), that the server runs, and `api_key_env`",
+    )
+
+
+def _plain(key: str | None) -> dict[str, Any]:
+    """Arguments of a client that takes nothing from the environment and sends each request once."""
+    return {
+        "api_key": key or _NO_KEY,
+        "max_retries": 0,
+        "default_headers": {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()},
+    }
+
+
+def _sampling(request: Request, settings: EndpointConfig) -> dict[str, Any]:
+    """The request's sampling as the API's parameters; what would change nothing is not sent."""
+    sampling = request.sampling
+    body: dict[str, Any] = {
+        "temperature": sampling.temperature,
+        "seed": sampling.seed,
+        settings.token_limit: sampling.max_tokens,
+    }
+    if sampling.top_p < 1:
+        body["top_p"] = sampling.top_p
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    # No part of OpenAI's API, but of vLLM's and others'.
+    extra = {"top_k": sampling.top_k} if sampling.top_k else {}
+    body["extra_body"] = {**extra, **settings.extra_body}
+    return body
+
+
+async def _bounded(response: Any) -> bytes:
+    """The body of a reply.
+
+    Raises:
+        Failure: longer than `MAX_REPLY_BYTES`.
+    """
+    body = bytearray()
+    async for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > MAX_REPLY_BYTES:
+            raise Failure("fault", f"the reply is longer than {MAX_REPLY_BYTES:,} bytes")
+    return bytes(body)

@@ -1,0 +1,137 @@
+"""How fast one server is asked: a limit of requests in flight, and a breaker. Pure; time is given, not read."""
+
+import math
+
+_ROUND = 8
+"""Replies at least between two looks at the throughput."""
+_GAIN = 1.05
+_HOLD = 10
+_LONGEST_COOLDOWN_S = 60.0
+
+
+class Limit:
+    """Requests in flight at a server: additive increase, multiplicative decrease (Chiu and Jain 1989).
+
+    It begins with one more per reply, as TCP's slow start, and halves at most once per round trip when the
+    server is overloaded. Where more requests bring no more tokens per second the server is saturated: it goes
+    back to the limit before, and looks again some rounds later.
+
+    Args:
+        start: requests at first.
+        most: requests at most.
+        now: seconds on a clock that never goes back.
+    """
+
+    def __init__(self, start: int, most: int, now: float) -> None:
+        self._value, self._most = float(start), most
+        self._slow_start = True
+        self._cut_at = -math.inf
+        self._since, self._replies, self._tokens = now, 0, 0
+        self._before: tuple[float, float] | None = None
+        """(limit, tokens per second) of the round before; None where there is nothing to compare with."""
+        self._round = self._value
+        self._held = 0
+
+    @property
+    def allowed(self) -> int:
+        """Requests that may be in flight."""
+        return int(self._value)
+
+    def success(self, now: float, tokens: int, *, full: bool) -> None:
+        """Counts a reply; `full` says that the limit was reached, so that a higher one would be used."""
+        self._replies += 1
+        self._tokens += max(tokens, 1)
+        if full and not self._held:
+            self._value = min(self._most, self._value + (1 if self._slow_start else 1 / self._value))
+        if self._replies >= max(_ROUND, self._round):
+            self._end_round(now)
+
+    def overload(self, now: float, sent_at: float) -> None:
+        """Halves the limit, unless the request was sent before the last halving could show."""
+        if sent_at < self._cut_at:
+            return
+        self._value = max(1.0, self._value / 2)
+        self._slow_start, self._cut_at, self._before = False, now, None
+        self._begin_round(now)
+
+    def _end_round(self, now: float) -> None:
+        rate = self._tokens / max(now - self._since, 1e-9)
+        if self._held:
+            self._held -= 1
+        if self._before is not None and not self._held:
+            limit, best = self._before
+            if self._round >= _GAIN * limit and rate < _GAIN * best:
+                self._value, self._slow_start, self._held = limit, False, _HOLD
+        self._before = (self._round, rate)
+        self._begin_round(now)
+
+    def _begin_round(self, now: float) -> None:
+        self._since, self._replies, self._tokens, self._round = now, 0, 0, self._value
+
+
+class Breaker:
+    """Whether a server may be asked: closed, open, half open, or given up.
+
+    Failures in a row open it. After a cool-down one request goes through as a probe; a reply closes the
+    breaker, a failure doubles the cool-down. What the server asks to wait is waited for in any state.
+
+    Args:
+        failures: in a row, that open it.
+        probes: failed ones in a row after which the server is given up.
+        cooldown: seconds before the first probe.
+        max_wait: seconds of Retry-After beyond which the server is given up.
+    """
+
+    def __init__(self, failures: int, probes: int, cooldown: float, max_wait: float) -> None:
+        self._failures, self._probes, self._cooldown, self._max_wait = failures, probes, cooldown, max_wait
+        self._in_a_row = self._failed_probes = 0
+        self._open = self._probing = False
+        self._until = self._asked_until = -math.inf
+        self.reason = ""
+        """What the last failure was."""
+        self.given_up = False
+
+    @property
+    def ready_at(self) -> float:
+        """When the server may next be asked; infinity while a probe is out or when it is given up."""
+        if self.given_up or self._probing:
+            return math.inf
+        return max(self._until, self._asked_until)
+
+    def begin(self) -> bool:
+        """Notes that a request goes out; True when it is a probe."""
+        self._probing = self._open
+        return self._open
+
+    def success(self) -> None:
+        """The server has replied as it should, so it is alive."""
+        self._in_a_row = self._failed_probes = 0
+        self._open = self._probing = False
+        self._until = -math.inf
+
+    def withdraw(self) -> None:
+        """The probe was ended before it could tell."""
+        self._probing = False
+
+    def failure(self, now: float, reason: str, *, probe: bool, wait: float | None) -> None:
+        """The server has failed; `wait` is the seconds that it asks to be left alone, None when it does not."""
+        self.reason = reason
+        self._in_a_row += 1
+        if wait is not None:
+            self._asked_until = max(self._asked_until, now + wait)
+            if wait > self._max_wait:
+                self.give_up(f"{reason}; it asks to wait {wait:,.0f} s")
+        if probe:
+            self._probing = False
+            self._failed_probes += 1
+            if self._failed_probes >= self._probes:
+                self.give_up(reason)
+        elif self._open:
+            return  # sent before it opened: says nothing new
+        if probe or self._in_a_row >= self._failures:
+            self._open = True
+            self._until = now + min(self._cooldown * 2**self._failed_probes, _LONGEST_COOLDOWN_S)
+
+    def give_up(self, reason: str) -> None:
+        """No more requests to this server in this run."""
+        self.given_up, self.reason = True, reason

@@ -1,0 +1,104 @@
+"""Answers from any OpenAI-compatible endpoint.
+
+This file stays light, because identities are asked for by commands that send nothing; the work is done in
+`engine.backends._endpoint`.
+"""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from engine.config_endpoint import EndpointConfig
+from engine.errors import ConfigError
+from engine.suggest import nearest
+from storage.records import Model
+
+if TYPE_CHECKING:
+    from engine.backends._endpoint import EndpointBackend
+
+VERSION = 1
+"""Raised when the same settings would give other answers."""
+
+OPTIONS = ("base_url", "api_key_env", "endpoint")
+"""The keys of `Model.options` that this backend knows."""
+
+OPENAI = "https://api.openai.com/v1"
+
+
+def identity(model: Model) -> dict[str, Any]:
+    """Everything of the backend that shapes an answer: the served model and what is sent, not where to.
+
+    Raises:
+        ConfigError: an unknown or wrong option.
+    """
+    chosen = settings(model)
+    parts: dict[str, Any] = {
+        "backend": "openai",
+        "version": VERSION,
+        "model": model.model,
+        "revision": model.revision,
+        "mode": chosen.mode,
+        "extra_body": chosen.extra_body,
+    }
+    if chosen.mode == "completion":
+        parts["template"] = chosen.template
+    return parts
+
+
+def create(model: Model) -> "EndpointBackend":
+    """The backend; nothing is sent yet.
+
+    Args:
+        model: its `options` may hold `base_url` (one address or several of the same model), `api_key_env`, and
+            `endpoint`, the settings of `engine.config_endpoint`.
+
+    Raises:
+        ConfigError: an unknown or wrong option, or the key's variable is not set.
+    """
+    from engine.backends._endpoint import EndpointBackend
+
+    return EndpointBackend(model.name, model.model, urls(model), key(model), settings(model))
+
+
+def settings(model: Model) -> EndpointConfig:
+    """The model's endpoint settings, checked."""
+    for option in model.options:
+        if option not in OPTIONS:
+            near = nearest(option, OPTIONS)
+            raise ConfigError(
+                f"model {model.name!r}: backend 'openai' has no option {option!r}",
+                f"did you mean {near!r}?" if near else f"use one of {', '.join(OPTIONS)}",
+            )
+    try:
+        return EndpointConfig.model_validate(model.options.get("endpoint", {}))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise ConfigError(
+            f"model {model.name!r}: endpoint.{where}: {problem['msg']}", "mend it in the run file"
+        ) from None
+
+
+def urls(model: Model) -> list[str]:
+    """The addresses of the model's servers."""
+    given = model.options.get("base_url") or OPENAI
+    return [given] if isinstance(given, str) else list(given)
+
+
+def key(model: Model) -> str | None:
+    """The key, from the environment; None when the model names no variable.
+
+    Raises:
+        ConfigError: the variable is not set.
+    """
+    name = model.options.get("api_key_env")
+    if not name:
+        return None
+    value = os.environ.get(name)
+    if not value:
+        raise ConfigError(
+            f"model {model.name!r}: the environment variable {name} is not set",
+            f"export {name}=… before the run",
+        )
+    return value

@@ -1,0 +1,86 @@
+"""The run file's section `quality`: one scorer, or several with weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from engine import scorers
+from engine.config_section import Section, known
+from engine.suggest import nearest
+
+
+class ScorerConfig(Section):
+    """One scorer. Every other key is a setting of its kind, checked against that kind's `DEFAULTS`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    scorer: str = "exact_answer"
+    weight: float = Field(1.0, gt=0)
+    """Its part in the quality, among several scorers."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        kind = data.get("scorer", "exact_answer")
+        if kind not in scorers.kinds():
+            return data  # `_known_scorer` names the nearest one; a planned one has no settings to check
+        valid = [*cls.model_fields, *scorers.load(kind).DEFAULTS]
+        for key in map(str, data):
+            if key not in valid:
+                guess = nearest(key, valid)
+                hint = f"; did you mean `{guess}`?" if guess else ""
+                raise ValueError(f"scorer `{kind}`: unknown key `{key}`{hint} Valid keys: {', '.join(valid)}")
+        return data
+
+    @field_validator("scorer")
+    @classmethod
+    def _known_scorer(cls, value: str) -> str:
+        if value == "learnability":
+            raise ValueError("learnability is the other half of the reward; quality needs a judge of answers")
+        return known("scorer", value, (*scorers.kinds(), *scorers.PLANNED))
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the scorer is made with."""
+        return dict(self.model_extra or {})
+
+    def with_paths(self, resolve: Callable[[str], str]) -> Self:
+        """The same with the folder of a reward model resolved."""
+        model = self.settings.get("model")
+        if self.scorer != "reward_model" or not isinstance(model, str):
+            return self
+        return self.model_copy(update={"model": resolve(model)})
+
+
+class QualityConfig(ScorerConfig):
+    """What says whether an answer is good: `scorer` with its settings, or `scorers`."""
+
+    scorers: tuple[ScorerConfig, ...] = ()
+    normalization: Literal["zscore", "minmax", "none"] = "zscore"
+    """Puts several scorers on one scale before they are weighted, over all calibration answers: z-score (mean 0,
+    standard deviation 1), min-max (0 to 1), or raw values. A single scorer's values stay as they are."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> QualityConfig:
+        if self.scorers and ((self.scorer, self.weight) != ("exact_answer", 1.0) or self.settings):
+            raise ValueError("give one scorer with `scorer`, or a list with `scorers`, not both")
+        return self
+
+    def with_paths(self, resolve: Callable[[str], str]) -> Self:
+        """The same with the folders of reward models resolved."""
+        several = tuple(config.with_paths(resolve) for config in self.scorers)
+        return super().with_paths(resolve).model_copy(update={"scorers": several})
+
+    @property
+    def named(self) -> Mapping[str, ScorerConfig]:
+        """The scorers by name: the kind, numbered from the second of a kind on."""
+        found: dict[str, ScorerConfig] = {}
+        for config in self.scorers or (self,):
+            count = sum(other.scorer == config.scorer for other in found.values())
+            found[config.scorer if not count else f"{config.scorer} {count + 1}"] = config
+        return found

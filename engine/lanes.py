@@ -1,0 +1,170 @@
+"""Threads that ask teachers: endpoints side by side, local models one after another.
+
+A lane asks its teachers in turn and puts what comes into the one queue that `engine.generation` writes from.
+"""
+
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from threading import Event, Thread
+
+from engine import backends
+from engine.budget import Budget, at_most, cost
+from engine.context import Context
+from engine.errors import BudgetSpent
+from engine.templates import with_system
+from storage.records import Completion, Model, Prompt, Request
+
+QUEUE = 512
+"""Answers that may wait for the writer."""
+
+Pending = Callable[[int], list[tuple[int, Prompt]]]
+"""From a place to go on after, the next (place, prompt) pairs that lack an answer; empty at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one teacher has to answer."""
+
+    column: int
+    """The teacher's place in `Context.teachers`."""
+    pending: Pending
+    count: Callable[[], int]
+    """How much is missing now."""
+    done: int = 0
+    """How much was there before, for the progress shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A completion on its way to the store."""
+
+    column: int
+    completion: Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Asks the writer to store all that was put before, and to say so."""
+
+    stored: Event = field(default_factory=Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A lane has nothing more to put."""
+
+    lane: "Lane"
+    error: BaseException | None
+
+
+Item = Answered | Commit | Ended
+
+
+class Stopped(Exception):
+    """The writer wants no more."""
+
+
+class Lane(Thread):
+    """Asks teachers one after another."""
+
+    def __init__(
+        self, context: Context, works: Sequence[Work], out: "queue.Queue[Item]", stop: Event, budget: Budget
+    ) -> None:
+        super().__init__(name="lane", daemon=True)
+        self._context, self._works, self._out, self._stop_asked, self._budget = (
+            context,
+            works,
+            out,
+            stop,
+            budget,
+        )
+        self.column = works[0].column
+        """The teacher that is being asked."""
+        self.backend: backends.Backend | None = None
+
+    def run(self) -> None:
+        """Asks until nothing is missing; how it ended is put last."""
+        error: BaseException | None = None
+        try:
+            for work in self._works:
+                self._fill(work)
+        except Stopped:
+            pass
+        except BaseException as problem:
+            error = problem
+        self._out.put(Ended(self, error))
+
+    def traffic(self) -> backends.Traffic | None:
+        """Where the requests of the teacher being asked are; None for a local one."""
+        return self.backend.traffic() if isinstance(self.backend, backends.Remote) else None
+
+    def interrupt(self) -> None:
+        """Ends the requests to an endpoint; a local model comes to its end by itself."""
+        if isinstance(self.backend, backends.Remote):
+            self.backend.close()
+
+    def _fill(self, work: Work) -> None:
+        """Asks for what is missing, and again for errors; attempts are bounded in the store as well."""
+        self.column, passes = work.column, 0
+        teacher = self._context.teachers[work.column]
+        if not work.count():
+            return
+        with closing(backends.open_backend(teacher)) as self.backend:
+            while passes < self._context.run.generation.max_attempts and work.count():
+                held = self._pass(work, teacher, self.backend)
+                commit = Commit()
+                self._put(commit)
+                while not commit.stored.wait(0.25):
+                    self._check()
+                if held is None:
+                    passes += 1
+                elif not self._budget.wait(held, self._stop_asked.is_set):
+                    self._check()
+                    raise BudgetSpent(
+                        f"${self._budget.spent:,.4f} of `generation.budget_usd` (${self._budget.limit:,.4f}) are spent, "
+                        f"and the next request to `{teacher.name}` may cost ${held:,.4f}",
+                        "raise `generation.budget_usd` in the run file and run the same command again",
+                    )
+        self.backend = None
+
+    def _pass(self, work: Work, teacher: Model, backend: backends.Backend) -> float | None:
+        """Dollars of the request that the budget held back; None when all that was missing was asked for."""
+        reserved: dict[int, float] = {}
+        held: list[float] = []
+
+        def requests() -> Iterator[Request]:
+            for request in self._requests(work, teacher):
+                dollars = at_most(teacher, request)
+                if not self._budget.reserve(dollars):
+                    held.append(dollars)
+                    return
+                reserved[request.key] = dollars
+                yield request
+
+        try:
+            for completion in backend.generate(requests()):
+                self._budget.settle(reserved.pop(completion.key), cost(teacher, completion))
+                self._put(Answered(work.column, completion))
+        finally:
+            for dollars in reserved.values():
+                self._budget.settle(dollars, 0.0)
+        return held[0] if held else None
+
+    def _requests(self, work: Work, teacher: Model) -> Iterator[Request]:
+        place = -1
+        while page := work.pending(place):
+            for place, prompt in page:  # noqa: B007 — the last place is where the next page begins
+                if prompt.id is None:
+                    raise ValueError("a stored prompt has an id")
+                yield Request(prompt.id, with_system(teacher.system, prompt.messages), teacher.sampling)
+            self._check()
+
+    def _put(self, item: Item) -> None:
+        self._out.put(item)
+        self._check()
+
+    def _check(self) -> None:
+        if self._stop_asked.is_set():
+            raise Stopped
