@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -20,9 +20,10 @@ from engine import backends
 from engine.config_endpoint import EndpointConfig, checked_urls, unencrypted
 from engine.config_quality import QualityConfig
 from engine.config_section import Section, known
+from engine.config_sources import FileSource, HuggingFaceSource, ImportedSource, Source
 from engine.errors import ConfigError
 from engine.yaml_places import line_of, refuse_duplicate_keys
-from storage.records import Role, Split
+from storage.records import Role
 
 STRATEGIES = ("strong", "mix", "family_strong", "car", "random", "persyn", "oracle")
 
@@ -79,6 +80,8 @@ class TeacherConfig(ModelConfig):
     """Of an endpoint; several are replicas of one teacher."""
     api_key_env: str | None = None
     endpoint: EndpointConfig = EndpointConfig()
+    responses: tuple[ImportedSource, ...] = ()
+    """Of `backend: imported`: where its answers are; empty: in the run's own `imported` prompts."""
     tokens_per_second: float | None = Field(None, gt=0)
     """For the dry run's time only: what this teacher generates with all its replicas."""
     expected_tokens: float | None = Field(None, gt=0)
@@ -103,6 +106,12 @@ class TeacherConfig(ModelConfig):
         return checked_urls(value)
 
     @model_validator(mode="after")
+    def _imported_as_it_is(self) -> TeacherConfig:
+        if self.backend == "imported" and self.system:
+            raise ValueError("imported answers were given without this `system` prompt; leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _key_is_safe(self) -> TeacherConfig:
         urls = (self.base_url,) if isinstance(self.base_url, str) else self.base_url or ()
         if self.api_key_env and not self.endpoint.allow_http and any(map(unencrypted, urls)):
@@ -115,59 +124,6 @@ class TeacherConfig(ModelConfig):
 
 class StudentConfig(ModelConfig):
     """The student; run in-process by transformers and PEFT."""
-
-
-class SourceConfig(Section):
-    """What every prompt source has."""
-
-    split: Split | None = None
-    """Puts all of this source's prompts into one split; None shares them out by `split:`."""
-
-
-class ReasoningGymSource(SourceConfig):
-    """Procedural tasks with their own verifier."""
-
-    source: Literal["reasoning_gym"]
-    task: str
-    size: int = Field(ge=1)
-    seed: int = 0
-    options: dict[str, Any] = Field(default_factory=dict)
-
-
-class FieldsConfig(Section):
-    """Which columns hold what."""
-
-    prompt: str = "prompt"
-    messages: str = "messages"
-    answer: str = "answer"
-
-
-class FileSource(SourceConfig):
-    """JSONL, CSV or Parquet: one prompt a row, as `messages` or as a `prompt` string."""
-
-    source: Literal["jsonl", "csv", "parquet"]
-    path: str
-    fields: FieldsConfig = FieldsConfig()
-    verifier: str | None = None
-    """`math`, `choice`, `text`, `json`, or None when answers cannot be verified."""
-    size: int | None = Field(None, ge=1)
-    """At most so many rows; also what a dry run counts when the file is not here."""
-
-
-class HuggingFaceSource(SourceConfig):
-    """A Hugging Face dataset, by folder (saved with `save_to_disk`) or hub id."""
-
-    source: Literal["huggingface"]
-    path: str
-    name: str | None = None
-    subset: str = "train"
-    """The dataset's own split to read."""
-    fields: FieldsConfig = FieldsConfig()
-    verifier: str | None = None
-    size: int | None = Field(None, ge=1)
-
-
-Source = Annotated[ReasoningGymSource | FileSource | HuggingFaceSource, Field(discriminator="source")]
 
 
 class SplitConfig(Section):
@@ -452,15 +408,25 @@ def _with_paths(run: Run, base: Path) -> Run:
 
     sources = tuple(
         source.model_copy(update={"path": local(source.path)})
-        if isinstance(source, FileSource)
+        if isinstance(source, FileSource | ImportedSource)
         else source.model_copy(update={"path": resolve_ref(source.path, base)})
         if isinstance(source, HuggingFaceSource)
         else source
         for source in run.prompts
     )
+    imported = tuple(source for source in sources if isinstance(source, ImportedSource))
     teachers = tuple(
         teacher.model_copy(update={"model": resolve_ref(teacher.model, base)})
         if teacher.backend == "transformers"
+        else teacher.model_copy(
+            update={
+                "responses": tuple(
+                    source.model_copy(update={"path": local(source.path)}) for source in teacher.responses
+                )
+                or imported
+            }
+        )
+        if teacher.backend == "imported"
         else teacher
         for teacher in run.teachers
     )
@@ -468,7 +434,7 @@ def _with_paths(run: Run, base: Path) -> Run:
         update={
             "prompts": sources,
             "teachers": teachers,
-            "quality": run.quality.with_paths(partial(resolve_ref, base=base)),
+            "quality": run.quality.placed(partial(resolve_ref, base=base), imported),
             "student": run.student.model_copy(update={"model": resolve_ref(run.student.model, base)}),
             "router": run.router.model_copy(update={"backbone": resolve_ref(run.router.backbone, base)}),
         }

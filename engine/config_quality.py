@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from engine import scorers
 from engine.config_section import Section, known
+from engine.config_sources import ImportedSource
 from engine.suggest import nearest
 
 
@@ -49,12 +50,14 @@ class ScorerConfig(Section):
         """What the scorer is made with."""
         return dict(self.model_extra or {})
 
-    def with_paths(self, resolve: Callable[[str], str]) -> Self:
-        """The same with the folder of a reward model resolved."""
-        model = self.settings.get("model")
-        if self.scorer != "reward_model" or not isinstance(model, str):
-            return self
-        return self.model_copy(update={"model": resolve(model)})
+    def placed(self, resolve: Callable[[str], str], imported: Sequence[ImportedSource]) -> Self:
+        """The same with a reward model's folder resolved, or with the files that imported rewards are in."""
+        update: dict[str, Any] = {}
+        if self.scorer == "reward_model" and isinstance(model := self.settings.get("model"), str):
+            update["model"] = resolve(model)
+        if self.scorer == "imported":
+            update["responses"] = [source.model_dump(mode="json") for source in imported]
+        return self.model_copy(update=update)
 
 
 class QualityConfig(ScorerConfig):
@@ -71,10 +74,10 @@ class QualityConfig(ScorerConfig):
             raise ValueError("give one scorer with `scorer`, or a list with `scorers`, not both")
         return self
 
-    def with_paths(self, resolve: Callable[[str], str]) -> Self:
-        """The same with the folders of reward models resolved."""
-        several = tuple(config.with_paths(resolve) for config in self.scorers)
-        return super().with_paths(resolve).model_copy(update={"scorers": several})
+    def placed(self, resolve: Callable[[str], str], imported: Sequence[ImportedSource]) -> Self:
+        """The same with what each scorer reads resolved."""
+        several = tuple(config.placed(resolve, imported) for config in self.scorers)
+        return super().placed(resolve, imported).model_copy(update={"scorers": several})
 
     @property
     def named(self) -> Mapping[str, ScorerConfig]:

@@ -77,8 +77,8 @@ class Estimate:
 
     @property
     def ratio(self) -> float:
-        """Generations of all-teachers over those of routed."""
-        return self.all.generations / self.routed.generations
+        """Generations of all-teachers over those of routed; 1 when nothing is generated."""
+        return self.all.generations / self.routed.generations if self.routed.generations else 1.0
 
 
 def estimate(run: Run) -> Estimate:
@@ -112,7 +112,9 @@ def estimate(run: Run) -> Estimate:
         all=_amount(run, [everything]),
         routed=_amount(run, [calibration, rest]),
         strategies=tuple(_strategy(run, name, n, c) for name in run.strategies),
-        speed_unknown=tuple(t.name for t in run.teachers if t.tokens_per_second is None),
+        speed_unknown=tuple(
+            t.name for t in run.teachers if t.tokens_per_second is None and t.backend != "imported"
+        ),
         assumptions=_assumptions(run, counted),
     )
 
@@ -175,6 +177,14 @@ def _splits(run: Run) -> tuple[dict[str, int], bool]:
 
 def _amount(run: Run, phases: Sequence[Load]) -> Amount:
     """What the phases take, one after the other; within a phase teachers work as `_seconds` says."""
+    # Imported answers are there already.
+    phases = [
+        [
+            0.0 if teacher.backend == "imported" else count
+            for count, teacher in zip(phase, run.teachers, strict=True)
+        ]
+        for phase in phases
+    ]
     load = [sum(phase[i] for phase in phases) for i in range(len(run.teachers))]
     prompt = [count * run.estimate.prompt_tokens for count in load]
     answer = [count * _answer_tokens(run, teacher) for count, teacher in zip(load, run.teachers, strict=True)]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from engine import backends, scorers, sources
+from engine import backends, registry, scorers, sources
 from engine import modelfiles as models
 from engine.config import Run
 from engine.errors import ConfigError, NotAvailable, PersynError
@@ -33,6 +33,8 @@ def check(run: Run) -> None:
                     "use `transformers`; `persyn run --dry-run` works with every backend",
                 )
             )
+        elif teacher.backend == "imported":
+            _try(problems, label, partial(backends.identity, registry.teacher(teacher, run.generation)))
         else:
             _try(
                 problems,

@@ -12,7 +12,16 @@ from storage.hashing import sha
 from storage.records import Model, Role, Sampling
 from storage.store import Store
 
-OPTIONS = ("dtype", "device", "batch_tokens", "trust_remote_code", "base_url", "api_key_env", "endpoint")
+OPTIONS = (
+    "dtype",
+    "device",
+    "batch_tokens",
+    "trust_remote_code",
+    "base_url",
+    "api_key_env",
+    "endpoint",
+    "responses",
+)
 """Keys of a run file's entry that are kept in `Model.options`."""
 
 
@@ -20,6 +29,11 @@ def teacher(config: TeacherConfig, generation: GenerationConfig) -> Model:
     """The teacher as a model record; sampling keys it leaves out come from `generation`."""
     own = config.sampling.model_dump(exclude_none=True)
     shared = {key: getattr(generation, key) for key in Sampling.__dataclass_fields__}
+    if config.backend == "imported":
+        own, shared = (
+            {},
+            {},
+        )  # how its answers were drawn is not ours to say, and no setting of ours changes them
     return Model(
         role="teacher",
         backend=config.backend,

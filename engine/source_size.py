@@ -3,8 +3,9 @@
 import csv
 from pathlib import Path
 
-from engine.config import FileSource, HuggingFaceSource, Source
+from engine.config_sources import FileSource, HuggingFaceSource, ImportedSource, Source
 from engine.errors import ConfigError
+from engine.sources import imported
 
 COUNTED_BYTES = 2**30
 """Larger text files are not read for a count; about a second of reading."""
@@ -20,6 +21,8 @@ def count(source: Source) -> tuple[int, bool]:
     """
     if isinstance(source, FileSource):
         rows = _file(Path(source.path), source.source)
+    elif isinstance(source, ImportedSource):
+        rows = _imported(source)
     elif isinstance(source, HuggingFaceSource):
         rows = _dataset(Path(source.path), source.subset)
     else:
@@ -49,6 +52,15 @@ def _file(path: Path, kind: str) -> int | None:
     csv.field_size_limit(16 * 1024 * 1024)
     with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
         return max(0, sum(1 for row in csv.reader(file) if row) - 1)
+
+
+def _imported(source: ImportedSource) -> int | None:
+    """Different prompts, which are fewer than rows: each of them is there once per model."""
+    if not Path(source.path).exists():
+        return None
+    if sum(file.stat().st_size for file in imported.files(source.path)) > COUNTED_BYTES:
+        return None
+    return sum(1 for _ in imported.prompts(source))
 
 
 def _dataset(folder: Path, subset: str) -> int | None:

@@ -5,14 +5,13 @@ it can be followed.
 """
 
 import hashlib
-import re
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.config import FileSource, HuggingFaceSource, ReasoningGymSource, Source
+from engine.config_sources import FileSource, HuggingFaceSource, ImportedSource, ReasoningGymSource, Source
 from engine.errors import ConfigError
-from engine.sources import procedural, tables
+from engine.sources import imported, procedural, tables
+from engine.sources.question import core_question as core_question
 from storage.hashing import sha
 from storage.records import Prompt
 
@@ -33,6 +32,8 @@ def read(source: Source) -> Iterator[tuple[str, Prompt]]:
         return tables.read_huggingface(
             source.path, source.name, source.subset, source.fields.model_dump(), source.verifier, source.size
         )
+    if isinstance(source, ImportedSource):
+        return imported.prompts(source)
     raise ConfigError(f"prompts: unknown source {source!r}")
 
 
@@ -56,19 +57,7 @@ def fingerprint(source: Source) -> str:
             raise ConfigError(f"prompts: {path}: no such file", "check `path` (relative to the run file)")
         with path.open("rb") as file:
             described["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    if isinstance(source, ImportedSource):
+        described.pop("path")
+        described["files"] = imported.hashes(source.path)
     return sha(described)
-
-
-def core_question(prompt: Prompt) -> str:
-    """The prompt's words alone: case, spacing and punctuation between words removed, symbols kept.
-
-    Two prompts of one core question are near duplicates. Digits and mathematical symbols are kept:
-    "2 + 3" and "2 - 3" are different questions.
-    """
-    text = "\x1e".join(str(message["content"]) for message in prompt.messages)
-    text = unicodedata.normalize("NFKC", text).casefold()
-    return _SPACING.sub(" ", _PUNCTUATION.sub(" ", text)).strip()
-
-
-_PUNCTUATION = re.compile(r"[\"'`,;:!?]|\.(?!\d)")
-_SPACING = re.compile(r"\s+")

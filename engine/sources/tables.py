@@ -24,12 +24,11 @@ def read_file(
     """
     if not path.is_file():
         raise ConfigError(f"prompts: {path}: no such file", "check `path` (relative to the run file)")
-    readers = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}
     found = False
-    for line, row in islice(readers[kind](path), size):
+    for line, row in islice(rows(path, kind), size):
         found = True
         where = f"{path.name}:{line}"
-        yield where, _prompt(row, fields, verifier, where, f"{path}:{line}")
+        yield where, prompt_of(row, fields, verifier, where, f"{path}:{line}")
     if not found:
         raise ConfigError(f"prompts: {path}: has no rows", 'put one prompt a line, e.g. {"prompt": "…"}')
 
@@ -67,9 +66,18 @@ def read_huggingface(
     found = False
     for index, row in enumerate(islice(iter(rows), size)):
         found = True
-        yield f"{label}#{index}", _prompt(row, fields, verifier, f"{label}#{index}", f"{path}#{index}")
+        yield f"{label}#{index}", prompt_of(row, fields, verifier, f"{label}#{index}", f"{path}#{index}")
     if not found:
         raise ConfigError(f"prompts: {path}: has no rows", "choose another `subset`")
+
+
+def rows(path: Path, kind: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yields (line, row) of a `jsonl`, `csv` or `parquet` file.
+
+    Raises:
+        ConfigError: a malformed row, with its line.
+    """
+    return {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}[kind](path)
 
 
 def check_jsonl(path: Path, seconds: float) -> None:
@@ -131,9 +139,14 @@ def _parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         ) from None
 
 
-def _prompt(
+def prompt_of(
     row: Mapping[str, Any], fields: Mapping[str, str], verifier: str | None, where: str, at: str
 ) -> Prompt:
+    """The prompt of a row; `where` is kept with it, `at` is named in errors.
+
+    Raises:
+        ConfigError: the row has no prompt, or no answer where the verifier needs one.
+    """
     messages = row.get(fields["messages"])
     if isinstance(messages, str):  # CSV holds a conversation as JSON text
         try:

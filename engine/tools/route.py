@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from engine.config import FieldsConfig
+from engine.config_sources import FieldsConfig
 from engine.errors import ConfigError
 from engine.printing import json_line, printable
 from engine.router import policy

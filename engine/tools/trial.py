@@ -48,6 +48,9 @@ def findings(run: Run) -> Iterator[Finding]:
                 "use `transformers` for now",
             )
             continue
+        if config.backend == "imported":
+            yield attempt(about, partial(_imported, about, registry.teacher(config, run.generation)))
+            continue
         yield from _model(about, config, registry.teacher(config, run.generation), prompt)
     yield from _model(f"student {student.name}", run.student, student, prompt, run)
     if "persyn" in run.strategies:
@@ -75,6 +78,12 @@ def _model(
     if run is not None:
         row = (asked, prompt.answer or RESPONSES[0])
         yield attempt(f"{about}: training mask", partial(_mask, about, config, row, run.distill.max_length))
+
+
+def _imported(about: str, model: Model) -> Finding:
+    files = backends.identity(model)["files"]
+    names = [name for hashes, _ in files for name in hashes]
+    return Finding(about, "ok", f"answers of {model.model} are imported from {', '.join(names)}")
 
 
 def _files(about: str, config: ModelConfig) -> Finding:

@@ -15,7 +15,7 @@ MODEL = Model("m", "teacher", "transformers", "org/name")
 def test_listing_and_identities_import_nothing_heavy() -> None:
     code = (
         "import sys; from engine import backends; from storage.records import Model;"
-        "assert backends.kinds() == ['transformers'];"
+        "assert backends.kinds() == ['imported', 'openai', 'transformers'];"
         "assert 'engine.backends.transformers' not in sys.modules;"
         "backends.identity(Model('m', 'teacher', 'transformers', 'org/name'));"
         "assert not {'torch', 'transformers'} & set(sys.modules)"

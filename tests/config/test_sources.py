@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine import sources
-from engine.config import FileSource, ReasoningGymSource
+from engine.config_sources import FileSource, ReasoningGymSource
 from engine.errors import ConfigError
 from storage.records import Prompt
 

@@ -10,7 +10,7 @@ from engine.errors import ConfigError, NotAvailable
 
 
 def test_kinds_are_the_files() -> None:
-    assert scorers.kinds() == ["exact_answer", "learnability", "reward_model"]
+    assert scorers.kinds() == ["exact_answer", "imported", "learnability", "reward_model"]
 
 
 def test_listing_imports_nothing_heavy_and_using_one_imports_one() -> None:

@@ -1,0 +1,166 @@
+"""Parallel responses made elsewhere: prompts, answers and rewards out of the same files, streamed.
+
+A row is one model's answer to one prompt, as in Magpie-Zoo-like sets. Prompts are told apart by their core
+question, as everywhere. Of several answers of one model to one prompt the first counts.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from engine.backends._completion import split_reasoning
+from engine.config_sources import ImportedSource
+from engine.errors import ConfigError
+from engine.sources import tables
+from engine.sources.question import core_question
+from storage.records import Prompt
+from storage.text import clean
+
+_KINDS = {".jsonl": "jsonl", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One row."""
+
+    where: str
+    """File and line."""
+    prompt: Prompt
+    model: str
+    text: str
+    """Without its reasoning."""
+    reasoning: str
+    reward: float | None
+    finish_reason: str
+    """`length` or `stop`."""
+    completion_tokens: int
+    """0 when the file does not say."""
+
+
+def named(settings: Mapping[str, Any], who: str) -> list[ImportedSource]:
+    """The sources under `responses` in the settings of a teacher or a scorer.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    found = [ImportedSource.model_validate(source) for source in settings.get("responses", ())]
+    if not found:
+        raise ConfigError(
+            f"{who}: no imported responses are named", "add `{source: imported, path: …}` to `prompts`"
+        )
+    return found
+
+
+def prompts(source: ImportedSource) -> Iterator[tuple[str, Prompt]]:
+    """Yields (where, prompt) of each prompt once, in the files' order."""
+    seen = set[bytes]()
+    for answer in answers(source):
+        key = prompt_key(answer.prompt)
+        if key in seen:
+            continue
+        if source.size is not None and len(seen) >= source.size:
+            return
+        seen.add(key)
+        yield answer.where, answer.prompt
+
+
+def answers(source: ImportedSource) -> Iterator[Answer]:
+    """Every answer; a row whose response is null is none.
+
+    Raises:
+        ConfigError: no such file, no rows, or a malformed row, with its place.
+    """
+    found = False
+    for path in files(source.path):
+        for line, row in tables.rows(path, _KINDS[path.suffix]):
+            found = True
+            if (answer := _answer(source, path, line, row)) is not None:
+                yield answer
+    if not found:
+        raise ConfigError(f"prompts: {source.path}: has no rows", "give one answer a row")
+
+
+def files(path: str) -> list[Path]:
+    """The file itself, or all JSONL and Parquet files below a folder, sorted.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    place = Path(path)
+    found = [place] if place.is_file() else sorted(place.rglob("*"))
+    found = [file for file in found if file.suffix in _KINDS and file.is_file()]
+    if not found:
+        raise ConfigError(
+            f"prompts: {path}: no .jsonl or .parquet file is there", "check `path` (relative to the run file)"
+        )
+    return found
+
+
+def hashes(path: str) -> dict[str, str]:
+    """SHA-256 of each file by its name, which in a folder can be its model's."""
+    return {file.name: _sha256(file, *_state(file)) for file in files(path)}
+
+
+def prompt_key(prompt: Prompt) -> bytes:
+    """16 bytes that stand for a prompt's core question."""
+    return hashlib.blake2b(core_question(prompt).encode("utf-8", "replace"), digest_size=16).digest()
+
+
+def answer_key(prompt: Prompt, text: str) -> bytes:
+    """16 bytes that stand for an answer to a prompt, as the store keeps both."""
+    return hashlib.blake2b(prompt_key(prompt) + clean(text).encode(), digest_size=16).digest()
+
+
+def _answer(source: ImportedSource, path: Path, line: int, row: Mapping[str, Any]) -> Answer | None:
+    where, at = f"{path.name}:{line}", f"{path}:{line}"
+    fields = source.fields
+    if fields.response not in row:
+        raise ConfigError(
+            f"prompts: {at}: no `{fields.response}` (the row has: {', '.join(map(str, row))})",
+            "name the columns with `fields: {response: …, model: …, reward: …}`",
+        )
+    text = row[fields.response]
+    if text is None:
+        return None
+    model = row.get(fields.model, path.stem)
+    if not isinstance(text, str) or not isinstance(model, str):
+        raise ConfigError(
+            f"prompts: {at}: `{fields.response}` and `{fields.model}` must be texts", "mend the row"
+        )
+    reasoning, answer = split_reasoning(text)
+    return Answer(
+        where=where,
+        prompt=tables.prompt_of(row, fields.model_dump(), source.verifier, where, at),
+        model=model,
+        text=answer,
+        reasoning=reasoning,
+        reward=_reward(row.get(fields.reward), fields.reward, at),
+        finish_reason="length" if row.get(fields.finish_reason) == "length" else "stop",
+        completion_tokens=int(row.get(fields.completion_tokens) or 0),
+    )
+
+
+def _reward(value: Any, name: str, at: str) -> float | None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None  # tables write a missing number as NaN
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
+        raise ConfigError(
+            f"prompts: {at}: `{name}` is {value!r}, not a finite number", "mend or leave it out"
+        )
+    return float(value)
+
+
+def _state(file: Path) -> tuple[int, int]:
+    state = file.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+@lru_cache(maxsize=1024)
+def _sha256(file: Path, size: int, modified: int) -> str:
+    """Of the file's content; size and time of change are there to notice another content."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
