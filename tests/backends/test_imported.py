@@ -110,10 +110,10 @@ def test_size_counts_prompts_not_rows(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_parquet_files_named_after_models_is_the_same(tmp_path: Path) -> None:
-    rows = [row for row in ROWS if row["response"]]
+    keys = ("prompt", "response", "reward", "finish_reason", "completion_tokens")
     (tmp_path / "set").mkdir()
     for name in ("a", "b"):
-        own = [{k: v for k, v in row.items() if k != "model"} for row in rows if row["model"] == name]
+        own = [{key: row.get(key) for key in keys} for row in ROWS if row["model"] == name]
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(own), tmp_path / "set" / f"{name}.parquet")
     folder = {"responses": [{"source": "imported", "path": str(tmp_path / "set")}]}
     assert answers("a", folder) == answers("a", given(tmp_path, ROWS))

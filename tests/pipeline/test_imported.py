@@ -29,18 +29,17 @@ MODELS = {"Org/Bare-7B": "bare", "Org/Wordy-70B": "verbose", "Org/Unsure-1B": "u
 
 def rows() -> list[dict]:
     """Every model's answer to every prompt, but one, with a reward; the prompts' order is not the models'."""
-    found = []
-    for model, style in MODELS.items():
-        for example in tasks.training("spell_backward", 60):
-            found.append(
-                {
-                    "instruction": example.question,
-                    "model": model,
-                    "response": styles.write(style, example),
-                    "score": {"bare": 1.5, "verbose": 1.0 + len(example.answer) / 10, "unsure": -2.0}[style],
-                    "answer": example.answer,
-                }
-            )
+    found = [
+        {
+            "instruction": example.question,
+            "model": model,
+            "response": styles.write(style, example),
+            "score": {"bare": 1.5, "verbose": 1.0 + len(example.answer) / 10, "unsure": -2.0}[style],
+            "answer": example.answer,
+        }
+        for model, style in MODELS.items()
+        for example in tasks.training("spell_backward", 60)
+    ]
     found[3]["response"] = None
     return found
 
