@@ -140,6 +140,16 @@ class SplitConfig(Section):
     seed: int = 0
 
 
+class CalibrationConfig(Section):
+    """How many answers the router learns from."""
+
+    prompts: int | None = Field(None, ge=0)
+    """Another place for `split.calibration`."""
+    teachers_per_prompt: int | None = Field(None, ge=2)
+    """k: each calibration prompt is answered by k teachers, balanced over teachers and pairs; None: by all.
+    Validation prompts are always answered by all."""
+
+
 class LearnabilityConfig(Section):
     """Mean log-likelihood of an answer under the untrained student."""
 
@@ -267,6 +277,7 @@ class Run(Section):
     teachers: tuple[TeacherConfig, ...] = Field(min_length=1)
     prompts: tuple[Source, ...] = Field(min_length=1)
     split: SplitConfig = SplitConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
     too_long: Literal["refuse", "mark"] = "refuse"
     """A prompt longer than a model's context: refuse the run at once, or store a `too_long` row and go on."""
     quality: QualityConfig = QualityConfig()
@@ -283,6 +294,18 @@ class Run(Section):
     """Share of the strongest teacher in the strategy `mix` (Li et al. 2025)."""
     car_beta: float = Field(3.0, ge=0)
     """β of the strategy `car` (Xu et al. 2024)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_number_of_prompts(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(calibration := data.get("calibration"), dict):
+            return data
+        count, split = calibration.get("prompts"), data.get("split") or {}
+        if count is None or not isinstance(split, dict):
+            return data
+        if split.get("calibration", count) != count:
+            raise ValueError("calibration.prompts and split.calibration differ; keep one of them")
+        return {**data, "split": {**split, "calibration": count}}
 
     @field_validator("strategies")
     @classmethod
@@ -306,6 +329,15 @@ class Run(Section):
     def _correct_is_known(self) -> Run:
         if self.dataset.keep == "correct" and "exact_answer" not in self.quality.named:
             raise ValueError("dataset.keep: `correct` needs the scorer `exact_answer` in `quality`")
+        return self
+
+    @model_validator(mode="after")
+    def _so_many_teachers(self) -> Run:
+        if (self.calibration.teachers_per_prompt or 0) > len(self.teachers):
+            raise ValueError(
+                f"calibration.teachers_per_prompt is {self.calibration.teachers_per_prompt} and there are "
+                f"{len(self.teachers)} teachers"
+            )
         return self
 
     @model_validator(mode="after")

@@ -21,6 +21,9 @@ CALIBRATED: tuple[Split, ...] = ("calibration", "validation")
 TRAINED: tuple[Split, ...] = ("calibration", "validation", "synthesis")
 """Every strategy gives each of these prompts one row of training data."""
 
+DESIGN_VERSION = 1
+"""Raised when the same settings would ask other teachers."""
+
 
 def _never() -> bool:
     return False
@@ -76,10 +79,26 @@ class Context:
 
     @property
     def answered_by_all(self) -> tuple[Split, ...]:
-        """The splits that every teacher answers in this run."""
+        """The splits that every teacher answers in this run; none where a design says who answers what."""
         if self.full:
             return TRAINED
-        return CALIBRATED if self.calibrates else ()
+        return CALIBRATED if self.calibrates and self.teachers_per_prompt is None else ()
+
+    @property
+    def labelled(self) -> tuple[Split, ...]:
+        """The splits whose prompts several teachers answer, so that rewards are defined there."""
+        return TRAINED if self.full else CALIBRATED
+
+    @property
+    def teachers_per_prompt(self) -> int | None:
+        """k, of a calibration that asks k teachers for each prompt; None when it asks all."""
+        k = self.run.calibration.teachers_per_prompt
+        return None if k == len(self.teachers) else k
+
+    def calibration_answers(self, counts: Mapping[str, int]) -> int:
+        """Answers that labels are made of, from prompts per split: C·M, or fewer by design."""
+        k = self.teachers_per_prompt or len(self.teachers)
+        return counts.get("calibration", 0) * k + counts.get("validation", 0) * len(self.teachers)
 
     # What each result is a function of. Equal hashes mean that the stored result is valid as it is.
 
@@ -124,17 +143,31 @@ class Context:
         weights = [scorer.weight for scorer in config.named.values()]
         return {"scorers": identities, "weights": weights, "normalization": config.normalization}
 
+    @property
+    def design_sha(self) -> str:
+        """Prompts, teachers and k: who answers which calibration prompt."""
+        return sha(
+            {
+                "design": DESIGN_VERSION,
+                "prompts": self.prompt_set_sha,
+                "generations": [generation for _, generation in self.generations],
+                "teachers_per_prompt": self.teachers_per_prompt,
+                "seed": self.run.split.seed,
+            }
+        )
+
     @cached_property
     def evidence_sha(self) -> str:
         """Prompts, teachers' answers and both scores: what labels are made of."""
-        return sha(
-            {
-                "prompts": self.prompt_set_sha,
-                "generations": [generation for _, generation in self.generations],
-                "quality": self.quality_identity,
-                "learnability": self.scorer_identity("learnability"),
-            }
-        )
+        parts: dict[str, Any] = {
+            "prompts": self.prompt_set_sha,
+            "generations": [generation for _, generation in self.generations],
+            "quality": self.quality_identity,
+            "learnability": self.scorer_identity("learnability"),
+        }
+        if self.teachers_per_prompt is not None:
+            parts["design"] = self.design_sha
+        return sha(parts)
 
     @property
     def router_sha(self) -> str:

@@ -64,7 +64,9 @@ class Estimate:
     n: int
     """N: prompts that get a training row; evaluation prompts are not among them."""
     c: int
-    """C: those of them that every teacher answers."""
+    """C: those of them that every teacher answers, or k teachers by `calibration.teachers_per_prompt`."""
+    answers: int
+    """Answers to these: C·M, or fewer."""
     evaluation: int
     """Prompts that only the student sees."""
     teachers: tuple[TeacherRow, ...]
@@ -95,10 +97,12 @@ def estimate(run: Run) -> Estimate:
         raise ConfigError(
             "split: every prompt is for evaluation, so no teacher has anything to answer", "add prompts"
         )
-    everything, calibration, rest = [float(n)] * m, [float(c)] * m, [(n - c) / m] * m
+    answers = sizes["calibration"] * (run.calibration.teachers_per_prompt or m) + sizes["validation"] * m
+    everything, calibration, rest = [float(n)] * m, [answers / m] * m, [(n - c) / m] * m
     return Estimate(
         n=n,
         c=c,
+        answers=answers,
         evaluation=sizes["evaluation"],
         teachers=tuple(
             TeacherRow(
@@ -111,7 +115,7 @@ def estimate(run: Run) -> Estimate:
         ),
         all=_amount(run, [everything]),
         routed=_amount(run, [calibration, rest]),
-        strategies=tuple(_strategy(run, name, n, c) for name in run.strategies),
+        strategies=tuple(_strategy(run, name, n, c, answers) for name in run.strategies),
         speed_unknown=tuple(
             t.name for t in run.teachers if t.tokens_per_second is None and t.backend != "imported"
         ),
@@ -227,14 +231,14 @@ def _answer_tokens(run: Run, teacher: TeacherConfig) -> float:
     return teacher.expected_tokens or run.estimate.completion_tokens
 
 
-def _strategy(run: Run, name: str, n: int, c: int) -> StrategyRow:
+def _strategy(run: Run, name: str, n: int, c: int, answers: int) -> StrategyRow:
     m = len(run.teachers)
     if strategies.needs_full_parallel(name):
         amount = _amount(run, [[float(n)] * m])
         return StrategyRow(name, amount, amount)
     calibrates = strategies.needs_calibration(name, [teacher.parameters for teacher in run.teachers])
     rest = n - c if calibrates else n
-    first = [[float(c)] * m] if calibrates else []
+    first = [[answers / m] * m] if calibrates else []
     options = [_amount(run, [*first, load]) for load in _loads(run, name, float(rest))]
     lower: Callable[..., float] = min
     return StrategyRow(name, _extreme(options, lower), _extreme(options, max))
@@ -360,10 +364,14 @@ def summary(found: Estimate) -> str:
 def formulas(found: Estimate) -> str:
     """How many generations each of the two ways takes, with the formula, in two lines."""
     n, c, m = found.n, found.c, len(found.teachers)
+    calibrated = (
+        f"C·M + (N − C) = {c:,}·{m}"
+        if found.answers == c * m
+        else f"{found.answers:,} answers to the C prompts + (N − C) = {found.answers:,}"
+    )
     return (
         f"all teachers answer everything: N·M = {n:,}·{m} = {n * m:,} generations\n"
-        f"routed: C·M + (N − C) = {c:,}·{m} + {n - c:,} = {c * m + n - c:,} generations, "
-        f"{found.ratio:.1f} times fewer"
+        f"routed: {calibrated} + {n - c:,} = {found.answers + n - c:,} generations, {found.ratio:.1f} times fewer"
     )
 
 

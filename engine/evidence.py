@@ -1,14 +1,15 @@
 """Stored scores as matrices and labels: what router training, routing and relabelling start from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import quality, reward, scoring
+from engine import calibration, quality, reward, scoring
 from engine.config import RewardConfig
 from engine.context import Context
-from storage import scores
+from storage import routing, scores
 from storage.records import Split
 
 
@@ -48,9 +49,14 @@ class Evidence:
         return _column_means(self.quality), -_column_means(self.learnability)
 
 
-def gather(context: Context, splits: tuple[Split, ...]) -> Evidence:
-    """All scores of this run's teachers on the prompts of these splits."""
-    found = {name: _matrix(context, splits, name) for name in scoring.names(context)}
+def gather(context: Context, splits: tuple[Split, ...], *, whole: bool = False) -> Evidence:
+    """The scores of this run's teachers on the prompts of these splits.
+
+    Of a partial calibration only the answers that its design asked for, whatever other strategies have added to the
+    store since: labels must not depend on them. `whole` takes these too.
+    """
+    asked = None if whole else _design(context)
+    found = {name: _matrix(context, splits, name, asked) for name in scoring.names(context)}
     learnability = found.pop("learnability")
     judged = [matrix.values for matrix in found.values()]
     return Evidence(
@@ -73,15 +79,46 @@ def scales(context: Context) -> list[quality.Scale]:
     named = context.run.quality.named
     if len(named) == 1:
         return [quality.Scale(0.0, 1.0)]
+    asked = _design(context)
     return [
-        quality.scale(_matrix(context, ("calibration",), name).values, context.run.quality.normalization)
+        quality.scale(
+            _matrix(context, ("calibration",), name, asked).values, context.run.quality.normalization
+        )
         for name in named
     ]
 
 
-def _matrix(context: Context, splits: tuple[Split, ...], name: str) -> scores.ScoreMatrix:
+def _matrix(
+    context: Context, splits: tuple[Split, ...], name: str, asked: Mapping[int, set[int]] | None
+) -> scores.ScoreMatrix:
     scorer = scoring.scorer_id(context, name)
-    return scores.matrix(context.store, context.prompt_set, splits, context.generations, scorer)
+    found = scores.matrix(context.store, context.prompt_set, splits, context.generations, scorer)
+    if asked is not None:
+        ids = [teacher_id for teacher_id, _ in context.generations]
+        everyone = set(ids)
+        out = np.array(
+            [
+                [teacher not in asked.get(int(prompt), everyone) for teacher in ids]
+                for prompt in found.prompt_ids
+            ],
+            dtype=np.bool_,
+        ).reshape(found.values.shape)
+        found.values[out] = np.nan
+        found.asked[out] = found.usable[out] = False
+    return found
+
+
+def _design(context: Context) -> dict[int, set[int]] | None:
+    """The teachers that a partial calibration asks, by prompt; None when it asks all."""
+    plan_id, after = calibration.design_id(context), 0
+    if plan_id is None:
+        return None
+    asked: dict[int, set[int]] = {}
+    while page := routing.assignments(context.store, plan_id, after, calibration.PAGE):
+        for row in page:
+            asked.setdefault(row.prompt_id, set()).add(row.teacher_id)
+        after = page[-1].prompt_id
+    return asked
 
 
 def _correct(judged: list[NDArray[np.float64]]) -> NDArray[np.float64] | None:

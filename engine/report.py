@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from engine import statistics, strategies
+from engine import calibration, statistics, strategies
 from engine.context import CALIBRATED, Context
 from storage import datasets, prompts, results, routing
 
@@ -31,6 +31,7 @@ def build(context: Context, seconds: float) -> dict[str, Any]:
         "prompts": {
             # C of C·M + (N − C): everything that all teachers answer, the router's held-out prompts included.
             "calibration": sum(counts.get(split, 0) for split in CALIBRATED),
+            "calibration_answers": context.calibration_answers(counts),
             "held_out": counts.get("validation", 0),
             "synthesis": counts.get("synthesis", 0),
             "evaluation": counts.get("evaluation", 0),
@@ -63,6 +64,7 @@ def _strategy(context: Context, name: str, before: dict[str, Any] | None) -> dic
             context.generations,
             calibration=context.needs_calibration(name),
             full=strategies.needs_full_parallel(name),
+            design_id=calibration.design_id(context),
         ),
         "rows": datasets.count(context.store, dataset.id) if dataset else None,
         "accuracy_before": before and before["summary"]["accuracy"],
@@ -144,12 +146,14 @@ def render(report: dict[str, Any]) -> RenderableType:
                 f"(random {router['random_regret']:.3f})"
             )
         )
-    c = counts["calibration"]
+    c, answers = counts["calibration"], counts["calibration_answers"]
+    formula = (
+        f"C·M + (N − C) = {c:,}·{m} + {n - c:,}"
+        if answers == c * m
+        else f"{answers:,} of C·M = {c:,}·{m}, and (N − C) = {n - c:,}: in all"
+    )
     parts.append(
-        Text(
-            f"PerSyn: C·M + (N − C) = {c:,}·{m} + {n - c:,} = {c * m + n - c:,} generations; all teachers on all "
-            f"prompts: {n * m:,}"
-        )
+        Text(f"PerSyn: {formula} = {answers + n - c:,} generations; all teachers on all prompts: {n * m:,}")
     )
     return Group(*parts)
 

@@ -342,7 +342,12 @@ def assignments(store: Store, plan_id: int, after_prompt_id: int = 0, limit: int
 
 
 def generations_used(
-    store: Store, plan_id: int, generations: Sequence[Generation], calibration: bool, full: bool
+    store: Store,
+    plan_id: int,
+    generations: Sequence[Generation],
+    calibration: bool,
+    full: bool,
+    design_id: int | None = None,
 ) -> int:
     """How many stored responses the plan rests on, each counted once, whatever their status.
 
@@ -355,17 +360,19 @@ def generations_used(
         generations: the teachers' generations.
         calibration: whether it needed every teacher's answers to calibration and validation prompts.
         full: whether it needed every teacher's answers to every prompt but the evaluation's.
+        design_id: the plan of a partial calibration: which of the answers to those prompts it needed.
     """
+    designed = calibration and design_id is not None
     needed: list[ColumnElement[bool]] = [
         select(AssignmentRow.attempt)
         .where(
-            AssignmentRow.plan_id == plan_id,
+            AssignmentRow.plan_id.in_([plan_id, design_id] if designed else [plan_id]),
             AssignmentRow.prompt_id == ResponseRow.prompt_id,
             AssignmentRow.teacher_id == ResponseRow.teacher_id,
         )
         .exists()
     ]
-    if calibration:
+    if calibration and not designed:
         needed.append(MemberRow.split.in_(("calibration", "validation")))
     if full:
         needed.append(MemberRow.split != "evaluation")

@@ -103,10 +103,10 @@ class _Quality:
 
 
 def _known_rewards(context: Context) -> dict[tuple[int, int], float]:
-    """(prompt, teacher) → reward, on the prompts that all teachers answered: only there it is defined."""
-    if not context.answered_by_all:
+    """(prompt, teacher) → reward, on the prompts that several teachers answered: only there it is defined."""
+    if not context.calibrates:
         return {}
-    known = evidence.gather(context, context.answered_by_all)
+    known = evidence.gather(context, context.labelled, whole=context.full)
     rewards = known.labels(context.run.reward).rewards
     ids = [teacher_id for teacher_id, _ in context.generations]
     return {

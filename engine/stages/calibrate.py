@@ -1,13 +1,14 @@
 """Stage `calibrate`: every teacher answers the calibration and validation prompts.
 
 With the strategy `oracle` in the run, every teacher answers the synthesis prompts as well: that is the
-N·M generations which PerSyn saves, and what its choice is measured against.
+N·M generations which PerSyn saves, and what its choice is measured against. With `calibration:
+{teachers_per_prompt: k}` each calibration prompt is answered by k teachers only.
 """
 
 from collections.abc import Sequence
 from functools import partial
 
-from engine import generation
+from engine import calibration, generation, planned
 from engine.context import Context
 from engine.lanes import Work
 from storage import prompts, responses
@@ -16,16 +17,20 @@ from storage.records import Prompt, Split
 
 def run(context: Context) -> None:
     """Asks every teacher for the answers that are missing."""
-    splits = context.answered_by_all
+    splits, columns = context.answered_by_all, range(len(context.teachers))
+    design = calibration.open_design(context)
+    if design is not None and not splits:
+        given = responses.coverage(context.store, context.generations, context.prompt_set, (), [design])
+        works = [planned.work(context, column, [design], given[column].wanted) for column in columns]
+        generation.fill(context, works)
+        return
     if not splits:
         context.progress.say("calibrate: no strategy of this run needs all teachers' answers")
         return
     counts = prompts.counts(context.store, context.prompt_set)
     wanted = sum(counts.get(split, 0) for split in splits)
     attempts = context.run.generation.max_attempts
-    generation.fill(
-        context, [_work(context, column, splits, wanted, attempts) for column in range(len(context.teachers))]
-    )
+    generation.fill(context, [_work(context, column, splits, wanted, attempts) for column in columns])
 
 
 def _work(context: Context, column: int, splits: Sequence[Split], wanted: int, attempts: int) -> Work:

@@ -3,14 +3,11 @@
 Plans of several strategies share answers: a prompt that two of them give to one teacher is generated once.
 """
 
-from functools import partial
-
-from engine import generation, plans
+from engine import generation, planned, plans
 from engine.context import Context
-from engine.lanes import Work
 from engine.router import policy
-from storage import responses, routing
-from storage.records import Assignment, Plan, Prompt
+from storage import routing
+from storage.records import Assignment, Plan
 
 PAGE = 2000
 
@@ -28,20 +25,9 @@ def run(context: Context) -> None:
 
 
 def _fill(context: Context, plan_ids: list[int]) -> None:
-    generation.fill(context, [_work(context, column, plan_ids) for column in range(len(context.teachers))])
-
-
-def _work(context: Context, column: int, plan_ids: list[int]) -> Work:
-    attempts = context.run.generation.max_attempts
-    args = (context.store, plan_ids, context.generations[column])
-
-    def pending(after: int) -> list[tuple[int, Prompt]]:
-        page = responses.pending_assigned(
-            *args, max_attempts=attempts, after_prompt_id=max(after, 0), limit=PAGE
-        )
-        return [(prompt.id or 0, prompt) for prompt in page]
-
-    return Work(column, pending, partial(responses.count_pending_assigned, *args, max_attempts=attempts))
+    generation.fill(
+        context, [planned.work(context, column, plan_ids) for column in range(len(context.teachers))]
+    )
 
 
 def _fall_back(context: Context, plan: Plan, attempt: int) -> int:

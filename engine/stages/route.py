@@ -146,7 +146,7 @@ def _assignments(context: Context, plan: Plan) -> Iterator[Assignment]:
 
 def _rewards(context: Context, total: int) -> NDArray[np.float64]:
     """(N, M) rewards of all training prompts, in prompt order; NaN where nothing is known."""
-    known = evidence.gather(context, TRAINED)
+    known = evidence.gather(context, TRAINED, whole=True)
     rewards = known.labels(context.run.reward).rewards
     row_of = {int(prompt): row for row, prompt in enumerate(known.prompt_ids)}
     ordered = np.full((total, len(context.teachers)), np.nan)

@@ -1,17 +1,21 @@
 """Stage `score`: quality and learnability of every answer that all teachers gave."""
 
-from engine import scoring
-from engine.context import Context
+from engine import calibration, scoring
+from engine.context import CALIBRATED, Context
 
 
 def run(context: Context) -> None:
     """Scores what has no score yet; raw values, so that α and normalization stay free."""
-    splits = context.answered_by_all
-    if not splits:
+    splits, design = context.answered_by_all, calibration.design_id(context)
+    if not splits and design is None:
         context.progress.say("score: nothing to score before generation")
         return
     for name in scoring.names(context):
         context.check()
-        new = scoring.fill(context, name, splits)
+        new = (
+            scoring.fill(context, name, splits)
+            if splits or design is None
+            else scoring.fill(context, name, CALIBRATED, [design])
+        )
         if new:
             context.progress.say(f"score: {new:,} answers by {name}")

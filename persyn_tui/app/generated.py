@@ -83,6 +83,8 @@ class Generated:
     """N: what all teachers would have to answer, each; None while the prompts are being read."""
     calibrated: int | None
     """C: those of them that every teacher answers for the router."""
+    calibration_answers: int | None
+    """C·M, or fewer where each of them is answered by some teachers only."""
     tokens_per_second: float | None
     eta_s: float | None
     """For all that is wanted, at the rate of the last 20 s."""
@@ -117,9 +119,9 @@ class Generated:
     @property
     def routed(self) -> int | None:
         """C·M + (N − C): responses of the routed run alone."""
-        if self.prompts is None or self.calibrated is None:
+        if self.prompts is None or self.calibrated is None or self.calibration_answers is None:
             return None
-        return self.calibrated * len(self.teachers) + self.prompts - self.calibrated
+        return self.calibration_answers + self.prompts - self.calibrated
 
     @property
     def everything_cost(self) -> float | None:
@@ -143,6 +145,7 @@ class _Counted:
     unrouted: int
     prompts: int
     calibrated: int
+    calibration_answers: int
     trouble: str
 
 
@@ -162,7 +165,7 @@ class Reader:
         context = contexts.of(store, job)
         if context is None:
             return Generated(
-                job.id, job.effective_state, job.stage, _unknown(job), (), None, None, None, None, None
+                job.id, job.effective_state, job.stage, _unknown(job), (), None, None, None, None, None, None
             )
         counted = self._count(store, job, context, snapshot, live)
         lines = tuple(
@@ -179,6 +182,7 @@ class Reader:
             unrouted=counted.unrouted,
             prompts=counted.prompts,
             calibrated=counted.calibrated,
+            calibration_answers=counted.calibration_answers,
             tokens_per_second=snapshot.tokens_per_second if live else None,
             eta_s=left / snapshot.rate if live and snapshot.rate else None,
             trouble=counted.trouble,
@@ -190,14 +194,18 @@ class Reader:
         part = PART if live else PART_AT_REST
         if old is not None and old.key == key and clock - old.at < max(EVERY_S, part * old.seconds):
             return old
+        from engine.calibration import design_id
         from engine.context import CALIBRATED, TRAINED
 
         plans, trouble = _plans(store, context)
         sizes = prompts.counts(store, context.prompt_set)
         everyone = context.answered_by_all
-        coverage = responses.coverage(store, context.generations, context.prompt_set, everyone, plans)
+        design = [] if (designed := design_id(context)) is None else [designed]
+        coverage = responses.coverage(
+            store, context.generations, context.prompt_set, everyone, [*plans, *design]
+        )
         total = sum(sizes.get(split, 0) for split in TRAINED)
-        by_all = sum(sizes.get(split, 0) for split in everyone)
+        several = sum(sizes.get(split, 0) for split in (CALIBRATED if design else everyone))
         self._counted = _Counted(
             key=key,
             at=clock,
@@ -205,9 +213,10 @@ class Reader:
             coverage=coverage,
             rows=dict(snapshot.rows) if job.stage in STAGES else {},
             newest=_newest(store, context),
-            unrouted=0 if plans else total - by_all,
+            unrouted=0 if plans else total - several,
             prompts=total,
             calibrated=sum(sizes.get(split, 0) for split in CALIBRATED),
+            calibration_answers=context.calibration_answers(sizes),
             trouble=trouble,
         )
         return self._counted

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine import evidence, relabel
-from engine.context import CALIBRATED, Context
+from engine.context import Context
 from storage import routing
 from storage.store import Store
 
@@ -36,7 +36,7 @@ class Labels:
     def __init__(self, store: Store, context: Context) -> None:
         self.reward = context.run.reward
         self.targets = context.run.router.targets
-        self._known = evidence.gather(context, context.answered_by_all or CALIBRATED)
+        self._known = evidence.gather(context, context.labelled)
         self._held = evidence.gather(context, ("validation",))
         self._strengths: dict[int, tuple[float, ...]] = {}
         plan = routing.plan(store, context.plan_sha("persyn")) if "persyn" in context.run.strategies else None

@@ -68,7 +68,6 @@ def relabel(
 
     from engine import config, evidence, newfile, reader, registry
     from engine import relabel as relabelling
-    from engine.context import CALIBRATED
     from engine.errors import ConfigError
     from storage import prompts
     from storage.store import Store
@@ -92,7 +91,7 @@ def relabel(
             "alpha is a number from 0 to 1; normalization is zscore, minmax or rank",
         ) from None
     context = reader.reader(opened, loaded)
-    known = evidence.gather(context, context.answered_by_all or CALIBRATED)
+    known = evidence.gather(context, context.labelled)
     found = relabelling.compare(known, old, new, loaded.router.targets)
     if not found.prompts:
         raise ConfigError(

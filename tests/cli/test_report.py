@@ -25,7 +25,7 @@ def strategy(name: str, **fields: Any) -> dict[str, Any]:
 
 def test_the_table_of_strategies_fits_80_columns_with_nothing_cut():
     found = {
-        "prompts": {"calibration": 185_000, "synthesis": 765_000},
+        "prompts": {"calibration": 185_000, "calibration_answers": 3_515_000, "synthesis": 765_000},
         "teachers": 19,
         "student": "Qwen2.5-1.5B-Instruct",
         "strategies": [
