@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from engine.config_section import Section
+from engine.config_section import Section, known
 from storage.records import Split
+
+
+def _known_verifier(value: str) -> str:
+    return known("verifier", value, ("math", "choice", "regex", "json", "text"))
+
+
+Verifier = Annotated[str, AfterValidator(_known_verifier)]
 
 
 class SourceConfig(Section):
@@ -33,6 +40,8 @@ class FieldsConfig(Section):
     prompt: str = "prompt"
     messages: str = "messages"
     answer: str = "answer"
+    choices: str = "choices"
+    """The texts of a multiple-choice prompt, for `verifier: choice`; may be missing."""
 
 
 class FileSource(SourceConfig):
@@ -41,8 +50,8 @@ class FileSource(SourceConfig):
     source: Literal["jsonl", "csv", "parquet"]
     path: str
     fields: FieldsConfig = FieldsConfig()
-    verifier: str | None = None
-    """`math`, `choice`, `text`, `json`, or None when answers cannot be verified."""
+    verifier: Verifier | None = None
+    """How `exact_answer` compares with the answer column; None when answers cannot be verified."""
     size: int | None = Field(None, ge=1)
     """At most so many rows; also what a dry run counts when the file is not here."""
 
@@ -56,7 +65,7 @@ class HuggingFaceSource(SourceConfig):
     subset: str = "train"
     """The dataset's own split to read."""
     fields: FieldsConfig = FieldsConfig()
-    verifier: str | None = None
+    verifier: Verifier | None = None
     size: int | None = Field(None, ge=1)
 
 
@@ -80,7 +89,7 @@ class ImportedSource(SourceConfig):
     path: str
     """A JSONL or Parquet file, or a folder of such files."""
     fields: ImportedFields = ImportedFields()
-    verifier: str | None = None
+    verifier: Verifier | None = None
     size: int | None = Field(None, ge=1)
     """At most so many prompts; also what a dry run counts when the file is not here."""
 

@@ -16,6 +16,7 @@ Outcome = dict[str, Any]
 FULL_SCORE = 1.0 - 1e-9
 _SHOWN = 200
 _LETTER = re.compile(r"\(([A-Z])\)|([A-Z])(?=[.:),]|$)")
+_SEVERAL = re.compile(r"\(?([A-Z])\)?\s*(?:,|/|&|\band\b|\bor\b)\s*(?:and\s+|or\s+)?\(?([A-Z])(?![\w'])")
 _LETTER_INSIDE = re.compile(r"\(([A-Z])\)|\b(?:option|choice)\s+([A-Z])\b", re.IGNORECASE)
 
 
@@ -127,18 +128,26 @@ def _math_right(gold: str, answer: str, *, whole: bool = True) -> bool:
 
 
 def _choice(verifier: Mapping[str, Any], reference: Any, text: str) -> tuple[float, str]:
-    """Equality of the chosen letter; `choices` (a list of texts) lets an answer quote the text instead."""
+    """Equality of the chosen letter; `choices` (a list of texts) lets an answer quote the text instead.
+
+    An answer that names several options chooses none.
+    """
     gold = _needed(reference).strip().strip("().").upper()
+    if not re.fullmatch("[A-Z]", gold):
+        raise UnverifiableError(f"the reference answer {gold[:_SHOWN]!r} is not the letter of a choice")
     found = undecorated(find_marked(text) or text)
     letter = _LETTER.match(found)
     choices = [_normal(str(choice)) for choice in verifier.get("choices") or ()]
-    if letter:
+    several = _SEVERAL.match(found)
+    if several and several[1] != several[2]:
+        chosen = ""
+    elif letter:
         chosen = letter[1] or letter[2]
     elif _normal(found) in choices:
         chosen = chr(ord("A") + choices.index(_normal(found)))
     else:
-        inside = _LETTER_INSIDE.findall(found)
-        chosen = "".join(inside[-1]).upper() if inside else ""
+        inside = {"".join(groups).upper() for groups in _LETTER_INSIDE.findall(found)}
+        chosen = inside.pop() if len(inside) == 1 else ""
     return float(chosen == gold), chosen or found
 
 
@@ -154,7 +163,10 @@ def _regex(verifier: Mapping[str, Any], _: Any, text: str) -> tuple[float, str]:
 
 
 def _json(verifier: Mapping[str, Any], reference: Any, text: str) -> tuple[float, str]:
-    """Equality of JSON values; numbers by value, objects in any order. `value` may hold the expected one."""
+    """Equality of JSON values; numbers by value, objects in any order. `value` may hold the expected one.
+
+    NaN, infinities and an object with one key twice are not JSON.
+    """
     if "value" in verifier:
         expected = verifier["value"]
     else:
@@ -166,7 +178,8 @@ def _json(verifier: Mapping[str, Any], reference: Any, text: str) -> tuple[float
     fenced = re.search(r"```(?:json)?\s*\n(.*?)\n\s*```", found, re.DOTALL)
     found = fenced[1] if fenced else found
     try:
-        return float(_same(json.loads(found), expected)), found
+        given = json.loads(found, parse_constant=_no_json, object_pairs_hook=_each_once)
+        return float(_same(given, expected)), found
     except (ValueError, RecursionError):
         return 0.0, found
 
@@ -204,6 +217,17 @@ def _is_number(value: Any) -> bool:
         return math.isfinite(float(str(value).replace(",", "")))
     except ValueError:
         return False
+
+
+def _no_json(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
 
 
 def _same(left: Any, right: Any) -> bool:

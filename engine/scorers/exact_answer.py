@@ -4,7 +4,8 @@ Kinds of verifier (`Prompt.verifier`):
 
     {"kind": "reasoning_gym", "task": …, "entry": {question, answer, metadata}}    the task's own score_answer
     {"kind": "math"}                        mathematical equality with the reference answer (math-verify)
-    {"kind": "choice", "choices": […]}      the letter of the reference answer; `choices` are optional texts
+    {"kind": "choice", "choices": […]}      the letter of the reference answer and no other; `choices` are optional
+                                            texts, which an answer may quote instead
     {"kind": "regex", "pattern": …}         the pattern occurs in the answer
     {"kind": "json"}                        the same JSON value as the reference answer
     {"kind": "text"}                        the same words as the reference answer
@@ -24,7 +25,7 @@ from storage.records import Prompt, Verdict
 
 __all__ = ["ExactAnswer", "create", "extract_final_answer", "identity"]
 
-VERSION = 1
+VERSION = 2
 """Raised when the same answer would be judged differently."""
 
 DEFAULTS: Mapping[str, Any] = {"timeout_s": 10.0}

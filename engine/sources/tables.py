@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ConfigError
+from engine.sources.verifiers import verifier_of
 from storage.records import Prompt
 
 ROLES = ("system", "user", "assistant")
@@ -175,7 +176,9 @@ def prompt_of(
     return Prompt(
         messages=_checked(messages, at),
         answer=answer,
-        verifier=None if verifier is None else {"kind": verifier},
+        verifier=None
+        if verifier is None or answer is None
+        else verifier_of(verifier, answer, row.get(fields["choices"]), at),
         source=where,
     )
 

@@ -17,7 +17,7 @@ from storage.errors import PersynError
 if TYPE_CHECKING:
     from engine.config import Run
 
-VERIFIERS = ("none", "math", "choice", "text", "json")
+VERIFIERS = ("none", "math", "choice", "regex", "text", "json")
 GYM = ("tasks", "seed")
 FILE = ("path", "verifier")
 """Fields that only the one kind of source has."""

@@ -101,6 +101,11 @@ def test_math(scorer, gold: str, text: str, value: float) -> None:
         ("The answer is A, not (B)", 0.0),
         ("C: blue", 0.0),
         ("Because", 0.0),
+        ("B. Because A is red and C is blue", 1.0),
+        ("B, C", 0.0),
+        ("The answer is B or C.", 0.0),
+        ("(B) and (C)", 0.0),
+        ("Either option A or option B", 0.0),
         ("", 0.0),
     ],
 )
@@ -115,6 +120,9 @@ def test_regex_json_and_text(scorer) -> None:
     assert value_of(scorer, prompt("json", '{"a": true, "b": [1, 2]}'), fenced) == 1.0
     assert value_of(scorer, prompt("json", '{"a": 1}'), '{"a": true}') == 0.0
     assert value_of(scorer, prompt("json", value={"a": 1}), "{broken") == 0.0
+    assert value_of(scorer, prompt("json", '{"a": 1}'), '{"a": 2, "a": 1}') == 0.0
+    assert value_of(scorer, prompt("json", "[1]"), "[1] and more") == 0.0
+    assert value_of(scorer, prompt("json", "[1]"), "[NaN]") == 0.0
     assert value_of(scorer, prompt("text", "New  York"), 'The answer is "new york".') == 1.0
     assert value_of(scorer, prompt("text", "1,042"), "That makes 1042 apples") == 1.0
     assert value_of(scorer, prompt("text", "Paris"), "London") == 0.0
@@ -127,6 +135,7 @@ def test_regex_json_and_text(scorer) -> None:
         prompt("nonsense", "1"),
         prompt("text"),
         prompt("regex"),
+        prompt("choice", "2", choices=["red", "green"]),
         prompt("regex", pattern="("),
         prompt("json", "{broken"),
         prompt("reasoning_gym", task="chain_sum"),
@@ -142,7 +151,8 @@ def test_verifiers_that_cannot_be_used_give_a_reason(scorer, asked: Prompt) -> N
 @pytest.mark.parametrize("text", ["\ud800", "x" * 100_000, "\n" * 100_000, "\x00\x1b[31m", "((" * 5_000])
 @pytest.mark.parametrize("kind", ["math", "text", "choice", "json"])
 def test_hostile_texts_are_wrong_answers(scorer, kind: str, text: str) -> None:
-    assert value_of(scorer, prompt(kind, "1"), text) in (0.0, "timeout")
+    gold = "B" if kind == "choice" else "1"
+    assert value_of(scorer, prompt(kind, gold), text) in (0.0, "timeout")
 
 
 def test_hung_verifier_times_out_and_the_next_answer_is_judged() -> None:
