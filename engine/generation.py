@@ -48,8 +48,7 @@ class _Filling:
         self._context = context
         self._out: queue.Queue[Item] = queue.Queue(QUEUE)
         self._stop = Event()
-        counted = responses.counts(context.store, context.generations, context.prompt_set)
-        budget = Budget(context.run.generation.budget_usd, sum(count.cost for count in counted))
+        budget = _budget(context)
         local = [work for work in works if not backends.is_endpoint(context.teachers[work.column])]
         remote = [[work] for work in works if backends.is_endpoint(context.teachers[work.column])]
         self._lanes = [
@@ -71,7 +70,7 @@ class _Filling:
                     self._commit()
                     self._context.check()
             self._commit()
-        except BaseException:
+        except Exception:
             self._wind_up()
             raise
         self._say()
@@ -93,8 +92,11 @@ class _Filling:
         else:
             self._handle(item)
         for lane in self._lanes:
-            if (traffic := lane.traffic()) is not None:
-                self._context.progress.traffic(self._context.teachers[lane.column].name, *traffic)
+            self._show(lane)
+
+    def _show(self, lane: Lane) -> None:
+        if (traffic := lane.traffic()) is not None:
+            self._context.progress.traffic(self._context.teachers[lane.column].name, *traffic)
 
     def _handle(self, item: Item) -> None:
         if isinstance(item, Answered):
@@ -133,6 +135,7 @@ class _Filling:
 
     def _end(self, item: Ended) -> None:
         self._lanes.remove(item.lane)
+        self._show(item.lane)
         if isinstance(item.error, EndpointError | BudgetSpent):
             self._unusable.append(item.error)
             self._context.progress.say(item.error.message, "warning")
@@ -159,3 +162,12 @@ class _Filling:
                 self._context.progress.say(
                     f"{self._context.progress.stage}: {name} answered {count:,} prompts"
                 )
+
+
+def _budget(context: Context) -> Budget:
+    """The run's budget, with what its teachers' answers to its prompts have cost so far, by whatever job."""
+    limit = context.run.generation.budget_usd
+    if limit is None:
+        return Budget(None, 0.0)
+    counted = responses.counts(context.store, context.generations, context.prompt_set)
+    return Budget(limit, sum(count.cost for count in counted))

@@ -123,11 +123,10 @@ class Lane(Thread):
                 elif not self._budget.wait(held, self._stop_asked.is_set):
                     self._check()
                     raise BudgetSpent(
-                        f"${self._budget.spent:,.4f} of `generation.budget_usd` (${self._budget.limit:,.4f}) are spent, "
-                        f"and the next request to `{teacher.name}` may cost ${held:,.4f}",
+                        f"generation.budget_usd: ${self._budget.spent:,.4f} of ${self._budget.limit:,.4f} spent; "
+                        f"the next request to `{teacher.name}` may cost ${held:,.4f}",
                         "raise `generation.budget_usd` in the run file and run the same command again",
                     )
-        self.backend = None
 
     def _pass(self, work: Work, teacher: Model, backend: backends.Backend) -> float | None:
         """Dollars of the request that the budget held back; None when all that was missing was asked for."""

@@ -14,7 +14,9 @@ from storage.store import Store
 
 
 def submit(store: Store, run: Run, *, until: str | None = None) -> tuple[Job, bool]:
-    """(job, created): a job for this run file, or the active one of the same content.
+    """(job, created): a job for this run file, or the active one of the same content, whatever its budget.
+
+    One that no process works on takes the budget given now, so that a paused job goes on when it is raised.
 
     Everything that can be checked without loading a model is checked first.
 
@@ -23,7 +25,11 @@ def submit(store: Store, run: Run, *, until: str | None = None) -> tuple[Job, bo
     """
     preflight.check(run)
     spec = run.model_dump(mode="json")
-    return jobs.submit(store, spec, sha({"run": spec, "until": until}), run.name, until=until)
+    free = {**spec, "generation": {key: v for key, v in spec["generation"].items() if key != "budget_usd"}}
+    job, created = jobs.submit(store, spec, sha({"run": free, "until": until}), run.name, until=until)
+    if job.spec != spec and not jobs.alive(job):
+        jobs.respecify(store, job.id, spec)
+    return job, created
 
 
 def command(job: Job, *, foreground: bool, as_json: bool = False) -> list[str]:

@@ -33,7 +33,7 @@ def check(run: Run) -> None:
                     "use `transformers`; `persyn run --dry-run` works with every backend",
                 )
             )
-        elif teacher.backend == "imported":
+        elif teacher.backend in ("imported", "openai"):
             _try(problems, label, partial(backends.identity, registry.teacher(teacher, run.generation)))
         else:
             _try(
@@ -48,6 +48,14 @@ def check(run: Run) -> None:
                     f"export {teacher.api_key_env}=… before the run",
                 )
             )
+    budget = run.generation.budget_usd
+    if budget is not None and not any(t.price.input or t.price.output for t in run.teachers):
+        problems.append(
+            ConfigError(
+                f"generation.budget_usd: ${budget:,.2f} can never be reached, no teacher has a price",
+                "set `price: {input: …, output: …}` of the teachers that cost something, or leave it out",
+            )
+        )
     student, router = run.student, run.router
     _try(problems, f"student: {student.name}", lambda: models.check(student.model, revision=student.revision))
     if "persyn" in run.strategies:

@@ -75,7 +75,7 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     context = None
     lost = sum(row.in_flight for row in from_json(job.progress).rows.values())
     try:
-        if job.effective_state == "interrupted" and lost:
+        if job.state == "running" and lost:
             say("info", f"{lost:,} requests were in flight when the job was interrupted; they are sent again")
         context = prepare(store, lease, Run.model_validate(job.spec), display, stop)
         pipeline.run(context, until=job.until_stage)

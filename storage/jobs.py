@@ -351,6 +351,14 @@ def take_commands(store: Store, lease: Lease) -> builtins.list[Command]:
     return sorted((Command(*row) for row in rows), key=lambda item: item.id)
 
 
+def respecify(store: Store, job_id: int, spec: Mapping[str, Any]) -> None:
+    """Replace the specification of an active job by one of the same hash; its next process reads it."""
+    with store.write() as connection:
+        connection.execute(
+            update(JobRow).where(JobRow.id == job_id, JobRow.state.in_(ACTIVE_STATES)).values(spec=dict(spec))
+        )
+
+
 def alive(job: Job) -> bool:
     """Whether a process is working on the job now, as far as this machine can tell."""
     return job.effective_state == "running" and not _holder_is_gone(job)

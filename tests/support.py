@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,3 +102,12 @@ class Workspace:
         """The trained adapters' weights."""
         files = sorted((self.folder / "store.files" / "students").glob("*/adapter/adapter_model.safetensors"))
         return [file.read_bytes() for file in files]
+
+
+def wait_until(process: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Polls until the condition holds; fails when the process ends first."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"ended before it could be disturbed: {process.communicate()[1]}"
+        assert time.monotonic() < end, "the condition never came"
+        time.sleep(0.01)

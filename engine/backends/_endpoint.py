@@ -342,14 +342,16 @@ def _sampling(request: Request, settings: EndpointConfig) -> dict[str, Any]:
     body: dict[str, Any] = {
         "temperature": sampling.temperature,
         "seed": sampling.seed,
-        settings.token_limit: sampling.max_tokens,
     }
     if sampling.top_p < 1:
         body["top_p"] = sampling.top_p
     if sampling.stop:
         body["stop"] = list(sampling.stop)
-    # No part of OpenAI's API, but of vLLM's and others'.
-    extra = {"top_k": sampling.top_k} if sampling.top_k else {}
+    # What the client's own parameters have not got, or not in both modes; `top_k` is vLLM's and others'.
+    extra = {
+        settings.token_limit: sampling.max_tokens,
+        **({"top_k": sampling.top_k} if sampling.top_k else {}),
+    }
     body["extra_body"] = {**extra, **settings.extra_body}
     return body
 

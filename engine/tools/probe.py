@@ -21,7 +21,7 @@ class Probe:
 
     model: str
     rendered: str
-    """The text that the model was given: its chat template around the prompt."""
+    """The text that the model was given, its chat template around the prompt; for an endpoint, the messages."""
     token: str
     load_s: float
     """Seconds to load the model."""
@@ -64,7 +64,10 @@ def probe(model: Model, messages: Messages) -> Probe:
         ModelError: it cannot be loaded, its template refuses the messages, or no token came.
     """
     asked = with_system(model.system, messages)
-    rendered = render_prompt(load_tokenizer(model.model, model.revision), asked)
+    if backends.is_endpoint(model):
+        rendered = "\n".join(f"{turn['role']}: {turn['content']}" for turn in asked)
+    else:
+        rendered = render_prompt(load_tokenizer(model.model, model.revision), asked)
     began = time.monotonic()
     with closing(backends.open_backend(model)) as backend:
         loaded = time.monotonic()

@@ -13,6 +13,7 @@ from engine.config import ModelConfig, Run
 from engine.errors import PersynError
 from engine.printing import printable
 from engine.templates import encode, end_of_turn_ids, prompt_ids, render_prompt, with_system
+from engine.tools import reach
 from engine.tools.findings import Finding, attempt
 from engine.tools.probe import probe
 from engine.training.data import mask_preview, tokenise
@@ -51,7 +52,11 @@ def findings(run: Run) -> Iterator[Finding]:
         if config.backend == "imported":
             yield attempt(about, partial(_imported, about, registry.teacher(config, run.generation)))
             continue
-        yield from _model(about, config, registry.teacher(config, run.generation), prompt)
+        teacher = registry.teacher(config, run.generation)
+        if backends.is_endpoint(teacher):
+            yield from reach.findings(about, teacher, prompt.messages)
+            continue
+        yield from _model(about, config, teacher, prompt)
     yield from _model(f"student {student.name}", run.student, student, prompt, run)
     if "persyn" in run.strategies:
         yield attempt("router backbone", partial(_backbone, run, prompt))

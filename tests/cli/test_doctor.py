@@ -11,7 +11,7 @@ student: {name: s, model: "zoo:student"}
 teachers:
   - {name: brief, model: "zoo:brief"}
   - {name: gone, model: "./nowhere"}
-  - {name: far, backend: openai, model: m, base_url: "http://x/v1"}
+  - {name: far, backend: openai, model: m, base_url: "http://127.0.0.1:1/v1"}
 prompts: [{source: jsonl, path: p.jsonl}]
 router: {backbone: "zoo:student"}
 generation: {max_tokens: 5000}
@@ -26,7 +26,7 @@ def test_every_check_is_made_and_failures_end_with_2(persyn: Persyn, tmp_path: P
     found = {finding["about"]: finding for finding in ran.json["findings"]}
     assert not ran.json["ok"]
     failed = {about for about, finding in found.items() if finding["state"] == "failed"}
-    assert failed == {"teacher gone: files", "teacher far"}
+    assert failed == {"teacher gone: files", "teacher far: endpoint http://127.0.0.1:1/v1"}
     assert all(found[about]["remedy"] for about in failed)
     for about in ("python", "sqlite", "store", "space", "prompts jsonl", "router backbone"):
         assert found[about]["state"] == "ok"

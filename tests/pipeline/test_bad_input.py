@@ -44,8 +44,23 @@ def with_prompts() -> str:
         ("task: gcd", "task: gdc", ("did you mean `gcd`?",)),
         (
             'model: "zoo:brief"',
-            "model: m, backend: openai",
-            ("teachers: brief", "openai", "not in this version"),
+            "model: m, backend: vllm",
+            ("teachers: brief", "vllm", "not in this version"),
+        ),
+        (
+            'model: "zoo:brief"',
+            'model: m, backend: openai, base_url: "http://127.0.0.1:1/v1", api_key_env: NO_SUCH_KEY_HERE',
+            ("teachers: brief", "NO_SUCH_KEY_HERE is not set"),
+        ),
+        (
+            'model: "zoo:brief"',
+            "model: m, backend: openai, dtype: float32",
+            ("teachers: brief", "has no option 'dtype'"),
+        ),
+        (
+            "generation: {",
+            "generation: {budget_usd: 1, ",
+            ("generation.budget_usd", "no teacher has a price"),
         ),
     ],
 )

@@ -1,22 +1,13 @@
 """Killed, cancelled, resumed: nothing committed is lost, nothing is stored twice."""
 
 import signal
-import time
 
 import pytest
+from support import wait_until
 
 from engine.stage_names import STAGES
 from storage import jobs
 from storage.errors import PersynError
-
-
-def wait_until(process, condition, seconds: float = 120) -> None:
-    """Polls until the condition holds; fails when the process ends first."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, f"ended before it could be disturbed: {process.communicate()[1]}"
-        assert time.monotonic() < end, "the condition never came"
-        time.sleep(0.01)
 
 
 def stage_reached(workspace, stage: str, done: int):

@@ -1,0 +1,162 @@
+"""Runs with endpoint teachers, through real engine processes and a real local server."""
+
+import math
+import re
+import threading
+from collections import Counter
+from typing import Any
+
+import pytest
+from backends.endpoint import Endpoint, Reply, answer, error
+from support import RUN, Workspace, wait_until
+
+from storage import jobs, schema
+from storage.errors import PersynError
+from storage.store import Store
+
+NEAR = """  - {name: near, backend: openai, model: m, base_url: [%s, %s], price: {input: 1, output: 100},
+     endpoint: {retry: {cooldown: 0.01, probes: 3}}}
+"""
+FAR = """  - {name: far, backend: openai, model: m, base_url: %s, api_key_env: FAR_KEY,
+     endpoint: {retry: {cooldown: 0.01, probes: 3}}}
+"""
+KEY = "secret-of-far"
+CALIBRATED = 28
+
+
+def good(body: dict[str, Any], number: int) -> Reply:
+    """The right answer to a prompt of `RUN`."""
+    text = body["messages"][-1]["content"]
+    if "GCD" in text:
+        return answer(str(math.gcd(*map(int, re.findall(r"\d+", text)))))
+    return answer(text.split()[-1][::-1])
+
+
+@pytest.fixture
+def servers():
+    found = [Endpoint(good) for _ in range(3)]
+    yield found
+    for server in found:
+        server.close()
+
+
+def write(workspace: Workspace, servers: list[Endpoint], **replaced: str) -> None:
+    """A run with one zoo teacher, one endpoint with two replicas and one with a key."""
+    first, second, far = (server.url for server in servers)
+    start, end = RUN.index("  - {name: speller"), RUN.index("prompts:")
+    text = RUN[:start] + NEAR % (first, second) + FAR % far + RUN[end:]
+    for old, new in replaced.items():
+        text = text.replace(f"{old}: {{", f"{old}: {{{new}, ")
+    workspace.write(text)
+    workspace.environment["FAR_KEY"] = KEY
+
+
+def rows(store: Store) -> Counter[tuple[str, str]]:
+    """Responses by (teacher, status)."""
+    with store.read() as connection:
+        names = dict(
+            connection.execute(
+                schema.ModelRow.__table__.select().with_only_columns(schema.ModelRow.id, schema.ModelRow.name)
+            ).all()
+        )
+        found = connection.execute(
+            schema.ResponseRow.__table__.select().with_only_columns(
+                schema.ResponseRow.teacher_id, schema.ResponseRow.status
+            )
+        ).all()
+    return Counter((names[teacher], status) for teacher, status in found)
+
+
+def test_two_endpoints_and_a_local_teacher_to_the_end_through_kill_9(workspace, servers) -> None:
+    release = threading.Event()
+    near, far = servers[:2], servers[2]
+    far.script = lambda body, number: (
+        good(body, number) if number < 10 else Reply(body=good(body, number).body, hold=release)
+    )
+    write(workspace, servers)
+    process = workspace.start("run", workspace.folder / "run.yaml")
+    lost: list[int] = []
+
+    def stuck() -> bool:
+        """All that can be stored is stored, and the rest is in flight."""
+        if not workspace.database.exists():
+            return False
+        try:
+            with workspace.open() as store:
+                if sum(rows(store).values()) < 2 * CALIBRATED + 10:
+                    return False
+                lost[:] = [jobs.list(store)[0].progress["rows"]["far"]["in_flight"]]
+        except PersynError:
+            return False
+        return lost[0] == len(far.requests) - 10
+
+    wait_until(process, stuck)
+    process.kill()
+    process.communicate()
+    release.set()
+    report = workspace.run()
+    assert report["strategies"][0]["accuracy_after"] is not None
+    assert 0 < lost[0] <= 20
+    with workspace.open() as store:
+        stored = rows(store)
+        (job,) = jobs.list(store)
+        said = [event.message for event in jobs.events(store, job.id)]
+    assert f"{lost[0]} requests were in flight when the job was interrupted; they are sent again" in said
+    prompts = workspace.counts()["prompts"]
+    assert sum(stored.values()) == 3 * CALIBRATED + (prompts - CALIBRATED - 10)
+    assert {status for _, status in stored} <= {"ok", "truncated", "empty"}
+    assert sum(len(server.requests) for server in near) == stored["near", "ok"]
+    assert min(len(server.requests) for server in near) > 3
+    assert len(far.requests) == stored["far", "ok"] + lost[0]
+    assert {headers["authorization"] for headers in far.headers} == {f"Bearer {KEY}"}
+    for path in workspace.folder.rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_teacher_that_only_fails_stops_no_other_and_is_named(workspace, servers, status: int) -> None:
+    near, far = servers[:2], servers[2]
+    far.script = lambda body, number: error(status, "out of order")
+    write(workspace, servers)
+    done = workspace.call("run", workspace.folder / "run.yaml", "--until", "calibrate")
+    assert done.returncode == 3, done.stderr
+    assert "teacher `far` cannot be asked" in done.stderr
+    assert f"HTTP {status}" in done.stderr
+    with workspace.open() as store:
+        found = rows(store)
+        assert jobs.list(store)[0].state == "needs_attention"
+        assert "`far`" in jobs.list(store)[0].error
+    assert found["near", "ok"] == CALIBRATED
+    assert sum(count for (name, _), count in found.items() if name == "brief") == CALIBRATED
+    assert found["far", "ok"] == 0
+    asked = len(far.requests)
+    assert asked <= 15
+    far.script = good
+    workspace.run("--until", "calibrate")
+    with workspace.open() as store:
+        assert rows(store)["far", "ok"] == CALIBRATED
+        assert {name for name, status in rows(store) if status == "error"} == set()
+    assert len(far.requests) == asked + CALIBRATED
+    assert sum(len(server.requests) for server in near) == CALIBRATED
+
+
+def test_a_budget_pauses_the_job_and_a_larger_one_goes_on(workspace, servers) -> None:
+    # An answer of `near` costs $0.00051, and at most about $0.0042 before it is there.
+    write(workspace, servers, generation="budget_usd: 0.01")
+    for _ in range(2):
+        done = workspace.call("run", workspace.folder / "run.yaml", "--until", "calibrate")
+        assert done.returncode == 3, done.stderr
+        assert "raise `generation.budget_usd`" in done.stderr
+        with workspace.open() as store:
+            found = rows(store)
+            (job,) = jobs.list(store)
+        assert (job.state, job.error.partition(":")[0]) == ("paused", "budget")
+        assert found["far", "ok"] == CALIBRATED  # free
+        assert 0.004 < found["near", "ok"] * 0.00051 <= 0.01
+    write(workspace, servers, generation="budget_usd: 1")
+    workspace.run("--until", "calibrate")
+    with workspace.open() as store:
+        (job,) = jobs.list(store)
+        assert rows(store)["near", "ok"] == CALIBRATED
+    assert job.state == "done"
+    assert sum(len(server.requests) for server in servers[:2]) == CALIBRATED
