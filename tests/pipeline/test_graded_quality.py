@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import numpy as np
+import pytest
 from sqlalchemy import select
 from support import RUN, Workspace
 
@@ -48,13 +50,44 @@ def test_adding_a_scorer_asks_and_scores_nothing_again(finished, tmp_path):
     done = workspace.call("run", path, "--until", "build_dataset", "--json")
     assert done.returncode == 0, done.stderr
     with workspace.open() as store, store.read() as connection:
-        scorers = dict(connection.execute(select(schema.ScorerRow.kind, schema.ScorerRow.id)).all())
-        scored = connection.execute(select(schema.ScoreRow.scorer_id, schema.ScoreRow.value)).all()
-    rewards = [value for scorer, value in scored if scorer == scorers["reward_model"]]
-    answers = [value for scorer, value in scored if scorer == scorers["exact_answer"]]
-    assert set(answers) == {0.0, 1.0}  # raw, as each scorer gave them
-    assert len(rewards) >= before["scores"] // 2
-    # What the first run had scored, it has scored still; new rows are the new scorer's and new answers'.
-    assert workspace.counts()["scores"] - before["scores"] <= len(rewards) + 2 * (
-        workspace.counts()["responses"] - before["responses"]
-    )
+        kinds = dict(connection.execute(select(schema.ScorerRow.id, schema.ScorerRow.kind)).all())
+        score = schema.ScoreRow
+        raw = {
+            (response, kinds[scorer]): value
+            for response, scorer, value in connection.execute(
+                select(score.response_id, score.scorer_id, score.value)
+            )
+        }
+        calibration = connection.execute(
+            select(schema.ResponseRow.id)
+            .join(schema.MemberRow, schema.MemberRow.prompt_id == schema.ResponseRow.prompt_id)
+            .where(schema.MemberRow.split == "calibration", schema.ResponseRow.status == "ok")
+        ).scalars()
+        ids = list(calibration)
+    weighed = {"exact_answer": 0.7, "reward_model": 0.3}
+    values = {kind: np.array([raw[one, kind] for one in ids]) for kind in weighed}
+    assert {value for (_, kind), value in raw.items() if kind == "exact_answer"} == {0.0, 1.0}
+    new = sum(kind == "reward_model" for _, kind in raw)
+    after = workspace.counts()
+    # Every new score is the new scorer's, or of an answer that the first run had not asked for.
+    assert after["scores"] - before["scores"] == new + 2 * (after["responses"] - before["responses"])
+    with workspace.open() as store:
+        newest, _ = datasets.list(store)
+        rows = datasets.rows(store, newest.id, limit=1000)
+    for row in rows:
+        expected = sum(
+            weight * (raw[row.response.id, kind] - values[kind].mean()) / values[kind].std()
+            for kind, weight in weighed.items()
+        )
+        assert row.quality == pytest.approx(expected)
+
+
+def test_adding_a_teacher_asks_and_scores_only_the_new_one(finished, tmp_path):
+    workspace = Workspace(tmp_path / "copy")
+    shutil.copytree(finished[0].folder, workspace.folder)
+    before = workspace.counts()
+    workspace.write(RUN.replace("prompts:", "  - {name: lister, model: 'zoo:lister'}\nprompts:"))
+    workspace.run("--until", "score")
+    after = workspace.counts()
+    assert after["responses"] - before["responses"] == 28  # calibration and validation prompts
+    assert 0 < after["scores"] - before["scores"] <= 2 * 28
