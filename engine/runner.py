@@ -76,7 +76,11 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     lost = sum(row.in_flight for row in from_json(job.progress).rows.values())
     try:
         if job.state == "running" and lost:
-            say("info", f"{lost:,} requests were in flight when the job was interrupted; they are sent again")
+            say(
+                "info",
+                f"{lost:,} requests were in flight at the last report before the interruption; "
+                "those without an answer are sent again",
+            )
         context = prepare(store, lease, Run.model_validate(job.spec), display, stop)
         pipeline.run(context, until=job.until_stage)
         state, code = "done", 0

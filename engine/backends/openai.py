@@ -5,6 +5,7 @@ This file stays light, because identities are asked for by commands that send no
 """
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -62,7 +63,11 @@ def create(model: Model) -> "EndpointBackend":
 
 
 def settings(model: Model) -> EndpointConfig:
-    """The model's endpoint settings, checked."""
+    """The model's endpoint settings, checked.
+
+    Raises:
+        ConfigError: an unknown or wrong option, or nothing that says where to send.
+    """
     for option in model.options:
         if option not in OPTIONS:
             near = nearest(option, OPTIONS)
@@ -70,6 +75,11 @@ def settings(model: Model) -> EndpointConfig:
                 f"model {model.name!r}: backend 'openai' has no option {option!r}",
                 f"did you mean {near!r}?" if near else f"use one of {', '.join(OPTIONS)}",
             )
+    if not model.options.get("base_url") and not model.options.get("api_key_env"):
+        raise ConfigError(
+            f"model {model.name!r}: backend 'openai' has no `base_url`",
+            f"set it to the server's address; without one, {OPENAI} is asked, which needs `api_key_env`",
+        )
     try:
         return EndpointConfig.model_validate(model.options.get("endpoint", {}))
     except ValidationError as error:
@@ -78,6 +88,13 @@ def settings(model: Model) -> EndpointConfig:
         raise ConfigError(
             f"model {model.name!r}: endpoint.{where}: {problem['msg']}", "mend it in the run file"
         ) from None
+
+
+def impatient(model: Model) -> Model:
+    """The same model for a try by hand: a server that fails or asks to wait is given up within seconds."""
+    given = model.options.get("endpoint", {})
+    retry = {"tries": 1, "failures": 2, "probes": 1, "cooldown": 0.1, "max_wait": 5.0}
+    return replace(model, options={**model.options, "endpoint": {**given, "retry": retry}})
 
 
 def urls(model: Model) -> list[str]:

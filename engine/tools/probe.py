@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 
 from engine import backends
+from engine.backends import openai as endpoint
 from engine.errors import ConfigError, ModelError
 from engine.models import load_tokenizer
 from engine.printing import json_line, printable
@@ -65,6 +66,7 @@ def probe(model: Model, messages: Messages) -> Probe:
     """
     asked = with_system(model.system, messages)
     if backends.is_endpoint(model):
+        model = endpoint.impatient(model)
         rendered = "\n".join(f"{turn['role']}: {turn['content']}" for turn in asked)
     else:
         rendered = render_prompt(load_tokenizer(model.model, model.revision), asked)

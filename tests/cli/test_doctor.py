@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from backends.endpoint import Endpoint, error
+
 Persyn = Callable[..., Any]
 
 RUN = """
@@ -51,3 +53,24 @@ def test_a_healthy_run_file_ends_with_0_and_shows_the_mask(persyn: Persyn, tmp_p
     assert ran.code == 0, ran.out + ran.err
     assert "checks passed" in ran.out
     assert "⟦5" in ran.out
+
+
+def test_an_endpoint_is_reached_its_models_listed_and_a_token_made(persyn: Persyn, tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "What is 2 + 3?", "answer": "5"}\n')
+    with Endpoint(models=("served", "other")) as well, Endpoint(models=("m",)) as busy:
+        busy.script = lambda body, number: error(429, "quota", retry_after="300")
+        lines = [line for line in RUN.splitlines() if "gone" not in line and "brief" not in line]
+        text = "\n".join(lines).replace("http://127.0.0.1:1/v1", well.url)
+        for name, model, server in (("fine", "served", well), ("waits", "m", busy)):
+            entry = f'  - {{name: {name}, backend: openai, model: {model}, base_url: "{server.url}"}}'
+            text = text.replace("prompts:", f"{entry}\nprompts:", 1)
+        (tmp_path / "run.yaml").write_text(text)
+        ran = persyn("doctor", "run.yaml", "--json")
+    assert ran.code == 2, ran.err
+    found = {finding["about"]: finding for finding in ran.json["findings"]}
+    fine = found[f"teacher fine: endpoint {well.url}"]
+    assert (fine["state"], fine["message"]) == ("ok", "reachable; models: other, served")
+    assert found["teacher fine: one token"]["state"] == "ok"
+    assert "`m` is not among them" in found[f"teacher far: endpoint {well.url}"]["message"]
+    assert found["teacher waits: one token"]["state"] == "failed"
+    assert "quota" in found["teacher waits: one token"]["message"]
