@@ -12,6 +12,9 @@ from engine.router.loss import bradley_terry
 from engine.router.metrics import measure
 from engine.router.settings import FitSettings
 
+_LEAST_DECAY = 1e-4
+"""Of constant strengths; without any, a teacher that always wins would have no finite one."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeadResult:
@@ -36,10 +39,12 @@ def fit_head(
     on_epoch: Callable[[int, Evaluation], None],
     should_stop: Callable[[], bool],
 ) -> HeadResult:
-    """Return the head of the least held-out regret along the path of AdamW from zero.
+    """Return the head of the least held-out regret along the path of AdamW from `constant_strengths`.
 
-    The Bradley–Terry optimum may lie at infinity (a teacher that always wins): starting at zero, decaying the
-    weights and stopping early keep the strengths finite.
+    The Bradley–Terry optimum may lie at infinity (a teacher that always wins): weights that start at zero and
+    decay, a regularised start of the bias, and stopping early keep the strengths finite. Were the bias zero too,
+    the first steps would explain by the prompts what holds for all of them, and the wrong way round for those
+    held out: they lie on the other side of the mean.
 
     Args:
         features: (B, H), standardised.
@@ -56,7 +61,8 @@ def fit_head(
     """
     head = nn.Linear(features.shape[1], rewards.shape[1], device=features.device)
     nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
+    with torch.no_grad():
+        head.bias.copy_(constant_strengths(rewards, settings))
     optimizer = torch.optim.AdamW(
         [
             {"params": [head.weight], "weight_decay": settings.weight_decay},
@@ -101,6 +107,31 @@ def fit_head(
         if since >= settings.patience:
             break
     return HeadResult(kept[0], kept[1], tuple(evaluations), best)
+
+
+def constant_strengths(rewards: Tensor, settings: FitSettings) -> Tensor:
+    """Return the best strengths (M,) that are the same for every prompt, in float64 on the CPU.
+
+    They minimise the Bradley–Terry loss plus `settings.weight_decay` times their squares: finite for a teacher
+    that always wins, and 0 for one that no pair knows.
+
+    Args:
+        rewards: (B, M), NaN where missing.
+        settings: targets and regularisation.
+    """
+    known = rewards.detach().double().cpu()
+    strengths = torch.zeros(known.shape[1], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([strengths], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        value = bradley_terry(strengths.expand(known.shape), known, settings.temperature, settings.ties)
+        value = value + max(settings.weight_decay, _LEAST_DECAY) * strengths.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return float(value.detach())
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return strengths.detach()
 
 
 def evaluate(
