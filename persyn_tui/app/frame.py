@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -39,7 +40,18 @@ class Message(Static):
     """
 
     def __init__(self, text: str = "", *, id: str | None = None) -> None:
-        super().__init__(text, markup=False, id=id)
+        super().__init__(blocks(text), markup=False, id=id)
+
+
+def blocks(text: str) -> str:
+    """The text with all lines of a paragraph equally long, so that keys stand below each other when centred."""
+
+    def padded(paragraph: str) -> str:
+        lines = paragraph.split("\n")
+        longest = max(map(cell_len, lines))
+        return "\n".join(line + "\u00a0" * (longest - cell_len(line)) for line in lines)
+
+    return "\n\n".join(map(padded, text.split("\n\n")))
 
 
 def title_line(store: str, right: str, room: int) -> str:
@@ -47,6 +59,8 @@ def title_line(store: str, right: str, room: int) -> str:
     left = f" PerSyn · {store} "
     if len(left) + len(right) + 3 > room:
         left = " PerSyn "
+    if len(left) + len(right) + 3 > room:
+        left = " "
     if len(left) + len(right) + 3 > room:
         right = right[: max(0, room - len(left) - 4)] + "…"
     return f"{left}{'─' * max(1, room - len(left) - len(right) - 1)} {right}"
@@ -68,7 +82,7 @@ class View(Screen[None], Generic[T]):
         Binding("p", "freeze", "Freeze", show=False, id="view.freeze"),
         Binding("z", "maximise", "Maximise", show=False, id="view.maximise"),
         Binding("y", "copy", "Copy", show=False, id="view.copy"),
-        Binding("r", "reread", "Read again", show=False, id="view.reread"),
+        Binding("f5", "reread", "Read again", show=False, id="view.reread"),
     ]
 
     def __init__(self) -> None:
@@ -180,7 +194,7 @@ class View(Screen[None], Generic[T]):
 
     def _fail(self, message: str) -> None:
         self.query_one("#failure", Message).update(
-            f"✗ {printable(message)}\n\nr reads again · 7 shows the log"
+            f"✗ {printable(message)}\n\nF5 reads again" + ("" if self.NUMBER == 7 else " · 7 shows the log")
         )
         self._to("failure")
         self.paint_title()
@@ -200,6 +214,10 @@ class View(Screen[None], Generic[T]):
         """The title line fills the width."""
         if self.is_mounted:
             self.paint_title()
+
+    def on_sheet_arranged(self) -> None:
+        """The title line says what is hidden."""
+        self.paint_title()
 
     # Keys that every screen has
 

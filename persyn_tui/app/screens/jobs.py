@@ -33,7 +33,7 @@ COLUMNS = (
     Column("rate", 9, right=True, drop=3),
     Column("tok/s", 7, right=True, drop=5),
     Column("ETA", 7, right=True, drop=1),
-    Column("started", 11, drop=6),
+    Column("started", 12, drop=6),
 )
 HISTORY = 200
 """Newest events shown of a job."""
@@ -64,8 +64,8 @@ class JobsScreen(View[Jobs]):
     NUMBER, NAME = 1, "Jobs"
     EMPTY = (
         "No jobs yet.\n\n"
-        "n   make one: choose teachers, a student and prompts, or open a run file\n"
-        "d   run the demo on the small models that come with the program (about two minutes)"
+        "n   make one: choose teachers, a student, prompts; or open a run file\n"
+        "d   run the demo on the small models that come along (two minutes)"
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "New", id="jobs.new"),
@@ -108,11 +108,15 @@ class JobsScreen(View[Jobs]):
         self.query_one("#events", Sheet).update(Listed([(e.id, _event(e)) for e in reversed(data.events)]))
 
     def about(self) -> str:
-        """How many there are, and how many run."""
+        """How many there are, how many run, what is hidden."""
         if self.data is None:
             return ""
         running = sum(job.effective_state in LIVE for job in self.data.jobs)
-        return f"{len(self.data.jobs)} jobs · {running} active"
+        parts = [f"{len(self.data.jobs)} jobs", f"{running} active"]
+        hidden = [title or "bar" for title in self.query_one("#jobs", Sheet).hidden]
+        if hidden:
+            parts.append(f"hidden: {', '.join(hidden)}")
+        return " · ".join(parts)
 
     def text_to_copy(self) -> str:
         """The run of the chosen job as a command, or its error."""
