@@ -17,6 +17,7 @@ from textual.containers import Vertical
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Footer, Static
+from textual.worker import Worker, WorkerState
 
 from engine.printing import printable
 from persyn_tui.app.machine import MachineStrip
@@ -177,6 +178,13 @@ class View(Screen[None], Generic[T]):
                     self._to("full")
                     self.show(data)
             self.paint_title()
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """Says what a key could not do."""
+        problem = event.worker.error
+        if event.state is WorkerState.ERROR and problem is not None:
+            what = str(problem) if isinstance(problem, PersynError) else f"{type(problem).__name__}: {problem}"
+            self.notify(what, severity="error", timeout=10)
 
     def _to(self, state: str) -> None:
         switcher = self.query_one("#states", ContentSwitcher)
