@@ -4,16 +4,18 @@ import asyncio
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
 from engine.printing import printable
 from persyn_tui.app.frame import View
+from persyn_tui.app.harmless import Harmless
 from persyn_tui.app.machine import Machine, MachineStrip, Reading
 from persyn_tui.app.settings import Settings
 from storage.errors import PersynError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from storage.records import Job
     from storage.store import Store
 
+HARMLESS = Harmless()
 LIVE = ("queued", "running")
 GLYPHS = {
     "queued": "○",
@@ -194,6 +197,10 @@ class PersynApp(App[None]):
         )
 
     # What screens ask
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's own, and the guard after them."""
+        return [*super().get_line_filters(), HARMLESS]
 
     def notify(
         self,

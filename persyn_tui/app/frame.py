@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -58,13 +58,13 @@ def blocks(text: str) -> str:
 def title_line(store: str, right: str, room: int) -> str:
     """The first line of a screen in `room` cells: program, store, and what the screen says of itself."""
     left = f" PerSyn · {store} "
-    if len(left) + len(right) + 3 > room:
+    if cell_len(left) + cell_len(right) + 3 > room:
         left = " PerSyn "
-    if len(left) + len(right) + 3 > room:
+    if cell_len(left) + cell_len(right) + 3 > room:
         left = " "
-    if len(left) + len(right) + 3 > room:
-        right = right[: max(0, room - len(left) - 4)] + "…"
-    return f"{left}{'─' * max(1, room - len(left) - len(right) - 1)} {right}"
+    if cell_len(left) + cell_len(right) + 3 > room:
+        right = set_cell_size(right, max(0, room - cell_len(left) - 4)).rstrip() + "…"
+    return f"{left}{'─' * max(1, room - cell_len(left) - cell_len(right) - 1)} {right}"
 
 
 class View(Screen[None], Generic[T]):
@@ -183,7 +183,9 @@ class View(Screen[None], Generic[T]):
         """Says what a key could not do."""
         problem = event.worker.error
         if event.state is WorkerState.ERROR and problem is not None:
-            what = str(problem) if isinstance(problem, PersynError) else f"{type(problem).__name__}: {problem}"
+            what = (
+                str(problem) if isinstance(problem, PersynError) else f"{type(problem).__name__}: {problem}"
+            )
             self.notify(what, severity="error", timeout=10)
 
     def _to(self, state: str) -> None:
@@ -210,7 +212,7 @@ class View(Screen[None], Generic[T]):
     def paint_title(self) -> None:
         """Rewrites the title line."""
         title = self.query_one("#title", Static)
-        about = printable(self.about()).replace("\n", " ")
+        about = " ".join(printable(self.about()).split())
         frozen = " · ‖ frozen, p goes on" if self.frozen else ""
         right = f"{self.NUMBER} {self.NAME}" + (f" · {about}" if about else "") + frozen
         line = title_line(self.app.store_name, right, (self.app.size.width or 80) - 1)

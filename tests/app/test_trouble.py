@@ -16,10 +16,14 @@ from pathlib import Path
 
 import pytest
 from app.support import PATIENCE_S, running, until
+from rich.cells import cell_len
+from textual.widgets import Static
 
+from engine.printing import printable
 from persyn_tui.app import actions
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.frame import title_line
 from persyn_tui.app.settings import Settings, SettingsError
 from storage import jobs
 from storage.changes import Changes
@@ -40,6 +44,11 @@ def submit(store: Store, name: str) -> Job:
     return job
 
 
+def shown(app: PersynApp) -> str:
+    lines = app.screen._compositor.render_strips()
+    return "\n".join(strip.text for strip in lines)
+
+
 def toasts(app: PersynApp) -> str:
     return "\n".join(note.message for note in app._notifications)
 
@@ -51,6 +60,21 @@ async def test_a_name_that_is_markup_is_shown_as_it_is(store: Store, monkeypatch
         await pilot.press("r")
         await until(pilot, lambda: f"job {job.id} ([/x] [@click=app.quit]a[/] �[2J�)" in toasts(app))
         assert not any(note.markup for note in app._notifications)
+
+
+async def test_nothing_that_a_widget_is_given_acts_on_the_terminal(store: Store) -> None:
+    submit(store, "\x1b]0;owned\x07\x1b[2J\u202e\ud800" + "long " * 2000)
+    async with running(store.location, size=(80, 24)) as (app, pilot):
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        app.screen.query_one(".loss", Static).update("\x1b[2J\x9b2J\u202e\ud800 loss")
+        await until(pilot, lambda: " loss" in shown(app))
+        assert shown(app) == printable(shown(app))
+        assert app.screen.query_one("#yes").region.bottom < 24
+
+
+def test_a_title_of_wide_characters_fits() -> None:
+    assert cell_len(title_line("日本語.db", "3 Router · job 1 · " + "名" * 60, 79)) <= 79
 
 
 async def test_what_a_key_could_not_do_is_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
+from engine.printing import printable
 from engine.progress import Snapshot, from_json
 from persyn_tui.app.app import GLYPHS, LIVE
 from persyn_tui.app.confirm import Confirm
@@ -104,7 +105,7 @@ class JobsScreen(View[Jobs]):
         """Rows, then the history of the chosen job."""
         self.query_one("#jobs", Sheet).update(Listed([(job.id, _cells(job)) for job in data.jobs]))
         chosen = next((job for job in data.jobs if job.id == data.chosen), None)
-        self.query_one("#where", Static).update(_where(chosen) if chosen else "")
+        self.query_one("#where", Static).update(printable(_where(chosen)) if chosen else "")
         self.query_one("#events", Sheet).update(Listed([(e.id, _event(e)) for e in reversed(data.events)]))
 
     def about(self) -> str:
@@ -202,11 +203,11 @@ class JobsScreen(View[Jobs]):
             self.notify(f"job {job.id} has already ended ({job.effective_state})", severity="warning")
             return
         snapshot = from_json(job.progress)
-        kept = f"stage {job.stage or 'not begun'}, {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}"
+        place = f"is at stage {job.stage}, {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}"
         self.app.push_screen(
             Confirm(
                 f"Cancel job {job.id} ({job.name})?",
-                f"It is at {kept}. Everything committed is kept; `r` goes on from there. "
+                f"It {place if job.stage else 'has not begun'}. Everything committed is kept; `r` goes on from there. "
                 "Lost is at most the batch in flight.",
                 "Cancel the job",
             ),
