@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
@@ -142,6 +143,10 @@ class PersynApp(App[None]):
                     self.notify(trouble, severity="error")
             except ScreenStackError:
                 return  # the app is being left
+            except NoMatches:
+                if self.is_running:
+                    raise
+                return
             beat += 1
             await asyncio.sleep(self.settings.interval)
 

@@ -161,12 +161,16 @@ class View(Screen[None], Generic[T]):
             return
         async with self._reading:
             self._question, self._read_at = question, clock
+            data: T | None = None
+            problem: PersynError | None = None
             try:
                 data = await asyncio.to_thread(self.read, store, question)
-            except PersynError as problem:
-                self._fail(str(problem))
+            except PersynError as raised:
+                problem = raised
+            if not self._stands:
                 return
-            if not self.is_mounted:
+            if problem is not None:
+                self._fail(str(problem))
                 return
             if data is None:
                 self.data = None
@@ -209,8 +213,15 @@ class View(Screen[None], Generic[T]):
         self._to("failure")
         self.paint_title()
 
+    @property
+    def _stands(self) -> bool:
+        """Whether there are widgets to show anything in: while the app is being left they go one by one."""
+        return self.is_mounted and self.app.is_running
+
     def paint_title(self) -> None:
         """Rewrites the title line."""
+        if not self._stands:
+            return
         title = self.query_one("#title", Static)
         about = " ".join(printable(self.about()).split())
         frozen = " · ‖ frozen, p goes on" if self.frozen else ""
@@ -222,8 +233,7 @@ class View(Screen[None], Generic[T]):
 
     def on_resize(self) -> None:
         """The title line fills the width."""
-        if self.is_mounted:
-            self.paint_title()
+        self.paint_title()
 
     def on_sheet_arranged(self) -> None:
         """The title line says what is hidden."""
