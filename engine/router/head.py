@@ -1,7 +1,7 @@
 """Training of the linear head alone, on hidden states that were computed once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ from engine.router.loss import bradley_terry
 from engine.router.metrics import measure
 from engine.router.settings import FitSettings
 
+PATHS = 2
+"""Starting points of a head, of which the better end is kept."""
 _LEAST_DECAY = 1e-4
 """Of constant strengths; without any, a teacher that always wins would have no finite one."""
 
@@ -39,12 +41,15 @@ def fit_head(
     on_epoch: Callable[[int, Evaluation], None],
     should_stop: Callable[[], bool],
 ) -> HeadResult:
-    """Return the head of the least held-out regret along the path of AdamW from `constant_strengths`.
+    """Return the head of the least held-out regret along two paths of AdamW: from zero, and from
+    `constant_strengths`.
+
+    Where teachers suit different prompts, either path leads there. A teacher that leads on most prompts is only
+    found from its constant strengths: from zero, the first steps explain by the prompts what holds for all of
+    them, and the wrong way round for those held out, which lie on the other side of the mean.
 
     The Bradley–Terry optimum may lie at infinity (a teacher that always wins): weights that start at zero and
-    decay, a regularised start of the bias, and stopping early keep the strengths finite. Were the bias zero too,
-    the first steps would explain by the prompts what holds for all of them, and the wrong way round for those
-    held out: they lie on the other side of the mean.
+    decay, a regularised start of the bias, and stopping early keep the strengths finite.
 
     Args:
         features: (B, H), standardised.
@@ -52,17 +57,46 @@ def fit_head(
         held_features, held_rewards: the same for the held-out prompts.
         settings: how.
         fold: number of the held-out part, for the record.
-        on_epoch: called with the epoch (from 1) and its evaluation.
+        on_epoch: called with the epoch (from 1, at most `PATHS * settings.head_epochs`) and its evaluation.
         should_stop: asked once an epoch.
 
     Raises:
         TrainingError: the loss or a weight is not finite; names the step.
         Cancelled: `should_stop` said so.
     """
+    starts = (torch.zeros(rewards.shape[1]), constant_strengths(rewards, settings))
+    paths = [
+        _path(
+            bias,
+            (features, rewards),
+            (held_features, held_rewards),
+            settings,
+            fold=fold,
+            on_epoch=lambda epoch, now, path=path: on_epoch(path * settings.head_epochs + epoch, now),
+            should_stop=should_stop,
+        )
+        for path, bias in enumerate(starts)
+    ]
+    best = min(paths, key=lambda path: path.best.key)
+    return replace(best, evaluations=tuple(now for path in paths for now in path.evaluations))
+
+
+def _path(
+    bias: Tensor,
+    trained: tuple[Tensor, Tensor],
+    held: tuple[Tensor, Tensor],
+    settings: FitSettings,
+    *,
+    fold: int,
+    on_epoch: Callable[[int, Evaluation], None],
+    should_stop: Callable[[], bool],
+) -> HeadResult:
+    """Return the best head on the way from weights of zero and this bias (M,)."""
+    (features, rewards), (held_features, held_rewards) = trained, held
     head = nn.Linear(features.shape[1], rewards.shape[1], device=features.device)
     nn.init.zeros_(head.weight)
     with torch.no_grad():
-        head.bias.copy_(constant_strengths(rewards, settings))
+        head.bias.copy_(bias)
     optimizer = torch.optim.AdamW(
         [
             {"params": [head.weight], "weight_decay": settings.weight_decay},
