@@ -116,7 +116,7 @@ async def test_strategies_are_compared_with_intervals_and_what_they_rest_on(made
     made.evaluated(None, [0, 0, 0, 0])
     jobs.release(made.store, made.stage("evaluate"), "done")
     async with showing(made.store.location, "distil", size=(140, 28)) as (app, pilot):
-        await until(pilot, lambda: "75.0 %" in lines(app, "#strategies")[3])
+        await until(pilot, lambda: "0.0–50.0" in lines(app, "#strategies")[1])
         before, strong, persyn = (line.split() for line in lines(app, "#strategies")[1:])
         assert before[-3:-1] == ["%", "0.0–50.0"]
         assert strong[:3] == ["strong", "✓", "50"]
