@@ -65,18 +65,24 @@ def fit_head(
         Cancelled: `should_stop` said so.
     """
     starts = (torch.zeros(rewards.shape[1]), constant_strengths(rewards, settings))
-    paths = [
-        _path(
-            bias,
-            (features, rewards),
-            (held_features, held_rewards),
-            settings,
-            fold=fold,
-            on_epoch=lambda epoch, now, path=path: on_epoch(path * settings.head_epochs + epoch, now),
-            should_stop=should_stop,
+    paths: list[HeadResult] = []
+    for path, bias in enumerate(starts):
+        before = path * settings.head_epochs
+
+        def report(epoch: int, now: Evaluation, before: int = before) -> None:
+            on_epoch(before + epoch, now)
+
+        paths.append(
+            _path(
+                bias,
+                (features, rewards),
+                (held_features, held_rewards),
+                settings,
+                fold=fold,
+                on_epoch=report,
+                should_stop=should_stop,
+            )
         )
-        for path, bias in enumerate(starts)
-    ]
     best = min(paths, key=lambda path: path.best.key)
     return replace(best, evaluations=tuple(now for path in paths for now in path.evaluations))
 
