@@ -11,7 +11,7 @@ import torch
 
 from engine.errors import Cancelled, ConfigError, TrainingError
 from engine.router import model as router_model
-from engine.router.head import constant_strengths
+from engine.router.head import PATHS, constant_strengths
 from engine.router.metrics import measure
 from engine.router.model import Router
 from engine.router.saved import Labelling, Teacher
@@ -165,7 +165,7 @@ def test_progress_counts_up_to_its_total(llama: str, teachers: list[Teacher], ma
     seen: list[tuple[int, int, Mapping[str, float]]] = []
     fit(llama, teachers, data.prompts, data.rewards, QUICK, progress=lambda *call: seen.append(call))
     assert [step for step, _, _ in seen] == sorted({step for step, _, _ in seen})
-    assert {total for _, total, _ in seen} == {3 * 30}
+    assert {total for _, total, _ in seen} == {PATHS * 3 * 30}
     assert {"held_out_loss", "hit_at_1", "hit_at_3", "regret", "loss"} <= set(seen[0][2])
 
 
