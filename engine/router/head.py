@@ -64,25 +64,14 @@ def fit_head(
         TrainingError: the loss or a weight is not finite; names the step.
         Cancelled: `should_stop` said so.
     """
-    starts = (torch.zeros(rewards.shape[1]), constant_strengths(rewards, settings))
-    paths: list[HeadResult] = []
-    for path, bias in enumerate(starts):
-        before = path * settings.head_epochs
+    paths = []
+    for place, bias in enumerate((torch.zeros(rewards.shape[1]), constant_strengths(rewards, settings))):
 
-        def report(epoch: int, now: Evaluation, before: int = before) -> None:
+        def on_step(epoch: int, now: Evaluation, before: int = place * settings.head_epochs) -> None:
             on_epoch(before + epoch, now)
 
-        paths.append(
-            _path(
-                bias,
-                (features, rewards),
-                (held_features, held_rewards),
-                settings,
-                fold=fold,
-                on_epoch=report,
-                should_stop=should_stop,
-            )
-        )
+        known, held = (features, rewards), (held_features, held_rewards)
+        paths.append(_path(bias, known, held, settings, fold=fold, on_epoch=on_step, should_stop=should_stop))
     best = min(paths, key=lambda path: path.best.key)
     return replace(best, evaluations=tuple(now for path in paths for now in path.evaluations))
 
