@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PersynError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        return 130
 
 
 def _work(job_id: int, *, foreground: bool, as_json: bool) -> int:

@@ -82,6 +82,11 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
         state, code = "done", 0
     except Cancelled as problem:
         state, error, code = "cancelled", str(problem), problem.exit_code
+    except KeyboardInterrupt:  # the second ctrl+c
+        stopped = Cancelled(
+            "stopped at once; everything committed is kept", "run the same command again to go on"
+        )
+        state, error, code = "cancelled", str(stopped), stopped.exit_code
     except DiskFullError as problem:
         state, error, code = "paused", f"disk_full: {problem}", problem.exit_code
     except FencedError as problem:
