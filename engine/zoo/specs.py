@@ -183,7 +183,7 @@ SPECS: Mapping[str, Spec] = MappingProxyType(
 
 REWARD = RewardSpec(
     "reward",
-    "Scores an answer as one number: mostly tells which teacher answered how well; within one teacher hardly right from wrong.",
+    "Scores an answer as one number; within one teacher it hardly tells right from wrong.",
     start="brief",
     answered_by=TEACHERS,
     steps=1000,
