@@ -34,6 +34,8 @@ from storage.records import Generation, Model, Verdict
 from storage.store import Store
 
 COLUMNS, LINES = 120, 40
+# Every key moves the cursor: one that changes nothing is not answered by a paint.
+DOWN, UP = [b"j", b"j", b"\x1b[6~"] * 13, [b"k", b"k", b"\x1b[5~"] * 13
 BUDGET = {
     "start_s": 0.5,
     "open_data_s": 0.3,
@@ -167,10 +169,10 @@ def data_screen(path: Path) -> dict[str, float]:
         pass
     grown = (terminal.process.memory_info().rss - before) / 1e6
     taken = []
-    for number in range(120):
-        key = b"G" if number == 60 else b"g" if number == 90 else b"\x1b[6~" if number % 3 == 0 else b"j"
-        taken.append(terminal.press(key) * 1000)
-        terminal.quiet(0.03)
+    for keys in (DOWN, [b"G"], UP, [b"g"], DOWN):
+        for key in keys:
+            taken.append(terminal.press(key) * 1000)
+            terminal.quiet(0.03)
     terminal.quiet(2.5)
     cpu = terminal.process.cpu_times()
     began = time.perf_counter()

@@ -27,9 +27,8 @@ SCREENS: dict[str, tuple[str, tuple[str, ...]]] = {
     "data": ("data", ()),
     "answers": ("data", ("enter",)),
     "distil": ("distil", ()),
-    "logs": ("logs", ()),
 }
-"""Picture → (mode, keys pressed there)."""
+"""Picture → (mode, keys pressed there). Not the logs: they name paths of the machine."""
 
 
 async def take(store: str, size: tuple[int, int]) -> None:

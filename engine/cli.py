@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from engine import tools
 from engine.errors import PersynError
-from engine.printing import json_line
+from engine.printing import json_line, printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,8 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(options.tool(options))
         return _work(options.job, foreground=options.foreground, as_json=options.json)
     except PersynError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        return 130
 
 
 def _work(job_id: int, *, foreground: bool, as_json: bool) -> int:

@@ -19,10 +19,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from engine import backends
 from engine.config_endpoint import EndpointConfig, checked_urls, unencrypted
 from engine.config_quality import QualityConfig
-from engine.config_section import Section, known
+from engine.config_section import Section, Seed, known
 from engine.config_sources import FileSource, HuggingFaceSource, ImportedSource, Source
 from engine.errors import ConfigError
-from engine.yaml_places import line_of, refuse_duplicate_keys
+from engine.yaml_places import check, line_of
 from storage.records import Role
 
 STRATEGIES = ("strong", "mix", "family_strong", "car", "random", "persyn", "oracle")
@@ -35,7 +35,7 @@ class SamplingConfig(Section):
     top_p: float | None = Field(None, gt=0, le=1)
     top_k: int | None = Field(None, ge=0)
     max_tokens: int | None = Field(None, ge=1)
-    seed: int | None = None
+    seed: Seed | None = None
     stop: tuple[str, ...] | None = None
 
 
@@ -137,7 +137,7 @@ class SplitConfig(Section):
     """Never trained on: the student is measured on them."""
     synthesis: int | None = Field(None, ge=0)
     """Answered by one teacher each; None: all that is left."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 class CalibrationConfig(Section):
@@ -196,7 +196,7 @@ class RouterConfig(Section):
     rank: int = Field(16, ge=1)
     max_tokens: int = Field(0, ge=0)
     """Longer prompts are cut in the middle, for routing only; 0: the backbone's context."""
-    seed: int = 0
+    seed: Seed = 0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "auto"
 
@@ -208,7 +208,7 @@ class GenerationConfig(Section):
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)
     max_tokens: int = Field(1024, ge=1)
-    seed: int = 0
+    seed: Seed = 0
     stop: tuple[str, ...] = ()
     fallbacks: int = Field(1, ge=0)
     """How many next-best teachers may be asked when the chosen one gave no usable answer."""
@@ -248,7 +248,7 @@ class DistillConfig(Section):
     checkpoint_steps: int = Field(100, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
     merge: bool = True
-    seed: int = 0
+    seed: Seed = 0
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
 
 
@@ -257,9 +257,9 @@ class EvaluationConfig(Section):
 
     max_tokens: int | None = Field(None, ge=1)
     """None: as `generation`."""
-    bootstrap: int = Field(10_000, ge=100)
+    bootstrap: int = Field(10_000, ge=100, le=1_000_000)
     """Resamplings behind each paired comparison."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 class EstimateConfig(Section):
@@ -272,7 +272,7 @@ class EstimateConfig(Section):
 class Run(Section):
     """A whole run file."""
 
-    name: str = "run"
+    name: str = Field("run", min_length=1, max_length=200)
     student: StudentConfig
     teachers: tuple[TeacherConfig, ...] = Field(min_length=1)
     prompts: tuple[Source, ...] = Field(min_length=1)
@@ -382,9 +382,11 @@ def parse(
     """The run described by YAML `text`; `where` names it in errors, `base` resolves relative paths."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        refuse_duplicate_keys(node, where)
+        check(node, where)
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise ConfigError(f"{where}: nested too deeply", "a run file has five levels at most") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(
             f"{where}: not valid YAML: {error}", "mend the syntax at the place named above"
         ) from None
@@ -427,16 +429,22 @@ def resolve_ref(ref: str, base: Path) -> str:
     """`ref` with a folder made absolute; `zoo:NAME` and hub ids unchanged."""
     if ref.startswith("zoo:"):
         return ref
-    path = Path(ref).expanduser()
-    candidate = path if path.is_absolute() else base / path
-    if candidate.exists() or ref.startswith((".", "/", "~")):
-        return str(candidate.resolve())
-    return ref
+    path = _absolute(ref, base)
+    return str(path) if ref.startswith((".", "/", "~")) or path.exists() else ref
+
+
+def _absolute(path: str, base: Path) -> Path:
+    try:
+        found = (base / Path(path).expanduser()).resolve()
+        found.exists()  # a name that is too long is noticed only here
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"{path[:200]}: not a usable path: {error}", "correct it in the run file") from None
+    return found
 
 
 def _with_paths(run: Run, base: Path) -> Run:
     def local(path: str) -> str:
-        return str((base / Path(path).expanduser()).resolve())
+        return str(_absolute(path, base))
 
     sources = tuple(
         source.model_copy(update={"path": local(source.path)})

@@ -1,10 +1,13 @@
 """What every part of the run file has in common."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from engine.suggest import nearest
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""What numpy and torch both take."""
 
 
 class Section(BaseModel):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from engine.config_section import Section, known
+from engine.config_section import Section, Seed, known
 from storage.records import Split
 
 
@@ -29,8 +29,8 @@ class ReasoningGymSource(SourceConfig):
 
     source: Literal["reasoning_gym"]
     task: str
-    size: int = Field(ge=1)
-    seed: int = 0
+    size: int = Field(ge=1, le=10**9)
+    seed: Seed = 0
     options: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -84,3 +84,7 @@ def _try(problems: list[PersynError], label: str, action: Callable[[], object]) 
             error.message if error.message.startswith(label.split(":")[0]) else f"{label}: {error.message}"
         )
         problems.append(ConfigError(message, error.remedy))
+    except OSError as error:
+        problems.append(
+            ConfigError(f"{label}: cannot be read: {error}", "check the file and its permissions")
+        )

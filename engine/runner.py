@@ -1,5 +1,6 @@
 """One engine process working on one job: claim, heartbeat, run the pipeline, end in a typed state."""
 
+import errno
 import os
 import signal
 import socket
@@ -24,6 +25,8 @@ from storage.store import Store
 
 LEASE_S = 30.0
 HEARTBEAT_S = 2.0
+_NO_SPACE = os.strerror(errno.ENOSPC)
+"""Found in an error's text: safetensors and torch wrap the number away."""
 
 
 class Stop:
@@ -86,6 +89,11 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
         state, code = "done", 0
     except Cancelled as problem:
         state, error, code = "cancelled", str(problem), problem.exit_code
+    except KeyboardInterrupt:  # the second ctrl+c
+        stopped = Cancelled(
+            "stopped at once; everything committed is kept", "run the same command again to go on"
+        )
+        state, error, code = "cancelled", str(stopped), stopped.exit_code
     except DiskFullError as problem:
         state, error, code = "paused", f"disk_full: {problem}", problem.exit_code
     except BudgetSpent as problem:
@@ -97,11 +105,17 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
         state, error, code = "needs_attention", str(problem), problem.exit_code
     except PersynError as problem:
         state, error, code = "failed", str(problem), problem.exit_code
+    except Exception as problem:
+        if _NO_SPACE in str(problem):
+            full = DiskFullError(f"{problem}", "free some space and run the same command again")
+            state, error, code = "paused", f"disk_full: {full}", full.exit_code
+        else:
+            state, error = "failed", f"{type(problem).__name__}: {problem}"
+            display.say("error", "".join(traceback.format_exception(problem)))
     except BaseException as problem:
         state, error = "failed", f"{type(problem).__name__}: {problem}"
         display.say("error", "".join(traceback.format_exception(problem)))
-        if not isinstance(problem, Exception):
-            raise
+        raise
     finally:
         ended.set()
         pulse.join(timeout=5)

@@ -6,7 +6,7 @@ import sys
 import typer
 
 from persyn_tui.commands import data, jobs, models, routing, run, serve, zoo
-from persyn_tui.output import StoreOption
+from persyn_tui.output import StoreOption, say
 
 HELP = """Router-guided multi-teacher distillation: route each prompt to the teacher that suits this student,
 then generate.
@@ -50,7 +50,7 @@ def main() -> None:
     try:
         app()
     except PersynError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         raise SystemExit(error.exit_code) from None
     except BrokenPipeError:
         # `persyn data list | head`: the reader has what it wanted.

@@ -29,8 +29,17 @@ def emit(data: Any, as_json: bool, show: Callable[[], None]) -> None:
 
 
 def say(message: str) -> None:
-    """One line of narration on stderr."""
-    print(message, file=sys.stderr)
+    """A message on stderr, harmless to the terminal."""
+    from engine.printing import printable
+
+    print(printable(message), file=sys.stderr)
+
+
+def tell(message: str) -> None:
+    """A message on stdout, harmless to the terminal."""
+    from engine.printing import printable
+
+    print(printable(message))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:

@@ -227,6 +227,10 @@ class Store:
                 yield connection
         except SQLAlchemyError as problem:
             raise translated(problem, self.name, self.path) from self._shown(problem)
+        except OverflowError as problem:
+            raise StoreError(
+                f"{self.name} holds no number that large: {problem}", "Give a number that a listing shows."
+            ) from problem
 
     @contextmanager
     def write(self, lease: Lease | None = None) -> Iterator[Connection]:
@@ -249,6 +253,10 @@ class Store:
                     yield connection
         except SQLAlchemyError as problem:
             raise translated(problem, self.name, self.path) from self._shown(problem)
+        except OverflowError as problem:
+            raise StoreError(
+                f"{self.name} holds no number that large: {problem}", "Give a number that a listing shows."
+            ) from problem
 
     def _shown(self, problem: SQLAlchemyError) -> SQLAlchemyError | None:
         """The driver's exception where it may stand in a traceback: PostgreSQL's quotes the row's values."""

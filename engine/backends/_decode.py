@@ -112,7 +112,8 @@ def decode(
         stop: asked after every token of every row.
 
     Raises:
-        ModelError: the model does not work with keys and values that are kept between tokens.
+        ModelError: the model does not work with keys and values that are kept between tokens, or its logits after
+            a prompt are NaN.
     """
     forward = _Forward(model, [row.prompt for row in rows])
     sampling = rows[0].sampling
@@ -124,6 +125,12 @@ def decode(
     alive = torch.ones(len(rows), dtype=torch.bool, device=model.device)
 
     logits = forward.start()
+    if torch.isnan(logits).any():
+        # The largest of them is the first id of the vocabulary, over and over: a long answer of nothing.
+        raise ModelError(
+            f"model {model.name_or_path!r} computes NaN in {str(model.dtype).removeprefix('torch.')}",
+            "set its `dtype` to float32 or bfloat16; if it stays, its weights are broken: copy them again",
+        )
     for step in range(made.shape[1]):
         chance = torch.from_numpy(uniforms(seeds, step)).to(model.device) if sampling.temperature else logits
         tokens = draw(logits, chance, sampling.temperature, sampling.top_p, sampling.top_k)

@@ -1,7 +1,7 @@
 """Training of the linear head alone, on hidden states that were computed once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,11 @@ from engine.router.history import Evaluation
 from engine.router.loss import bradley_terry
 from engine.router.metrics import measure
 from engine.router.settings import FitSettings
+
+PATHS = 2
+"""Starting points of a head, of which the better end is kept."""
+_LEAST_DECAY = 1e-4
+"""Of constant strengths; without any, a teacher that always wins would have no finite one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +41,15 @@ def fit_head(
     on_epoch: Callable[[int, Evaluation], None],
     should_stop: Callable[[], bool],
 ) -> HeadResult:
-    """Return the head of the least held-out regret along the path of AdamW from zero.
+    """Return the head of the least held-out regret along two paths of AdamW: from zero, and from
+    `constant_strengths`.
 
-    The Bradley–Terry optimum may lie at infinity (a teacher that always wins): starting at zero, decaying the
-    weights and stopping early keep the strengths finite.
+    Where teachers suit different prompts, either path leads there. A teacher that leads on most prompts is only
+    found from its constant strengths: from zero, the first steps explain by the prompts what holds for all of
+    them, and the wrong way round for those held out, which lie on the other side of the mean.
+
+    The Bradley–Terry optimum may lie at infinity (a teacher that always wins): weights that start at zero and
+    decay, a regularised start of the bias, and stopping early keep the strengths finite.
 
     Args:
         features: (B, H), standardised.
@@ -47,16 +57,41 @@ def fit_head(
         held_features, held_rewards: the same for the held-out prompts.
         settings: how.
         fold: number of the held-out part, for the record.
-        on_epoch: called with the epoch (from 1) and its evaluation.
+        on_epoch: called with the epoch (from 1, at most `PATHS * settings.head_epochs`) and its evaluation.
         should_stop: asked once an epoch.
 
     Raises:
         TrainingError: the loss or a weight is not finite; names the step.
         Cancelled: `should_stop` said so.
     """
+    paths = []
+    for place, bias in enumerate((torch.zeros(rewards.shape[1]), constant_strengths(rewards, settings))):
+
+        def on_step(epoch: int, now: Evaluation, before: int = place * settings.head_epochs) -> None:
+            on_epoch(before + epoch, now)
+
+        known, held = (features, rewards), (held_features, held_rewards)
+        paths.append(_path(bias, known, held, settings, fold=fold, on_epoch=on_step, should_stop=should_stop))
+    best = min(paths, key=lambda path: path.best.key)
+    return replace(best, evaluations=tuple(now for path in paths for now in path.evaluations))
+
+
+def _path(
+    bias: Tensor,
+    trained: tuple[Tensor, Tensor],
+    held: tuple[Tensor, Tensor],
+    settings: FitSettings,
+    *,
+    fold: int,
+    on_epoch: Callable[[int, Evaluation], None],
+    should_stop: Callable[[], bool],
+) -> HeadResult:
+    """Return the best head on the way from weights of zero and this bias (M,)."""
+    (features, rewards), (held_features, held_rewards) = trained, held
     head = nn.Linear(features.shape[1], rewards.shape[1], device=features.device)
     nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
+    with torch.no_grad():
+        head.bias.copy_(bias)
     optimizer = torch.optim.AdamW(
         [
             {"params": [head.weight], "weight_decay": settings.weight_decay},
@@ -101,6 +136,31 @@ def fit_head(
         if since >= settings.patience:
             break
     return HeadResult(kept[0], kept[1], tuple(evaluations), best)
+
+
+def constant_strengths(rewards: Tensor, settings: FitSettings) -> Tensor:
+    """Return the best strengths (M,) that are the same for every prompt, in float64 on the CPU.
+
+    They minimise the Bradley–Terry loss plus `settings.weight_decay` times their squares: finite for a teacher
+    that always wins, and 0 for one that no pair knows.
+
+    Args:
+        rewards: (B, M), NaN where missing.
+        settings: targets and regularisation.
+    """
+    known = rewards.detach().double().cpu()
+    strengths = torch.zeros(known.shape[1], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([strengths], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        value = bradley_terry(strengths.expand(known.shape), known, settings.temperature, settings.ties)
+        value = value + max(settings.weight_decay, _LEAST_DECAY) * strengths.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return float(value.detach())
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return strengths.detach()
 
 
 def evaluate(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from engine.errors import TrainingError
 from engine.router.backbone import load_backbone
-from engine.router.head import HeadResult, fit_head
+from engine.router.head import PATHS, HeadResult, fit_head
 from engine.router.history import Evaluation, History, Progress
 from engine.router.metrics import measure
 from engine.router.model import Router
@@ -179,10 +179,11 @@ def _one_head(
     should_stop: Callable[[], bool],
 ) -> HeadResult:
     held = torch.as_tensor(folds == fold, device=features.device)
-    total = settings.head_epochs * (int(folds.max()) + 1)
+    epochs = PATHS * settings.head_epochs
+    total = epochs * (int(folds.max()) + 1)
 
     def on_epoch(epoch: int, now: Evaluation) -> None:
-        progress(fold * settings.head_epochs + epoch, total, now.measures())
+        progress(fold * epochs + epoch, total, now.measures())
 
     return fit_head(
         features[~held],

@@ -27,7 +27,7 @@ def read(task: str, size: int, seed: int, options: dict[str, Any]) -> Iterator[t
         dataset = reasoning_gym.create_dataset(task, size=size, seed=seed, **options)
     except (TypeError, AssertionError, ValueError) as error:
         raise ConfigError(f"prompts: reasoning_gym:{task}: {error}", "check its `options`") from None
-    for entry in dataset:
+    for entry in _entries(dataset, task):
         question, answer = str(entry["question"]), entry["answer"]
         yield (
             f"reasoning_gym:{task}",
@@ -38,6 +38,15 @@ def read(task: str, size: int, seed: int, options: dict[str, Any]) -> Iterator[t
                 source=f"reasoning_gym:{task}",
             ),
         )
+
+
+def _entries(dataset: Any, task: str) -> Iterator[Any]:
+    try:
+        yield from dataset
+    except Exception as error:  # tasks raise many kinds, each for options that leave nothing to ask
+        raise ConfigError(
+            f"prompts: reasoning_gym:{task}: {type(error).__name__}: {error}", "check its `options`"
+        ) from None
 
 
 def _plain(entry: Any) -> Any:

@@ -96,7 +96,10 @@ def _jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 continue
             try:
                 row = json.loads(raw.decode("utf-8"))
-            except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            except (
+                ValueError,
+                RecursionError,
+            ) as error:  # not UTF-8, not JSON, a number of 5,000 digits, too deep
                 raise ConfigError(
                     f"prompts: {path}:{line}: malformed JSONL: {error}",
                     "each line is one JSON object in UTF-8",

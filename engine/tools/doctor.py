@@ -47,7 +47,7 @@ def _show(console: Console, finding: Finding) -> None:
     line = Text.assemble((mark, style), f" {finding.about}: {printable(finding.message)}")
     console.print(line)
     if finding.remedy:
-        console.print(Text(f"  → {finding.remedy}"))
+        console.print(Text(f"  → {printable(finding.remedy)}"))
     if finding.mask:
         # The colour is not the only sign: what is trained on also stands in brackets.
         shown = Text("  ")

@@ -25,9 +25,10 @@ from engine.reward import combine
 from engine.zoo import CARDS, WEIGHTS
 from engine.zoo.answering import answers, correct, likelihoods, load
 from engine.zoo.corpus import Layout
+from engine.zoo.optimize import say
 from engine.zoo.specs import REWARD, SPECS, TEACHERS
 from engine.zoo.tasks import HELD_OUT, TASKS, Example, measurement
-from engine.zoo.train import RECORD, say
+from engine.zoo.train import RECORD
 
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"

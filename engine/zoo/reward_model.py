@@ -15,9 +15,9 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from engine.zoo import styles, tasks
 from engine.zoo.answering import answers, correct, load
+from engine.zoo.optimize import optimize, say
 from engine.zoo.specs import RewardSpec
 from engine.zoo.tasks import Example
-from engine.zoo.train import optimize, say
 
 Judged = tuple[Example, str, bool]
 """(question, an answer to it, whether it is right)."""

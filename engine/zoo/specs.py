@@ -183,7 +183,7 @@ SPECS: Mapping[str, Spec] = MappingProxyType(
 
 REWARD = RewardSpec(
     "reward",
-    "Tells right answers from wrong ones, as one number; no language model.",
+    "Scores an answer as one number; within one teacher it hardly tells right from wrong.",
     start="brief",
     answered_by=TEACHERS,
     steps=1000,

@@ -8,12 +8,10 @@ CPU give the same weights; another CPU may round differently.
 
 import argparse
 import json
-import math
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -24,9 +22,10 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from engine.zoo import WEIGHTS, styles, tasks
 from engine.zoo.corpus import IGNORED, Row, build_tokenizer, collate, encode
+from engine.zoo.optimize import optimize, say
+from engine.zoo.reward_model import train_reward
 from engine.zoo.specs import REWARD, SPECS, Spec, config
 
-WARM_UP = 60
 RECORD = "training.json"
 
 
@@ -45,39 +44,6 @@ def pools(spec: Spec, tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[Row
             rows.append(encode(tokenizer, layout, [example.question for example in examples], answers))
             weights.append(weight)
     return rows, weights
-
-
-def optimize(
-    name: str, model: PreTrainedModel, loss_of: Callable[[], torch.Tensor], steps: int, learning_rate: float
-) -> None:
-    """Runs AdamW over `steps` losses: warm-up, then linear decay; rate and time left go to stderr.
-
-    Raises:
-        RuntimeError: the loss is not finite.
-    """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / WARM_UP, max(0.0, (steps - step) / (steps - WARM_UP)))
-    )
-    model.train()
-    started = time.monotonic()
-    smooth = math.nan
-    for step in range(1, steps + 1):
-        loss = loss_of()
-        if not math.isfinite(loss.item()):
-            raise RuntimeError(f"{name}: the loss is {loss.item()} at step {step}")
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        smooth = loss.item() if math.isnan(smooth) else 0.95 * smooth + 0.05 * loss.item()
-        if step % 100 == 0 or step == steps:
-            spent = time.monotonic() - started
-            left = spent / step * (steps - step)
-            say(
-                f"{name} step {step}/{steps}, loss {smooth:.4f}, {step / spent:.1f} steps/s, {left:.0f} s left"
-            )
 
 
 def train(spec: Spec, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -125,9 +91,6 @@ def run(name: str, out: Path) -> None:
     torch.use_deterministic_algorithms(True)
     started = time.process_time()
     if name == REWARD.name:
-        # It starts from other models' weights and answers, so it is trained last.
-        from engine.zoo.reward_model import train_reward
-
         model, tokenizer = train_reward(REWARD, out)
         seed, steps = REWARD.seed, REWARD.steps
     else:
@@ -143,11 +106,6 @@ def run(name: str, out: Path) -> None:
         {"seed": seed, "steps": steps, "threads": 1, "cpu_seconds": seconds, "torch": torch.__version__},
     )
     say(f"{name}: {model.num_parameters()} weights in {seconds} CPU seconds")
-
-
-def say(line: str) -> None:
-    """Narration, on stderr."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -1,16 +1,22 @@
 """The application: one mode per screen, the loop that follows the store, and what all screens ask of it."""
 
 import asyncio
+import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
+from textual.filter import LineFilter
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
+from engine.printing import printable
 from persyn_tui.app.frame import View
+from persyn_tui.app.harmless import Harmless
 from persyn_tui.app.machine import Machine, MachineStrip, Reading
 from persyn_tui.app.settings import Settings
 from storage.errors import PersynError
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from storage.records import Job
     from storage.store import Store
 
+HARMLESS = Harmless()
 LIVE = ("queued", "running")
 GLYPHS = {
     "queued": "○",
@@ -91,7 +98,7 @@ class PersynApp(App[None]):
         self._location = location
         self._start = start
         self._pinned = False
-        self._closing = False
+        self._leaving = False
 
     # Start and end
 
@@ -100,6 +107,9 @@ class PersynApp(App[None]):
         if self.settings.theme in self.available_themes:
             self.theme = self.settings.theme
         self.set_keymap(self.settings.keymap())
+        if not self.is_headless:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, self._ended_by, number)
         self.switch_mode(self._start)
         self.run_worker(self._live(), exit_on_error=True, group="live")
 
@@ -115,7 +125,8 @@ class PersynApp(App[None]):
         self.store_name = store.path.name if store.path else store.name
         machine = Machine()
         beat = 0
-        while not self._closing:
+        trouble = ""
+        while not self._leaving:
             try:
                 changed = await asyncio.to_thread(changes.seen)
                 if changed or beat % max(1, round(2 / self.settings.interval)) == 0:
@@ -125,10 +136,17 @@ class PersynApp(App[None]):
                 if beat % max(1, round(1 / self.settings.interval)) == 0:
                     self.machine.append(await asyncio.to_thread(machine.read))
                     self.show_machine()
+                trouble = ""
             except PersynError as problem:
-                self.notify(str(problem), severity="error")
+                if str(problem) != trouble:
+                    trouble = str(problem)
+                    self.notify(trouble, severity="error")
             except ScreenStackError:
                 return  # the app is being left
+            except NoMatches:
+                if self.is_running:
+                    raise
+                return
             beat += 1
             await asyncio.sleep(self.settings.interval)
 
@@ -149,8 +167,13 @@ class PersynApp(App[None]):
 
     async def action_quit(self) -> None:
         """Leaves; jobs go on."""
-        self._closing = True
+        self._leaving = True
         self.exit(message=self._farewell())
+
+    def _ended_by(self, number: signal.Signals) -> None:
+        """Gives the terminal back before the process ends; jobs go on."""
+        self._leaving = True
+        self.exit(return_code=128 + number, message=self._farewell())
 
     def _farewell(self) -> str:
         if self.job is not None and self.job.effective_state in LIVE:
@@ -161,7 +184,7 @@ class PersynApp(App[None]):
 
     def on_unmount(self) -> None:
         """Gives the store back."""
-        self._closing = True
+        self._leaving = True
 
     def _fatal_error(self) -> None:
         # Textual prints the traceback with every local variable: prompts, answers and keys would be on screen.
@@ -179,6 +202,22 @@ class PersynApp(App[None]):
         )
 
     # What screens ask
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's own, and the guard after them."""
+        return [*super().get_line_filters(), HARMLESS]
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Shows a message for some seconds. It may hold names and model output: never as markup."""
+        super().notify(printable(message), title=title, severity=severity, timeout=timeout, markup=False)
 
     def follow_job(self, job_id: int) -> None:
         """The live screens show this job from now on."""
@@ -221,7 +260,10 @@ class PersynApp(App[None]):
         """Remembers a theme that the operator chose."""
         if self.is_running and theme != self.settings.theme and theme in self.available_themes:
             self.settings.theme = theme
-            self.settings.save()
+            try:
+                self.settings.save()
+            except OSError as problem:
+                self.notify(f"{theme} is not kept for the next start: {problem}", severity="warning")
 
 
 def _open(location: str | None) -> "tuple[Store, Changes]":

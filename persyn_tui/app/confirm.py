@@ -8,6 +8,8 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from engine.printing import printable
+
 
 class Confirm(ModalScreen[bool]):
     """True when the operator says yes.
@@ -23,7 +25,8 @@ class Confirm(ModalScreen[bool]):
     Confirm > Vertical {
         width: 70; max-width: 90%; height: auto; border: round $error; padding: 1 2; background: $surface;
     }
-    Confirm .question { text-style: bold; margin-bottom: 1; }
+    Confirm .question { text-style: bold; margin-bottom: 1; max-height: 3; }
+    Confirm .loss { max-height: 7; }
     Confirm Horizontal { height: auto; margin-top: 1; align-horizontal: right; }
     Confirm Button { margin-left: 2; }
     """
@@ -34,13 +37,13 @@ class Confirm(ModalScreen[bool]):
 
     def __init__(self, question: str, loss: str, verb: str) -> None:
         super().__init__()
-        self._question, self._loss, self._verb = question, loss, verb
+        self._question, self._loss, self._verb = printable(question), printable(loss), verb
 
     def compose(self) -> ComposeResult:
         """Question, loss, two buttons; the harmless one has the focus."""
         with Vertical():
             yield Static(self._question, classes="question", markup=False)
-            yield Static(self._loss, markup=False)
+            yield Static(self._loss, classes="loss", markup=False)
             with Horizontal():
                 yield Button("No (n)", id="no", compact=True)
                 yield Button(f"{self._verb} (y)", id="yes", variant="error", compact=True)

@@ -10,12 +10,14 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from rich.cells import cell_len, set_cell_size
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Footer, Static
+from textual.worker import Worker, WorkerState
 
 from engine.printing import printable
 from persyn_tui.app.machine import MachineStrip
@@ -39,17 +41,30 @@ class Message(Static):
     """
 
     def __init__(self, text: str = "", *, id: str | None = None) -> None:
-        super().__init__(text, markup=False, id=id)
+        super().__init__(blocks(text), markup=False, id=id)
+
+
+def blocks(text: str) -> str:
+    """The text with all lines of a paragraph equally long, so that keys stand below each other when centred."""
+
+    def padded(paragraph: str) -> str:
+        lines = paragraph.split("\n")
+        longest = max(map(cell_len, lines))
+        return "\n".join(line + "\u00a0" * (longest - cell_len(line)) for line in lines)
+
+    return "\n\n".join(map(padded, text.split("\n\n")))
 
 
 def title_line(store: str, right: str, room: int) -> str:
     """The first line of a screen in `room` cells: program, store, and what the screen says of itself."""
     left = f" PerSyn · {store} "
-    if len(left) + len(right) + 3 > room:
+    if cell_len(left) + cell_len(right) + 3 > room:
         left = " PerSyn "
-    if len(left) + len(right) + 3 > room:
-        right = right[: max(0, room - len(left) - 4)] + "…"
-    return f"{left}{'─' * max(1, room - len(left) - len(right) - 1)} {right}"
+    if cell_len(left) + cell_len(right) + 3 > room:
+        left = " "
+    if cell_len(left) + cell_len(right) + 3 > room:
+        right = set_cell_size(right, max(0, room - cell_len(left) - 4)).rstrip() + "…"
+    return f"{left}{'─' * max(1, room - cell_len(left) - cell_len(right) - 1)} {right}"
 
 
 class View(Screen[None], Generic[T]):
@@ -68,7 +83,7 @@ class View(Screen[None], Generic[T]):
         Binding("p", "freeze", "Freeze", show=False, id="view.freeze"),
         Binding("z", "maximise", "Maximise", show=False, id="view.maximise"),
         Binding("y", "copy", "Copy", show=False, id="view.copy"),
-        Binding("r", "reread", "Read again", show=False, id="view.reread"),
+        Binding("f5", "reread", "Read again", show=False, id="view.reread"),
     ]
 
     def __init__(self) -> None:
@@ -146,12 +161,16 @@ class View(Screen[None], Generic[T]):
             return
         async with self._reading:
             self._question, self._read_at = question, clock
+            data: T | None = None
+            problem: PersynError | None = None
             try:
                 data = await asyncio.to_thread(self.read, store, question)
-            except PersynError as problem:
-                self._fail(str(problem))
+            except PersynError as raised:
+                problem = raised
+            if not self._stands:
                 return
-            if not self.is_mounted:
+            if problem is not None:
+                self._fail(str(problem))
                 return
             if data is None:
                 self.data = None
@@ -163,6 +182,15 @@ class View(Screen[None], Generic[T]):
                     self._to("full")
                     self.show(data)
             self.paint_title()
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """Says what a key could not do."""
+        problem = event.worker.error
+        if event.state is WorkerState.ERROR and problem is not None:
+            what = (
+                str(problem) if isinstance(problem, PersynError) else f"{type(problem).__name__}: {problem}"
+            )
+            self.notify(what, severity="error", timeout=10)
 
     def _to(self, state: str) -> None:
         switcher = self.query_one("#states", ContentSwitcher)
@@ -180,15 +208,22 @@ class View(Screen[None], Generic[T]):
 
     def _fail(self, message: str) -> None:
         self.query_one("#failure", Message).update(
-            f"✗ {printable(message)}\n\nr reads again · 7 shows the log"
+            f"✗ {printable(message)}\n\nF5 reads again" + ("" if self.NUMBER == 7 else " · 7 shows the log")
         )
         self._to("failure")
         self.paint_title()
 
+    @property
+    def _stands(self) -> bool:
+        """Whether there are widgets to show anything in: while the app is being left they go one by one."""
+        return self.is_mounted and self.app.is_running
+
     def paint_title(self) -> None:
         """Rewrites the title line."""
+        if not self._stands:
+            return
         title = self.query_one("#title", Static)
-        about = printable(self.about()).replace("\n", " ")
+        about = " ".join(printable(self.about()).split())
         frozen = " · ‖ frozen, p goes on" if self.frozen else ""
         right = f"{self.NUMBER} {self.NAME}" + (f" · {about}" if about else "") + frozen
         line = title_line(self.app.store_name, right, (self.app.size.width or 80) - 1)
@@ -198,8 +233,11 @@ class View(Screen[None], Generic[T]):
 
     def on_resize(self) -> None:
         """The title line fills the width."""
-        if self.is_mounted:
-            self.paint_title()
+        self.paint_title()
+
+    def on_sheet_arranged(self) -> None:
+        """The title line says what is hidden."""
+        self.paint_title()
 
     # Keys that every screen has
 

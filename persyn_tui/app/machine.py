@@ -10,6 +10,8 @@ from textual.widgets import Static
 BARS = "▁▂▃▄▅▆▇█"
 KEPT = 8
 """Readings in the small history of utilisation."""
+MOST = 3
+"""GPUs with a line of their own each; more share lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,46 @@ def spark(values: Sequence[float]) -> str:
     return "".join(BARS[min(7, int(value / 12.5))] for value in values)
 
 
+def lines(history: Sequence[Reading], width: int) -> list[str]:
+    """What the strip says in lines of `width` cells: GPUs first; the CPU's history and the memory have to go first.
+
+    Args:
+        history: at most `KEPT` readings, oldest first.
+        width: cells there are.
+    """
+    now = history[-1]
+    cpu, load = f"CPU {now.cpu:3.0f} %", spark([r.cpu for r in history])
+    memory = f"RAM {now.used:.1f}/{now.total:.0f} GiB"
+    rest = [f"CPU {load} {now.cpu:3.0f} % · {memory}", f"{cpu} · {memory}", cpu]
+    if not now.gpus:
+        return [next((line for line in (f"no GPU · {rest[0]}", *rest) if len(line) <= width), cpu)]
+    found = _many(now.gpus, width) if len(now.gpus) > MOST else _each(history)
+    if len(found) < MOST + 1 and len(now.gpus) > MOST:
+        return [*found, next((line for line in rest if len(line) <= width), cpu)]
+    beside = next((line for line in rest if len(found[-1]) + 3 + len(line) <= width), "")
+    return [*found[:-1], f"{found[-1]}   {beside}".rstrip()]
+
+
+def _each(history: Sequence[Reading]) -> list[str]:
+    """A line for each GPU."""
+    found = []
+    for place, gpu in enumerate(history[-1].gpus):
+        loads = [r.gpus[place].utilization for r in history if place < len(r.gpus)]
+        power = f"  {gpu.watts:3.0f} W" if gpu.watts is not None else ""
+        found.append(
+            f"GPU{gpu.index} {gpu.name[:12]:12}  util {spark(loads)} {gpu.utilization:3d} %  "
+            f"mem {gpu.used:.1f}/{gpu.total:.0f} GiB{power}"
+        )
+    return found
+
+
+def _many(gpus: Sequence[Gpu], width: int) -> list[str]:
+    """As many GPUs in a line as there is room for."""
+    cells = [f"GPU{gpu.index} {gpu.utilization:3d} % {gpu.used:5.1f}/{gpu.total:.0f} GiB" for gpu in gpus]
+    beside = max(1, (width + 3) // (max(map(len, cells)) + 3))
+    return ["   ".join(cells[start : start + beside]) for start in range(0, len(cells), beside)]
+
+
 class MachineStrip(Static):
     """One line that stays when everything else is dropped."""
 
@@ -102,6 +144,11 @@ class MachineStrip(Static):
     def __init__(self) -> None:
         super().__init__(id="machine", markup=False)
         self._line = ""
+        self._history: list[Reading] = []
+
+    def on_resize(self) -> None:
+        """Another width has room for more, or for less."""
+        self.show(self._history)
 
     def show(self, history: Sequence[Reading]) -> None:
         """Shows the newest reading, with the small history of the one before.
@@ -111,22 +158,8 @@ class MachineStrip(Static):
         """
         if not history:
             return
-        now = history[-1]
-        cpu = f"CPU {spark([r.cpu for r in history[-KEPT:]])} {now.cpu:3.0f} %"
-        memory = f"RAM {now.used:.1f}/{now.total:.0f} GiB"
-        if not now.gpus:
-            line = f"no GPU · {cpu} · {memory}"
-        else:
-            lines = []
-            for place, gpu in enumerate(now.gpus):
-                loads = [r.gpus[place].utilization for r in history[-KEPT:] if place < len(r.gpus)]
-                power = f"  {gpu.watts:3.0f} W" if gpu.watts is not None else ""
-                lines.append(
-                    f"GPU{gpu.index} {gpu.name[:12]}  util {spark(loads)} {gpu.utilization:3d} %  "
-                    f"mem {gpu.used:.1f}/{gpu.total:.0f} GiB{power}"
-                )
-            lines[-1] += f"   {cpu} · {memory}"
-            line = "\n".join(lines)
+        self._history = list(history[-KEPT:])
+        line = "\n".join(lines(self._history, self.size.width or max(1, self.app.size.width - 2)))
         if line != self._line:
             self._line = line
             self.update(line)

@@ -50,7 +50,7 @@ class Settings(BaseModel):
             for key in keys.split(","):
                 if key.strip() in TAKEN:
                     raise SettingsError(
-                        f"{settings_path()}: keys.{binding}: {key} belongs to the terminal or to tmux",
+                        f"{settings_path()}: keys.{binding}: {key.strip()} belongs to the terminal or to tmux",
                         f"choose a key other than {', '.join(TAKEN)}",
                     )
         return dict(self.keys)
@@ -60,17 +60,19 @@ class Settings(BaseModel):
         """The settings of the file; the defaults where there is none.
 
         Raises:
-            SettingsError: the file is not valid.
+            SettingsError: the file is not valid, or holds a key that never reaches the app.
         """
         path = settings_path()
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            found = cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return cls()
         except (OSError, ValueError, ValidationError) as problem:
             first: Any = problem.errors()[0] if isinstance(problem, ValidationError) else None
             what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(problem)
             raise SettingsError(f"{path}: {what}", f"mend it, or delete {path} for the defaults") from None
+        found.keymap()
+        return found
 
     def save(self) -> None:
         """Writes the file, whole or not at all."""

@@ -153,6 +153,9 @@ class Sheet(ScrollView, can_focus=True):
             """The sheet, for `@on(Sheet.Highlighted, "#id")`."""
             return self.sheet
 
+    class Arranged(Message):
+        """Other columns are hidden than before."""
+
     class Chosen(Highlighted):
         """Enter or a click on the row under the cursor."""
 
@@ -174,6 +177,8 @@ class Sheet(ScrollView, can_focus=True):
         """Cells that the flexible column keeps."""
         self._key: Hashable = None
         self._layout: list[tuple[int, int]] = []
+        self._told: tuple[str, ...] = ()
+        """The hidden columns that were told last."""
         self.before_paint: Callable[[range], None] | None = None
         """Called with the visible places before they are painted, so that a source can fetch them."""
 
@@ -188,7 +193,7 @@ class Sheet(ScrollView, can_focus=True):
     def hidden(self) -> tuple[str, ...]:
         """Titles of the columns that the width leaves no room for."""
         shown = {column for column, _ in self._layout}
-        if not shown:
+        if not shown or not self.size.width:
             return ()  # not laid out yet
         return tuple(c.title for i, c in enumerate(self.columns) if i not in shown)
 
@@ -213,7 +218,11 @@ class Sheet(ScrollView, can_focus=True):
         self._arrange()
 
     def _arrange(self) -> None:
+        before = self._told
         self._layout = fit(self.columns, max(1, self.scrollable_content_region.width), self._least)
+        self._told = self.hidden
+        if self._told != before:
+            self.post_message(self.Arranged())
         self.refresh()
 
     def _resize(self) -> None:

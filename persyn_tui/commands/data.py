@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from persyn_tui.output import JsonOption, StoreOption, emit, say, table
+from persyn_tui.output import JsonOption, StoreOption, emit, say, table, tell
 
 if TYPE_CHECKING:
     from storage.records import Dataset, ResponseContext, ResponseLine
@@ -210,7 +210,7 @@ def export(
         "teachers": dict(written.teachers),
         "means": written.means,
     }
-    emit(data, as_json, lambda: print(f"{written.path}: {written.rows:,} rows of `{chosen.name}`"))
+    emit(data, as_json, lambda: tell(f"{written.path}: {written.rows:,} rows of `{chosen.name}`"))
 
 
 def exclude(
@@ -246,7 +246,7 @@ def _mark(location: str | None, ref: str, prompts: list[int], excluded: bool, as
     data = {"dataset": chosen.id, "changed": changed, "rows": left}
 
     def show_change() -> None:
-        print(f"{word} {changed:,} rows; `{chosen.name}` now has {left:,} rows")
+        tell(f"{word} {changed:,} rows; `{chosen.name}` now has {left:,} rows")
         say(f"undo: persyn data {undo} {chosen.id} {' '.join(map(str, prompts))}")
 
     emit(data, as_json, show_change)

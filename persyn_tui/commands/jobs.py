@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from persyn_tui.output import JsonOption, StoreOption, emit, say, table
+from persyn_tui.output import JsonOption, StoreOption, emit, say, table, tell
 
 if TYPE_CHECKING:
     from storage.records import Job
@@ -92,7 +92,7 @@ def watch(job: JobArgument, store: StoreOption = None, as_json: JsonOption = Fal
         raise typer.Exit(0) from None
     finally:
         screen.close()
-    emit(_as_json(found), as_json, lambda: print(f"job {found.id}: {found.effective_state}"))
+    emit(_as_json(found), as_json, lambda: tell(f"job {found.id}: {found.effective_state}"))
     raise typer.Exit(EXIT_CODES.get(found.effective_state, 1))
 
 
@@ -110,7 +110,7 @@ def cancel(job: JobArgument, store: StoreOption = None, as_json: JsonOption = Fa
         message = f"job {job} was not running; it is cancelled"
     else:
         message = f"job {job} has already ended ({found.effective_state})"
-    emit({"job": job, "message": message}, as_json, lambda: print(message))
+    emit({"job": job, "message": message}, as_json, lambda: tell(message))
 
 
 def _find(opened: "Store", number: int) -> "Job":

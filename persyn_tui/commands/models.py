@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from persyn_tui.output import JsonOption, StoreOption, emit, say, table
+from persyn_tui.output import JsonOption, StoreOption, emit, say, table, tell
 
 if TYPE_CHECKING:
     from engine.config import TeacherConfig
@@ -152,7 +152,7 @@ def add(
     emit(
         _as_json(stored),
         as_json,
-        lambda: print(f"{stored.role} {stored.name}: {stored.backend} {stored.model}"),
+        lambda: tell(f"{stored.role} {stored.name}: {stored.backend} {stored.model}"),
     )
 
 
@@ -225,7 +225,7 @@ def _archive(name: str, role: str | None, location: str | None, archived: bool, 
     word, undo = ("archived", "restore") if archived else ("restored", "archive")
 
     def show() -> None:
-        print(f"{found.role} {name}: {word}")
+        tell(f"{found.role} {name}: {word}")
         say(f"undo: persyn models {undo} {name}")
 
     emit({"name": name, "role": found.role, "archived": archived}, as_json, show)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from persyn_tui.output import JsonOption, StoreOption, emit, say, table
+from persyn_tui.output import JsonOption, StoreOption, emit, say, table, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,7 +148,7 @@ def _show(found: "Relabelled", names: list[str], old: float, new: float, advice:
         (name, f"{before:,}", f"{after:,}", f"{after - before:+,}" if after != before else "")
         for name, before, after in zip(names, found.before, found.after, strict=True)
     ]
-    print(
+    tell(
         f"{found.best_changed:,} of {found.prompts:,} prompts get another best teacher; "
         f"{found.pairs_changed:,} of {found.pairs:,} training pairs change"
     )
@@ -158,5 +158,5 @@ def _show(found: "Relabelled", names: list[str], old: float, new: float, advice:
         right=(f"α {old:g}", f"α {new:g}", "change"),
     )
     if found.idle:
-        print(found.idle)
-    print(advice)
+        tell(found.idle)
+    tell(advice)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from persyn_tui.output import JsonOption, StoreOption, emit, say
+from persyn_tui.output import JsonOption, StoreOption, emit, say, tell
 
 if TYPE_CHECKING:
     from engine.config import Run
@@ -119,7 +119,7 @@ def _start(loaded: "Run", location: str | None, *, until: str | None, detach: bo
             "state": "running" if live else "started",
             "log": str(launch.log_path(opened, job)),
         }
-        emit(data, as_json, lambda: print(f"job {job.id}  log {data['log']}\npersyn watch {job.id}"))
+        emit(data, as_json, lambda: tell(f"job {job.id}  log {data['log']}\npersyn watch {job.id}"))
         opened.close()
         return
     launch.here(opened, job, as_json=as_json)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from app.support import running, until
 
 from persyn_tui.app import settings as settings_module
 from persyn_tui.app.app import PersynApp
+from persyn_tui.app.frame import View
 from persyn_tui.app.settings import Settings, SettingsError
 from persyn_tui.app.sheet import Sheet
 from storage import jobs
+from storage.errors import StoreError
 from storage.store import Store
 
 
@@ -139,3 +142,26 @@ def test_a_wrong_settings_file_is_named_with_the_key(folders: Path, content: str
     path.write_text(content, encoding="utf-8")
     with pytest.raises(SettingsError, match=what):
         Settings.load().keymap()
+
+
+@pytest.mark.parametrize("problem", [None, StoreError("the disk is full")])
+async def test_a_read_that_ends_after_the_app_is_left_is_no_defect(
+    folders: Path, problem: StoreError | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, held = threading.Event(), threading.Event()
+    async with running(str(folders / "x.db")) as (app, _):
+        screen = app.screen
+        assert isinstance(screen, View)
+
+        def slow(store: Store, question: object) -> None:
+            begun.set()
+            held.wait(30)
+            if problem is not None:
+                raise problem
+
+        monkeypatch.setattr(screen, "read", slow)
+        with app._context():
+            reading = asyncio.create_task(screen.follow(changed=True))
+        await asyncio.to_thread(begun.wait, 30)
+    held.set()
+    await reading

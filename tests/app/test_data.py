@@ -137,7 +137,7 @@ async def test_every_answer_is_listed_newest_first_with_its_scores(made: Made) -
         ]
         assert line(app, 3).split()[4:] == ["100", "truncated", "–", "–", "–"]
         assert line(app, 5).split()[-3:] == ["+1.00", "persyn", "+1"]
-        assert "16 answers" in title(app)
+        await until(pilot, lambda: "16 answers" in title(app))
 
 
 async def test_nothing_stored_says_the_next_step(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ async def test_each_teacher_has_a_share_and_each_prompt_its_choice(made: Made) -
         rows = lines(app.screen, "#choices")[1:]
         assert "spell" in rows[0]
         assert "+0.90" in rows[0]
-        assert "markup" in rows[0]
+        assert "[bold]mark" in rows[0]
         assert not any(character in rows[0] for character in "\x1b\x07\u202e")
         assert ("near tie" in rows[1], "near tie" in rows[2]) == (True, False)
         assert "measured" in rows[5]

@@ -95,7 +95,7 @@ async def compare(app: PersynApp, pilot: Pilot[None], mode: str, state: str) -> 
     number = MODES.index(mode) + 1
     await until(
         pilot,
-        lambda: isinstance(app.screen, View) and app.screen.NUMBER == number and app.screen.state == state,
+        lambda: isinstance(app.screen, View) and number == app.screen.NUMBER and app.screen.state == state,
     )
     width, height = app.size
     file = FOLDER / f"{mode}-{'error' if state == 'failure' else state}-{width}x{height}.txt"

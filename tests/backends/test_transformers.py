@@ -306,3 +306,13 @@ def test_bad_options_and_models(save) -> None:
         backends.identity(replace(model, options={"dtype": "int4"}))
     with pytest.raises(ModelError, match="does not exist"):
         backends.open_backend(replace(model, model="/no/such/folder"))
+
+
+def test_a_model_that_computes_nan_is_refused_rather_than_heard(save) -> None:
+    backend = backends.open_backend(save())
+    with torch.no_grad():
+        for weights in backend._model.parameters():
+            weights.fill_(float("nan"))
+    with pytest.raises(ModelError, match="computes NaN in float32") as caught:
+        answers(backend, requests(Sampling(max_tokens=4)))
+    assert "broken" in caught.value.remedy

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from engine.printing import json_line, printable
+from persyn_tui import output
 
 HARMFUL = [chr(code) for code in (0x00, 0x1B, 0x7F, 0x85, 0x9B, 0x61C, 0x200E, 0x200F, 0xD800, 0xDFFF)]
 HARMFUL += [chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))]
@@ -26,3 +27,20 @@ def test_a_lone_surrogate_can_be_printed_by_a_command():
     program = "from persyn_tui.output import emit; emit({'text': '\\ud800 \\x9b31m'}, True, lambda: None)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout == b'{"text": "\\ud800 \\u009b31m"}\n'
+
+
+def test_messages_are_harmless_on_both_streams(capsys):
+    output.say("error: unknown key `\x1b]0;owned\x07`")
+    output.tell("17 rows of `\x1b[31mrun/persyn`")
+    out, err = capsys.readouterr()
+    assert (out, err) == ("17 rows of `�[31mrun/persyn`\n", "error: unknown key `�]0;owned�`\n")
+
+
+def test_an_error_that_quotes_a_run_file_is_harmless(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text('"\\e]0;owned\\a": 1\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "persyn_tui.cli", "run", file], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "unknown key `�]0;owned�`" in done.stderr

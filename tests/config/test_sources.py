@@ -60,6 +60,8 @@ def test_csv_and_parquet_are_read(tmp_path: Path):
     ("line", "part"),
     [
         ('{"prompt": "x"', r"prompts\.jsonl:2: malformed JSONL"),
+        ('{"prompt": ' + "[" * 100_000 + "}", r"prompts\.jsonl:2: malformed JSONL"),
+        ('{"prompt": "x", "answer": ' + "9" * 5000 + "}", r"prompts\.jsonl:2: malformed JSONL"),
         ("[1]", r"prompts\.jsonl:2: a JSON object is expected"),
         ('{"prompt": "  "}', r"prompts\.jsonl:2: no text in `prompt`"),
         ('{"question": "x"}', r"the row has: question"),
@@ -85,6 +87,11 @@ def test_an_unknown_task_gets_the_nearest_one():
         sources.check(ReasoningGymSource(source="reasoning_gym", task="chain_sums", size=1))
     with pytest.raises(ConfigError, match="reasoning_gym:gcd"):
         sources.check(ReasoningGymSource(source="reasoning_gym", task="gcd", size=1, options={"nope": 1}))
+    nothing_left = {"min_word_len": 30, "max_word_len": 80}
+    with pytest.raises(ConfigError, match="reasoning_gym:spell_backward"):
+        sources.check(
+            ReasoningGymSource(source="reasoning_gym", task="spell_backward", size=1, options=nothing_left)
+        )
 
 
 def test_core_questions_ignore_dress_but_not_meaning():

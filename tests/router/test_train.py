@@ -11,6 +11,7 @@ import torch
 
 from engine.errors import Cancelled, ConfigError, TrainingError
 from engine.router import model as router_model
+from engine.router.head import PATHS, constant_strengths
 from engine.router.metrics import measure
 from engine.router.model import Router
 from engine.router.saved import Labelling, Teacher
@@ -41,6 +42,26 @@ def test_a_frozen_router_beats_chance_twice_on_unseen_prompts(
         assert best.key == min(e.key for e in seen)
         assert seen[0].step == 0
         assert seen[0].held_out_loss == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("count", [8, 60])
+def test_a_teacher_that_is_always_best_gets_every_prompt(
+    llama: str, teachers: list[Teacher], make_data: Make, count: int
+) -> None:
+    data, unseen = make_data(count), make_data(50, seed=9)
+    data.rewards[:, 2] += 100
+    router, history = fit(llama, teachers, data.prompts, data.rewards, QUICK)
+    assert (router.strengths(unseen.prompts).argmax(axis=1) == 2).all()
+    assert history.held_out.regret == 0
+
+
+def test_constant_strengths_are_the_log_odds_of_a_pair() -> None:
+    wins = torch.tensor([[1.0, 0.0, NAN]] * 3 + [[0.0, 1.0, NAN]])
+    strengths = constant_strengths(wins, FitSettings(weight_decay=0.0))
+    assert float(strengths[0] - strengths[1]) == pytest.approx(math.log(3), rel=1e-2)
+    assert strengths[2] == 0
+    always = constant_strengths(wins[:3], FitSettings())
+    assert 1 < float(always[0] - always[1]) < 10
 
 
 def test_each_prompt_is_encoded_once(
@@ -144,7 +165,7 @@ def test_progress_counts_up_to_its_total(llama: str, teachers: list[Teacher], ma
     seen: list[tuple[int, int, Mapping[str, float]]] = []
     fit(llama, teachers, data.prompts, data.rewards, QUICK, progress=lambda *call: seen.append(call))
     assert [step for step, _, _ in seen] == sorted({step for step, _, _ in seen})
-    assert {total for _, total, _ in seen} == {3 * 30}
+    assert {total for _, total, _ in seen} == {PATHS * 3 * 30}
     assert {"held_out_loss", "hit_at_1", "hit_at_3", "regret", "loss"} <= set(seen[0][2])
 
 

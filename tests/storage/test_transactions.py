@@ -50,6 +50,12 @@ def test_a_block_that_fails_stores_nothing(store, make) -> None:
     assert prompts.open_set(store, "s", "s") == made
 
 
+def test_a_number_that_sqlite_cannot_hold_is_refused_with_a_remedy(sqlite_path: Path) -> None:
+    with Store.open(sqlite_path) as store, pytest.raises(StoreError) as caught:
+        jobs.get(store, 10**20)
+    assert caught.value.remedy
+
+
 def test_errors_never_show_the_values(store) -> None:
     with pytest.raises(StoreError) as caught, store.write() as connection:
         connection.execute(

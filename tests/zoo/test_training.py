@@ -8,6 +8,7 @@ import torch
 
 from engine.zoo import corpus, measure, train
 from engine.zoo.corpus import IGNORED
+from engine.zoo.optimize import WARM_UP
 from engine.zoo.reward_model import spoil
 from engine.zoo.specs import SPECS
 from engine.zoo.tasks import TASKS, measurement
@@ -15,7 +16,7 @@ from engine.zoo.tasks import TASKS, measurement
 
 def test_the_same_seed_gives_the_same_weights_and_the_loss_falls(capsys: pytest.CaptureFixture[str]) -> None:
     spec = dataclasses.replace(
-        SPECS["speller"], width=16, layers=1, inner=16, heads=2, steps=train.WARM_UP + 1, pool=100, batch=4
+        SPECS["speller"], width=16, layers=1, inner=16, heads=2, steps=WARM_UP + 1, pool=100, batch=4
     )
     tokenizer = corpus.build_tokenizer("A")
     first, second = train.train(spec, tokenizer).state_dict(), train.train(spec, tokenizer).state_dict()

@@ -62,11 +62,7 @@ class DataScreen(View[Stored]):
     """Answers, newest first until asked otherwise."""
 
     NUMBER, NAME = 5, "Data"
-    EMPTY = (
-        "No answers yet.\n\n"
-        "1   goes to the jobs: n makes one, d runs the demo on the small models\n"
-        "that come with the program"
-    )
+    EMPTY = "No answers yet.\n\n1   goes to the jobs: n makes one, d runs the demo on small models"
     EVERY = inf  # nothing here depends on the clock
     DEFAULT_CSS = """
     DataScreen #rows { height: 1fr; min-height: 6; }
@@ -85,6 +81,7 @@ class DataScreen(View[Stored]):
         Binding("x", "exclude", "Exclude", id="data.exclude"),
         Binding("u", "undo", "Undo exclude", show=False, id="data.undo"),
         Binding("e", "export", "Export", id="data.export"),
+        Binding("r", "reread", "Read again", show=False, id="data.reread"),
         Binding("escape", "back", "Back, clear search, clear filter", show=False, id="data.back"),
     ]
 

@@ -42,7 +42,7 @@ class DistilScreen(JobView[Distilled]):
     """Students in training and compared."""
 
     NUMBER, NAME = 6, "Distil"
-    EMPTY = "No job yet.\n\n1 goes to the jobs; n there makes one, and its students are trained here."
+    EMPTY = "No job yet.\n\n1 goes to the jobs; n there makes one. Its students are trained here."
     STOP = "Stop"
     KEPT = (
         "A training is stopped at a checkpoint, and everything else committed is kept; s goes on from there."
@@ -239,6 +239,11 @@ def _now(data: Distilled) -> str:
         parts.append(f"step {line.step:,} / {line.total:,}" if line.total else f"step {line.step:,}")
     if line.loss is not None:
         parts.append(f"loss {line.loss:.3f}")
+    # A narrow screen cuts the end.
+    if line.eta_s is not None:
+        parts.append(f"ETA {duration(line.eta_s)}")
+    if line.tokens_per_second:
+        parts.append(f"{rate(line.tokens_per_second)} tok/s")
     for name, metric, form in (
         ("eval", "eval_loss", "{:.3f}"),
         ("lr", "learning_rate", "{:.1e}"),
@@ -247,13 +252,9 @@ def _now(data: Distilled) -> str:
         last = data.curves.get(metric, Series()).last
         if last is not None:
             parts.append(f"{name} {form.format(last)}")
-    if line.tokens_per_second:
-        parts.append(f"{rate(line.tokens_per_second)} tok/s")
     memory = data.curves.get("memory_bytes", Series()).last
     if memory is not None:
         parts.append(f"mem {memory / 2**30:.1f} GiB")
-    if line.eta_s is not None:
-        parts.append(f"ETA {duration(line.eta_s)}")
     return "   ".join(parts)
 
 

@@ -93,7 +93,7 @@ class GenerationScreen(JobView[Generated]):
     def show(self, data: Generated) -> None:
         """Sums and rows."""
         self._new = 0
-        self.query_one("#sums", Static).update(_sums(data))
+        self.query_one("#sums", Static).update(_sums(data, brief=self.app.size.width < 100))
         teachers = self.query_one("#teachers", Sheet)
         teachers.styles.height = len(data.teachers) + 1
         teachers.update(Listed([(line.name, _teacher(line)) for line in data.teachers]))
@@ -171,7 +171,7 @@ def _retry(store: Store, job: Job) -> Job:
     return actions.retry_failed(store, job)
 
 
-def _sums(data: Generated) -> str:
+def _sums(data: Generated, *, brief: bool = False) -> str:
     if data.prompts is None:
         return "the prompts are being read; nothing has been asked yet"
     parts = [f"{data.done:,} / {data.wanted:,} responses"]
@@ -183,15 +183,15 @@ def _sums(data: Generated) -> str:
         parts.append(f"ETA {duration(data.eta_s)}")
     if data.cost:
         parts.append(money(data.cost))
-    would = f"all teachers would be {count(data.everything)}"
+    would = f"all teachers{'' if brief else ' would be'} {count(data.everything)}"
     if data.cost and data.everything_cost is not None:
         would += f" / {money(data.everything_cost)}"
     if data.wanted == data.everything:
-        would = f"routed alone would be {count(data.routed)} (oracle asks all)"
+        would = f"routed alone{'' if brief else ' would be'} {count(data.routed)} (oracle asks all)"
     parts.append(would)
     if data.trouble:
         parts.append(f"▲ {printable(data.trouble)}")
-    return "   ".join(parts)
+    return ("  " if brief else "   ").join(parts)
 
 
 def _teacher(line: TeacherLine) -> list[Cell | str]:

@@ -11,6 +11,7 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
+from engine.printing import printable
 from engine.progress import Snapshot, from_json
 from persyn_tui.app.app import GLYPHS, LIVE
 from persyn_tui.app.confirm import Confirm
@@ -33,7 +34,7 @@ COLUMNS = (
     Column("rate", 9, right=True, drop=3),
     Column("tok/s", 7, right=True, drop=5),
     Column("ETA", 7, right=True, drop=1),
-    Column("started", 11, drop=6),
+    Column("started", 12, drop=6),
 )
 HISTORY = 200
 """Newest events shown of a job."""
@@ -64,8 +65,8 @@ class JobsScreen(View[Jobs]):
     NUMBER, NAME = 1, "Jobs"
     EMPTY = (
         "No jobs yet.\n\n"
-        "n   make one: choose teachers, a student and prompts, or open a run file\n"
-        "d   run the demo on the small models that come with the program (about two minutes)"
+        "n   make one: choose teachers, a student, prompts; or open a run file\n"
+        "d   run the demo on the small models that come along (two minutes)"
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "New", id="jobs.new"),
@@ -104,15 +105,19 @@ class JobsScreen(View[Jobs]):
         """Rows, then the history of the chosen job."""
         self.query_one("#jobs", Sheet).update(Listed([(job.id, _cells(job)) for job in data.jobs]))
         chosen = next((job for job in data.jobs if job.id == data.chosen), None)
-        self.query_one("#where", Static).update(_where(chosen) if chosen else "")
+        self.query_one("#where", Static).update(printable(_where(chosen)) if chosen else "")
         self.query_one("#events", Sheet).update(Listed([(e.id, _event(e)) for e in reversed(data.events)]))
 
     def about(self) -> str:
-        """How many there are, and how many run."""
+        """How many there are, how many run, what is hidden."""
         if self.data is None:
             return ""
         running = sum(job.effective_state in LIVE for job in self.data.jobs)
-        return f"{len(self.data.jobs)} jobs · {running} active"
+        parts = [f"{len(self.data.jobs)} jobs", f"{running} active"]
+        hidden = [title or "bar" for title in self.query_one("#jobs", Sheet).hidden]
+        if hidden:
+            parts.append(f"hidden: {', '.join(hidden)}")
+        return " · ".join(parts)
 
     def text_to_copy(self) -> str:
         """The run of the chosen job as a command, or its error."""
@@ -198,11 +203,11 @@ class JobsScreen(View[Jobs]):
             self.notify(f"job {job.id} has already ended ({job.effective_state})", severity="warning")
             return
         snapshot = from_json(job.progress)
-        kept = f"stage {job.stage or 'not begun'}, {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}"
+        place = f"is at stage {job.stage}, {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}"
         self.app.push_screen(
             Confirm(
                 f"Cancel job {job.id} ({job.name})?",
-                f"It is at {kept}. Everything committed is kept; `r` goes on from there. "
+                f"It {place if job.stage else 'has not begun'}. Everything committed is kept; `r` goes on from there. "
                 "Lost is at most the batch in flight.",
                 "Cancel the job",
             ),

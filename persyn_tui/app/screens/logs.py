@@ -96,12 +96,19 @@ class LogsScreen(View[Log]):
         for name, value in self.facts():
             facts.add_row(name, Text(printable(value), overflow="fold"))
         self.query_one("#diagnostics", Static).update(facts)
+        self.call_after_refresh(self.paint_title)
 
     def about(self) -> str:
         """How many lines pass the filter."""
         if self.data is None:
             return ""
-        return f"{len(self.data.events):,} of the newest {self.data.total:,} lines"
+        lines = f"{len(self.data.events):,} of the newest {self.data.total:,} lines"
+        return lines if self.query_one("#facts").display else f"{lines} · hidden: settings"
+
+    def on_resize(self) -> None:
+        """The settings may have come or gone."""
+        super().on_resize()
+        self.call_after_refresh(self.paint_title)
 
     def facts(self) -> list[tuple[str, str]]:
         """(what, value): store, settings, machine."""

@@ -72,7 +72,7 @@ class ModelsScreen(View[Models]):
     EMPTY = (
         "No models yet.\n\n"
         "a   add a teacher or a student: a zoo model, a folder, or a hub id\n"
-        "A run registers the models of its run file too: 1 goes to Jobs, n makes one."
+        "A run registers those of its run file too: 1 goes to Jobs, n makes one."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "add", "Add", id="models.add"),

@@ -43,8 +43,8 @@ class RouterScreen(View[Routed]):
     DEFAULT_CSS = """
     RouterScreen #left { width: 46%; min-width: 39; max-width: 66; padding-right: 1; }
     RouterScreen #right { width: 1fr; border-left: solid $foreground 20%; padding-left: 1; }
-    RouterScreen #labels { height: auto; max-height: 8; border-top: solid $foreground 20%; }
-    RouterScreen #changes { height: auto; max-height: 6; color: $text-muted; }
+    RouterScreen #labels { height: auto; max-height: 11; border-top: solid $foreground 20%; }
+    RouterScreen #changes { height: auto; max-height: 9; color: $text-muted; }
     RouterScreen #measures { color: $text-muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -1,0 +1,33 @@
+"""The machine strip: GPUs always, the rest as far as there is room."""
+
+from dataclasses import replace
+
+import pytest
+
+from persyn_tui.app.machine import Gpu, Reading, lines
+
+GPU = Gpu(0, "H100 80GB HBM3", 96, 31.25, 79.6, 612.0)
+
+
+def readings(gpus: int, count: int = 8) -> list[Reading]:
+    return [Reading(tuple(replace(GPU, index=i) for i in range(gpus)), 24.0, 22.4, 128.0)] * count
+
+
+@pytest.mark.parametrize("width", [58, 78, 98, 138])
+@pytest.mark.parametrize("gpus", [0, 1, 2, 4, 8])
+def test_no_line_is_wider_than_the_screen_and_every_gpu_is_there(gpus: int, width: int) -> None:
+    shown = lines(readings(gpus), width)
+    assert len(shown) <= 4
+    if (gpus, width) != (1, 58) and gpus != 2:
+        assert all(len(line) <= width for line in shown)
+    assert "CPU" in shown[-1] or (width == 58 and gpus)
+    for index in range(gpus):
+        assert any(f"GPU{index} " in line for line in shown)
+
+
+def test_what_goes_first_is_the_history_of_the_cpu_then_the_memory() -> None:
+    assert lines(readings(0), 78) == ["no GPU · CPU ▂▂▂▂▂▂▂▂  24 % · RAM 22.4/128 GiB"]
+    (wide,) = lines(readings(1), 138)
+    assert wide.endswith("612 W   CPU ▂▂▂▂▂▂▂▂  24 % · RAM 22.4/128 GiB")
+    (narrow,) = lines(readings(1), 78)
+    assert narrow.endswith("612 W   CPU  24 %")

@@ -1,0 +1,164 @@
+"""What goes wrong around the app: names that are markup, a full disk, a busy store, signals, keys that cannot be."""
+
+import errno
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+from app.support import PATIENCE_S, running, until
+from rich.cells import cell_len
+from textual.widgets import Static
+
+from engine.printing import printable
+from persyn_tui.app import actions
+from persyn_tui.app.app import PersynApp
+from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.frame import title_line
+from persyn_tui.app.settings import Settings, SettingsError
+from storage import jobs
+from storage.changes import Changes
+from storage.errors import StoreBusyError, StoreError
+from storage.records import Job
+from storage.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    return Store.open(tmp_path / "app.db")
+
+
+def submit(store: Store, name: str) -> Job:
+    job, _ = jobs.submit(store, {"name": name}, f"{name:>064}", name)
+    return job
+
+
+def shown(app: PersynApp) -> str:
+    lines = app.screen._compositor.render_strips()
+    return "\n".join(strip.text for strip in lines)
+
+
+def toasts(app: PersynApp) -> str:
+    return "\n".join(note.message for note in app._notifications)
+
+
+async def test_a_name_that_is_markup_is_shown_as_it_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = submit(store, "[/x] [@click=app.quit]a[/] \x1b[2J\u202e")
+    monkeypatch.setattr(actions, "resume", lambda store, job: job)
+    async with running(store.location) as (app, pilot):
+        await pilot.press("r")
+        await until(pilot, lambda: f"job {job.id} ([/x] [@click=app.quit]a[/] �[2J�)" in toasts(app))
+        assert not any(note.markup for note in app._notifications)
+
+
+async def test_nothing_that_a_widget_is_given_acts_on_the_terminal(store: Store) -> None:
+    submit(store, "\x1b]0;owned\x07\x1b[2J\u202e\ud800" + "long " * 2000)
+    async with running(store.location, size=(80, 24)) as (app, pilot):
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        app.screen.query_one(".loss", Static).update("\x1b[2J\x9b2J\u202e\ud800 loss")
+        await until(pilot, lambda: " loss" in shown(app))
+        assert shown(app) == printable(shown(app))
+        assert app.screen.query_one("#yes").region.bottom < 24
+
+
+def test_a_title_of_wide_characters_fits() -> None:
+    assert cell_len(title_line("日本語.db", "3 Router · job 1 · " + "名" * 60, 79)) <= 79
+
+
+async def test_what_a_key_could_not_do_is_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit(store, "one")
+
+    def busy(store: Store, job_id: int) -> str:
+        raise StoreBusyError("the store is busy", "try again")
+
+    monkeypatch.setattr(actions, "cancel", busy)
+    async with running(store.location) as (app, pilot):
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: "the store is busy" in toasts(app))
+
+
+async def test_a_job_of_an_unknown_run_says_why_it_does_not_start(store: Store) -> None:
+    job = submit(store, "one")
+    assert jobs.end_unowned(store, job.id, "cancelled")
+    async with running(store.location) as (app, pilot):
+        await pilot.press("r")
+        await until(pilot, lambda: "student" in toasts(app))
+
+
+async def test_a_store_that_stays_broken_is_said_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def broken(self: Changes) -> bool:
+        asked.append(1)
+        raise StoreError("the store is gone", "bring it back")
+
+    async with running(store.location) as (app, pilot):
+        monkeypatch.setattr(Changes, "seen", broken)
+        await until(pilot, lambda: len(asked) > 4)
+        assert toasts(app).count("the store is gone") == 1
+
+
+async def test_a_theme_is_used_though_it_cannot_be_kept(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Settings) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Settings, "save", full)
+    async with running(store.location) as (app, pilot):
+        app.theme = "nord"
+        await until(pilot, lambda: "No space left on device" in toasts(app))
+        assert app.theme == "nord"
+
+
+def test_a_key_of_tmux_is_refused_before_the_app_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "persyn").mkdir()
+    (tmp_path / "persyn" / "settings.json").write_text(json.dumps({"keys": {"jobs.new": "n, ctrl+b"}}))
+    with pytest.raises(SettingsError, match=r"keys\.jobs\.new: ctrl\+b belongs to the terminal"):
+        Settings.load()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_a_usable_terminal(store: Store, number: signal.Signals) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    line = [sys.executable, "-m", "persyn_tui.cli", "--store", store.location]
+    process = subprocess.Popen(
+        line, stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm-256color"}
+    )
+    os.close(theirs)
+    shown, sent, end = b"", False, time.monotonic() + PATIENCE_S
+    try:
+        while time.monotonic() < end:
+            if select.select([ours], [], [], 0.1)[0]:
+                try:
+                    shown += os.read(ours, 65536)
+                except OSError:  # how Linux tells the end of a terminal
+                    break
+            if b"No jobs yet" in shown and not sent:
+                process.send_signal(number)
+                sent = True
+        code = process.wait(PATIENCE_S)
+    finally:
+        process.kill()
+        os.close(ours)
+    assert code == 128 + number
+    assert b"\x1b[?1049l" in shown
+    assert b"\x1b[?1000l" in shown

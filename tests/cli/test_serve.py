@@ -1,0 +1,43 @@
+"""`persyn serve`: the app in a browser, on loopback unless told otherwise."""
+
+import socket
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from support import Workspace
+
+
+def test_another_host_is_refused_without_public(tmp_path: Path) -> None:
+    done = Workspace(tmp_path).call("serve", "--host", "0.0.0.0")
+    assert done.returncode == 2
+    assert "--public" in done.stderr
+    assert "ssh -L" in done.stderr
+
+
+def test_the_page_is_served_on_loopback(tmp_path: Path) -> None:
+    pytest.importorskip("textual_serve", reason="the extra `serve` is not installed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = Workspace(tmp_path).start("serve", "--port", port)
+    try:
+        page = _fetch(f"http://127.0.0.1:{port}")
+    finally:
+        server.kill()
+    assert "PerSyn" in page
+    assert "textual.js" in page
+
+
+def _fetch(address: str, patience: float = 60.0) -> str:
+    end = time.monotonic() + patience
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                return str(answer.read().decode())
+        except (urllib.error.URLError, ConnectionError):
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)

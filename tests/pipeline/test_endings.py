@@ -1,0 +1,47 @@
+"""How a job ends when its disk fills up under a file of weights, or at a second ctrl+c."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from support import RUN
+
+from engine import config, pipeline, runner
+from engine.display import Silent
+from storage import jobs
+from storage.records import Job
+from storage.store import Store
+
+
+def ended(folder: Path, monkeypatch: pytest.MonkeyPatch, problem: BaseException) -> tuple[int, Job]:
+    """(exit code, job) of a run whose pipeline meets this."""
+
+    def meet(*_: object, **__: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(pipeline, "run", meet)
+    with Store.open(folder / "store.db") as store:
+        job, _ = jobs.submit(store, config.parse(RUN).model_dump(mode="json"), "sha", "small")
+        code = runner.work(store, job.id, Silent()).code
+        return code, jobs.list(store)[0]
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["python", "safetensors"],
+)
+def test_a_file_that_does_not_fit_pauses_the_job(tmp_path, monkeypatch, problem: Exception):
+    code, job = ended(tmp_path, monkeypatch, problem)
+    assert (code, job.state) == (3, "paused")
+    assert job.error.startswith("disk_full: ")
+    assert "→ free some space" in job.error
+
+
+def test_a_second_ctrl_c_cancels_at_once(tmp_path, monkeypatch):
+    code, job = ended(tmp_path, monkeypatch, KeyboardInterrupt())
+    assert (code, job.state) == (130, "cancelled")
