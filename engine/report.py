@@ -38,6 +38,7 @@ def build(context: Context, seconds: float) -> dict[str, Any]:
         },
         "teachers": len(context.teachers),
         "student": context.student.name,
+        "store": context.store.name,
         "router": None
         if router is None
         else {
@@ -54,6 +55,8 @@ def _strategy(context: Context, name: str, before: dict[str, Any] | None) -> dic
     dataset = datasets.find(context.store, context.dataset_sha(name))
     after = _evaluation(context, name)
     means = datasets.means(context.store, dataset.id) if dataset else {}
+    adapter = results.adapter(context.store, context.adapter_sha(name)) if dataset else None
+    merged = adapter.metrics.get("merged") if adapter else None
     row: dict[str, Any] = {
         "name": name,
         "generations": None
@@ -74,6 +77,8 @@ def _strategy(context: Context, name: str, before: dict[str, Any] | None) -> dic
         "mean_reward": means.get("reward"),
         "mean_quality": means.get("quality"),
         "mean_learnability": means.get("learnability"),
+        "adapter": str(context.store.folder / adapter.path) if adapter and adapter.complete else None,
+        "merged": str(context.store.folder / str(merged)) if merged else None,
     }
     if after is not None and name != "persyn" and "persyn" in context.run.strategies:
         persyn = _evaluation(context, "persyn")
@@ -155,7 +160,23 @@ def render(report: dict[str, Any]) -> RenderableType:
     parts.append(
         Text(f"PerSyn: {formula} = {answers + n - c:,} generations; all teachers on all prompts: {n * m:,}")
     )
+    trained = [row for row in report["strategies"] if row["adapter"]]
+    trained.sort(key=lambda row: row["name"] != "persyn")
+    if trained:
+        parts.append(Text(f"\nThe student distilled by `{trained[0]['name']}`:"))
+        parts.append(_path("adapter", trained[0]["adapter"]))
+        if trained[0]["merged"]:
+            parts.append(_path("merged ", trained[0]["merged"]))
+        if len(trained) > 1:
+            parts.append(Text(f"({len(trained) - 1} more are named by --json)", style="dim"))
+    parts.append(Text("\nBrowse it all in the terminal app:"))
+    parts.append(Text(f"persyn --store {report['store']}", overflow="fold"))
     return Group(*parts)
+
+
+def _path(what: str, path: str) -> Text:
+    """A path that the terminal may break over lines but never cuts."""
+    return Text(f"  {what}  {path}", overflow="fold")
 
 
 def empty(report: dict[str, Any]) -> bool:

@@ -70,11 +70,13 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     stop = Stop()
     restore = _on_signals(stop)
     ended = threading.Event()
-    pulse = threading.Thread(target=_pulse, args=(store, lease, stop, ended), name="heartbeat", daemon=True)
+    say = _say(store, lease, display)
+    pulse = threading.Thread(
+        target=_pulse, args=(store, lease, stop, ended, say), name="heartbeat", daemon=True
+    )
     pulse.start()
     state: JobState = "failed"
     error, code = "", 1
-    say = _say(store, lease, display)
     context = None
     lost = sum(row.in_flight for row in from_json(job.progress).rows.values())
     try:
@@ -163,8 +165,11 @@ def _say(store: Store, lease: Lease, display: Display) -> Callable[[str, str], N
     return say
 
 
-def _pulse(store: Store, lease: Lease, stop: Stop, ended: threading.Event) -> None:
+def _pulse(
+    store: Store, lease: Lease, stop: Stop, ended: threading.Event, say: Callable[[str, str], None]
+) -> None:
     """Renews the lease and takes the operator's commands until the job ends."""
+    told = False
     while not ended.wait(HEARTBEAT_S):
         try:
             jobs.renew(store, lease)
@@ -173,6 +178,9 @@ def _pulse(store: Store, lease: Lease, stop: Stop, ended: threading.Event) -> No
                     stop.event.set()
                 elif command.kind == "checkpoint":
                     stop.save.set()
+            if stop.event.is_set() and not told:
+                told = True
+                say("info", "cancelling: the job stops at the next point where nothing is lost")
         except FencedError as problem:
             stop.fenced = problem
             return

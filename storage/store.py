@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from storage import locations, migrate
 from storage.clock import now
-from storage.errors import FencedError, StoreError
+from storage.errors import FencedError, StoreError, StoreMissingError
 from storage.faults import SQLITE_BUSY, is_lock, translated
 from storage.migrations import SHIPPED, Revisions
 from storage.records import Lease
@@ -145,7 +145,8 @@ class Store:
 
         Raises:
             StoreVersionError: the database is newer than this program.
-            StoreError: there is no store here, it is no store of this program, or it must not lie here.
+            StoreMissingError: there is no store here.
+            StoreError: it is no store of this program, or it must not lie here.
         """
         url = locations.parse(location)
         if url.get_backend_name() == "postgresql":
@@ -163,8 +164,9 @@ class Store:
             folder = path.with_name(path.name.removesuffix(".db") + ".files")
             locations.refuse_network_filesystem(path)
             if not path.exists() and not create:
-                raise StoreError(
-                    f"there is no store at {path}", "Name another file with --store, or run a job first."
+                raise StoreMissingError(
+                    f"there is no store at {path}",
+                    "name another file with --store; `persyn run`, `persyn demo` and `persyn models add` make one",
                 )
             try:
                 locations.private_folder(path.parent)

@@ -83,6 +83,8 @@ def _evaluate(context: Context, strategy: str | None, total: int) -> None:
                 context.progress.advance(
                     tokens=completion.completion_tokens, row=label, status=completion.status
                 )
+                if context.cancelled():
+                    break  # what has been answered is judged and stored first
             rows = _judge(scorer, by_id, completions)
             results.add_results(context.store, context.lease, evaluation.id, rows)
             after = page[-1][0]

@@ -31,7 +31,7 @@ def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     from storage import jobs
     from storage.store import Store
 
-    opened = Store.open(store)
+    opened = Store.open(store, create=False)
     found = jobs.list(opened)
 
     def show() -> None:
