@@ -120,7 +120,7 @@ def test_search_finds_whole_words_and_takes_operators_literally(persyn: Persyn, 
 def test_rows_are_excluded_and_restored(persyn: Persyn, filled: Any) -> None:
     prompt = str(filled.prompts[1])
     ran = persyn("data", "exclude", "demo/persyn", prompt)
-    assert "now has 1 rows" in ran.out
+    assert "excluded 1 row; `demo/persyn` now has 1" in ran.out
     assert f"persyn data restore {filled.dataset} {prompt}" in ran.err
     assert persyn("data", "datasets", "--json").json[0]["excluded"] == 1
     assert persyn("data", "show", str(filled.answers[1, "alpha"]), "--json").json["datasets"][0]["excluded"]
