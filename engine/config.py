@@ -399,7 +399,7 @@ def parse(
         problems = {problem["loc"]: problem for problem in error.errors(include_url=False)}
         lines = [
             f"{where}:{line_of(node, loc)}: {_dotted(loc)}"
-            + (unknown[loc].message if loc in unknown else _message(problem))
+            + (f": {unknown[loc].message}" if loc in unknown else _message(problem))
             for loc, problem in problems.items()
         ]
         remedies = [problem.remedy for problem in unknown.values()]
