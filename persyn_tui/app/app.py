@@ -15,6 +15,7 @@ from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
 from engine.printing import printable
+from persyn_tui.app import terminal
 from persyn_tui.app.frame import View
 from persyn_tui.app.harmless import Harmless
 from persyn_tui.app.machine import Machine, MachineStrip, Reading
@@ -108,8 +109,12 @@ class PersynApp(App[None]):
             self.theme = self.settings.theme
         self.set_keymap(self.settings.keymap())
         if not self.is_headless:
+            loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGHUP):
-                asyncio.get_running_loop().add_signal_handler(number, self._ended_by, number)
+                loop.add_signal_handler(number, self._ended_by, number)
+            terminal.watch(
+                lambda: loop.call_soon_threadsafe(self._ended_by, signal.SIGHUP), 128 + signal.SIGHUP
+            )
         self.switch_mode(self._start)
         self.run_worker(self._live(), exit_on_error=True, group="live")
 

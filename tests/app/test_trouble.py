@@ -162,3 +162,27 @@ def test_a_signal_leaves_a_usable_terminal(store: Store, number: signal.Signals)
     assert code == 128 + number
     assert b"\x1b[?1049l" in shown
     assert b"\x1b[?1000l" in shown
+
+
+def test_an_app_whose_terminal_vanishes_ends(store: Store) -> None:
+    """Without a signal: the terminal is not the process's controlling one, as after `nohup` or `setsid`."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "persyn_tui.cli", "--store", store.location],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm-256color"},
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN) and None,
+    )
+    os.close(theirs)
+    shown, end = b"", time.monotonic() + PATIENCE_S
+    try:
+        while b"No jobs yet" not in shown and time.monotonic() < end:
+            if select.select([ours], [], [], 0.1)[0]:
+                shown += os.read(ours, 65536)
+        os.close(ours)
+        assert process.wait(PATIENCE_S) == 128 + signal.SIGHUP
+    finally:
+        process.kill()
