@@ -29,7 +29,7 @@ from storage import jobs
 from storage.changes import Changes
 from storage.errors import StoreBusyError, StoreError
 from storage.records import Job
-from storage.store import Store
+from storage.store import Store, sqlite_driver
 
 
 @pytest.fixture
@@ -47,6 +47,11 @@ def submit(store: Store, name: str) -> Job:
 def shown(app: PersynApp) -> str:
     lines = app.screen._compositor.render_strips()
     return "\n".join(strip.text for strip in lines)
+
+
+def flat(app: PersynApp) -> str:
+    """What is shown, with single spaces: a path may be wrapped anywhere."""
+    return " ".join(shown(app).split())
 
 
 def toasts(app: PersynApp) -> str:
@@ -110,6 +115,65 @@ async def test_a_store_that_stays_broken_is_said_once(store: Store, monkeypatch:
         monkeypatch.setattr(Changes, "seen", broken)
         await until(pilot, lambda: len(asked) > 4)
         assert toasts(app).count("the store is gone") == 1
+
+
+async def test_a_store_that_vanishes_is_named_and_found_again(store: Store, tmp_path: Path) -> None:
+    submit(store, "one")
+    moved, path = tmp_path / "moved.db", tmp_path / "app.db"
+    async with running(store.location) as (app, pilot):
+        path.rename(moved)
+        await until(pilot, lambda: "is no longer there" in flat(app))
+        assert "put it back" in flat(app)
+        await pilot.press("4")
+        await until(pilot, lambda: "4 Generation" in shown(app) and "is no longer there" in flat(app))
+        assert not path.exists(), "looking made an empty store"
+        moved.rename(path)
+        await pilot.press("1")
+        await until(pilot, lambda: app.screen.state == "full")
+
+
+async def test_a_store_that_is_replaced_is_not_read(store: Store, tmp_path: Path) -> None:
+    submit(store, "one")
+    other = tmp_path / "other.db"
+    Store.open(other).close()
+    async with running(store.location) as (app, pilot):
+        other.replace(tmp_path / "app.db")
+        await until(pilot, lambda: "has been replaced by another file" in flat(app))
+        assert "no such table" not in shown(app) + toasts(app)
+
+
+async def test_a_wait_for_another_writer_is_said(store: Store) -> None:
+    job = submit(store, "one")
+    async with running(store.location) as (app, pilot):
+        with store.write():
+            await pilot.press("x")
+            await until(pilot, lambda: isinstance(app.screen, Confirm))
+            await pilot.press("y")
+            await until(pilot, lambda: "waiting for the store" in toasts(app))
+            await until(pilot, lambda: "waiting for the store … · 1 Jobs" in shown(app))
+        await until(pilot, lambda: f"job {job.id} was not running" in toasts(app))
+        await until(pilot, lambda: "waiting for the store … ·" not in shown(app))
+
+
+async def test_a_wait_at_the_start_is_said(store: Store) -> None:
+    store.close()
+    holder = sqlite_driver().connect(store.location, isolation_level=None)
+    holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    app = PersynApp(store.location, settings=Settings(interval=0.1))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "waiting for the store" in shown(app))
+        holder.close()
+        await until(pilot, lambda: app.screen.state == "empty")
+
+
+async def test_a_run_that_this_version_does_not_know_is_said_in_a_line(store: Store) -> None:
+    job = submit(store, "one")
+    async with running(store.location, mode="router", size=(140, 40)) as (app, pilot):
+        await until(pilot, lambda: f"job {job.id} (one) is of no run" in flat(app))
+        assert "pydantic" not in shown(app)
+        assert "input_value" not in shown(app)
+        assert "validation error" not in shown(app)
 
 
 async def test_a_theme_is_used_though_it_cannot_be_kept(

@@ -356,10 +356,10 @@ class RouterScreen(View[Routed]):
             return
 
         async def start() -> None:
-            from engine.config import Run
+            from engine.reader import run_of
             from persyn_tui.app import actions
 
-            run = Run.model_validate(job.spec)
+            run = run_of(job)
             changes = {"alpha": what_if.alpha, "normalization": what_if.normalization}
             changed = run.model_copy(update={"reward": run.reward.model_copy(update=changes)})
             await self._started(lambda: actions.start(store, changed, job.until_stage))
