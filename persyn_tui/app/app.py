@@ -19,7 +19,7 @@ from persyn_tui.app import terminal
 from persyn_tui.app.frame import View
 from persyn_tui.app.harmless import Harmless
 from persyn_tui.app.machine import Machine, MachineStrip, Reading
-from persyn_tui.app.settings import Settings
+from persyn_tui.app.settings import Settings, settings_path
 from storage.errors import PersynError, StoreMissingError
 
 if TYPE_CHECKING:
@@ -137,6 +137,9 @@ class PersynApp(App[None]):
         # Only now: a screen that reads before the job is picked would say that there is none.
         self.store = store
         self.store_name = store.path.name if store.path else store.name
+        if self.settings.keys:
+            for line in await asyncio.to_thread(_unknown_bindings, self.settings):
+                self.notify(line, severity="warning", timeout=15)
         machine = Machine()
         beat = 0
         trouble = ""
@@ -300,6 +303,12 @@ def _open(location: str | None) -> "tuple[Store, Changes]":
 
     store = Store.open(location)
     return store, Changes(store)
+
+
+def _unknown_bindings(settings: Settings) -> list[str]:
+    from persyn_tui.app import bindings
+
+    return [f"{settings_path()}: {line}" for line in bindings.unknown(settings.keys)]
 
 
 def run(location: str | None, start: str = "jobs") -> int:

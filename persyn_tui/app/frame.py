@@ -78,6 +78,9 @@ class View(Screen[None], Generic[T]):
     EVERY: ClassVar[float] = 2.0
     """Seconds after which it reads again though the store has not changed, for what depends on the clock."""
 
+    NEEDS_ROWS: ClassVar[frozenset[str]] = frozenset()
+    """Actions that are offered only where there is something to act on."""
+
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "freeze", "Freeze", show=False, id="view.freeze"),
@@ -202,6 +205,13 @@ class View(Screen[None], Generic[T]):
             switcher.current = state
             if state == "full" and self.focused is None:
                 self.focus_first()
+            self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether a key is offered now."""
+        if action in self.NEEDS_ROWS and (not self.is_mounted or self.state != "full"):
+            return False
+        return super().check_action(action, parameters)
 
     def focus_first(self) -> None:
         """Focuses the first list, so that the arrow keys do something at once."""

@@ -78,6 +78,17 @@ async def test_nothing_that_a_widget_is_given_acts_on_the_terminal(store: Store)
         assert app.screen.query_one("#yes").region.bottom < 24
 
 
+@pytest.mark.parametrize("size", [(40, 10), (80, 24), (200, 60)])
+async def test_a_question_shows_its_buttons_at_any_size(store: Store, size: tuple[int, int]) -> None:
+    submit(store, "a name of many words " * 4)
+    async with running(store.location, size=size) as (app, pilot):
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Confirm) and "(y)" in shown(app))
+        assert "No (n)" in shown(app)
+        assert "Cancel the job (y)" in shown(app)
+        assert "Cancel job" in shown(app)
+
+
 def test_a_title_of_wide_characters_fits() -> None:
     assert cell_len(title_line("日本語.db", "3 Router · job 1 · " + "名" * 60, 79)) <= 79
 

@@ -47,6 +47,7 @@ class RouterScreen(View[Routed]):
     RouterScreen #changes { height: auto; max-height: 9; color: $text-muted; }
     RouterScreen #measures { color: $text-muted; }
     """
+    NEEDS_ROWS = frozenset({"start", "why", "alpha", "apply", "normalization", "strategy", "order", "export"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start", id="router.start"),
         Binding("w,enter", "why", "Why", key_display="⏎", id="router.why"),
