@@ -32,7 +32,7 @@ class Confirm(ModalScreen[bool]):
     Confirm .question { text-style: bold; margin-bottom: 1; max-height: 3; }
     Confirm .loss { max-height: 7; }
     Confirm Horizontal { height: auto; margin-top: 1; align-horizontal: right; }
-    Confirm Button { margin-left: 2; }
+    Confirm Button { margin-left: 2; min-width: 8; }
     Confirm.-small > Vertical { padding: 0 1; max-width: 100%; }
     Confirm.-small .question { max-height: 2; margin-bottom: 0; }
     Confirm.-small Horizontal { margin-top: 0; }
