@@ -122,12 +122,12 @@ class _Neighbours:
 
     @cached_property
     def usual(self) -> float | None:
-        """The cosine to its nearest neighbour that all but 2 % of the calibration prompts reach; None below 20."""
+        """The cosine to the nearest other one that nine of ten calibration prompts reach; None for fewer than 20."""
         if self.count < USUAL_COUNT:
             return None
         cosines = self._vectors @ self._vectors.T
         np.fill_diagonal(cosines, -1.0)
-        return float(np.quantile(cosines.max(axis=1), 0.02))
+        return float(np.quantile(cosines.max(axis=1), 0.1))
 
     def unlike(self, vector: NDArray[np.float32]) -> bool:
         """Whether no calibration prompt is as near as these are to each other: its routing is a guess."""
