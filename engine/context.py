@@ -24,6 +24,9 @@ TRAINED: tuple[Split, ...] = ("calibration", "validation", "synthesis")
 DESIGN_VERSION = 1
 """Raised when the same settings would ask other teachers."""
 
+ROUTER_VERSION = 2
+"""Raised when the same labels would train another router."""
+
 
 def _never() -> bool:
     return False
@@ -174,7 +177,12 @@ class Context:
         """The evidence, how rewards are made from it, and how the router learns them."""
         device_free = self.run.router.model_dump(exclude={"device"})
         return sha(
-            {"evidence": self.evidence_sha, "reward": self.run.reward.model_dump(), "router": device_free}
+            {
+                "version": ROUTER_VERSION,
+                "evidence": self.evidence_sha,
+                "reward": self.run.reward.model_dump(),
+                "router": device_free,
+            }
         )
 
     def plan_sha(self, strategy: str) -> str:

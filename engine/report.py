@@ -45,6 +45,7 @@ def build(context: Context, seconds: float) -> dict[str, Any]:
         else {
             **{key: router.metrics.get(key) for key in ROUTER_KEYS},
             "n": router.metrics.get("n"),
+            "on": router.metrics.get("on"),
             "best_single_hit_at_1": router.metrics.get("best_single_hit_at_1"),
         },
         "strategies": [_strategy(context, name, before) for name in context.run.strategies],
@@ -149,7 +150,7 @@ def render(report: dict[str, Any]) -> RenderableType:
     if router := report["router"]:
         parts.append(
             Text(
-                f"router on {router['n']:,} prompts it never saw: "
+                f"router on {router['n']:,} {router['on']}: "
                 f"Hit@1 {router['hit_at_1']:.2f} (chance {router['chance_hit_at_1']:.2f}, best single teacher "
                 f"{router['best_single_hit_at_1']:.2f}), Hit@3 {router['hit_at_3']:.2f} (chance "
                 f"{router['chance_hit_at_3']:.2f}), regret {router['regret']:.3f} "

@@ -189,10 +189,16 @@ def _pulse(
 
 
 def _on_signals(stop: Stop) -> Callable[[], None]:
-    """Makes ctrl+c and SIGTERM ask for a stop at the next batch; a second one is immediate."""
+    """Makes ctrl+c and SIGTERM ask for a stop at the next batch; a second one is immediate.
+
+    Any more change nothing: they would hit the code that writes down how the job ended.
+    """
+    ending = False
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        if stop.event.is_set():
+        nonlocal ending
+        if stop.event.is_set() and not ending:
+            ending = True
             raise KeyboardInterrupt
         stop.event.set()
 
