@@ -9,7 +9,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from engine import models
+from engine import measured, models
 from engine.config import DistillConfig
 from engine.context import Context
 from engine.errors import Cancelled, ConfigError, TrainingError
@@ -120,6 +120,7 @@ def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int)
         "seconds": result.seconds,
         "rows": asdict(result.counts),
         "merged": merged,
+        measured.TRAINING: context.training_sha(strategy),
     }
     path = str(result.path.relative_to(context.store.folder))
     results.finish_adapter(context.store, context.lease, adapter_id, path, metrics)
