@@ -51,7 +51,9 @@ def test_running_again_finds_everything_there(copied, finished):
     before = workspace.counts()
     again = workspace.run()
     assert workspace.counts() == before
-    assert again["strategies"] == report["strategies"]
+    (first,), (second,) = report["strategies"], again["strategies"]
+    places = {"adapter", "merged"}  # of the copy's store
+    assert {k: first[k] for k in first.keys() - places} == {k: second[k] for k in second.keys() - places}
 
 
 def test_another_alpha_asks_no_teacher_again(copied):
@@ -119,6 +121,7 @@ def test_a_finished_demo_is_kept_when_the_next_one_starts(tmp_path, monkeypatch)
     assert run_commands._demo_store("zoo") == str(first)
     assert first.exists()  # an interrupted or cancelled one goes on
     with Store.open(first) as store:
+        job, _ = jobs.submit(store, {}, "sha", "demo")
         lease = jobs.claim(store, job.id, "me")
         jobs.release(store, lease, "done")
     assert run_commands._demo_store("zoo") == str(first)
@@ -126,4 +129,4 @@ def test_a_finished_demo_is_kept_when_the_next_one_starts(tmp_path, monkeypatch)
     (kept,) = first.parent.glob("zoo-*.db")
     assert kept.with_suffix(".files").is_dir()
     with Store.open(kept, create=False) as store:
-        assert [job.state for job in jobs.list(store)] == ["done"]
+        assert [job.state for job in jobs.list(store)] == ["done", "cancelled"]
