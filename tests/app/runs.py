@@ -29,7 +29,7 @@ student: {name: pupil, model: "zoo:student"}
 teachers:
   - {name: brief, model: "zoo:brief", parameters: 2, price: {output: 1000000}}
   - {name: spell, model: "zoo:speller", parameters: 1}
-prompts: [{source: jsonl, path: p.jsonl}]
+prompts: [{source: jsonl, path: p.jsonl, verifier: text}]
 split: {calibration: 2, validation: 1, evaluation: 4}
 router: {backbone: "zoo:student"}
 generation: {max_attempts: 2}
@@ -108,7 +108,7 @@ class MadeRun:
 
 def submit(store: Store, folder: Path) -> int:
     """The job of `RUN`, before anything of it is stored."""
-    (folder / "p.jsonl").write_text("".join(json.dumps({"prompt": f"number {i}"}) + "\n" for i in range(10)))
+    (folder / "p.jsonl").write_text("".join(json.dumps({"prompt": f"number {i}", "answer": str(i)}) + "\n" for i in range(10)))
     file = folder / "run.yaml"
     file.write_text(RUN)
     run = config.load(file)
