@@ -108,7 +108,9 @@ class MadeRun:
 
 def submit(store: Store, folder: Path) -> int:
     """The job of `RUN`, before anything of it is stored."""
-    (folder / "p.jsonl").write_text("".join(json.dumps({"prompt": f"number {i}", "answer": str(i)}) + "\n" for i in range(10)))
+    (folder / "p.jsonl").write_text(
+        "".join(json.dumps({"prompt": f"number {i}", "answer": str(i)}) + "\n" for i in range(10))
+    )
     file = folder / "run.yaml"
     file.write_text(RUN)
     run = config.load(file)
