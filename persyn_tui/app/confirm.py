@@ -10,7 +10,6 @@ from textual.widgets import Button, Static
 
 from engine.printing import printable
 
-
 BESIDE = 5
 """Rows of a low dialog that are not the loss: border, question, buttons."""
 

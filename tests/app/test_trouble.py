@@ -33,9 +33,7 @@ from storage.store import Store, sqlite_driver
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name))
+def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path / "app.db")
 
 
