@@ -17,7 +17,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from engine import backends
-from engine.config_endpoint import EndpointConfig, checked_urls, unencrypted
+from engine.config_endpoint import Addressed
 from engine.config_quality import QualityConfig
 from engine.config_section import Section, Seed, known
 from engine.config_sources import FileSource, HuggingFaceSource, ImportedSource, Source
@@ -37,13 +37,6 @@ class SamplingConfig(Section):
     max_tokens: int | None = Field(None, ge=1)
     seed: Seed | None = None
     stop: tuple[str, ...] | None = None
-
-
-class PriceConfig(Section):
-    """Dollars per million tokens."""
-
-    input: float = Field(0.0, ge=0)
-    output: float = Field(0.0, ge=0)
 
 
 class ModelConfig(Section):
@@ -70,16 +63,11 @@ class ModelConfig(Section):
         return self
 
 
-class TeacherConfig(ModelConfig):
+class TeacherConfig(ModelConfig, Addressed):
     """One teacher: a model, how it is reached, and what it costs."""
 
     backend: str = "transformers"
     sampling: SamplingConfig = SamplingConfig()
-    price: PriceConfig = PriceConfig()
-    base_url: str | tuple[str, ...] | None = None
-    """Of an endpoint; several are replicas of one teacher."""
-    api_key_env: str | None = None
-    endpoint: EndpointConfig = EndpointConfig()
     responses: tuple[ImportedSource, ...] = ()
     """Of `backend: imported`: where its answers are; empty: in the run's own `imported` prompts."""
     tokens_per_second: float | None = Field(None, gt=0)
@@ -92,33 +80,10 @@ class TeacherConfig(ModelConfig):
     def _known_backend(cls, value: str) -> str:
         return known("backend", value, (*backends.kinds(), *backends.PLANNED))
 
-    @field_validator("api_key_env")
-    @classmethod
-    def _is_a_variable_name(cls, value: str | None) -> str | None:
-        # A key pasted here would end in the store with the run file.
-        if value is not None and not value.replace("_", "").isalnum():
-            raise ValueError("must be the *name* of an environment variable, never the key itself")
-        return value
-
-    @field_validator("base_url")
-    @classmethod
-    def _are_addresses(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-        return checked_urls(value)
-
     @model_validator(mode="after")
     def _imported_as_it_is(self) -> TeacherConfig:
         if self.backend == "imported" and self.system:
             raise ValueError("imported answers were given without this `system` prompt; leave it out")
-        return self
-
-    @model_validator(mode="after")
-    def _key_is_safe(self) -> TeacherConfig:
-        urls = (self.base_url,) if isinstance(self.base_url, str) else self.base_url or ()
-        if self.api_key_env and not self.endpoint.allow_http and any(map(unencrypted, urls)):
-            raise ValueError(
-                "`base_url` is plain http, so the key could be read on the way: use https, "
-                "or say `endpoint: {allow_http: true}` for a network that you trust"
-            )
         return self
 
 

@@ -19,11 +19,16 @@ def check(run: Run) -> None:
     for source in run.prompts:
         _try(problems, "prompts", partial(sources.check, source))
     for config in run.quality.named.values():
-        # Loading refuses a planned kind; the identity reads what the scorer is made of.
+        # The identity checks the settings and reads what the scorer is made of.
         _try(problems, "quality", partial(scorers.identity, config.scorer, config.settings))
         if config.scorer == "reward_model" and (model := config.settings.get("model")):
             revision = str(config.settings.get("revision", ""))
             _try(problems, "quality", partial(models.check, str(model), revision=revision))
+        if scorers.compares(config.scorer, config.settings) and len(run.teachers) < 2:
+            problem = "quality.mode: `pairs` compares the answers of several teachers, and there is one"
+            problems.append(ConfigError(problem, "use `mode: rate`, or add a teacher"))
+        if scorers.costs(config.scorer) and (key := config.settings.get("api_key_env")):
+            _key_is_set(problems, "quality", str(key))
     for teacher in run.teachers:
         label = f"teachers: {teacher.name}"
         if teacher.backend in backends.PLANNED:
@@ -41,19 +46,17 @@ def check(run: Run) -> None:
                 label,
                 partial(models.check, teacher.model, revision=teacher.revision),
             )
-        if teacher.api_key_env and teacher.api_key_env not in os.environ:
-            problems.append(
-                ConfigError(
-                    f"{label}: the environment variable {teacher.api_key_env} is not set",
-                    f"export {teacher.api_key_env}=… before the run",
-                )
-            )
+        if teacher.api_key_env:
+            _key_is_set(problems, label, teacher.api_key_env)
     budget = run.generation.budget_usd
-    if budget is not None and not any(t.price.input or t.price.output for t in run.teachers):
+    priced = any(t.price.input or t.price.output for t in run.teachers) or any(
+        config.settings.get("price") for config in run.quality.named.values()
+    )
+    if budget is not None and not priced:
         problems.append(
             ConfigError(
                 f"generation.budget_usd: ${budget:,.2f} can never be reached, no teacher has a price",
-                "set `price: {input: …, output: …}` of the teachers that cost something, or leave it out",
+                "set `price: {input: …, output: …}` of the teachers and judges that cost something, or leave it out",
             )
         )
     student, router = run.student, run.router
@@ -66,6 +69,16 @@ def check(run: Run) -> None:
         messages = list(dict.fromkeys(problem.message for problem in problems))
         remedies = list(dict.fromkeys(problem.remedy for problem in problems if problem.remedy))
         raise ConfigError("\n".join(messages), "\n  → ".join(remedies))
+
+
+def _key_is_set(problems: list[PersynError], label: str, variable: str) -> None:
+    if variable not in os.environ:
+        problems.append(
+            ConfigError(
+                f"{label}: the environment variable {variable} is not set",
+                f"export {variable}=… before the run",
+            )
+        )
 
 
 def _family(run: Run) -> None:
