@@ -16,12 +16,12 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from engine import backends
+from engine import adapters, backends
 from engine.config_endpoint import Addressed
 from engine.config_quality import QualityConfig
 from engine.config_section import Section, Seed, known
 from engine.config_sources import FileSource, HuggingFaceSource, ImportedSource, Source
-from engine.errors import ConfigError
+from engine.errors import ConfigError, ModelError
 from engine.yaml_places import check, line_of
 from storage.records import Role
 
@@ -66,6 +66,10 @@ class ModelConfig(Section):
 class TeacherConfig(ModelConfig, Addressed):
     """One teacher: a model, how it is reached, and what it costs."""
 
+    model: str = ""
+    """Of an adapter it may be left out: the base that the adapter names is taken."""
+    adapter: str | None = None
+    """Folder of a PEFT adapter over `model`; of `backend: transformers`."""
     backend: str = "transformers"
     sampling: SamplingConfig = SamplingConfig()
     responses: tuple[ImportedSource, ...] = ()
@@ -79,6 +83,14 @@ class TeacherConfig(ModelConfig, Addressed):
     @classmethod
     def _known_backend(cls, value: str) -> str:
         return known("backend", value, (*backends.kinds(), *backends.PLANNED))
+
+    @model_validator(mode="after")
+    def _has_a_model(self) -> TeacherConfig:
+        if not self.model and not self.adapter:
+            raise ValueError(
+                "`model` is missing: a folder, a .gguf file, a hub id, zoo:NAME, or a served name"
+            )
+        return self
 
     @model_validator(mode="after")
     def _imported_as_it_is(self) -> TeacherConfig:
@@ -398,6 +410,21 @@ def resolve_ref(ref: str, base: Path) -> str:
     return str(path) if ref.startswith((".", "/", "~")) or path.exists() else ref
 
 
+def located(teacher: TeacherConfig, base: Path) -> TeacherConfig:
+    """The teacher with its local folders resolved, and the base that its adapter names where it has no model."""
+    if teacher.backend != "transformers":
+        return teacher
+    model, update = teacher.model, dict[str, Any]()
+    if teacher.adapter:
+        update["adapter"] = str(_absolute(teacher.adapter, base))
+        if not model:
+            try:
+                model = adapters.check(update["adapter"]).base
+            except ModelError:
+                model = ""  # said before a run, with its remedy
+    return teacher.model_copy(update={**update, "model": resolve_ref(model, base) if model else ""})
+
+
 def _absolute(path: str, base: Path) -> Path:
     try:
         found = (base / Path(path).expanduser()).resolve()
@@ -421,9 +448,7 @@ def _with_paths(run: Run, base: Path) -> Run:
     )
     imported = tuple(source for source in sources if isinstance(source, ImportedSource))
     teachers = tuple(
-        teacher.model_copy(update={"model": resolve_ref(teacher.model, base)})
-        if teacher.backend == "transformers"
-        else teacher.model_copy(
+        teacher.model_copy(
             update={
                 "responses": tuple(
                     source.model_copy(update={"path": local(source.path)}) for source in teacher.responses
@@ -432,7 +457,7 @@ def _with_paths(run: Run, base: Path) -> Run:
             }
         )
         if teacher.backend == "imported"
-        else teacher
+        else located(teacher, base)
         for teacher in run.teachers
     )
     return run.model_copy(

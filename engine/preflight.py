@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from engine import backends, registry, scorers, sources
+from engine import backends, ggufs, registry, scorers, sources
 from engine import modelfiles as models
 from engine.config import Run
 from engine.errors import ConfigError, NotAvailable, PersynError
@@ -41,11 +41,7 @@ def check(run: Run) -> None:
         elif teacher.backend in ("imported", "openai"):
             _try(problems, label, partial(backends.identity, registry.teacher(teacher, run.generation)))
         else:
-            _try(
-                problems,
-                label,
-                partial(models.check, teacher.model, revision=teacher.revision),
-            )
+            _try(problems, label, partial(backends.files, registry.teacher(teacher, run.generation)))
         if teacher.api_key_env:
             _key_is_set(problems, label, teacher.api_key_env)
     budget = run.generation.budget_usd
@@ -60,6 +56,13 @@ def check(run: Run) -> None:
             )
         )
     student, router = run.student, run.router
+    if ggufs.is_gguf(student.model):
+        problems.append(
+            ConfigError(
+                f"student: {student.name}: a GGUF file cannot be trained",
+                "give the folder that it was converted from",
+            )
+        )
     _try(problems, f"student: {student.name}", lambda: models.check(student.model, revision=student.revision))
     if "persyn" in run.strategies:
         _try(problems, "router.backbone", lambda: models.check(router.backbone, revision=router.revision))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine import config, modelfiles, registry
+from engine import backends, config, registry
 from engine.config import TeacherConfig
 from engine.modelfiles import ModelCheck
 from storage import lookup
@@ -41,9 +41,7 @@ def settings(given: Mapping[str, Any], role: str, base: Path) -> TeacherConfig:
     entry = dict(given)
     if role == "student":
         entry["sampling"] = {"temperature": 0.0, **entry.get("sampling", {})}
-    if entry.get("model") and entry.get("backend", "transformers") == "transformers":
-        entry["model"] = config.resolve_ref(entry["model"], base)
-    return TeacherConfig.model_validate(entry)
+    return config.located(TeacherConfig.model_validate(entry), base)
 
 
 def fill(wanted: TeacherConfig) -> tuple[TeacherConfig, ModelCheck | None]:
@@ -54,9 +52,9 @@ def fill(wanted: TeacherConfig) -> tuple[TeacherConfig, ModelCheck | None]:
     Raises:
         ModelError: the files are not usable.
     """
-    if wanted.backend != "transformers":
+    found = backends.files(registry.teacher(wanted, config.GenerationConfig()))
+    if found is None:
         return wanted, None
-    found = modelfiles.check(wanted.model, revision=wanted.revision)
     update: dict[str, Any] = {}
     if not wanted.family and found.family:
         update["family"] = found.family
