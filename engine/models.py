@@ -5,6 +5,7 @@ too. torch and transformers are imported when something is loaded. Remote code r
 model.
 """
 
+import json
 import re
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,8 @@ def load_tokenizer(
             "save it again with save_pretrained of a current transformers; if it needs code of its own, "
             "set trust_remote_code and pin a revision",
         ) from error
+    if found.file and found.vocabulary is not None:
+        _drop_added(tokenizer, found.vocabulary)
     if chat_template and not tokenizer.chat_template:
         raise ModelError(f"model {ref!r} has no chat template", "use an instruct model")
     if tokenizer.pad_token_id is None:
@@ -82,6 +85,16 @@ def load_tokenizer(
             )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _drop_added(tokenizer: Any, vocabulary: int) -> None:
+    """Takes tokens out that the model has no row for: transformers gives every byte-level GGUF `<|endoftext|>`."""
+    from tokenizers import Tokenizer
+
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    kept = [token for token in state["added_tokens"] if token["id"] < vocabulary]
+    if len(kept) < len(state["added_tokens"]):
+        tokenizer._tokenizer = Tokenizer.from_str(json.dumps({**state, "added_tokens": kept}))
 
 
 def load_causal_lm(
