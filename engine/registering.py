@@ -7,6 +7,7 @@ from typing import Any
 
 from engine import backends, config, registry
 from engine.config import TeacherConfig
+from engine.errors import ConfigError
 from engine.modelfiles import ModelCheck
 from storage import lookup
 from storage import registry as stored
@@ -36,10 +37,15 @@ def settings(given: Mapping[str, Any], role: str, base: Path) -> TeacherConfig:
     """The settings, validated like a run file's; a folder is taken from `base`, a student is greedy.
 
     Raises:
+        ConfigError: a student with an adapter.
         ValidationError: pydantic's, naming each wrong key.
     """
     entry = dict(given)
     if role == "student":
+        if entry.get("adapter"):
+            raise ConfigError(
+                "a student has no `adapter`", "merge the adapter into its base, and give that folder"
+            )
         entry["sampling"] = {"temperature": 0.0, **entry.get("sampling", {})}
     return config.located(TeacherConfig.model_validate(entry), base)
 

@@ -25,7 +25,10 @@ def findings(run: Run, prompt: Prompt, answer: str) -> Iterator[Finding]:
     for name, config in run.quality.named.items():
         about = f"quality {name}"
         if config.scorer == "reward_model":
-            yield attempt(f"{about}: files", partial(_files, about, config.settings))
+            files = attempt(f"{about}: files", partial(_files, about, config.settings))
+            yield files
+            if files.state == "failed":
+                continue
             yield attempt(
                 f"{about}: one score", partial(_score, about, config.scorer, config.settings, prompt, answer)
             )

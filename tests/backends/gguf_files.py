@@ -1,9 +1,10 @@
-"""A tiny llama as a folder and as the GGUF file that llama.cpp's converter would make of it."""
+"""A tiny llama as a folder, as the GGUF file that llama.cpp's converter would make of it, and LoRA adapters."""
 
 from pathlib import Path
 
 import gguf
 import numpy as np
+import peft
 import torch
 import transformers as hf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -13,7 +14,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>")
-HEADS, WIDTH, LAYERS, CONTEXT = 4, 64, 2, 128
+HEADS, WIDTH, LAYERS, CONTEXT = 4, 64, 2, 512
 
 
 def folder(place: Path) -> Path:
@@ -92,3 +93,15 @@ def convert(source: Path, target: Path, quantization: gguf.GGMLQuantizationType 
     writer.write_tensors_to_file()
     writer.close()
     return target
+
+
+def adapted(base: str, folder: Path, seed: int = 0) -> Path:
+    """A LoRA adapter by peft whose update is not zero."""
+    model = hf.AutoModelForCausalLM.from_pretrained(base)
+    torch.manual_seed(seed)
+    made = peft.get_peft_model(
+        model,
+        peft.LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"),
+    )
+    made.save_pretrained(folder)
+    return folder

@@ -109,21 +109,9 @@ def test_a_gguf_file_that_cannot_be_used_is_named_with_a_remedy(file: Path, tmp_
     assert ggufs.read(bad).parameters == 0
 
 
-def adapted(base: str, folder: Path, seed: int = 0) -> Path:
-    """A LoRA adapter by peft whose update is not zero."""
-    model = hf.AutoModelForCausalLM.from_pretrained(base)
-    torch.manual_seed(seed)
-    made = peft.get_peft_model(
-        model,
-        peft.LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"),
-    )
-    made.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return adapted(zoo.resolve("zoo:brief"), tmp_path_factory.mktemp("adapter"))
+    return gguf_files.adapted(zoo.resolve("zoo:brief"), tmp_path_factory.mktemp("adapter"))
 
 
 def test_an_adapter_changes_the_answers_as_peft_says(adapter: Path) -> None:
