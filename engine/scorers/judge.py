@@ -217,7 +217,9 @@ class Judge:
                 waiting.appendleft(key)
             else:
                 yield from self._settle(question, known)
-        if failed and not self._replied and not self._closed.is_set():
+        if self._closed.is_set():
+            return
+        if failed and not self._replied:
             raise EndpointError(
                 f"judge `{self._model.model}` answered no request: {failed[0].problem}",
                 "mend the judge's settings in `quality`, or its server; the same command then goes on",
