@@ -369,27 +369,48 @@ def parse(
         ) from None
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: a run file is a mapping of keys", "start from examples/zoo.yaml")
-    if registered is not None:
-        _look_up(data, registered)
+    unknown = _look_up(data, registered)
     try:
         run = Run.model_validate(data)
     except ValidationError as error:
+        problems = {problem["loc"]: problem for problem in error.errors(include_url=False)}
         lines = [
-            f"{where}:{line_of(node, problem['loc'])}: {_dotted(problem['loc'])}{_message(problem)}"
-            for problem in error.errors(include_url=False)
+            f"{where}:{line_of(node, loc)}: {_dotted(loc)}"
+            + (f": {unknown[loc].message}" if loc in unknown else _message(problem))
+            for loc, problem in problems.items()
         ]
-        raise ConfigError("\n".join(lines), "mend the keys named above; README explains a run file") from None
+        remedies = [problem.remedy for problem in unknown.values()]
+        if problems.keys() - unknown.keys():
+            remedies.append("mend the keys named above; README explains a run file")
+        raise ConfigError("\n".join(lines), "\n  → ".join(dict.fromkeys(remedies))) from None
     return _with_paths(run, base or Path.cwd())
 
 
-def _look_up(data: dict[str, Any], registered: Registered) -> None:
-    """Puts the settings of registered models where `data` has their names alone."""
+def _look_up(data: dict[str, Any], registered: Registered | None) -> dict[tuple[int | str, ...], ConfigError]:
+    """Puts the settings of models where `data` has a bare name; returns what is wrong with the others, by place."""
+    problems: dict[tuple[int | str, ...], ConfigError] = {}
+
+    def found(role: Role, given: Any, place: tuple[int | str, ...]) -> Any:
+        if not isinstance(given, str):
+            return given
+        if given.startswith("zoo:"):
+            return {"name": given.removeprefix("zoo:"), "model": given}
+        try:
+            if "/" in given or registered is None:
+                raise ConfigError(
+                    f"`{given}` is not the name of a registered model",
+                    f"write a model in full: {{name: …, model: {given}}}",
+                )
+            return registered(role, given)
+        except ConfigError as error:
+            problems[place] = error
+            return given
+
     if isinstance(teachers := data.get("teachers"), list):
-        data["teachers"] = [
-            registered("teacher", teacher) if isinstance(teacher, str) else teacher for teacher in teachers
-        ]
-    if isinstance(student := data.get("student"), str):
-        data["student"] = registered("student", student)
+        data["teachers"] = [found("teacher", each, ("teachers", i)) for i, each in enumerate(teachers)]
+    if "student" in data:
+        data["student"] = found("student", data["student"], ("student",))
+    return problems
 
 
 def json_schema() -> str:

@@ -9,9 +9,11 @@ from pydantic import AfterValidator, Field
 from engine.config_section import Section, Seed, known
 from storage.records import Split
 
+VERIFIERS = ("math", "choice", "regex", "json", "text")
+
 
 def _known_verifier(value: str) -> str:
-    return known("verifier", value, ("math", "choice", "regex", "json", "text"))
+    return known("verifier", value, VERIFIERS)
 
 
 Verifier = Annotated[str, AfterValidator(_known_verifier)]

@@ -24,6 +24,9 @@ TRAINED: tuple[Split, ...] = ("calibration", "validation", "synthesis")
 DESIGN_VERSION = 1
 """Raised when the same settings would ask other teachers."""
 
+ROUTER_VERSION = 2
+"""Raised when the same labels would train another router."""
+
 
 def _never() -> bool:
     return False
@@ -184,7 +187,12 @@ class Context:
         """The evidence, how rewards are made from it, and how the router learns them."""
         device_free = self.run.router.model_dump(exclude={"device"})
         return sha(
-            {"evidence": self.evidence_sha, "reward": self.run.reward.model_dump(), "router": device_free}
+            {
+                "version": ROUTER_VERSION,
+                "evidence": self.evidence_sha,
+                "reward": self.run.reward.model_dump(),
+                "router": device_free,
+            }
         )
 
     def plan_sha(self, strategy: str) -> str:
@@ -233,24 +241,39 @@ class Context:
             self._excluded[strategy] = datasets.excluded(self.store, dataset.id)
         return self._excluded[strategy]
 
-    def adapter_sha(self, strategy: str) -> str:
-        """A strategy's dataset without the excluded rows, the student, and how it is trained."""
-        parts: dict[str, Any] = {
+    def forget_exclusions(self) -> None:
+        """Reads anew what is excluded: for who looks at a store in which an operator goes on excluding."""
+        self._excluded.clear()
+
+    def _training(self, strategy: str) -> dict[str, Any]:
+        return {
             "dataset": self.dataset_sha(strategy),
             "student": dict(registry.student_identity(self.student)),
             "distill": self.run.distill.model_dump(exclude={"merge", "keep_checkpoints", "checkpoint_steps"}),
         }
+
+    def training_sha(self, strategy: str) -> str:
+        """A strategy's whole dataset, the student, and how it is trained, whatever rows are excluded."""
+        return sha(self._training(strategy))
+
+    def adapter_sha(self, strategy: str) -> str:
+        """A strategy's dataset without the excluded rows, the student, and how it is trained."""
+        parts = self._training(strategy)
         if excluded := self.excluded(strategy):
             parts["excluded"] = excluded
         return sha(parts)
 
     def evaluation_sha(self, strategy: str | None) -> str:
         """What is measured (None: the student before training) and how."""
+        return self.evaluation_of(None if strategy is None else self.adapter_sha(strategy))
+
+    def evaluation_of(self, adapter_sha: str | None) -> str:
+        """As `evaluation_sha`, of the adapter with this hash."""
         return sha(
             {
                 "prompts": self.prompt_set_sha,
                 "student": dict(registry.student_identity(self.student)),
-                "adapter": None if strategy is None else self.adapter_sha(strategy),
+                "adapter": adapter_sha,
                 "sampling": registry.sampling(self.student),
                 "quality": self.scorer_identity("exact_answer"),
             }

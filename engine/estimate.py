@@ -233,7 +233,8 @@ def is_endpoint(teacher: TeacherConfig) -> bool:
 
 
 def _answer_tokens(run: Run, teacher: TeacherConfig) -> float:
-    return teacher.expected_tokens or run.estimate.completion_tokens
+    expected = teacher.expected_tokens or run.estimate.completion_tokens
+    return min(expected, teacher.sampling.max_tokens or run.generation.max_tokens)
 
 
 def _strategy(run: Run, name: str, n: int, c: int, answers: int) -> StrategyRow:
@@ -300,7 +301,7 @@ def _assumptions(run: Run, counted: bool) -> tuple[str, ...]:
     lines = [
         f"{run.estimate.prompt_tokens:,} tokens a prompt (`estimate.prompt_tokens`), "
         + (f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}")
-        + " tokens an answer (`estimate.completion_tokens`, or a teacher's `expected_tokens`)",
+        + " tokens an answer (`estimate.completion_tokens` or a teacher's `expected_tokens`, at most `max_tokens`)",
         "routed: each teacher gets an equal share of the prompts that one teacher answers; the router will not "
         "share them out so evenly, and nobody knows before how",
         "a strategy whose teacher calibration has yet to choose shows a range over the teachers",

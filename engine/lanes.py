@@ -101,9 +101,11 @@ class Lane(Thread):
         return self.backend.traffic() if isinstance(self.backend, backends.Remote) else None
 
     def interrupt(self) -> None:
-        """Ends the requests to an endpoint; a local model comes to its end by itself."""
+        """Ends the requests to an endpoint, or the batch of a local model."""
         if isinstance(self.backend, backends.Remote):
             self.backend.close()
+        elif isinstance(self.backend, backends.Interruptible):
+            self.backend.interrupt()
 
     def _fill(self, work: Work) -> None:
         """Asks for what is missing, and again for errors; attempts are bounded in the store as well."""

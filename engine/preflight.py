@@ -7,49 +7,58 @@ from functools import partial
 from engine import backends, ggufs, registry, scorers, sources
 from engine import modelfiles as models
 from engine.config import Run
+from engine.config_sources import VERIFIERS
 from engine.errors import ConfigError, NotAvailable, PersynError
 
 
 def check(run: Run) -> None:
-    """Raises ConfigError naming everything that is wrong: sources, model folders, kinds, families, keys.
+    """Raises ConfigError naming everything that `problems` finds."""
+    if found := problems(run):
+        messages = list(dict.fromkeys(problem.message for problem in found))
+        remedies = list(dict.fromkeys(problem.remedy for problem in found if problem.remedy))
+        raise ConfigError("\n".join(messages), "\n  → ".join(remedies))
+
+
+def problems(run: Run) -> list[PersynError]:
+    """Everything that is wrong with a run: sources, verifiers, model folders, kinds, families, keys.
 
     No model is loaded and torch is not imported.
     """
-    problems: list[PersynError] = []
+    found: list[PersynError] = []
     for source in run.prompts:
-        _try(problems, "prompts", partial(sources.check, source))
+        _try(found, "prompts", partial(sources.check, source))
     for config in run.quality.named.values():
         # The identity checks the settings and reads what the scorer is made of.
-        _try(problems, "quality", partial(scorers.identity, config.scorer, config.settings))
+        _try(found, "quality", partial(scorers.identity, config.scorer, config.settings))
         if config.scorer == "reward_model" and (model := config.settings.get("model")):
             revision = str(config.settings.get("revision", ""))
-            _try(problems, "quality", partial(models.check, str(model), revision=revision))
+            _try(found, "quality", partial(models.check, str(model), revision=revision))
         if scorers.compares(config.scorer, config.settings) and len(run.teachers) < 2:
             problem = "quality.mode: `pairs` compares the answers of several teachers, and there is one"
-            problems.append(ConfigError(problem, "use `mode: rate`, or add a teacher"))
+            found.append(ConfigError(problem, "use `mode: rate`, or add a teacher"))
         if scorers.costs(config.scorer) and (key := config.settings.get("api_key_env")):
-            _key_is_set(problems, "quality", str(key))
+            _key_is_set(found, "quality", str(key))
     for teacher in run.teachers:
         label = f"teachers: {teacher.name}"
         if teacher.backend in backends.PLANNED:
-            problems.append(
+            found.append(
                 NotAvailable(
                     f"{label}: backend `{teacher.backend}` is not in this version",
                     "use `transformers`; `persyn run --dry-run` works with every backend",
                 )
             )
         elif teacher.backend in ("imported", "openai"):
-            _try(problems, label, partial(backends.identity, registry.teacher(teacher, run.generation)))
+            _try(found, label, partial(backends.identity, registry.teacher(teacher, run.generation)))
         else:
-            _try(problems, label, partial(backends.files, registry.teacher(teacher, run.generation)))
+            _try(found, label, partial(backends.files, registry.teacher(teacher, run.generation)))
         if teacher.api_key_env:
-            _key_is_set(problems, label, teacher.api_key_env)
+            _key_is_set(found, label, teacher.api_key_env)
     budget = run.generation.budget_usd
     priced = any(t.price.input or t.price.output for t in run.teachers) or any(
         config.settings.get("price") for config in run.quality.named.values()
     )
     if budget is not None and not priced:
-        problems.append(
+        found.append(
             ConfigError(
                 f"generation.budget_usd: ${budget:,.2f} can never be reached, no teacher has a price",
                 "set `price: {input: …, output: …}` of the teachers and judges that cost something, or leave it out",
@@ -57,21 +66,34 @@ def check(run: Run) -> None:
         )
     student, router = run.student, run.router
     if ggufs.is_gguf(student.model):
-        problems.append(
+        found.append(
             ConfigError(
                 f"student: {student.name}: a GGUF file cannot be trained",
                 "give the folder that it was converted from",
             )
         )
-    _try(problems, f"student: {student.name}", lambda: models.check(student.model, revision=student.revision))
+    _try(found, f"student: {student.name}", lambda: models.check(student.model, revision=student.revision))
     if "persyn" in run.strategies:
-        _try(problems, "router.backbone", lambda: models.check(router.backbone, revision=router.revision))
+        _try(found, "router.backbone", lambda: models.check(router.backbone, revision=router.revision))
     if "family_strong" in run.strategies:
-        _try(problems, "strategies", lambda: _family(run))
-    if problems:
-        messages = list(dict.fromkeys(problem.message for problem in problems))
-        remedies = list(dict.fromkeys(problem.remedy for problem in problems if problem.remedy))
-        raise ConfigError("\n".join(messages), "\n  → ".join(remedies))
+        _try(found, "strategies", lambda: _family(run))
+    _try(found, "prompts", lambda: _verifiable(run))
+    if run.distill.method == "qlora":
+        found.append(NotAvailable("distill.method: `qlora` is not in this version", "use `lora` or `full`"))
+    return found
+
+
+def _verifiable(run: Run) -> None:
+    """`exact_answer` without one verifier would judge nothing, which shows only after all teachers answered."""
+    if set(run.quality.named) != {"exact_answer"}:
+        return
+    judged = [source for source in run.prompts if source.split in (None, "calibration", "validation")]
+    if judged and all(getattr(source, "verifier", "its own") is None for source in judged):
+        raise ConfigError(
+            "prompts: no source has a `verifier`, so the scorer `exact_answer` could judge no answer",
+            f"set `verifier` of the source to one of {', '.join(VERIFIERS)} (and have an `answer` in its rows), or "
+            "choose another scorer in `quality`",
+        )
 
 
 def _key_is_set(problems: list[PersynError], label: str, variable: str) -> None:
@@ -92,15 +114,13 @@ def _family(run: Run) -> None:
         )
 
 
-def _try(problems: list[PersynError], label: str, action: Callable[[], object]) -> None:
+def _try(found: list[PersynError], label: str, action: Callable[[], object]) -> None:
     try:
         action()
     except PersynError as error:
         message = (
             error.message if error.message.startswith(label.split(":")[0]) else f"{label}: {error.message}"
         )
-        problems.append(ConfigError(message, error.remedy))
+        found.append(ConfigError(message, error.remedy))
     except OSError as error:
-        problems.append(
-            ConfigError(f"{label}: cannot be read: {error}", "check the file and its permissions")
-        )
+        found.append(ConfigError(f"{label}: cannot be read: {error}", "check the file and its permissions"))

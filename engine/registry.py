@@ -8,6 +8,7 @@ from engine.config import GenerationConfig, ModelConfig, Registered, Run, Teache
 from engine.errors import ConfigError
 from engine.suggest import nearest
 from storage import registry as stored_models
+from storage.errors import StoreMissingError
 from storage.hashing import sha
 from storage.records import Model, Role, Sampling
 from storage.store import Store
@@ -85,7 +86,15 @@ def saved(location: str | None) -> Registered:
     """
 
     def find(role: Role, name: str) -> Mapping[str, Any]:
-        with Store.open(location, create=False) as store:
+        remedy = (
+            f"write it in full, {{name: {name}, model: FOLDER}}, or register it: "
+            f"`persyn models add --name {name} --role {role} …`"
+        )
+        try:
+            opened = Store.open(location, create=False)
+        except StoreMissingError as error:
+            raise ConfigError(f"{role} `{name}`: no model is registered: {error.message}", remedy) from None
+        with opened as store:
             found = stored_models.get(store, name, role)
             if found is not None:
                 return as_entry(found)
@@ -93,8 +102,7 @@ def saved(location: str | None) -> Registered:
             raise ConfigError(
                 f"{role} `{name}`: not registered in {store.name}"
                 + (f"; did you mean `{guess}`?" if guess else ""),
-                f"`persyn models list` shows those there are; `persyn models add --name {name} --role {role} …` "
-                "adds it",
+                f"`persyn models list` shows those there are; {remedy}",
             )
 
     return find

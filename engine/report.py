@@ -8,9 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from engine import calibration, statistics, strategies
+from engine import calibration, measured, statistics, strategies
 from engine.context import CALIBRATED, Context
 from storage import datasets, prompts, results, routing
+from storage.records import Adapter
 
 COLUMNS = ("generations", "rows", "after", "95 %", "mean\nreward", "persyn − this\n(p, paired)")
 ROUTER_KEYS = ("hit_at_1", "hit_at_3", "regret", "chance_hit_at_1", "chance_hit_at_3", "random_regret")
@@ -38,11 +39,13 @@ def build(context: Context, seconds: float) -> dict[str, Any]:
         },
         "teachers": len(context.teachers),
         "student": context.student.name,
+        "store": context.store.name,
         "router": None
         if router is None
         else {
             **{key: router.metrics.get(key) for key in ROUTER_KEYS},
             "n": router.metrics.get("n"),
+            "on": router.metrics.get("on"),
             "best_single_hit_at_1": router.metrics.get("best_single_hit_at_1"),
         },
         "strategies": [_strategy(context, name, before) for name in context.run.strategies],
@@ -52,8 +55,11 @@ def build(context: Context, seconds: float) -> dict[str, Any]:
 def _strategy(context: Context, name: str, before: dict[str, Any] | None) -> dict[str, Any]:
     plan = routing.plan(context.store, context.plan_sha(name))
     dataset = datasets.find(context.store, context.dataset_sha(name))
-    after = _evaluation(context, name)
+    found = measured.trained(context, name)
+    adapter = found.whole
+    after = _evaluation(context, adapter) if adapter else None
     means = datasets.means(context.store, dataset.id) if dataset else {}
+    merged = adapter.metrics.get("merged") if adapter else None
     row: dict[str, Any] = {
         "name": name,
         "generations": None
@@ -74,17 +80,22 @@ def _strategy(context: Context, name: str, before: dict[str, Any] | None) -> dic
         "mean_reward": means.get("reward"),
         "mean_quality": means.get("quality"),
         "mean_learnability": means.get("learnability"),
+        "adapter": str(context.store.folder / adapter.path) if adapter else None,
+        "trained_rows": measured.rows(adapter) if adapter else None,
+        "changed_since": found.changed,
+        "merged": str(context.store.folder / str(merged)) if merged else None,
     }
     if after is not None and name != "persyn" and "persyn" in context.run.strategies:
-        persyn = _evaluation(context, "persyn")
+        theirs = measured.trained(context, "persyn").whole
+        persyn = _evaluation(context, theirs) if theirs else None
         if persyn is not None:
             row["persyn_minus_this"] = _paired(persyn["values"], after["values"], context.run.evaluation)
     return row
 
 
-def _evaluation(context: Context, strategy: str | None) -> dict[str, Any] | None:
-    found = results.evaluation(context.store, context.evaluation_sha(strategy))
-    if found is None or not found.complete:
+def _evaluation(context: Context, adapter: Adapter | None) -> dict[str, Any] | None:
+    found = measured.evaluation(context, adapter)
+    if found is None:
         return None
     rows = results.results(context.store, found.id)
     return {"summary": found.summary, "values": {row.prompt_id: row.value for row in rows}}
@@ -139,7 +150,7 @@ def render(report: dict[str, Any]) -> RenderableType:
     if router := report["router"]:
         parts.append(
             Text(
-                f"router on {router['n']:,} prompts it never saw: "
+                f"router on {router['n']:,} {router['on']}: "
                 f"Hit@1 {router['hit_at_1']:.2f} (chance {router['chance_hit_at_1']:.2f}, best single teacher "
                 f"{router['best_single_hit_at_1']:.2f}), Hit@3 {router['hit_at_3']:.2f} (chance "
                 f"{router['chance_hit_at_3']:.2f}), regret {router['regret']:.3f} "
@@ -155,7 +166,32 @@ def render(report: dict[str, Any]) -> RenderableType:
     parts.append(
         Text(f"PerSyn: {formula} = {answers + n - c:,} generations; all teachers on all prompts: {n * m:,}")
     )
+    for row in report["strategies"]:
+        if row.get("changed_since"):
+            rows = _number(row["trained_rows"], "{:,}")
+            parts.append(
+                Text(
+                    f"▲ {row['name']}: trained on {rows} rows; its dataset has changed since "
+                    "(run again to retrain)"
+                )
+            )
+    trained = [row for row in report["strategies"] if row["adapter"]]
+    trained.sort(key=lambda row: row["name"] != "persyn")
+    if trained:
+        parts.append(Text(f"\nThe student distilled by `{trained[0]['name']}`:"))
+        parts.append(_path("adapter", trained[0]["adapter"]))
+        if trained[0]["merged"]:
+            parts.append(_path("merged ", trained[0]["merged"]))
+        if len(trained) > 1:
+            parts.append(Text(f"({len(trained) - 1} more are named by --json)", style="dim"))
+    parts.append(Text("\nBrowse it all in the terminal app:"))
+    parts.append(Text(f"persyn --store {report['store']}", overflow="fold"))
     return Group(*parts)
+
+
+def _path(what: str, path: str) -> Text:
+    """A path that the terminal may break over lines but never cuts."""
+    return Text(f"  {what}  {path}", overflow="fold")
 
 
 def empty(report: dict[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from engine.context import Context
 from engine.display import Display
 from engine.errors import BudgetSpent, Cancelled, ConfigError, NeedsAttention, PersynError
 from engine.progress import Progress, Snapshot, from_json
+from engine.reader import run_of
 from storage import jobs
 from storage import registry as stored_models
 from storage.errors import DiskFullError, FencedError, StoreError
@@ -70,11 +71,13 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     stop = Stop()
     restore = _on_signals(stop)
     ended = threading.Event()
-    pulse = threading.Thread(target=_pulse, args=(store, lease, stop, ended), name="heartbeat", daemon=True)
+    say = _say(store, lease, display)
+    pulse = threading.Thread(
+        target=_pulse, args=(store, lease, stop, ended, say), name="heartbeat", daemon=True
+    )
     pulse.start()
     state: JobState = "failed"
     error, code = "", 1
-    say = _say(store, lease, display)
     context = None
     lost = sum(row.in_flight for row in from_json(job.progress).rows.values())
     try:
@@ -84,7 +87,7 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
                 f"{lost:,} requests were in flight at the last report before the interruption; "
                 "those without an answer are sent again",
             )
-        context = prepare(store, lease, Run.model_validate(job.spec), display, stop)
+        context = prepare(store, lease, run_of(job), display, stop)
         pipeline.run(context, until=job.until_stage)
         state, code = "done", 0
     except Cancelled as problem:
@@ -163,8 +166,11 @@ def _say(store: Store, lease: Lease, display: Display) -> Callable[[str, str], N
     return say
 
 
-def _pulse(store: Store, lease: Lease, stop: Stop, ended: threading.Event) -> None:
+def _pulse(
+    store: Store, lease: Lease, stop: Stop, ended: threading.Event, say: Callable[[str, str], None]
+) -> None:
     """Renews the lease and takes the operator's commands until the job ends."""
+    told = False
     while not ended.wait(HEARTBEAT_S):
         try:
             jobs.renew(store, lease)
@@ -173,6 +179,9 @@ def _pulse(store: Store, lease: Lease, stop: Stop, ended: threading.Event) -> No
                     stop.event.set()
                 elif command.kind == "checkpoint":
                     stop.save.set()
+            if stop.event.is_set() and not told:
+                told = True
+                say("info", "cancelling: the job stops at the next point where nothing is lost")
         except FencedError as problem:
             stop.fenced = problem
             return
@@ -181,10 +190,16 @@ def _pulse(store: Store, lease: Lease, stop: Stop, ended: threading.Event) -> No
 
 
 def _on_signals(stop: Stop) -> Callable[[], None]:
-    """Makes ctrl+c and SIGTERM ask for a stop at the next batch; a second one is immediate."""
+    """Makes ctrl+c and SIGTERM ask for a stop at the next batch; a second one is immediate.
+
+    Any more change nothing: they would hit the code that writes down how the job ended.
+    """
+    ending = False
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        if stop.event.is_set():
+        nonlocal ending
+        if stop.event.is_set() and not ending:
+            ending = True
             raise KeyboardInterrupt
         stop.event.set()
 

@@ -29,8 +29,10 @@ def count(source: Source) -> tuple[int, bool]:
         return source.size, True
     if rows is None:
         if source.size is None:
+            gone = not isinstance(source, HuggingFaceSource) and not Path(source.path).exists()
             raise ConfigError(
-                f"prompts: {source.path}: cannot be counted here, so the dry run does not know how many prompts it has",
+                f"prompts: {source.path}: {'no such file' if gone else 'cannot be counted here'}, so the dry run does "
+                "not know how many prompts it has",
                 "set `size` of this source (at most so many prompts are read), or put the data where `path` says",
             )
         return source.size, False

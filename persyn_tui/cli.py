@@ -1,8 +1,5 @@
 """`persyn`: the app when called alone, and every command. Errors end as one message with its remedy."""
 
-import os
-import sys
-
 import typer
 
 from persyn_tui.commands import data, jobs, models, routing, run, serve, zoo
@@ -52,10 +49,6 @@ def main() -> None:
     except PersynError as error:
         say(f"error: {error}")
         raise SystemExit(error.exit_code) from None
-    except BrokenPipeError:
-        # `persyn data list | head`: the reader has what it wanted.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

@@ -1,10 +1,16 @@
 """Where commands print: data on stdout (a table, or JSON with `--json`), narration on stderr."""
 
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
+
+_LEAST = 5
+"""A narrower column says nothing."""
+_ENDLESS = 100_000
 
 StoreOption = Annotated[
     str | None,
@@ -23,9 +29,22 @@ def emit(data: Any, as_json: bool, show: Callable[[], None]) -> None:
     if as_json:
         from engine.printing import json_line
 
-        print(json_line(data))
+        with _until_the_reader_leaves():
+            print(json_line(data), flush=True)
     else:
-        show()
+        with _until_the_reader_leaves():
+            show()
+            sys.stdout.flush()
+
+
+@contextmanager
+def _until_the_reader_leaves() -> Iterator[None]:
+    """`persyn data list | head`: the reader has what it wanted, which is no failure (click would exit with 1)."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
 
 
 def say(message: str) -> None:
@@ -51,15 +70,28 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
 
     from engine.printing import printable
 
-    view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        view.add_column(
-            column, justify="right" if column in right else "left", overflow="ellipsis", no_wrap=True
-        )
-    for row in rows:
-        view.add_row(*(Text(printable(str(cell)).replace("\n", " ")) for cell in row))
     console = Console()
     if not console.is_terminal:
-        # A pipe has no width; cutting cells to 80 columns would lose data.
-        console = Console(width=max(200, console.width))
+        console = Console(width=_ENDLESS)  # a pipe has no width: nothing is cut
+    cells = [[Text(printable(str(cell)).replace("\n", " ")) for cell in row] for row in rows]
+    widths = [max([len(name), *(row[place].cell_len for row in cells)]) for place, name in enumerate(columns)]
+    view = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name, width in zip(columns, _fitted(widths, console.width - 2 * len(widths)), strict=True):
+        view.add_column(
+            name,
+            justify="right" if name in right else "left",
+            overflow="ellipsis",
+            no_wrap=True,
+            width=width,
+        )
+    for row in cells:
+        view.add_row(*row)
     console.print(view)
+
+
+def _fitted(widths: Sequence[int], room: int) -> list[int]:
+    """Column widths that fit the room: the widest are cut first, the first column never; so numbers stay whole."""
+    first, *others = widths
+    while others and first + sum(others) > room and max(others) > _LEAST:
+        others[others.index(max(others))] -= 1
+    return [first, *others]

@@ -2,6 +2,7 @@
 
 PersynError                 message + remedy + exit code
 └── StoreError              the database refuses or cannot be used
+    ├── StoreMissingError   there is no database where one is to be read
     ├── StoreVersionError   the database is newer than this program
     ├── StoreBusyError      another writer kept the lock beyond the bounded retries
     ├── DiskFullError       no space left; the job pauses
@@ -34,6 +35,10 @@ class StoreError(PersynError):
     """The database refuses or cannot be used."""
 
     exit_code = 2
+
+
+class StoreMissingError(StoreError):
+    """There is no database where one is to be read."""
 
 
 class StoreVersionError(StoreError):

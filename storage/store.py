@@ -5,6 +5,7 @@ writes cannot be overtaken in between. What is asked of the database lives in th
 (`registry`, `prompts`, `responses`, `scores`, `routing`, `datasets`, `results`, `jobs`, `search`).
 """
 
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from storage import locations, migrate
 from storage.clock import now
-from storage.errors import FencedError, StoreError
+from storage.errors import FencedError, StoreError, StoreMissingError
 from storage.faults import SQLITE_BUSY, is_lock, translated
 from storage.migrations import SHIPPED, Revisions
 from storage.records import Lease
@@ -125,6 +126,9 @@ class Store:
         self.engine = engine
         self.path = path
         self.folder = folder
+        self._file = _identity(path)
+        self._waiting: dict[int, float] = {}
+        """Thread → since when it waits for the write lock."""
 
     @classmethod
     def open(
@@ -145,7 +149,8 @@ class Store:
 
         Raises:
             StoreVersionError: the database is newer than this program.
-            StoreError: there is no store here, it is no store of this program, or it must not lie here.
+            StoreMissingError: there is no store here.
+            StoreError: it is no store of this program, or it must not lie here.
         """
         url = locations.parse(location)
         if url.get_backend_name() == "postgresql":
@@ -163,8 +168,9 @@ class Store:
             folder = path.with_name(path.name.removesuffix(".db") + ".files")
             locations.refuse_network_filesystem(path)
             if not path.exists() and not create:
-                raise StoreError(
-                    f"there is no store at {path}", "Name another file with --store, or run a job first."
+                raise StoreMissingError(
+                    f"there is no store at {path}",
+                    "name another file with --store; `persyn run`, `persyn demo` and `persyn models add` make one",
                 )
             try:
                 locations.private_folder(path.parent)
@@ -210,6 +216,25 @@ class Store:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+    def check_file(self) -> None:
+        """Looks whether the file that was opened still lies at its path; on PostgreSQL there is none.
+
+        Raises:
+            StoreMissingError: it was moved, deleted or replaced. SQLite would make an empty one in its place.
+        """
+        if self.path is not None and (found := _identity(self.path)) != self._file:
+            what = "is no longer there" if found is None else "has been replaced by another file"
+            raise StoreMissingError(
+                f"the store {self.path} {what}",
+                "put it back, or leave and start again with the store that you want (--store PATH)",
+            )
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds that a write of this process has waited for the lock of another one; 0 when none waits."""
+        since = list(self._waiting.values())
+        return time.monotonic() - min(since) if since else 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -263,13 +288,17 @@ class Store:
         return problem if self.is_sqlite else None
 
     def _begin_write(self, connection: Connection) -> RootTransaction:
-        for _ in range(LOCK_ATTEMPTS - 1):
-            try:
-                return connection.begin()
-            except DBAPIError as problem:
-                if not is_lock(problem):
-                    raise
-        return connection.begin()
+        self._waiting[threading.get_ident()] = time.monotonic()
+        try:
+            for _ in range(LOCK_ATTEMPTS - 1):
+                try:
+                    return connection.begin()
+                except DBAPIError as problem:
+                    if not is_lock(problem):
+                        raise
+            return connection.begin()
+        finally:
+            del self._waiting[threading.get_ident()]
 
     def _renew(self, connection: Connection, lease: Lease) -> None:
         clock = now(self)
@@ -287,6 +316,15 @@ class Store:
     def insert(self, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
         """An INSERT of this database's dialect, which knows ON CONFLICT."""
         return insert(self.engine.dialect, table)
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """(device, inode) of a file; None where there is none."""
+    try:
+        found = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def insert(dialect: Dialect, table: type[Base]) -> sqlite.Insert | postgresql.Insert:

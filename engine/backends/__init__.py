@@ -42,6 +42,15 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class Interruptible(Backend, Protocol):
+    """A local backend that can be told to stop in the middle of a batch."""
+
+    def interrupt(self) -> None:
+        """Ends `generate` at its next token, without the answers it was at; from any thread."""
+        ...
+
+
 class Traffic(NamedTuple):
     """Where a backend's requests are at this moment."""
 

@@ -102,6 +102,7 @@ def decode(
     rows: Sequence[Row],
     ends: Sequence[int],
     stop: StopTest | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> Iterator[Answer]:
     """Answers to one batch of prompts, each as soon as it is finished.
 
@@ -110,6 +111,7 @@ def decode(
         rows: prompts, of similar length and equal sampling but for the seed.
         ends: token ids that end an answer.
         stop: asked after every token of every row.
+        interrupted: asked after every token; True ends the batch without its unfinished answers.
 
     Raises:
         ModelError: the model does not work with keys and values that are kept between tokens, or its logits after
@@ -132,6 +134,8 @@ def decode(
             "set its `dtype` to float32 or bfloat16; if it stays, its weights are broken: copy them again",
         )
     for step in range(made.shape[1]):
+        if interrupted():
+            return
         chance = torch.from_numpy(uniforms(seeds, step)).to(model.device) if sampling.temperature else logits
         tokens = draw(logits, chance, sampling.temperature, sampling.top_p, sampling.top_k)
         made[places, step] = tokens

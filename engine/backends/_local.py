@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -60,6 +61,7 @@ class TransformersBackend:
             trust_remote_code=options["trust_remote_code"],
             adapter=options["adapter"],
         )
+        self._interrupted = Event()
         self._thinking: bool | None = options["thinking"]
         own = context_length(self._model)
         self._context = min(filter(None, (model.context, own)), default=None)
@@ -85,6 +87,12 @@ class TransformersBackend:
                 group.sort(key=lambda job: -len(job.row.prompt))
                 for batch in self._cut(group):
                     yield from self._answer(batch, sampling)
+                    if self._interrupted.is_set():
+                        return
+
+    def interrupt(self) -> None:
+        """Ends `generate` at its next token; see `engine.backends.Interruptible`."""
+        self._interrupted.set()
 
     def close(self) -> None:
         """Let go of the model."""
@@ -122,7 +130,11 @@ class TransformersBackend:
         done: set[int] = set()
         try:
             for answer in decode(
-                self._model, [job.row for job in jobs], self._ends, self._stop_test(sampling.stop)
+                self._model,
+                [job.row for job in jobs],
+                self._ends,
+                self._stop_test(sampling.stop),
+                self._interrupted.is_set,
             ):
                 done.add(answer.row)
                 yield self._completion(jobs[answer.row], answer, sampling, time.monotonic() - begun)

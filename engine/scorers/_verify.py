@@ -15,6 +15,14 @@ Outcome = dict[str, Any]
 
 FULL_SCORE = 1.0 - 1e-9
 _SHOWN = 200
+_TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{([^{}]*)\}")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_FUNCTION = re.compile(
+    "(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|log|exp|det|dim|ker|deg|max|min|sup|inf|lim|mod|gcd|lcm|sqrt|abs|sign|"
+    "floor|ceil|infty|infinity|alpha|beta|gamma|delta|theta|lambda|sigma|omega|phi",
+    re.IGNORECASE,
+)
 _LETTER = re.compile(r"\(([A-Z])\)|([A-Z])(?=[.:),]|$)")
 _SEVERAL = re.compile(r"\(?([A-Z])\)?\s*(?:,|/|&|\band\b|\bor\b)\s*(?:and\s+|or\s+)?\(?([A-Z])(?![\w'])")
 _LETTER_INSIDE = re.compile(r"\(([A-Z])\)|\b(?:option|choice)\s+([A-Z])\b", re.IGNORECASE)
@@ -108,12 +116,29 @@ def _reference_passes(task: str, entry_json: str) -> bool:
         return False
 
 
-def _math(_: Mapping[str, Any], reference: Any, text: str) -> tuple[float, str]:
-    """Mathematical equality by math-verify: of the marked answer, or of what it finds in the text."""
+def _math(verifier: Mapping[str, Any], reference: Any, text: str) -> tuple[float, str]:
+    """Mathematical equality by math-verify: of the marked answer, or of what it finds in the text.
+
+    A reference in words ("east", "wodniw") is compared as `text`: as a product of letters it would equal every
+    anagram of itself, and an answer that is a bare word would equal nothing.
+    """
     gold = _needed(reference)
+    words = _TEXT_COMMAND.sub(r"\1", gold)
+    if in_words(words):
+        return _text(verifier, words, _TEXT_COMMAND.sub(r"\1", text))
     marked = find_marked(text)
     extracted = undecorated(marked) if marked is not None else text[-2000:]
+    if undecorated(extracted) == undecorated(gold):
+        return 1.0, extracted
     return float(_math_right(gold, extracted, whole=marked is not None)), extracted
+
+
+def in_words(reference: str) -> bool:
+    """Whether a reference is words rather than mathematics: no digit, and a word that names no function."""
+    plain = _COMMAND.sub(" ", reference)
+    return not any(map(str.isdigit, plain)) and any(
+        not _FUNCTION.fullmatch(word) for word in _WORD.findall(plain)
+    )
 
 
 def _math_right(gold: str, answer: str, *, whole: bool = True) -> bool:

@@ -3,7 +3,8 @@
 Kinds of verifier (`Prompt.verifier`):
 
     {"kind": "reasoning_gym", "task": …, "entry": {question, answer, metadata}}    the task's own score_answer
-    {"kind": "math"}                        mathematical equality with the reference answer (math-verify)
+    {"kind": "math"}                        mathematical equality with the reference answer (math-verify); the same
+                                            words, when the reference is words
     {"kind": "choice", "choices": […]}      the letter of the reference answer and no other; `choices` are optional
                                             texts, which an answer may quote instead
     {"kind": "regex", "pattern": …}         the pattern occurs in the answer
@@ -25,7 +26,7 @@ from storage.records import Prompt, Verdict
 
 __all__ = ["ExactAnswer", "create", "extract_final_answer", "identity"]
 
-VERSION = 2
+VERSION = 3
 """Raised when the same answer would be judged differently."""
 
 DEFAULTS: Mapping[str, Any] = {"timeout_s": 10.0}

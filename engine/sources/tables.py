@@ -2,7 +2,6 @@
 
 import csv
 import json
-import time
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -79,14 +78,6 @@ def rows(path: Path, kind: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         ConfigError: a malformed row, with its line.
     """
     return {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}[kind](path)
-
-
-def check_jsonl(path: Path, seconds: float) -> None:
-    """Raises ConfigError at the first line that is not a JSON object, reading for at most `seconds`."""
-    end = time.monotonic() + seconds
-    for _ in _jsonl(path):
-        if time.monotonic() > end:
-            return
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -34,15 +34,27 @@ def _train(context: Context) -> None:
     known = evidence.gather(context, ("calibration",))
     labels = known.labels(rewarded)
     _tell(context, known, labels)
+    if labels.excluded.all() and not np.isfinite(known.quality).any():
+        raise TrainingError(
+            "train_router: not one calibration answer could be judged, so no teacher is better than another",
+            "`persyn data list --json` says why; exact_answer needs an `answer` and the right `verifier` in `prompts`",
+        )
     if labels.excluded.all():
         raise TrainingError(
             "train_router: no calibration prompt tells the teachers apart (every answer is wrong or unusable)",
             "use prompts that some teacher can answer, better teachers, or `reward: {exclude_all_wrong: false}`",
         )
 
+    done = 0
+
     def report(step: int, total: int, values: Mapping[str, float]) -> None:
-        context.progress.expect(total, done=step, row="router", unit="steps")
+        nonlocal done
+        if step <= done or not done:
+            context.progress.expect(total, row="router", unit="steps")
+            done = 0
+        context.progress.advance(step - done, row="router")
         context.progress.values(step, values)
+        done = step
 
     router, history = train.fit(
         config.backbone,

@@ -9,6 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from storage.store import Store
 
 CALIBRATION_LIMIT = 1000
 """Calibration prompts that are encoded to look for neighbours."""
+
+USUAL_COUNT = 20
 
 
 def main(options: argparse.Namespace) -> int:
@@ -82,6 +85,7 @@ def _routed(router: Router, near: "_Neighbours", asked: Sequence[Messages]) -> l
             "margin": float(decided.margins[row]),
             "strengths": {names[column]: float(strengths[row, column]) for column in decided.ranking[row]},
             "nearest": near.of(pooled[row]),
+            "unlike": near.unlike(pooled[row]),
         }
         for row, messages in enumerate(asked)
     ]
@@ -115,6 +119,19 @@ class _Neighbours:
             pooled = self._router.pooled(self._router.encode(asked))
             seen = (pooled - self._router.mean) / self._router.deviation
             return np.asarray(torch.nn.functional.normalize(seen.float(), dim=1).cpu().numpy())
+
+    @cached_property
+    def usual(self) -> float | None:
+        """The cosine to the nearest other one that nine of ten calibration prompts reach; None for fewer than 20."""
+        if self.count < USUAL_COUNT:
+            return None
+        cosines = self._vectors @ self._vectors.T
+        np.fill_diagonal(cosines, -1.0)
+        return float(np.quantile(cosines.max(axis=1), 0.1))
+
+    def unlike(self, vector: NDArray[np.float32]) -> bool:
+        """Whether no calibration prompt is as near as these are to each other: its routing is a guess."""
+        return self.usual is not None and float((self._vectors @ vector).max()) < self.usual
 
     def of(self, vector: NDArray[np.float32]) -> list[dict[str, Any]]:
         """The nearest calibration prompts with every teacher's stored answer and its scores."""
@@ -176,6 +193,14 @@ def _show(about: dict[str, Any], found: list[dict[str, Any]], near: _Neighbours)
             Text(f"→ {entry['choice']}, margin {entry['margin']:.3f} ({odds:.0%} to beat the next)")
         )
         console.print(_bars(entry["strengths"]))
+        if entry["unlike"]:
+            console.print(
+                Text(
+                    f"▲ unlike every calibration prompt (nearest cosine {entry['nearest'][0]['cosine']:.2f}, usual "
+                    f"{near.usual:.2f} and more): the router guesses here",
+                    style="yellow",
+                )
+            )
         for neighbour in entry["nearest"]:
             console.print(
                 Text(

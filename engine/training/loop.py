@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import ConfigError, TrainingError
+from engine.training import card
 from engine.training.batches import cut_step, plan_epoch
 from engine.training.checkpoint import (
     Checkpoint,
@@ -132,7 +133,8 @@ def train(
     student.eval()
     path = folder / ("model" if settings.tuning.method == "full" else "adapter")
     if not end.stopped:
-        _save(student, tokenizer, path, {"steps": end.step, "fingerprint": run.fingerprint})
+        readme = card.text(model.name_or_path, settings, data.counts, end.step, end.running["loss"])
+        _save(student, tokenizer, path, readme, {"steps": end.step, "fingerprint": run.fingerprint})
     return TrainResult(
         model=student,
         path=path,
@@ -305,9 +307,10 @@ def _not_finite(run: _Run, step: int, loss: float) -> TrainingError:
     )
 
 
-def _save(student: Any, tokenizer: Any, path: Path, extra: Mapping[str, Any]) -> None:
+def _save(student: Any, tokenizer: Any, path: Path, readme: str, extra: Mapping[str, Any]) -> None:
     def fill(temporary: Path) -> None:
         student.save_pretrained(temporary)
+        (temporary / "README.md").write_text(readme, encoding="utf-8")  # over PEFT's empty form
         if path.name == "model":
             tokenizer.save_pretrained(temporary)
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from storage.store import Store
 
 DatasetArgument = Annotated[str, typer.Argument(help="Number or name of a dataset.", show_default=False)]
-PromptsArgument = Annotated[list[int], typer.Argument(help="Numbers of prompts.", show_default=False)]
+PromptsArgument = Annotated[
+    list[int], typer.Argument(help="Numbers of prompts, column `no.` of `data list`.", show_default=False)
+]
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Rows at most.")]
 AfterOption = Annotated[int | None, typer.Option("--after", help="The last id of the page before.")]
 
@@ -50,7 +52,7 @@ def list_answers(
     from storage import browse
     from storage.store import Store
 
-    opened = Store.open(store)
+    opened = Store.open(store, create=False)
     _check_filters(opened, teacher, status, split)
     within = _dataset(opened, dataset, strategy) if dataset or strategy else None
     found = browse.browse(
@@ -83,7 +85,7 @@ def search(
     from storage import search as index
     from storage.store import Store
 
-    opened = Store.open(store)
+    opened = Store.open(store, create=False)
     indexed = 0
     while added := index.sync(opened):
         indexed += added
@@ -149,7 +151,7 @@ def list_datasets(store: StoreOption = None, as_json: JsonOption = False) -> Non
     from storage import datasets
     from storage.store import Store
 
-    opened = Store.open(store)
+    opened = Store.open(store, create=False)
     found = [
         {
             "id": dataset.id,
@@ -246,7 +248,9 @@ def _mark(location: str | None, ref: str, prompts: list[int], excluded: bool, as
     data = {"dataset": chosen.id, "changed": changed, "rows": left}
 
     def show_change() -> None:
-        tell(f"{word} {changed:,} rows; `{chosen.name}` now has {left:,} rows")
+        rows = "row" if changed == 1 else "rows"
+        tell(f"{word} {changed:,} {rows}; `{chosen.name}` now has {left:,}")
+        say("the student is distilled anew by the next `persyn run`")
         say(f"undo: persyn data {undo} {chosen.id} {' '.join(map(str, prompts))}")
 
     emit(data, as_json, show_change)
@@ -338,6 +342,7 @@ def _print_lines(opened: "Store", found: "list[ResponseLine]", as_json: bool) ->
             rows.append(
                 (
                     row["id"],
+                    row["prompt_id"],
                     row["prompt"][:40],
                     row["teacher"],
                     row["status"],
@@ -347,8 +352,8 @@ def _print_lines(opened: "Store", found: "list[ResponseLine]", as_json: bool) ->
                     row["text"][:120],
                 )
             )
-        columns = ("id", "prompt", "teacher", "status", "tokens", "quality", "learn.", "answer")
-        table(columns, rows, right=("id", "tokens", "quality", "learn."))
+        columns = ("id", "no.", "prompt", "teacher", "status", "tokens", "quality", "learn.", "answer")
+        table(columns, rows, right=("id", "no.", "tokens", "quality", "learn."))
 
     emit(data, as_json, show_lines)
 

@@ -31,14 +31,14 @@ def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     from storage import jobs
     from storage.store import Store
 
-    opened = Store.open(store)
+    opened = Store.open(store, create=False)
     found = jobs.list(opened)
 
     def show() -> None:
         if not found:
             say("no jobs yet; start one with `persyn run FILE.yaml` or `persyn demo`")
             return
-        rows = []
+        rows: list[tuple[object, ...]] = []
         for job in found:
             progress = job.progress
             done, total = progress.get("done", 0), progress.get("total", 0)
@@ -52,15 +52,24 @@ def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
                     f"{done:,}/{total:,}" if total else "–",
                     f"{rate:,.1f}/s" if rate and job.effective_state == "running" else "–",
                     duration(progress.get("eta_s")) if job.effective_state == "running" else "–",
-                    time.strftime("%Y-%m-%d %H:%M", time.localtime(job.created_at)),
+                    time.strftime("%m-%d %H:%M", time.localtime(job.created_at)),
                     (job.error.splitlines() or [""])[0],
                 )
             )
-        table(
-            ("job", "name", "state", "stage", "progress", "rate", "ETA", "created", "error"),
-            rows,
-            right=("job", "progress", "rate", "ETA"),
+        columns: tuple[str, ...] = (
+            "job",
+            "name",
+            "state",
+            "stage",
+            "progress",
+            "rate",
+            "ETA",
+            "created",
+            "error",
         )
+        if not any(row[-1] for row in rows):
+            columns, rows = columns[:-1], [row[:-1] for row in rows]
+        table(columns, rows, right=("job", "progress", "rate", "ETA"))
 
     emit([_as_json(job) for job in found], as_json, show)
 

@@ -38,7 +38,7 @@ def list_models(
     from storage.store import Store
 
     _check_role(role)
-    found = registry.list(Store.open(store), role, archived=archived)  # type: ignore[arg-type]  # checked above
+    found = registry.list(Store.open(store, create=False), role, archived=archived)  # type: ignore[arg-type]  # checked above
 
     def show() -> None:
         if not found:

@@ -1,5 +1,6 @@
 """`persyn run`, `compare` and `demo`: start a job here or in the background, or only say what it would cost."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,7 +72,15 @@ def demo(
     models: Annotated[
         str, typer.Option("--models", help="zoo (embedded, minutes) or smollm2 (real, longer).")
     ] = "zoo",
-    store: StoreOption = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            envvar="PERSYN_STORE",
+            help="Database path or URL.",
+            show_default="demo/zoo.db in the data folder",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole pipeline on embedded models and compare all strategies."""
@@ -126,9 +135,7 @@ def _start(loaded: "Run", location: str | None, *, until: str | None, detach: bo
 
 
 def _demo_store(models: str) -> str:
-    """The demo's own store: resumed when it was interrupted, started afresh when it had finished."""
-    import shutil
-
+    """The demo's own store: resumed when it was interrupted; a finished one is kept under another name."""
     from platformdirs import user_data_path
 
     from storage import jobs
@@ -142,18 +149,27 @@ def _demo_store(models: str) -> str:
         folder = opened.folder
         opened.close()
         if finished and not running:
-            say(f"starting afresh: {path} held a finished demo")
-            for leftover in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
-                leftover.unlink(missing_ok=True)
-            shutil.rmtree(folder, ignore_errors=True)
+            kept = path.with_stem(f"{models}-{time.strftime('%Y%m%d-%H%M%S')}")
+            for suffix in ("-wal", "-shm", ""):
+                if (part := path.with_name(path.name + suffix)).exists():
+                    part.rename(kept.with_name(kept.name + suffix))
+            if folder.exists():
+                folder.rename(kept.with_suffix(".files"))
+            say(f"the finished demo of before is kept: persyn --store {kept}")
     return str(path)
 
 
 def _estimate(loaded: "Run", as_json: bool) -> None:
     from rich.console import Console
 
-    from engine import estimate
+    from engine import estimate, preflight
 
+    problems = preflight.problems(loaded)
     found = estimate.estimate(loaded)
     data: dict[str, Any] = estimate.as_json(found)
+    data["problems"] = [{"message": problem.message, "remedy": problem.remedy} for problem in problems]
     emit(data, as_json, lambda: Console().print(estimate.render(found)))
+    if problems:
+        say("\nThe run itself would be refused here:")
+    for problem in problems:
+        say(f"✗ {problem.message}" + (f"\n  → {problem.remedy}" if problem.remedy else ""))

@@ -12,6 +12,7 @@ from app.support import running, until
 
 from persyn_tui.app import settings as settings_module
 from persyn_tui.app.app import PersynApp
+from persyn_tui.app.bindings import known
 from persyn_tui.app.frame import View
 from persyn_tui.app.settings import Settings, SettingsError
 from persyn_tui.app.sheet import Sheet
@@ -125,6 +126,33 @@ async def test_keys_are_remapped_by_the_settings_file(folders: Path) -> None:
         await until(pilot, lambda: app.store is not None)
         await pilot.press("f7")
         await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 7)
+
+
+async def test_an_unknown_binding_in_the_settings_file_is_said(folders: Path) -> None:
+    app = PersynApp(str(folders / "x.db"), settings=Settings(keys={"go.log": "f7", "jobs.new": "f8"}))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: bool(app._notifications))
+        (note,) = app._notifications
+        assert "settings.json: keys.go.log: no such binding; did you mean go.logs?" in note.message
+
+
+def test_every_binding_has_an_id_that_can_be_remapped() -> None:
+    assert {"go.data", "app.help", "jobs.cancel", "view.freeze", "confirm.yes", "wizard.next"} <= known()
+
+
+@pytest.mark.parametrize(("number", "kept"), [(1, "n d"), (2, "a"), (3, "/"), (4, ""), (6, "")])
+async def test_an_empty_screen_offers_only_keys_that_do_something(
+    folders: Path, number: int, kept: str
+) -> None:
+    async with running(str(folders / "x.db"), mode=list(PersynApp.MODES)[number - 1]) as (app, _):
+        assert app.screen.state == "empty"
+        own = {
+            active.binding.key
+            for active in app.screen.active_bindings.values()
+            if active.node is app.screen and active.enabled
+        }
+        offered = {key for key in own if key in "abcdefghijklmnopqrstuvwxyz" or key == "slash"}
+        assert offered - {"p", "z", "y", "h", "u"} == {{"/": "slash"}.get(key, key) for key in kept.split()}
 
 
 @pytest.mark.parametrize(

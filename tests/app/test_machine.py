@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from persyn_tui.app.machine import Gpu, Reading, lines
+from persyn_tui.app.machine import Gpu, Reading, lines, steadied
 
 GPU = Gpu(0, "H100 80GB HBM3", 96, 31.25, 79.6, 612.0)
 
@@ -31,3 +31,21 @@ def test_what_goes_first_is_the_history_of_the_cpu_then_the_memory() -> None:
     assert wide.endswith("612 W   CPU ▂▂▂▂▂▂▂▂  24 % · RAM 22.4/128 GiB")
     (narrow,) = lines(readings(1), 78)
     assert narrow.endswith("612 W   CPU  24 %")
+
+
+def test_a_machine_at_rest_is_shown_without_a_change() -> None:
+    seen = {}
+    last = None
+    for cpu, used, watts in [(3.1, 4.02, 70.2), (4.9, 4.31, 74.9), (0.2, 3.9, 69.8), (4.6, 4.4, 72.0)]:
+        last = steadied(last, Reading((replace(GPU, watts=watts),), cpu, used, 64.0))
+        seen[last] = True
+    assert list(seen) == [Reading((replace(GPU, watts=70.0),), 0.0, last.used, 64.0)]
+
+
+def test_a_machine_at_work_is_shown_in_steps() -> None:
+    last = None
+    shown = []
+    for cpu in (0.0, 4.0, 12.0, 14.0, 100.0):
+        last = steadied(last, Reading((), cpu, 1.0, 8.0))
+        shown.append(last.cpu)
+    assert shown == [0.0, 0.0, 10.0, 10.0, 100.0]

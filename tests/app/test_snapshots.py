@@ -140,6 +140,7 @@ async def walk(
 async def test_loading(place: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     held, opened = threading.Event(), app_module._open
     monkeypatch.setattr(app_module, "_open", lambda location: held.wait(60) and opened(location))
+    monkeypatch.setattr(app_module, "SLOW_OPENING_S", 60.0)
     try:
         await walk(place / "persyn.db", size, "loading")
     finally:

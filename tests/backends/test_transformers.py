@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from itertools import count
+from threading import Thread
 
 import pytest
 import torch
 import transformers as hf
 
 from engine import backends
-from engine.backends import _local
+from engine.backends import _decode, _local
 from engine.errors import ConfigError, ModelError, TemplateError
 from engine.templates import prompt_ids
 from engine.zoo import tokens
@@ -316,3 +317,20 @@ def test_a_model_that_computes_nan_is_refused_rather_than_heard(save) -> None:
     with pytest.raises(ModelError, match="computes NaN in float32") as caught:
         answers(backend, requests(Sampling(max_tokens=4)))
     assert "broken" in caught.value.remedy
+
+
+def test_an_interrupt_ends_a_batch_at_its_next_token(save, monkeypatch):
+    sampling = Sampling(temperature=0.0, max_tokens=200)
+    backend = backends.open_backend(save())
+    steps = count()
+    real = _decode.draw
+
+    def draw(*arguments):
+        if next(steps) == 3:
+            Thread(target=backend.interrupt).run()
+        return real(*arguments)
+
+    monkeypatch.setattr(_decode, "draw", draw)
+    monkeypatch.setattr(backend, "_ends", [])  # nothing ends by itself
+    assert list(backend.generate(requests(sampling))) == []
+    assert next(steps) == 4

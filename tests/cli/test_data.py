@@ -1,6 +1,9 @@
 """`persyn data`: listing, one answer, search, rows taken out; hostile text stays harmless."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -120,7 +123,7 @@ def test_search_finds_whole_words_and_takes_operators_literally(persyn: Persyn, 
 def test_rows_are_excluded_and_restored(persyn: Persyn, filled: Any) -> None:
     prompt = str(filled.prompts[1])
     ran = persyn("data", "exclude", "demo/persyn", prompt)
-    assert "now has 1 rows" in ran.out
+    assert "excluded 1 row; `demo/persyn` now has 1" in ran.out
     assert f"persyn data restore {filled.dataset} {prompt}" in ran.err
     assert persyn("data", "datasets", "--json").json[0]["excluded"] == 1
     assert persyn("data", "show", str(filled.answers[1, "alpha"]), "--json").json["datasets"][0]["excluded"]
@@ -136,3 +139,17 @@ def test_excluding_a_prompt_that_has_no_row_changes_nothing(persyn: Persyn, fill
     assert ran.code == 2
     assert "no row for prompt 999" in ran.err
     assert persyn("data", "datasets", "--json").json[0]["excluded"] == 0
+
+
+def test_a_reader_that_leaves_early_is_no_failure(filled: Any) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m persyn_tui.cli data list -n 10000 --json | head -c 1; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        env={**os.environ, "PERSYN_STORE": str(filled.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[", "")

@@ -45,6 +45,11 @@ def test_all_and_routed() -> None:
     assert result.routed.seconds == pytest.approx(550)
 
 
+def test_no_answer_is_expected_to_be_longer_than_it_may_be() -> None:
+    short = found(RUN + "generation: {max_tokens: 30}\n")
+    assert short.all.completion_tokens == 100 * 20 + 100 * 30
+
+
 def test_every_teacher_and_strategy() -> None:
     result = found()
     small, big = result.teachers

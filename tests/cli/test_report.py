@@ -19,6 +19,8 @@ def strategy(name: str, **fields: Any) -> dict[str, Any]:
         "ci_high": 1.0,
         "mean_reward": -0.123,
         "persyn_minus_this": {"difference": -0.225, "p": 0.0314},
+        "adapter": f"/a/folder/with/a/long/name/that/must/not/be/cut/{name}/0123456789abcdef0123456789abcdef/adapter",
+        "merged": None,
         **fields,
     }
 
@@ -33,6 +35,7 @@ def test_the_table_of_strategies_fits_80_columns_with_nothing_cut():
             strategy("persyn", accuracy_after=None, ci_low=None, mean_reward=None, persyn_minus_this=None),
         ],
         "router": None,
+        "store": "/a/folder/persyn.db",
     }
     out = io.StringIO()
     Console(file=out, width=80, color_system=None).print(report.render(found))
@@ -42,3 +45,6 @@ def test_the_table_of_strategies_fits_80_columns_with_nothing_cut():
     row = next(line.split() for line in text.splitlines() if line.startswith("family_strong"))
     assert " ".join(row) == "family_strong 1,483,000 948,000 100.0% 16.8–100.0% -0.123 -22.5% (0.031)"
     assert "…" not in text
+    whole = "".join(text.split())  # over lines, and nothing lost
+    assert "distilledby`persyn`:adapter/a/folder/with/a/long/name/that/must/not/be/cut/persyn/0123" in whole
+    assert "persyn--store/a/folder/persyn.db" in whole

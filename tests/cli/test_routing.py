@@ -13,6 +13,7 @@ import pytest
 
 from engine import config, registry, scoring
 from engine.reader import reader
+from engine.router.model import Router
 from engine.stages import prompts as prompt_stage
 from storage import jobs, prompts, responses, routing, scores
 from storage import registry as stored_models
@@ -198,7 +199,6 @@ def router(tmp_path: Path, calibrated: Calibrated) -> int:
     import torch
 
     from engine.router.backbone import load_backbone
-    from engine.router.model import Router
     from engine.router.saved import Labelling, Teacher
 
     with Store.open(tmp_path / "store.db") as store:
@@ -243,6 +243,26 @@ def test_route_shows_people_why(persyn: Persyn, calibrated: Calibrated, router: 
     assert "→ spell, margin 1.000 (73% to beat the next)" in ran.out
     assert "exact_answer 1.00  learnability -1.00" in ran.out
     assert f"answer {calibrated.answers[0, 'brief']}" in ran.out
+
+
+def test_a_prompt_unlike_all_that_was_calibrated_is_marked(
+    persyn: Persyn, calibrated: Calibrated, router: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.tools import route
+
+    with Store.open(calibrated.file.with_name("store.db")) as store:
+        record = routing.router_by_id(store, router)
+        assert record is not None
+        live = Router.load(Path(store.folder) / record.path)
+        near = route._Neighbours(store, record, live, 3)
+        asked = near.normalised(
+            [({"role": "user", "content": text},) for text in ("question number 2", "Ω≠≠≠ zzz")]
+        )
+        assert near.usual is None  # four calibration prompts tell nothing
+        assert not near.unlike(asked[1])
+        monkeypatch.setattr(route, "USUAL_COUNT", 4)
+        del near.usual
+        assert [near.unlike(vector) for vector in asked] == [False, True]
 
 
 def test_an_unknown_router_is_told_with_those_there_are(

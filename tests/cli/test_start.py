@@ -52,11 +52,25 @@ def test_help_imports_nothing_heavy(command: list[str], tmp_path: Path) -> None:
     [["data", "list"], ["data", "datasets"], ["models", "list"], ["schema"], ["data", "search", "x"]],
 )
 def test_no_command_on_the_store_imports_torch(command: list[str], tmp_path: Path) -> None:
+    Store.open(tmp_path / "s.db").close()
     assert not _modules_after(command, tmp_path, tmp_path / "s.db") & {"torch", "transformers", "textual"}
 
 
+@pytest.mark.parametrize("command", [["jobs"], ["data", "list"], ["data", "search", "x"], ["models", "list"]])
+def test_reading_makes_no_store_of_a_mistyped_name(
+    command: list[str], persyn: Callable[..., Any], tmp_path: Path
+) -> None:
+    ran = persyn(*command, "--store", "mistyped.db")
+    assert ran.code == 2
+    assert "there is no store at" in ran.err
+    assert not (tmp_path / "mistyped.db").exists()
+
+
 @pytest.mark.parametrize("command", [["data", "list"], ["data", "datasets"], ["models", "list"]])
-def test_an_empty_store_says_the_next_step_on_stderr(command: list[str], persyn: Callable[..., Any]) -> None:
+def test_an_empty_store_says_the_next_step_on_stderr(
+    command: list[str], persyn: Callable[..., Any], tmp_path: Path
+) -> None:
+    Store.open(tmp_path / "store.db").close()
     ran = persyn(*command)
     assert (ran.code, ran.out) == (0, "")
     assert "persyn " in ran.err

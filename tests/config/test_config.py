@@ -116,3 +116,16 @@ def test_a_missing_file_names_the_remedy(tmp_path: Path):
 def test_a_run_survives_the_store():
     run = config.parse(MINIMAL)
     assert config.Run.model_validate(run.model_dump(mode="json")) == run
+
+
+def test_the_name_of_a_zoo_model_is_enough() -> None:
+    run = config.parse("""
+student: zoo:student
+teachers: [zoo:brief, {name: spell, model: "zoo:speller"}]
+prompts: [{source: reasoning_gym, task: gcd, size: 200}]
+""")
+    assert [(teacher.name, teacher.model) for teacher in run.teachers] == [
+        ("brief", "zoo:brief"),
+        ("spell", "zoo:speller"),
+    ]
+    assert (run.student.name, run.student.model) == ("student", "zoo:student")

@@ -39,6 +39,21 @@ def with_prompts() -> str:
         ("calibration: 20", "calibratoin: 20", ("run.yaml:", "did you mean `calibration`?")),
         ("source: reasoning_gym, task: gcd", "source: reasoning_jim, task: gcd", ("run.yaml:", "prompts")),
         ("name: speller", "name: brief", ("two teachers are named `brief`",)),
+        ("distill: {epochs: 2", "distill: {method: qlora", ("`qlora` is not in this version",)),
+        (
+            '{name: pupil, model: "zoo:student", family: llama}',
+            "zoo:studnt",
+            ("student: studnt", "zoo:student"),
+        ),
+        (
+            "  - {name: brief,",
+            "  - who\n  - ./folder/of/one\n  - {name: brief, modle: x,",
+            (
+                "teachers[0]: teacher `who`: no model is registered",
+                "{name: …, model: ./folder/of/one}",
+                "`modle`",
+            ),
+        ),
         ("calibration: 20", "calibration: 0", ("split.calibration is 0",)),
         ("calibration: 20", "calibration: 2000", ("split.calibration", "are left")),
         ("task: gcd", "task: gdc", ("did you mean `gcd`?",)),
@@ -106,3 +121,33 @@ def test_starting_persyn_imports_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_prompts_that_nothing_could_judge_are_refused_before_a_teacher_answers(workspace):
+    rows = [json.dumps({"prompt": f"Say {n}", "answer": str(n)}) for n in range(60)]
+    (workspace.folder / "prompts.jsonl").write_text("\n".join(rows))
+    refused(
+        workspace,
+        with_prompts().replace(", verifier: text", ""),
+        "no source has a `verifier`",
+        "math, choice",
+    )
+    refused(workspace, with_prompts().replace("verifier: text", "verifier: maths"), "did you mean `math`?")
+
+
+def test_a_bad_row_far_down_is_found_before_a_teacher_answers(workspace):
+    rows = [json.dumps({"prompt": f"Say {n}", "answer": str(n)}) for n in range(60)]
+    (workspace.folder / "prompts.jsonl").write_text("\n".join([*rows, json.dumps({"prompt": "Say what?"})]))
+    refused(workspace, with_prompts(), "prompts.jsonl:61", "needs an answer")
+
+
+def test_a_dry_run_counts_and_says_what_the_run_would_be_refused_for(workspace):
+    path = workspace.write(
+        RUN.replace("zoo:brief", "./nowhere").replace("distill: {epochs: 2", "distill: {method: qlora")
+    )
+    done = workspace.call("run", "--dry-run", "--json", path)
+    assert done.returncode == 0, done.stderr
+    problems = " ".join(problem["message"] for problem in json.loads(done.stdout)["problems"])
+    assert "nowhere" in problems
+    assert "qlora" in problems
+    assert "The run itself would be refused here" in done.stderr

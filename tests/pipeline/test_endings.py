@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,22 @@ def test_a_file_that_does_not_fit_pauses_the_job(tmp_path, monkeypatch, problem:
 def test_a_second_ctrl_c_cancels_at_once(tmp_path, monkeypatch):
     code, job = ended(tmp_path, monkeypatch, KeyboardInterrupt())
     assert (code, job.state) == (130, "cancelled")
+
+
+def test_ctrl_c_held_down_still_writes_how_the_job_ended(tmp_path, monkeypatch):
+    release = jobs.release
+
+    def meet(*_: object, **__: object) -> None:
+        for _ in range(5):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def hit(*arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        release(*arguments)
+
+    monkeypatch.setattr(jobs, "release", hit)
+    monkeypatch.setattr(pipeline, "run", meet)
+    with Store.open(tmp_path / "store.db") as store:
+        job, _ = jobs.submit(store, config.parse(RUN).model_dump(mode="json"), "sha", "small")
+        assert runner.work(store, job.id, Silent()).code == 130
+        assert jobs.list(store)[0].state == "cancelled"

@@ -1,11 +1,17 @@
 """One run file, from prompts to a measured student, through the command line."""
 
 import json
+from pathlib import Path
 
+import torch
+from peft import PeftModel
 from sqlalchemy import select
+from transformers import AutoModelForCausalLM
 
-from engine import pipeline, stage_names
+from engine import pipeline, stage_names, zoo
+from persyn_tui.commands import run as run_commands
 from storage import datasets, jobs, schema
+from storage.store import Store
 
 
 def test_persyn_generates_exactly_c_times_m_plus_the_rest(finished):
@@ -40,16 +46,16 @@ def test_every_row_says_where_it_comes_from(finished):
     assert all(row.quality in (0.0, 1.0) and row.learnability < 0 for row in rows)
 
 
-def test_running_again_finds_everything_there(finished):
-    workspace, report = finished
+def test_running_again_finds_everything_there(copied, finished):
+    workspace, report = copied, finished[1]
     before = workspace.counts()
     again = workspace.run()
     assert workspace.counts() == before
     assert again["strategies"] == report["strategies"]
 
 
-def test_another_alpha_asks_no_teacher_again(finished):
-    workspace, _ = finished
+def test_another_alpha_asks_no_teacher_again(copied):
+    workspace = copied
     before = workspace.counts()
     path = workspace.write((workspace.folder / "run.yaml").read_text() + "reward: {alpha: 1}\n", "other.yaml")
     done = workspace.call("run", path, "--until", "route", "--json")
@@ -86,3 +92,38 @@ def test_a_detached_job_can_be_watched_and_is_not_started_twice(workspace):
 
 def test_front_ends_know_the_stages_in_order():
     assert tuple(pipeline.STAGES) == stage_names.STAGES
+
+
+def test_the_report_says_where_the_student_is_and_peft_can_load_it(finished):
+    workspace, report = finished
+    (row,) = report["strategies"]
+    card = (Path(row["adapter"]) / "README.md").read_text()
+    assert "rank 4" in card
+    assert f"rows: {row['rows']:,}" in card
+    assert report["store"] == str(workspace.database)
+    base = AutoModelForCausalLM.from_pretrained(zoo.WEIGHTS / "student", dtype=torch.float32)
+    live = PeftModel.from_pretrained(base, row["adapter"])
+    merged = AutoModelForCausalLM.from_pretrained(row["merged"])
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(live(ids).logits, merged(ids).logits, atol=1e-3, rtol=1e-3)
+
+
+def test_a_finished_demo_is_kept_when_the_next_one_starts(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    first = Path(run_commands._demo_store("zoo"))
+    with Store.open(first) as store:
+        job, _ = jobs.submit(store, {}, "sha", "demo")
+        jobs.end_unowned(store, job.id, "cancelled")
+        store.folder.mkdir(exist_ok=True)
+    assert run_commands._demo_store("zoo") == str(first)
+    assert first.exists()  # an interrupted or cancelled one goes on
+    with Store.open(first) as store:
+        lease = jobs.claim(store, job.id, "me")
+        jobs.release(store, lease, "done")
+    assert run_commands._demo_store("zoo") == str(first)
+    assert not first.exists()
+    (kept,) = first.parent.glob("zoo-*.db")
+    assert kept.with_suffix(".files").is_dir()
+    with Store.open(kept, create=False) as store:
+        assert [job.state for job in jobs.list(store)] == ["done"]

@@ -84,6 +84,13 @@ def test_entries_that_json_broke_are_not_judged(scorer) -> None:
         ("42", "I do not know", 0.0),
         ("42", "", 0.0),
         (r"\sqrt{8}", r"\boxed{2\sqrt{2}}", 1.0),
+        (r"\sin x", r"\boxed{\sin{x}}", 1.0),
+        ("wodniw", "wodniw", 1.0),
+        ("wodniw", "window", 0.0),  # as products of letters they are equal
+        ("wodniw", "The answer is **wodniw**.", 1.0),
+        (r"\text{east}", "So it is east, and the answer is East.", 1.0),
+        ("east", r"\boxed{\text{east}}", 1.0),
+        ("5 apples", "5 apples", 1.0),
     ],
 )
 def test_math(scorer, gold: str, text: str, value: float) -> None:
