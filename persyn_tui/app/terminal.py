@@ -11,7 +11,7 @@ GRACE_S = 5.0
 """How long the app may take to end by itself."""
 
 
-def watch(gone: Callable[[], None], code: int) -> None:
+def watch(gone: Callable[[], object], code: int) -> None:
     """Calls `gone` from a thread when the terminal on standard input is gone, and ends the process if that does not.
 
     A hang-up signal tells the same, but it can be ignored (`nohup`), or be sent to another session; reading
