@@ -1,4 +1,4 @@
-"""Every binding id of the app, for the settings file's `keys`: an id that is none says so instead of being passed over."""
+"""Every binding id of the app: an id in the settings file that is none of them is said, not passed over."""
 
 import pkgutil
 from collections.abc import Iterable

@@ -108,9 +108,8 @@ class MadeRun:
 
 def submit(store: Store, folder: Path) -> int:
     """The job of `RUN`, before anything of it is stored."""
-    (folder / "p.jsonl").write_text(
-        "".join(json.dumps({"prompt": f"number {i}", "answer": str(i)}) + "\n" for i in range(10))
-    )
+    rows = [{"prompt": f"number {i}", "answer": str(i)} for i in range(10)]
+    (folder / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     file = folder / "run.yaml"
     file.write_text(RUN)
     run = config.load(file)
