@@ -236,7 +236,11 @@ class Context:
         parts: dict[str, Any] = {
             "dataset": self.dataset_sha(strategy),
             "student": dict(registry.student_identity(self.student)),
-            "distill": self.run.distill.model_dump(exclude={"merge", "keep_checkpoints", "checkpoint_steps"}),
+            "distill": self.run.distill.model_dump(
+                exclude={"merge", "keep_checkpoints", "checkpoint_steps"}
+                # Without rows held out an adapter is the one that it was before there was this key.
+                | (set() if self.run.distill.held_out else {"held_out"})
+            ),
         }
         if excluded := self.excluded(strategy):
             parts["excluded"] = excluded
