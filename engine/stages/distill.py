@@ -5,10 +5,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain, islice
+from math import ceil
 from pathlib import Path
 from typing import Any
 
-from engine import models
+from engine import measured, models
 from engine.config import DistillConfig
 from engine.context import Context
 from engine.errors import Cancelled, ConfigError, TrainingError
@@ -33,6 +34,8 @@ PROBES = 8
 def run(context: Context) -> None:
     """Trains what is not trained yet; an interrupted training goes on from its newest whole checkpoint."""
     for strategy in context.run.strategies:
+        _expect(context, strategy)
+    for strategy in context.run.strategies:
         context.check()
         dataset = datasets.find(context.store, context.dataset_sha(strategy))
         if dataset is None or not dataset.complete:
@@ -48,6 +51,16 @@ def run(context: Context) -> None:
             )
             continue
         _distill(context, strategy, dataset, adapter.id)
+
+
+def _expect(context: Context, strategy: str) -> None:
+    """Announces a training to come, so that the ETA is the stage's; rows that are too long are not known yet."""
+    dataset = datasets.find(context.store, context.dataset_sha(strategy))
+    trained = results.adapter(context.store, context.adapter_sha(strategy))
+    if dataset is None or (trained is not None and trained.complete):
+        return
+    config, rows = context.run.distill, datasets.count(context.store, dataset.id)
+    context.progress.expect(ceil(rows / config.batch_size) * config.epochs, row=strategy, unit="steps")
 
 
 def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int) -> None:
@@ -112,6 +125,7 @@ def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int)
         "seconds": result.seconds,
         "rows": asdict(result.counts),
         "merged": merged,
+        measured.TRAINING: context.training_sha(strategy),
     }
     path = str(result.path.relative_to(context.store.folder))
     results.finish_adapter(context.store, context.lease, adapter_id, path, metrics)

@@ -35,16 +35,30 @@ def resume(store: Store, job: Job) -> Job:
     """A job that goes on where this one stopped; the same job while it is unfinished.
 
     Raises:
-        StoreError: it is running, or done.
+        StoreError: it is running, or done and its datasets are those that it trained on.
     """
     if jobs.alive(job):
         raise StoreError(f"job {job.id} is running", "enter shows it")
     if job.state == "done":
-        raise StoreError(f"job {job.id} is done", "n makes a new one")
+        _check_outdated(store, job)
     if job.state in ACTIVE_STATES:
         launch.detach(store, job)
         return job
     return start(store, run_of(job), job.until_stage)
+
+
+def _check_outdated(store: Store, job: Job) -> None:
+    """Raises where running a job that is done once more would find everything done."""
+    from engine import measured
+    from engine.reader import reader
+
+    if job.until_stage not in (None, "distill", "evaluate"):
+        raise StoreError(f"job {job.id} is done: it ends with stage {job.until_stage}", "n makes a new one")
+    if not measured.outdated(reader(store, Run.model_validate(job.spec))):
+        raise StoreError(
+            f"job {job.id} is done, and no dataset of it has changed since",
+            "exclude rows on screen 5 and r trains anew on what is left, or n makes a new job",
+        )
 
 
 def retry_failed(store: Store, job: Job) -> Job:

@@ -1,4 +1,4 @@
-"""Every binding id of the app: an id in the settings file that is none of them is said, not passed over."""
+"""Every binding id of the app, for `keys` of the settings file: an id that is none is named, not passed over."""
 
 import pkgutil
 from collections.abc import Iterable

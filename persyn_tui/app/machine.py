@@ -117,8 +117,8 @@ def steadied(last: Reading | None, now: Reading) -> Reading:
             gpu if gpu.watts is None else replace(gpu, watts=step(watts.get(gpu.index), gpu.watts, WATT_STEP))
             for gpu in now.gpus
         ),
-        cpu=step(last and last.cpu, now.cpu, CPU_STEP),
-        used=step(last and last.used, now.used, max(0.1, MEMORY_STEP * now.total)),
+        cpu=step(last.cpu if last else None, now.cpu, CPU_STEP),
+        used=step(last.used if last else None, now.used, max(0.1, MEMORY_STEP * now.total)),
         total=now.total,
     )
 

@@ -20,7 +20,7 @@ def speak_utf8() -> None:
             stream.reconfigure(encoding="utf-8", errors="replace")
 
 
-def watch(gone: Callable[[], None], code: int) -> None:
+def watch(gone: Callable[[], object], code: int) -> None:
     """Calls `gone` from a thread when the terminal on standard input is gone, and ends the process if that does not.
 
     A hang-up signal tells the same, but it can be ignored (`nohup`), or be sent to another session; reading

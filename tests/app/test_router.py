@@ -355,7 +355,8 @@ async def test_why_shows_what_is_stored_before_the_router_answers_and_esc_goes_b
             app.screen, "#verdict"
         )
         await until(pilot, lambda: "+0.30" in lines(app.screen, "#teachers")[1])
-        assert lines(app.screen, "#teachers")[2].startswith("★")
+        _, spell = lines(app.screen, "#teachers")[1:]
+        assert spell.startswith("★")
         await until(pilot, lambda: "the router reads the prompt" in words(app.screen, "#neighbour"))
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is router)
