@@ -60,7 +60,8 @@ def _expect(context: Context, strategy: str) -> None:
     if dataset is None or (trained is not None and trained.complete):
         return
     config, rows = context.run.distill, datasets.count(context.store, dataset.id)
-    context.progress.expect(ceil(rows / config.batch_size) * config.epochs, row=strategy, unit="steps")
+    steps = ceil(rows * (1 - config.held_out) / config.batch_size) * config.epochs
+    context.progress.expect(steps, row=strategy, unit="steps")
 
 
 def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int) -> None:

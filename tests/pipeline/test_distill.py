@@ -93,9 +93,8 @@ def test_a_checkpoint_that_is_asked_for_is_written_and_a_resume_counts_on_from_i
     assert again.total > again.done
 
 
-def test_rows_held_out_are_measured_and_not_trained_on(tmp_path, finished):
-    shutil.copytree(finished[0].folder, tmp_path, dirs_exist_ok=True)
-    workspace = Workspace(tmp_path)
+def test_rows_held_out_are_measured_and_not_trained_on(copied):
+    workspace = copied
     text = (workspace.folder / "run.yaml").read_text()
     assert "distill: {" in text
     before = {adapter.id: adapter for adapter in adapters(workspace)}
