@@ -216,6 +216,8 @@ class DistillConfig(Section):
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
     batch_size: int = Field(16, ge=1)
     """Rows of an optimizer step."""
+    held_out: float = Field(0.0, ge=0, lt=0.5)
+    """Share of the prompts that the loss is measured on (the eval curve) instead of being trained on."""
     pass_tokens: int = Field(8192, ge=1)
     """Padded tokens of one forward pass: bounds memory, changes no gradient."""
     gradient_checkpointing: bool = False

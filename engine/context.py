@@ -249,7 +249,11 @@ class Context:
         return {
             "dataset": self.dataset_sha(strategy),
             "student": dict(registry.student_identity(self.student)),
-            "distill": self.run.distill.model_dump(exclude={"merge", "keep_checkpoints", "checkpoint_steps"}),
+            "distill": self.run.distill.model_dump(
+                exclude={"merge", "keep_checkpoints", "checkpoint_steps"}
+                # Without rows held out an adapter is the one that it was before there was this key.
+                | (set() if self.run.distill.held_out else {"held_out"})
+            ),
         }
 
     def training_sha(self, strategy: str) -> str:

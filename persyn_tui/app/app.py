@@ -313,6 +313,7 @@ def _unknown_bindings(settings: Settings) -> list[str]:
 
 def run(location: str | None, start: str = "jobs") -> int:
     """Exit code after running the app in this terminal."""
+    terminal.speak_utf8()
     app = PersynApp(location, settings=Settings.load(), start=start)
     app.run()
     return app.return_code or 0

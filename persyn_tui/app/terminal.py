@@ -1,5 +1,6 @@
-"""The terminal itself: a terminal that vanishes ends the app, which nobody can see or leave any more."""
+"""The terminal itself: its encoding; one that vanishes ends the app, which nobody can see or leave any more."""
 
+import io
 import os
 import select
 import sys
@@ -9,6 +10,14 @@ from collections.abc import Callable
 
 GRACE_S = 5.0
 """How long the app may take to end by itself."""
+
+
+def speak_utf8() -> None:
+    """Writes UTF-8 whatever the locale says: under another one (`LANG=C` with UTF-8 mode off, Latin-1) bars and
+    borders would be spelled out as escapes. Textual reads UTF-8 in any case."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
+            stream.reconfigure(encoding="utf-8", errors="replace")
 
 
 def watch(gone: Callable[[], object], code: int) -> None:

@@ -237,6 +237,29 @@ def test_a_signal_leaves_a_usable_terminal(store: Store, number: signal.Signals)
     assert b"\x1b[?1000l" in shown
 
 
+def test_a_locale_without_utf8_spoils_no_border(store: Store) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "persyn_tui.cli", "--store", store.location],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm-256color", "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"},
+    )
+    os.close(theirs)
+    shown, end = b"", time.monotonic() + PATIENCE_S
+    try:
+        while b"No jobs yet" not in shown and time.monotonic() < end:
+            if select.select([ours], [], [], 0.1)[0]:
+                shown += os.read(ours, 65536)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert "─── 1 Jobs".encode() in shown
+    assert b"u2500" not in shown
+
+
 def test_an_app_whose_terminal_vanishes_ends(store: Store) -> None:
     """Without a signal: the terminal is not the process's controlling one, as after `nohup` or `setsid`."""
     ours, theirs = pty.openpty()

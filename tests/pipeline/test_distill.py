@@ -91,3 +91,26 @@ def test_a_checkpoint_that_is_asked_for_is_written_and_a_resume_counts_on_from_i
         assert process.wait(60) == 130
     assert again.done >= stopped
     assert again.total > again.done
+
+
+def test_rows_held_out_are_measured_and_not_trained_on(copied):
+    workspace = copied
+    text = (workspace.folder / "run.yaml").read_text()
+    assert "distill: {" in text
+    before = {adapter.id: adapter for adapter in adapters(workspace)}
+    workspace.write(text.replace("distill: {", "distill: {held_out: 0.3, ") + "strategies: [persyn]\n")
+    workspace.run()
+    (new,) = (adapter for adapter in adapters(workspace) if adapter.id not in before)
+    old = next(adapter for adapter in before.values() if adapter.dataset_id == new.dataset_id)
+    assert 0 < new.metrics["rows"]["rows"] < old.metrics["rows"]["rows"]
+    assert new.metrics["eval_loss"] > 0
+    assert old.metrics["eval_loss"] is None
+    with workspace.open() as store:
+        job = jobs.list(store, limit=1)[0]
+        curve = [point for point in jobs.metrics(store, job.id) if point.name == "persyn/eval_loss"]
+    assert len(curve) > 2
+
+
+def adapters(workspace):
+    with workspace.open() as store:
+        return results.adapters(store)
