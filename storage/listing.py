@@ -38,7 +38,7 @@ FIRST = 256
 
 CHUNK = 100_000
 
-SHOWN_CHARACTERS = 400
+SHOWN_CHARACTERS = 1200
 """How much of a prompt a line holds."""
 
 

@@ -151,7 +151,7 @@ def _prompt_step(store: Store, limit: int) -> int:
         lock = " FOR UPDATE"
         fill = (
             "INSERT INTO prompt_words (prompt_id, words) SELECT id, to_tsvector('simple', left((SELECT "
-            "string_agg(turn ->> 'content', chr(10)) FROM json_array_elements(messages) turn), "
+            "string_agg(turn ->> 'content', chr(10)) FROM json_array_elements(messages) AS turns (turn)), "
             f"{_INDEXED_CHARACTERS})) FROM prompts"
         )
     with store.write() as connection:
