@@ -1,7 +1,7 @@
 """What tells prompts apart: of prompts that begin alike, the line of a list shows the part that differs."""
 
-import os
 from collections.abc import Sequence
+from itertools import pairwise, takewhile
 
 ENDS = (". ", ": ", "? ", "! ", "\n", ".\n", ":\n")
 """Where a sentence or a line ends: what follows can be understood without it."""
@@ -22,8 +22,9 @@ def _shared(prompts: Sequence[str]) -> dict[str, int]:
     """Prompt → characters of the longest beginning that it shares with another one."""
     ordered = sorted(set(prompts))
     found = dict.fromkeys(ordered, 0)
-    for one, other in zip(ordered, ordered[1:], strict=False):
-        length = len(os.path.commonprefix((one, other)))
+    for one, other in pairwise(ordered):
+        same = (a == b for a, b in zip(one, other, strict=False))
+        length = sum(1 for _ in takewhile(bool, same))
         found[one], found[other] = max(found[one], length), max(found[other], length)
     return found
 

@@ -282,7 +282,7 @@ class Dialog(ModalScreen[R]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back", key_display="esc", id="dialog.back"),
-        Binding("f1", "app.toggle_help", "Help", show=False, id="dialog.help"),
+        Binding("f1", "keys", "Keys", key_display="f1", id="dialog.help"),
     ]
 
     app: "PersynApp"
@@ -340,6 +340,10 @@ class Dialog(ModalScreen[R]):
                 self.dismiss(None)
 
         self.app.push_screen(Confirm(f"Leave {what}?", f"Lost is {loss}.", "Leave"), answer)
+
+    def action_keys(self) -> None:
+        """Shows the keys, also where `?` is typed as a character."""
+        self.app.action_toggle_help()
 
     def action_back(self) -> None:
         """Leaves without an answer."""
