@@ -34,6 +34,7 @@ def _cut(prompt: str, shared: int, width: int) -> str:
         return prompt
     at = max(prompt.rfind(end, 0, shared) + len(end) if end in prompt[:shared] else 0 for end in ENDS)
     if not at or (shared - at) * 2 >= width:
-        # No sentence ends there, or a long one begins alike as well: back to the word that differs, and some before.
-        at = prompt.rfind(" ", 0, max(1, shared - width // 4)) + 1
+        # No sentence ends there, or a long one begins alike as well: the difference, and the words before it.
+        first = max(0, shared - width // 2)
+        at = prompt.find(" ", first, shared) + 1 or first
     return f"…{prompt[at:].lstrip()}" if at else prompt

@@ -145,7 +145,8 @@ class Entry(Horizontal):
     def __init__(self, key: str, name: str, control: Control, hint: str = "") -> None:
         super().__init__(classes="tall" if isinstance(control, Area) else None)
         self.key, self.control, self.hint = key, control, hint
-        self._title = name
+        self.title = name
+        """What the operator sees it called."""
         self.said = hint
         self._tone: Tone = "dim"
 
@@ -156,7 +157,7 @@ class Entry(Horizontal):
 
     def compose(self) -> ComposeResult:
         """Name, control, note."""
-        yield Static(self._title, classes="name", markup=False)
+        yield Static(self.title, classes="name", markup=False)
         yield self.control
         yield Static(self.hint, classes="note", markup=False)
 

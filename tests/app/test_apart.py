@@ -31,7 +31,7 @@ def test_alone_empty_and_without_spaces() -> None:
     assert apart([], 20) == []
     assert apart([TASK], 20) == [TASK]
     assert apart([TASK, TASK], 20) == [TASK, TASK], "the same prompt twice shares nothing with another"
-    assert apart(["", "x" * 50 + "1", "x" * 50 + "2"], 20) == ["", "x" * 50 + "1", "x" * 50 + "2"]
+    assert apart(["", "x" * 50 + "1", "x" * 50 + "2"], 20) == ["", "…xxxxxxxxxx1", "…xxxxxxxxxx2"]
 
 
 def test_the_end_of_one_may_be_the_beginning_of_another() -> None:

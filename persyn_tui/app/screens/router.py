@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from persyn_tui.app.labels import Labels, WhatIf
 
 NORMALIZATIONS = ("zscore", "minmax", "rank")
+NARROW = 24
+"""Cells that a prompt is cut for at least: the list may not be laid out yet."""
 UNSCORED_STAGES = ("", "prompts", "calibrate")
 RELOADED_S = 5.0
 """Least time between two readings of all scores while scores are being written."""
@@ -204,7 +206,7 @@ class RouterScreen(View[Routed]):
         if columns != sheet.columns:
             sheet.rows = Listed()
             sheet.set_columns(columns)
-        texts = apart([choice.text for choice in data.choices], sheet.room(0))
+        texts = apart([choice.text for choice in data.choices], max(NARROW, sheet.room(0)))
         rows = [
             (choice.prompt_id, words.choice_cells(choice, text))
             for choice, text in zip(data.choices, texts, strict=True)
