@@ -13,6 +13,7 @@ from textual.css.query import NoMatches
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
+from textual.widgets import Input, TextArea
 
 from engine.printing import printable
 from persyn_tui.app import terminal
@@ -84,7 +85,8 @@ class PersynApp(App[None]):
             Binding(str(number), f"switch_mode('{mode}')", mode.capitalize(), show=False, id=f"go.{mode}")
             for number, mode in enumerate(MODES, start=1)
         ),
-        Binding("question_mark", "toggle_help", "Help", key_display="?", id="app.help"),
+        # Before the dialogs, which nothing behind them hears; where words are typed it stays a character.
+        Binding("question_mark", "toggle_help", "Help", key_display="?", id="app.help", priority=True),
         Binding("q,ctrl+q", "quit", "Detach", key_display="q", id="app.detach", priority=False),
     ]
 
@@ -274,18 +276,25 @@ class PersynApp(App[None]):
 
     # Help and palette
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """`?` is a character where words are typed."""
+        return action != "toggle_help" or not isinstance(self.focused, Input | TextArea)
+
     def action_toggle_help(self) -> None:
-        """Shows or hides the keys of the focused widget and the screen."""
-        if self.screen.query("HelpPanel"):
-            self.action_hide_help_panel()
+        """Shows or hides the keys of the screen and of the focused widget."""
+        from persyn_tui.app.keys import KeysScreen, sections
+
+        if isinstance(self.screen, KeysScreen):
+            self.screen.dismiss(None)
         else:
-            self.action_show_help_panel()
+            self.push_screen(KeysScreen(sections(self, self.screen)))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette: screens first, then Textual's own."""
         for number, mode in enumerate(self.MODES, start=1):
             yield SystemCommand(f"Go to {mode}", f"key {number}", lambda mode=mode: self.open_mode(mode))
-        yield from super().get_system_commands(screen)
+        yield SystemCommand("Keys", "the keys of this screen", self.action_toggle_help)
+        yield from (one for one in super().get_system_commands(screen) if one.title != "Keys")
 
     def watch_theme(self, theme: str) -> None:
         """Remembers a theme that the operator chose."""
