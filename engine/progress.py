@@ -173,7 +173,14 @@ class Progress:
         self._publish()
 
     def values(self, step: int, values: Mapping[str, float]) -> None:
-        """Keeps metrics for a curve; they are persisted with the next snapshot."""
+        """Keeps metrics for a curve; they are persisted with the next snapshot.
+
+        Of metrics named `part/metric` only those of the newest part stay in the snapshot.
+        """
+        parts = {name.partition("/")[0] for name in values if "/" in name}
+        if parts:
+            kept = {k: v for k, v in self._values.items() if "/" not in k or k.partition("/")[0] in parts}
+            self._values = kept
         self._values.update(values)
         self._metrics.extend((self.stage, name, step, float(value)) for name, value in values.items())
         self._publish()

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ PROBES = 8
 
 def run(context: Context) -> None:
     """Trains what is not trained yet; an interrupted training goes on from its newest whole checkpoint."""
+    _expect(context)
     for strategy in context.run.strategies:
         context.check()
         dataset = datasets.find(context.store, context.dataset_sha(strategy))
@@ -45,6 +47,20 @@ def run(context: Context) -> None:
             )
             continue
         _distill(context, strategy, dataset, adapter.id)
+
+
+def _expect(context: Context) -> None:
+    """Says how many steps all strategies take, so that progress and ETA are the stage's; each corrects its own."""
+    config = context.run.distill
+    for strategy in context.run.strategies:
+        dataset = datasets.find(context.store, context.dataset_sha(strategy))
+        if dataset is None:
+            continue
+        adapter = results.adapter(context.store, context.adapter_sha(strategy))
+        whole = adapter is not None and adapter.complete
+        rows = datasets.count(context.store, dataset.id)
+        steps = ceil(rows / config.batch_size) * ceil(config.epochs)
+        context.progress.expect(steps, done=steps if whole else 0, row=strategy, unit="steps")
 
 
 def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int) -> None:

@@ -37,6 +37,11 @@ def run(context: Context) -> None:
         context.progress.say(
             f"evaluate: always giving each source's most frequent answer is right {baseline:.1%}"
         )
+    # All of them at once, so that progress and ETA are the stage's.
+    for strategy in (None, *context.run.strategies):
+        found = results.evaluation(context.store, context.evaluation_sha(strategy))
+        done = total if found is not None and found.complete else 0
+        context.progress.expect(total, done=done, row=strategy or "before")
     for strategy in (None, *context.run.strategies):
         context.check()
         _evaluate(context, strategy, total)

@@ -208,7 +208,7 @@ async def test_a_done_job_runs_again_where_rows_were_excluded_and_else_says_why_
 
 async def test_an_evaluation_in_progress_is_told(made: MadeRun) -> None:
     made.trained("strong", 50)
-    made.stage("evaluate", 1, 4, strong={"done": 1, "total": 4})
+    made.stage("evaluate", 1, 4, strong={"done": 1, "total": 4, "tokens": 9})
     async with showing(made.store.location, "distil", size=(140, 28)) as (app, pilot):
         await until(pilot, lambda: "● eval 1 / 4" in lines(app, "#strategies")[2])
 
