@@ -238,6 +238,18 @@ async def test_keys_choose_strategy_and_curve(made: MadeRun) -> None:
         assert words(app, "#now").startswith("strong")
 
 
+async def test_z_fills_the_screen_with_the_curve(made: MadeRun) -> None:
+    made.adapter("persyn")
+    train(made, "persyn", [1, 2, 3])
+    async with showing(made.store.location, "distil") as (app, pilot):
+        await until(pilot, lambda: app.screen.query_one(Plot).display)
+        small = app.screen.query_one(Plot).size.height
+        await pilot.press("z")
+        await until(pilot, lambda: app.screen.query_one(Plot).size.height > small + 5)
+        await pilot.press("z")
+        await until(pilot, lambda: app.screen.query_one(Plot).size.height == small)
+
+
 async def test_checkpoint_now_leaves_the_command_in_training_alone(made: MadeRun) -> None:
     made.adapter("strong")
     lease = made.stage("score", 1, 2)
