@@ -117,7 +117,11 @@ class Context:
         """
         if name != "learnability":
             config = self.run.quality.named.get(name)
-            return {} if config is None else config.settings
+            if config is None:
+                return {}
+            if scorers.compares(config.scorer, config.settings):
+                return {**config.settings, "opponents": self._opponents}
+            return config.settings
         student = self.student
         passed = ("dtype", "device", "batch_tokens", "trust_remote_code")
         return {
@@ -128,6 +132,12 @@ class Context:
             **self.run.learnability.model_dump(),
             **{key: student.options[key] for key in passed if key in student.options},
         }
+
+    @property
+    def _opponents(self) -> Sequence[str]:
+        """What says which answers to a prompt are compared: teachers and their settings, and a design's choice."""
+        found = sorted(generation for _, generation in self.generations)
+        return found if self.teachers_per_prompt is None else [*found, self.design_sha]
 
     def scorer_identity(self, name: str) -> Mapping[str, Any]:
         """Everything that shapes a scorer's verdicts."""
@@ -239,7 +249,11 @@ class Context:
         return {
             "dataset": self.dataset_sha(strategy),
             "student": dict(registry.student_identity(self.student)),
-            "distill": self.run.distill.model_dump(exclude={"merge", "keep_checkpoints", "checkpoint_steps"}),
+            "distill": self.run.distill.model_dump(
+                exclude={"merge", "keep_checkpoints", "checkpoint_steps"}
+                # Without rows held out an adapter is the one that it was before there was this key.
+                | (set() if self.run.distill.held_out else {"held_out"})
+            ),
         }
 
     def training_sha(self, strategy: str) -> str:

@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 from threading import Event
 
-from engine import backends
-from engine.budget import Budget, cost
+from engine import backends, spending
+from engine.budget import cost
 from engine.context import Context
 from engine.errors import BudgetSpent, EndpointError, NeedsAttention, PersynError
 from engine.lanes import QUEUE, Answered, Commit, Ended, Item, Lane, Work
@@ -48,7 +48,7 @@ class _Filling:
         self._context = context
         self._out: queue.Queue[Item] = queue.Queue(QUEUE)
         self._stop = Event()
-        budget = _budget(context)
+        budget = spending.budget(context)
         local = [work for work in works if not backends.is_endpoint(context.teachers[work.column])]
         remote = [[work] for work in works if backends.is_endpoint(context.teachers[work.column])]
         self._lanes = [
@@ -162,12 +162,3 @@ class _Filling:
                 self._context.progress.say(
                     f"{self._context.progress.stage}: {name} answered {count:,} prompts"
                 )
-
-
-def _budget(context: Context) -> Budget:
-    """The run's budget, with what its teachers' answers to its prompts have cost so far, by whatever job."""
-    limit = context.run.generation.budget_usd
-    if limit is None:
-        return Budget(None, 0.0)
-    counted = responses.counts(context.store, context.generations, context.prompt_set)
-    return Budget(limit, sum(count.cost for count in counted))

@@ -24,9 +24,9 @@ class Checker:
                 if teacher.backend == "transformers"
             ]
             for label, config in [*local, (f"student: {run.student.name}", run.student)]:
-                found = models.check(config.model, revision=config.revision)
+                found = models.check(config.model, revision=config.revision, chat_template=False)
                 context = config.context or found.context
-                if context is not None and found.folder is not None:
+                if context is not None and found.folder is not None and not found.file:
                     self._limits.append((label, found.folder, context))
         self._smallest = min((context for _, _, context in self._limits), default=None)
 

@@ -78,7 +78,7 @@ class Snapshot:
     eta_s: float | None
     rows: Mapping[str, Row]
     values: Mapping[str, float]
-    """Latest metrics: loss, learning rate, Hit@1 …"""
+    """Latest metrics: loss, learning rate, Hit@1 …; those given last are last."""
 
     def as_json(self) -> dict[str, Any]:
         """The snapshot as the store keeps it."""
@@ -178,10 +178,12 @@ class Progress:
         Of metrics named `part/metric` only those of the newest part stay in the snapshot.
         """
         parts = {name.partition("/")[0] for name in values if "/" in name}
-        if parts:
-            kept = {k: v for k, v in self._values.items() if "/" not in k or k.partition("/")[0] in parts}
-            self._values = kept
-        self._values.update(values)
+        kept = {
+            key: value
+            for key, value in self._values.items()
+            if key not in values and (not parts or "/" not in key or key.partition("/")[0] in parts)
+        }
+        self._values = {**kept, **values}
         self._metrics.extend((self.stage, name, step, float(value)) for name, value in values.items())
         self._publish()
 

@@ -3,8 +3,8 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from itertools import islice
+from dataclasses import asdict, replace
+from itertools import chain, islice
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,20 @@ from engine.training.lora import Tuning
 from engine.training.optimizer import Descent
 from engine.training.settings import Settings, TrainResult
 from storage import datasets, results
+from storage.hashing import sha
 from storage.records import Dataset, Messages
 
 PAGE = 500
+EVALUATED = 10
+"""How many times the loss on the rows held out is measured in a training."""
 PROBES = 8
 """Training rows on which the merged model is compared with the live one."""
 
 
 def run(context: Context) -> None:
     """Trains what is not trained yet; an interrupted training goes on from its newest whole checkpoint."""
-    _expect(context)
+    for strategy in context.run.strategies:
+        _expect(context, strategy)
     for strategy in context.run.strategies:
         context.check()
         dataset = datasets.find(context.store, context.dataset_sha(strategy))
@@ -49,18 +53,15 @@ def run(context: Context) -> None:
         _distill(context, strategy, dataset, adapter.id)
 
 
-def _expect(context: Context) -> None:
-    """Says how many steps all strategies take, so that progress and ETA are the stage's; each corrects its own."""
-    config = context.run.distill
-    for strategy in context.run.strategies:
-        dataset = datasets.find(context.store, context.dataset_sha(strategy))
-        if dataset is None:
-            continue
-        adapter = results.adapter(context.store, context.adapter_sha(strategy))
-        whole = adapter is not None and adapter.complete
-        rows = datasets.count(context.store, dataset.id)
-        steps = ceil(rows / config.batch_size) * ceil(config.epochs)
-        context.progress.expect(steps, done=steps if whole else 0, row=strategy, unit="steps")
+def _expect(context: Context, strategy: str) -> None:
+    """Announces a training to come, so that the ETA is the stage's; rows that are too long are not known yet."""
+    dataset = datasets.find(context.store, context.dataset_sha(strategy))
+    trained = results.adapter(context.store, context.adapter_sha(strategy))
+    if dataset is None or (trained is not None and trained.complete):
+        return
+    config, rows = context.run.distill, datasets.count(context.store, dataset.id)
+    steps = ceil(rows * (1 - config.held_out) / config.batch_size) * config.epochs
+    context.progress.expect(steps, row=strategy, unit="steps")
 
 
 def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int) -> None:
@@ -102,7 +103,8 @@ def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int)
         tokenizer,
         _rows(context, strategy, dataset),
         folder,
-        training_settings(context.run.distill),
+        replace(training_settings(context.run.distill), eval_every=_eval_every(context, dataset)),
+        eval_rows=_held_out_rows(context, strategy, dataset),
         on_progress=report,
         on_notice=lambda text: context.progress.say(f"distill: {strategy}: {text}", "warning"),
         on_checkpoints=lambda folders: _record(context, adapter_id, folders),
@@ -117,6 +119,7 @@ def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int)
     merged = _merge(context, result, tokenizer, _rows(context, strategy, dataset), folder)
     metrics = {
         "loss": result.loss,
+        "eval_loss": result.eval_loss,
         "steps": result.step,
         "resumed_from": result.resumed_from,
         "tokens_per_second": result.tokens_per_second,
@@ -155,14 +158,39 @@ def _record(context: Context, adapter_id: int, folders: Sequence[Path]) -> None:
         results.keep_checkpoints(context.store, context.lease, adapter_id, steps)
 
 
-def _rows(context: Context, strategy: str, dataset: Dataset) -> Iterator[tuple[Messages, str]]:
+def _held_out_rows(
+    context: Context, strategy: str, dataset: Dataset
+) -> Iterator[tuple[Messages, str]] | None:
+    """The rows that are measured only; None where there are none."""
+    rows = _rows(context, strategy, dataset, held_out=True)
+    first = next(rows, None) if context.run.distill.held_out else None
+    return None if first is None else chain([first], rows)
+
+
+def _eval_every(context: Context, dataset: Dataset) -> int:
+    """Optimizer steps between two losses on the rows held out."""
+    config = context.run.distill
+    steps = config.epochs * datasets.count(context.store, dataset.id) / config.batch_size
+    return max(1, round(steps / EVALUATED))
+
+
+def _is_held_out(messages: Messages, share: float) -> bool:
+    """By the prompt's content: the same prompts for every strategy, in every store, after every restart."""
+    digest = sha([dict(message) for message in messages])
+    return int(digest[:8], 16) < share * 2**32
+
+
+def _rows(
+    context: Context, strategy: str, dataset: Dataset, *, held_out: bool = False
+) -> Iterator[tuple[Messages, str]]:
+    share = context.run.distill.held_out
     excluded, after = frozenset(context.excluded(strategy)), 0
     # Not the rows that are excluded now: those that were when the adapter got its name.
     while page := datasets.rows(
         context.store, dataset.id, after_prompt_id=after, limit=PAGE, include_excluded=True
     ):
         for row in page:
-            if row.prompt.id in excluded:
+            if row.prompt.id in excluded or _is_held_out(row.prompt.messages, share) != held_out:
                 continue
             yield with_system(context.student.system, row.prompt.messages), row.response.text
         after = page[-1].prompt.id or 0

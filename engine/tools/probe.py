@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 
 from engine import backends
 from engine.backends import openai as endpoint
+from engine.backends import transformers
 from engine.errors import ConfigError, ModelError
-from engine.models import load_tokenizer
 from engine.printing import json_line, printable
 from engine.templates import render_prompt, with_system
 from storage import registry
@@ -69,7 +69,7 @@ def probe(model: Model, messages: Messages) -> Probe:
         model = endpoint.impatient(model)
         rendered = "\n".join(f"{turn['role']}: {turn['content']}" for turn in asked)
     else:
-        rendered = render_prompt(load_tokenizer(model.model, model.revision), asked)
+        rendered = render_prompt(transformers.tokenizer(model), asked)
     began = time.monotonic()
     with closing(backends.open_backend(model)) as backend:
         loaded = time.monotonic()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from engine import config, launch, zoo
 from engine.config import Run
+from engine.reader import reader, run_of
 from storage import datasets, jobs, responses
 from storage.errors import StoreError
 from storage.records import ACTIVE_STATES, Job
@@ -43,7 +44,7 @@ def resume(store: Store, job: Job) -> Job:
     if job.state in ACTIVE_STATES:
         launch.detach(store, job)
         return job
-    return start(store, Run.model_validate(job.spec), job.until_stage)
+    return start(store, run_of(job), job.until_stage)
 
 
 def _check_outdated(store: Store, job: Job) -> None:
@@ -68,11 +69,9 @@ def retry_failed(store: Store, job: Job) -> Job:
     Raises:
         StoreError: it is running, nothing has failed, or its datasets are built and would not change.
     """
-    from engine.reader import reader
-
     if jobs.alive(job):
         raise StoreError(f"job {job.id} asks again by itself", "wait for it to end, or stop it with x")
-    run = Run.model_validate(job.spec)
+    run = run_of(job)
     context = reader(store, run)
     failed = responses.counts(store, context.generations, context.prompt_set)
     if not any(row.status == "error" for row in failed):

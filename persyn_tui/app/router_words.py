@@ -65,7 +65,7 @@ def where(data: Routed, brief: bool) -> str:
     """How far the stage or the plan is; without the words that a narrow screen has no room for."""
     snapshot = data.snapshot
     early = data.stage in EARLY_STAGES and not data.shares
-    if data.trouble and not early and not data.shares:
+    if data.trouble and (data.unknown or (not early and not data.shares)):
         return f"✗ {data.trouble.splitlines()[0]}"
     if early and not data.stage:
         begun = {"queued": "queued: s starts an engine", "running": "the job's engine is starting"}

@@ -52,6 +52,7 @@ class DistilScreen(JobView[Distilled]):
     DistilScreen #now, DistilScreen #checkpoints { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
     DistilScreen #strategies { height: auto; max-height: 70%; }
     """
+    NEEDS_ROWS = frozenset({"start", "stop", "checkpoint", "metric", "strategy"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start", id="distil.start"),
         Binding("x", "stop", "Stop at a checkpoint", id="distil.stop"),

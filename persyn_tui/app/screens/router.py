@@ -50,6 +50,7 @@ class RouterScreen(View[Routed]):
     RouterScreen #changes { height: auto; max-height: 9; }
     RouterScreen #measures { color: $text-muted; }
     """
+    NEEDS_ROWS = frozenset({"start", "why", "alpha", "apply", "normalization", "strategy", "order", "export"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start", id="router.start"),
         Binding("w,enter", "why", "Why", key_display="⏎", id="router.why"),
@@ -364,10 +365,10 @@ class RouterScreen(View[Routed]):
             return
 
         async def start() -> None:
-            from engine.config import Run
+            from engine.reader import run_of
             from persyn_tui.app import actions
 
-            run = Run.model_validate(job.spec)
+            run = run_of(job)
             changes = {"alpha": what_if.alpha, "normalization": what_if.normalization}
             changed = run.model_copy(update={"reward": run.reward.model_copy(update=changes)})
             await self._started(lambda: actions.start(store, changed, job.until_stage))
