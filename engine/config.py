@@ -21,6 +21,7 @@ from engine.config_endpoint import EndpointConfig, checked_urls, unencrypted
 from engine.config_quality import QualityConfig
 from engine.config_section import Section, Seed, known
 from engine.config_sources import FileSource, HuggingFaceSource, ImportedSource, Source
+from engine.config_vllm import ServerConfig
 from engine.errors import ConfigError
 from engine.yaml_places import check, line_of
 from storage.records import Role
@@ -80,6 +81,8 @@ class TeacherConfig(ModelConfig):
     """Of an endpoint; several are replicas of one teacher."""
     api_key_env: str | None = None
     endpoint: EndpointConfig = EndpointConfig()
+    server: ServerConfig = ServerConfig()
+    """Of `backend: vllm`: how it is started."""
     responses: tuple[ImportedSource, ...] = ()
     """Of `backend: imported`: where its answers are; empty: in the run's own `imported` prompts."""
     tokens_per_second: float | None = Field(None, gt=0)
@@ -90,7 +93,7 @@ class TeacherConfig(ModelConfig):
     @field_validator("backend")
     @classmethod
     def _known_backend(cls, value: str) -> str:
-        return known("backend", value, (*backends.kinds(), *backends.PLANNED))
+        return known("backend", value, tuple(backends.kinds()))
 
     @field_validator("api_key_env")
     @classmethod
@@ -109,6 +112,12 @@ class TeacherConfig(ModelConfig):
     def _imported_as_it_is(self) -> TeacherConfig:
         if self.backend == "imported" and self.system:
             raise ValueError("imported answers were given without this `system` prompt; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _server_of_ours(self) -> TeacherConfig:
+        if self.backend != "vllm" and self.server != ServerConfig():
+            raise ValueError("`server` is of `backend: vllm`, whose server the engine starts")
         return self
 
     @model_validator(mode="after")
@@ -478,7 +487,7 @@ def _with_paths(run: Run, base: Path) -> Run:
     imported = tuple(source for source in sources if isinstance(source, ImportedSource))
     teachers = tuple(
         teacher.model_copy(update={"model": resolve_ref(teacher.model, base)})
-        if teacher.backend == "transformers"
+        if teacher.backend in backends.LOCAL
         else teacher.model_copy(
             update={
                 "responses": tuple(

@@ -6,6 +6,7 @@ from functools import partial
 
 from engine import backends, registry, scorers, sources
 from engine import modelfiles as models
+from engine.backends import vllm
 from engine.config import Run
 from engine.config_sources import VERIFIERS
 from engine.errors import ConfigError, NotAvailable, PersynError
@@ -35,21 +36,13 @@ def problems(run: Run) -> list[PersynError]:
             _try(found, "quality", partial(models.check, str(model), revision=revision))
     for teacher in run.teachers:
         label = f"teachers: {teacher.name}"
-        if teacher.backend in backends.PLANNED:
-            found.append(
-                NotAvailable(
-                    f"{label}: backend `{teacher.backend}` is not in this version",
-                    "use `transformers`; `persyn run --dry-run` works with every backend",
-                )
-            )
-        elif teacher.backend in ("imported", "openai"):
-            _try(found, label, partial(backends.identity, registry.teacher(teacher, run.generation)))
+        record = registry.teacher(teacher, run.generation)
+        if teacher.backend in backends.LOCAL:
+            _try(found, label, partial(models.check, teacher.model, revision=teacher.revision))
         else:
-            _try(
-                found,
-                label,
-                partial(models.check, teacher.model, revision=teacher.revision),
-            )
+            _try(found, label, partial(backends.identity, record))
+        if teacher.backend == "vllm":
+            _try(found, label, partial(vllm.check, record))
         if teacher.api_key_env and teacher.api_key_env not in os.environ:
             found.append(
                 ConfigError(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine import config, modelfiles, registry
+from engine import backends, config, modelfiles, registry
 from engine.config import TeacherConfig
 from engine.modelfiles import ModelCheck
 from storage import lookup
@@ -41,7 +41,7 @@ def settings(given: Mapping[str, Any], role: str, base: Path) -> TeacherConfig:
     entry = dict(given)
     if role == "student":
         entry["sampling"] = {"temperature": 0.0, **entry.get("sampling", {})}
-    if entry.get("model") and entry.get("backend", "transformers") == "transformers":
+    if entry.get("model") and entry.get("backend", "transformers") in backends.LOCAL:
         entry["model"] = config.resolve_ref(entry["model"], base)
     return TeacherConfig.model_validate(entry)
 
@@ -54,7 +54,7 @@ def fill(wanted: TeacherConfig) -> tuple[TeacherConfig, ModelCheck | None]:
     Raises:
         ModelError: the files are not usable.
     """
-    if wanted.backend != "transformers":
+    if wanted.backend not in backends.LOCAL:
         return wanted, None
     found = modelfiles.check(wanted.model, revision=wanted.revision)
     update: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """Doctor's checks of a run file: each of its models is loaded and tried on a real prompt of the run."""
 
+import shlex
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -9,6 +10,7 @@ import psutil
 import torch
 
 from engine import backends, models, registry, sources
+from engine.backends import vllm
 from engine.config import ModelConfig, Run
 from engine.errors import PersynError
 from engine.printing import printable
@@ -41,14 +43,6 @@ def findings(run: Run) -> Iterator[Finding]:
     student = registry.student(run)
     for config in run.teachers:
         about = f"teacher {config.name}"
-        if config.backend in backends.PLANNED:
-            yield Finding(
-                about,
-                "failed",
-                f"backend `{config.backend}` is not in this version",
-                "use `transformers` for now",
-            )
-            continue
         if config.backend == "imported":
             yield attempt(about, partial(_imported, about, registry.teacher(config, run.generation)))
             continue
@@ -78,7 +72,13 @@ def _model(
         return
     yield attempt(f"{about}: boundary", partial(_boundary, about, config, asked))
     yield attempt(f"{about}: context", partial(_context, about, config, model, asked))
-    yield attempt(f"{about}: memory", partial(_memory, about, config, run))
+    if model.backend == "vllm":
+        command = attempt(f"{about}: vLLM", partial(_command, about, model))
+        yield command
+        if command.state == "failed":
+            return
+    else:
+        yield attempt(f"{about}: memory", partial(_memory, about, config, run))
     yield attempt(f"{about}: one token", partial(_token, about, model, prompt.messages))
     if run is not None:
         row = (asked, prompt.answer or RESPONSES[0])
@@ -190,6 +190,10 @@ def _memory(about: str, config: ModelConfig, run: Run | None) -> Finding:
             f"{about}: memory", "failed", text, "use a smaller model, `dtype: bfloat16`, or another device"
         )
     return Finding(f"{about}: memory", "ok", text)
+
+
+def _command(about: str, model: Model) -> Finding:
+    return Finding(f"{about}: vLLM", "ok", f"starts with {shlex.join(vllm.check(model))}")
 
 
 def _token(about: str, model: Model, messages: Messages) -> Finding:

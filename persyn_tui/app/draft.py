@@ -146,7 +146,7 @@ def run_file(values: Mapping[str, str], teachers: Sequence[Candidate], student: 
     return data
 
 
-TEACHER_ONLY = ("backend", "sampling", "price", "base_url", "api_key_env", "endpoint")
+TEACHER_ONLY = ("backend", "sampling", "price", "base_url", "api_key_env", "endpoint", "server")
 
 
 def _sources(values: Mapping[str, str]) -> list[dict[str, Any]]:
