@@ -177,8 +177,8 @@ class Server:
     def stop(self) -> None:
         """Ends the server and everything it has started; twice is allowed."""
         if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGTERM)
+            # It alone: it ends its workers in order, and what is left after that is ended below.
+            self._process.terminate()
             self.ended(_TERMINATE_S)
         _orphans.kill(_orphans.members(self._note))
         self._process.wait()
