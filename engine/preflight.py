@@ -6,7 +6,7 @@ from functools import partial
 
 from engine import backends, registry, scorers, sources
 from engine import modelfiles as models
-from engine.backends import vllm
+from engine.backends import _command
 from engine.config import Run
 from engine.config_sources import VERIFIERS
 from engine.errors import ConfigError, NotAvailable, PersynError
@@ -39,10 +39,10 @@ def problems(run: Run) -> list[PersynError]:
         record = registry.teacher(teacher, run.generation)
         if teacher.backend in backends.LOCAL:
             _try(found, label, partial(models.check, teacher.model, revision=teacher.revision))
-        else:
+        if teacher.backend != "transformers":
             _try(found, label, partial(backends.identity, record))
         if teacher.backend == "vllm":
-            _try(found, label, partial(vllm.check, record))
+            _try(found, label, partial(_command.find, teacher.server.command))
         if teacher.api_key_env and teacher.api_key_env not in os.environ:
             found.append(
                 ConfigError(

@@ -91,6 +91,14 @@ class BackendModule(Protocol):
         ...
 
 
+class ServingModule(Protocol):
+    """What the file of a backend that starts a server offers instead."""
+
+    def create(self, model: Model, folder: Path | None = None) -> Backend:
+        """The backend; its server is started with the first request, its log file is in `folder`."""
+        ...
+
+
 def kinds() -> list[str]:
     """Names of the backends there are, sorted; nothing is imported."""
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
@@ -120,11 +128,10 @@ def open_backend(model: Model, folder: Path | None = None) -> Backend:
     Raises:
         ConfigError: unknown or missing kind, unusable model; see `load`.
     """
+    module = load(model.backend)
     if model.backend == "vllm":
-        from engine.backends import vllm
-
-        return vllm.create(model, folder)
-    return load(model.backend).create(model)
+        return cast(ServingModule, module).create(model, folder)
+    return module.create(model)
 
 
 def is_endpoint(model: Model) -> bool:

@@ -78,16 +78,6 @@ def create(model: Model, folder: Path | None = None) -> "ManagedBackend":
     return ManagedBackend(model, chosen, _command.find(chosen.server.command), folder)
 
 
-def check(model: Model) -> tuple[str, ...]:
-    """The command that would start the model's server, without the engine's arguments; nothing is started.
-
-    Raises:
-        ConfigError: an unknown or wrong option.
-        NotAvailable: vLLM is not on this machine.
-    """
-    return _command.find(settings(model).server.command)
-
-
 def settings(model: Model) -> Settings:
     """The model's options over the defaults.
 

@@ -10,8 +10,8 @@ import psutil
 import torch
 
 from engine import backends, models, registry, sources
-from engine.backends import vllm
-from engine.config import ModelConfig, Run
+from engine.backends import _command
+from engine.config import ModelConfig, Run, TeacherConfig
 from engine.errors import PersynError
 from engine.printing import printable
 from engine.templates import encode, end_of_turn_ids, prompt_ids, render_prompt, with_system
@@ -72,8 +72,8 @@ def _model(
         return
     yield attempt(f"{about}: boundary", partial(_boundary, about, config, asked))
     yield attempt(f"{about}: context", partial(_context, about, config, model, asked))
-    if model.backend == "vllm":
-        command = attempt(f"{about}: vLLM", partial(_command, about, model))
+    if isinstance(config, TeacherConfig) and config.backend == "vllm":
+        command = attempt(f"{about}: vLLM", partial(_server, about, config))
         yield command
         if command.state == "failed":
             return
@@ -192,8 +192,8 @@ def _memory(about: str, config: ModelConfig, run: Run | None) -> Finding:
     return Finding(f"{about}: memory", "ok", text)
 
 
-def _command(about: str, model: Model) -> Finding:
-    return Finding(f"{about}: vLLM", "ok", f"starts with {shlex.join(vllm.check(model))}")
+def _server(about: str, config: TeacherConfig) -> Finding:
+    return Finding(f"{about}: vLLM", "ok", f"starts with {shlex.join(_command.find(config.server.command))}")
 
 
 def _token(about: str, model: Model, messages: Messages) -> Finding:
