@@ -5,15 +5,18 @@
 Measured: start until the first screen stands; the data screen on a million rows; key until the paint that
 answers it; CPU and bytes to the terminal while nothing changes; lag of the event loop while a real job
 (the demo) fills the store. With --peers also the start of Posting and Harlequin, installed from the package
-index into environments of their own, started in the same pseudo-terminal, in turns with ours.
+index into environments of their own, started in the same pseudo-terminal, in turns with ours. A peer that
+cannot be installed or started is named with the reason, and costs no figure of ours.
 """
 
 import argparse
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
 import pty
+import re
 import select
 import statistics
 import struct
@@ -47,6 +50,20 @@ BUDGET = {
 }
 
 
+QUESTION = re.compile(rb"\x1b\[(?:\?(\d+)\$p|([>?=]?)(c|6n))")
+"""What programs ask the terminal: for a mode (DECRQM), what it is (DA), where the cursor is (DSR)."""
+PEERS = {
+    # Its highlighting crashes (SIGSEGV) with tree-sitter 0.26, which its requirements allow.
+    "posting": (["posting", "tree-sitter==0.25.*"], b"Posting"),
+    "harlequin": (["harlequin"], b"Query Editor"),
+}
+"""Name → (what is installed, the text that tells that it stands)."""
+
+
+class NotPainted(Exception):
+    """A program ended, or did not paint what was waited for."""
+
+
 class Terminal:
     """A program in a pseudo-terminal."""
 
@@ -60,6 +77,9 @@ class Terminal:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
         self.process = psutil.Process(pid)
         self.text = b""
+        self.answered = 0
+        """Up to where the program's questions were answered."""
+        self.ended = False
 
     def read(self, seconds: float) -> bytes:
         """What arrives within `seconds`; returns at the first piece."""
@@ -68,22 +88,35 @@ class Terminal:
             return b""
         try:
             piece = os.read(self.fd, 1 << 16)
-        except OSError:
+        except OSError:  # how Linux tells that no program holds the terminal any more
+            self.ended = True
             return b""
         self.text += piece
-        # Programs ask the terminal what it can do, and may wait for the answer.
-        if b"\x1b[c" in piece:
-            os.write(self.fd, b"\x1b[?62;c")
-        if b"\x1b[6n" in piece:
-            os.write(self.fd, b"\x1b[1;1R")
+        self._answer()
         return piece
 
+    def _answer(self) -> None:
+        """Answers what was asked since: programs may wait for it. Modes are answered as unknown, so that a
+        paint begins with what is painted and not with the mark of a synchronized update."""
+        for question in QUESTION.finditer(self.text, self.answered):
+            self.answered = question.end()
+            mode, _, what = question.groups()
+            answer = b"\x1b[?%s;0$y" % mode if mode else b"\x1b[?62;c" if what == b"c" else b"\x1b[1;1R"
+            os.write(self.fd, answer)
+
     def until(self, mark: bytes, patience: float = 60.0) -> float:
-        """Seconds since the start until `mark` was painted."""
+        """Seconds since the start until `mark` was painted.
+
+        Raises:
+            NotPainted: it was not, or the program has ended.
+        """
         end = time.perf_counter() + patience
         while mark not in self.text:
+            if self.ended:
+                code = self.process.wait(5)
+                raise NotPainted(f"ended with {code} before {mark.decode()!r}: {self.text[-200:]!r}")
             if time.perf_counter() > end:
-                raise SystemExit(f"{mark!r} was not painted within {patience} s: {self.text[-400:]!r}")
+                raise NotPainted(f"{mark.decode()!r} was not painted within {patience:g} s")
             self.read(0.05)
         return time.perf_counter() - self.began
 
@@ -99,14 +132,16 @@ class Terminal:
         began = time.perf_counter()
         os.write(self.fd, keys)
         if not self.read(5.0):
-            raise SystemExit(f"{keys!r} was not answered")
+            raise NotPainted(f"{keys!r} was not answered")
         return time.perf_counter() - began
 
     def close(self) -> None:
         """Ends the program."""
-        self.process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.process.kill()
         os.close(self.fd)
-        os.waitpid(self.process.pid, 0)
+        with contextlib.suppress(ChildProcessError):  # its end may have been waited for already
+            os.waitpid(self.process.pid, 0)
 
 
 def app_command(store: Path) -> list[str]:
@@ -141,16 +176,30 @@ def fill(path: Path, rows: int) -> None:
             )
 
 
-def start(command: list[str], mark: bytes, repeats: int = 5) -> float:
-    """Median seconds from exec to the paint of `mark`; the first start, with cold caches, is not counted."""
-    taken = []
+def starts(programs: dict[str, tuple[list[str], bytes]], repeats: int = 5) -> dict[str, float | str]:
+    """Median seconds from exec to the paint of a mark, of programs started in turns; why it failed for one that did.
+
+    The first start, with cold caches, is not counted.
+
+    Args:
+        programs: name → (command, mark).
+    """
+    taken: dict[str, list[float]] = {name: [] for name in programs}
+    failed: dict[str, str] = {}
     for number in range(repeats + 1):
-        terminal = Terminal(command)
-        seconds = terminal.until(mark)
-        terminal.close()
-        if number:
-            taken.append(seconds)
-    return statistics.median(taken)
+        for name, (command, mark) in programs.items():
+            if name in failed:
+                continue
+            terminal = Terminal(command)
+            try:
+                seconds = terminal.until(mark)
+                if number:
+                    taken[name].append(seconds)
+            except NotPainted as problem:
+                failed[name] = str(problem)
+            finally:
+                terminal.close()
+    return {name: failed.get(name) or statistics.median(taken[name]) for name in programs}
 
 
 def data_screen(path: Path) -> dict[str, float]:
@@ -159,7 +208,7 @@ def data_screen(path: Path) -> dict[str, float]:
     terminal.until(b"1 Jobs")
     terminal.quiet()
     before = terminal.process.memory_info().rss
-    terminal.text = b""
+    terminal.text, terminal.answered = b"", 0
     began = time.perf_counter()
     os.write(terminal.fd, b"5")
     terminal.until(b"teacher-")
@@ -219,18 +268,22 @@ def loop_lag(folder: Path, mode: str) -> dict[str, float]:
     }
 
 
-def peers(folder: Path, database: Path) -> dict[str, float]:
-    """Seconds until Posting and Harlequin stand, in the same pseudo-terminal."""
-    found = {}
-    for name, arguments, mark in (
-        ("posting", [], b"Posting"),
-        ("harlequin", ["-a", "sqlite", str(database)], b"Query Editor"),
-    ):
+def install(folder: Path, database: Path) -> tuple[dict[str, tuple[list[str], bytes]], dict[str, str]]:
+    """(peers that were installed: name → (command, mark); why the others were not)."""
+    found: dict[str, tuple[list[str], bytes]] = {}
+    failed: dict[str, str] = {}
+    arguments = {"harlequin": ["-a", "sqlite", str(database)]}
+    for name, (packages, mark) in PEERS.items():
         home = folder / name
         venv.create(home, with_pip=True)
-        subprocess.run([home / "bin" / "pip", "install", "-q", name], check=True)
-        found[f"{name}_start_s"] = start([str(home / "bin" / name), *arguments], mark)
-    return found
+        done = subprocess.run(
+            [home / "bin" / "pip", "install", "-q", *packages], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            failed[name] = f"not installed: {(done.stderr.strip().splitlines() or ['?'])[-1]}"
+        else:
+            found[name] = [str(home / "bin" / name), *arguments.get(name, [])], mark
+    return found, failed
 
 
 def main() -> None:
@@ -247,15 +300,21 @@ def main() -> None:
         folder = Path(name)
         large = folder / "large.db"
         fill(large, options.rows)
-        found["start_s"] = start(app_command(large), b"1 Jobs")
-        if options.peers:
-            found |= peers(folder, large)
+        for kind in ("CONFIG", "STATE", "DATA"):  # neither our settings nor those of a peer
+            os.environ[f"XDG_{kind}_HOME"] = str(folder / kind)
+        programs = {"": (app_command(large), b"1 Jobs")}
+        others, failed = install(folder, large) if options.peers else ({}, {})
+        for which, value in {**starts({**programs, **others}), **failed}.items():
+            found[f"{which}_start_s".removeprefix("_")] = value
         found |= data_screen(large)
         found |= loop_lag(folder, options.mode)
     if options.json:
         print(json.dumps(found))
         return
     for what, value in found.items():
+        if isinstance(value, str):
+            print(f"{what:<22}{'failed':>12}   {value}")
+            continue
         budget = BUDGET.get(what)
         verdict = (
             "" if budget is None else f"   budget {budget:g}   {'kept' if value <= budget else 'BROKEN'}"

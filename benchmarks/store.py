@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from storage import prompts, registry, responses, routing, scores, search
+from storage import listing, prompts, registry, responses, routing, scores, search
 from storage.records import Assignment, Completion, Generation, Model, NewResponse, Prompt, Verdict
 from storage.store import Store, sqlite_driver
 
@@ -203,8 +203,13 @@ def bench(store: Store, folder: Path, rows: int) -> dict[str, Any]:
         "common word": milliseconds(lambda: search.search(store, words[0])),
         "rare word": milliseconds(lambda: search.search(store, words[-1])),
         "two common words": milliseconds(lambda: search.search(store, f"{words[0]} {words[1]}")),
+        "word of every prompt": milliseconds(lambda: search.search(store, "question")),
+        "word of one prompt": milliseconds(lambda: search.search(store, str(count - 1))),
         "no such word": milliseconds(lambda: search.search(store, "zzzzzzzzzzzz")),
         "page by words": milliseconds(lambda: responses.browse(store, words=words[-1], newest_first=True)),
+        "first of a list by words": milliseconds(
+            lambda: next(listing.stream(store, listing.Listing(words="question")))
+        ),
     }
     if store.path is not None:
         found["bytes_per_row"] = round(store.path.stat().st_size / rows)

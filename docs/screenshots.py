@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from textual.pilot import Pilot
+
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.frame import View
 from persyn_tui.app.settings import Settings
@@ -29,6 +31,28 @@ SCREENS: dict[str, tuple[str, tuple[str, ...]]] = {
     "distil": ("distil", ()),
 }
 """Picture → (mode, keys pressed there). Not the logs: they name paths of the machine."""
+PATIENCE_S = 120.0
+"""The router that is asked why loads its backbone first."""
+
+
+def settled(app: PersynApp) -> bool:
+    """Whether the screen has read, and nothing is still worked out for it."""
+    if not isinstance(app.screen, View) or app.screen.state == "loading" or not app.machine:
+        return False
+    return all(worker.is_finished or worker.group == "live" for worker in app.workers)
+
+
+async def rest(app: PersynApp, pilot: Pilot[None]) -> None:
+    """Returns once the screen has settled and stays as it is, a second long."""
+    clock = asyncio.get_running_loop().time
+    end, seen, since = clock() + PATIENCE_S, "", clock()
+    while not (settled(app) and clock() - since > 1.0):
+        if clock() > end:
+            raise SystemExit(f"{type(app.screen).__name__} did not come to rest within {PATIENCE_S:g} s")
+        await pilot.pause(0.05)
+        now = "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+        if now != seen:
+            seen, since = now, clock()
 
 
 async def take(store: str, size: tuple[int, int]) -> None:
@@ -36,14 +60,10 @@ async def take(store: str, size: tuple[int, int]) -> None:
     for name, (mode, keys) in SCREENS.items():
         app = PersynApp(store, settings=Settings(interval=0.1), start=mode)
         async with app.run_test(size=size) as pilot:
-            for _ in range(600):
-                await pilot.pause(0.05)
-                if isinstance(app.screen, View) and app.screen.state != "loading" and app.machine:
-                    break
-            await pilot.pause(1.0)
+            await rest(app, pilot)
             for key in keys:
                 await pilot.press(key)
-            await pilot.pause(1.0)
+                await rest(app, pilot)
             svg = app.export_screenshot(title="persyn", simplify=True)
         # Ids and class names are random; without them an unchanged screen gives an unchanged file.
         svg = re.sub(r"terminal-\d+", f"terminal-{name}", svg)

@@ -16,13 +16,13 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from engine import backends
-from engine.config_endpoint import EndpointConfig, checked_urls, unencrypted
+from engine import adapters, backends
+from engine.config_endpoint import Addressed
 from engine.config_quality import QualityConfig
 from engine.config_section import Section, Seed, known
 from engine.config_sources import FileSource, HuggingFaceSource, ImportedSource, Source
 from engine.config_vllm import ServerConfig
-from engine.errors import ConfigError
+from engine.errors import ConfigError, ModelError
 from engine.yaml_places import check, line_of
 from storage.records import Role
 
@@ -38,13 +38,6 @@ class SamplingConfig(Section):
     max_tokens: int | None = Field(None, ge=1)
     seed: Seed | None = None
     stop: tuple[str, ...] | None = None
-
-
-class PriceConfig(Section):
-    """Dollars per million tokens."""
-
-    input: float = Field(0.0, ge=0)
-    output: float = Field(0.0, ge=0)
 
 
 class ModelConfig(Section):
@@ -71,16 +64,15 @@ class ModelConfig(Section):
         return self
 
 
-class TeacherConfig(ModelConfig):
+class TeacherConfig(ModelConfig, Addressed):
     """One teacher: a model, how it is reached, and what it costs."""
 
+    model: str = ""
+    """Of an adapter it may be left out: the base that the adapter names is taken."""
+    adapter: str | None = None
+    """Folder of a PEFT adapter over `model`; of `backend: transformers`."""
     backend: str = "transformers"
     sampling: SamplingConfig = SamplingConfig()
-    price: PriceConfig = PriceConfig()
-    base_url: str | tuple[str, ...] | None = None
-    """Of an endpoint; several are replicas of one teacher."""
-    api_key_env: str | None = None
-    endpoint: EndpointConfig = EndpointConfig()
     server: ServerConfig = ServerConfig()
     """Of `backend: vllm`: how it is started."""
     responses: tuple[ImportedSource, ...] = ()
@@ -95,18 +87,13 @@ class TeacherConfig(ModelConfig):
     def _known_backend(cls, value: str) -> str:
         return known("backend", value, tuple(backends.kinds()))
 
-    @field_validator("api_key_env")
-    @classmethod
-    def _is_a_variable_name(cls, value: str | None) -> str | None:
-        # A key pasted here would end in the store with the run file.
-        if value is not None and not value.replace("_", "").isalnum():
-            raise ValueError("must be the *name* of an environment variable, never the key itself")
-        return value
-
-    @field_validator("base_url")
-    @classmethod
-    def _are_addresses(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-        return checked_urls(value)
+    @model_validator(mode="after")
+    def _has_a_model(self) -> TeacherConfig:
+        if not self.model and not self.adapter:
+            raise ValueError(
+                "`model` is missing: a folder, a .gguf file, a hub id, zoo:NAME, or a served name"
+            )
+        return self
 
     @model_validator(mode="after")
     def _imported_as_it_is(self) -> TeacherConfig:
@@ -118,16 +105,6 @@ class TeacherConfig(ModelConfig):
     def _server_of_ours(self) -> TeacherConfig:
         if self.backend != "vllm" and self.server != ServerConfig():
             raise ValueError("`server` is of `backend: vllm`, whose server the engine starts")
-        return self
-
-    @model_validator(mode="after")
-    def _key_is_safe(self) -> TeacherConfig:
-        urls = (self.base_url,) if isinstance(self.base_url, str) else self.base_url or ()
-        if self.api_key_env and not self.endpoint.allow_http and any(map(unencrypted, urls)):
-            raise ValueError(
-                "`base_url` is plain http, so the key could be read on the way: use https, "
-                "or say `endpoint: {allow_http: true}` for a network that you trust"
-            )
         return self
 
 
@@ -248,6 +225,8 @@ class DistillConfig(Section):
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
     batch_size: int = Field(16, ge=1)
     """Rows of an optimizer step."""
+    held_out: float = Field(0.0, ge=0, lt=0.5)
+    """Share of the prompts that the loss is measured on (the eval curve) instead of being trained on."""
     pass_tokens: int = Field(8192, ge=1)
     """Padded tokens of one forward pass: bounds memory, changes no gradient."""
     gradient_checkpointing: bool = False
@@ -408,7 +387,7 @@ def parse(
         problems = {problem["loc"]: problem for problem in error.errors(include_url=False)}
         lines = [
             f"{where}:{line_of(node, loc)}: {_dotted(loc)}"
-            + (unknown[loc].message if loc in unknown else _message(problem))
+            + (f": {unknown[loc].message}" if loc in unknown else _message(problem))
             for loc, problem in problems.items()
         ]
         remedies = [problem.remedy for problem in unknown.values()]
@@ -463,6 +442,21 @@ def resolve_ref(ref: str, base: Path) -> str:
     return str(path) if ref.startswith((".", "/", "~")) or path.exists() else ref
 
 
+def located(teacher: TeacherConfig, base: Path) -> TeacherConfig:
+    """The teacher with its local folders resolved, and the base that its adapter names where it has no model."""
+    if teacher.backend not in backends.LOCAL:
+        return teacher
+    model, update = teacher.model, dict[str, Any]()
+    if teacher.adapter:
+        update["adapter"] = str(_absolute(teacher.adapter, base))
+        if not model:
+            try:
+                model = adapters.check(update["adapter"]).base
+            except ModelError:
+                model = ""  # said before a run, with its remedy
+    return teacher.model_copy(update={**update, "model": resolve_ref(model, base) if model else ""})
+
+
 def _absolute(path: str, base: Path) -> Path:
     try:
         found = (base / Path(path).expanduser()).resolve()
@@ -486,9 +480,7 @@ def _with_paths(run: Run, base: Path) -> Run:
     )
     imported = tuple(source for source in sources if isinstance(source, ImportedSource))
     teachers = tuple(
-        teacher.model_copy(update={"model": resolve_ref(teacher.model, base)})
-        if teacher.backend in backends.LOCAL
-        else teacher.model_copy(
+        teacher.model_copy(
             update={
                 "responses": tuple(
                     source.model_copy(update={"path": local(source.path)}) for source in teacher.responses
@@ -497,7 +489,7 @@ def _with_paths(run: Run, base: Path) -> Run:
             }
         )
         if teacher.backend == "imported"
-        else teacher
+        else located(teacher, base)
         for teacher in run.teachers
     )
     return run.model_copy(

@@ -1,9 +1,9 @@
-"""The run file's settings of an endpoint teacher: what is sent, how much at a time, and what to do on failures."""
+"""The run file's settings of an endpoint: what is sent, how much at a time, and what to do on failures."""
 
 from __future__ import annotations
 
 import ipaddress
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -48,6 +48,13 @@ class RetryConfig(Section):
         return self
 
 
+class PriceConfig(Section):
+    """Dollars per million tokens."""
+
+    input: float = Field(0.0, ge=0)
+    output: float = Field(0.0, ge=0)
+
+
 class EndpointConfig(Section):
     """How an OpenAI-compatible endpoint is asked."""
 
@@ -81,6 +88,39 @@ class EndpointConfig(Section):
             if key in value:
                 raise ValueError(f"`{key}` is set by the engine")
         return value
+
+
+class Addressed(Section):
+    """What is served elsewhere: where it is, whose key is sent, how it is asked, and what it costs."""
+
+    base_url: str | tuple[str, ...] | None = None
+    """Of an endpoint; several are replicas of one model."""
+    api_key_env: str | None = None
+    endpoint: EndpointConfig = EndpointConfig()
+    price: PriceConfig = PriceConfig()
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_variable_name(cls, value: str | None) -> str | None:
+        # A key pasted here would end in the store with the run file.
+        if value is not None and not value.replace("_", "").isalnum():
+            raise ValueError("must be the *name* of an environment variable, never the key itself")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _are_addresses(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        return checked_urls(value)
+
+    @model_validator(mode="after")
+    def _key_is_safe(self) -> Self:
+        urls = (self.base_url,) if isinstance(self.base_url, str) else self.base_url or ()
+        if self.api_key_env and not self.endpoint.allow_http and any(map(unencrypted, urls)):
+            raise ValueError(
+                "`base_url` is plain http, so the key could be read on the way: use https, "
+                "or say `endpoint: {allow_http: true}` for a network that you trust"
+            )
+        return self
 
 
 def checked_urls(value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:

@@ -29,7 +29,7 @@ class ScorerConfig(Section):
             return data
         kind = data.get("scorer", "exact_answer")
         if kind not in scorers.kinds():
-            return data  # `_known_scorer` names the nearest one; a planned one has no settings to check
+            return data  # `_known_scorer` names the nearest one
         valid = [*cls.model_fields, *scorers.load(kind).DEFAULTS]
         for key in map(str, data):
             if key not in valid:
@@ -43,7 +43,7 @@ class ScorerConfig(Section):
     def _known_scorer(cls, value: str) -> str:
         if value == "learnability":
             raise ValueError("learnability is the other half of the reward; quality needs a judge of answers")
-        return known("scorer", value, (*scorers.kinds(), *scorers.PLANNED))
+        return known("scorer", value, tuple(scorers.kinds()))
 
     @property
     def settings(self) -> Mapping[str, Any]:

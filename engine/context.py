@@ -117,7 +117,11 @@ class Context:
         """
         if name != "learnability":
             config = self.run.quality.named.get(name)
-            return {} if config is None else config.settings
+            if config is None:
+                return {}
+            if scorers.compares(config.scorer, config.settings):
+                return {**config.settings, "opponents": self._opponents}
+            return config.settings
         student = self.student
         passed = ("dtype", "device", "batch_tokens", "trust_remote_code")
         return {
@@ -128,6 +132,12 @@ class Context:
             **self.run.learnability.model_dump(),
             **{key: student.options[key] for key in passed if key in student.options},
         }
+
+    @property
+    def _opponents(self) -> Sequence[str]:
+        """What says which answers to a prompt are compared: teachers and their settings, and a design's choice."""
+        found = sorted(generation for _, generation in self.generations)
+        return found if self.teachers_per_prompt is None else [*found, self.design_sha]
 
     def scorer_identity(self, name: str) -> Mapping[str, Any]:
         """Everything that shapes a scorer's verdicts."""
@@ -231,24 +241,43 @@ class Context:
             self._excluded[strategy] = datasets.excluded(self.store, dataset.id)
         return self._excluded[strategy]
 
-    def adapter_sha(self, strategy: str) -> str:
-        """A strategy's dataset without the excluded rows, the student, and how it is trained."""
-        parts: dict[str, Any] = {
+    def forget_exclusions(self) -> None:
+        """Reads anew what is excluded: for who looks at a store in which an operator goes on excluding."""
+        self._excluded.clear()
+
+    def _training(self, strategy: str) -> dict[str, Any]:
+        return {
             "dataset": self.dataset_sha(strategy),
             "student": dict(registry.student_identity(self.student)),
-            "distill": self.run.distill.model_dump(exclude={"merge", "keep_checkpoints", "checkpoint_steps"}),
+            "distill": self.run.distill.model_dump(
+                exclude={"merge", "keep_checkpoints", "checkpoint_steps"}
+                # Without rows held out an adapter is the one that it was before there was this key.
+                | (set() if self.run.distill.held_out else {"held_out"})
+            ),
         }
+
+    def training_sha(self, strategy: str) -> str:
+        """A strategy's whole dataset, the student, and how it is trained, whatever rows are excluded."""
+        return sha(self._training(strategy))
+
+    def adapter_sha(self, strategy: str) -> str:
+        """A strategy's dataset without the excluded rows, the student, and how it is trained."""
+        parts = self._training(strategy)
         if excluded := self.excluded(strategy):
             parts["excluded"] = excluded
         return sha(parts)
 
     def evaluation_sha(self, strategy: str | None) -> str:
         """What is measured (None: the student before training) and how."""
+        return self.evaluation_of(None if strategy is None else self.adapter_sha(strategy))
+
+    def evaluation_of(self, adapter_sha: str | None) -> str:
+        """As `evaluation_sha`, of the adapter with this hash."""
         return sha(
             {
                 "prompts": self.prompt_set_sha,
                 "student": dict(registry.student_identity(self.student)),
-                "adapter": None if strategy is None else self.adapter_sha(strategy),
+                "adapter": adapter_sha,
                 "sampling": registry.sampling(self.student),
                 "quality": self.scorer_identity("exact_answer"),
             }

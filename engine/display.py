@@ -122,8 +122,16 @@ def summary(snapshot: Snapshot) -> str:
         parts.append(f"{snapshot.tokens_per_second:,.0f} tok/s")
     if snapshot.eta_s is not None and snapshot.done < snapshot.total:
         parts.append(f"ETA {duration(snapshot.eta_s)}")
-    parts += [f"{name} {value:.4g}" for name, value in list(snapshot.values.items())[:4]]
+    parts += [f"{name} {value:.4g}" for name, value in _current(snapshot)[:4]]
     return "  ".join(parts)
+
+
+def _current(snapshot: Snapshot) -> list[tuple[str, float]]:
+    """The values of the part that reported last: another strategy's loss has ended."""
+    if not snapshot.values:
+        return []
+    part = list(snapshot.values)[-1].rpartition("/")[0]
+    return [(name, value) for name, value in snapshot.values.items() if name.rpartition("/")[0] == part]
 
 
 def render(snapshot: Snapshot, width: int) -> Group:

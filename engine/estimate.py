@@ -5,7 +5,7 @@ C·M + (N − C): every teacher answers the C calibration prompts (here the prom
 count among them), and each of the others is answered once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,8 +16,13 @@ from rich.text import Text
 
 from engine import scorers, source_size, strategies
 from engine.config import Run, TeacherConfig
+from engine.config_endpoint import PriceConfig
 from engine.display import duration
 from engine.errors import ConfigError
+
+_FORM_TOKENS = 150
+"""Of a judge's instructions."""
+_REPLY_TOKENS = 300
 
 Load = Sequence[float]
 """Generations per teacher, in the run file's order."""
@@ -119,7 +124,7 @@ def estimate(run: Run) -> Estimate:
         speed_unknown=tuple(
             t.name for t in run.teachers if t.tokens_per_second is None and t.backend != "imported"
         ),
-        assumptions=_assumptions(run, counted),
+        assumptions=(*_assumptions(run, counted), *_judges(run, n, c, answers)),
     )
 
 
@@ -306,11 +311,27 @@ def _assumptions(run: Run, counted: bool) -> tuple[str, ...]:
     ]
     if not counted:
         lines.append("a source that is not on this machine has as many prompts as its `size` says")
-    kinds = {config.scorer for config in run.quality.named.values()}
-    planned = [f"scorer `{kind}`" for kind in sorted(kinds & set(scorers.PLANNED))]
-    if planned:
-        lines.append(f"not in this version, so only the dry run works: {', '.join(planned)}")
     return tuple(lines)
+
+
+def _judges(run: Run, n: int, c: int, answers: int) -> Iterator[str]:
+    """What judges among the scorers would cost, which is in no table: answers are routed in unknown shares."""
+    answer = sum(_answer_tokens(run, teacher) for teacher in run.teachers) / len(run.teachers)
+    for name, config in run.quality.named.items():
+        if not scorers.costs(config.scorer):
+            continue
+        requests, shown = float(answers + n - c), 1
+        if scorers.compares(config.scorer, config.settings):
+            k = answers / c if c else 0
+            requests, shown = answers * max(k - 1, 0), 2
+        price = PriceConfig.model_validate(config.settings.get("price") or {})
+        asked = run.estimate.prompt_tokens + shown * answer + _FORM_TOKENS
+        dollars = requests * (asked * price.input + _REPLY_TOKENS * price.output) / 1e6
+        yield (
+            f"not in the tables: {name} {config.settings.get('model', '')}, at most {requests:,.0f} requests "
+            f"({'each two answers in both orders' if shown == 2 else 'one for each answer'}), about "
+            f"${dollars:,.2f} with replies of {_REPLY_TOKENS} tokens"
+        )
 
 
 TOTALS = ("", "generations", "tokens", "cost", "time")

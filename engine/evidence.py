@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import calibration, quality, reward, scoring
+from engine import calibration, quality, reward, scorers, scoring
 from engine.config import RewardConfig
 from engine.context import Context
 from storage import routing, scores
@@ -65,7 +65,7 @@ def gather(context: Context, splits: tuple[Split, ...], *, whole: bool = False) 
         learnability=learnability.values,
         usable=learnability.usable,
         asked=learnability.asked,
-        correct=_correct(judged),
+        correct=_correct(context, found),
     )
 
 
@@ -121,12 +121,14 @@ def _design(context: Context) -> dict[int, set[int]] | None:
     return asked
 
 
-def _correct(judged: list[NDArray[np.float64]]) -> NDArray[np.float64] | None:
-    """The first scorer's values that are 0 or 1 throughout."""
-    for values in judged:
-        known = values[~np.isnan(values)]
+def _correct(context: Context, found: Mapping[str, scores.ScoreMatrix]) -> NDArray[np.float64] | None:
+    """The first scorer's values that are 0 or 1 throughout; won and lost comparisons are not right and wrong."""
+    for name, matrix in found.items():
+        known = matrix.values[~np.isnan(matrix.values)]
+        if scorers.compares(context.scorer_kind(name), context.scorer_settings(name)):
+            continue
         if known.size and np.isin(known, (0.0, 1.0)).all():
-            return values
+            return matrix.values
     return None
 
 

@@ -5,7 +5,8 @@ import time
 from collections.abc import Sequence
 from threading import Event
 
-from engine.budget import Budget, cost
+from engine import spending
+from engine.budget import cost
 from engine.context import Context
 from engine.errors import BudgetSpent, NeedsAttention, PersynError
 from engine.lanes import QUEUE, Answered, Commit, Ended, Item, Lane, Unusable, Work, share
@@ -48,7 +49,7 @@ class _Filling:
         self._context = context
         self._out: queue.Queue[Item] = queue.Queue(QUEUE)
         self._stop = Event()
-        budget = _budget(context)
+        budget = spending.budget(context)
         self._lanes = [
             Lane(context, lane, self._out, self._stop, budget) for lane in share(context.teachers, works)
         ]
@@ -170,12 +171,3 @@ class _Filling:
                 self._context.progress.say(
                     f"{self._context.progress.stage}: {name} answered {count:,} prompts"
                 )
-
-
-def _budget(context: Context) -> Budget:
-    """The run's budget, with what its teachers' answers to its prompts have cost so far, by whatever job."""
-    limit = context.run.generation.budget_usd
-    if limit is None:
-        return Budget(None, 0.0)
-    counted = responses.counts(context.store, context.generations, context.prompt_set)
-    return Budget(limit, sum(count.cost for count in counted))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from engine import backends
 from engine import modelfiles as models
 from engine.config import ModelConfig, Run
 from engine.errors import ConfigError
@@ -21,12 +22,12 @@ class Checker:
             local: list[tuple[str, ModelConfig]] = [
                 (f"teachers: {teacher.name}", teacher)
                 for teacher in run.teachers
-                if teacher.backend == "transformers"
+                if teacher.backend in backends.LOCAL
             ]
             for label, config in [*local, (f"student: {run.student.name}", run.student)]:
-                found = models.check(config.model, revision=config.revision)
+                found = models.check(config.model, revision=config.revision, chat_template=False)
                 context = config.context or found.context
-                if context is not None and found.folder is not None:
+                if context is not None and found.folder is not None and not found.file:
                     self._limits.append((label, found.folder, context))
         self._smallest = min((context for _, _, context in self._limits), default=None)
 

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from engine import zoo
+from engine import ggufs, zoo
 from engine.errors import ModelError
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -31,6 +31,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 _TEXT_FILES = (
     "config.json",
+    "adapter_config.json",
     "generation_config.json",
     "tokenizer_config.json",
     "tokenizer.json",
@@ -50,15 +51,17 @@ class ModelCheck:
     """What can be said of a model without loading its weights."""
 
     ref: str
-    """The reference as given: `zoo:NAME`, a folder, or a hub id."""
+    """The reference as given: `zoo:NAME`, a folder, a GGUF file, or a hub id."""
     folder: str | None
     """Local folder; None for a hub id that is reachable but not downloaded: nothing below is known then."""
+    file: str = ""
+    """Name of the GGUF file in it, when the model is one."""
     architecture: str = ""
     """First entry of `architectures` in config.json."""
     family: str = ""
     """`model_type` of config.json."""
     parameters: int | None = None
-    """Number of weights stored in the safetensors files (tied weights once)."""
+    """Number of weights stored in its files (tied weights once)."""
     context: int | None = None
     """Tokens that prompt and answer may take together; None when the config does not say."""
     vocabulary: int | None = None
@@ -85,8 +88,8 @@ def check(ref: str, *, revision: str = "", weights: bool = True, chat_template: 
     """Description of a model, read without torch and without its weights in well under a second.
 
     Args:
-        ref: `zoo:NAME`, a folder, or a hub id. A hub id that is in the local cache is checked like a folder;
-            any other is asked for at the hub, once, for at most `HUB_TIMEOUT_S` seconds.
+        ref: `zoo:NAME`, a folder, a GGUF file, or a hub id. A hub id that is in the local cache is checked
+            like a folder; any other is asked for at the hub, once, for at most `HUB_TIMEOUT_S` seconds.
         revision: branch, tag or commit of a hub id.
         weights: whether the safetensors files must be there, whole.
         chat_template: whether the tokenizer must have a chat template.
@@ -94,6 +97,8 @@ def check(ref: str, *, revision: str = "", weights: bool = True, chat_template: 
     Raises:
         ModelError: naming the folder, the file and the remedy.
     """
+    if ggufs.is_gguf(ref):
+        return _check_gguf(Path(ref).expanduser(), ref, chat_template)
     folder = _folder(ref, revision)
     if folder is None:
         _ask_hub(ref, revision)
@@ -135,6 +140,10 @@ def fingerprint(ref: str, revision: str = "") -> str:
     every block, and a 150 GB folder still takes about a second.
     """
     digest = hashlib.sha256()
+    if ggufs.is_gguf(ref):
+        ggufs.read(Path(ref).expanduser())  # says what is wrong with it
+        _add_weights(digest, Path(ref).expanduser(), "gguf")
+        return digest.hexdigest()
     folder = None if _is_hub_id(ref) else _folder(ref, revision)
     if folder is None:
         digest.update(f"hub {ref}@{revision}".encode())
@@ -145,16 +154,20 @@ def fingerprint(ref: str, revision: str = "") -> str:
             digest.update(f"{name} {path.stat().st_size}\n".encode())
             digest.update(path.read_bytes())
     for path in sorted(folder.glob("*.safetensors")):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
-        with path.open("rb") as file:
-            if size <= _SAMPLE_BLOCKS * _SAMPLE_BYTES:
-                digest.update(file.read())
-                continue
-            for block in range(_SAMPLE_BLOCKS):
-                file.seek((size - _SAMPLE_BYTES) * block // (_SAMPLE_BLOCKS - 1))
-                digest.update(file.read(_SAMPLE_BYTES))
+        _add_weights(digest, path, path.name)
     return digest.hexdigest()
+
+
+def _add_weights(digest: "hashlib._Hash", path: Path, name: str) -> None:
+    size = path.stat().st_size
+    digest.update(f"{name} {size}\n".encode())
+    with path.open("rb") as file:
+        if size <= _SAMPLE_BLOCKS * _SAMPLE_BYTES:
+            digest.update(file.read())
+            return
+        for block in range(_SAMPLE_BLOCKS):
+            file.seek((size - _SAMPLE_BYTES) * block // (_SAMPLE_BLOCKS - 1))
+            digest.update(file.read(_SAMPLE_BYTES))
 
 
 def check_dtype(name: str) -> None:
@@ -175,7 +188,10 @@ def _folder(ref: str, revision: str) -> Path | None:
     if path.is_dir():
         return path
     if path.is_file():
-        raise ModelError(f"model {ref!r} is a file", "give the folder that holds config.json and the weights")
+        raise ModelError(
+            f"model {ref!r} is a file",
+            "give the folder that holds config.json and the weights, or a .gguf file",
+        )
     if not _HUB_ID.fullmatch(ref):
         raise ModelError(
             f"model folder {ref!r} does not exist", "correct the path, or give zoo:NAME or a hub id"
@@ -240,13 +256,43 @@ def _read_json(path: Path, ref: str) -> dict[str, Any]:
     return value
 
 
+def _check_gguf(path: Path, ref: str, chat_template: bool) -> ModelCheck:
+    header = ggufs.read(path)
+    if chat_template and not header.chat_template:
+        raise ModelError(
+            f"model {ref!r} has no chat template in its metadata",
+            "use the GGUF file of an instruct model, or set the template with gguf_new_metadata.py --chat-template",
+        )
+    return ModelCheck(
+        ref=ref,
+        folder=str(path.parent),
+        file=path.name,
+        architecture=f"GGUF {header.architecture}",
+        family=header.architecture,
+        parameters=header.parameters,
+        context=header.context,
+        vocabulary=header.vocabulary,
+        chat_template=header.chat_template,
+    )
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a tokenizer's files are in the folder."""
+    return any((folder / name).is_file() for name in _TOKENIZER_FILES)
+
+
 def _check_tokenizer(folder: Path, ref: str) -> bool:
     """Whether the folder's tokenizer has a chat template; ModelError when there is no tokenizer."""
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    if not has_tokenizer(folder):
         raise ModelError(
             f"model {ref!r}: {folder} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)})",
             "save the tokenizer into the same folder with tokenizer.save_pretrained",
         )
+    return has_chat_template(folder, ref)
+
+
+def has_chat_template(folder: Path, ref: str) -> bool:
+    """Whether the folder's tokenizer has a chat template; ModelError when its files cannot be read."""
     if (folder / "chat_template.jinja").is_file():
         return True
     path = folder / "tokenizer_config.json"
@@ -266,12 +312,12 @@ def _count_parameters(folder: Path, ref: str) -> int:
         if any(folder.glob("*.bin")):
             remedy = "convert the .bin weights: only safetensors are read, because pickles can run code"
         if (folder / "adapter_model.safetensors").is_file():
-            remedy = "this is a LoRA adapter; give the folder of the merged model"
+            remedy = "this is a LoRA adapter: name it as `adapter`, and its base model as `model`"
         raise ModelError(f"model {ref!r}: {folder} has no model.safetensors", remedy)
-    return sum(_weights_in(path, ref) for path in files)
+    return sum(weights_in(path, ref) for path in files)
 
 
-def _weights_in(path: Path, ref: str) -> int:
+def weights_in(path: Path, ref: str) -> int:
     """Number of weights in a safetensors file, from its header, whose offsets must match the file's size."""
     try:
         with path.open("rb") as file:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from engine import backends, registry, scorers, sources
+from engine import backends, ggufs, registry, scorers, sources
 from engine import modelfiles as models
 from engine.backends import _command
 from engine.config import Run
@@ -29,36 +29,46 @@ def problems(run: Run) -> list[PersynError]:
     for source in run.prompts:
         _try(found, "prompts", partial(sources.check, source))
     for config in run.quality.named.values():
-        # Loading refuses a planned kind; the identity reads what the scorer is made of.
+        # The identity checks the settings and reads what the scorer is made of.
         _try(found, "quality", partial(scorers.identity, config.scorer, config.settings))
         if config.scorer == "reward_model" and (model := config.settings.get("model")):
             revision = str(config.settings.get("revision", ""))
             _try(found, "quality", partial(models.check, str(model), revision=revision))
+        if scorers.compares(config.scorer, config.settings) and len(run.teachers) < 2:
+            problem = "quality.mode: `pairs` compares the answers of several teachers, and there is one"
+            found.append(ConfigError(problem, "use `mode: rate`, or add a teacher"))
+        if scorers.costs(config.scorer) and (key := config.settings.get("api_key_env")):
+            _key_is_set(found, "quality", str(key))
     for teacher in run.teachers:
         label = f"teachers: {teacher.name}"
         record = registry.teacher(teacher, run.generation)
         if teacher.backend in backends.LOCAL:
-            _try(found, label, partial(models.check, teacher.model, revision=teacher.revision))
-        if teacher.backend != "transformers":
+            _try(found, label, partial(backends.files, record))
+        else:
             _try(found, label, partial(backends.identity, record))
         if teacher.backend == "vllm":
             _try(found, label, partial(_command.find, teacher.server.command))
-        if teacher.api_key_env and teacher.api_key_env not in os.environ:
-            found.append(
-                ConfigError(
-                    f"{label}: the environment variable {teacher.api_key_env} is not set",
-                    f"export {teacher.api_key_env}=… before the run",
-                )
-            )
+        if teacher.api_key_env:
+            _key_is_set(found, label, teacher.api_key_env)
     budget = run.generation.budget_usd
-    if budget is not None and not any(t.price.input or t.price.output for t in run.teachers):
+    priced = any(t.price.input or t.price.output for t in run.teachers) or any(
+        config.settings.get("price") for config in run.quality.named.values()
+    )
+    if budget is not None and not priced:
         found.append(
             ConfigError(
                 f"generation.budget_usd: ${budget:,.2f} can never be reached, no teacher has a price",
-                "set `price: {input: …, output: …}` of the teachers that cost something, or leave it out",
+                "set `price: {input: …, output: …}` of the teachers and judges that cost something, or leave it out",
             )
         )
     student, router = run.student, run.router
+    if ggufs.is_gguf(student.model):
+        found.append(
+            ConfigError(
+                f"student: {student.name}: a GGUF file cannot be trained",
+                "give the folder that it was converted from",
+            )
+        )
     _try(found, f"student: {student.name}", lambda: models.check(student.model, revision=student.revision))
     if "persyn" in run.strategies:
         _try(found, "router.backbone", lambda: models.check(router.backbone, revision=router.revision))
@@ -80,6 +90,16 @@ def _verifiable(run: Run) -> None:
             "prompts: no source has a `verifier`, so the scorer `exact_answer` could judge no answer",
             f"set `verifier` of the source to one of {', '.join(VERIFIERS)} (and have an `answer` in its rows), or "
             "choose another scorer in `quality`",
+        )
+
+
+def _key_is_set(problems: list[PersynError], label: str, variable: str) -> None:
+    if variable not in os.environ:
+        problems.append(
+            ConfigError(
+                f"{label}: the environment variable {variable} is not set",
+                f"export {variable}=… before the run",
+            )
         )
 
 

@@ -78,7 +78,7 @@ class Snapshot:
     eta_s: float | None
     rows: Mapping[str, Row]
     values: Mapping[str, float]
-    """Latest metrics: loss, learning rate, Hit@1 …"""
+    """Latest metrics: loss, learning rate, Hit@1 …; those given last are last."""
 
     def as_json(self) -> dict[str, Any]:
         """The snapshot as the store keeps it."""
@@ -174,7 +174,8 @@ class Progress:
 
     def values(self, step: int, values: Mapping[str, float]) -> None:
         """Keeps metrics for a curve; they are persisted with the next snapshot."""
-        self._values.update(values)
+        kept = {key: value for key, value in self._values.items() if key not in values}
+        self._values = {**kept, **values}
         self._metrics.extend((self.stage, name, step, float(value)) for name, value in values.items())
         self._publish()
 

@@ -1,4 +1,6 @@
-"""A run's context for looking at what is stored of it: no job, no lease, nothing written, no torch."""
+"""A stored run, and its context for looking at what is stored of it: no lease, nothing written, no torch."""
+
+from pydantic import ValidationError
 
 from engine import registry
 from engine.config import Run
@@ -7,7 +9,7 @@ from engine.errors import ConfigError
 from engine.progress import Progress
 from engine.stages import prompts as prompt_stage
 from storage import lookup, prompts
-from storage.records import Lease, Model
+from storage.records import Job, Lease, Model
 from storage.store import Store
 
 NOBODY = Lease(job_id=0, epoch=0, owner="")
@@ -42,6 +44,25 @@ def reader(store: Store, run: Run) -> Context:
         prompt_set=prompt_set.id,
         prompt_set_sha=digest,
     )
+
+
+def run_of(job: Job) -> Run:
+    """The run of a stored job.
+
+    Raises:
+        ConfigError: it is not valid here, as one that another version of this program stored may be.
+    """
+    try:
+        return Run.model_validate(job.spec)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "its settings"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise ConfigError(
+            f"job {job.id} ({job.name}) is of no run that this version knows: "
+            f"{where}: {first['msg'].removeprefix('Value error, ')}{more}",
+            "make a new job from its run file, mended; what is stored stays and is used again",
+        ) from None
 
 
 def _nothing(store: Store, what: str) -> ConfigError:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine import backends, config, modelfiles, registry
+from engine import backends, config, registry
 from engine.config import TeacherConfig
+from engine.errors import ConfigError
 from engine.modelfiles import ModelCheck
 from storage import lookup
 from storage import registry as stored
@@ -36,14 +37,17 @@ def settings(given: Mapping[str, Any], role: str, base: Path) -> TeacherConfig:
     """The settings, validated like a run file's; a folder is taken from `base`, a student is greedy.
 
     Raises:
+        ConfigError: a student with an adapter.
         ValidationError: pydantic's, naming each wrong key.
     """
     entry = dict(given)
     if role == "student":
+        if entry.get("adapter"):
+            raise ConfigError(
+                "a student has no `adapter`", "merge the adapter into its base, and give that folder"
+            )
         entry["sampling"] = {"temperature": 0.0, **entry.get("sampling", {})}
-    if entry.get("model") and entry.get("backend", "transformers") in backends.LOCAL:
-        entry["model"] = config.resolve_ref(entry["model"], base)
-    return TeacherConfig.model_validate(entry)
+    return config.located(TeacherConfig.model_validate(entry), base)
 
 
 def fill(wanted: TeacherConfig) -> tuple[TeacherConfig, ModelCheck | None]:
@@ -54,9 +58,9 @@ def fill(wanted: TeacherConfig) -> tuple[TeacherConfig, ModelCheck | None]:
     Raises:
         ModelError: the files are not usable.
     """
-    if wanted.backend not in backends.LOCAL:
+    found = backends.files(registry.teacher(wanted, config.GenerationConfig()))
+    if found is None:
         return wanted, None
-    found = modelfiles.check(wanted.model, revision=wanted.revision)
     update: dict[str, Any] = {}
     if not wanted.family and found.family:
         update["family"] = found.family

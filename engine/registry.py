@@ -18,6 +18,7 @@ OPTIONS = (
     "device",
     "batch_tokens",
     "trust_remote_code",
+    "adapter",
     "base_url",
     "api_key_env",
     "endpoint",

@@ -8,9 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from engine import calibration, statistics, strategies
+from engine import calibration, measured, statistics, strategies
 from engine.context import CALIBRATED, Context
 from storage import datasets, prompts, results, routing
+from storage.records import Adapter
 
 COLUMNS = ("generations", "rows", "after", "95 %", "mean\nreward", "persyn − this\n(p, paired)")
 ROUTER_KEYS = ("hit_at_1", "hit_at_3", "regret", "chance_hit_at_1", "chance_hit_at_3", "random_regret")
@@ -54,9 +55,10 @@ def build(context: Context, seconds: float) -> dict[str, Any]:
 def _strategy(context: Context, name: str, before: dict[str, Any] | None) -> dict[str, Any]:
     plan = routing.plan(context.store, context.plan_sha(name))
     dataset = datasets.find(context.store, context.dataset_sha(name))
-    after = _evaluation(context, name)
+    found = measured.trained(context, name)
+    adapter = found.whole
+    after = _evaluation(context, adapter) if adapter else None
     means = datasets.means(context.store, dataset.id) if dataset else {}
-    adapter = results.adapter(context.store, context.adapter_sha(name)) if dataset else None
     merged = adapter.metrics.get("merged") if adapter else None
     row: dict[str, Any] = {
         "name": name,
@@ -78,19 +80,22 @@ def _strategy(context: Context, name: str, before: dict[str, Any] | None) -> dic
         "mean_reward": means.get("reward"),
         "mean_quality": means.get("quality"),
         "mean_learnability": means.get("learnability"),
-        "adapter": str(context.store.folder / adapter.path) if adapter and adapter.complete else None,
+        "adapter": str(context.store.folder / adapter.path) if adapter else None,
+        "trained_rows": measured.rows(adapter) if adapter else None,
+        "changed_since": found.changed,
         "merged": str(context.store.folder / str(merged)) if merged else None,
     }
     if after is not None and name != "persyn" and "persyn" in context.run.strategies:
-        persyn = _evaluation(context, "persyn")
+        theirs = measured.trained(context, "persyn").whole
+        persyn = _evaluation(context, theirs) if theirs else None
         if persyn is not None:
             row["persyn_minus_this"] = _paired(persyn["values"], after["values"], context.run.evaluation)
     return row
 
 
-def _evaluation(context: Context, strategy: str | None) -> dict[str, Any] | None:
-    found = results.evaluation(context.store, context.evaluation_sha(strategy))
-    if found is None or not found.complete:
+def _evaluation(context: Context, adapter: Adapter | None) -> dict[str, Any] | None:
+    found = measured.evaluation(context, adapter)
+    if found is None:
         return None
     rows = results.results(context.store, found.id)
     return {"summary": found.summary, "values": {row.prompt_id: row.value for row in rows}}
@@ -161,6 +166,15 @@ def render(report: dict[str, Any]) -> RenderableType:
     parts.append(
         Text(f"PerSyn: {formula} = {answers + n - c:,} generations; all teachers on all prompts: {n * m:,}")
     )
+    for row in report["strategies"]:
+        if row.get("changed_since"):
+            rows = _number(row["trained_rows"], "{:,}")
+            parts.append(
+                Text(
+                    f"▲ {row['name']}: trained on {rows} rows; its dataset has changed since "
+                    "(run again to retrain)"
+                )
+            )
     trained = [row for row in report["strategies"] if row["adapter"]]
     trained.sort(key=lambda row: row["name"] != "persyn")
     if trained:

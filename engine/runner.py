@@ -17,6 +17,7 @@ from engine.context import Context
 from engine.display import Display
 from engine.errors import BudgetSpent, Cancelled, ConfigError, NeedsAttention, PersynError
 from engine.progress import Progress, Snapshot, from_json
+from engine.reader import run_of
 from storage import jobs
 from storage import registry as stored_models
 from storage.errors import DiskFullError, FencedError, StoreError
@@ -89,7 +90,7 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
             )
         for teacher in _orphans.sweep(store.folder / _orphans.FOLDER):
             say("warning", f"ended the server of `{teacher}`, left by an engine that was killed")
-        context = prepare(store, lease, Run.model_validate(job.spec), display, stop)
+        context = prepare(store, lease, run_of(job), display, stop)
         pipeline.run(context, until=job.until_stage)
         state, code = "done", 0
     except Cancelled as problem:

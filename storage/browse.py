@@ -67,7 +67,7 @@ def browse(
         prompt_set_id: only answers to this set's prompts.
         split: only answers to prompts that are in this split, of that set or of any.
         dataset_id: only what this dataset holds.
-        words: only texts with all these words, as far as `search.sync` has indexed them.
+        words: only answers that hold all these words or whose prompt does, as far as `search.sync` has indexed them.
         after_id: the last response id already seen; 0 for the first page.
         limit: how many at most.
         newest_first: highest id first.

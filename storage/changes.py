@@ -18,7 +18,11 @@ class Changes:
 
         SQLite counts commits of other connections (`PRAGMA data_version`, no page is read). PostgreSQL has
         nothing as cheap, so there the answer is always True.
+
+        Raises:
+            StoreMissingError: the database's file was moved, deleted or replaced.
         """
+        self._store.check_file()
         if not self._store.is_sqlite:
             return True
         if self._connection is None:

@@ -27,7 +27,7 @@ from storage.schema import (
     ScoreRow,
     ScorerRow,
 )
-from storage.search import matching
+from storage.search import matching, newest_holding
 from storage.store import Store
 
 Sort = Literal["id", "tokens", "quality", "learnability", "reward"]
@@ -38,7 +38,7 @@ FIRST = 256
 
 CHUNK = 100_000
 
-SHOWN_CHARACTERS = 400
+SHOWN_CHARACTERS = 1200
 """How much of a prompt a line holds."""
 
 
@@ -53,7 +53,7 @@ class Listing:
     split: Split | None = None
     """Only answers to prompts of this split, in whichever prompt set."""
     words: str | None = None
-    """Only texts with all these words, as far as `search.sync` has indexed them."""
+    """Only answers that hold all these words or whose prompt does, as far as `search.sync` has indexed them."""
     quality: float | None = None
     learnability: float | None = None
     """Nats per token."""
@@ -103,7 +103,9 @@ def stream(
     upto: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator["array[int]"]:
-    """The ids of the result in its order, in chunks: a small first one, then `CHUNK` at a time or, of a sort, all.
+    """The ids of the result in its order, in chunks: a small first one, then `CHUNK` at a time.
+
+    Of a sort or a search all the rest is one chunk.
 
     Args:
         store: an open store.
@@ -115,10 +117,15 @@ def stream(
     Raises:
         StoreError: `listing.words` holds no word.
     """
-    if listing.sort != "id":
-        # A sort costs the same for all as for the last: the best few first, then everything.
-        first = _read(store, listing, stop, above=above, upto=upto, limit=FIRST)
-        yield first
+    if listing.sort != "id" or listing.words is not None:
+        # A sort or a search costs the same for all as for the last: the best few first, then everything.
+        if listing.words is not None and listing == Listing(words=listing.words) and not above:
+            after = None if upto is None else upto + 1
+            first = array("q", newest_holding(store, listing.words, FIRST, after))
+        else:
+            first = _read(store, listing, stop, above=above, upto=upto, limit=FIRST)
+        if first or listing.words is None:
+            yield first
         if len(first) == FIRST and not stop():
             yield _read(store, listing, stop, above=above, upto=upto)[FIRST:]
         return

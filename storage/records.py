@@ -15,7 +15,7 @@ ever reach the student."""
 Status = Literal["ok", "truncated", "empty", "refused", "too_long", "error"]
 """What became of one generation. Only `ok` is ever scored as an answer or trained on."""
 
-Role = Literal["teacher", "student", "reward_model"]
+Role = Literal["teacher", "student", "reward_model", "judge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A registered teacher, student or reward model."""
+    """A teacher, student, reward model or judge."""
 
     name: str
     role: Role

@@ -75,6 +75,13 @@ def adapter(store: Store, spec_sha: str) -> Adapter | None:
     return None if row is None else _adapter_of(row)
 
 
+def adapters_of(store: Store, dataset_id: int) -> list[Adapter]:
+    """Every adapter of a dataset, oldest first."""
+    query = select(*AdapterRow.__table__.c).where(AdapterRow.dataset_id == dataset_id).order_by(AdapterRow.id)
+    with store.read() as connection:
+        return [_adapter_of(row) for row in connection.execute(query)]
+
+
 def adapters(store: Store, after_id: int = 0, limit: int = 500) -> list[Adapter]:
     """The next adapters, by id."""
     query = (

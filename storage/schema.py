@@ -426,12 +426,13 @@ class CommandRow(Base):
 
 
 class SearchMarkRow(Base):
-    """Up to which response the word index is filled; one row, id 1."""
+    """Up to which response and which prompt the word index is filled; one row, id 1."""
 
     __tablename__ = "search_marks"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     response_id: Mapped[int]
+    prompt_id: Mapped[int] = mapped_column(server_default="0")
 
 
 class SearchQueueRow(Base):

@@ -55,7 +55,7 @@ def put_scorer(store: Store, kind: str, identity: Mapping[str, Any], model_id: i
         return connection.execute(query).scalar_one()
 
 
-def _unscored(
+def _answers(
     connection: Connection,
     columns: Sequence[Any],
     scorer_id: int,
@@ -74,7 +74,6 @@ def _unscored(
         .where(
             MemberRow.prompt_set_id == prompt_set_id,
             ResponseRow.status == "ok",
-            ScoreRow.response_id.is_(None),
         )
     )
     if plan_ids is not None:
@@ -90,6 +89,10 @@ def _unscored(
     return query
 
 
+def _unscored(*where: Any) -> Select[Any]:
+    return _answers(*where).where(ScoreRow.response_id.is_(None))
+
+
 def pending(
     store: Store,
     scorer_id: int,
@@ -100,6 +103,7 @@ def pending(
     plan_ids: Sequence[int] | None = None,
     after: tuple[int, int] = (-1, 0),
     limit: int = 500,
+    whole: bool = False,
 ) -> list[Scorable]:
     """The next `ok` responses without a score, by (ordinal, teacher id): one prompt's answers come together.
 
@@ -112,15 +116,23 @@ def pending(
         plan_ids: only answers that one of these plans assigned; None for all.
         after: (ordinal, teacher id) of the last one already seen.
         limit: how many at most.
+        whole: with the answers to the same prompts that have a score already.
     """
     columns = (MemberRow.ordinal, ResponseRow.id, ResponseRow.teacher_id, ResponseRow.text, *PROMPT)
     ordinal, teacher = after
     pages: list[list[Scorable]] = []
     with store.read() as connection:
+        query = _unscored(connection, columns, scorer_id, generations, prompt_set_id, plan_ids)
+        if whole:
+            prompts = _unscored(
+                connection, (MemberRow.prompt_id,), scorer_id, generations, prompt_set_id, plan_ids
+            )
+            query = _answers(connection, columns, scorer_id, generations, prompt_set_id, plan_ids).where(
+                MemberRow.prompt_id.in_(prompts)
+            )
         for split in splits or SPLITS:
             rows = connection.execute(
-                _unscored(connection, columns, scorer_id, generations, prompt_set_id, plan_ids)
-                .join(PromptRow, PromptRow.id == MemberRow.prompt_id)
+                query.join(PromptRow, PromptRow.id == MemberRow.prompt_id)
                 .where(
                     MemberRow.split == split,
                     MemberRow.ordinal >= ordinal,
@@ -146,6 +158,22 @@ def count_pending(
     with store.read() as connection:
         query = _unscored(connection, (func.count(),), scorer_id, generations, prompt_set_id, plan_ids)
         return int(connection.execute(query.where(MemberRow.split.in_(splits or SPLITS))).scalar_one())
+
+
+def cost(store: Store, generations: Sequence[Generation], prompt_set_id: int, scorer_id: int) -> float:
+    """Dollars that this scorer's verdicts on these answers have cost, as each says in `detail`."""
+    with store.read() as connection:
+        query = (
+            select(func.sum(ScoreRow.detail["cost"].as_float()))
+            .select_from(MemberRow)
+            .join(
+                ResponseRow,
+                and_(ResponseRow.prompt_id == MemberRow.prompt_id, by(stored(connection, generations))),
+            )
+            .join(ScoreRow, and_(ScoreRow.response_id == ResponseRow.id, ScoreRow.scorer_id == scorer_id))
+            .where(MemberRow.prompt_set_id == prompt_set_id)
+        )
+        return float(connection.execute(query).scalar() or 0.0)
 
 
 def add(store: Store, lease: Lease | None, scorer_id: int, rows: Sequence[tuple[int, Verdict]]) -> int:

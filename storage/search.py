@@ -1,18 +1,31 @@
-"""Words in responses.
+"""Words in responses and in their prompts.
 
 The index is filled by `sync`, outside the write path: an index kept by triggers makes storing responses
-forty times slower. SQLite uses FTS5 (words only, the text stays in `responses`); PostgreSQL a table of
-tsvectors with a GIN index. Both fold case and match whole words without stemming.
+forty times slower. SQLite uses FTS5 (words only, the text stays in `responses` and `prompts`); PostgreSQL
+tables of tsvectors with a GIN index. Both fold case and match whole words without stemming.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, bindparam, column, func, select, table, text
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    Select,
+    TableClause,
+    bindparam,
+    column,
+    func,
+    select,
+    table,
+    text,
+    union,
+)
+from sqlalchemy.orm import InstrumentedAttribute
 
 from storage.errors import StoreError
-from storage.schema import ResponseRow, SearchMarkRow
+from storage.schema import PromptRow, ResponseRow, SearchMarkRow
 from storage.store import Store
 from storage.text import clean
 
@@ -20,11 +33,15 @@ _WORDS = table(
     "response_words", column("rowid"), column("response_words"), column("response_id"), column("words")
 )
 
+_PROMPT_WORDS = table(
+    "prompt_words", column("rowid"), column("prompt_words"), column("prompt_id"), column("words")
+)
+
 _INDEXED_CHARACTERS = 200_000
 """PostgreSQL refuses a tsvector of more than a megabyte: of a longer text its beginning is searched."""
 
 _WALKED_ROWS = 3000
-"""How many of the newest rows PostgreSQL reads one by one before it sorts all matches of a word."""
+"""How many of the newest rows are read one by one before all matches of a word are sorted."""
 
 _SHOWN_CHARACTERS = 4000
 """Snippets are cut from this much of a response's beginning."""
@@ -35,13 +52,15 @@ _ANALYZED_ROWS = 5000
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A response that holds the words."""
+    """A response that holds the words, or whose prompt does."""
 
     response_id: int
     prompt_id: int
     teacher_id: int
+    found_in: Literal["answer", "prompt"]
+    """`answer` where both hold them."""
     snippet: str
-    """The text around the first of the words, or the beginning when they come late; without marks."""
+    """That text around the first of the words, or its beginning when they come late; without marks."""
 
 
 def _quoted(words: str) -> str:
@@ -52,29 +71,50 @@ def _quoted(words: str) -> str:
     return " ".join('"' + part.replace('"', '""') + '"' for part in parts)
 
 
-def matching(store: Store, words: str) -> Select[Any]:
-    """A query for the ids of indexed responses that hold every word.
+def matching(store: Store, words: str) -> CompoundSelect[Any]:
+    """A query for the ids of responses that hold every word or whose prompt does, as far as both are indexed.
 
     Raises:
         StoreError: no word was given.
     """
+    asked = select(ResponseRow.id).where(ResponseRow.prompt_id.in_(_prompts(store, words)))
+    return union(_answers(store, words), asked)
+
+
+def _answers(store: Store, words: str) -> Select[Any]:
+    """A query for the ids of indexed responses that hold every word."""
+    return _holding(store, _WORDS, "response", words)
+
+
+def _prompts(store: Store, words: str) -> Select[Any]:
+    """A query for the ids of indexed prompts that hold every word."""
+    return _holding(store, _PROMPT_WORDS, "prompt", words)
+
+
+def _holding(store: Store, index: TableClause, of: str, words: str) -> Select[Any]:
     # NUL ends a query string in FTS5 and is refused by PostgreSQL.
     words = clean(words.replace("\x00", " "))
     quoted = _quoted(words)
     if store.is_sqlite:
-        return select(_WORDS.c.rowid).where(_WORDS.c.response_words.op("MATCH")(bindparam("words", quoted)))
-    terms = func.plainto_tsquery(text("'simple'"), bindparam("words", words))
-    return select(_WORDS.c.response_id).where(_WORDS.c.words.op("@@")(terms))
+        match = index.c[f"{of}_words"].op("MATCH")
+        return select(index.c.rowid).where(match(bindparam("words", quoted, unique=True)))
+    terms = func.plainto_tsquery(text("'simple'"), bindparam("words", words, unique=True))
+    return select(index.c[f"{of}_id"]).where(index.c.words.op("@@")(terms))
 
 
 def sync(store: Store, limit: int = 20_000) -> int:
-    """How many responses were added to the word index; 0 when it is up to date.
+    """How many responses and prompts were added to the word index; 0 when it is up to date.
 
     Args:
         store: an open store.
-        limit: most responses to look at in one transaction, so that it stays short; call again until 0.
+        limit: most of either to look at in one transaction, so that it stays short; call again until 0.
     """
-    bound = _bound(store)
+    return _prompt_step(store, limit) + _response_step(store, limit)
+
+
+def _response_step(store: Store, limit: int) -> int:
+    """Index the next responses, at least one where one is missing."""
+    bound = _bound(store, ResponseRow.id)
     while True:
         with store.read() as connection:
             mark = connection.execute(select(SearchMarkRow.response_id)).scalar_one()
@@ -87,11 +127,50 @@ def sync(store: Store, limit: int = 20_000) -> int:
 
 
 def reached(store: Store) -> tuple[int, int]:
-    """(the response id up to which the index is filled, the highest response id)."""
+    """(the response id up to which the index is filled, the highest response id); prompts come before."""
     with store.read() as connection:
         mark = connection.execute(select(SearchMarkRow.response_id)).scalar_one()
         last = connection.execute(select(func.coalesce(func.max(ResponseRow.id), 0))).scalar_one()
     return mark, last
+
+
+def _prompt_step(store: Store, limit: int) -> int:
+    """Index the next stretch of at most `limit` prompts."""
+    with store.read() as connection:
+        mark = connection.execute(select(SearchMarkRow.prompt_id)).scalar_one()
+        if connection.execute(select(func.max(PromptRow.id)).where(PromptRow.id > mark)).scalar() is None:
+            return 0
+    bound = _bound(store, PromptRow.id)
+    if store.is_sqlite:
+        lock = ""
+        fill = (
+            "INSERT INTO prompt_words (rowid, text) SELECT id, (SELECT group_concat("
+            "json_extract(value, '$.content'), char(10)) FROM json_each(messages)) FROM prompts"
+        )
+    else:
+        lock = " FOR UPDATE"
+        fill = (
+            "INSERT INTO prompt_words (prompt_id, words) SELECT id, to_tsvector('simple', left((SELECT "
+            "string_agg(turn ->> 'content', chr(10)) FROM json_array_elements(messages) AS turns (turn)), "
+            f"{_INDEXED_CHARACTERS})) FROM prompts"
+        )
+    with store.write() as connection:
+        mark = connection.execute(text(f"SELECT prompt_id FROM search_marks WHERE id = 1{lock}")).scalar_one()
+        stretch = (
+            select(PromptRow.id)
+            .where(PromptRow.id > mark, PromptRow.id <= bound)
+            .order_by(PromptRow.id)
+            .limit(limit)
+            .subquery()
+        )
+        until = connection.execute(select(func.max(stretch.c.id))).scalar()
+        span = {"mark": mark, "until": mark if until is None else until}
+        added = connection.execute(text(f"{fill} WHERE id > :mark AND id <= :until"), span).rowcount
+        connection.execute(text("UPDATE search_marks SET prompt_id = :until WHERE id = 1"), span)
+        if not store.is_sqlite and added >= _ANALYZED_ROWS:
+            connection.execute(text("SELECT gin_clean_pending_list('ix_prompt_words_words')"))
+            connection.execute(text("ANALYZE prompt_words"))
+    return added
 
 
 def _step(store: Store, bound: int, limit: int) -> int:
@@ -140,20 +219,20 @@ def _step(store: Store, bound: int, limit: int) -> int:
     return added
 
 
-def _bound(store: Store) -> int:
-    """The highest response id below which no writer can still commit."""
-    query = select(func.coalesce(func.max(ResponseRow.id), 0))
+def _bound(store: Store, key: InstrumentedAttribute[int]) -> int:
+    """The highest id, of a response or a prompt, below which no writer can still commit."""
+    query = select(func.coalesce(func.max(key), 0))
     if store.is_sqlite:
         with store.read() as connection:
             return int(connection.execute(query).scalar_one())
     with store.write() as connection:
         # Ids are drawn before commit: wait for the writers that have drawn some.
-        connection.execute(text("LOCK TABLE responses IN SHARE ROW EXCLUSIVE MODE"))
+        connection.execute(text(f"LOCK TABLE {key.class_.__tablename__} IN SHARE ROW EXCLUSIVE MODE"))
         return int(connection.execute(query).scalar_one())
 
 
 def search(store: Store, words: str, limit: int = 50, after: int | None = None) -> list[Hit]:
-    """The newest indexed responses that hold every word.
+    """The newest responses that hold every word or whose prompt does, as far as both are indexed.
 
     Args:
         store: an open store.
@@ -165,23 +244,46 @@ def search(store: Store, words: str, limit: int = 50, after: int | None = None) 
         StoreError: no word was given.
     """
     with store.read() as connection:
-        ids = _newest(store, connection, words, limit, after)
+        ids, holding = _both(store, connection, words, limit, after)
         rows = connection.execute(
             select(
                 ResponseRow.id,
                 ResponseRow.prompt_id,
                 ResponseRow.teacher_id,
                 func.substr(ResponseRow.text, 1, _SHOWN_CHARACTERS),
+                PromptRow.messages,
             )
+            .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
             .where(ResponseRow.id.in_(ids))
             .order_by(ResponseRow.id.desc())
         ).all()
-    return [Hit(row[0], row[1], row[2], _snippet(row[3], words)) for row in rows]
+    hits = []
+    for id, prompt_id, teacher_id, answer, messages in rows:
+        body = answer if id in holding else "\n".join(turn["content"] for turn in messages)
+        found_in: Literal["answer", "prompt"] = "answer" if id in holding else "prompt"
+        snippet = _snippet(body[:_SHOWN_CHARACTERS], words)
+        hits.append(Hit(id, prompt_id, teacher_id, found_in, snippet))
+    return hits
+
+
+def newest_holding(store: Store, words: str, limit: int, after: int | None = None) -> Sequence[int]:
+    """Ids of the responses that `search` finds, highest first."""
+    with store.read() as connection:
+        return _both(store, connection, words, limit, after)[0]
+
+
+def _both(
+    store: Store, connection: Connection, words: str, limit: int, after: int | None
+) -> tuple[Sequence[int], set[int]]:
+    """(ids of the newest matches, highest first; those of them that hold the words themselves)."""
+    answers = _newest(store, connection, words, limit, after)
+    asked = _newest_asked(store, connection, words, limit, after)
+    return sorted({*answers, *asked}, reverse=True)[:limit], set(answers)
 
 
 def _newest(store: Store, connection: Connection, words: str, limit: int, after: int | None) -> Sequence[int]:
-    """Ids of the newest matches, highest first."""
-    found = matching(store, words)
+    """Ids of the newest responses that hold the words, highest first."""
+    found = _answers(store, words)
     key = found.selected_columns[0]
     if after is not None:
         found = found.where(key < after)
@@ -198,6 +300,25 @@ def _newest(store: Store, connection: Connection, words: str, limit: int, after:
         ids = connection.execute(walked).scalars().all()
         if len(ids) == limit:
             return ids
+    return connection.execute(found.order_by((key + 0).desc()).limit(limit)).scalars().all()
+
+
+def _newest_asked(
+    store: Store, connection: Connection, words: str, limit: int, after: int | None
+) -> Sequence[int]:
+    """Ids of the newest responses whose prompt holds the words, highest first."""
+    key = ResponseRow.id
+    below = [] if after is None else [key < after]
+    # As above: a word of most prompts fills the page from the newest rows, without an index of prompts.
+    stretch = select(key).where(*below).order_by(key.desc()).offset(_WALKED_ROWS).limit(1)
+    floor = connection.execute(stretch).scalar()
+    if floor is not None:
+        prompts = (ResponseRow.prompt_id + 0).in_(_prompts(store, words))
+        walked = select(key).where(*below, key > floor, prompts).order_by(key.desc()).limit(limit)
+        ids = connection.execute(walked).scalars().all()
+        if len(ids) == limit:
+            return ids
+    found = select(key).where(*below, ResponseRow.prompt_id.in_(_prompts(store, words)))
     return connection.execute(found.order_by((key + 0).desc()).limit(limit)).scalars().all()
 
 

@@ -5,6 +5,7 @@ writes cannot be overtaken in between. What is asked of the database lives in th
 (`registry`, `prompts`, `responses`, `scores`, `routing`, `datasets`, `results`, `jobs`, `search`).
 """
 
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -125,6 +126,9 @@ class Store:
         self.engine = engine
         self.path = path
         self.folder = folder
+        self._file = _identity(path)
+        self._waiting: dict[int, float] = {}
+        """Thread → since when it waits for the write lock."""
 
     @classmethod
     def open(
@@ -213,6 +217,25 @@ class Store:
         """Close every connection."""
         self.engine.dispose()
 
+    def check_file(self) -> None:
+        """Looks whether the file that was opened still lies at its path; on PostgreSQL there is none.
+
+        Raises:
+            StoreMissingError: it was moved, deleted or replaced. SQLite would make an empty one in its place.
+        """
+        if self.path is not None and (found := _identity(self.path)) != self._file:
+            what = "is no longer there" if found is None else "has been replaced by another file"
+            raise StoreMissingError(
+                f"the store {self.path} {what}",
+                "put it back, or leave and start again with the store that you want (--store PATH)",
+            )
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds that a write of this process has waited for the lock of another one; 0 when none waits."""
+        since = list(self._waiting.values())
+        return time.monotonic() - min(since) if since else 0.0
+
     def __enter__(self) -> Self:
         return self
 
@@ -265,13 +288,17 @@ class Store:
         return problem if self.is_sqlite else None
 
     def _begin_write(self, connection: Connection) -> RootTransaction:
-        for _ in range(LOCK_ATTEMPTS - 1):
-            try:
-                return connection.begin()
-            except DBAPIError as problem:
-                if not is_lock(problem):
-                    raise
-        return connection.begin()
+        self._waiting[threading.get_ident()] = time.monotonic()
+        try:
+            for _ in range(LOCK_ATTEMPTS - 1):
+                try:
+                    return connection.begin()
+                except DBAPIError as problem:
+                    if not is_lock(problem):
+                        raise
+            return connection.begin()
+        finally:
+            del self._waiting[threading.get_ident()]
 
     def _renew(self, connection: Connection, lease: Lease) -> None:
         clock = now(self)
@@ -289,6 +316,15 @@ class Store:
     def insert(self, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
         """An INSERT of this database's dialect, which knows ON CONFLICT."""
         return insert(self.engine.dialect, table)
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """(device, inode) of a file; None where there is none."""
+    try:
+        found = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def insert(dialect: Dialect, table: type[Base]) -> sqlite.Insert | postgresql.Insert:

@@ -3,8 +3,9 @@
 A kind is the file's name. Its module offers
 
 - `identity(model) -> dict`: everything of the backend that shapes an answer, as JSON, without loading a model;
-- `create(model) -> Backend`: the backend, ready to generate. The kind `vllm`, which starts a server, also takes the
-  folder for its log file.
+- `create(model) -> Backend`: the backend, ready to generate; the kind `vllm`, which starts a server, also takes the
+  folder for its log file;
+- `check(model) -> ModelCheck`, where it reads the model's files on this machine: what they say, without torch.
 
 Listing kinds imports nothing; using one imports exactly that one.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from engine.errors import ConfigError
+from engine.modelfiles import ModelCheck
 from engine.suggest import nearest
 from storage.records import Completion, Model, Request
 
@@ -116,6 +118,16 @@ def load(kind: str) -> BackendModule:
         hint = f"did you mean {near!r}?" if near else f"use one of {', '.join(known)}"
         raise ConfigError(f"unknown backend {kind!r}", hint)
     return cast(BackendModule, import_module(f"{__name__}.{kind}"))
+
+
+def files(model: Model) -> ModelCheck | None:
+    """What the model's files say, its options checked as well, without torch; None where it is not read here.
+
+    Raises:
+        ConfigError: an option is wrong, or the files cannot be used.
+    """
+    check = getattr(load(model.backend), "check", None)
+    return None if check is None else cast(ModelCheck, check(model))
 
 
 def open_backend(model: Model, folder: Path | None = None) -> Backend:

@@ -70,7 +70,7 @@ class EndpointBackend:
     """Answers requests through OpenAI-compatible servers; see `engine.backends.Backend`.
 
     Args:
-        name: the teacher's, for messages.
+        name: whose requests these are, for messages: "teacher `big`".
         served: the model's name at the servers.
         urls: their addresses; replicas of one model.
         key: None where no key is needed.
@@ -291,7 +291,7 @@ class EndpointBackend:
         for results in told:
             results.put(
                 EndpointError(
-                    f"teacher `{self._name}` cannot be asked: {reasons}",
+                    f"{self._name} cannot be asked: {reasons}",
                     "mend the server, its address or its key; the same command then asks only for what is missing",
                 )
             )

@@ -8,6 +8,7 @@ differently and, where two tokens are nearly equally likely, choose the other on
 The model's generation_config gives the ids that end an answer and nothing else: sampling is the request's.
 """
 
+import gc
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +16,13 @@ from itertools import islice
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 
 from engine.backends._completion import failed, split_reasoning, status
 from engine.backends._decode import Answer, Row, StopTest, decode
 from engine.errors import TemplateError
+from engine.memory import ran_out
 from engine.models import context_length, load_causal_lm
 from engine.templates import end_of_turn_ids, prompt_ids, with_system
 from storage.records import Completion, Model, Request, Sampling
@@ -36,7 +39,6 @@ MAX_ROWS = {"cpu": 128}
 _MAX_ROWS_ELSEWHERE = 512
 
 _CPU_CACHE_BYTES = 2**30
-_HALVINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class TransformersBackend:
             device=options["device"],
             revision=model.revision,
             trust_remote_code=options["trust_remote_code"],
+            adapter=options["adapter"],
         )
         self._interrupted = Event()
         self._thinking: bool | None = options["thinking"]
@@ -83,7 +86,7 @@ class TransformersBackend:
             for sampling, group in jobs.items():
                 group.sort(key=lambda job: -len(job.row.prompt))
                 for batch in self._cut(group):
-                    yield from self._answer(batch, sampling, _HALVINGS)
+                    yield from self._answer(batch, sampling)
                     if self._interrupted.is_set():
                         return
 
@@ -121,8 +124,8 @@ class TransformersBackend:
             yield jobs[start : start + count]
             start += count
 
-    def _answer(self, jobs: list[_Job], sampling: Sampling, halvings: int) -> Iterator[Completion]:
-        """Completions of one batch; in halves when the accelerator's memory does not hold it."""
+    def _answer(self, jobs: list[_Job], sampling: Sampling) -> Iterator[Completion]:
+        """Completions of one batch; in halves when memory does not hold it."""
         begun = time.monotonic()
         done: set[int] = set()
         try:
@@ -136,16 +139,20 @@ class TransformersBackend:
                 done.add(answer.row)
                 yield self._completion(jobs[answer.row], answer, sampling, time.monotonic() - begun)
             return
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out(error):
+                raise
             left = [job for index, job in enumerate(jobs) if index not in done]
-            if halvings == 0 or len(left) == 1:
-                yield from (failed(job.request, "error", f"out of memory: {error}") for job in left)
-                return
+            reason = f"out of memory: {error}"
+        if len(left) == 1:
+            yield failed(left[0].request, "error", reason)
+            return
+        gc.collect()
         torch.cuda.empty_cache()
         self._budget = max(1, self._budget // 2)
         half = len(left) // 2
-        yield from self._answer(left[:half], sampling, halvings - 1)
-        yield from self._answer(left[half:], sampling, halvings - 1)
+        yield from self._answer(left[:half], sampling)
+        yield from self._answer(left[half:], sampling)
 
     def _stop_test(self, stops: Sequence[str]) -> StopTest | None:
         """How to find the stop strings among generated ids; None when there are none."""
@@ -191,12 +198,15 @@ def _ending_ids(model: "PreTrainedModel", tokenizer: Any, thinking: bool | None)
 
 
 def _affordable_tokens(model: "PreTrainedModel") -> int:
-    """Token positions whose keys and values fit 1 GiB, or half of a GPU's free memory."""
+    """Token positions whose keys and values fit half of the free memory; on a CPU, at most 1 GiB.
+
+    On a CPU too much is no error that could be caught: the system ends the process.
+    """
     config = model.config.get_text_config(decoder=True)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     position: int = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
-    memory = _CPU_CACHE_BYTES
+    memory = min(_CPU_CACHE_BYTES, psutil.virtual_memory().available // 2)
     if model.device.type == "cuda":
         memory = torch.cuda.mem_get_info(model.device)[0] // 2
     return max(1, memory // position)

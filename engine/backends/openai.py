@@ -59,7 +59,9 @@ def create(model: Model) -> "EndpointBackend":
     """
     from engine.backends._endpoint import EndpointBackend
 
-    return EndpointBackend(model.name, model.model, urls(model), key(model), settings(model))
+    return EndpointBackend(
+        f"{model.role} `{model.name}`", model.model, urls(model), key(model), settings(model)
+    )
 
 
 def settings(model: Model) -> EndpointConfig:

@@ -4,16 +4,21 @@ This file stays light, because identities are asked for by commands that never l
 `engine.backends._local`.
 """
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import ConfigError
-from engine.modelfiles import check_dtype, fingerprint
+from engine import adapters, modelfiles
+from engine.errors import ConfigError, ModelError
+from engine.modelfiles import ModelCheck, check_dtype, fingerprint
 from engine.suggest import nearest
 from engine.templates import BOUNDARY_VERSION
 from storage.records import Model
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from engine.backends._local import TransformersBackend
 
 VERSION = 1
@@ -25,8 +30,11 @@ DEFAULTS: Mapping[str, Any] = {
     "trust_remote_code": False,
     "device": "auto",
     "batch_tokens": None,
+    "adapter": "",
 }
 """The keys of `Model.options` that this backend knows, with their defaults."""
+
+DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 
 IDENTITY_OPTIONS = ("dtype", "thinking")
 """Those that shape an answer."""
@@ -40,7 +48,7 @@ def identity(model: Model) -> dict[str, Any]:
         ModelError: no such model.
     """
     chosen = options(model)
-    return {
+    parts = {
         "backend": "transformers",
         "version": VERSION,
         "boundary_version": BOUNDARY_VERSION,
@@ -48,6 +56,30 @@ def identity(model: Model) -> dict[str, Any]:
         "context": model.context,
         **{key: chosen[key] for key in IDENTITY_OPTIONS},
     }
+    if chosen["adapter"]:
+        adapters.check(chosen["adapter"])
+        parts["adapter"] = fingerprint(chosen["adapter"])
+    return parts
+
+
+def check(model: Model) -> ModelCheck:
+    """What the model's files say, all options and files checked, without torch.
+
+    Raises:
+        ConfigError: an unknown or wrong option.
+        ModelError: the model or its adapter cannot be used.
+    """
+    chosen = options(model)
+    if not chosen["adapter"]:
+        return modelfiles.check(model.model, revision=model.revision)
+    adapter = adapters.check(chosen["adapter"])
+    if not model.model:
+        raise ModelError(
+            f"adapter {adapter.folder!r} does not name the model that it was trained on",
+            "set `model` to that model",
+        )
+    found = modelfiles.check(model.model, revision=model.revision, chat_template=not adapter.chat_template)
+    return replace(found, parameters=found.parameters and found.parameters + adapter.parameters)
 
 
 def create(model: Model) -> "TransformersBackend":
@@ -56,7 +88,7 @@ def create(model: Model) -> "TransformersBackend":
     Args:
         model: its `options` may hold `dtype`, `device`, `batch_tokens` (token positions of keys and values in
             one batch; None fits them into memory), `thinking` (passed to the template as `enable_thinking`),
-            `trust_remote_code`.
+            `trust_remote_code`, `adapter` (a PEFT adapter's folder, added to the weights).
 
     Raises:
         ConfigError: an unknown option.
@@ -65,6 +97,18 @@ def create(model: Model) -> "TransformersBackend":
     from engine.backends._local import TransformersBackend
 
     return TransformersBackend(model, options(model))
+
+
+def tokenizer(model: Model) -> "PreTrainedTokenizerBase":
+    """The tokenizer that the model's prompts go through: its own, or its adapter's.
+
+    Raises:
+        ModelError: it cannot be loaded, or has no chat template.
+    """
+    from engine.models import load_tokenizer
+
+    chosen = options(model)
+    return load_tokenizer(model.model, model.revision, chosen["trust_remote_code"], adapter=chosen["adapter"])
 
 
 def options(model: Model) -> dict[str, Any]:
@@ -78,4 +122,8 @@ def options(model: Model) -> dict[str, Any]:
             )
     chosen = {**DEFAULTS, **model.options}
     check_dtype(chosen["dtype"])
+    if not re.fullmatch(DEVICES, chosen["device"]):
+        raise ConfigError(
+            f"model {model.name!r}: unknown device {chosen['device']!r}", "use auto, cpu, cuda, cuda:N or mps"
+        )
     return chosen

@@ -4,16 +4,18 @@ This file stays light, because identities are asked for by commands that never s
 `engine.backends._managed`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
+from engine import modelfiles
 from engine.backends import _command
 from engine.config_endpoint import EndpointConfig
 from engine.config_vllm import CONCURRENCY, ServerConfig
 from engine.errors import ConfigError
-from engine.modelfiles import fingerprint
+from engine.modelfiles import ModelCheck, fingerprint
 from engine.suggest import nearest
 from storage.records import Model
 
@@ -76,6 +78,23 @@ def create(model: Model, folder: Path | None = None) -> "ManagedBackend":
 
     chosen = settings(model)
     return ManagedBackend(model, chosen, _command.find(chosen.server.command), folder)
+
+
+def check(model: Model) -> ModelCheck:
+    """What the model's files say, all options checked, without torch; whether vLLM is here is another question.
+
+    Raises:
+        ConfigError: an unknown or wrong option.
+        ModelError: the model cannot be used.
+    """
+    settings(model)
+    return modelfiles.check(model.model, revision=model.revision)
+
+
+def as_files(model: Model) -> Model:
+    """The same model as transformers reads it, for its tokenizer and template."""
+    kept = {key: model.options[key] for key in ("trust_remote_code",) if key in model.options}
+    return replace(model, backend="transformers", options=kept)
 
 
 def settings(model: Model) -> Settings:

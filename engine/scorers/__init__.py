@@ -9,20 +9,19 @@ A kind is the file's name. Its module offers
 Listing kinds imports nothing; using one imports exactly that one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
-from engine.errors import ConfigError, NotAvailable
+from engine.backends import Traffic
+from engine.budget import Budget
+from engine.errors import ConfigError
 from engine.suggest import nearest
 from storage.records import Prompt, Verdict
 
 Progress = Callable[[int, int], None]
 """Called with (answers finished, answers in all) now and then."""
-
-PLANNED: tuple[str, ...] = ("judge",)
-"""Kinds of the method that this version does not have."""
 
 
 class Scorer(Protocol):
@@ -43,6 +42,27 @@ class Scorer(Protocol):
 
     def close(self) -> None:
         """Free models and end processes. Closing twice is allowed."""
+        ...
+
+
+@runtime_checkable
+class Asking(Scorer, Protocol):
+    """A scorer that asks an endpoint: its verdicts take time and cost dollars, so each is given back when it is there.
+
+    `close` ends it from any thread.
+    """
+
+    def verdicts(self, items: Sequence[tuple[Prompt, str]], budget: Budget) -> Iterator[tuple[int, Verdict]]:
+        """(place in `items`, verdict) as they come; fewer than there are items after `close`.
+
+        Raises:
+            EndpointError: nothing can be asked any more.
+            BudgetSpent: the budget holds a request back.
+        """
+        ...
+
+    def traffic(self) -> Traffic:
+        """Where its requests are."""
         ...
 
 
@@ -70,13 +90,10 @@ def load(kind: str) -> ScorerModule:
     """The module of one kind.
 
     Raises:
-        NotAvailable: a kind that is planned but not here.
         ConfigError: an unknown kind, with the nearest known one.
     """
     known = kinds()
     if kind not in known:
-        if kind in PLANNED:
-            raise NotAvailable(f"scorer {kind!r} is not in this version", f"use one of {', '.join(known)}")
         near = nearest(kind, known)
         raise ConfigError(
             f"unknown scorer {kind!r}",
@@ -88,6 +105,16 @@ def load(kind: str) -> ScorerModule:
 def identity(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that shapes the verdicts of this kind with these settings, as JSON."""
     return load(kind).identity(settings)
+
+
+def costs(kind: str) -> bool:
+    """Whether verdicts of this kind may cost dollars; each says in `detail` how many, as `cost`."""
+    return kind == "judge"
+
+
+def compares(kind: str, settings: Mapping[str, Any]) -> bool:
+    """Whether an answer's score depends on the other answers to its prompt."""
+    return kind == "judge" and settings.get("mode") == "pairs"
 
 
 def check_settings(kind: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from engine.memory import ran_out
 from engine.scorers._forward import StudentForward, fast_attention
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def _shared(
     """The rows of some prompts, each prompt encoded once."""
     try:
         prompts = forward.encode_prompts([group[0].prompt for group in groups])
-    except torch.OutOfMemoryError:
-        if len(groups) == 1:
+    except (RuntimeError, MemoryError) as error:
+        if len(groups) == 1 or not ran_out(error):
             raise
         half = len(groups) // 2
         yield from _shared(forward, groups[:half], batch_tokens)
@@ -102,11 +103,11 @@ def cut(rows: list[_T], costs: Sequence[int], budget: int) -> Iterator[list[_T]]
 
 
 def halving(rows: list[_T], run: Callable[[list[_T]], list[float]]) -> list[float]:
-    """`run(rows)`, in halves when the accelerator's memory does not hold the batch."""
+    """`run(rows)`, in halves when memory does not hold the batch."""
     try:
         return run(rows)
-    except torch.OutOfMemoryError:
-        if len(rows) == 1:
+    except (RuntimeError, MemoryError) as error:
+        if len(rows) == 1 or not ran_out(error):
             raise
     torch.cuda.empty_cache()
     half = len(rows) // 2

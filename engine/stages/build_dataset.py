@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from engine import evidence, plans, quality, scoring
+from engine import evidence, plans, quality, scorers, scoring, verdicts
 from engine.context import TRAINED, Context
 from storage import datasets, responses, routing, scores
 from storage.records import DatasetRow, Plan
@@ -20,7 +20,9 @@ def run(context: Context) -> None:
     """Scores the assigned answers and builds a dataset per strategy."""
     opened = [plans.open_plan(context, name) for name in context.run.strategies]
     for name in scoring.names(context):
-        new = scoring.fill(context, name, TRAINED, [plan.id for plan in opened])
+        if scorers.compares(context.scorer_kind(name), context.scorer_settings(name)):
+            continue  # one answer a prompt: nothing to compare it with
+        new = verdicts.fill(context, name, TRAINED, [plan.id for plan in opened])
         if new:
             context.progress.say(f"build_dataset: {new:,} answers scored by {name}")
     rewards = _known_rewards(context)

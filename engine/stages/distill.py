@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from itertools import islice
+from dataclasses import asdict, replace
+from itertools import chain, islice
+from math import ceil
 from pathlib import Path
 from typing import Any
 
-from engine import models
+from engine import measured, models
 from engine.config import DistillConfig
 from engine.context import Context
 from engine.errors import Cancelled, ConfigError, TrainingError
@@ -20,15 +21,20 @@ from engine.training.lora import Tuning
 from engine.training.optimizer import Descent
 from engine.training.settings import Settings, TrainResult
 from storage import datasets, results
+from storage.hashing import sha
 from storage.records import Dataset, Messages
 
 PAGE = 500
+EVALUATED = 10
+"""How many times the loss on the rows held out is measured in a training."""
 PROBES = 8
 """Training rows on which the merged model is compared with the live one."""
 
 
 def run(context: Context) -> None:
     """Trains what is not trained yet; an interrupted training goes on from its newest whole checkpoint."""
+    for strategy in context.run.strategies:
+        _expect(context, strategy)
     for strategy in context.run.strategies:
         context.check()
         dataset = datasets.find(context.store, context.dataset_sha(strategy))
@@ -45,6 +51,17 @@ def run(context: Context) -> None:
             )
             continue
         _distill(context, strategy, dataset, adapter.id)
+
+
+def _expect(context: Context, strategy: str) -> None:
+    """Announces a training to come, so that the ETA is the stage's; rows that are too long are not known yet."""
+    dataset = datasets.find(context.store, context.dataset_sha(strategy))
+    trained = results.adapter(context.store, context.adapter_sha(strategy))
+    if dataset is None or (trained is not None and trained.complete):
+        return
+    config, rows = context.run.distill, datasets.count(context.store, dataset.id)
+    steps = ceil(rows * (1 - config.held_out) / config.batch_size) * config.epochs
+    context.progress.expect(steps, row=strategy, unit="steps")
 
 
 def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int) -> None:
@@ -86,7 +103,8 @@ def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int)
         tokenizer,
         _rows(context, strategy, dataset),
         folder,
-        training_settings(context.run.distill),
+        replace(training_settings(context.run.distill), eval_every=_eval_every(context, dataset)),
+        eval_rows=_held_out_rows(context, strategy, dataset),
         on_progress=report,
         on_notice=lambda text: context.progress.say(f"distill: {strategy}: {text}", "warning"),
         on_checkpoints=lambda folders: _record(context, adapter_id, folders),
@@ -101,12 +119,14 @@ def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int)
     merged = _merge(context, result, tokenizer, _rows(context, strategy, dataset), folder)
     metrics = {
         "loss": result.loss,
+        "eval_loss": result.eval_loss,
         "steps": result.step,
         "resumed_from": result.resumed_from,
         "tokens_per_second": result.tokens_per_second,
         "seconds": result.seconds,
         "rows": asdict(result.counts),
         "merged": merged,
+        measured.TRAINING: context.training_sha(strategy),
     }
     path = str(result.path.relative_to(context.store.folder))
     results.finish_adapter(context.store, context.lease, adapter_id, path, metrics)
@@ -138,14 +158,39 @@ def _record(context: Context, adapter_id: int, folders: Sequence[Path]) -> None:
         results.keep_checkpoints(context.store, context.lease, adapter_id, steps)
 
 
-def _rows(context: Context, strategy: str, dataset: Dataset) -> Iterator[tuple[Messages, str]]:
+def _held_out_rows(
+    context: Context, strategy: str, dataset: Dataset
+) -> Iterator[tuple[Messages, str]] | None:
+    """The rows that are measured only; None where there are none."""
+    rows = _rows(context, strategy, dataset, held_out=True)
+    first = next(rows, None) if context.run.distill.held_out else None
+    return None if first is None else chain([first], rows)
+
+
+def _eval_every(context: Context, dataset: Dataset) -> int:
+    """Optimizer steps between two losses on the rows held out."""
+    config = context.run.distill
+    steps = config.epochs * datasets.count(context.store, dataset.id) / config.batch_size
+    return max(1, round(steps / EVALUATED))
+
+
+def _is_held_out(messages: Messages, share: float) -> bool:
+    """By the prompt's content: the same prompts for every strategy, in every store, after every restart."""
+    digest = sha([dict(message) for message in messages])
+    return int(digest[:8], 16) < share * 2**32
+
+
+def _rows(
+    context: Context, strategy: str, dataset: Dataset, *, held_out: bool = False
+) -> Iterator[tuple[Messages, str]]:
+    share = context.run.distill.held_out
     excluded, after = frozenset(context.excluded(strategy)), 0
     # Not the rows that are excluded now: those that were when the adapter got its name.
     while page := datasets.rows(
         context.store, dataset.id, after_prompt_id=after, limit=PAGE, include_excluded=True
     ):
         for row in page:
-            if row.prompt.id in excluded:
+            if row.prompt.id in excluded or _is_held_out(row.prompt.messages, share) != held_out:
                 continue
             yield with_system(context.student.system, row.prompt.messages), row.response.text
         after = page[-1].prompt.id or 0

@@ -37,7 +37,12 @@ def run(context: Context) -> None:
         context.progress.say(
             f"evaluate: always giving each source's most frequent answer is right {baseline:.1%}"
         )
-    for strategy in (None, *context.run.strategies):
+    students = (None, *context.run.strategies)
+    for strategy in students:
+        found = results.evaluation(context.store, context.evaluation_sha(strategy))
+        if found is None or not found.complete:  # all of them now: the ETA is the stage's
+            context.progress.expect(total, row=strategy or "before")
+    for strategy in students:
         context.check()
         _evaluate(context, strategy, total)
 
@@ -59,7 +64,8 @@ def _evaluate(context: Context, strategy: str | None, total: int) -> None:
     )
     if evaluation.complete:
         return
-    context.progress.expect(total, row=label)
+    done = sum(1 for _ in results.iterate_results(context.store, evaluation.id))
+    context.progress.expect(total, done=done, row=label)
     student = context.student
     if adapter is not None:
         folder = adapter.metrics.get("merged") or adapter.path

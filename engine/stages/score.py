@@ -1,6 +1,6 @@
 """Stage `score`: quality and learnability of every answer that all teachers gave."""
 
-from engine import calibration, scoring
+from engine import calibration, scoring, verdicts
 from engine.context import CALIBRATED, Context
 
 
@@ -13,9 +13,9 @@ def run(context: Context) -> None:
     for name in scoring.names(context):
         context.check()
         new = (
-            scoring.fill(context, name, splits)
+            verdicts.fill(context, name, splits)
             if splits or design is None
-            else scoring.fill(context, name, CALIBRATED, [design])
+            else verdicts.fill(context, name, CALIBRATED, [design])
         )
         if new:
             context.progress.say(f"score: {new:,} answers by {name}")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from engine import backends
 from engine.backends import openai as endpoint
+from engine.backends import transformers, vllm
 from engine.errors import ConfigError, ModelError
-from engine.models import load_tokenizer
 from engine.printing import json_line, printable
 from engine.templates import render_prompt, with_system
 from storage import registry
@@ -75,7 +75,8 @@ def probe(model: Model, messages: Messages, folder: Path | None = None) -> Probe
         model = endpoint.impatient(model)
         rendered = "\n".join(f"{turn['role']}: {turn['content']}" for turn in asked)
     else:
-        rendered = render_prompt(load_tokenizer(model.model, model.revision), asked)
+        read = vllm.as_files(model) if model.backend == "vllm" else model
+        rendered = render_prompt(transformers.tokenizer(read), asked)
     began = time.monotonic()
     with closing(backends.open_backend(model, folder)) as backend:
         request = Request(0, asked, replace(model.sampling, max_tokens=1))

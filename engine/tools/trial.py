@@ -10,12 +10,12 @@ import psutil
 import torch
 
 from engine import backends, models, registry, sources
-from engine.backends import _command
-from engine.config import ModelConfig, Run, TeacherConfig
+from engine.backends import _command, transformers, vllm
+from engine.config import Run
 from engine.errors import PersynError
 from engine.printing import printable
 from engine.templates import encode, end_of_turn_ids, prompt_ids, render_prompt, with_system
-from engine.tools import reach
+from engine.tools import graders, reach
 from engine.tools.findings import Finding, attempt
 from engine.tools.probe import probe
 from engine.training.data import mask_preview, tokenise
@@ -50,39 +50,39 @@ def findings(run: Run) -> Iterator[Finding]:
         if backends.is_endpoint(teacher):
             yield from reach.findings(about, teacher, prompt.messages)
             continue
-        yield from _model(about, config, teacher, prompt)
-    yield from _model(f"student {student.name}", run.student, student, prompt, run)
+        yield from _model(about, teacher, prompt)
+    yield from _model(f"student {student.name}", student, prompt, run)
+    yield from graders.findings(run, prompt, prompt.answer or RESPONSES[0])
     if "persyn" in run.strategies:
         yield attempt("router backbone", partial(_backbone, run, prompt))
 
 
-def _model(
-    about: str, config: ModelConfig, model: Model, prompt: Prompt, run: Run | None = None
-) -> Iterator[Finding]:
+def _model(about: str, model: Model, prompt: Prompt, run: Run | None = None) -> Iterator[Finding]:
     """Every check of one model; `run` is given for the student, which is trained."""
-    found = attempt(f"{about}: files", partial(_files, about, config))
+    read = vllm.as_files(model) if model.backend == "vllm" else model
+    found = attempt(f"{about}: files", partial(_files, about, read))
     yield found
     if found.state == "failed":
         return
     asked = with_system(model.system, prompt.messages)
-    yield attempt(f"{about}: tokenizer", partial(_tokenizer, about, config))
-    template = attempt(f"{about}: template", partial(_template, about, config, asked))
+    yield attempt(f"{about}: tokenizer", partial(_tokenizer, about, read))
+    template = attempt(f"{about}: template", partial(_template, about, read, asked))
     yield template
     if template.state == "failed":
         return
-    yield attempt(f"{about}: boundary", partial(_boundary, about, config, asked))
-    yield attempt(f"{about}: context", partial(_context, about, config, model, asked))
-    if isinstance(config, TeacherConfig) and config.backend == "vllm":
-        command = attempt(f"{about}: vLLM", partial(_server, about, config))
-        yield command
-        if command.state == "failed":
+    yield attempt(f"{about}: boundary", partial(_boundary, about, read, asked))
+    yield attempt(f"{about}: context", partial(_context, about, read, asked))
+    if model.backend == "vllm":
+        server = attempt(f"{about}: vLLM", partial(_server, about, model))
+        yield server
+        if server.state == "failed":
             return
     else:
-        yield attempt(f"{about}: memory", partial(_memory, about, config, run))
+        yield attempt(f"{about}: memory", partial(_memory, about, model, run))
     yield attempt(f"{about}: one token", partial(_token, about, model, prompt.messages))
     if run is not None:
         row = (asked, prompt.answer or RESPONSES[0])
-        yield attempt(f"{about}: training mask", partial(_mask, about, config, row, run.distill.max_length))
+        yield attempt(f"{about}: training mask", partial(_mask, about, model, row, run.distill.max_length))
 
 
 def _imported(about: str, model: Model) -> Finding:
@@ -91,20 +91,21 @@ def _imported(about: str, model: Model) -> Finding:
     return Finding(about, "ok", f"answers of {model.model} are imported from {', '.join(names)}")
 
 
-def _files(about: str, config: ModelConfig) -> Finding:
-    found = models.check(config.model, revision=config.revision)
+def _files(about: str, model: Model) -> Finding:
+    found = transformers.check(model)
     if found.folder is None:
-        message = f"{config.model} is at the hub and not on this machine"
+        message = f"{model.model} is at the hub and not on this machine"
         return Finding(f"{about}: files", "warning", message, "it is downloaded when it is first used")
     return Finding(
         f"{about}: files",
         "ok",
-        f"{found.architecture}, {found.parameters or 0:,} parameters, in {found.folder}",
+        f"{found.architecture}, {found.parameters or 0:,} parameters, in {Path(found.folder) / found.file}"
+        + (f", with adapter {adapter}" if (adapter := model.options.get("adapter")) else ""),
     )
 
 
-def _tokenizer(about: str, config: ModelConfig) -> Finding:
-    tokenizer = models.load_tokenizer(config.model, config.revision, config.trust_remote_code)
+def _tokenizer(about: str, model: Model) -> Finding:
+    tokenizer = transformers.tokenizer(model)
     special = {name: getattr(tokenizer, f"{name}_token") for name in ("bos", "eos", "pad")}
     text = f"{len(tokenizer):,} tokens; " + ", ".join(f"{name} {token!r}" for name, token in special.items())
     if special["eos"] is None:
@@ -117,8 +118,8 @@ def _tokenizer(about: str, config: ModelConfig) -> Finding:
     return Finding(f"{about}: tokenizer", "ok", text + same)
 
 
-def _template(about: str, config: ModelConfig, asked: Messages) -> Finding:
-    tokenizer = models.load_tokenizer(config.model, config.revision, config.trust_remote_code)
+def _template(about: str, model: Model, asked: Messages) -> Finding:
+    tokenizer = transformers.tokenizer(model)
     rendered = render_prompt(tokenizer, asked)
     shown = (
         printable(rendered) if len(rendered) <= 400 else printable(f"{rendered[:300]} … {rendered[-100:]}")
@@ -138,8 +139,8 @@ def _template(about: str, config: ModelConfig, asked: Messages) -> Finding:
     return Finding(f"{about}: template", "ok", repr(shown))
 
 
-def _boundary(about: str, config: ModelConfig, asked: Messages) -> Finding:
-    tokenizer = models.load_tokenizer(config.model, config.revision, config.trust_remote_code)
+def _boundary(about: str, model: Model, asked: Messages) -> Finding:
+    tokenizer = transformers.tokenizer(model)
     lengths = []
     for response in RESPONSES:
         encoded = encode(tokenizer, asked, response)
@@ -151,9 +152,9 @@ def _boundary(about: str, config: ModelConfig, asked: Messages) -> Finding:
     return Finding(f"{about}: boundary", "ok", message)
 
 
-def _context(about: str, config: ModelConfig, model: Model, asked: Messages) -> Finding:
-    tokenizer = models.load_tokenizer(config.model, config.revision, config.trust_remote_code)
-    context = config.context or models.check(config.model, revision=config.revision).context
+def _context(about: str, model: Model, asked: Messages) -> Finding:
+    tokenizer = transformers.tokenizer(model)
+    context = model.context or transformers.check(model).context
     prompt = len(prompt_ids(tokenizer, asked))
     needed = prompt + model.sampling.max_tokens
     text = f"{prompt:,} prompt tokens + {model.sampling.max_tokens:,} for the answer"
@@ -171,18 +172,18 @@ def _context(about: str, config: ModelConfig, model: Model, asked: Messages) -> 
     return Finding(f"{about}: context", "ok", f"{text}, of {context:,}")
 
 
-def _memory(about: str, config: ModelConfig, run: Run | None) -> Finding:
-    parameters = config.parameters or models.check(config.model, revision=config.revision).parameters
+def _memory(about: str, model: Model, run: Run | None) -> Finding:
+    parameters = model.parameters or transformers.check(model).parameters
     if parameters is None:
         return Finding(f"{about}: memory", "warning", "its size is not known", "set `parameters`")
-    weights = parameters * _BYTES[config.dtype or "float32"]
+    weights = parameters * _BYTES[model.options.get("dtype", "float32")]
     needed = weights
     text = f"weights {weights / 2**30:.2f} GiB"
     if run is not None and run.distill.method == "full":
         # Weights, gradient and Adam's two moments, all in float32.
         needed = parameters * 16
         text += f", {needed / 2**30:.2f} GiB while training in full, activations on top"
-    device = models.pick_device(config.device or "auto")
+    device = models.pick_device(model.options.get("device", "auto"))
     free = torch.cuda.mem_get_info()[0] if device.startswith("cuda") else psutil.virtual_memory().available
     text += f"; {free / 2**30:.2f} GiB free on {device}"
     if needed > free:
@@ -192,8 +193,9 @@ def _memory(about: str, config: ModelConfig, run: Run | None) -> Finding:
     return Finding(f"{about}: memory", "ok", text)
 
 
-def _server(about: str, config: TeacherConfig) -> Finding:
-    return Finding(f"{about}: vLLM", "ok", f"starts with {shlex.join(_command.find(config.server.command))}")
+def _server(about: str, model: Model) -> Finding:
+    command = _command.find(vllm.settings(model).server.command)
+    return Finding(f"{about}: vLLM", "ok", f"starts with {shlex.join(command)}")
 
 
 def _token(about: str, model: Model, messages: Messages) -> Finding:
@@ -205,8 +207,8 @@ def _token(about: str, model: Model, messages: Messages) -> Finding:
     )
 
 
-def _mask(about: str, config: ModelConfig, row: tuple[Messages, str], max_length: int) -> Finding:
-    tokenizer = models.load_tokenizer(config.model, config.revision, config.trust_remote_code)
+def _mask(about: str, model: Model, row: tuple[Messages, str], max_length: int) -> Finding:
+    tokenizer = transformers.tokenizer(model)
     with tempfile.TemporaryDirectory() as folder:
         rows = tokenise(tokenizer, [row], Path(folder), max_length)
         mask = tuple(mask_preview(tokenizer, rows[0]))

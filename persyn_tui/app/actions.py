@@ -4,6 +4,7 @@ from pathlib import Path
 
 from engine import config, launch, zoo
 from engine.config import Run
+from engine.reader import reader, run_of
 from storage import datasets, jobs, responses
 from storage.errors import StoreError
 from storage.records import ACTIVE_STATES, Job
@@ -34,16 +35,30 @@ def resume(store: Store, job: Job) -> Job:
     """A job that goes on where this one stopped; the same job while it is unfinished.
 
     Raises:
-        StoreError: it is running, or done.
+        StoreError: it is running, or done and its datasets are those that it trained on.
     """
     if jobs.alive(job):
         raise StoreError(f"job {job.id} is running", "enter shows it")
     if job.state == "done":
-        raise StoreError(f"job {job.id} is done", "n makes a new one")
+        _check_outdated(store, job)
     if job.state in ACTIVE_STATES:
         launch.detach(store, job)
         return job
-    return start(store, Run.model_validate(job.spec), job.until_stage)
+    return start(store, run_of(job), job.until_stage)
+
+
+def _check_outdated(store: Store, job: Job) -> None:
+    """Raises where running a job that is done once more would find everything done."""
+    from engine import measured
+    from engine.reader import reader
+
+    if job.until_stage not in (None, "distill", "evaluate"):
+        raise StoreError(f"job {job.id} is done: it ends with stage {job.until_stage}", "n makes a new one")
+    if not measured.outdated(reader(store, Run.model_validate(job.spec))):
+        raise StoreError(
+            f"job {job.id} is done, and no dataset of it has changed since",
+            "exclude rows on screen 5 and r trains anew on what is left, or n makes a new job",
+        )
 
 
 def retry_failed(store: Store, job: Job) -> Job:
@@ -54,11 +69,9 @@ def retry_failed(store: Store, job: Job) -> Job:
     Raises:
         StoreError: it is running, nothing has failed, or its datasets are built and would not change.
     """
-    from engine.reader import reader
-
     if jobs.alive(job):
         raise StoreError(f"job {job.id} asks again by itself", "wait for it to end, or stop it with x")
-    run = Run.model_validate(job.spec)
+    run = run_of(job)
     context = reader(store, run)
     failed = responses.counts(store, context.generations, context.prompt_set)
     if not any(row.status == "error" for row in failed):

@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.worker import get_current_worker
 
+from persyn_tui.app.apart import apart
 from persyn_tui.app.pages import Pages
 from persyn_tui.app.sheet import Cell, Column, Sheet, Tone
 from persyn_tui.app.text import count, signed
@@ -34,6 +35,8 @@ COLUMNS = (
     Column("reward", 7, right=True),
     Column("set", 10, drop=3),
 )
+PROMPT = 1
+"""The column of the prompts."""
 SORTED = {"id": 0, "tokens": 3, "quality": 5, "learnability": 6, "reward": 7}
 """Sort → its column."""
 SMALL = 50_000
@@ -87,9 +90,9 @@ class AnswerSheet(Sheet):
     app: "PersynApp"
 
     def __init__(self, *, id: str | None = None) -> None:
-        self.pages = Pages(_cells)
+        self.pages = Pages(_cells, PROMPT)
         super().__init__(COLUMNS, self.pages, id=id, markable=True, least=20)
-        self.before_paint = self._fetch
+        self.before_paint = self._prepare
         self.listing = Listing()
         """What the rows are."""
         self.reading: Reading | None = None
@@ -212,8 +215,15 @@ class AnswerSheet(Sheet):
 
     # Their lines
 
+    def _prepare(self, window: range) -> None:
+        """Cuts what the visible prompts begin with alike, and fetches what the visible rows lack."""
+        cards = [card for index in window if (card := self.pages.card(self.pages.id(index))) is not None]
+        shown = apart([card.prompt for card in cards], self.room(PROMPT))
+        self.pages.shown = {card.prompt_id: text for card, text in zip(cards, shown, strict=True)}
+        self._fetch(window)
+
     def _fetch(self, window: range) -> None:
-        """Fetches what the visible rows lack; one fetch at a time, the next painting asks again."""
+        """One fetch at a time, the next painting asks again."""
         store = self.app.store
         if self._fetching or store is None or not len(self.pages):
             return

@@ -13,13 +13,15 @@ from textual.css.query import NoMatches
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
+from textual.widgets import Input, TextArea
 
 from engine.printing import printable
+from persyn_tui.app import terminal
 from persyn_tui.app.frame import View
 from persyn_tui.app.harmless import Harmless
 from persyn_tui.app.machine import Machine, MachineStrip, Reading
-from persyn_tui.app.settings import Settings
-from storage.errors import PersynError
+from persyn_tui.app.settings import Settings, settings_path
+from storage.errors import PersynError, StoreMissingError
 
 if TYPE_CHECKING:
     # The database's library takes longer to import than everything else: it comes after the first paint.
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 HARMLESS = Harmless()
 LIVE = ("queued", "running")
+SLOW_OPENING_S = 2.0
+SLOW_WRITE_S = 0.5
+"""Waits that are said."""
 GLYPHS = {
     "queued": "○",
     "running": "●",
@@ -80,7 +85,8 @@ class PersynApp(App[None]):
             Binding(str(number), f"switch_mode('{mode}')", mode.capitalize(), show=False, id=f"go.{mode}")
             for number, mode in enumerate(MODES, start=1)
         ),
-        Binding("question_mark", "toggle_help", "Help", key_display="?", id="app.help"),
+        # Before the dialogs, which nothing behind them hears; where words are typed it stays a character.
+        Binding("question_mark", "toggle_help", "Help", key_display="?", id="app.help", priority=True),
         Binding("q,ctrl+q", "quit", "Detach", key_display="q", id="app.detach", priority=False),
     ]
 
@@ -94,6 +100,8 @@ class PersynApp(App[None]):
         self.job_id: int | None = None
         """The job that the live screens show; None until there is one."""
         self.job: Job | None = None
+        self.waits_for_store = False
+        """Whether a write waits for another program's."""
         self.machine: deque[Reading] = deque(maxlen=60)
         self._location = location
         self._start = start
@@ -108,14 +116,22 @@ class PersynApp(App[None]):
             self.theme = self.settings.theme
         self.set_keymap(self.settings.keymap())
         if not self.is_headless:
+            loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGHUP):
-                asyncio.get_running_loop().add_signal_handler(number, self._ended_by, number)
+                loop.add_signal_handler(number, self._ended_by, number)
+            terminal.watch(
+                lambda: loop.call_soon_threadsafe(self._ended_by, signal.SIGHUP), 128 + signal.SIGHUP
+            )
         self.switch_mode(self._start)
         self.run_worker(self._live(), exit_on_error=True, group="live")
 
     async def _live(self) -> None:
+        opening = asyncio.create_task(asyncio.to_thread(_open, self._location))
+        _, late = await asyncio.wait({opening}, timeout=SLOW_OPENING_S)
+        if late and isinstance(self.screen, View):
+            self.screen.still_loading("waiting for the store …\n\nAnother program may hold it.")
         try:
-            store, changes = await asyncio.to_thread(_open, self._location)
+            store, changes = await opening
             self.job = await asyncio.to_thread(self._pick, store)
         except PersynError as problem:
             self.exit(return_code=problem.exit_code, message=f"error: {problem}")
@@ -123,12 +139,15 @@ class PersynApp(App[None]):
         # Only now: a screen that reads before the job is picked would say that there is none.
         self.store = store
         self.store_name = store.path.name if store.path else store.name
+        if self.settings.keys:
+            for line in await asyncio.to_thread(_unknown_bindings, self.settings):
+                self.notify(line, severity="warning", timeout=15)
         machine = Machine()
         beat = 0
         trouble = ""
         while not self._leaving:
             try:
-                changed = await asyncio.to_thread(changes.seen)
+                changed = await asyncio.to_thread(changes.seen) or bool(trouble)
                 if changed or beat % max(1, round(2 / self.settings.interval)) == 0:
                     self.job = await asyncio.to_thread(self._pick, store)
                 if isinstance(self.screen, View):
@@ -141,14 +160,28 @@ class PersynApp(App[None]):
                 if str(problem) != trouble:
                     trouble = str(problem)
                     self.notify(trouble, severity="error")
+                if isinstance(problem, StoreMissingError) and isinstance(self.screen, View):
+                    self.screen.fail(trouble)
             except ScreenStackError:
                 return  # the app is being left
             except NoMatches:
                 if self.is_running:
                     raise
                 return
+            self._show_wait(store)
             beat += 1
             await asyncio.sleep(self.settings.interval)
+
+    def _show_wait(self, store: "Store") -> None:
+        """Says that something waits for another program's write, and no longer when it does not."""
+        waits = store.waiting_s > SLOW_WRITE_S
+        if waits == self.waits_for_store:
+            return
+        self.waits_for_store = waits
+        if waits:
+            self.notify("waiting for the store: another program is writing to it", severity="warning")
+        if isinstance(self.screen, View):
+            self.screen.paint_title()
 
     def _pick(self, store: "Store") -> "Job | None":
         """The job that the live screens follow: the one chosen, else the newest that runs, else the newest."""
@@ -243,18 +276,25 @@ class PersynApp(App[None]):
 
     # Help and palette
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """`?` is a character where words are typed."""
+        return action != "toggle_help" or not isinstance(self.focused, Input | TextArea)
+
     def action_toggle_help(self) -> None:
-        """Shows or hides the keys of the focused widget and the screen."""
-        if self.screen.query("HelpPanel"):
-            self.action_hide_help_panel()
+        """Shows or hides the keys of the screen and of the focused widget."""
+        from persyn_tui.app.keys import KeysScreen, sections
+
+        if isinstance(self.screen, KeysScreen):
+            self.screen.dismiss(None)
         else:
-            self.action_show_help_panel()
+            self.push_screen(KeysScreen(sections(self, self.screen)))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette: screens first, then Textual's own."""
         for number, mode in enumerate(self.MODES, start=1):
             yield SystemCommand(f"Go to {mode}", f"key {number}", lambda mode=mode: self.open_mode(mode))
-        yield from super().get_system_commands(screen)
+        yield SystemCommand("Keys", "the keys of this screen", self.action_toggle_help)
+        yield from (one for one in super().get_system_commands(screen) if one.title != "Keys")
 
     def watch_theme(self, theme: str) -> None:
         """Remembers a theme that the operator chose."""
@@ -274,8 +314,15 @@ def _open(location: str | None) -> "tuple[Store, Changes]":
     return store, Changes(store)
 
 
+def _unknown_bindings(settings: Settings) -> list[str]:
+    from persyn_tui.app import bindings
+
+    return [f"{settings_path()}: {line}" for line in bindings.unknown(settings.keys)]
+
+
 def run(location: str | None, start: str = "jobs") -> int:
     """Exit code after running the app in this terminal."""
+    terminal.speak_utf8()
     app = PersynApp(location, settings=Settings.load(), start=start)
     app.run()
     return app.return_code or 0

@@ -10,6 +10,9 @@ from textual.widgets import Button, Static
 
 from engine.printing import printable
 
+BESIDE = 5
+"""Rows of a low dialog that are not the loss: border, question, buttons."""
+
 
 class Confirm(ModalScreen[bool]):
     """True when the operator says yes.
@@ -28,8 +31,12 @@ class Confirm(ModalScreen[bool]):
     Confirm .question { text-style: bold; margin-bottom: 1; max-height: 3; }
     Confirm .loss { max-height: 7; }
     Confirm Horizontal { height: auto; margin-top: 1; align-horizontal: right; }
-    Confirm Button { margin-left: 2; }
+    Confirm Button { margin-left: 2; min-width: 8; }
+    Confirm.-small > Vertical { padding: 0 1; max-width: 100%; }
+    Confirm.-small .question { max-height: 2; margin-bottom: 0; }
+    Confirm.-small Horizontal { margin-top: 0; }
     """
+    VERTICAL_BREAKPOINTS = [(0, "-small"), (16, "-tall")]  # noqa: RUF012 — as Textual declares it
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes", id="confirm.yes"),
         Binding("n,escape", "answer(False)", "No", id="confirm.no"),
@@ -47,6 +54,11 @@ class Confirm(ModalScreen[bool]):
             with Horizontal():
                 yield Button("No (n)", id="no", compact=True)
                 yield Button(f"{self._verb} (y)", id="yes", variant="error", compact=True)
+
+    def on_resize(self) -> None:
+        """On a low screen the loss gives way: the buttons stay."""
+        loss = self.query_one(".loss", Static)
+        loss.styles.max_height = max(1, min(7, self.app.size.height - BESIDE))
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """A click answers."""

@@ -23,9 +23,8 @@ def of(store: Store, job: Job) -> "Context | None":
 
     Kept for the newest few jobs: making one reads and hashes the models' files. Called in a thread.
     """
-    from engine.config import Run
     from engine.errors import ConfigError
-    from engine.reader import reader
+    from engine.reader import reader, run_of
 
     key = store.name, job.id
     with _lock:
@@ -34,8 +33,8 @@ def of(store: Store, job: Job) -> "Context | None":
                 return None
             try:
                 # A job of an older version may have a key that is no more; its store is still worth a look.
-                _known[key] = reader(store, Run.model_validate(job.spec))
-            except (ConfigError, ValueError):
+                _known[key] = reader(store, run_of(job))
+            except ConfigError:
                 _missed[key] = time.monotonic()
                 return None
             for old in list(_known)[:-KEPT]:

@@ -18,6 +18,7 @@ from storage.store import Store
 
 if TYPE_CHECKING:
     from engine.context import Context
+    from engine.measured import Trained
 
 BEFORE = "before"
 """The student before training, among the strategies."""
@@ -59,6 +60,10 @@ class StrategyLine:
     difference: float | None = None
     """persyn's accuracy − this one's, on the same prompts."""
     p: float | None = None
+    changed: bool = False
+    """Whether its dataset has changed since it was trained."""
+    trained_rows: int | None = None
+    """Rows it was trained on, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +100,16 @@ class _Settled:
 
     key: tuple[Any, ...]
     at: float
-    adapters: dict[str, Adapter]
+    trained: "dict[str, Trained]"
     evaluated: dict[str, Measured]
     compared: dict[str, dict[str, Any]]
     """Rows of `engine.report.build`, by strategy."""
     trouble: str = ""
+
+    def shown(self, name: str) -> Adapter | None:
+        """The adapter of a strategy's row: the one of its dataset as it is now, else the one before."""
+        found = self.trained.get(name)
+        return None if found is None else found.now or found.before
 
 
 @dataclass
@@ -144,7 +154,7 @@ class Reader:
         if chosen not in [line.name for line in lines]:
             going = (line.name for phase in ("training", "stopped") for line in lines if line.phase == phase)
             chosen = next(going, "persyn" if "persyn" in names else lines[-1].name)
-        adapter = settled.adapters.get(chosen)
+        adapter = settled.shown(chosen)
         return Distilled(
             job_id=job.id,
             state=job.effective_state,
@@ -196,7 +206,7 @@ class Reader:
         return self._read.settled
 
     def _line(self, name: str, settled: _Settled, snapshot: Snapshot, job: Job) -> StrategyLine:
-        adapter, compared = settled.adapters.get(name), settled.compared.get(name, {})
+        adapter, compared = settled.shown(name), settled.compared.get(name, {})
         row = snapshot.rows.get(name)
         curve = self._read.curves.get((name, "loss"), Series())
         versus = compared.get("persyn_minus_this") or {}
@@ -229,6 +239,8 @@ class Reader:
             measured=settled.evaluated.get(name),
             difference=versus.get("difference"),
             p=versus.get("p"),
+            changed=name in settled.trained and settled.trained[name].changed,
+            trained_rows=compared.get("trained_rows"),
         )
 
 
@@ -242,27 +254,26 @@ def _same_run(store: Store, job: Job) -> list[int]:
 
 
 def _settle(store: Store, job: Job, context: "Context", old: _Settled | None) -> _Settled:
-    from engine import report
+    from engine import measured, report
 
-    adapters, evaluated = dict[str, Adapter](), dict[str, Measured]()
-    for name in context.run.strategies:
-        adapter = results.adapter(store, context.adapter_sha(name))
-        if adapter is not None:
-            adapters[name] = adapter
-    for of in (None, *context.run.strategies):
-        evaluation = results.evaluation(store, context.evaluation_sha(of))
-        if evaluation is not None and evaluation.complete:
-            found = evaluation.summary
-            evaluated[of or BEFORE] = Measured(
-                found["accuracy"], found["ci_low"], found["ci_high"], found["n"]
+    # The context is kept for long: an operator goes on excluding rows and putting them back.
+    context.forget_exclusions()
+    trained = {name: measured.trained(context, name) for name in context.run.strategies}
+    evaluated = dict[str, Measured]()
+    for name, adapter in [(BEFORE, None), *((name, found.whole) for name, found in trained.items())]:
+        evaluation = measured.evaluation(context, adapter) if adapter or name == BEFORE else None
+        if evaluation is not None:
+            summary = evaluation.summary
+            evaluated[name] = Measured(
+                summary["accuracy"], summary["ci_low"], summary["ci_high"], summary["n"]
             )
-    trained = tuple(name for name, adapter in adapters.items() if adapter.complete)
-    key = (job.effective_state, job.stage, trained, tuple(evaluated))
+    rows = tuple((found.whole and found.whole.id, context.excluded(name)) for name, found in trained.items())
+    key = (job.effective_state, job.stage, rows, tuple(evaluated))
     if old is not None and old.key == key:
         compared = old.compared
     else:
         compared = {row["name"]: row for row in report.build(context, 0.0)["strategies"]}
-    return _Settled(key, time.monotonic(), adapters, evaluated, compared)
+    return _Settled(key, time.monotonic(), trained, evaluated, compared)
 
 
 def _before(settled: _Settled, snapshot: Snapshot) -> StrategyLine:

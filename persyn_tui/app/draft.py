@@ -1,15 +1,19 @@
 """A run file from the new-job form: what can be chosen, and the YAML that the choices make."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from persyn_tui.app.forms import Place
 from storage import registry
 from storage.errors import PersynError
 from storage.records import Model
 from storage.store import Store
+
+if TYPE_CHECKING:
+    from engine.modelfiles import ModelCheck
 
 FILES = ("jsonl", "csv", "parquet")
 HEAD = "# Made by the new-job form. Every setting that is not named here has its default.\n"
@@ -37,6 +41,8 @@ class Candidate:
     """`registered` or `zoo`."""
     parameters: float | None
     context: int | None
+    trouble: str = ""
+    """Why it cannot be chosen, and what helps; empty where it can."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -50,7 +56,7 @@ class Candidate:
 
 
 def candidates(store: Store) -> tuple[list[Candidate], list[Candidate]]:
-    """(teachers, students) that can be chosen: the registered ones, then those of the zoo on this machine."""
+    """(teachers, students): the registered ones, then those of the zoo on this machine; what cannot be used last."""
     from engine import zoo
 
     teachers = [_registered(model) for model in registry.list(store, "teacher")]
@@ -63,28 +69,35 @@ def candidates(store: Store) -> tuple[list[Candidate], list[Candidate]]:
             teachers.append(found)
         if not _listed(found, students):
             students.append(found)
+    teachers.sort(key=lambda teacher: bool(teacher.trouble))
     # The zoo's own student is the likeliest one of the zoo.
-    students.sort(key=lambda student: (student.origin == "zoo", student.name != "student"))
+    students.sort(
+        key=lambda student: (bool(student.trouble), student.origin == "zoo", student.name != "student")
+    )
     return teachers, students
 
 
 def _registered(model: Model) -> Candidate:
-    from engine import registering
+    from engine import backends, modelfiles, registering
     from engine.registry import as_entry
 
-    context = model.context
-    if context is None and model.backend == "transformers" and registering.is_here(model.model):
-        context = _context(model.model)
-    return Candidate(as_entry(model), "registered", model.parameters, context)
+    context, trouble = model.context, ""
+    if model.backend in backends.LOCAL and registering.is_here(model.model):
+        try:
+            found = modelfiles.check(model.model)
+            context = context or found.context
+            trouble = "" if _answers(found) else "it rates answers and gives none"
+        except PersynError as problem:
+            trouble = f"{problem.message}: {problem.remedy}"
+    key = str(as_entry(model).get("api_key_env") or "")
+    if key and key not in os.environ:
+        trouble = f"export {key}=… first"
+    return Candidate(as_entry(model), "registered", model.parameters, context, trouble)
 
 
-def _context(reference: str) -> int | None:
-    from engine import modelfiles
-
-    try:
-        return modelfiles.check(reference, weights=False, chat_template=False).context
-    except PersynError:
-        return None
+def _answers(found: "ModelCheck") -> bool:
+    """Whether a model writes text: a reward model does not."""
+    return not found.architecture.endswith(("ForSequenceClassification", "ForTokenClassification"))
 
 
 def _of_zoo(name: str) -> Candidate | None:
@@ -94,6 +107,8 @@ def _of_zoo(name: str) -> Candidate | None:
         found = modelfiles.check(f"zoo:{name}")
     except PersynError:
         return None  # not fetched yet: `persyn zoo list` says how
+    if not _answers(found):
+        return None
     entry = {"name": name, "model": f"zoo:{name}", "family": found.family, "parameters": found.parameters}
     return Candidate(entry, "zoo", found.parameters, found.context)
 
@@ -154,10 +169,9 @@ def _sources(values: Mapping[str, str]) -> list[dict[str, Any]]:
         return [
             {"source": "reasoning_gym", "task": task}
             | {key: _number(values[key]) for key in ("size", "seed") if values[key]}
-            for task in words(values["tasks"])
+            # One without a name, so that the other fields are checked while there is none.
+            for task in words(values["tasks"]) or [""]
         ]
-    if not values["path"]:
-        return []
     # Absolute: the run file may lie in another folder than the operator.
     source: dict[str, Any] = {
         "source": values["source"],

@@ -145,7 +145,8 @@ class Entry(Horizontal):
     def __init__(self, key: str, name: str, control: Control, hint: str = "") -> None:
         super().__init__(classes="tall" if isinstance(control, Area) else None)
         self.key, self.control, self.hint = key, control, hint
-        self._title = name
+        self.title = name
+        """What the operator sees it called."""
         self.said = hint
         self._tone: Tone = "dim"
 
@@ -156,7 +157,7 @@ class Entry(Horizontal):
 
     def compose(self) -> ComposeResult:
         """Name, control, note."""
-        yield Static(self._title, classes="name", markup=False)
+        yield Static(self.title, classes="name", markup=False)
         yield self.control
         yield Static(self.hint, classes="note", markup=False)
 
@@ -282,7 +283,7 @@ class Dialog(ModalScreen[R]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back", key_display="esc", id="dialog.back"),
-        Binding("f1", "app.toggle_help", "Help", show=False, id="dialog.help"),
+        Binding("f1", "keys", "Keys", key_display="f1", id="dialog.help"),
     ]
 
     app: "PersynApp"
@@ -340,6 +341,10 @@ class Dialog(ModalScreen[R]):
                 self.dismiss(None)
 
         self.app.push_screen(Confirm(f"Leave {what}?", f"Lost is {loss}.", "Leave"), answer)
+
+    def action_keys(self) -> None:
+        """Shows the keys, also where `?` is typed as a character."""
+        self.app.action_toggle_help()
 
     def action_back(self) -> None:
         """Leaves without an answer."""

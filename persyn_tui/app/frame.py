@@ -78,6 +78,9 @@ class View(Screen[None], Generic[T]):
     EVERY: ClassVar[float] = 2.0
     """Seconds after which it reads again though the store has not changed, for what depends on the clock."""
 
+    NEEDS_ROWS: ClassVar[frozenset[str]] = frozenset()
+    """Actions that are offered only where there is something to act on."""
+
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "freeze", "Freeze", show=False, id="view.freeze"),
@@ -164,13 +167,13 @@ class View(Screen[None], Generic[T]):
             data: T | None = None
             problem: PersynError | None = None
             try:
-                data = await asyncio.to_thread(self.read, store, question)
+                data = await asyncio.to_thread(self._read, store, question)
             except PersynError as raised:
                 problem = raised
             if not self._stands:
                 return
             if problem is not None:
-                self._fail(str(problem))
+                self.fail(str(problem))
                 return
             if data is None:
                 self.data = None
@@ -182,6 +185,10 @@ class View(Screen[None], Generic[T]):
                     self._to("full")
                     self.show(data)
             self.paint_title()
+
+    def _read(self, store: "Store", question: Any) -> T | None:
+        store.check_file()
+        return self.read(store, question)
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """Says what a key could not do."""
@@ -198,6 +205,13 @@ class View(Screen[None], Generic[T]):
             switcher.current = state
             if state == "full" and self.focused is None:
                 self.focus_first()
+            self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether a key is offered now."""
+        if action in self.NEEDS_ROWS and (not self.is_mounted or self.state != "full"):
+            return False
+        return super().check_action(action, parameters)
 
     def focus_first(self) -> None:
         """Focuses the first list, so that the arrow keys do something at once."""
@@ -206,7 +220,15 @@ class View(Screen[None], Generic[T]):
                 widget.focus()
                 return
 
-    def _fail(self, message: str) -> None:
+    def still_loading(self, text: str) -> None:
+        """Says why nothing is shown yet."""
+        if self._stands:
+            self.query_one("#loading", Message).update(blocks(text))
+
+    def fail(self, message: str) -> None:
+        """Shows an error in place of what was read."""
+        if not self._stands:
+            return
         self.query_one("#failure", Message).update(
             f"✗ {printable(message)}\n\nF5 reads again" + ("" if self.NUMBER == 7 else " · 7 shows the log")
         )
@@ -225,7 +247,8 @@ class View(Screen[None], Generic[T]):
         title = self.query_one("#title", Static)
         about = " ".join(printable(self.about()).split())
         frozen = " · ‖ frozen, p goes on" if self.frozen else ""
-        right = f"{self.NUMBER} {self.NAME}" + (f" · {about}" if about else "") + frozen
+        waits = "waiting for the store … · " if self.app.waits_for_store else ""
+        right = f"{waits}{self.NUMBER} {self.NAME}" + (f" · {about}" if about else "") + frozen
         line = title_line(self.app.store_name, right, (self.app.size.width or 80) - 1)
         if line != getattr(self, "_line", None):
             self._line = line

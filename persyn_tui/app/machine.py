@@ -1,7 +1,7 @@
 """The machine strip: GPUs through NVML; CPU and memory where there is none."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
@@ -12,6 +12,11 @@ KEPT = 8
 """Readings in the small history of utilisation."""
 MOST = 3
 """GPUs with a line of their own each; more share lines."""
+CPU_STEP = 5.0
+"""Percent by which the CPU's load is shown."""
+MEMORY_STEP = 0.01
+"""Share of the machine's memory by which its use is shown."""
+WATT_STEP = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +53,19 @@ class Machine:
     def __init__(self) -> None:
         self._nvml: Any = None
         self._handles: list[Any] | None = None
+        self._last: Reading | None = None
 
     def read(self) -> Reading:
-        """What the machine does now; blocks for about a millisecond."""
+        """What the machine does now, steadied; blocks for about a millisecond."""
         memory = psutil.virtual_memory()
-        return Reading(
+        now = Reading(
             gpus=self._gpus(),
             cpu=psutil.cpu_percent(interval=None),
             used=(memory.total - memory.available) / 2**30,
             total=memory.total / 2**30,
         )
+        self._last = steadied(self._last, now)
+        return self._last
 
     def _gpus(self) -> tuple[Gpu, ...]:
         if self._handles is None:
@@ -89,6 +97,30 @@ class Machine:
             return [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
         except pynvml.NVMLError:
             return []
+
+
+def steadied(last: Reading | None, now: Reading) -> Reading:
+    """The reading in steps, so that a machine at rest gives the same one again and nothing is painted.
+
+    Args:
+        last: the steadied reading before this one.
+        now: what was measured.
+    """
+
+    def step(before: float | None, value: float, size: float) -> float:
+        # Held until it has moved by a whole step: a value at the border of two steps does not flicker.
+        return before if before is not None and abs(value - before) < size else size * (value // size)
+
+    watts = {gpu.index: gpu.watts for gpu in last.gpus} if last else {}
+    return Reading(
+        gpus=tuple(
+            gpu if gpu.watts is None else replace(gpu, watts=step(watts.get(gpu.index), gpu.watts, WATT_STEP))
+            for gpu in now.gpus
+        ),
+        cpu=step(last.cpu if last else None, now.cpu, CPU_STEP),
+        used=step(last.used if last else None, now.used, max(0.1, MEMORY_STEP * now.total)),
+        total=now.total,
+    )
 
 
 def spark(values: Sequence[float]) -> str:

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from persyn_tui.app.sheet import Cell
@@ -27,10 +27,13 @@ class Pages:
 
     Args:
         cells: what a line shows of a card.
+        prompt: the number of the cell with the prompt.
     """
 
-    def __init__(self, cells: Callable[[Card], Sequence[Cell | str]]) -> None:
-        self._cells = cells
+    def __init__(self, cells: Callable[[Card], Sequence[Cell | str]], prompt: int) -> None:
+        self._cells, self._prompt = cells, prompt
+        self.shown: Mapping[int, str] = {}
+        """Prompt id → what the visible lines show of it, where that is not all."""
         self._ids = array("q")
         self._above = array("q")
         """Newer ones that stand before the others, oldest first: adding one moves nothing."""
@@ -54,7 +57,14 @@ class Pages:
     def cells(self, index: int) -> Sequence[Cell | str] | None:
         """What the line shows; None until it is fetched."""
         line = self._lines.get(self.id(index))
-        return None if line is None else line.cells
+        if line is None or line.card is None or line.cells is None:
+            return None if line is None else line.cells
+        shown = self.shown.get(line.card.prompt_id)
+        if shown is None or shown == line.card.prompt:
+            return line.cells
+        cell = line.cells[self._prompt]
+        tone = cell.tone if isinstance(cell, Cell) else "plain"
+        return [*line.cells[: self._prompt], Cell(shown, tone), *line.cells[self._prompt + 1 :]]
 
     def card(self, id: int) -> Card | None:
         """What was fetched of a response; None until then."""

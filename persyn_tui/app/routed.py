@@ -91,6 +91,8 @@ class Routed:
     curves: tuple[Curve, ...] = ()
     trouble: str = ""
     """Why the plans of this job cannot be found."""
+    unknown: bool = False
+    """The job's run is not one that this version can go on with."""
 
 
 @dataclass
@@ -100,6 +102,7 @@ class _Followed:
     job_id: int
     context: "Context | None" = None
     trouble: str = ""
+    unknown: bool = False
     tried_at: float = 0.0
     strategies: tuple[str, ...] = ()
     total: int = 0
@@ -159,6 +162,7 @@ class Reader:
             router=router,
             curves=self._curves(store, job) if job.stage == "train_router" else (),
             trouble=known.trouble,
+            unknown=known.unknown,
         )
 
     def _understand(self, store: Store, job: Job) -> None:
@@ -167,18 +171,21 @@ class Reader:
         clock = time.monotonic()
         if known.context is not None or clock - known.tried_at < RETRIED_EVERY_S:
             return
-        from engine.config import Run
         from engine.context import TRAINED
-        from engine.reader import reader
+        from engine.reader import reader, run_of
 
         known.tried_at = clock
         try:
-            run = Run.model_validate(job.spec)
+            run = run_of(job)
+        except PersynError as problem:
+            known.trouble, known.unknown = str(problem), True
+            return
+        try:
             known.strategies = tuple(run.strategies)
             context = reader(store, run)
             for strategy in run.strategies:
                 context.plan_sha(strategy)  # hashes the models' files, which may fail, once
-        except (PersynError, ValueError) as problem:
+        except PersynError as problem:
             known.trouble = str(problem)
             return
         counts = prompts.counts(store, context.prompt_set)

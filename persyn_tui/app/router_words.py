@@ -65,7 +65,7 @@ def where(data: Routed, brief: bool) -> str:
     """How far the stage or the plan is; without the words that a narrow screen has no room for."""
     snapshot = data.snapshot
     early = data.stage in EARLY_STAGES and not data.shares
-    if data.trouble and not early and not data.shares:
+    if data.trouble and (data.unknown or (not early and not data.shares)):
         return f"✗ {data.trouble.splitlines()[0]}"
     if early and not data.stage:
         begun = {"queued": "queued: s starts an engine", "running": "the job's engine is starting"}
@@ -151,12 +151,12 @@ def curve_cells(name: str, values: Sequence[float], room: int) -> list[Cell | st
     return [CURVE_NAMES[name], Cell(levels(values[::-1][::step][::-1]), "accent"), f"{values[-1]:.3f}"]
 
 
-def choice_cells(choice: Choice) -> list[Cell | str]:
-    """A prompt with its strengths, choice and margin."""
+def choice_cells(choice: Choice, text: str) -> list[Cell | str]:
+    """A prompt, as `text` shows it, with its strengths, choice and margin."""
     tone: Any = "warn" if choice.near_tie else "plain"
     note = "near tie" if choice.near_tie else "measured" if choice.measured else ""
     return [
-        choice.text,
+        text,
         Cell(levels(choice.strengths[:WIDEST]) if choice.strengths else "–", "accent"),
         choice.teacher,
         Cell(signed(choice.margin), tone),

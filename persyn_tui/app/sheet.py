@@ -197,6 +197,10 @@ class Sheet(ScrollView, can_focus=True):
             return ()  # not laid out yet
         return tuple(c.title for i, c in enumerate(self.columns) if i not in shown)
 
+    def room(self, column: int) -> int:
+        """Cells of a column as it is laid out; 0 where it is not shown."""
+        return dict(self._layout).get(column, 0)
+
     @property
     def window(self) -> range:
         """Places of the rows on the screen."""

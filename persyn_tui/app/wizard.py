@@ -76,12 +76,14 @@ class Wizard(Dialog[Job | None]):
         self.run_worker(self._offer(), group="offer", exit_on_error=True)
 
     async def _offer(self) -> None:
-        if self.app.store is None:
-            return
+        while self.app.store is None:  # the first key may come before the store is open
+            await asyncio.sleep(0.05)
         try:
             teachers, students = await asyncio.to_thread(draft.candidates, self.app.store)
         except PersynError as problem:
             self.say(f"✗ {problem}", "bad")
+            return
+        if not self.is_mounted:
             return
         self.query_one(TeachersStep).fill(teachers)
         self.query_one(StudentStep).fill(students)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, cast
 
 from textual import on
 from textual.app import ComposeResult
+from textual.timer import Timer
 
-from persyn_tui.app import draft
+from persyn_tui.app import draft, references
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.forms import Choice, Edited, Entry, Form, Line, Paths, Words, problems
 from persyn_tui.app.text import count
-from persyn_tui.app.wizard_steps import Plan, Step
+from persyn_tui.app.wizard_steps import PAUSE_S, Plan, Step
 from storage.errors import PersynError
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ class SettingsStep(Step):
     def __init__(self, plan: Plan, id: str) -> None:
         super().__init__(plan, id)
         self._tasks: tuple[str, ...] = ()
+        self._looking: Timer | None = None
+        self._references: references.References | None = None
+        """Of the file that is named; None until they are read."""
         self._written: tuple[Path, str] | None = None
         """The run file that this form wrote, and its text."""
 
@@ -51,18 +55,19 @@ class SettingsStep(Step):
             self._settle()
 
     def enter(self) -> None:
-        """The first field to fill in has the focus."""
+        """The first field has the focus."""
         if "max_tokens" not in self.form.touched:
             contexts = [one.context for one in self.plan.teachers if one.context]
             # A short context holds prompt and answer.
             small = min(contexts, default=2048) < 2048
             self.form.fill("max_tokens", str(min(contexts) * 5 // 8) if small else "1024")
         self._sources()
-        self.form["path" if self.form["tasks"].disabled else "tasks"].focus_control()
+        self.form["source"].focus_control()
         self._settle()
 
     async def finish(self) -> bool:
         """Whether the run file is written; asks before another one is lost."""
+        await self._look()
         run = self._check()
         if run is None or not await self._count(run):
             self._to_wrong()
@@ -76,6 +81,9 @@ class SettingsStep(Step):
         event.stop()
         if event.key == "source":
             self._sources()
+        if event.key in ("source", "path"):
+            self._references = None
+            self.soon_look()
         self._settle()
 
     def on_descendant_focus(self) -> None:
@@ -90,10 +98,37 @@ class SettingsStep(Step):
             entry.disabled = not entry.display
         self.form["size"].hint = "prompts of each task" if gym else "at most; empty: all"
 
+    def soon_look(self) -> None:
+        """Looks at the reference answers once typing rests."""
+        if self._looking is not None:
+            self._looking.stop()
+        self._looking = self.set_timer(
+            PAUSE_S, lambda: self.run_worker(self._look(), group="look", exclusive=True)
+        )
+
+    async def _look(self) -> None:
+        """Reads the file's first answers and chooses the verifier that fits them, unless the operator has."""
+        values = self._values()
+        path = Path(values.get("path", "")).expanduser()
+        if values["source"] == "reasoning_gym" or self._references is not None:
+            return
+        try:
+            if not path.is_file():
+                return
+            found = await asyncio.to_thread(references.look, path, values["source"])
+        except (PersynError, OSError):
+            return  # counting the prompts says what is wrong with the file
+        if (self._values().get("path"), self._values()["source"]) != (values["path"], values["source"]):
+            return
+        self._references = found
+        if "verifier" not in self.form.touched:
+            self.form.fill("verifier", found.verifier)
+        self._settle()
+
     def _tell(self) -> None:
         at = self.form.at
         if at is not None and at.wrong:
-            self.say(f"{at.key}: {at.said}", "bad")
+            self.say(f"{at.title}: {at.said}", "bad")
 
     def _settle(self) -> None:
         """Checks the form, and once typing rests counts what it would take."""
@@ -147,6 +182,9 @@ class SettingsStep(Step):
             wrong["calibration" if "calibration" in rest[0] else "strategies"] = rest[0]
         for key, entry in self.form.entries.items():
             entry.say(f"✗ {wrong[key]}" if key in wrong else "", "bad" if key in wrong else "dim")
+        if self._references is not None and "verifier" not in wrong:
+            doubt = self._references.doubt(values.get("verifier", ""))
+            self.form["verifier"].say(doubt or self._references.why, "warn" if doubt else "dim")
         return None if wrong else run
 
     def _to_wrong(self) -> None:
@@ -217,7 +255,12 @@ def _entries() -> list[Entry]:
     from engine.config import STRATEGIES
 
     return [
-        Entry("source", "prompts from", Choice(("reasoning_gym", *draft.FILES), "reasoning_gym")),
+        Entry(
+            "source",
+            "prompts from",
+            Choice(("reasoning_gym", *draft.FILES), "reasoning_gym"),
+            "← → change it",
+        ),
         Entry("tasks", "tasks", Line("", "", Words()), "with commas; tab completes"),
         Entry(
             "path",
@@ -228,8 +271,8 @@ def _entries() -> list[Entry]:
         Entry(
             "verifier",
             "verified as",
-            Choice(VERIFIERS, "math"),
-            "how answers are checked",
+            Choice(VERIFIERS, "none"),
+            "chosen by the file's answers; ← → change it",
         ),
         Entry("size", "size", Line("500")),
         Entry("seed", "seed", Line("0"), "of the tasks"),

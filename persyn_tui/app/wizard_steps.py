@@ -16,7 +16,7 @@ from textual.widgets import ContentSwitcher, Static
 from engine.printing import printable
 from persyn_tui.app.draft import Candidate
 from persyn_tui.app.forms import Dialog, Edited, Entry, Form, Line, Paths
-from persyn_tui.app.sheet import Cell, Column, Listed, Sheet
+from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import count, number
 from storage.errors import PersynError
 
@@ -80,9 +80,11 @@ class Pick(Sheet):
         """A mark was set or taken away."""
 
     def action_mark(self) -> None:
-        """Marks and tells."""
-        super().action_mark()
-        self.post_message(self.Marked(self, self.key))
+        """Marks the row under the cursor or takes its mark away, and tells; the cursor stays."""
+        if self.key is not None:
+            self.marked ^= {self.key}
+            self.refresh()
+            self.post_message(self.Marked(self, self.key))
 
 
 class Still(Sheet, can_focus=False):
@@ -254,6 +256,11 @@ class TeachersStep(Step):
 
     TITLE = "teachers"
 
+    def __init__(self, plan: Plan, id: str) -> None:
+        super().__init__(plan, id)
+        self._candidates: list[Candidate] | None = None
+        """None until they are read, which the operator may be faster than."""
+
     def compose(self) -> ComposeResult:
         """The list."""
         yield Static("Which teachers may answer? A router needs at least two.", classes="lead")
@@ -262,12 +269,13 @@ class TeachersStep(Step):
     def fill(self, candidates: list[Candidate]) -> None:
         """Offers these."""
         self._candidates = candidates
-        self._marked()
+        self.query_one("#teacher-list", Sheet).update(Listed([_row(one, " ") for one in candidates]))
+        self._tell()
 
     def enter(self) -> None:
         """The list has the focus."""
         self.query_one("#teacher-list").focus()
-        self._marked()
+        self._tell()
 
     async def finish(self) -> bool:
         """Whether one is marked."""
@@ -276,18 +284,33 @@ class TeachersStep(Step):
         return bool(self.plan.teachers)
 
     @on(Pick.Marked)
-    def _marked(self) -> None:
-        sheet = self.query_one("#teacher-list", Sheet)
-        sheet.update(Listed([_row(one, "✓" if one.key in sheet.marked else " ") for one in self._candidates]))
-        self.plan.teachers = [one for one in self._candidates if one.key in sheet.marked]
+    def _marked(self, event: Pick.Marked) -> None:
+        sheet, candidates = event.sheet, self._candidates or []
+        refused = next((one for one in candidates if one.key == event.key and one.trouble), None)
+        if refused is not None:
+            sheet.marked.discard(refused.key)
+        sheet.update(Listed([_row(one, "✓" if one.key in sheet.marked else " ") for one in candidates]))
+        self.plan.teachers = [one for one in candidates if one.key in sheet.marked]
+        self._tell()
+        if refused is not None:
+            self.say(f"✗ {refused.name} cannot be used: {refused.trouble}", "bad")
+
+    def _tell(self) -> None:
         names = [one.name for one in self.plan.teachers]
-        self.say(f"{len(names)} marked: {', '.join(names)}" if names else "space marks, enter goes on")
+        if self._candidates is None:
+            self.say("the models are being read …")
+        else:
+            self.say(f"{len(names)} marked: {', '.join(names)}" if names else "space marks, enter goes on")
 
 
 class StudentStep(Step):
     """One student, by the cursor."""
 
     TITLE = "student"
+
+    def __init__(self, plan: Plan, id: str) -> None:
+        super().__init__(plan, id)
+        self._candidates: list[Candidate] = []
 
     def compose(self) -> ComposeResult:
         """The list."""
@@ -305,10 +328,14 @@ class StudentStep(Step):
         self.say("enter takes the one under the cursor")
 
     async def finish(self) -> bool:
-        """Whether there is one under the cursor."""
+        """Whether there is one under the cursor that can be used."""
         key = self.query_one("#student-list", Sheet).key
-        self.plan.student = next((one for one in self._candidates if one.key == key), None)
-        return self.plan.student is not None
+        chosen = next((one for one in self._candidates if one.key == key), None)
+        if chosen is not None and chosen.trouble:
+            self.say(f"✗ {chosen.name} cannot be used: {chosen.trouble}", "bad")
+            return False
+        self.plan.student = chosen
+        return chosen is not None
 
 
 class DryRunStep(Step):
@@ -367,13 +394,14 @@ class DryRunStep(Step):
 
 
 def _row(one: Candidate, mark: str) -> tuple[tuple[str, str], list[Cell | str]]:
+    tone: Tone = "dim" if one.trouble else "plain"
     cells: list[Cell | str] = [
-        Cell(mark, "good"),
-        one.name,
-        str(one.entry.get("family", "–")),
-        number(one.parameters),
-        count(one.context),
-        str(one.entry["model"]),
+        Cell("✗", "bad") if one.trouble else Cell(mark, "good"),
+        Cell(one.name, tone),
+        Cell(str(one.entry.get("family", "–")), tone),
+        Cell(number(one.parameters), tone),
+        Cell(count(one.context), tone),
+        Cell(one.trouble or str(one.entry["model"]), "warn" if one.trouble else "plain"),
         Cell(one.origin, "dim"),
     ]
     return one.key, cells

@@ -72,14 +72,15 @@ def list_answers(
 
 def search(
     words: Annotated[
-        list[str], typer.Argument(help="Words that the answer holds, all of them.", show_default=False)
+        list[str],
+        typer.Argument(help="Words, all of them in the answer or in its prompt.", show_default=False),
     ],
     limit: LimitOption = 20,
     after: AfterOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find answers that hold every word, newest first."""
+    """Find answers that hold every word, or whose prompt does, newest first."""
     from engine.printing import printable
     from storage import browse
     from storage import search as index
@@ -89,7 +90,7 @@ def search(
     indexed = 0
     while added := index.sync(opened):
         indexed += added
-        say(f"indexed {indexed:,} answers")
+        say(f"indexed {indexed:,} prompts and answers")
     hits = index.search(opened, " ".join(words), limit=limit, after=after)
     lines = {line.response.id: line for line in browse.lines(opened, [hit.response_id for hit in hits])}
     data = [
@@ -97,6 +98,7 @@ def search(
             "id": hit.response_id,
             "prompt_id": hit.prompt_id,
             "teacher": printable(lines[hit.response_id].teacher),
+            "found_in": hit.found_in,
             "snippet": printable(hit.snippet),
         }
         for hit in hits
@@ -105,12 +107,12 @@ def search(
 
     def show_hits() -> None:
         if not data:
-            say("no answer holds all of these words")
+            say("no answer and no prompt holds all of these words")
             return
         table(
-            ("id", "prompt", "teacher", "answer"),
+            ("id", "no.", "teacher", "in", "text"),
             [tuple(row.values()) for row in data],
-            right=("id", "prompt"),
+            right=("id", "no."),
         )
 
     emit(data, as_json, show_hits)

@@ -80,10 +80,14 @@ def list_models(
 def add(
     name: Annotated[str, typer.Option("--name", help="What to call it.", show_default=False)],
     model: Annotated[
-        str, typer.Option("--model", help="zoo:NAME, a folder, or a hub id.", show_default=False)
-    ],
+        str,
+        typer.Option("--model", help="zoo:NAME, a folder, a .gguf file, or a hub id.", show_default=False),
+    ] = "",
     role: Annotated[str, typer.Option("--role", help="teacher or student.")] = "teacher",
     backend: Annotated[str, typer.Option("--backend", help="How it is run.")] = "transformers",
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", help="A PEFT adapter's folder; its base is --model's default.")
+    ] = None,
     family: Annotated[str | None, typer.Option("--family", help="Default: what its config says.")] = None,
     parameters: Annotated[float | None, typer.Option("--parameters", help="Default: counted.")] = None,
     system: Annotated[str, typer.Option("--system", help="System prompt before every prompt.")] = "",
@@ -123,6 +127,7 @@ def add(
         "name": name,
         "model": model,
         "backend": backend,
+        "adapter": adapter,
         "family": family,
         "parameters": parameters,
         "system": system,

@@ -119,8 +119,8 @@ def relabel(
 
 
 def _newest_run(opened: "Store") -> "Run":
-    from engine.config import Run
     from engine.errors import ConfigError
+    from engine.reader import run_of
     from storage import jobs
 
     newest = jobs.list(opened, limit=1)
@@ -128,7 +128,7 @@ def _newest_run(opened: "Store") -> "Run":
         raise ConfigError(f"{opened.name} has no jobs", "name a run file: persyn relabel FILE.yaml --alpha A")
     job = newest[0]
     say(f"job {job.id} ({job.name}), the newest of {opened.name}")
-    return Run.model_validate(job.spec)
+    return run_of(job)
 
 
 def _write(out: Path, rows: "Iterator[dict[str, Any]]") -> None:

@@ -13,6 +13,7 @@ from textual.widgets import Static
 
 from engine import config, registry
 from engine.context import Context
+from engine.measured import TRAINING
 from engine.reader import reader
 from engine.stages import prompts as prompt_stage
 from persyn_tui.app.app import PersynApp
@@ -29,7 +30,7 @@ student: {name: pupil, model: "zoo:student"}
 teachers:
   - {name: brief, model: "zoo:brief", parameters: 2, price: {output: 1000000}}
   - {name: spell, model: "zoo:speller", parameters: 1}
-prompts: [{source: jsonl, path: p.jsonl}]
+prompts: [{source: jsonl, path: p.jsonl, verifier: text}]
 split: {calibration: 2, validation: 1, evaluation: 4}
 router: {backbone: "zoo:student"}
 generation: {max_attempts: 2}
@@ -83,10 +84,11 @@ class MadeRun:
         sha = self.context.adapter_sha(strategy)
         return results.open_adapter(self.store, None, sha, dataset.id, self.context.student_id)
 
-    def trained(self, strategy: str, steps: int) -> Adapter:
+    def trained(self, strategy: str, steps: int, rows: int = 0) -> Adapter:
         """The strategy's adapter, complete."""
         adapter = self.adapter(strategy)
-        metrics = {"steps": steps, "loss": 0.25, "tokens_per_second": 1234.0}
+        metrics = {"steps": steps, "loss": 0.25, "tokens_per_second": 1234.0, "rows": {"kept": rows}}
+        metrics[TRAINING] = self.context.training_sha(strategy)
         results.finish_adapter(self.store, None, adapter.id, "x", metrics)
         return adapter
 
@@ -108,7 +110,8 @@ class MadeRun:
 
 def submit(store: Store, folder: Path) -> int:
     """The job of `RUN`, before anything of it is stored."""
-    (folder / "p.jsonl").write_text("".join(json.dumps({"prompt": f"number {i}"}) + "\n" for i in range(10)))
+    rows = ({"prompt": f"number {i}", "answer": str(i)} for i in range(10))
+    (folder / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     file = folder / "run.yaml"
     file.write_text(RUN)
     run = config.load(file)

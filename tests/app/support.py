@@ -30,6 +30,8 @@ def stands(app: PersynApp) -> bool:
     screen = app.screen
     if not isinstance(screen, View) or screen.state == "loading":
         return False
+    if screen._layout_required:
+        return False
     shown = screen.query_one(f"#{screen.state}")
     return all(sheet.size.width > 0 for sheet in shown.query(Sheet) if sheet.display)
 

@@ -12,19 +12,13 @@ from app.support import running, until
 
 from persyn_tui.app import settings as settings_module
 from persyn_tui.app.app import PersynApp
+from persyn_tui.app.bindings import known
 from persyn_tui.app.frame import View
 from persyn_tui.app.settings import Settings, SettingsError
 from persyn_tui.app.sheet import Sheet
 from storage import jobs
 from storage.errors import StoreError
 from storage.store import Store
-
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    return tmp_path
 
 
 def test_start_imports_neither_torch_nor_the_database_library() -> None:
@@ -37,9 +31,9 @@ def test_start_imports_neither_torch_nor_the_database_library() -> None:
 
 
 async def test_a_crash_shows_where_the_report_is_and_no_variables(
-    folders: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    app = PersynApp(str(folders / "x.db"), settings=Settings())
+    app = PersynApp(str(tmp_path / "x.db"), settings=Settings())
     api_key = "sk-abcdefghijklmnop"
 
     def broken() -> None:
@@ -58,7 +52,7 @@ async def test_a_crash_shows_where_the_report_is_and_no_variables(
     shown = "".join(segment.text for found in app._exit_renderables for segment in found.segments)  # type: ignore[union-attr]
     err = capsys.readouterr().err + shown
     assert api_key not in err
-    reports = list((folders / "XDG_STATE_HOME").rglob("crash-*.txt"))
+    reports = list((tmp_path / "XDG_STATE_HOME").rglob("crash-*.txt"))
     assert len(reports) == 1
     text = reports[0].read_text(encoding="utf-8")
     assert "ZeroDivisionError" in text
@@ -67,8 +61,8 @@ async def test_a_crash_shows_where_the_report_is_and_no_variables(
     assert reports[0].stat().st_mode & 0o077 == 0
 
 
-async def test_a_store_of_a_newer_version_ends_the_app_with_the_message(folders: Path) -> None:
-    path = folders / "x.db"
+async def test_a_store_of_a_newer_version_ends_the_app_with_the_message(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
     path.write_bytes(b"this is no database, whatever its name says" * 100)
     app = PersynApp(str(path), settings=Settings())
     async with app.run_test() as pilot:
@@ -76,8 +70,8 @@ async def test_a_store_of_a_newer_version_ends_the_app_with_the_message(folders:
     assert app.return_code == 2
 
 
-async def test_two_apps_agree_and_a_new_one_shows_what_the_old_one_did(folders: Path) -> None:
-    location = str(folders / "x.db")
+async def test_two_apps_agree_and_a_new_one_shows_what_the_old_one_did(tmp_path: Path) -> None:
+    location = str(tmp_path / "x.db")
     store = Store.open(location)
     job, _ = jobs.submit(store, {}, "0" * 64, "first")
     lease = jobs.claim(store, job.id, "test")
@@ -103,8 +97,8 @@ async def test_two_apps_agree_and_a_new_one_shows_what_the_old_one_did(folders: 
         assert "8 / 9" in first_line(app)
 
 
-async def test_every_mode_is_reached_by_its_number(folders: Path) -> None:
-    async with running(str(folders / "x.db")) as (app, pilot):
+async def test_every_mode_is_reached_by_its_number(tmp_path: Path) -> None:
+    async with running(str(tmp_path / "x.db")) as (app, pilot):
         for number in (2, 3, 4, 5, 6, 7, 1):
             await pilot.press(str(number))
             await until(
@@ -116,15 +110,42 @@ async def test_every_mode_is_reached_by_its_number(folders: Path) -> None:
             assert app.screen.state == "empty"
 
 
-async def test_keys_are_remapped_by_the_settings_file(folders: Path) -> None:
+async def test_keys_are_remapped_by_the_settings_file(tmp_path: Path) -> None:
     path = settings_module.settings_path()
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"keys": {"go.logs": "f7"}, "interval": 0.1}), encoding="utf-8")
-    app = PersynApp(str(folders / "x.db"), settings=Settings.load())
+    app = PersynApp(str(tmp_path / "x.db"), settings=Settings.load())
     async with app.run_test() as pilot:
         await until(pilot, lambda: app.store is not None)
         await pilot.press("f7")
         await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 7)
+
+
+async def test_an_unknown_binding_in_the_settings_file_is_said(tmp_path: Path) -> None:
+    app = PersynApp(str(tmp_path / "x.db"), settings=Settings(keys={"go.log": "f7", "jobs.new": "f8"}))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: bool(app._notifications))
+        (note,) = app._notifications
+        assert "settings.json: keys.go.log: no such binding; did you mean go.logs?" in note.message
+
+
+def test_every_binding_has_an_id_that_can_be_remapped() -> None:
+    assert {"go.data", "app.help", "jobs.cancel", "view.freeze", "confirm.yes", "wizard.next"} <= known()
+
+
+@pytest.mark.parametrize(("number", "kept"), [(1, "n d"), (2, "a"), (3, "/"), (4, ""), (6, "")])
+async def test_an_empty_screen_offers_only_keys_that_do_something(
+    tmp_path: Path, number: int, kept: str
+) -> None:
+    async with running(str(tmp_path / "x.db"), mode=list(PersynApp.MODES)[number - 1]) as (app, _):
+        assert app.screen.state == "empty"
+        own = {
+            active.binding.key
+            for active in app.screen.active_bindings.values()
+            if active.node is app.screen and active.enabled
+        }
+        offered = {key for key in own if key in "abcdefghijklmnopqrstuvwxyz" or key == "slash"}
+        assert offered - {"p", "z", "y", "h", "u"} == {{"/": "slash"}.get(key, key) for key in kept.split()}
 
 
 @pytest.mark.parametrize(
@@ -136,7 +157,7 @@ async def test_keys_are_remapped_by_the_settings_file(folders: Path) -> None:
         ('{"keys": {"go.logs": "ctrl+b"}}', "ctrl\\+b belongs to the terminal"),
     ],
 )
-def test_a_wrong_settings_file_is_named_with_the_key(folders: Path, content: str, what: str) -> None:
+def test_a_wrong_settings_file_is_named_with_the_key(tmp_path: Path, content: str, what: str) -> None:
     path = settings_module.settings_path()
     path.parent.mkdir(parents=True)
     path.write_text(content, encoding="utf-8")
@@ -146,10 +167,10 @@ def test_a_wrong_settings_file_is_named_with_the_key(folders: Path, content: str
 
 @pytest.mark.parametrize("problem", [None, StoreError("the disk is full")])
 async def test_a_read_that_ends_after_the_app_is_left_is_no_defect(
-    folders: Path, problem: StoreError | None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, problem: StoreError | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, held = threading.Event(), threading.Event()
-    async with running(str(folders / "x.db")) as (app, _):
+    async with running(str(tmp_path / "x.db")) as (app, _):
         screen = app.screen
         assert isinstance(screen, View)
 

@@ -132,12 +132,30 @@ async def test_every_answer_is_listed_newest_first_with_its_scores(made: Made) -
     async with running(opened(made), mode="data") as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 16)
         assert shown(app) == list(range(16, 0, -1))
-        assert line(app, 0).split() == [
-            *("16", "question", "3", "quick", "103", "stop", "0.00", "−1.60", "–"),
-        ]
+        newest = ["16", "question", "3", "quick", "103", "stop", "0.00", "−1.60", "–"]
+        await until(pilot, lambda: line(app, 0).split() == newest)
         assert line(app, 3).split()[4:] == ["100", "truncated", "–", "–", "–"]
         assert line(app, 5).split()[-3:] == ["+1.00", "persyn", "+1"]
         await until(pilot, lambda: "16 answers" in title(app))
+
+
+async def test_prompts_that_begin_alike_show_what_differs_and_are_found_by_their_words(made: Made) -> None:
+    opened_set = prompts.open_set(made.store, "alike", "alike")
+    task = "State the final answer to the following arithmetic problem: "
+    asked = [
+        Prompt(({"role": "user", "content": f"{task}{n} + {n} ="},), split="synthesis") for n in (41, 52)
+    ]
+    prompts.add(made.store, None, opened_set.id, asked, 0)
+    for number in (prompt.id or 0 for _, prompt in prompts.page(made.store, opened_set.id)):
+        done = Completion(number, "sum", "ok", "stop", 5, 7, 0.25)
+        responses.add(made.store, None, [NewResponse(number, made.teachers[0], "sha0", done, cost=0.0)])
+    async with running(opened(made), mode="data", size=(80, 24)) as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 18)
+        await until(pilot, lambda: "…52 + 52 =" in line(app, 0) and "…41 + 41 =" in line(app, 1))
+        assert "question 3" in line(app, 2)
+        await pilot.press("slash", *"arithmetic 52", "enter")
+        await come(app, pilot, lambda: shown(app) == [18])
+        assert "State the final" in line(app, 0), "alone it is shown from its beginning"
 
 
 async def test_nothing_stored_says_the_next_step(tmp_path: Path) -> None:
@@ -382,7 +400,7 @@ async def test_a_failing_store_is_told_and_the_screen_goes_on(
 
 
 def test_pages_fetch_what_is_looked_at_and_forget_the_rest(made: Made) -> None:
-    pages = Pages(lambda card: [str(card.id)])
+    pages = Pages(lambda card: [str(card.id)], 0)
     pages.restart(array("q", range(100_000, 0, -1)))
     wanted = pages.wanted(range(500, 520))
     assert (wanted[0], wanted[-1]) == (100_000 - 420, 100_000 - 599)

@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from app.runs import MadeRun, lines, make, notes, showing, submit, words
-from app.support import until
+from app.support import stands, until
 
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.curve import Plot
 from persyn_tui.app.sheet import Sheet
-from storage import jobs, results
+from storage import datasets, jobs, results
+from storage.records import DatasetRow
 from storage.store import Store
 
 
@@ -51,7 +53,8 @@ async def test_an_empty_store_says_the_next_step(tmp_path: Path) -> None:
         assert "n there makes one" in words(app, "#empty")
         for key in ("s", "x", "c", "m", "left", "right", "tab", "y"):
             await pilot.press(key)
-        await until(pilot, lambda: "there is no job" in notes(app))
+        await until(pilot, lambda: stands(app))
+        assert notes(app) == ""  # what can do nothing is not offered
 
 
 async def test_before_training_strategies_wait(store: Store, tmp_path: Path) -> None:
@@ -133,6 +136,75 @@ async def test_strategies_are_compared_with_intervals_and_what_they_rest_on(made
         assert "●" in "".join(persyn)
         assert "step 50 / 50   loss 0.250" in words(app, "#now")
         assert "1,234 tok/s" in words(app, "#now")
+
+
+async def test_what_was_measured_stays_when_rows_are_excluded_and_comes_back_whole(made: MadeRun) -> None:
+    made.answer(0, 0)
+    made.answer(1, 0)
+    for strategy in ("strong", "persyn"):
+        made.trained(strategy, 50, rows=2)
+        made.evaluated(strategy, [1, 1, 1, 0])
+    dataset = datasets.find(made.store, made.context.dataset_sha("persyn"))
+    rows = [DatasetRow(made.prompts[place], place + 1, 1.0, -0.1, 0.5) for place in (0, 1)]
+    datasets.add(made.store, None, dataset.id, rows)
+    jobs.release(made.store, made.stage("evaluate"), "done")
+    async with showing(made.store.location, "distil", size=(140, 28)) as (app, pilot):
+        await until(pilot, lambda: "✓ 50" in lines(app, "#strategies")[3])
+        datasets.exclude(made.store, dataset.id, made.prompts[:1])
+        await until(pilot, lambda: "▲ data changed" in lines(app, "#strategies")[3])
+        assert "75.0 %" in lines(app, "#strategies")[3]
+        assert "of 2 rows; the dataset has changed since (run again to retrain" in words(app, "#now")
+        strong = lines(app, "#strategies")[2].split()
+        assert strong[1] == "✓", "only what has changed is marked"
+        assert "pp" in strong
+        datasets.exclude(made.store, dataset.id, made.prompts[:1], False)
+        await until(pilot, lambda: "✓ 50" in lines(app, "#strategies")[3])
+        assert "changed" not in words(app, "#now")
+
+
+async def test_the_newest_training_of_a_dataset_is_shown_while_its_rows_are_others_again(
+    made: MadeRun,
+) -> None:
+    made.answer(0, 0)
+    made.answer(1, 0)
+    made.trained("persyn", 50, rows=2)
+    made.evaluated("persyn", [1, 0, 0, 0])
+    dataset = datasets.find(made.store, made.context.dataset_sha("persyn"))
+    rows = [DatasetRow(made.prompts[place], place + 1, 1.0, -0.1, 0.5) for place in (0, 1)]
+    datasets.add(made.store, None, dataset.id, rows)
+    datasets.exclude(made.store, dataset.id, made.prompts[:1])
+    made.context.forget_exclusions()
+    made.trained("persyn", 60, rows=1)
+    made.evaluated("persyn", [1, 1, 0, 0])
+    datasets.exclude(made.store, dataset.id, made.prompts[:2])
+    jobs.release(made.store, made.stage("evaluate"), "done")
+    async with showing(made.store.location, "distil", size=(140, 28)) as (app, pilot):
+        await until(pilot, lambda: "▲ data changed" in lines(app, "#strategies")[3])
+        assert "50.0 %" in lines(app, "#strategies")[3]
+        assert "of 1 rows" in words(app, "#now")
+
+
+async def test_a_done_job_runs_again_where_rows_were_excluded_and_else_says_why_not(made: MadeRun) -> None:
+    made.answer(0, 0)
+    for strategy in ("strong", "persyn"):
+        made.trained(strategy, 50, rows=1)
+    dataset = datasets.find(made.store, made.context.dataset_sha("persyn"))
+    datasets.add(made.store, None, dataset.id, [DatasetRow(made.prompts[0], 1, 1.0, -0.1, 0.5)])
+    jobs.release(made.store, made.stage("evaluate"), "done")
+    async with showing(made.store.location, "jobs") as (app, pilot):
+        await pilot.press("r")
+        await until(pilot, lambda: "no dataset of it has changed since" in notes(app))
+        datasets.exclude(made.store, dataset.id, made.prompts[:1])
+        await pilot.press("r")
+        await until(pilot, lambda: len(jobs.list(made.store)) == 2)
+        await until(pilot, lambda: "runs in the background" in notes(app))
+        newest = jobs.list(made.store)[0]
+        engines = [
+            one for one in psutil.Process().children() if ["work", str(newest.id)] == one.cmdline()[-2:]
+        ]
+        for engine in engines:
+            engine.kill()
+        assert len(engines) == 1
 
 
 async def test_an_evaluation_in_progress_is_told(made: MadeRun) -> None:

@@ -1,10 +1,14 @@
 """The machine strip: GPUs always, the rest as far as there is room."""
 
 from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
 
+import psutil
 import pytest
+from app.support import running, until
 
-from persyn_tui.app.machine import Gpu, Reading, lines
+from persyn_tui.app.machine import KEPT, Gpu, Reading, lines, steadied
 
 GPU = Gpu(0, "H100 80GB HBM3", 96, 31.25, 79.6, 612.0)
 
@@ -31,3 +35,50 @@ def test_what_goes_first_is_the_history_of_the_cpu_then_the_memory() -> None:
     assert wide.endswith("612 W   CPU ▂▂▂▂▂▂▂▂  24 % · RAM 22.4/128 GiB")
     (narrow,) = lines(readings(1), 78)
     assert narrow.endswith("612 W   CPU  24 %")
+
+
+def test_a_machine_at_rest_is_shown_without_a_change() -> None:
+    seen = {}
+    last = None
+    for cpu, used, watts in [(3.1, 4.02, 70.2), (4.9, 4.31, 74.9), (0.2, 3.9, 69.8), (4.6, 4.4, 72.0)]:
+        last = steadied(last, Reading((replace(GPU, watts=watts),), cpu, used, 64.0))
+        seen[last] = True
+    assert list(seen) == [Reading((replace(GPU, watts=70.0),), 0.0, last.used, 64.0)]
+
+
+def test_a_machine_at_work_is_shown_in_steps() -> None:
+    last = None
+    shown = []
+    for cpu in (0.0, 4.0, 12.0, 14.0, 100.0):
+        last = steadied(last, Reading((), cpu, 1.0, 8.0))
+        shown.append(last.cpu)
+    assert shown == [0.0, 0.0, 10.0, 10.0, 100.0]
+
+
+async def test_nothing_is_painted_while_nothing_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine's figures waver, as those of a machine at rest do."""
+    loads = cycle((0.4, 3.2, 1.1, 4.6))
+    monkeypatch.setattr("psutil.cpu_percent", lambda interval: next(loads))
+    memory = psutil.virtual_memory()
+    free = cycle((0, 2**26, -(2**26)))
+    monkeypatch.setattr(
+        "psutil.virtual_memory", lambda: memory._replace(available=memory.available + next(free))
+    )
+    painted: list[object] = []
+    async with running(str(tmp_path / "x.db")) as (app, pilot):
+        await until(pilot, lambda: len(app.machine) > 0)
+        # The history of the load is as long as it gets.
+        app.machine.extend([app.machine[-1]] * KEPT)
+        known = len(app.machine)
+        await until(pilot, lambda: len(app.machine) > known)
+        paint = app._display
+        monkeypatch.setattr(
+            app,
+            "_display",
+            lambda screen, found: (painted.append(found) if found else None, paint(screen, found)),
+        )
+        seen = len(app.machine)
+        await until(pilot, lambda: len(app.machine) >= seen + 3)
+    assert painted == []

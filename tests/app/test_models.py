@@ -132,7 +132,7 @@ async def test_a_backend_that_is_not_here_is_told_beside_it(store: Store) -> Non
         await put(pilot, shown, "model", "big-model")
         shown.form["backend"].focus_control()
         await pilot.press("right")
-        assert shown.form["backend"].value == "openai"
+        assert shown.form["backend"].value == "vllm"
         await until(pilot, lambda: "not in this version" in shown.form["backend"].said)
         await pilot.press("enter")
         await until(pilot, lambda: "not in this version" in said(app))

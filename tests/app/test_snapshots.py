@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from app import full
-from app.support import until
+from app.support import stands, until
 from sqlalchemy import text
 from textual.pilot import Pilot
 
@@ -87,6 +87,8 @@ def picture(app: PersynApp) -> str:
     """The characters on the screen."""
     strips = app.screen._compositor.render_strips()
     shown = "\n".join(strip.text.rstrip() for strip in strips) + "\n"
+    # A path is cut at the width of its field, so that what replaces it has the same.
+    shown = re.sub(r"(?<= )/\S*pytest-\S*", lambda found: "/home/ada".ljust(len(found[0])), shown)
     return re.sub(r"\(\d+\.\d MB\)", "(0.0 MB)", shown)
 
 
@@ -97,8 +99,13 @@ async def compare(app: PersynApp, pilot: Pilot[None], mode: str, state: str) -> 
         pilot,
         lambda: isinstance(app.screen, View) and number == app.screen.NUMBER and app.screen.state == state,
     )
+    return await compare_with(app, pilot, f"{mode}-{'error' if state == 'failure' else state}")
+
+
+async def compare_with(app: PersynApp, pilot: Pilot[None], name: str) -> str:
+    """The difference between what is shown and the snapshot of this name at this size; empty where there is none."""
     width, height = app.size
-    file = FOLDER / f"{mode}-{'error' if state == 'failure' else state}-{width}x{height}.txt"
+    file = FOLDER / f"{name}-{width}x{height}.txt"
     clock = asyncio.get_running_loop().time
     seen, since = picture(app), clock()
     expected = None if UPDATE or not file.exists() else file.read_text(encoding="utf-8")
@@ -140,6 +147,7 @@ async def walk(
 async def test_loading(place: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     held, opened = threading.Event(), app_module._open
     monkeypatch.setattr(app_module, "_open", lambda location: held.wait(60) and opened(location))
+    monkeypatch.setattr(app_module, "SLOW_OPENING_S", 60.0)
     try:
         await walk(place / "persyn.db", size, "loading")
     finally:
@@ -178,3 +186,29 @@ async def test_error(filled: tuple[Path, Lease], place: Path, size: tuple[int, i
 async def test_full(filled: tuple[Path, Lease], place: Path, size: tuple[int, int]) -> None:
     with copied(filled, place) as store:
         await walk(place / "persyn.db", size, "full", lambda mode: full.put_stage(store, filled[1], mode))
+
+
+DIALOGS = {
+    "help": ("jobs", "question_mark"),
+    "confirm": ("jobs", "x"),
+    "wizard": ("jobs", "n"),
+    "model": ("models", "a"),
+    "export": ("data", "e"),
+    "filter": ("data", "f"),
+    "sort": ("data", "o"),
+}
+"""Dialog → (screen, the key that opens it there)."""
+
+
+@pytest.mark.parametrize("name", DIALOGS)
+async def test_dialogs(filled: tuple[Path, Lease], place: Path, name: str) -> None:
+    mode, key = DIALOGS[name]
+    with copied(filled, place):
+        app = PersynApp(str(place / "persyn.db"), settings=Settings(interval=0.1), start=mode)
+        app.machine.extend(full.READINGS)
+        async with app.run_test(size=SIZES[0]) as pilot:
+            await until(pilot, lambda: stands(app) and app.screen.state == "full")
+            under = picture(app)
+            await pilot.press(key)
+            await until(pilot, lambda: picture(app) != under)
+            assert await compare_with(app, pilot, f"dialog-{name}") == ""

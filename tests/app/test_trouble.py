@@ -29,13 +29,11 @@ from storage import jobs
 from storage.changes import Changes
 from storage.errors import StoreBusyError, StoreError
 from storage.records import Job
-from storage.store import Store
+from storage.store import Store, sqlite_driver
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name))
+def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path / "app.db")
 
 
@@ -47,6 +45,11 @@ def submit(store: Store, name: str) -> Job:
 def shown(app: PersynApp) -> str:
     lines = app.screen._compositor.render_strips()
     return "\n".join(strip.text for strip in lines)
+
+
+def flat(app: PersynApp) -> str:
+    """What is shown, with single spaces: a path may be wrapped anywhere."""
+    return " ".join(shown(app).split())
 
 
 def toasts(app: PersynApp) -> str:
@@ -71,6 +74,17 @@ async def test_nothing_that_a_widget_is_given_acts_on_the_terminal(store: Store)
         await until(pilot, lambda: " loss" in shown(app))
         assert shown(app) == printable(shown(app))
         assert app.screen.query_one("#yes").region.bottom < 24
+
+
+@pytest.mark.parametrize("size", [(40, 10), (80, 24), (200, 60)])
+async def test_a_question_shows_its_buttons_at_any_size(store: Store, size: tuple[int, int]) -> None:
+    submit(store, "a name of many words " * 4)
+    async with running(store.location, size=size) as (app, pilot):
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Confirm) and "(y)" in shown(app))
+        assert "No (n)" in shown(app)
+        assert "Cancel the job (y)" in shown(app)
+        assert "Cancel job" in shown(app)
 
 
 def test_a_title_of_wide_characters_fits() -> None:
@@ -110,6 +124,65 @@ async def test_a_store_that_stays_broken_is_said_once(store: Store, monkeypatch:
         monkeypatch.setattr(Changes, "seen", broken)
         await until(pilot, lambda: len(asked) > 4)
         assert toasts(app).count("the store is gone") == 1
+
+
+async def test_a_store_that_vanishes_is_named_and_found_again(store: Store, tmp_path: Path) -> None:
+    submit(store, "one")
+    moved, path = tmp_path / "moved.db", tmp_path / "app.db"
+    async with running(store.location) as (app, pilot):
+        path.rename(moved)
+        await until(pilot, lambda: "is no longer there" in flat(app))
+        assert "put it back" in flat(app)
+        await pilot.press("4")
+        await until(pilot, lambda: "4 Generation" in shown(app) and "is no longer there" in flat(app))
+        assert not path.exists(), "looking made an empty store"
+        moved.rename(path)
+        await pilot.press("1")
+        await until(pilot, lambda: app.screen.state == "full")
+
+
+async def test_a_store_that_is_replaced_is_not_read(store: Store, tmp_path: Path) -> None:
+    submit(store, "one")
+    other = tmp_path / "other.db"
+    Store.open(other).close()
+    async with running(store.location) as (app, pilot):
+        other.replace(tmp_path / "app.db")
+        await until(pilot, lambda: "has been replaced by another file" in flat(app))
+        assert "no such table" not in shown(app) + toasts(app)
+
+
+async def test_a_wait_for_another_writer_is_said(store: Store) -> None:
+    job = submit(store, "one")
+    async with running(store.location) as (app, pilot):
+        with store.write():
+            await pilot.press("x")
+            await until(pilot, lambda: isinstance(app.screen, Confirm))
+            await pilot.press("y")
+            await until(pilot, lambda: "waiting for the store" in toasts(app))
+            await until(pilot, lambda: "waiting for the store … · 1 Jobs" in shown(app))
+        await until(pilot, lambda: f"job {job.id} was not running" in toasts(app))
+        await until(pilot, lambda: "waiting for the store … ·" not in shown(app))
+
+
+async def test_a_wait_at_the_start_is_said(store: Store) -> None:
+    store.close()
+    holder = sqlite_driver().connect(store.location, isolation_level=None)
+    holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    app = PersynApp(store.location, settings=Settings(interval=0.1))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "waiting for the store" in shown(app))
+        holder.close()
+        await until(pilot, lambda: app.screen.state == "empty")
+
+
+async def test_a_run_that_this_version_does_not_know_is_said_in_a_line(store: Store) -> None:
+    job = submit(store, "one")
+    async with running(store.location, mode="router", size=(140, 40)) as (app, pilot):
+        await until(pilot, lambda: f"job {job.id} (one) is of no run" in flat(app))
+        assert "pydantic" not in shown(app)
+        assert "input_value" not in shown(app)
+        assert "validation error" not in shown(app)
 
 
 async def test_a_theme_is_used_though_it_cannot_be_kept(
@@ -162,3 +235,50 @@ def test_a_signal_leaves_a_usable_terminal(store: Store, number: signal.Signals)
     assert code == 128 + number
     assert b"\x1b[?1049l" in shown
     assert b"\x1b[?1000l" in shown
+
+
+def test_a_locale_without_utf8_spoils_no_border(store: Store) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "persyn_tui.cli", "--store", store.location],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm-256color", "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"},
+    )
+    os.close(theirs)
+    shown, end = b"", time.monotonic() + PATIENCE_S
+    try:
+        while b"No jobs yet" not in shown and time.monotonic() < end:
+            if select.select([ours], [], [], 0.1)[0]:
+                shown += os.read(ours, 65536)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert "─── 1 Jobs".encode() in shown
+    assert b"u2500" not in shown
+
+
+def test_an_app_whose_terminal_vanishes_ends(store: Store) -> None:
+    """Without a signal: the terminal is not the process's controlling one, as after `nohup` or `setsid`."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "persyn_tui.cli", "--store", store.location],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm-256color"},
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN) and None,
+    )
+    os.close(theirs)
+    shown, end = b"", time.monotonic() + PATIENCE_S
+    try:
+        while b"No jobs yet" not in shown and time.monotonic() < end:
+            if select.select([ours], [], [], 0.1)[0]:
+                shown += os.read(ours, 65536)
+        os.close(ours)
+        assert process.wait(PATIENCE_S) == 128 + signal.SIGHUP
+    finally:
+        process.kill()

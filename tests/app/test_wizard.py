@@ -1,5 +1,7 @@
 """The new-job wizard: wrong run files and wrong fields are told at once, and what it writes is a run file."""
 
+import json
+import shutil
 from pathlib import Path
 
 import psutil
@@ -9,12 +11,15 @@ from support import RUN
 from textual.pilot import Pilot
 from textual.widgets import Static
 
+import engine
 from engine import config, estimate, registering, registry
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.forms import Form
+from persyn_tui.app.settings import Settings
 from persyn_tui.app.sheet import Sheet
 from persyn_tui.app.wizard import Wizard
+from persyn_tui.app.wizard_steps import TeachersStep
 from storage import jobs
 from storage import registry as models
 from storage.records import Model
@@ -64,7 +69,7 @@ async def to_settings(app: PersynApp, pilot: Pilot[None]) -> Form:
     shown = await wizard(app, pilot)
     await pilot.press("down", "enter")
     await until(pilot, lambda: "teachers" in said(app, "#title"))
-    await pilot.press("space", "space", "enter")
+    await pilot.press("space", "down", "space", "enter")
     await until(pilot, lambda: "student" in said(app, "#title"))
     await pilot.press("enter")
     await until(pilot, lambda: "settings" in said(app, "#title"))
@@ -192,6 +197,12 @@ async def test_wrong_fields_are_told_beside_them_and_nothing_is_written(store: S
         await put(pilot, form, "strategies", "persyn")
         await put(pilot, form, "calibration", "many")
         assert "not a whole number" in form["calibration"].said
+        await put(pilot, form, "tasks", "")
+        await put(pilot, form, "size", "5x")
+        assert "✗" in form["size"].said
+        await until(pilot, lambda: said(app).startswith("size: "))
+        await put(pilot, form, "size", "500")
+        await put(pilot, form, "tasks", "chain_sum")
         await put(pilot, form, "calibration", "9000")
         await until(pilot, lambda: "split" in form["calibration"].said)
         await put(pilot, form, "file", "nowhere/run.yaml")
@@ -221,6 +232,82 @@ async def test_prompts_may_come_from_a_file(store: Store, tmp_path: Path) -> Non
         await until(pilot, lambda: "dry run" in said(app, "#title"))
         (source,) = config.load(tmp_path / "run.yaml").prompts
         assert (source.source, source.path) == ("jsonl", str(tmp_path / "asked.jsonl"))  # type: ignore[union-attr]
+
+
+async def test_the_verifier_is_that_of_the_files_answers_and_said(store: Store, tmp_path: Path) -> None:
+    def write(name: str, answers: list[str]) -> None:
+        rows = (json.dumps({"prompt": f"what {n}?", "answer": answer}) for n, answer in enumerate(answers))
+        (tmp_path / name).write_text("\n".join(rows) + "\n")
+
+    write("sums.jsonl", ["1", "-2.5", "1,000", "3/4", "so it is\n#### 42"])
+    write("towns.jsonl", ["1", "Paris", "5 apples"])
+    (tmp_path / "open.jsonl").write_text('{"prompt": "why?"}\n')
+    async with running(store.location, size=(80, 24)) as (app, pilot):
+        form = await to_settings(app, pilot)
+        assert form["source"].control.has_focus
+        assert "← →" in form["source"].said
+        await pilot.press("right")
+        await put(pilot, form, "path", "sums.jsonl")
+        await until(pilot, lambda: form["verifier"].value == "math")
+        assert "all of 5 answers looked at are numbers" in form["verifier"].said
+        await put(pilot, form, "path", "towns.jsonl")
+        await until(pilot, lambda: form["verifier"].value == "text")
+        assert "1 of 3 answers looked at are numbers" in form["verifier"].said
+        await put(pilot, form, "path", "open.jsonl")
+        await until(pilot, lambda: form["verifier"].value == "none")
+        await put(pilot, form, "path", "towns.jsonl")
+        await until(pilot, lambda: form["verifier"].value == "text")
+        form["verifier"].focus_control()
+        await pilot.press("left", "left", "left")
+        assert form["verifier"].value == "math"
+        await until(pilot, lambda: "2 of 3 answers looked at are no numbers" in form["verifier"].said)
+        await put(pilot, form, "path", "sums.jsonl")
+        await until(pilot, lambda: "all of 5 answers" in form["verifier"].said)
+        assert form["verifier"].value == "math", "what the operator chose stays"
+
+
+async def test_a_key_before_the_models_are_read_does_not_end_the_app(store: Store) -> None:
+    """The first key of all: the store may not be open yet, and the models are read for a second."""
+    app = PersynApp(store.location, settings=Settings(interval=0.1))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("n", "down", "enter")
+        await until(pilot, lambda: isinstance(app.screen, Wizard) and "teachers" in said(app, "#title"))
+        fresh = TeachersStep(app.screen._plan, "fresh")  # as it is before they are read
+        await app.screen.query_one("#steps").mount(fresh)
+        fresh.enter()
+        assert not await fresh.finish()
+        await fresh.remove()
+        await until(pilot, lambda: len(app.screen.query_one("#teacher-list", Sheet).rows) > 0)
+        await pilot.press("space")
+        await until(pilot, lambda: "1 marked" in said(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "student" in said(app, "#title"))
+
+
+async def test_what_cannot_teach_is_not_offered_or_says_why(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(Path(engine.__file__).parent / "zoo" / "weights" / "brief", folder)
+    gone = {"name": "gone", "model": str(folder)}
+    registering.put(
+        store,
+        registering.record(registering.fill(registering.settings(gone, "teacher", tmp_path))[0], "teacher"),
+    )
+    shutil.rmtree(folder)
+    teacher(store)
+    async with running(store.location, size=(100, 28)) as (app, pilot):
+        shown = await wizard(app, pilot)
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "teachers" in said(app, "#title"))
+        sheet = shown.query_one("#teacher-list", Sheet)
+        assert "reward" not in [
+            name for _, name in (sheet.rows.key(place) for place in range(len(sheet.rows)))
+        ]
+        assert "✗ gone" in text(sheet).splitlines()[-1]
+        await pilot.press("space")
+        assert sheet.place == 0, "marking does not move the cursor"
+        await pilot.press("G", "space")
+        await until(pilot, lambda: "gone cannot be used" in said(app))
+        assert len(sheet.marked) == 1
 
 
 async def test_a_run_file_is_not_overwritten_without_asking(store: Store, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_show_of_nothing(persyn: Persyn, filled: Any) -> None:
 def test_search_finds_whole_words_and_takes_operators_literally(persyn: Persyn, filled: Any) -> None:
     first = persyn("data", "search", "equals", "surely", "--json")
     assert [hit["id"] for hit in first.json] == [filled.answers[0, "beta"]]
-    assert "indexed 5 answers" in first.err
+    assert "indexed 8 prompts and answers" in first.err
     assert "indexed" not in persyn("data", "search", "equals").err
     assert persyn("data", "search", 'equals" OR "answer', "--json").json == []
     assert persyn("data", "search", "   ").code == 2

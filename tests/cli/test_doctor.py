@@ -4,7 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from backends.endpoint import Endpoint, error
+import pytest
+from backends import gguf_files
+from backends.endpoint import Endpoint, answer, error
+
+from engine import zoo
 
 Persyn = Callable[..., Any]
 
@@ -74,3 +78,76 @@ def test_an_endpoint_is_reached_its_models_listed_and_a_token_made(persyn: Persy
     assert "`m` is not among them" in found[f"teacher far: endpoint {well.url}"]["message"]
     assert found["teacher waits: one token"]["state"] == "failed"
     assert "quota" in found["teacher waits: one token"]["message"]
+
+
+QUALITY = """
+quality:
+  scorers:
+    - {scorer: reward_model, model: "zoo:reward"}
+    - {scorer: judge, model: m, base_url: "URL"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("reply", "state", "message"),
+    [("Fine. Rating: [[8]]", "ok", "8 for '5'"), ("I like it.", "failed", "it says 'I like it.'")],
+)
+def test_reward_models_and_judges_are_made_to_judge_a_real_answer(
+    persyn: Persyn, tmp_path: Path, reply: str, state: str, message: str
+) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "What is 2 + 3?", "answer": "5"}\n')
+    lines = [line for line in RUN.splitlines() if "gone" not in line and "far" not in line]
+    with Endpoint(lambda body, number: answer(reply)) as server:
+        text = "\n".join(lines).replace("5000", "20") + QUALITY.replace("URL", server.url)
+        (tmp_path / "run.yaml").write_text(text)
+        ran = persyn("doctor", "run.yaml", "--json")
+        prompts = [request["messages"][-1]["content"] for request in server.requests]
+    found = {finding["about"]: finding for finding in ran.json["findings"]}
+    assert ran.code == (0 if state == "ok" else 2), ran.out
+    assert found["quality reward_model: files"]["state"] == "ok"
+    assert found["quality reward_model: one score"]["state"] == "ok"
+    assert found[f"quality judge: endpoint {server.url}"]["state"] == "ok"
+    verdict = found["quality judge: one verdict"]
+    assert (verdict["state"], bool(verdict["remedy"])) == (state, state == "failed")
+    assert message in verdict["message"]
+    assert "What is 2 + 3?" in prompts[-1]
+
+
+def test_a_judge_that_is_not_there_or_wrong_is_named_with_its_remedy(persyn: Persyn, tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "What is 2 + 3?", "answer": "5"}\n')
+    lines = [line for line in RUN.splitlines() if "gone" not in line and "far" not in line]
+    for url, about in (
+        ("http://127.0.0.1:1/v1", "quality judge: endpoint http://127.0.0.1:1/v1"),
+        ("ftp://x", "quality judge: settings"),
+    ):
+        text = "\n".join(lines).replace("5000", "20") + QUALITY.replace("URL", url)
+        (tmp_path / "run.yaml").write_text(text.replace("zoo:reward", "./nowhere"))
+        ran = persyn("doctor", "run.yaml", "--json")
+        failed = {
+            finding["about"]: finding for finding in ran.json["findings"] if finding["state"] == "failed"
+        }
+        assert set(failed) == {"quality reward_model: files", about}
+        assert all(finding["remedy"] for finding in failed.values())
+        assert ran.code == 2
+
+
+def test_gguf_files_and_adapters_are_tried_like_any_model(persyn: Persyn, tmp_path: Path) -> None:
+    gguf_files.convert(gguf_files.folder(tmp_path / "llama"), tmp_path / "small.gguf")
+    gguf_files.adapted(zoo.resolve("zoo:brief"), tmp_path / "adapter")
+    (tmp_path / "p.jsonl").write_text('{"prompt": "What is 2 + 3?", "answer": "5"}\n')
+    text = RUN.replace("5000", "20").replace('model: "./nowhere"', "model: ./small.gguf")
+    text = text.replace('{name: brief, model: "zoo:brief"}', "{name: tuned, adapter: ./adapter}")
+    lines = [line for line in text.splitlines() if "far" not in line]
+    (tmp_path / "run.yaml").write_text("\n".join(lines))
+    ran = persyn("doctor", "run.yaml", "--json")
+    assert ran.code == 0, ran.out + ran.err
+    found = {finding["about"]: finding for finding in ran.json["findings"]}
+    assert "small.gguf" in found["teacher gone: files"]["message"]
+    assert "with adapter" in found["teacher tuned: files"]["message"]
+    for about in ("teacher gone", "teacher tuned"):
+        assert found[f"{about}: one token"]["state"] == "ok"
+    (tmp_path / "adapter" / "adapter_config.json").unlink()
+    ran = persyn("doctor", "run.yaml", "--json")
+    (failed,) = [finding for finding in ran.json["findings"] if finding["state"] == "failed"]
+    assert "adapter_config.json" in failed["message"]
+    assert failed["remedy"]

@@ -143,3 +143,34 @@ def test_the_papers_settings_print(
     assert ran.code == 0
     assert f"{n * m:,} generations" in ran.out
     assert f"{routed:,} generations" in ran.out
+
+
+def test_the_five_kinds_of_teacher_print_without_any_of_them(persyn: Callable[..., Any]) -> None:
+    path = EXAMPLES / "teachers.yaml"
+    run = config.load(path)
+    local = [teacher for teacher in run.teachers if teacher.backend == "transformers"]
+    assert [teacher.backend for teacher in run.teachers if teacher not in local] == ["vllm", "openai"]
+    assert [(bool(teacher.adapter), teacher.model.endswith(".gguf")) for teacher in local] == [
+        (False, False),
+        (False, True),
+        (True, False),
+    ]
+    assert len(run.teachers[1].base_url or ()) == 2
+    ran = persyn("run", "--dry-run", str(path))
+    assert ran.code == 0, ran.err
+    for teacher in run.teachers:
+        assert f"\n{teacher.name}" in ran.out
+    # 3,800 answers of 400 tokens, each judged in one request of 120 + 400 + 150 tokens with a reply of 300.
+    dollars = 3800 * (670 * 0.15 + 300 * 0.6) / 1e6
+    assert f"about ${dollars:,.2f}" in " ".join(ran.out.split())
+
+
+def test_a_judge_of_pairs_asks_for_both_orders() -> None:
+    text = (
+        RUN
+        + "quality: {scorer: judge, model: j, mode: pairs, base_url: 'http://j/v1', price: {output: 1000}}\n"
+    )
+    (line,) = [line for line in found(text).assumptions if "judge j" in line]
+    # 10 prompts, 2 answers: 2 orders each.
+    assert "at most 20 requests" in line
+    assert "$6.00" in line

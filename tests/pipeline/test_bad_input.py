@@ -49,7 +49,7 @@ def with_prompts() -> str:
             "  - {name: brief,",
             "  - who\n  - ./folder/of/one\n  - {name: brief, modle: x,",
             (
-                "teachers.0: teacher `who`: no model is registered",
+                "teachers[0]: teacher `who`: no model is registered",
                 "{name: …, model: ./folder/of/one}",
                 "`modle`",
             ),
@@ -152,7 +152,9 @@ def test_a_bad_row_far_down_is_found_before_a_teacher_answers(workspace):
 
 
 def test_a_dry_run_counts_and_says_what_the_run_would_be_refused_for(workspace):
-    path = workspace.write(RUN.replace("zoo:brief", "./nowhere").replace("epochs: 2", "method: qlora"))
+    path = workspace.write(
+        RUN.replace("zoo:brief", "./nowhere").replace("distill: {epochs: 2", "distill: {method: qlora")
+    )
     done = workspace.call("run", "--dry-run", "--json", path)
     assert done.returncode == 0, done.stderr
     problems = " ".join(problem["message"] for problem in json.loads(done.stdout)["problems"])

@@ -1,11 +1,8 @@
 """What is trained, what is trained again, and what the store knows of it."""
 
 import json
-import shutil
 import signal
 import time
-
-from support import Workspace
 
 from engine.files import sha256
 from engine.progress import from_json
@@ -20,9 +17,8 @@ def trained(workspace) -> dict[str, int]:
     return {name: found.count(name) for name in names.values()}
 
 
-def test_an_excluded_row_retrains_its_strategy_alone_and_a_restored_one_none(tmp_path, finished):
-    shutil.copytree(finished[0].folder, tmp_path, dirs_exist_ok=True)
-    workspace = Workspace(tmp_path)
+def test_an_excluded_row_retrains_its_strategy_alone_and_a_restored_one_none(copied):
+    workspace = copied
     text = (workspace.folder / "run.yaml").read_text()
     workspace.write(text + "strategies: [persyn, random]\n")
     first = workspace.run()
@@ -61,9 +57,8 @@ def test_the_store_lists_the_checkpoints_that_are_on_disk(finished):
         assert checkpoint.metrics["loss"] > 0
 
 
-def test_a_checkpoint_that_is_asked_for_is_written_and_a_resume_counts_on_from_it(tmp_path, finished):
-    shutil.copytree(finished[0].folder, tmp_path, dirs_exist_ok=True)
-    workspace = Workspace(tmp_path)
+def test_a_checkpoint_that_is_asked_for_is_written_and_a_resume_counts_on_from_it(copied):
+    workspace = copied
     text = (workspace.folder / "run.yaml").read_text()
     short, long = "{epochs: 2, batch_size: 8, checkpoint_steps: 1", "{epochs: 500, checkpoint_steps: 100000"
     workspace.write(text.replace(short, long))
@@ -96,3 +91,26 @@ def test_a_checkpoint_that_is_asked_for_is_written_and_a_resume_counts_on_from_i
         assert process.wait(60) == 130
     assert again.done >= stopped
     assert again.total > again.done
+
+
+def test_rows_held_out_are_measured_and_not_trained_on(copied):
+    workspace = copied
+    text = (workspace.folder / "run.yaml").read_text()
+    assert "distill: {" in text
+    before = {adapter.id: adapter for adapter in adapters(workspace)}
+    workspace.write(text.replace("distill: {", "distill: {held_out: 0.3, ") + "strategies: [persyn]\n")
+    workspace.run()
+    (new,) = (adapter for adapter in adapters(workspace) if adapter.id not in before)
+    old = next(adapter for adapter in before.values() if adapter.dataset_id == new.dataset_id)
+    assert 0 < new.metrics["rows"]["rows"] < old.metrics["rows"]["rows"]
+    assert new.metrics["eval_loss"] > 0
+    assert old.metrics["eval_loss"] is None
+    with workspace.open() as store:
+        job = jobs.list(store, limit=1)[0]
+        curve = [point for point in jobs.metrics(store, job.id) if point.name == "persyn/eval_loss"]
+    assert len(curve) > 2
+
+
+def adapters(workspace):
+    with workspace.open() as store:
+        return results.adapters(store)

@@ -1,14 +1,11 @@
 """Runs with endpoint teachers, through real engine processes and a real local server."""
 
-import math
-import re
 import threading
 from collections import Counter
-from typing import Any
 
 import pytest
-from backends.endpoint import Endpoint, Reply, answer, error
-from support import RUN, Workspace, wait_until
+from backends.endpoint import Endpoint, Reply, error
+from support import RUN, Workspace, good, wait_until
 
 from storage import jobs, schema
 from storage.errors import PersynError
@@ -22,14 +19,6 @@ FAR = """  - {name: far, backend: openai, model: m, base_url: %s, api_key_env: F
 """
 KEY = "secret-of-far"
 CALIBRATED = 28
-
-
-def good(body: dict[str, Any], number: int) -> Reply:
-    """The right answer to a prompt of `RUN`."""
-    text = body["messages"][-1]["content"]
-    if "GCD" in text:
-        return answer(str(math.gcd(*map(int, re.findall(r"\d+", text)))))
-    return answer(text.split()[-1][::-1])
 
 
 @pytest.fixture

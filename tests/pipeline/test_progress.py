@@ -2,6 +2,7 @@
 
 import pytest
 
+from engine.display import summary
 from engine.progress import Progress, Snapshot, from_json
 
 
@@ -81,3 +82,14 @@ def test_it_is_stored_at_most_four_times_a_second_and_at_the_end(watch):
     assert len(watch.stored) in (4, 5)
     watch.progress.flush()
     assert watch.stored[-1].done == 99
+
+
+def test_only_the_part_at_work_shows_its_values(watch):
+    watch.progress.expect(100, row="strong")
+    watch.progress.values(1, {"strong/loss": 2.0, "strong/learning_rate": 0.1})
+    watch.progress.values(1, {"persyn/loss": 3.0})
+    assert summary(watch.progress.snapshot()).endswith("persyn/loss 3")
+    watch.progress.values(2, {"strong/loss": 1.5})
+    line = summary(watch.progress.snapshot())
+    assert "strong/loss 1.5" in line
+    assert "persyn" not in line

@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from engine import scorers
-from engine.errors import ConfigError, NotAvailable
+from engine.errors import ConfigError
 
 
 def test_kinds_are_the_files() -> None:
-    assert scorers.kinds() == ["exact_answer", "imported", "learnability", "reward_model"]
+    assert scorers.kinds() == ["exact_answer", "imported", "judge", "learnability", "reward_model"]
 
 
 def test_listing_imports_nothing_heavy_and_using_one_imports_one() -> None:
@@ -24,18 +24,20 @@ def test_listing_imports_nothing_heavy_and_using_one_imports_one() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_unknown_and_planned_kinds() -> None:
+def test_unknown_kinds() -> None:
     with pytest.raises(ConfigError, match="unknown scorer 'exact_anwser'") as caught:
         scorers.load("exact_anwser")
     assert "exact_answer" in caught.value.remedy
-    with pytest.raises(NotAvailable, match="judge"):
-        scorers.load("judge")
 
 
-@pytest.mark.parametrize("kind", ["exact_answer", "learnability", "reward_model"])
+@pytest.mark.parametrize("kind", ["exact_answer", "judge", "learnability", "reward_model"])
 def test_every_kind_offers_identity_and_create(kind: str) -> None:
     module = scorers.load(kind)
     assert callable(module.create)
-    needed = {"learnability": {"student": {"model": "x"}}, "reward_model": {"model": "zoo:reward"}}
+    needed = {
+        "learnability": {"student": {"model": "x"}},
+        "reward_model": {"model": "zoo:reward"},
+        "judge": {"model": "m", "base_url": "http://127.0.0.1:1/v1"},
+    }
     identity = scorers.identity(kind, needed.get(kind, {}))
     assert identity["kind"] == kind

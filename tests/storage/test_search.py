@@ -19,7 +19,7 @@ def hits(store, words, **options):
 
 def test_nothing_is_found_before_sync_and_everything_after(store, filled) -> None:
     assert hits(store, "cat") == []
-    assert search.sync(store) == 6
+    assert search.sync(store) == 6 + 6  # answers and prompts
     assert search.sync(store) == 0
     assert hits(store, "cat") == [5, 3, 1]
 
@@ -74,14 +74,14 @@ def test_sync_goes_on_in_steps(store, filled) -> None:
     added = []
     while count := search.sync(store, limit=2):
         added.append(count)
-    assert added == [2, 2, 2]
+    assert added == [4, 4, 4]
 
 
 def test_error_rows_are_left_out_until_a_retry_replaces_them(store, make) -> None:
     a = make.generation("a")
     _, ids = make.prompt_set(["synthesis"] * 5)
     responses.add(store, None, [make.answer(item, a, status="error") for item in ids])
-    assert search.sync(store, limit=2) == 0
+    assert [search.sync(store, limit=2) for _ in range(4)] == [2, 2, 1, 0], "prompts alone"
     # Two lie below the mark of the index or above it: each is indexed once.
     responses.add(store, None, [make.answer(item, a, "mended") for item in ids[:4]])
     while search.sync(store, limit=2):
@@ -103,3 +103,38 @@ def test_the_snippet_shows_the_words(store, make) -> None:
     assert hit.snippet.startswith("…")
     assert hit.snippet.endswith("…")
     assert len(hit.snippet) <= 162
+
+
+@pytest.mark.parametrize("walked", [1, 3000])
+def test_an_answer_is_found_by_the_words_of_its_prompt(store, make, monkeypatch, walked) -> None:
+    monkeypatch.setattr(search, "_WALKED_ROWS", walked)
+    a, b = make.generation("a"), make.generation("b")
+    _, ids = make.prompt_set(["synthesis"] * 4)  # "What is 0?" …
+    responses.add(store, None, [make.answer(item, a, f"it is {place}") for place, item in enumerate(ids)])
+    responses.add(store, None, [make.answer(ids[2], b, "what a question")])
+    search.sync(store)
+    assert hits(store, "what") == [5, 4, 3, 2, 1]
+    assert hits(store, "WHAT 2") == [5, 3]
+    assert hits(store, "2") == [5, 3]
+    assert hits(store, "it what") == [], "not half of them here and half of them there"
+    found = search.search(store, "what", limit=2)
+    assert [(hit.found_in, hit.snippet) for hit in found] == [
+        ("answer", "what a question"),
+        ("prompt", "What is 3?"),
+    ]
+    assert hits(store, "what", limit=2, after=4) == [3, 2]
+    _, more = make.prompt_set(["synthesis"] * 2, "later", first=7)
+    responses.add(store, None, [make.answer(more[0], a, "seven")])
+    assert hits(store, "7") == []
+    assert search.sync(store) == 3
+    assert hits(store, "7") == [6]
+
+
+def test_a_store_of_the_first_version_is_searched_by_prompts_too(store, make) -> None:
+    """Prompts and answers were there, and the answers indexed, before the index of prompts was."""
+    a = make.generation("a")
+    _, ids = make.prompt_set(["synthesis"] * 2)
+    responses.add(store, None, [make.answer(item, a, "yes") for item in ids])
+    assert search._response_step(store, 10) == 2
+    assert search.sync(store) == 2
+    assert hits(store, "what 1") == [2]

@@ -28,7 +28,7 @@ from storage.records import Dataset
 from storage.store import Store
 
 STEP = 5000
-"""Answers indexed in one transaction: a job that writes waits no longer than this takes."""
+"""Texts indexed in one transaction: a job that writes waits no longer than this takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,9 @@ class DataScreen(View[Stored]):
         yield AnswerSheet(id="rows")
         yield Static(id="nothing", markup=False)
         yield AnswersPanel(id="answers")
-        yield Input(placeholder="words that the answer holds, all of them", id="search", compact=True)
+        yield Input(
+            placeholder="words, all of them in the answer or all in its prompt", id="search", compact=True
+        )
 
     @property
     def sheet(self) -> AnswerSheet:

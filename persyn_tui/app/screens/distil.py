@@ -52,6 +52,7 @@ class DistilScreen(JobView[Distilled]):
     DistilScreen #now, DistilScreen #checkpoints { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
     DistilScreen #strategies { height: auto; max-height: 70%; }
     """
+    NEEDS_ROWS = frozenset({"start", "stop", "checkpoint", "metric", "strategy"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start", id="distil.start"),
         Binding("x", "stop", "Stop at a checkpoint", id="distil.stop"),
@@ -209,6 +210,8 @@ def _strategy(line: StrategyLine, top: float) -> list[Cell | str]:
     glyph, tone = PHASES[line.phase]
     steps = f"{line.step:,} / {line.total:,}" if line.total and line.step < line.total else f"{line.step:,}"
     what = {"waiting": "waiting", "evaluating": f"eval {steps}"}.get(line.phase, steps)
+    if line.changed and line.phase in ("trained", "evaluated"):
+        glyph, tone, what = "▲", "warn", "data changed"
     measured = line.measured
     accent: Tone = "accent" if line.name == "persyn" else "dim" if line.name == BEFORE else "plain"
     return [
@@ -231,6 +234,10 @@ def _strategy(line: StrategyLine, top: float) -> list[Cell | str]:
 def _now(data: Distilled) -> str:
     line = data.line
     parts = [printable(line.name) if line.name != BEFORE else "the student before training"]
+    if line.changed:
+        parts.append(
+            f"▲ of {count(line.trained_rows)} rows; the dataset has changed since (run again to retrain: s)"
+        )
     if data.trouble:
         parts.append(f"▲ {printable(data.trouble)}")
     if line.phase == "waiting" and line.name != BEFORE:

@@ -65,6 +65,7 @@ class GenerationScreen(JobView[Generated]):
     GenerationScreen.answers #teachers, GenerationScreen.answers #label { display: none; }
     GenerationScreen.answers #answers { display: block; }
     """
+    NEEDS_ROWS = frozenset({"start", "stop", "retry"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start", id="generation.start"),
         Binding("x", "stop", "Pause", id="generation.pause"),

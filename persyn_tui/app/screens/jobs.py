@@ -68,6 +68,7 @@ class JobsScreen(View[Jobs]):
         "n   make one: choose teachers, a student, prompts; or open a run file\n"
         "d   run the demo on the small models that come along (two minutes)"
     )
+    NEEDS_ROWS = frozenset({"open", "cancel", "resume"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "New", id="jobs.new"),
         Binding("d", "demo", "Demo", id="jobs.demo", show=False),
@@ -113,7 +114,8 @@ class JobsScreen(View[Jobs]):
         if self.data is None:
             return ""
         running = sum(job.effective_state in LIVE for job in self.data.jobs)
-        parts = [f"{len(self.data.jobs)} jobs", f"{running} active"]
+        many = len(self.data.jobs)
+        parts = [f"{many} job{'' if many == 1 else 's'}", f"{running} active"]
         hidden = [title or "bar" for title in self.query_one("#jobs", Sheet).hidden]
         if hidden:
             parts.append(f"hidden: {', '.join(hidden)}")

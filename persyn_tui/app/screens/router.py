@@ -11,6 +11,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from persyn_tui.app import router_words as words
+from persyn_tui.app.apart import apart
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import Message, View
 from persyn_tui.app.routed import Choice, Question, Reader, Routed
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from persyn_tui.app.labels import Labels, WhatIf
 
 NORMALIZATIONS = ("zscore", "minmax", "rank")
+NARROW = 24
+"""Cells that a prompt is cut for at least: the list may not be laid out yet."""
 UNSCORED_STAGES = ("", "prompts", "calibrate")
 RELOADED_S = 5.0
 """Least time between two readings of all scores while scores are being written."""
@@ -47,6 +50,7 @@ class RouterScreen(View[Routed]):
     RouterScreen #changes { height: auto; max-height: 9; color: $text-muted; }
     RouterScreen #measures { color: $text-muted; }
     """
+    NEEDS_ROWS = frozenset({"start", "why", "alpha", "apply", "normalization", "strategy", "order", "export"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start", id="router.start"),
         Binding("w,enter", "why", "Why", key_display="⏎", id="router.why"),
@@ -203,7 +207,12 @@ class RouterScreen(View[Routed]):
         if columns != sheet.columns:
             sheet.rows = Listed()
             sheet.set_columns(columns)
-        sheet.update(Listed([(choice.prompt_id, words.choice_cells(choice)) for choice in data.choices]))
+        texts = apart([choice.text for choice in data.choices], max(NARROW, sheet.room(0)))
+        rows = [
+            (choice.prompt_id, words.choice_cells(choice, text))
+            for choice, text in zip(data.choices, texts, strict=True)
+        ]
+        sheet.update(Listed(rows))
         later = self.query_one("#later", Message)
         sheet.display, later.display = bool(data.choices), not data.choices
         if not data.choices:
@@ -356,10 +365,10 @@ class RouterScreen(View[Routed]):
             return
 
         async def start() -> None:
-            from engine.config import Run
+            from engine.reader import run_of
             from persyn_tui.app import actions
 
-            run = Run.model_validate(job.spec)
+            run = run_of(job)
             changes = {"alpha": what_if.alpha, "normalization": what_if.normalization}
             changed = run.model_copy(update={"reward": run.reward.model_copy(update=changes)})
             await self._started(lambda: actions.start(store, changed, job.until_stage))

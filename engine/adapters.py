@@ -1,0 +1,65 @@
+"""What a PEFT adapter's folder holds, read without torch: weights that are added to those of a base model."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import ModelError
+from engine.modelfiles import has_chat_template, has_tokenizer, weights_in
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+KINDS = ("LORA", "ADALORA", "LOHA", "LOKR", "IA3", "OFT", "BOFT", "VERA")
+"""Those that can be added to the base's weights; prompts and prefixes cannot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter that can be used."""
+
+    folder: str
+    base: str
+    """What it was trained on: a folder, a hub id; empty when it does not say."""
+    parameters: int
+    tokenizer: bool
+    """Whether it brings a tokenizer of its own, which is used then."""
+    chat_template: bool
+
+
+def check(folder: str) -> Adapter:
+    """The adapter in a folder.
+
+    Raises:
+        ModelError: naming the file and the remedy.
+    """
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise ModelError(f"adapter folder {folder!r} does not exist", "correct the path in `adapter`")
+    try:
+        config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
+        kind, base = config["peft_type"], config.get("base_model_name_or_path") or ""
+    except FileNotFoundError:
+        raise ModelError(
+            f"adapter {folder!r} has no {CONFIG}", "give a folder written by save_pretrained of peft"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"adapter {folder!r}: {CONFIG} cannot be read: {error}", "copy the file again"
+        ) from error
+    if kind not in KINDS:
+        raise ModelError(
+            f"adapter {folder!r} is of type {kind}, which cannot be added to a model's weights",
+            f"use one of {', '.join(KINDS)}",
+        )
+    if not (place / WEIGHTS).is_file():
+        raise ModelError(
+            f"adapter {folder!r} has no {WEIGHTS}",
+            "save it with safe_serialization: only safetensors are read, because pickles can run code",
+        )
+    return Adapter(
+        folder=str(place),
+        base=str(base),
+        parameters=weights_in(place / WEIGHTS, folder),
+        tokenizer=has_tokenizer(place),
+        chat_template=has_tokenizer(place) and has_chat_template(place, folder),
+    )

@@ -1,0 +1,48 @@
+"""The terminal itself: its encoding; one that vanishes ends the app, which nobody can see or leave any more."""
+
+import io
+import os
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+GRACE_S = 5.0
+"""How long the app may take to end by itself."""
+
+
+def speak_utf8() -> None:
+    """Writes UTF-8 whatever the locale says: under another one (`LANG=C` with UTF-8 mode off, Latin-1) bars and
+    borders would be spelled out as escapes. Textual reads UTF-8 in any case."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
+            stream.reconfigure(encoding="utf-8", errors="replace")
+
+
+def watch(gone: Callable[[], object], code: int) -> None:
+    """Calls `gone` from a thread when the terminal on standard input is gone, and ends the process if that does not.
+
+    A hang-up signal tells the same, but it can be ignored (`nohup`), or be sent to another session; reading
+    would then return nothing at once, for ever.
+
+    Args:
+        gone: asks the app to end.
+        code: exit status of a process that had to be ended.
+    """
+    poll = select.poll()
+    try:
+        poll.register(sys.__stdin__.fileno(), 0)  # type: ignore[union-attr]
+    except (AttributeError, OSError, ValueError):
+        return  # no standard input
+
+    def wait() -> None:
+        events = poll.poll()
+        if not any(event & (select.POLLHUP | select.POLLERR) for _, event in events):
+            return  # a kind of file that cannot be watched
+        gone()
+        time.sleep(GRACE_S)
+        # The event loop may itself wait for the thread that writes to the terminal, which has ended.
+        os._exit(code)
+
+    threading.Thread(target=wait, name="terminal", daemon=True).start()

@@ -1,0 +1,39 @@
+"""What a line shows of prompts that begin alike."""
+
+from persyn_tui.app.apart import apart
+
+TASK = "State the final answer to the following arithmetic problem: "
+SPELL = "Spell this sentence letter by letter, with a space between the letters: "
+
+
+def test_a_shared_task_sentence_gives_way_to_what_differs() -> None:
+    asked = [TASK + "41 - 81 =", TASK + "41 - 18 =", SPELL + "lantern", SPELL + "lamp", TASK + "41 - 81 ="]
+    assert apart(asked, 20) == ["…41 - 81 =", "…41 - 18 =", "…lantern", "…lamp", "…41 - 81 ="]
+
+
+def test_what_differs_early_enough_is_shown_from_its_beginning() -> None:
+    asked = ["What is 17 + 25?", "What is 17 + 30?"]
+    assert apart(asked, 40) == asked
+    assert apart([TASK + "1 =", TASK + "2 ="], 140) == [TASK + "1 =", TASK + "2 ="]
+
+
+def test_one_long_sentence_is_cut_at_a_word_before_the_difference() -> None:
+    asked = [
+        f"A train leaves the station in the morning with {n} people on board and goes north" for n in (12, 13)
+    ]
+    assert apart(asked, 20) == [
+        "…with 12 people on board and goes north",
+        "…with 13 people on board and goes north",
+    ]
+
+
+def test_alone_empty_and_without_spaces() -> None:
+    assert apart([], 20) == []
+    assert apart([TASK], 20) == [TASK]
+    assert apart([TASK, TASK], 20) == [TASK, TASK], "the same prompt twice shares nothing with another"
+    assert apart(["", "x" * 50 + "1", "x" * 50 + "2"], 20) == ["", "…xxxxxxxxxx1", "…xxxxxxxxxx2"]
+
+
+def test_the_end_of_one_may_be_the_beginning_of_another() -> None:
+    short, long = TASK + "1 + 1 =", TASK + "1 + 1 = ? Show each step."
+    assert apart([short, long], 20) == ["…1 + 1 =", "…1 + 1 = ? Show each step."]

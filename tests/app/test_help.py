@@ -1,0 +1,67 @@
+"""`?`: the keys of the screen first, in dialogs as well, and a character where words are typed."""
+
+from pathlib import Path
+
+import pytest
+from app.support import running, until
+from textual.widgets import Input, Static
+
+from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.keys import KeysScreen, written
+from persyn_tui.app.wizard import Wizard
+
+
+def keys(app) -> list[str]:
+    """The lines of the help."""
+    return str(app.screen.query_one("#keys", Static).render()).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("mode", "known"), [("jobs", "Resume"), ("models", "Add"), ("distil", "Checkpoint now"), ("logs", "")]
+)
+async def test_the_screens_own_keys_come_first(tmp_path: Path, mode: str, known: str) -> None:
+    async with running(str(tmp_path / "s.db"), mode=mode, size=(80, 24)) as (app, pilot):
+        below = app.screen
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, KeysScreen) and len(keys(app)) > 1)
+        assert keys(app)[0] == "── this screen "
+        assert known in "\n".join(keys(app)[:8])
+        assert "── everywhere " in keys(app)
+        assert all(len(line) <= 76 for line in keys(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is below)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, KeysScreen))
+        await pilot.press("question_mark")
+        await until(pilot, lambda: app.screen is below)
+
+
+async def test_the_wizard_and_a_question_have_it_and_a_line_takes_the_character(tmp_path: Path) -> None:
+    async with running(str(tmp_path / "s.db"), size=(80, 24)) as (app, pilot):
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, Wizard))
+        wizard = app.screen
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, KeysScreen) and "Next" in "\n".join(keys(app)))
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is wizard)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.focused, Input))
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.focused, Input) and app.focused.value == "?")
+        await pilot.press("f1")
+        await until(pilot, lambda: isinstance(app.screen, KeysScreen))
+        await pilot.press("f1")
+        await until(pilot, lambda: app.screen is wizard)
+        app.push_screen(Confirm("Stop?", "Nothing is lost.", "Stop"))
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, KeysScreen) and "Yes" in "\n".join(keys(app)))
+
+
+def test_columns_are_read_downwards_and_fit() -> None:
+    parts = [("one", [("a", "first"), ("b", "second"), ("c", "x" * 90)])]
+    lines = written(parts, 60).splitlines()
+    assert lines[0] == "── one "
+    assert lines[1].split() == ["a", "first", "c", "x" * 15 + "…"]
+    assert lines[2].split() == ["b", "second"]

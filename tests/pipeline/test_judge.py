@@ -1,0 +1,166 @@
+"""Whole runs whose quality a judge says, through real engine processes and a real local server."""
+
+import json
+import re
+import threading
+from collections import Counter
+from typing import Any
+
+import pytest
+from backends.endpoint import Endpoint, Reply, answer, error
+from sqlalchemy import select
+from support import RUN, Workspace, wait_until
+
+from storage import jobs, schema
+from storage.errors import PersynError
+
+JUDGE = (
+    "{scorer: judge, model: m, base_url: %s, price: {output: 100}, "
+    "endpoint: {retry: {cooldown: 0.01, probes: 2}}%s}"
+)
+MORE = "".join(f"  - {{name: {name}, model: 'zoo:{name}'}}\n" for name in ("lister", "adder"))
+
+
+def rating(body: dict[str, Any], number: int) -> Reply:
+    """The shorter the answer, the better; as a rating, or of two."""
+    text = body["messages"][-1]["content"]
+    lengths = [len(found) for found in re.findall(r"<<answer.*?>>\n(.*?)\n<<end of answer", text, re.DOTALL)]
+    if len(lengths) == 2:
+        return answer(f"Winner: [[{'A' if lengths[0] < lengths[1] else 'B'}]]")
+    return answer(f"Rating: [[{max(1, 10 - lengths[0] // 4)}]]")
+
+
+@pytest.fixture
+def server():
+    with Endpoint(rating) as made:
+        yield made
+
+
+def verdicts(workspace: Workspace) -> list[Any]:
+    """(prompt, value, status, detail) of all that the judge has said."""
+    row = schema.ScoreRow
+    with workspace.open() as store, store.read() as connection:
+        return connection.execute(
+            select(schema.ResponseRow.prompt_id, row.value, row.status, row.detail)
+            .join(schema.ResponseRow, schema.ResponseRow.id == row.response_id)
+            .join(schema.ScorerRow, schema.ScorerRow.id == row.scorer_id)
+            .where(schema.ScorerRow.kind == "judge")
+        ).all()
+
+
+def job(workspace: Workspace) -> Any:
+    with workspace.open() as store:
+        return jobs.list(store)[0]
+
+
+def test_a_judge_beside_exact_answers_to_the_end_through_kill_9(workspace, server) -> None:
+    release = threading.Event()
+    server.script = lambda body, number: (
+        rating(body, number) if number < 12 else Reply(body=rating(body, number).body, hold=release)
+    )
+    weighed = f"[{{scorer: exact_answer, weight: 0.6}}, {JUDGE % (server.url, ', weight: 0.4')}]"
+    workspace.write(RUN + f"quality: {{scorers: {weighed}}}\n")
+    process = workspace.start("run", workspace.folder / "run.yaml")
+
+    def stuck() -> bool:
+        try:
+            return workspace.database.exists() and len(verdicts(workspace)) == 12
+        except PersynError:
+            return False
+
+    wait_until(process, stuck)
+    assert job(workspace).progress["rows"]["judge"]["done"] <= 12
+    process.kill()
+    process.communicate()
+    release.set()
+    before = len(server.requests)
+    report = workspace.run()
+    assert report["strategies"][0]["accuracy_after"] is not None
+    found = verdicts(workspace)
+    assert {row.status for row in found} == {"ok"}
+    assert len({row.value for row in found}) > 2
+    assert len(server.requests) - before == len(found) - 12
+
+
+def test_pairs_are_a_score_of_the_prompts_that_all_teachers_answered(workspace, server) -> None:
+    workspace.write(
+        RUN.replace("prompts:", MORE + "prompts:") + f"quality: {JUDGE % (server.url, ', mode: pairs')}\n"
+    )
+    workspace.run("--until", "build_dataset")
+    found = verdicts(workspace)
+    by_prompt = Counter(row.prompt_id for row in found)
+    assert len(by_prompt) <= 28
+    assert max(by_prompt.values()) == 4
+    for prompt in by_prompt:
+        values = [row.value for row in found if row.prompt_id == prompt and row.value is not None]
+        # What one answer wins another loses.
+        assert sum(values) == pytest.approx(len(values) / 2)
+    sent = len(server.requests)
+    workspace.run("--until", "build_dataset")
+    assert len(server.requests) == sent
+    # Another teacher to win against is another score.
+    text = (workspace.folder / "run.yaml").read_text()
+    workspace.write(text.replace("prompts:", "  - {name: scholar, model: 'zoo:scholar'}\nprompts:"))
+    workspace.run("--until", "score")
+    assert len(verdicts(workspace)) >= 2 * len(found)
+
+
+def test_the_budget_counts_the_judge_and_a_larger_one_goes_on(workspace, server) -> None:
+    text = RUN + f"quality: {JUDGE % (server.url, ', max_tokens: 20')}\n"
+    workspace.write(text.replace("generation: {", "generation: {budget_usd: 0.0102, "))
+    done = workspace.call("run", workspace.folder / "run.yaml", "--until", "score")
+    assert (done.returncode, job(workspace).state) == (3, "paused")
+    assert "the judge `m`" in done.stderr
+    paid = verdicts(workspace)
+    assert sum(row.detail["cost"] for row in paid) == pytest.approx(len(server.requests) * 5e-4)
+    assert 0.007 < len(paid) * 5e-4 <= 0.0102
+    # Nothing more is spent by another try, and a larger budget asks only for what is missing.
+    assert workspace.call("run", workspace.folder / "run.yaml", "--until", "score").returncode == 3
+    assert len(server.requests) == len(paid)
+    workspace.write(text.replace("generation: {", "generation: {budget_usd: 1, "))
+    workspace.run("--until", "score")
+    assert len(verdicts(workspace)) == len(server.requests)
+
+
+def test_a_dead_judge_needs_attention_and_blames_no_answer(workspace, server) -> None:
+    server.script = lambda body, number: rating(body, number) if number < 10 else error(500, "out of order")
+    workspace.write(RUN + f"quality: {JUDGE % (server.url, '')}\n")
+    done = workspace.call("run", workspace.folder / "run.yaml", "--until", "score")
+    assert (done.returncode, job(workspace).state) == (3, "needs_attention")
+    assert "judge `m` cannot be asked" in done.stderr
+    assert "out of order" in done.stderr
+    assert {row.status for row in verdicts(workspace)} == {"ok"}
+    server.script = rating
+    workspace.run("--until", "score")
+    assert {row.status for row in verdicts(workspace)} == {"ok"}
+
+
+def test_a_cancelled_job_does_not_wait_for_the_judge(workspace, server) -> None:
+    server.script = lambda body, number: error(429, "later", retry_after="300")
+    workspace.write(RUN + f"quality: {JUDGE % (server.url, '')}\n")
+    process = workspace.start("run", workspace.folder / "run.yaml", "--until", "score")
+
+    def waits() -> bool:
+        try:
+            return workspace.database.exists() and "waits" in job(workspace).progress["rows"]["judge"]["note"]
+        except (PersynError, KeyError, IndexError):
+            return False
+
+    wait_until(process, waits)
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+
+
+def test_the_dry_run_says_what_a_judge_would_cost_and_a_missing_key_is_named(workspace, server) -> None:
+    path = workspace.write(
+        RUN + f"quality: {JUDGE % (server.url, ', mode: pairs, api_key_env: NO_SUCH_KEY')}\n"
+    )
+    done = workspace.call("run", "--dry-run", path, "--json")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in json.loads(done.stdout)["assumptions"] if "judge m" in line]
+    assert "at most 56 requests" in line
+    done = workspace.call("run", path)
+    assert done.returncode == 2
+    assert "NO_SUCH_KEY is not set" in done.stderr
+    assert not server.requests
