@@ -30,7 +30,7 @@ def _shared(prompts: Sequence[str]) -> dict[str, int]:
 
 
 def _cut(prompt: str, shared: int, width: int) -> str:
-    if 2 * shared < width:
+    if 2 * shared < width or len(prompt) <= width:
         return prompt
     at = max(prompt.rfind(end, 0, shared) + len(end) if end in prompt[:shared] else 0 for end in ENDS)
     if not at or (shared - at) * 2 >= width:

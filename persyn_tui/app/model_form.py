@@ -131,7 +131,7 @@ class ModelForm(Dialog[Model | None]):
 
         start = self._start()
         fixed = self._model is not None
-        kinds = [*backends.kinds(), *backends.PLANNED]
+        kinds = backends.kinds()
         refs = [f"zoo:{name}" for name in zoo.names()]
         entries = [
             Entry(
@@ -253,7 +253,7 @@ class ModelForm(Dialog[Model | None]):
         self._timer = self.set_timer(PAUSE_S, self._look)
 
     def _look(self) -> None:
-        from engine import registering
+        from engine import backends, registering
 
         wanted = self._settings()
         if wanted is None:
@@ -263,13 +263,13 @@ class ModelForm(Dialog[Model | None]):
                 return
         entry = self.form["model"]
         if (
-            wanted.backend == "transformers"
+            wanted.backend in backends.LOCAL
             and not registering.is_here(wanted.model)
             and self.form.at is entry
         ):
             entry.say("a hub id? it is looked up when you leave this field")
             return
-        if wanted.backend == "transformers":
+        if wanted.backend in backends.LOCAL:
             entry.say("looking …")
         self.run_worker(self._examine(wanted), group="examine", exclusive=True)
 
