@@ -16,9 +16,7 @@ def keys(app) -> list[str]:
     return str(app.screen.query_one("#keys", Static).render()).splitlines()
 
 
-@pytest.mark.parametrize(
-    ("mode", "known"), [("jobs", "Resume"), ("models", "Add"), ("distil", "Checkpoint now"), ("logs", "")]
-)
+@pytest.mark.parametrize(("mode", "known"), [("jobs", "Demo"), ("models", "Add"), ("logs", "")])
 async def test_the_screens_own_keys_come_first(tmp_path: Path, mode: str, known: str) -> None:
     async with running(str(tmp_path / "s.db"), mode=mode, size=(80, 24)) as (app, pilot):
         below = app.screen
