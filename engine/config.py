@@ -21,6 +21,7 @@ from engine.config_endpoint import Addressed
 from engine.config_quality import QualityConfig
 from engine.config_section import Section, Seed, known
 from engine.config_sources import FileSource, HuggingFaceSource, ImportedSource, Source
+from engine.config_vllm import ServerConfig
 from engine.errors import ConfigError, ModelError
 from engine.yaml_places import check, line_of
 from storage.records import Role
@@ -72,6 +73,8 @@ class TeacherConfig(ModelConfig, Addressed):
     """Folder of a PEFT adapter over `model`; of `backend: transformers`."""
     backend: str = "transformers"
     sampling: SamplingConfig = SamplingConfig()
+    server: ServerConfig = ServerConfig()
+    """Of `backend: vllm`: how it is started."""
     responses: tuple[ImportedSource, ...] = ()
     """Of `backend: imported`: where its answers are; empty: in the run's own `imported` prompts."""
     tokens_per_second: float | None = Field(None, gt=0)
@@ -82,7 +85,7 @@ class TeacherConfig(ModelConfig, Addressed):
     @field_validator("backend")
     @classmethod
     def _known_backend(cls, value: str) -> str:
-        return known("backend", value, (*backends.kinds(), *backends.PLANNED))
+        return known("backend", value, tuple(backends.kinds()))
 
     @model_validator(mode="after")
     def _has_a_model(self) -> TeacherConfig:
@@ -96,6 +99,12 @@ class TeacherConfig(ModelConfig, Addressed):
     def _imported_as_it_is(self) -> TeacherConfig:
         if self.backend == "imported" and self.system:
             raise ValueError("imported answers were given without this `system` prompt; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _server_of_ours(self) -> TeacherConfig:
+        if self.backend != "vllm" and self.server != ServerConfig():
+            raise ValueError("`server` is of `backend: vllm`, whose server the engine starts")
         return self
 
 
@@ -435,7 +444,7 @@ def resolve_ref(ref: str, base: Path) -> str:
 
 def located(teacher: TeacherConfig, base: Path) -> TeacherConfig:
     """The teacher with its local folders resolved, and the base that its adapter names where it has no model."""
-    if teacher.backend != "transformers":
+    if teacher.backend not in backends.LOCAL:
         return teacher
     model, update = teacher.model, dict[str, Any]()
     if teacher.adapter:

@@ -146,11 +146,13 @@ def checked_urls(value: str | tuple[str, ...] | None) -> str | tuple[str, ...] |
 
 def unencrypted(url: str) -> bool:
     """Whether what is sent there can be read on the way: plain http to another machine."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme == "https" or host == "localhost":
-        return False
+    return urlsplit(url).scheme != "https" and not loopback(url)
+
+
+def loopback(url: str) -> bool:
+    """Whether the address is this machine's own."""
+    host = urlsplit(url).hostname or ""
     try:
-        return not ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return True
+        return False

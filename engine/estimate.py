@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from engine import backends, scorers, source_size, strategies
+from engine import scorers, source_size, strategies
 from engine.config import Run, TeacherConfig
 from engine.config_endpoint import PriceConfig
 from engine.display import duration
@@ -311,9 +311,6 @@ def _assumptions(run: Run, counted: bool) -> tuple[str, ...]:
     ]
     if not counted:
         lines.append("a source that is not on this machine has as many prompts as its `size` says")
-    planned = sorted({f"backend `{t.backend}`" for t in run.teachers if t.backend in backends.PLANNED})
-    if planned:
-        lines.append(f"not in this version, so only the dry run works: {', '.join(planned)}")
     return tuple(lines)
 
 

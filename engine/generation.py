@@ -5,11 +5,11 @@ import time
 from collections.abc import Sequence
 from threading import Event
 
-from engine import backends, spending
+from engine import spending
 from engine.budget import cost
 from engine.context import Context
-from engine.errors import BudgetSpent, EndpointError, NeedsAttention, PersynError
-from engine.lanes import QUEUE, Answered, Commit, Ended, Item, Lane, Work
+from engine.errors import BudgetSpent, NeedsAttention, PersynError
+from engine.lanes import QUEUE, Answered, Commit, Ended, Item, Lane, Unusable, Work, share
 from storage import responses
 from storage.records import NewResponse
 
@@ -22,9 +22,10 @@ _LOOK_S = 0.25
 def fill(context: Context, works: Sequence[Work]) -> None:
     """Asks teachers for every answer that is missing.
 
-    Endpoints are asked side by side, and beside the local models, which take turns. Answers are committed in
-    batches of up to 500 rows or 2 s as they come; a kill loses only the requests in flight and the last batch.
-    Errors are stored as typed rows and asked for again at most `generation.max_attempts` times.
+    Endpoints are asked side by side, and beside the local models, which take turns where they share a place.
+    Answers are committed in batches of up to 500 rows or 2 s as they come; a kill loses only the requests in
+    flight and the last batch. Errors are stored as typed rows and asked for again at most
+    `generation.max_attempts` times.
 
     Raises:
         NeedsAttention: a teacher's endpoint cannot be used; the others have given all their answers.
@@ -49,11 +50,10 @@ class _Filling:
         self._out: queue.Queue[Item] = queue.Queue(QUEUE)
         self._stop = Event()
         budget = spending.budget(context)
-        local = [work for work in works if not backends.is_endpoint(context.teachers[work.column])]
-        remote = [[work] for work in works if backends.is_endpoint(context.teachers[work.column])]
         self._lanes = [
-            Lane(context, lane, self._out, self._stop, budget) for lane in ([local] if local else []) + remote
+            Lane(context, lane, self._out, self._stop, budget) for lane in share(context.teachers, works)
         ]
+        self._done = {work.column: work.done for work in works}
         self._stored = {work.column: 0 for work in works}
         self._buffer: list[NewResponse] = []
         self._committed_at = time.monotonic()
@@ -95,8 +95,12 @@ class _Filling:
             self._show(lane)
 
     def _show(self, lane: Lane) -> None:
+        name = self._context.teachers[lane.column].name
         if (traffic := lane.traffic()) is not None:
-            self._context.progress.traffic(self._context.teachers[lane.column].name, *traffic)
+            self._context.progress.traffic(name, *traffic)
+        if gauges := lane.gauges():
+            answered = self._done[lane.column] + self._stored[lane.column]
+            self._context.progress.values(answered, {f"{name} {gauge}": gauges[gauge] for gauge in gauges})
 
     def _handle(self, item: Item) -> None:
         if isinstance(item, Answered):
@@ -104,6 +108,8 @@ class _Filling:
         elif isinstance(item, Commit):
             self._commit()
             item.stored.set()
+        elif isinstance(item, Unusable):
+            self._skip(item.error)
         else:
             self._end(item)
 
@@ -136,11 +142,14 @@ class _Filling:
     def _end(self, item: Ended) -> None:
         self._lanes.remove(item.lane)
         self._show(item.lane)
-        if isinstance(item.error, EndpointError | BudgetSpent):
-            self._unusable.append(item.error)
-            self._context.progress.say(item.error.message, "warning")
+        if isinstance(item.error, BudgetSpent):
+            self._skip(item.error)
         elif item.error is not None:
             raise item.error
+
+    def _skip(self, problem: PersynError) -> None:
+        self._unusable.append(problem)
+        self._context.progress.say(problem.message, "warning")
 
     def _wind_up(self) -> None:
         """Stops the lanes and keeps what they had brought: it is paid for."""

@@ -1,10 +1,10 @@
-"""Threads that ask teachers: endpoints side by side, local models one after another.
+"""Threads that ask teachers: endpoints side by side, local models one after another where they share a place.
 
 A lane asks its teachers in turn and puts what comes into the one queue that `engine.generation` writes from.
 """
 
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from threading import Event, Thread
@@ -12,7 +12,7 @@ from threading import Event, Thread
 from engine import backends
 from engine.budget import Budget, at_most, cost
 from engine.context import Context
-from engine.errors import BudgetSpent
+from engine.errors import BudgetSpent, EndpointError
 from engine.templates import with_system
 from storage.records import Completion, Model, Prompt, Request
 
@@ -52,6 +52,13 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class Unusable:
+    """A teacher cannot be asked; its lane goes on to the next one."""
+
+    error: EndpointError
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """A lane has nothing more to put."""
 
@@ -59,11 +66,34 @@ class Ended:
     error: BaseException | None
 
 
-Item = Answered | Commit | Ended
+Item = Answered | Commit | Unusable | Ended
 
 
 class Stopped(Exception):
     """The writer wants no more."""
+
+
+def share(teachers: Sequence[Model], works: Sequence[Work]) -> list[list[Work]]:
+    """The works of each lane: an endpoint has its own; local models take turns, unless each names its GPUs.
+
+    Then those that have none in common answer side by side.
+    """
+    local = [work for work in works if not backends.is_endpoint(teachers[work.column])]
+    lanes = [[work] for work in works if backends.is_endpoint(teachers[work.column])]
+    places = {
+        work.column: set(teachers[work.column].options.get("server", {}).get("gpus", ())) for work in local
+    }
+    if not all(places.values()):
+        return [local, *lanes]
+    groups: list[tuple[set[int], list[Work]]] = []
+    for work in local:
+        gpus, together = places[work.column], [work]
+        for group in [group for group in groups if group[0] & gpus]:
+            groups.remove(group)
+            gpus, together = gpus | group[0], [*together, *group[1]]
+        groups.append((gpus, together))
+    in_order = [sorted(group, key=lambda work: work.column) for _, group in groups]
+    return [*in_order, *lanes]
 
 
 class Lane(Thread):
@@ -89,7 +119,10 @@ class Lane(Thread):
         error: BaseException | None = None
         try:
             for work in self._works:
-                self._fill(work)
+                try:
+                    self._fill(work)
+                except EndpointError as problem:
+                    self._put(Unusable(problem))
         except Stopped:
             pass
         except BaseException as problem:
@@ -99,6 +132,10 @@ class Lane(Thread):
     def traffic(self) -> backends.Traffic | None:
         """Where the requests of the teacher being asked are; None for a local one."""
         return self.backend.traffic() if isinstance(self.backend, backends.Remote) else None
+
+    def gauges(self) -> Mapping[str, float]:
+        """What the server of the teacher being asked has measured since the last call."""
+        return self.backend.gauges() if isinstance(self.backend, backends.Metered) else {}
 
     def interrupt(self) -> None:
         """Ends the requests to an endpoint, or the batch of a local model."""
@@ -113,7 +150,7 @@ class Lane(Thread):
         teacher = self._context.teachers[work.column]
         if not work.count():
             return
-        with closing(backends.open_backend(teacher)) as self.backend:
+        with closing(backends.open_backend(teacher, self._context.store.folder)) as self.backend:
             while passes < self._context.run.generation.max_attempts and work.count():
                 held = self._pass(work, teacher, self.backend)
                 commit = Commit()

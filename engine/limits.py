@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from engine import backends
 from engine import modelfiles as models
 from engine.config import ModelConfig, Run
 from engine.errors import ConfigError
@@ -21,7 +22,7 @@ class Checker:
             local: list[tuple[str, ModelConfig]] = [
                 (f"teachers: {teacher.name}", teacher)
                 for teacher in run.teachers
-                if teacher.backend == "transformers"
+                if teacher.backend in backends.LOCAL
             ]
             for label, config in [*local, (f"student: {run.student.name}", run.student)]:
                 found = models.check(config.model, revision=config.revision, chat_template=False)

@@ -6,6 +6,7 @@ from functools import partial
 
 from engine import backends, ggufs, registry, scorers, sources
 from engine import modelfiles as models
+from engine.backends import _command
 from engine.config import Run
 from engine.config_sources import VERIFIERS
 from engine.errors import ConfigError, NotAvailable, PersynError
@@ -40,17 +41,13 @@ def problems(run: Run) -> list[PersynError]:
             _key_is_set(found, "quality", str(key))
     for teacher in run.teachers:
         label = f"teachers: {teacher.name}"
-        if teacher.backend in backends.PLANNED:
-            found.append(
-                NotAvailable(
-                    f"{label}: backend `{teacher.backend}` is not in this version",
-                    "use `transformers`; `persyn run --dry-run` works with every backend",
-                )
-            )
-        elif teacher.backend in ("imported", "openai"):
-            _try(found, label, partial(backends.identity, registry.teacher(teacher, run.generation)))
+        record = registry.teacher(teacher, run.generation)
+        if teacher.backend in backends.LOCAL:
+            _try(found, label, partial(backends.files, record))
         else:
-            _try(found, label, partial(backends.files, registry.teacher(teacher, run.generation)))
+            _try(found, label, partial(backends.identity, record))
+        if teacher.backend == "vllm":
+            _try(found, label, partial(_command.find, teacher.server.command))
         if teacher.api_key_env:
             _key_is_set(found, label, teacher.api_key_env)
     budget = run.generation.budget_usd

@@ -22,6 +22,7 @@ OPTIONS = (
     "base_url",
     "api_key_env",
     "endpoint",
+    "server",
     "responses",
 )
 """Keys of a run file's entry that are kept in `Model.options`."""

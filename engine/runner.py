@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from engine import pipeline, registry
+from engine.backends import _orphans
 from engine.config import Run
 from engine.context import Context
 from engine.display import Display
@@ -87,6 +88,8 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
                 f"{lost:,} requests were in flight at the last report before the interruption; "
                 "those without an answer are sent again",
             )
+        for teacher in _orphans.sweep(store.folder / _orphans.FOLDER):
+            say("warning", f"ended the server of `{teacher}`, left by an engine that was killed")
         context = prepare(store, lease, run_of(job), display, stop)
         pipeline.run(context, until=job.until_stage)
         state, code = "done", 0

@@ -3,24 +3,25 @@
 A kind is the file's name. Its module offers
 
 - `identity(model) -> dict`: everything of the backend that shapes an answer, as JSON, without loading a model;
-- `create(model) -> Backend`: the backend, ready to generate;
+- `create(model) -> Backend`: the backend, ready to generate; the kind `vllm`, which starts a server, also takes the
+  folder for its log file;
 - `check(model) -> ModelCheck`, where it reads the model's files on this machine: what they say, without torch.
 
 Listing kinds imports nothing; using one imports exactly that one.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
-from engine.errors import ConfigError, NotAvailable
+from engine.errors import ConfigError
 from engine.modelfiles import ModelCheck
 from engine.suggest import nearest
 from storage.records import Completion, Model, Request
 
-PLANNED = ("vllm",)
-"""Kinds of the method that this version does not have."""
+LOCAL = ("transformers", "vllm")
+"""Kinds that read the model's files on this machine."""
 
 
 class Backend(Protocol):
@@ -64,10 +65,19 @@ class Traffic(NamedTuple):
 
 @runtime_checkable
 class Remote(Backend, Protocol):
-    """A backend whose model runs elsewhere: it costs no memory here, and `close` ends it from any thread."""
+    """A backend whose model runs in other processes, here or elsewhere; `close` ends it from any thread."""
 
     def traffic(self) -> Traffic:
         """Where its requests are."""
+        ...
+
+
+@runtime_checkable
+class Metered(Backend, Protocol):
+    """A backend whose server measures itself."""
+
+    def gauges(self) -> Mapping[str, float]:
+        """Its readings since the last call, by name; may be asked from any thread."""
         ...
 
 
@@ -83,6 +93,14 @@ class BackendModule(Protocol):
         ...
 
 
+class ServingModule(Protocol):
+    """What the file of a backend that starts a server offers instead."""
+
+    def create(self, model: Model, folder: Path | None = None) -> Backend:
+        """The backend; its server is started with the first request, its log file is in `folder`."""
+        ...
+
+
 def kinds() -> list[str]:
     """Names of the backends there are, sorted; nothing is imported."""
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
@@ -92,14 +110,11 @@ def load(kind: str) -> BackendModule:
     """The module of one kind.
 
     Raises:
-        NotAvailable: a kind that is planned but not here.
         ConfigError: an unknown kind, with the nearest known one.
     """
     known = kinds()
     if kind not in known:
-        if kind in PLANNED:
-            raise NotAvailable(f"backend {kind!r} is not in this version", f"use one of {', '.join(known)}")
-        near = nearest(kind, [*known, *PLANNED])
+        near = nearest(kind, known)
         hint = f"did you mean {near!r}?" if near else f"use one of {', '.join(known)}"
         raise ConfigError(f"unknown backend {kind!r}", hint)
     return cast(BackendModule, import_module(f"{__name__}.{kind}"))
@@ -115,13 +130,20 @@ def files(model: Model) -> ModelCheck | None:
     return None if check is None else cast(ModelCheck, check(model))
 
 
-def open_backend(model: Model) -> Backend:
+def open_backend(model: Model, folder: Path | None = None) -> Backend:
     """The backend of a model, ready to generate.
+
+    Args:
+        model: of any kind.
+        folder: where a server that it starts keeps its log file; None: with the temporary files.
 
     Raises:
         ConfigError: unknown or missing kind, unusable model; see `load`.
     """
-    return load(model.backend).create(model)
+    module = load(model.backend)
+    if model.backend == "vllm":
+        return cast(ServingModule, module).create(model, folder)
+    return module.create(model)
 
 
 def is_endpoint(model: Model) -> bool:

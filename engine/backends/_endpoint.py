@@ -9,7 +9,7 @@ answer it.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
@@ -21,7 +21,7 @@ from engine.backends import Traffic
 from engine.backends._completion import failed
 from engine.backends._pace import Breaker, Limit
 from engine.backends._reply import Failure, failure, read
-from engine.config_endpoint import EndpointConfig
+from engine.config_endpoint import EndpointConfig, loopback
 from engine.errors import EndpointError
 from engine.templates import clean
 from storage.records import Completion, Request
@@ -85,6 +85,8 @@ class EndpointBackend:
             # A redirect could carry the key elsewhere.
             follow_redirects=False,
             timeout=openai.Timeout(settings.read_timeout, connect=settings.connect_timeout),
+            # No proxy reaches this machine's own servers.
+            trust_env=not all(map(loopback, urls)),
         )
         self._servers = [
             _Server(url, openai.AsyncOpenAI(base_url=url, http_client=self._http, **_plain(key)), settings)
@@ -118,7 +120,7 @@ class EndpointBackend:
                     if request is None:
                         more = False
                         break
-                    self._loop.call_soon_threadsafe(self._submit, _Ticket(request, results))
+                    self._call(self._submit, _Ticket(request, results))
                     outstanding += 1
                 if not outstanding:
                     return
@@ -130,8 +132,7 @@ class EndpointBackend:
                 outstanding -= 1
                 yield result
         finally:
-            if not self._closed:
-                self._loop.call_soon_threadsafe(self._abandon)
+            self._call(self._abandon)
 
     def traffic(self) -> Traffic:
         """Requests in flight, and what is in their way; may be asked from any thread."""
@@ -154,6 +155,14 @@ class EndpointBackend:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        """Has the loop call a function; does nothing once another thread has closed this."""
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            if not self._closed:
+                raise
 
     # Everything below runs in the loop's thread.
 
@@ -312,7 +321,9 @@ def list_models(url: str, key: str | None, settings: EndpointConfig) -> list[str
     with openai.OpenAI(
         base_url=url,
         timeout=timeout,
-        http_client=openai.DefaultHttpxClient(follow_redirects=False, timeout=timeout),
+        http_client=openai.DefaultHttpxClient(
+            follow_redirects=False, timeout=timeout, trust_env=not loopback(url)
+        ),
         **_plain(key),
     ) as client:
         try:

@@ -4,10 +4,11 @@ import argparse
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from engine import backends
 from engine.backends import openai as endpoint
-from engine.backends import transformers
+from engine.backends import transformers, vllm
 from engine.errors import ConfigError, ModelError
 from engine.printing import json_line, printable
 from engine.templates import render_prompt, with_system
@@ -32,14 +33,14 @@ class Probe:
 
 def main(options: argparse.Namespace) -> int:
     """Exit code 0 when a token came; prints it, its latency and the rendered template."""
-    store = Store.open(create=False)
-    model = registry.by_id(store, [options.model]).get(options.model)
-    store.close()
+    with Store.open(create=False) as store:
+        model = registry.by_id(store, [options.model]).get(options.model)
+        folder = store.folder
     if model is None:
         raise ConfigError(
             f"there is no model number {options.model}", "list them with `persyn models list --json`"
         )
-    found = probe(model, ({"role": "user", "content": options.prompt},))
+    found = probe(model, ({"role": "user", "content": options.prompt},), folder)
     if options.json:
         print(
             json_line(
@@ -58,8 +59,13 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def probe(model: Model, messages: Messages) -> Probe:
+def probe(model: Model, messages: Messages, folder: Path | None = None) -> Probe:
     """One token of the model after these messages, the model's own system prompt before them.
+
+    Args:
+        model: of any kind.
+        messages: what to answer.
+        folder: where a server that is started keeps its log file; None: with the temporary files.
 
     Raises:
         ModelError: it cannot be loaded, its template refuses the messages, or no token came.
@@ -69,15 +75,16 @@ def probe(model: Model, messages: Messages) -> Probe:
         model = endpoint.impatient(model)
         rendered = "\n".join(f"{turn['role']}: {turn['content']}" for turn in asked)
     else:
-        rendered = render_prompt(transformers.tokenizer(model), asked)
+        read = vllm.as_files(model) if model.backend == "vllm" else model
+        rendered = render_prompt(transformers.tokenizer(read), asked)
     began = time.monotonic()
-    with closing(backends.open_backend(model)) as backend:
-        loaded = time.monotonic()
+    with closing(backends.open_backend(model, folder)) as backend:
         request = Request(0, asked, replace(model.sampling, max_tokens=1))
         completion = next(iter(backend.generate([request])))
+        loading = time.monotonic() - began - completion.latency_s
     if completion.status in ("error", "too_long") or not completion.completion_tokens:
         raise ModelError(
             f"model `{model.name}` gave no token: {completion.error or completion.finish_reason}",
             "run `persyn doctor FILE` on a run file that names it",
         )
-    return Probe(model.name, rendered, completion.text, loaded - began, completion.latency_s)
+    return Probe(model.name, rendered, completion.text, loading, completion.latency_s)

@@ -1,5 +1,6 @@
 """Doctor's checks of a run file: each of its models is loaded and tried on a real prompt of the run."""
 
+import shlex
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -9,7 +10,7 @@ import psutil
 import torch
 
 from engine import backends, models, registry, sources
-from engine.backends import transformers
+from engine.backends import _command, transformers, vllm
 from engine.config import Run
 from engine.errors import PersynError
 from engine.printing import printable
@@ -42,14 +43,6 @@ def findings(run: Run) -> Iterator[Finding]:
     student = registry.student(run)
     for config in run.teachers:
         about = f"teacher {config.name}"
-        if config.backend in backends.PLANNED:
-            yield Finding(
-                about,
-                "failed",
-                f"backend `{config.backend}` is not in this version",
-                "use `transformers` for now",
-            )
-            continue
         if config.backend == "imported":
             yield attempt(about, partial(_imported, about, registry.teacher(config, run.generation)))
             continue
@@ -66,19 +59,26 @@ def findings(run: Run) -> Iterator[Finding]:
 
 def _model(about: str, model: Model, prompt: Prompt, run: Run | None = None) -> Iterator[Finding]:
     """Every check of one model; `run` is given for the student, which is trained."""
-    found = attempt(f"{about}: files", partial(_files, about, model))
+    read = vllm.as_files(model) if model.backend == "vllm" else model
+    found = attempt(f"{about}: files", partial(_files, about, read))
     yield found
     if found.state == "failed":
         return
     asked = with_system(model.system, prompt.messages)
-    yield attempt(f"{about}: tokenizer", partial(_tokenizer, about, model))
-    template = attempt(f"{about}: template", partial(_template, about, model, asked))
+    yield attempt(f"{about}: tokenizer", partial(_tokenizer, about, read))
+    template = attempt(f"{about}: template", partial(_template, about, read, asked))
     yield template
     if template.state == "failed":
         return
-    yield attempt(f"{about}: boundary", partial(_boundary, about, model, asked))
-    yield attempt(f"{about}: context", partial(_context, about, model, asked))
-    yield attempt(f"{about}: memory", partial(_memory, about, model, run))
+    yield attempt(f"{about}: boundary", partial(_boundary, about, read, asked))
+    yield attempt(f"{about}: context", partial(_context, about, read, asked))
+    if model.backend == "vllm":
+        server = attempt(f"{about}: vLLM", partial(_server, about, model))
+        yield server
+        if server.state == "failed":
+            return
+    else:
+        yield attempt(f"{about}: memory", partial(_memory, about, model, run))
     yield attempt(f"{about}: one token", partial(_token, about, model, prompt.messages))
     if run is not None:
         row = (asked, prompt.answer or RESPONSES[0])
@@ -191,6 +191,11 @@ def _memory(about: str, model: Model, run: Run | None) -> Finding:
             f"{about}: memory", "failed", text, "use a smaller model, `dtype: bfloat16`, or another device"
         )
     return Finding(f"{about}: memory", "ok", text)
+
+
+def _server(about: str, model: Model) -> Finding:
+    command = _command.find(vllm.settings(model).server.command)
+    return Finding(f"{about}: vLLM", "ok", f"starts with {shlex.join(command)}")
 
 
 def _token(about: str, model: Model, messages: Messages) -> Finding:

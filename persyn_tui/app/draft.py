@@ -82,15 +82,13 @@ def _registered(model: Model) -> Candidate:
     from engine.registry import as_entry
 
     context, trouble = model.context, ""
-    if model.backend == "transformers" and registering.is_here(model.model):
+    if model.backend in backends.LOCAL and registering.is_here(model.model):
         try:
             found = modelfiles.check(model.model)
             context = context or found.context
             trouble = "" if _answers(found) else "it rates answers and gives none"
         except PersynError as problem:
             trouble = f"{problem.message}: {problem.remedy}"
-    elif model.backend in backends.PLANNED:
-        trouble = f"backend {model.backend} is not in this version"
     key = str(as_entry(model).get("api_key_env") or "")
     if key and key not in os.environ:
         trouble = f"export {key}=… first"
@@ -163,7 +161,7 @@ def run_file(values: Mapping[str, str], teachers: Sequence[Candidate], student: 
     return data
 
 
-TEACHER_ONLY = ("backend", "sampling", "price", "base_url", "api_key_env", "endpoint")
+TEACHER_ONLY = ("backend", "sampling", "price", "base_url", "api_key_env", "endpoint", "server")
 
 
 def _sources(values: Mapping[str, str]) -> list[dict[str, Any]]:

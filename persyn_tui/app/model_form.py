@@ -81,12 +81,13 @@ def entry_of(values: Mapping[str, str], kept: Mapping[str, Any]) -> dict[str, An
 def examine(store: Store, wanted: "TeacherConfig", role: str) -> Examined:
     """What the model's files and the store say; blocks, at a hub for up to four seconds."""
     from engine import registering
+    from engine.errors import NotAvailable
     from storage import lookup
 
     try:
         filled, check = registering.fill(wanted)
     except PersynError as problem:
-        return Examined(problem=problem, field="model")
+        return Examined(problem=problem, field="backend" if isinstance(problem, NotAvailable) else "model")
     record = registering.record(filled, "student" if role == "student" else "teacher")
     try:
         known = registering.known(store, record)
@@ -130,7 +131,7 @@ class ModelForm(Dialog[Model | None]):
 
         start = self._start()
         fixed = self._model is not None
-        kinds = [*backends.kinds(), *backends.PLANNED]
+        kinds = backends.kinds()
         refs = [f"zoo:{name}" for name in zoo.names()]
         entries = [
             Entry(
@@ -252,7 +253,7 @@ class ModelForm(Dialog[Model | None]):
         self._timer = self.set_timer(PAUSE_S, self._look)
 
     def _look(self) -> None:
-        from engine import registering
+        from engine import backends, registering
 
         wanted = self._settings()
         if wanted is None:
@@ -262,13 +263,13 @@ class ModelForm(Dialog[Model | None]):
                 return
         entry = self.form["model"]
         if (
-            wanted.backend == "transformers"
+            wanted.backend in backends.LOCAL
             and not registering.is_here(wanted.model)
             and self.form.at is entry
         ):
             entry.say("a hub id? it is looked up when you leave this field")
             return
-        if wanted.backend == "transformers":
+        if wanted.backend in backends.LOCAL:
             entry.say("looking …")
         self.run_worker(self._examine(wanted), group="examine", exclusive=True)
 

@@ -16,7 +16,9 @@ def keys(app) -> list[str]:
     return str(app.screen.query_one("#keys", Static).render()).splitlines()
 
 
-@pytest.mark.parametrize(("mode", "known"), [("jobs", "Demo"), ("models", "Add"), ("logs", "")])
+@pytest.mark.parametrize(
+    ("mode", "known"), [("jobs", "New"), ("models", "Add"), ("router", "Ask"), ("logs", "")]
+)
 async def test_the_screens_own_keys_come_first(tmp_path: Path, mode: str, known: str) -> None:
     async with running(str(tmp_path / "s.db"), mode=mode, size=(80, 24)) as (app, pilot):
         below = app.screen

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from engine import backends
-from engine.errors import ConfigError, NotAvailable
+from engine.errors import ConfigError
 from storage.records import Model
 
 MODEL = Model("m", "teacher", "transformers", "org/name")
@@ -15,19 +15,13 @@ MODEL = Model("m", "teacher", "transformers", "org/name")
 def test_listing_and_identities_import_nothing_heavy() -> None:
     code = (
         "import sys; from engine import backends; from storage.records import Model;"
-        "assert backends.kinds() == ['imported', 'openai', 'transformers'];"
+        "assert backends.kinds() == ['imported', 'openai', 'transformers', 'vllm'];"
         "assert 'engine.backends.transformers' not in sys.modules;"
         "backends.identity(Model('m', 'teacher', 'transformers', 'org/name'));"
+        "backends.identity(Model('m', 'teacher', 'vllm', 'org/name'));"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.parametrize("kind", backends.PLANNED)
-def test_planned_kinds_say_so(kind: str) -> None:
-    with pytest.raises(NotAvailable, match="not in this version") as caught:
-        backends.load(kind)
-    assert "transformers" in caught.value.remedy
 
 
 def test_unknown_kinds_name_the_nearest() -> None:

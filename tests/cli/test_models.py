@@ -56,7 +56,11 @@ def test_a_name_in_two_roles_needs_the_role(persyn: Persyn) -> None:
         (["--model", "./nowhere"], "does not exist"),
         (["--model", "zoo:brief", "--temperature", "-1"], "--temperature"),
         (["--model", "m", "--backend", "openay"], "did you mean `openai`?"),
-        (["--model", "m", "--backend", "vllm"], "not in this version"),
+        (["--model", "./nowhere", "--backend", "vllm"], "does not exist"),
+        (
+            ["--model", "zoo:brief", "--backend", "vllm", "--base-url", "http://a/v1"],
+            "has no option 'base_url'",
+        ),
         (["--model", "m", "--backend", "openai"], "has no `base_url`"),
         (["--model", "zoo:brief", "--api-key-env", "sk-ant-123!"], "never the key itself"),
         (["--model", "zoo:brief", "--role", "boss"], "boss"),

@@ -59,8 +59,18 @@ def with_prompts() -> str:
         ("task: gcd", "task: gdc", ("did you mean `gcd`?",)),
         (
             'model: "zoo:brief"',
-            "model: m, backend: vllm",
-            ("teachers: brief", "vllm", "not in this version"),
+            'model: "zoo:brief", backend: vllm, server: {command: /no/such/python}',
+            ("teachers: brief", "no command '/no/such/python'", "persyn[vllm]"),
+        ),
+        (
+            'model: "zoo:brief"',
+            "model: ./nowhere, backend: vllm, server: {command: [python, -c, pass]}",
+            ("teachers: brief", "nowhere", "does not exist"),
+        ),
+        (
+            'model: "zoo:brief"',
+            'model: "zoo:brief", server: {restarts: 1}',
+            ("`server` is of `backend: vllm`",),
         ),
         (
             'model: "zoo:brief"',
