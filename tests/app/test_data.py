@@ -152,7 +152,7 @@ async def test_prompts_that_begin_alike_show_what_differs_and_are_found_by_their
         responses.add(made.store, None, [NewResponse(number, made.teachers[0], "sha0", done, cost=0.0)])
     async with running(opened(made), mode="data", size=(80, 24)) as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 18)
-        await until(pilot, lambda: "…52 + 52 =" in line(app, 0) and "…41 + 41 =" in line(app, 1))
+        await until(pilot, lambda: " 52 + 52 =" in line(app, 0) and " 41 + 41 =" in line(app, 1))
         assert "question 3" in line(app, 2)
         await pilot.press("slash", *"arithmetic 52", "enter")
         await come(app, pilot, lambda: shown(app) == [18])

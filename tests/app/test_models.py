@@ -140,6 +140,20 @@ async def test_what_a_backend_needs_is_told_beside_it(store: Store) -> None:
         assert registry.list(store) == []
 
 
+async def test_the_files_of_a_vllm_teacher_are_looked_at_too(store: Store) -> None:
+    async with running(store.location, mode="models") as (app, pilot):
+        shown = await form(app, pilot, "a")
+        await put(pilot, shown, "name", "far")
+        await put(pilot, shown, "model", "./big-model")
+        shown.form["backend"].focus_control()
+        await pilot.press("right")
+        assert shown.form["backend"].value == "vllm"
+        await until(pilot, lambda: "does not exist" in shown.form["model"].said)
+        await pilot.press("enter")
+        await until(pilot, lambda: "does not exist" in said(app))
+        assert registry.list(store) == []
+
+
 async def test_what_the_files_say_is_filled_in_and_saved(store: Store) -> None:
     async with running(store.location, mode="models") as (app, pilot):
         shown = await form(app, pilot, "a")

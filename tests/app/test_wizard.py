@@ -148,7 +148,7 @@ async def test_the_dry_run_shows_the_estimate_and_enter_starts_the_job(store: St
 
 
 async def test_what_this_version_lacks_is_counted_but_not_started(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "run.yaml").write_text(RUN.replace('model: "zoo:speller"', "model: far, backend: vllm"))
+    (tmp_path / "run.yaml").write_text(RUN.replace("distill: {", "distill: {method: qlora, "))
     async with running(store.location) as (app, pilot):
         shown = await wizard(app, pilot)
         await pilot.press("enter", *"run.yaml", "enter")
