@@ -125,6 +125,21 @@ async def test_a_wrong_reference_gets_the_nearest_and_cannot_be_saved(store: Sto
         assert registry.list(store) == []
 
 
+async def test_what_a_backend_needs_is_told_beside_it(store: Store) -> None:
+    async with running(store.location, mode="models") as (app, pilot):
+        shown = await form(app, pilot, "a")
+        await put(pilot, shown, "name", "far")
+        await put(pilot, shown, "model", "big-model")
+        backend = shown.form["backend"]
+        backend.focus_control()
+        while backend.value != "openai":
+            await pilot.press("right")
+        await until(pilot, lambda: "has no `base_url`" in backend.said)
+        await pilot.press("enter")
+        await until(pilot, lambda: "has no `base_url`" in said(app))
+        assert registry.list(store) == []
+
+
 async def test_the_files_of_a_vllm_teacher_are_looked_at_too(store: Store) -> None:
     async with running(store.location, mode="models") as (app, pilot):
         shown = await form(app, pilot, "a")
