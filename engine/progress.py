@@ -173,8 +173,16 @@ class Progress:
         self._publish()
 
     def values(self, step: int, values: Mapping[str, float]) -> None:
-        """Keeps metrics for a curve; they are persisted with the next snapshot."""
-        kept = {key: value for key, value in self._values.items() if key not in values}
+        """Keeps metrics for a curve; they are persisted with the next snapshot.
+
+        Of metrics named `part/metric` only those of the newest part stay in the snapshot.
+        """
+        parts = {name.partition("/")[0] for name in values if "/" in name}
+        kept = {
+            key: value
+            for key, value in self._values.items()
+            if key not in values and (not parts or "/" not in key or key.partition("/")[0] in parts)
+        }
         self._values = {**kept, **values}
         self._metrics.extend((self.stage, name, step, float(value)) for name, value in values.items())
         self._publish()

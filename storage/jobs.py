@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, or_, select, update
 
 from storage.clock import now
 from storage.errors import StoreError
@@ -155,6 +155,10 @@ def claim(store: Store, job_id: int, owner: str, lease_seconds: float = 30.0) ->
                 f"job {job_id} is being run by process {job.pid} on {job.host}",
                 f"Watch it with: persyn watch {job_id}",
             )
+        # What an earlier process took and did not live to do is no wish to this one.
+        connection.execute(
+            delete(CommandRow).where(CommandRow.job_id == job_id, CommandRow.taken_at.is_not(None))
+        )
     return Lease(job_id, epoch, owner, lease_seconds)
 
 
@@ -326,6 +330,18 @@ def command(store: Store, job_id: int, kind: str, args: Mapping[str, Any] | None
             .values(job_id=job_id, kind=kind, args=dict(args or {}), created_at=time.time())
             .returning(CommandRow.id)
         ).scalar_one()
+
+
+def cancelling(store: Store) -> dict[int, float]:
+    """Running jobs that were asked to cancel → since when, Unix seconds."""
+    query = (
+        select(CommandRow.job_id, func.min(CommandRow.created_at))
+        .join(JobRow, JobRow.id == CommandRow.job_id)
+        .where(CommandRow.kind == "cancel", JobRow.state == "running")
+        .group_by(CommandRow.job_id)
+    )
+    with store.read() as connection:
+        return {job_id: float(since) for job_id, since in connection.execute(query)}
 
 
 def take_commands(store: Store, lease: Lease) -> builtins.list[Command]:

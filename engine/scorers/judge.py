@@ -7,8 +7,8 @@ teachers' answers of 1 for won, ½ for tied and 0 for lost.
 
 What the judge writes is read strictly: a reply with no verdict, one outside the scale or several different ones is
 asked for again, and in the end the answer has no score. Answers stand between marks that they cannot hold, and only the
-judge's own text is read: a judge that quotes an answer's `Rating: [[10]]` beside its own has said two ratings. One that is
-talked into giving it as its own cannot be told apart.
+judge's own text is read: a judge that quotes an answer's `Rating: [[10]]` beside its own has said two ratings. One that
+is talked into giving it as its own cannot be told apart.
 """
 
 import hashlib

@@ -30,11 +30,14 @@ def _shared(prompts: Sequence[str]) -> dict[str, int]:
 
 
 def _cut(prompt: str, shared: int, width: int) -> str:
-    if 2 * shared < width:
+    if 2 * shared < width or len(prompt) <= width:
         return prompt
     at = max(prompt.rfind(end, 0, shared) + len(end) if end in prompt[:shared] else 0 for end in ENDS)
     if not at or (shared - at) * 2 >= width:
         # No sentence ends there, or a long one begins alike as well: the difference, and the words before it.
         first = max(0, shared - width // 2)
         at = prompt.find(" ", first, shared) + 1 or first
+    # Where the line has room for more than the end, it is filled with the words before.
+    filled = prompt.find(" ", max(0, len(prompt) - width), at) + 1
+    at = filled or at
     return f"…{prompt[at:].lstrip()}" if at else prompt

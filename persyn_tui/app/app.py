@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
+from textual.events import Event, Key
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
@@ -100,6 +101,8 @@ class PersynApp(App[None]):
         self.job_id: int | None = None
         """The job that the live screens show; None until there is one."""
         self.job: Job | None = None
+        self.cancelling: float | None = None
+        """Since when that job is asked to stop, Unix seconds; None when it is not."""
         self.waits_for_store = False
         """Whether a write waits for another program's."""
         self.machine: deque[Reading] = deque(maxlen=60)
@@ -191,12 +194,21 @@ class PersynApp(App[None]):
             newest = jobs.list(store, limit=20)
             living = [job for job in newest if job.effective_state in LIVE]
             self.job_id = (living or newest)[0].id if newest else None
-        return None if self.job_id is None else jobs.get(store, self.job_id)
+        job = None if self.job_id is None else jobs.get(store, self.job_id)
+        live = job is not None and job.effective_state == "running"
+        self.cancelling = jobs.cancelling(store).get(job.id) if live and job is not None else None
+        return job
 
     def show_machine(self) -> None:
         """Shows the newest reading on the current screen."""
         for strip in self.screen.query(MachineStrip):
             strip.show(list(self.machine))
+
+    async def on_event(self, event: Event) -> None:
+        """Esc clears the messages, whatever else it does."""
+        if isinstance(event, Key) and event.key == "escape":
+            self.clear_notifications()
+        await super().on_event(event)
 
     async def action_quit(self) -> None:
         """Leaves; jobs go on."""
@@ -262,6 +274,8 @@ class PersynApp(App[None]):
         if self.job is None:
             return ""
         state = self.job.effective_state
+        if self.cancelling is not None and state == "running":
+            return f"job {self.job.id} · {cancelling_since(self.cancelling)}"
         what = self.job.stage if state == "running" and self.job.stage else state
         return f"job {self.job.id} · {GLYPHS.get(state, '·')} {what}"
 
@@ -326,6 +340,11 @@ def run(location: str | None, start: str = "jobs") -> int:
     app = PersynApp(location, settings=Settings.load(), start=start)
     app.run()
     return app.return_code or 0
+
+
+def cancelling_since(moment: float) -> str:
+    """`■ cancelling since 12:03:10`, in local time."""
+    return f"■ cancelling since {time.strftime('%H:%M:%S', time.localtime(moment))}"
 
 
 def since(moment: float | None) -> str:

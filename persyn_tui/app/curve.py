@@ -106,6 +106,7 @@ def dots(points: Sequence[Point], axis: Scale, width: int, height: int) -> list[
 class Plot(Widget):
     """One or two lines over steps, with axes."""
 
+    ALLOW_MAXIMIZE = True
     COMPONENT_CLASSES: ClassVar[set[str]] = {"plot--axis", "plot--first", "plot--second"}
     DEFAULT_CSS = """
     Plot { height: 1fr; }

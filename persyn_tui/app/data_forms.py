@@ -291,7 +291,10 @@ class ExportForm(Dialog[ExportOrder | None]):
         if "out" not in form.touched:
             name = dataset.name.replace("/", "-") + f"-{values['form']}"
             form.fill("out", str(Path.cwd() / (name + SUFFIXES.get(values["form"], ".jsonl"))))
-        form["out"].say("a new folder" if values["form"] == "huggingface" else "a new file")
+        what_kind = "a new folder" if values["form"] == "huggingface" else "a new file"
+        form["out"].say(what_kind)
+        # The field may be too narrow for all of it.
+        self.say(f"{what_kind}: {Path(form.values['out']).expanduser().absolute()}")
 
     def action_export(self) -> None:
         """Starts, when the place is free."""

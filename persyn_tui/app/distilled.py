@@ -217,9 +217,9 @@ class Reader:
             phase = "evaluated" if name in settled.evaluated else "trained"
             step = total = int(adapter.metrics.get("steps", 0))
             loss, speed = adapter.metrics.get("loss"), adapter.metrics.get("tokens_per_second")
-            if live and job.stage == "evaluate" and row is not None and phase == "trained":
+            if live and job.stage == "evaluate" and row is not None and row.tokens and phase == "trained":
                 phase, step, total, eta = "evaluating", row.done, row.total, row.eta_s
-        elif row is not None and job.stage == "distill":
+        elif row is not None and row.tokens and job.stage == "distill":
             phase = "training" if live else "stopped"
             step, total = row.done, row.total
             if live:
@@ -278,6 +278,6 @@ def _settle(store: Store, job: Job, context: "Context", old: _Settled | None) ->
 
 def _before(settled: _Settled, snapshot: Snapshot) -> StrategyLine:
     measured, row = settled.evaluated.get(BEFORE), snapshot.rows.get(BEFORE)
-    if measured is None and row is not None and snapshot.stage == "evaluate":
+    if measured is None and row is not None and row.tokens and snapshot.stage == "evaluate":
         return StrategyLine(BEFORE, "evaluating", row.done, row.total, eta_s=row.eta_s)
     return StrategyLine(BEFORE, "waiting" if measured is None else "evaluated", measured=measured)

@@ -81,12 +81,13 @@ def entry_of(values: Mapping[str, str], kept: Mapping[str, Any]) -> dict[str, An
 def examine(store: Store, wanted: "TeacherConfig", role: str) -> Examined:
     """What the model's files and the store say; blocks, at a hub for up to four seconds."""
     from engine import registering
+    from engine.errors import NotAvailable
     from storage import lookup
 
     try:
         filled, check = registering.fill(wanted)
     except PersynError as problem:
-        return Examined(problem=problem, field="model")
+        return Examined(problem=problem, field="backend" if isinstance(problem, NotAvailable) else "model")
     record = registering.record(filled, "student" if role == "student" else "teacher")
     try:
         known = registering.known(store, record)

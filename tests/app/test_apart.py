@@ -8,7 +8,13 @@ SPELL = "Spell this sentence letter by letter, with a space between the letters:
 
 def test_a_shared_task_sentence_gives_way_to_what_differs() -> None:
     asked = [TASK + "41 - 81 =", TASK + "41 - 18 =", SPELL + "lantern", SPELL + "lamp", TASK + "41 - 81 ="]
-    assert apart(asked, 20) == ["…41 - 81 =", "…41 - 18 =", "…lantern", "…lamp", "…41 - 81 ="]
+    assert apart(asked, 20) == [
+        "…problem: 41 - 81 =",
+        "…problem: 41 - 18 =",
+        "…letters: lantern",
+        "…the letters: lamp",
+        "…problem: 41 - 81 =",
+    ]
 
 
 def test_what_differs_early_enough_is_shown_from_its_beginning() -> None:
@@ -36,4 +42,4 @@ def test_alone_empty_and_without_spaces() -> None:
 
 def test_the_end_of_one_may_be_the_beginning_of_another() -> None:
     short, long = TASK + "1 + 1 =", TASK + "1 + 1 = ? Show each step."
-    assert apart([short, long], 20) == ["…1 + 1 =", "…1 + 1 = ? Show each step."]
+    assert apart([short, long], 20) == ["…problem: 1 + 1 =", "…1 + 1 = ? Show each step."]

@@ -15,6 +15,7 @@ from persyn_tui.app.answer_sheet import AnswerSheet
 from persyn_tui.app.answers import AnswerColumn, AnswersPanel
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.data_forms import ExportForm, FilterForm, SortMenu
+from persyn_tui.app.forms import Form
 from persyn_tui.app.pages import KEPT, Pages
 from persyn_tui.app.screens.data import DataScreen
 from storage import datasets, listing, prompts, registry, responses, routing, scores
@@ -151,11 +152,30 @@ async def test_prompts_that_begin_alike_show_what_differs_and_are_found_by_their
         responses.add(made.store, None, [NewResponse(number, made.teachers[0], "sha0", done, cost=0.0)])
     async with running(opened(made), mode="data", size=(80, 24)) as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 18)
-        await until(pilot, lambda: "…52 + 52 =" in line(app, 0) and "…41 + 41 =" in line(app, 1))
+        await until(pilot, lambda: " 52 + 52 =" in line(app, 0) and " 41 + 41 =" in line(app, 1))
         assert "question 3" in line(app, 2)
         await pilot.press("slash", *"arithmetic 52", "enter")
         await come(app, pilot, lambda: shown(app) == [18])
         assert "State the final" in line(app, 0), "alone it is shown from its beginning"
+
+
+async def test_an_export_begins_with_persyn_and_says_the_whole_path(made: Made, tmp_path: Path) -> None:
+    async with running(opened(made), mode="data", size=(80, 24)) as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, ExportForm))
+        assert app.screen.query_one(Form)["dataset"].value == "run/persyn"
+        says = app.screen.query_one("#says", Static)
+        await until(pilot, lambda: str(tmp_path) in str(says.render()))
+
+
+async def test_esc_clears_messages(made: Made) -> None:
+    async with running(opened(made), mode="data") as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        app.notify("something", timeout=60)
+        await until(pilot, lambda: len(app._notifications) == 1)
+        await pilot.press("escape")
+        await until(pilot, lambda: len(app._notifications) == 0)
 
 
 async def test_nothing_stored_says_the_next_step(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ async def test_a_done_job_runs_again_where_rows_were_excluded_and_else_says_why_
 
 async def test_an_evaluation_in_progress_is_told(made: MadeRun) -> None:
     made.trained("strong", 50)
-    made.stage("evaluate", 1, 4, strong={"done": 1, "total": 4})
+    made.stage("evaluate", 1, 4, strong={"done": 1, "total": 4, "tokens": 9})
     async with showing(made.store.location, "distil", size=(140, 28)) as (app, pilot):
         await until(pilot, lambda: "● eval 1 / 4" in lines(app, "#strategies")[2])
 
@@ -237,6 +237,18 @@ async def test_keys_choose_strategy_and_curve(made: MadeRun) -> None:
         train(made, "persyn", [4])
         await until(pilot, lambda: app.screen.data.points == 12)
         assert words(app, "#now").startswith("strong")
+
+
+async def test_z_fills_the_screen_with_the_curve(made: MadeRun) -> None:
+    made.adapter("persyn")
+    train(made, "persyn", [1, 2, 3])
+    async with showing(made.store.location, "distil") as (app, pilot):
+        await until(pilot, lambda: app.screen.query_one(Plot).display)
+        small = app.screen.query_one(Plot).size.height
+        await pilot.press("z")
+        await until(pilot, lambda: app.screen.query_one(Plot).size.height > small + 5)
+        await pilot.press("z")
+        await until(pilot, lambda: app.screen.query_one(Plot).size.height == small)
 
 
 async def test_checkpoint_now_leaves_the_command_in_training_alone(made: MadeRun) -> None:

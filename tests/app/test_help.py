@@ -17,7 +17,7 @@ def keys(app) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("mode", "known"), [("jobs", "Resume"), ("models", "Add"), ("distil", "Checkpoint now"), ("logs", "")]
+    ("mode", "known"), [("jobs", "New"), ("models", "Add"), ("router", "Ask"), ("logs", "")]
 )
 async def test_the_screens_own_keys_come_first(tmp_path: Path, mode: str, known: str) -> None:
     async with running(str(tmp_path / "s.db"), mode=mode, size=(80, 24)) as (app, pilot):

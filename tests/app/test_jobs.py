@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from app.support import running, until
+from textual.widgets import Static
 
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.sheet import Sheet
@@ -146,3 +147,23 @@ async def test_the_log_is_filtered_and_the_report_holds_no_secret(
         for secret in ("hunter2", "very-secret-value", "sk-abcdefghijklmnop"):
             assert secret not in app.clipboard
         assert "POST https://me:***@host/v1" in app.clipboard
+
+
+async def test_a_job_that_was_asked_to_stop_says_so_until_it_does(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s.db") as store:
+        job, _ = jobs.submit(store, {"name": "slow"}, "sha-slow", "slow")
+        lease = jobs.claim(store, job.id, "test", lease_seconds=600)
+        jobs.set_stage(store, lease, "generate", {"stage": "generate", "done": 3, "total": 12})
+        async with running(store.location) as (app, pilot):
+            await until(pilot, lambda: "● running" in line(app.screen.query_one("#jobs", Sheet), 1))
+            jobs.command(store, job.id, "cancel")
+            await until(pilot, lambda: "■ cancelling" in line(app.screen.query_one("#jobs", Sheet), 1))
+            where = str(app.screen.query_one("#where", Static).render())
+            assert "cancelling since" in where
+            assert "stops when the current batch ends" in where
+            assert [taken.kind for taken in jobs.take_commands(store, lease)] == ["cancel"]
+            await until(pilot, lambda: "cancelling since" in app.job_line)
+            jobs.release(store, lease, "queued")
+            jobs.claim(store, job.id, "another", lease_seconds=600)
+            await until(pilot, lambda: "● running" in line(app.screen.query_one("#jobs", Sheet), 1))
+            assert jobs.cancelling(store) == {}, "what another process took is no wish to this one"

@@ -277,6 +277,7 @@ async def test_a_key_before_the_models_are_read_does_not_end_the_app(store: Stor
         fresh.enter()
         assert not await fresh.finish()
         await fresh.remove()
+        app.screen.query_one("#teacher-list").focus()
         await until(pilot, lambda: len(app.screen.query_one("#teacher-list", Sheet).rows) > 0)
         await pilot.press("space")
         await until(pilot, lambda: "1 marked" in said(app))

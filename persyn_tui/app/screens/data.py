@@ -431,8 +431,8 @@ class DataScreen(View[Stored]):
                 "there is no complete dataset; the stage build_dataset makes them", severity="warning"
             )
             return
-        chosen = self.dataset if self.dataset in ready else ready[0]
-        assert chosen is not None
+        routed = [one for one in ready if one.manifest.get("strategy") == "persyn"]
+        chosen = self.dataset if self.dataset in ready and self.dataset else (routed or ready)[0]
         rows = await asyncio.to_thread(lambda: {one.id: datasets.count(store, one.id) for one in ready})
 
         def start(order: ExportOrder | None) -> None:

@@ -166,6 +166,14 @@ class DistilScreen(JobView[Distilled]):
         """Shows the curve of the next strategy, or the one before."""
         self.query_one("#strategies", Sheet).action_move(by)
 
+    def action_maximise(self) -> None:
+        """The curve fills the screen, or no longer."""
+        plot = self.query_one(Plot)
+        if self.maximized is None and plot.display:
+            self.maximize(plot)
+        else:
+            super().action_maximise()
+
     def action_metric(self) -> None:
         """Draws the next metric."""
         names = list(METRICS)

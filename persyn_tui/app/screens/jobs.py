@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from engine.printing import printable
 from engine.progress import Snapshot, from_json
-from persyn_tui.app.app import GLYPHS, LIVE
+from persyn_tui.app.app import GLYPHS, LIVE, cancelling_since
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import View
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
@@ -47,6 +47,8 @@ class Jobs:
     jobs: "list[Job]"
     chosen: int | None
     events: "list[Event]"
+    cancelling: dict[int, float]
+    """Job → since when it is asked to stop, Unix seconds."""
 
     def __eq__(self, other: object) -> bool:
         # A record's own clock changes with every read; what is shown does not.
@@ -56,7 +58,7 @@ class Jobs:
 
     def _shown(self) -> tuple[Any, ...]:
         listed = [(j.id, j.effective_state, j.stage, j.progress, j.error) for j in self.jobs]
-        return listed, self.chosen, [event.id for event in self.events]
+        return listed, self.chosen, self.cancelling, [event.id for event in self.events]
 
 
 class JobsScreen(View[Jobs]):
@@ -100,13 +102,15 @@ class JobsScreen(View[Jobs]):
         if not found:
             return None
         chosen = question if any(job.id == question for job in found) else found[0].id
-        return Jobs(found, chosen, jobs.newest_events(store, chosen, HISTORY))
+        return Jobs(found, chosen, jobs.newest_events(store, chosen, HISTORY), jobs.cancelling(store))
 
     def show(self, data: Jobs) -> None:
         """Rows, then the history of the chosen job."""
-        self.query_one("#jobs", Sheet).update(Listed([(job.id, _cells(job)) for job in data.jobs]))
+        self.query_one("#jobs", Sheet).update(
+            Listed([(job.id, _cells(job, data.cancelling)) for job in data.jobs])
+        )
         chosen = next((job for job in data.jobs if job.id == data.chosen), None)
-        self.query_one("#where", Static).update(printable(_where(chosen)) if chosen else "")
+        self.query_one("#where", Static).update(printable(_where(chosen, data.cancelling)) if chosen else "")
         self.query_one("#events", Sheet).update(Listed([(e.id, _event(e)) for e in reversed(data.events)]))
 
     def about(self) -> str:
@@ -241,14 +245,17 @@ MODE_OF_STAGE = {
 }
 
 
-def _cells(job: "Job") -> list[Cell | str]:
+def _cells(job: "Job", cancelling: dict[int, float]) -> list[Cell | str]:
     state = job.effective_state
     snapshot = from_json(job.progress)
     live = state == "running"
+    shown = Cell(f"{GLYPHS.get(state, '·')} {state}", cast(Tone, STATE_TONES.get(state, "plain")))
+    if live and job.id in cancelling:
+        shown = Cell(f"{GLYPHS['cancelled']} cancelling", "warn")
     return [
         str(job.id),
         job.name,
-        Cell(f"{GLYPHS.get(state, '·')} {state}", cast(Tone, STATE_TONES.get(state, "plain"))),
+        shown,
         job.stage or "–",
         f"{count(snapshot.done)} / {count(snapshot.total)}" if snapshot.total else "–",
         Cell(bar(snapshot.done / snapshot.total, 10) if snapshot.total else "", "accent" if live else "dim"),
@@ -259,11 +266,13 @@ def _cells(job: "Job") -> list[Cell | str]:
     ]
 
 
-def _where(job: "Job") -> str:
+def _where(job: "Job", cancelling: dict[int, float]) -> str:
     snapshot: Snapshot = from_json(job.progress)
     state = job.effective_state
     if job.error:
         return f"── job {job.id} · {job.error.splitlines()[0]}"
+    if state == "running" and job.id in cancelling:
+        return f"── job {job.id} · {cancelling_since(cancelling[job.id])}; stops when the current batch ends"
     if state == "running" and snapshot.total:
         return (
             f"── job {job.id} · {job.stage}: {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}, "

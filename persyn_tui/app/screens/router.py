@@ -47,7 +47,7 @@ class RouterScreen(View[Routed]):
     RouterScreen #left { width: 46%; min-width: 39; max-width: 66; padding-right: 1; }
     RouterScreen #right { width: 1fr; border-left: solid $foreground 20%; padding-left: 1; }
     RouterScreen #labels { height: auto; max-height: 11; border-top: solid $foreground 20%; }
-    RouterScreen #changes { height: auto; max-height: 9; color: $text-muted; }
+    RouterScreen #changes { height: auto; max-height: 9; }
     RouterScreen #measures { color: $text-muted; }
     """
     NEEDS_ROWS = frozenset({"start", "why", "alpha", "apply", "normalization", "strategy", "order", "export"})
