@@ -107,8 +107,8 @@ async def test_a_resumed_job_goes_on_with_the_curve_from_its_checkpoint(made: Ma
 
 
 async def test_a_long_history_is_read_bit_by_bit(made: MadeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("persyn_tui.app.distilled.PAGE", 7)
-    monkeypatch.setattr("persyn_tui.app.distilled.PAGES", 2)
+    monkeypatch.setattr("persyn_tui.app.distil.distilled.PAGE", 7)
+    monkeypatch.setattr("persyn_tui.app.distil.distilled.PAGES", 2)
     made.adapter("strong")
     train(made, "strong", list(range(1, 101)))
     async with showing(made.store.location, "distil") as (app, pilot):

@@ -68,7 +68,7 @@ async def test_counts_of_calibration_and_what_all_teachers_would_be(made: MadeRu
 async def test_counters_of_a_running_job_move_before_the_sums_are_made_again(
     made: MadeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persyn_tui.app.generated.EVERY_S", 1e9)
+    monkeypatch.setattr("persyn_tui.app.generation.generated.EVERY_S", 1e9)
     made.answer(0, 0)
     row = {"done": 1, "total": 3, "tokens": 2, "counts": {"ok": 1}, "tokens_per_second": 120.0, "eta_s": 61.0}
     made.stage("calibrate", 1, 3, brief=row)
@@ -95,8 +95,8 @@ async def test_totals_stay_after_the_job_has_ended_and_no_rate_is_claimed(made: 
 async def test_newest_come_first_and_say_why_they_are_not_used(
     made: MadeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persyn_tui.app.generated.EVERY_S", 0.0)
-    monkeypatch.setattr("persyn_tui.app.generated.PART_AT_REST", 0)
+    monkeypatch.setattr("persyn_tui.app.generation.generated.EVERY_S", 0.0)
+    monkeypatch.setattr("persyn_tui.app.generation.generated.PART_AT_REST", 0)
     made.answer(0, 0, "\n\n  first line\nsecond")
     made.answer(1, 0, "half an", "truncated")
     async with showing(made.store.location, "generation") as (app, pilot):
@@ -129,8 +129,8 @@ async def test_enter_opens_all_answers_to_the_prompt_and_escape_goes_back(made: 
 
 
 async def test_freeze_counts_what_is_new(made: MadeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("persyn_tui.app.generated.EVERY_S", 0.0)
-    monkeypatch.setattr("persyn_tui.app.generated.PART", 0)
+    monkeypatch.setattr("persyn_tui.app.generation.generated.EVERY_S", 0.0)
+    monkeypatch.setattr("persyn_tui.app.generation.generated.PART", 0)
     made.answer(0, 0)
     made.stage("calibrate", 1, 3)
     async with showing(made.store.location, "generation") as (app, pilot):

@@ -42,7 +42,7 @@ def own(of: type[DOMNode]) -> list[Binding]:
 
 ALL = [(of, binding) for of in classes() for binding in own(of)]
 NAMED = [pytest.param(of, binding, id=f"{of.__name__}-{binding.key}-{binding.action}") for of, binding in ALL]
-SCREENS = [of for of in classes() if issubclass(of, View) and ".screens." in of.__module__]
+SCREENS = [of for of in classes() if issubclass(of, View) and of.__module__.endswith((".screen", ".logs"))]
 
 
 def keys(pressed: str) -> Iterator[str]:
