@@ -151,6 +151,7 @@ class Lane(Thread):
         if not work.count():
             return
         with closing(backends.open_backend(teacher, self._context.store.folder)) as self.backend:
+            self._check()  # a stop that came before `interrupt` could find this backend
             while passes < self._context.run.generation.max_attempts and work.count():
                 held = self._pass(work, teacher, self.backend)
                 commit = Commit()

@@ -12,7 +12,7 @@ from textual.widgets import Static
 from engine import registering
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.model_form import ModelForm
+from persyn_tui.app.models.form import ModelForm
 from persyn_tui.app.sheet import Sheet
 from storage import lookup, prompts, registry, responses
 from storage.records import Completion, Model, NewResponse, Prompt, Sampling

@@ -70,6 +70,19 @@ def test_every_request_is_answered_once_and_carries_its_sampling(serve) -> None:
     assert len(server.requests) == 200
 
 
+def test_no_proxy_is_asked_for_an_address_of_this_machine(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine.backends._endpoint import list_models
+    from engine.config_endpoint import EndpointConfig
+
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    server = serve()
+    assert ask(teacher(server.url))[0].status == "ok"
+    assert list_models(server.url, None, EndpointConfig()) == ["m"]
+
+
 def test_completion_mode_sends_one_text_and_extra_keys(serve) -> None:
     server = serve()
     endpoint = {
