@@ -168,7 +168,7 @@ async def test_an_empty_store_says_the_next_step(tmp_path: Path) -> None:
     async with running(str(tmp_path / "s.db"), mode="router") as (app, pilot):
         assert app.screen.state == "empty"
         assert "d runs the demo" in str(app.screen.query_one("#empty", Static).render())
-        for key in ("s", "enter", "slash", "e", "t", "o", "right_square_bracket", "n", "a", "escape"):
+        for key in ("escape", "s", "enter", "slash", "e", "t", "o", "right_square_bracket", "n", "a"):
             await pilot.press(key)
         await until(pilot, lambda: any("no router" in note.message for note in app._notifications))
         assert isinstance(app.screen, RouterScreen)
