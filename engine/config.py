@@ -353,6 +353,13 @@ def load(path: str | Path, registered: Registered | None = None) -> Run:
         ConfigError: no such file, not YAML, or a setting is wrong; every problem is named with its line.
     """
     file = Path(path)
+    if file.is_dir():
+        raise ConfigError(f"{file}: is a folder, not a run file", "name the YAML file; `examples/` has some")
+    if file.suffix in (".jsonl", ".csv", ".parquet"):
+        raise ConfigError(
+            f"{file}: holds prompts, a run file is YAML",
+            f"name it in a run file: `prompts: [{{path: {file.name}, …}}]`",
+        )
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -385,6 +392,13 @@ def parse(
         run = Run.model_validate(data)
     except ValidationError as error:
         problems = {problem["loc"]: problem for problem in error.errors(include_url=False)}
+        # A list is not empty because its one entry is wrong.
+        problems = {
+            loc: problem
+            for loc, problem in problems.items()
+            if problem["type"] != "too_short"
+            or not any(other[: len(loc)] == loc != other for other in problems)
+        }
         lines = [
             f"{where}:{line_of(node, loc)}: {_dotted(loc)}"
             + (f": {unknown[loc].message}" if loc in unknown else _message(problem))

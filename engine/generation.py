@@ -34,7 +34,7 @@ def fill(context: Context, works: Sequence[Work]) -> None:
     missing = {work.column: work.count() for work in works}
     for work in works:
         row = context.teachers[work.column].name
-        context.progress.expect(work.done + missing[work.column], done=work.done, row=row)
+        context.progress.expect(work.done + missing[work.column], done=work.done, row=row, unit="answers")
     works = [work for work in works if missing[work.column]]
     if not works:
         return

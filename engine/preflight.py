@@ -61,6 +61,7 @@ def problems(run: Run) -> list[PersynError]:
                 "set `price: {input: …, output: …}` of the teachers and judges that cost something, or leave it out",
             )
         )
+    _try(found, "teachers", lambda: _differ(run))
     student, router = run.student, run.router
     if ggufs.is_gguf(student.model):
         found.append(
@@ -101,6 +102,24 @@ def _key_is_set(problems: list[PersynError], label: str, variable: str) -> None:
                 f"export {variable}=… before the run",
             )
         )
+
+
+def _differ(run: Run) -> None:
+    """One teacher, or two that always answer alike, leave the router nothing to learn: found before they are paid."""
+    if "persyn" in run.strategies and len(run.teachers) < 2:
+        raise ConfigError(
+            "teachers: the strategy `persyn` chooses between teachers, and there is one",
+            "add a teacher, or take `persyn` out of `strategies`",
+        )
+    told_apart = {"name", "family", "parameters", "price", "tokens_per_second", "expected_tokens"}
+    seen: dict[str, str] = {}
+    for teacher in run.teachers:
+        same = seen.setdefault(teacher.model_dump_json(exclude=told_apart), teacher.name)
+        if same != teacher.name:
+            raise ConfigError(
+                f"teachers: `{same}` and `{teacher.name}` are one model with the same settings: they answer alike",
+                "give one of them another `system`, `sampling` or model, or take it out",
+            )
 
 
 def _family(run: Run) -> None:

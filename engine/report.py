@@ -13,7 +13,7 @@ from engine.context import CALIBRATED, Context
 from storage import datasets, prompts, results, routing
 from storage.records import Adapter
 
-COLUMNS = ("generations", "rows", "after", "95 %", "mean\nreward", "persyn − this\n(p, paired)")
+COLUMNS = ("generations", "rows", "after", "95 %", "mean\nreward", "persyn − this,\npoints (p)")
 ROUTER_KEYS = ("hit_at_1", "hit_at_3", "regret", "chance_hit_at_1", "chance_hit_at_3", "random_regret")
 
 
@@ -45,6 +45,8 @@ def build(context: Context, seconds: float) -> dict[str, Any]:
         else {
             **{key: router.metrics.get(key) for key in ROUTER_KEYS},
             "n": router.metrics.get("n"),
+            "hit_at_1_low": router.metrics.get("hit_at_1_low"),
+            "hit_at_1_high": router.metrics.get("hit_at_1_high"),
             "on": router.metrics.get("on"),
             "best_single_hit_at_1": router.metrics.get("best_single_hit_at_1"),
         },
@@ -151,7 +153,8 @@ def render(report: dict[str, Any]) -> RenderableType:
         parts.append(
             Text(
                 f"router on {router['n']:,} {router['on']}: "
-                f"Hit@1 {router['hit_at_1']:.2f} (chance {router['chance_hit_at_1']:.2f}, best single teacher "
+                f"Hit@1 {router['hit_at_1']:.2f}{_interval(router)} "
+                f"(chance {router['chance_hit_at_1']:.2f}, best single teacher "
                 f"{router['best_single_hit_at_1']:.2f}), Hit@3 {router['hit_at_3']:.2f} (chance "
                 f"{router['chance_hit_at_3']:.2f}), regret {router['regret']:.3f} "
                 f"(random {router['random_regret']:.3f})"
@@ -163,8 +166,16 @@ def render(report: dict[str, Any]) -> RenderableType:
         if answers == c * m
         else f"{answers:,} of C·M = {c:,}·{m}, and (N − C) = {n - c:,}: in all"
     )
+    planned = answers + n - c
+    used = (
+        next((row["generations"] for row in report["strategies"] if row["name"] == "persyn"), None) or planned
+    )
+    if used > planned:
+        formula += f" + {used - planned:,} fallback" + ("s" if used > planned + 1 else "")
     parts.append(
-        Text(f"PerSyn: {formula} = {answers + n - c:,} generations; all teachers on all prompts: {n * m:,}")
+        Text(
+            f"PerSyn: {formula} = {max(used, planned):,} generations; all teachers on all prompts: {n * m:,}"
+        )
     )
     for row in report["strategies"]:
         if row.get("changed_since"):
@@ -204,4 +215,13 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _difference(value: dict[str, float] | None) -> str:
-    return "" if value is None else f"{value['difference']:+.1%} ({value['p']:.3f})"
+    if value is None:
+        return ""
+    return (
+        f"{100 * value['difference']:+.1f} ({'<.001' if value['p'] < 0.001 else format(value['p'], '.3f')})"
+    )
+
+
+def _interval(router: dict[str, Any]) -> str:
+    low, high = router.get("hit_at_1_low"), router.get("hit_at_1_high")
+    return "" if low is None or high is None else f", 95 % {low:.2f}–{high:.2f}"

@@ -1,5 +1,7 @@
 """`persyn`: the app when called alone, and every command. Errors end as one message with its remedy."""
 
+import os
+
 import typer
 
 from persyn_tui.commands import data, jobs, models, routing, run, serve, zoo
@@ -34,6 +36,8 @@ def root(
 
         print(f"persyn {installed('persyn')}")
         raise typer.Exit
+    if store is not None:
+        os.environ["PERSYN_STORE"] = store  # `persyn --store PATH data list`: the command asks there
     if context.invoked_subcommand is None:
         from persyn_tui.app.app import run as run_app
 

@@ -11,6 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, or_, select, update
@@ -29,7 +30,9 @@ from storage.store import Store
 
 
 def _job_of(row: AnyRow) -> Job:
-    return Job(*row)
+    """As stored; a job whose process is gone from this machine holds no lease, so it shows as interrupted at once."""
+    job = Job(*row)
+    return replace(job, lease_until=0.0) if job.state == "running" and _holder_is_gone(job) else job
 
 
 def _job_columns(store: Store) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from engine import statistics
 from engine.errors import ScoreError, TrainingError
 
 Floats = NDArray[np.float64]
@@ -97,13 +98,14 @@ def measure(
     single = _best_single(lost)
     share = np.bincount(choice, minlength=r.shape[1]) / n
     used = share[share > 0]
-    (hit_low, hit_high), (regret_low, regret_high) = _intervals(np.stack([hit, regret]), seed, resamples)
+    ((regret_low, regret_high),) = _intervals(regret[None], seed, resamples)
+    hits = statistics.accuracy(hit)  # Wilson: of 20 right ones in 20 a bootstrap would make 1.00 to 1.00
     return Metrics(
         n=n,
         skipped=int((~kept).sum()),
-        hit_at_1=float(hit.mean()),
-        hit_at_1_low=hit_low,
-        hit_at_1_high=hit_high,
+        hit_at_1=hits.accuracy,
+        hit_at_1_low=hits.low,
+        hit_at_1_high=hits.high,
         hit_at_3=float(hit3.mean()),
         regret=float(regret.mean()),
         regret_low=regret_low,

@@ -41,7 +41,7 @@ def run(context: Context) -> None:
     for strategy in students:
         found = results.evaluation(context.store, context.evaluation_sha(strategy))
         if found is None or not found.complete:  # all of them now: the ETA is the stage's
-            context.progress.expect(total, row=strategy or "before")
+            context.progress.expect(total, row=strategy or "before", unit="answers")
     for strategy in students:
         context.check()
         _evaluate(context, strategy, total)
@@ -65,7 +65,7 @@ def _evaluate(context: Context, strategy: str | None, total: int) -> None:
     if evaluation.complete:
         return
     done = sum(1 for _ in results.iterate_results(context.store, evaluation.id))
-    context.progress.expect(total, done=done, row=label)
+    context.progress.expect(total, done=done, row=label, unit="answers")
     student = context.student
     if adapter is not None:
         folder = adapter.metrics.get("merged") or adapter.path

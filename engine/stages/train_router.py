@@ -16,6 +16,9 @@ from engine.router.saved import Labelling
 from storage import prompts, routing
 from storage.records import Messages
 
+FEW = 30
+"""Held-out prompts below which Hit@1 is uncertain by more than a sixth either way."""
+
 
 def run(context: Context) -> None:
     """Trains the router, unless one of exactly these settings and labels is stored."""
@@ -145,6 +148,11 @@ def _measure(context: Context, router: Router, folds: Mapping[str, Any]) -> dict
         return {**folds, "on": "calibration prompts left out of training"}
     strengths = router.strengths(_messages(context, held.prompt_ids), should_stop=context.cancelled)
     measured = asdict(metrics.measure(strengths, rewards, seed=context.run.router.seed))
+    if measured["n"] < FEW:
+        context.progress.say(
+            f"train_router: measured on {measured['n']:,} held-out prompts, which says little; raise split.validation",
+            "warning",
+        )
     return {**measured, "on": "prompts it never saw"}
 
 

@@ -49,6 +49,8 @@ def main(options: argparse.Namespace) -> int:
         asked += [
             prompt.messages for _, prompt in tables.read_file(Path(options.file), "jsonl", fields, None, None)
         ]
+    if any(not str(messages[-1]["content"]).strip() for messages in asked):
+        raise ConfigError("a prompt to route is empty", "give its text in quotes")
     if not asked and not options.follow:
         raise ConfigError("there is no prompt to route", "give a prompt in quotes, or --file FILE.jsonl")
     store = Store.open(create=False)

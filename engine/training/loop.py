@@ -133,7 +133,14 @@ def train(
     student.eval()
     path = folder / ("model" if settings.tuning.method == "full" else "adapter")
     if not end.stopped:
-        readme = card.text(model.name_or_path, settings, data.counts, end.step, end.running["loss"])
+        readme = card.text(
+            model.name_or_path,
+            str(model.dtype).removeprefix("torch."),
+            settings,
+            data.counts,
+            end.step,
+            end.running["loss"],
+        )
         _save(student, tokenizer, path, readme, {"steps": end.step, "fingerprint": run.fingerprint})
     return TrainResult(
         model=student,
@@ -311,7 +318,6 @@ def _save(student: Any, tokenizer: Any, path: Path, readme: str, extra: Mapping[
     def fill(temporary: Path) -> None:
         student.save_pretrained(temporary)
         (temporary / "README.md").write_text(readme, encoding="utf-8")  # over PEFT's empty form
-        if path.name == "model":
-            tokenizer.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
 
     write_sealed(path, fill, extra)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from engine.errors import TrainingError
 from engine.models import load_causal_lm
+from engine.training import card
 from engine.training.checkpoint import verify, write_sealed
 
 TOLERANCES: Mapping[torch.dtype, float] = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -66,6 +67,9 @@ def merge(
     def fill(temporary: Path) -> None:
         merged.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+        if (readme := adapter / "README.md").exists():
+            text = card.of_merged(readme.read_text(encoding="utf-8"), dtype)
+            (temporary / "README.md").write_text(text, encoding="utf-8")
 
     write_sealed(folder, fill, {"base": base, "adapter": str(adapter)})
     try:

@@ -54,7 +54,7 @@ def _screen(module: str, name: str) -> Callable[[], Screen[Any]]:
     def make() -> Screen[Any]:
         from importlib import import_module
 
-        made: Screen[Any] = getattr(import_module(f"persyn_tui.app.screens.{module}"), name)()
+        made: Screen[Any] = getattr(import_module(f"persyn_tui.app.{module}"), name)()
         return made
 
     return make
@@ -73,12 +73,12 @@ class PersynApp(App[None]):
     TITLE = "PerSyn"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (150, "-wide")]  # noqa: RUF012 — as MODES
     MODES = {  # noqa: RUF012 — Textual declares it as an instance's
-        "jobs": _screen("jobs", "JobsScreen"),
-        "models": _screen("models", "ModelsScreen"),
-        "router": _screen("router", "RouterScreen"),
-        "generation": _screen("generation", "GenerationScreen"),
-        "data": _screen("data", "DataScreen"),
-        "distil": _screen("distil", "DistilScreen"),
+        "jobs": _screen("jobs.screen", "JobsScreen"),
+        "models": _screen("models.screen", "ModelsScreen"),
+        "router": _screen("router.screen", "RouterScreen"),
+        "generation": _screen("generation.screen", "GenerationScreen"),
+        "data": _screen("data.screen", "DataScreen"),
+        "distil": _screen("distil.screen", "DistilScreen"),
         "logs": _screen("logs", "LogsScreen"),
     }
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -250,6 +250,9 @@ def _mark(location: str | None, ref: str, prompts: list[int], excluded: bool, as
     data = {"dataset": chosen.id, "changed": changed, "rows": left}
 
     def show_change() -> None:
+        if not changed:
+            tell(f"nothing to do: {'they are' if len(prompts) > 1 else 'it is'} {word} already")
+            return
         rows = "row" if changed == 1 else "rows"
         tell(f"{word} {changed:,} {rows}; `{chosen.name}` now has {left:,}")
         say("the student is distilled anew by the next `persyn run`")

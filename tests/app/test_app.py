@@ -23,7 +23,7 @@ from storage.store import Store
 
 def test_start_imports_neither_torch_nor_the_database_library() -> None:
     code = (
-        "import sys, persyn_tui.app.app, persyn_tui.app.screens.jobs;"
+        "import sys, persyn_tui.app.app, persyn_tui.app.jobs.screen;"
         "print([m for m in ('torch', 'transformers', 'sqlalchemy', 'pyarrow', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,13 +11,13 @@ from app.support import running, until
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from persyn_tui.app.answer_sheet import AnswerSheet
-from persyn_tui.app.answers import AnswerColumn, AnswersPanel
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.data_forms import ExportForm, FilterForm, SortMenu
+from persyn_tui.app.data.answers import AnswerColumn, AnswersPanel
+from persyn_tui.app.data.forms import ExportForm, FilterForm, SortMenu
+from persyn_tui.app.data.pages import KEPT, Pages
+from persyn_tui.app.data.screen import DataScreen
+from persyn_tui.app.data.sheet import AnswerSheet
 from persyn_tui.app.forms import Form
-from persyn_tui.app.pages import KEPT, Pages
-from persyn_tui.app.screens.data import DataScreen
 from storage import datasets, listing, prompts, registry, responses, routing, scores
 from storage.records import (
     Assignment,

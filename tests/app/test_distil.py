@@ -9,7 +9,7 @@ from app.runs import MadeRun, lines, make, notes, showing, submit, words
 from app.support import stands, until
 
 from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.curve import Plot
+from persyn_tui.app.distil.curve import Plot
 from persyn_tui.app.sheet import Sheet
 from storage import datasets, jobs, results
 from storage.records import DatasetRow

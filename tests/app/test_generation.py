@@ -9,8 +9,8 @@ from app.support import stands, until
 from textual.widgets import Static
 
 from persyn_tui.app import actions
-from persyn_tui.app.answers import AnswersPanel
 from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.data.answers import AnswersPanel
 from persyn_tui.app.sheet import Sheet
 from storage import datasets, jobs
 from storage.errors import StoreError

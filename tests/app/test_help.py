@@ -8,7 +8,7 @@ from textual.widgets import Input, Static
 
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.keys import KeysScreen, written
-from persyn_tui.app.wizard import Wizard
+from persyn_tui.app.wizard.screen import Wizard
 
 
 def keys(app) -> list[str]:

@@ -17,7 +17,7 @@ from textual.pilot import Pilot
 from engine import config, launch
 from persyn_tui.app import actions
 from persyn_tui.app.app import LIVE, PersynApp
-from persyn_tui.app.screens.data import DataScreen
+from persyn_tui.app.data.screen import DataScreen
 from storage import jobs, responses, schema
 from storage.records import Job
 from storage.store import Store

@@ -12,7 +12,7 @@ from textual.widgets import Static
 from engine import registering
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.model_form import ModelForm
+from persyn_tui.app.models.form import ModelForm
 from persyn_tui.app.sheet import Sheet
 from storage import lookup, prompts, registry, responses
 from storage.records import Completion, Model, NewResponse, Prompt, Sampling
@@ -122,6 +122,21 @@ async def test_a_wrong_reference_gets_the_nearest_and_cannot_be_saved(store: Sto
         assert "did you mean zoo:brief" in said(app)
         await pilot.press("enter")
         await until(pilot, lambda: "no model" in said(app))
+        assert registry.list(store) == []
+
+
+async def test_what_a_backend_needs_is_told_beside_it(store: Store) -> None:
+    async with running(store.location, mode="models") as (app, pilot):
+        shown = await form(app, pilot, "a")
+        await put(pilot, shown, "name", "far")
+        await put(pilot, shown, "model", "big-model")
+        backend = shown.form["backend"]
+        backend.focus_control()
+        while backend.value != "openai":
+            await pilot.press("right")
+        await until(pilot, lambda: "has no `base_url`" in backend.said)
+        await pilot.press("enter")
+        await until(pilot, lambda: "has no `base_url`" in said(app))
         assert registry.list(store) == []
 
 

@@ -18,11 +18,11 @@ from engine.context import Context
 from engine.reader import reader
 from engine.stages import prompts as prompt_stage
 from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.helper import reason
-from persyn_tui.app.screens.router import RouterScreen
+from persyn_tui.app.router.helper import reason
+from persyn_tui.app.router.screen import RouterScreen
+from persyn_tui.app.router.slider import Slider
+from persyn_tui.app.router.why import WhyScreen
 from persyn_tui.app.sheet import Sheet
-from persyn_tui.app.slider import Slider
-from persyn_tui.app.why import WhyScreen
 from storage import jobs, prompts, responses, routing, scores
 from storage import registry as stored_models
 from storage.records import Assignment, Completion, NewResponse, Prompt, Verdict
@@ -431,7 +431,7 @@ def test_the_reason_is_the_engines_error_with_its_remedy() -> None:
 
 def test_nothing_of_the_screen_imports_torch() -> None:
     program = (
-        "import sys, persyn_tui.app.screens.router, persyn_tui.app.why, persyn_tui.app.labels\n"
+        "import sys, persyn_tui.app.router.screen, persyn_tui.app.router.why, persyn_tui.app.router.labels\n"
         "print([m for m in ('torch', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

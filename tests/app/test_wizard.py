@@ -18,8 +18,8 @@ from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.forms import Form
 from persyn_tui.app.settings import Settings
 from persyn_tui.app.sheet import Sheet
-from persyn_tui.app.wizard import Wizard
-from persyn_tui.app.wizard_steps import TeachersStep
+from persyn_tui.app.wizard.screen import Wizard
+from persyn_tui.app.wizard.steps import TeachersStep
 from storage import jobs
 from storage import registry as models
 from storage.records import Model

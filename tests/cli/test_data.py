@@ -132,6 +132,9 @@ def test_rows_are_excluded_and_restored(persyn: Persyn, filled: Any) -> None:
         "changed": 1,
         "rows": 2,
     }
+    again = persyn("data", "restore", str(filled.dataset), prompt)
+    assert "nothing to do: it is restored already" in again.out
+    assert "undo" not in again.err
 
 
 def test_excluding_a_prompt_that_has_no_row_changes_nothing(persyn: Persyn, filled: Any) -> None:

@@ -43,8 +43,22 @@ def test_the_table_of_strategies_fits_80_columns_with_nothing_cut():
     assert "student Qwen2.5-1.5B-Instruct: 3.5% before" in " ".join(text.split())
     assert "strategy       generations" in text
     row = next(line.split() for line in text.splitlines() if line.startswith("family_strong"))
-    assert " ".join(row) == "family_strong 1,483,000 948,000 100.0% 16.8–100.0% -0.123 -22.5% (0.031)"
+    assert " ".join(row) == "family_strong 1,483,000 948,000 100.0% 16.8–100.0% -0.123 -22.5 (0.031)"
     assert "…" not in text
     whole = "".join(text.split())  # over lines, and nothing lost
     assert "distilledby`persyn`:adapter/a/folder/with/a/long/name/that/must/not/be/cut/persyn/0123" in whole
     assert "persyn--store/a/folder/persyn.db" in whole
+
+
+def test_a_fallback_is_counted_where_the_formula_is_told():
+    found = {
+        "prompts": {"calibration": 22, "calibration_answers": 88, "synthesis": 29},
+        "teachers": 4,
+        "student": "s",
+        "strategies": [strategy("persyn", generations=118, persyn_minus_this=None, adapter=None)],
+        "router": None,
+        "store": "x.db",
+    }
+    out = io.StringIO()
+    Console(file=out, width=120, color_system=None).print(report.render(found))
+    assert "C·M + (N − C) = 22·4 + 29 + 1 fallback = 118 generations" in out.getvalue()

@@ -125,3 +125,12 @@ def test_an_engine_imports_nothing_from_where_the_operator_stands(tool: bool, tm
     )
     assert done.returncode == 2, done.stderr
     assert f"there is no {'model number' if tool else 'job'} 99" in done.stderr
+
+
+def test_the_store_may_stand_before_the_command(persyn: Callable[..., Any], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        with Store.open(tmp_path / f"{name}.db") as store:
+            jobs.submit(store, {}, "sha", f"job of {name}")
+    assert persyn("--store", "two.db", "jobs", "--json").json[0]["name"] == "job of two"
+    assert persyn("--store", "one.db", "jobs", "--store", "two.db", "--json").json[0]["name"] == "job of two"
+    assert persyn("--store", "nowhere.db", "data", "list").code == 2

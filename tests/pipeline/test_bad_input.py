@@ -39,6 +39,16 @@ def with_prompts() -> str:
         ("calibration: 20", "calibratoin: 20", ("run.yaml:", "did you mean `calibration`?")),
         ("source: reasoning_gym, task: gcd", "source: reasoning_jim, task: gcd", ("run.yaml:", "prompts")),
         ("name: speller", "name: brief", ("two teachers are named `brief`",)),
+        (
+            'name: speller, model: "zoo:speller"',
+            'name: other, model: "zoo:brief"',
+            ("`brief` and `other` are one model",),
+        ),
+        (
+            '  - {name: speller, model: "zoo:speller", family: gpt_neox, parameters: 2e5}\n',
+            "",
+            ("`persyn` chooses between teachers, and there is one",),
+        ),
         ("distill: {epochs: 2", "distill: {method: qlora", ("`qlora` is not in this version",)),
         (
             '{name: pupil, model: "zoo:student", family: llama}',

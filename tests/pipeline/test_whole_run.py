@@ -1,16 +1,15 @@
 """One run file, from prompts to a measured student, through the command line."""
 
+import contextlib
+import io
 import json
 from pathlib import Path
 
-import torch
-from peft import PeftModel
 from sqlalchemy import select
-from transformers import AutoModelForCausalLM
 
-from engine import pipeline, stage_names, zoo
+from engine import pipeline, stage_names
 from persyn_tui.commands import run as run_commands
-from storage import datasets, jobs, schema
+from storage import datasets, jobs, prompts, results, schema
 from storage.store import Store
 
 
@@ -96,19 +95,27 @@ def test_front_ends_know_the_stages_in_order():
     assert tuple(pipeline.STAGES) == stage_names.STAGES
 
 
-def test_the_report_says_where_the_student_is_and_peft_can_load_it(finished):
+def test_the_students_readme_loads_it_and_it_answers_as_it_was_measured(finished):
     workspace, report = finished
     (row,) = report["strategies"]
     card = (Path(row["adapter"]) / "README.md").read_text()
     assert "rank 4" in card
     assert f"rows: {row['rows']:,}" in card
     assert report["store"] == str(workspace.database)
-    base = AutoModelForCausalLM.from_pretrained(zoo.WEIGHTS / "student", dtype=torch.float32)
-    live = PeftModel.from_pretrained(base, row["adapter"])
-    merged = AutoModelForCausalLM.from_pretrained(row["merged"])
-    ids = torch.arange(5, 25)[None]
-    with torch.no_grad():
-        torch.testing.assert_close(live(ids).logits, merged(ids).logits, atol=1e-3, rtol=1e-3)
+    with workspace.open() as store:
+        evaluation = next(found for found in results.evaluations(store) if found.adapter_id)
+        (first, *_) = results.results(store, evaluation.id)
+        asked = prompts.get(store, [first.prompt_id])[first.prompt_id].messages[-1]["content"]
+    for folder in (row["adapter"], row["merged"]):
+        # What its README says, word by word, gives the answer that the store has.
+        program = (Path(folder) / "README.md").read_text().split("```python\n")[1].split("```")[0]
+        program = program.replace('"…"', json.dumps(asked)).replace(
+            "max_new_tokens=200", "max_new_tokens=40, do_sample=False"
+        )
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(program, {"FOLDER": folder})
+        assert first.text in out.getvalue()
 
 
 def test_a_finished_demo_is_kept_when_the_next_one_starts(tmp_path, monkeypatch):

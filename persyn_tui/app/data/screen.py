@@ -15,9 +15,9 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 from textual.worker import get_current_worker
 
-from persyn_tui.app.answer_sheet import PAUSE_S, AnswerSheet, Ended
-from persyn_tui.app.answers import AnswersPanel, load
-from persyn_tui.app.data_forms import ExportForm, ExportOrder, FilterForm, SortMenu, in_words
+from persyn_tui.app.data.answers import AnswersPanel, load
+from persyn_tui.app.data.forms import ExportForm, ExportOrder, FilterForm, SortMenu, in_words
+from persyn_tui.app.data.sheet import PAUSE_S, AnswerSheet, Ended
 from persyn_tui.app.frame import View
 from persyn_tui.app.sheet import Sheet
 from persyn_tui.app.text import count

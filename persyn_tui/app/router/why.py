@@ -16,8 +16,8 @@ from textual.widgets import Input, Static
 
 from engine.printing import printable
 from persyn_tui.app.frame import View
-from persyn_tui.app.helper import RouterHelper, ranked
-from persyn_tui.app.routed import NEAR_TIE, Choice, last_words
+from persyn_tui.app.router.helper import RouterHelper, ranked
+from persyn_tui.app.router.routed import NEAR_TIE, Choice, last_words
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet
 from persyn_tui.app.text import bar, count, short, signed
 from storage import browse

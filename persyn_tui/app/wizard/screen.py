@@ -9,11 +9,11 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher
 
-from persyn_tui.app import draft
 from persyn_tui.app.forms import Dialog
 from persyn_tui.app.sheet import Sheet
-from persyn_tui.app.wizard_form import SettingsStep
-from persyn_tui.app.wizard_steps import DryRunStep, FileStep, Plan, Step, StudentStep, TeachersStep, WayStep
+from persyn_tui.app.wizard import draft
+from persyn_tui.app.wizard.form import SettingsStep
+from persyn_tui.app.wizard.steps import DryRunStep, FileStep, Plan, Step, StudentStep, TeachersStep, WayStep
 from storage.errors import PersynError
 from storage.records import Job
 

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.worker import get_current_worker
 
 from persyn_tui.app.apart import apart
-from persyn_tui.app.pages import Pages
+from persyn_tui.app.data.pages import Pages
 from persyn_tui.app.sheet import Cell, Column, Sheet, Tone
 from persyn_tui.app.text import count, signed
 from storage import listing

@@ -10,21 +10,21 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
-from persyn_tui.app import router_words as words
 from persyn_tui.app.apart import apart
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import Message, View
-from persyn_tui.app.routed import Choice, Question, Reader, Routed
+from persyn_tui.app.router import words
+from persyn_tui.app.router.routed import Choice, Question, Reader, Routed
+from persyn_tui.app.router.slider import STEP, Slider
 from persyn_tui.app.sheet import Cell, Listed, Sheet
-from persyn_tui.app.slider import STEP, Slider
 from persyn_tui.app.text import bar, count, signed
 from storage.errors import PersynError
 from storage.records import Job
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from persyn_tui.app.helper import RouterHelper
-    from persyn_tui.app.labels import Labels, WhatIf
+    from persyn_tui.app.router.helper import RouterHelper
+    from persyn_tui.app.router.labels import Labels, WhatIf
 
 NORMALIZATIONS = ("zscore", "minmax", "rank")
 NARROW = 24
@@ -307,7 +307,7 @@ class RouterScreen(View[Routed]):
         store, context = self.app.store, self._reader.context
         if store is None or context is None:
             return
-        from persyn_tui.app.labels import Labels
+        from persyn_tui.app.router.labels import Labels
 
         self._busy = True
         try:
@@ -398,8 +398,8 @@ class RouterScreen(View[Routed]):
         self._work(self._open(None), "why")
 
     async def _open(self, choice: Choice | None) -> None:
-        from persyn_tui.app.helper import RouterHelper
-        from persyn_tui.app.why import Asked, WhyScreen
+        from persyn_tui.app.router.helper import RouterHelper
+        from persyn_tui.app.router.why import Asked, WhyScreen
         from storage import lookup, prompts
 
         store, data = self.app.store, self.data

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from engine.printing import printable
 from persyn_tui.app.machine import spark
-from persyn_tui.app.routed import Choice, Routed
+from persyn_tui.app.router.routed import Choice, Routed
 from persyn_tui.app.sheet import Cell, Column, cut
 from persyn_tui.app.text import count, duration, rate, short, signed
 
 if TYPE_CHECKING:
-    from persyn_tui.app.labels import WhatIf
+    from persyn_tui.app.router.labels import WhatIf
 
 EARLY_STAGES = ("", "prompts", "calibrate", "score", "train_router")
 """Stages before there is anything to allocate."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.progress import Snapshot, from_json
 from persyn_tui.app import contexts
-from persyn_tui.app.curve import Series
+from persyn_tui.app.distil.curve import Series
 from storage import jobs, results
 from storage.errors import PersynError
 from storage.records import Adapter, Checkpoint, Job

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from engine import launch, tools
-from persyn_tui.app.helper import HelperError, reason
+from persyn_tui.app.router.helper import HelperError, reason
 from storage.store import Store
 
 

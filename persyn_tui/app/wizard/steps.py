@@ -14,10 +14,10 @@ from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Static
 
 from engine.printing import printable
-from persyn_tui.app.draft import Candidate
 from persyn_tui.app.forms import Dialog, Edited, Entry, Form, Line, Paths
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import count, number
+from persyn_tui.app.wizard.draft import Candidate
 from storage.errors import PersynError
 
 if TYPE_CHECKING:

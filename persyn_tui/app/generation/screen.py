@@ -10,9 +10,9 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.printing import printable
-from persyn_tui.app.answers import AnswersPanel, load
-from persyn_tui.app.generated import Answer, Generated, Reader, TeacherLine
-from persyn_tui.app.job_view import JobView
+from persyn_tui.app.data.answers import AnswersPanel, load
+from persyn_tui.app.generation.generated import Answer, Generated, Reader, TeacherLine
+from persyn_tui.app.jobs.view import JobView
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import bar, count, duration, money, rate
 from storage.records import Job

@@ -10,9 +10,9 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.printing import printable
-from persyn_tui.app.curve import Plot, Series, interval
-from persyn_tui.app.distilled import BEFORE, Distilled, Reader, StrategyLine
-from persyn_tui.app.job_view import JobView
+from persyn_tui.app.distil.curve import Plot, Series, interval
+from persyn_tui.app.distil.distilled import BEFORE, Distilled, Reader, StrategyLine
+from persyn_tui.app.jobs.view import JobView
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import count, duration, rate, signed
 from storage.records import Job

@@ -8,11 +8,11 @@ from textual import on
 from textual.app import ComposeResult
 from textual.timer import Timer
 
-from persyn_tui.app import draft, references
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.forms import Choice, Edited, Entry, Form, Line, Paths, Words, problems
 from persyn_tui.app.text import count
-from persyn_tui.app.wizard_steps import PAUSE_S, Plan, Step
+from persyn_tui.app.wizard import draft, references
+from persyn_tui.app.wizard.steps import PAUSE_S, Plan, Step
 from storage.errors import PersynError
 
 if TYPE_CHECKING:

@@ -162,7 +162,7 @@ class JobsScreen(View[Jobs]):
 
     def action_new(self) -> None:
         """The wizard."""
-        from persyn_tui.app.wizard import Wizard
+        from persyn_tui.app.wizard.screen import Wizard
 
         self.app.push_screen(Wizard(), self._started)
 

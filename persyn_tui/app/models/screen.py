@@ -230,13 +230,13 @@ class ModelsScreen(View[Models]):
 
     def action_add(self) -> None:
         """The form, empty."""
-        from persyn_tui.app.model_form import ModelForm
+        from persyn_tui.app.models.form import ModelForm
 
         self.app.push_screen(ModelForm(), self._saved)
 
     def action_edit(self) -> None:
         """The form with the settings of the model under the cursor."""
-        from persyn_tui.app.model_form import ModelForm
+        from persyn_tui.app.models.form import ModelForm
 
         model = self.chosen
         if model is None:
@@ -342,7 +342,7 @@ class ModelsScreen(View[Models]):
             self._spinner = None
 
     async def _probe(self, model: Model, number_of: int) -> None:
-        from persyn_tui.app import tool
+        from persyn_tui.app.models import tool
 
         try:
             # Two large models at once may not fit the machine.

@@ -1,0 +1,1 @@
+"""The new-job dialog: it writes a run file like any other."""
