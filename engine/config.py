@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from engine import adapters, backends
+from engine import backends
 from engine.config_endpoint import Addressed
+from engine.config_paths import with_paths
 from engine.config_quality import QualityConfig
 from engine.config_section import Section, Seed, known
-from engine.config_sources import FileSource, HuggingFaceSource, ImportedSource, Source
+from engine.config_sources import ImportedSource, Source
 from engine.config_vllm import ServerConfig
-from engine.errors import ConfigError, ModelError
+from engine.errors import ConfigError
 from engine.yaml_places import check, line_of
 from storage.records import Role
 
@@ -408,7 +408,7 @@ def parse(
         if problems.keys() - unknown.keys():
             remedies.append("mend the keys named above; README explains a run file")
         raise ConfigError("\n".join(lines), "\n  → ".join(dict.fromkeys(remedies))) from None
-    return _with_paths(run, base or Path.cwd())
+    return with_paths(run, base or Path.cwd())
 
 
 def _look_up(data: dict[str, Any], registered: Registered | None) -> dict[tuple[int | str, ...], ConfigError]:
@@ -446,75 +446,6 @@ def json_schema() -> str:
     places["student"] = {"anyOf": [places["student"], name]}
     places["teachers"]["items"] = {"anyOf": [places["teachers"]["items"], name]}
     return json.dumps(schema, indent=2)
-
-
-def resolve_ref(ref: str, base: Path) -> str:
-    """`ref` with a folder made absolute; `zoo:NAME` and hub ids unchanged."""
-    if ref.startswith("zoo:"):
-        return ref
-    path = _absolute(ref, base)
-    return str(path) if ref.startswith((".", "/", "~")) or path.exists() else ref
-
-
-def located(teacher: TeacherConfig, base: Path) -> TeacherConfig:
-    """The teacher with its local folders resolved, and the base that its adapter names where it has no model."""
-    if teacher.backend not in backends.LOCAL:
-        return teacher
-    model, update = teacher.model, dict[str, Any]()
-    if teacher.adapter:
-        update["adapter"] = str(_absolute(teacher.adapter, base))
-        if not model:
-            try:
-                model = adapters.check(update["adapter"]).base
-            except ModelError:
-                model = ""  # said before a run, with its remedy
-    return teacher.model_copy(update={**update, "model": resolve_ref(model, base) if model else ""})
-
-
-def _absolute(path: str, base: Path) -> Path:
-    try:
-        found = (base / Path(path).expanduser()).resolve()
-        found.exists()  # a name that is too long is noticed only here
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"{path[:200]}: not a usable path: {error}", "correct it in the run file") from None
-    return found
-
-
-def _with_paths(run: Run, base: Path) -> Run:
-    def local(path: str) -> str:
-        return str(_absolute(path, base))
-
-    sources = tuple(
-        source.model_copy(update={"path": local(source.path)})
-        if isinstance(source, FileSource | ImportedSource)
-        else source.model_copy(update={"path": resolve_ref(source.path, base)})
-        if isinstance(source, HuggingFaceSource)
-        else source
-        for source in run.prompts
-    )
-    imported = tuple(source for source in sources if isinstance(source, ImportedSource))
-    teachers = tuple(
-        teacher.model_copy(
-            update={
-                "responses": tuple(
-                    source.model_copy(update={"path": local(source.path)}) for source in teacher.responses
-                )
-                or imported
-            }
-        )
-        if teacher.backend == "imported"
-        else located(teacher, base)
-        for teacher in run.teachers
-    )
-    return run.model_copy(
-        update={
-            "prompts": sources,
-            "teachers": teachers,
-            "quality": run.quality.placed(partial(resolve_ref, base=base), imported),
-            "student": run.student.model_copy(update={"model": resolve_ref(run.student.model, base)}),
-            "router": run.router.model_copy(update={"backbone": resolve_ref(run.router.backbone, base)}),
-        }
-    )
 
 
 def _message(problem: Any) -> str:

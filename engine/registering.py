@@ -7,6 +7,7 @@ from typing import Any
 
 from engine import backends, config, registry
 from engine.config import TeacherConfig
+from engine.config_paths import located
 from engine.errors import ConfigError
 from engine.modelfiles import ModelCheck
 from storage import lookup
@@ -47,7 +48,7 @@ def settings(given: Mapping[str, Any], role: str, base: Path) -> TeacherConfig:
                 "a student has no `adapter`", "merge the adapter into its base, and give that folder"
             )
         entry["sampling"] = {"temperature": 0.0, **entry.get("sampling", {})}
-    return config.located(TeacherConfig.model_validate(entry), base)
+    return located(TeacherConfig.model_validate(entry), base)
 
 
 def fill(wanted: TeacherConfig) -> tuple[TeacherConfig, ModelCheck | None]:
