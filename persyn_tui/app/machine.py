@@ -108,8 +108,10 @@ def steadied(last: Reading | None, now: Reading) -> Reading:
     """
 
     def step(before: float | None, value: float, size: float) -> float:
-        # Held until it has moved by a whole step: a value at the border of two steps does not flicker.
-        return before if before is not None and abs(value - before) < size else size * (value // size)
+        # Held until it has left its step by half of one: a value at the border of two steps does not flicker.
+        if before is not None and -size / 2 <= value - before < 1.5 * size:
+            return before
+        return size * (value // size)
 
     watts = {gpu.index: gpu.watts for gpu in last.gpus} if last else {}
     return Reading(

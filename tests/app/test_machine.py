@@ -55,6 +55,15 @@ def test_a_machine_at_work_is_shown_in_steps() -> None:
     assert shown == [0.0, 0.0, 10.0, 10.0, 100.0]
 
 
+def test_a_value_that_wavers_at_the_border_of_a_step_is_held() -> None:
+    last = None
+    shown = []
+    for cpu in (4.99, 5.01, 4.0, 7.4, 0.1):
+        last = steadied(last, Reading((), cpu, 1.0, 8.0))
+        shown.append(last.cpu)
+    assert shown == [0.0] * 5
+
+
 async def test_nothing_is_painted_while_nothing_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
