@@ -364,7 +364,7 @@ def test_a_job_whose_process_has_died_is_ended_before_its_lease_is_over(
     holder.kill()
     holder.wait()
     left = jobs.get(store, job.id)
-    assert (left.effective_state, jobs.alive(left)) == ("running", False)
+    assert (left.effective_state, jobs.alive(left)) == ("interrupted", False)
     assert jobs.end_unowned(store, job.id, "cancelled")
     ended = jobs.get(store, job.id)
     assert (ended.state, ended.pid, ended.finished_at is None) == ("cancelled", None, False)
