@@ -264,9 +264,10 @@ class PersynApp(App[None]):
         """Shows a message for some seconds. It may hold names and model output: never as markup."""
         super().notify(printable(message), title=title, severity=severity, timeout=timeout, markup=False)
 
-    def follow_job(self, job_id: int) -> None:
-        """The live screens show this job from now on."""
-        self.job_id, self._pinned = job_id, True
+    def follow_job(self, job: "Job") -> None:
+        """The live screens show this job from now on, their titles too."""
+        self.job, self.job_id, self._pinned = job, job.id, True
+        self.cancelling = None
 
     @property
     def job_line(self) -> str:

@@ -71,6 +71,24 @@ async def test_the_cursor_stays_on_its_job_while_others_come(store: Store) -> No
         await until(pilot, lambda: "first began" in line(app.screen.query_one("#events", Sheet), 1))
 
 
+async def test_a_job_just_started_has_the_cursor_so_that_keys_mean_it(store: Store) -> None:
+    submit(store, "first", "done")
+    async with running(store.location) as (app, pilot):
+        sheet = app.screen.query_one("#jobs", Sheet)
+        await until(pilot, lambda: sheet.key is not None)
+        started = submit(store, "second")
+        app.screen._started(started)
+        await until(pilot, lambda: sheet.key == started.id)
+        assert app.screen.chosen.id == started.id
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        assert f"Cancel job {started.id} (second)?" in app.screen._question
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, Confirm))
+        await pilot.press("enter")
+        assert app.job_line.startswith(f"job {started.id} ")
+
+
 async def test_cancel_names_what_is_kept_and_leaves_the_command(store: Store) -> None:
     job = submit(store, "first")
     lease = jobs.claim(store, job.id, "test")
@@ -117,7 +135,7 @@ async def test_freeze_keeps_the_screen_while_the_store_goes_on(store: Store) -> 
         await pilot.press("p")
         submit(store, "second", "done")
         await until(pilot, lambda: app.job is not None and app.job.id == 2)
-        assert len(sheet.rows) == 1
+        assert sheet.key is not None
         await pilot.press("p")
         await until(pilot, lambda: len(sheet.rows) == 2)
 
@@ -138,7 +156,7 @@ async def test_the_log_is_filtered_and_the_report_holds_no_secret(
     async with running(store.location, mode="logs") as (app, pilot):
         sheet = app.screen.query_one("#log", Sheet)
         await pilot.press("slash", *"error")
-        await until(pilot, lambda: len(sheet.rows) == 1)
+        await until(pilot, lambda: sheet.key is not None)
         await pilot.press("escape")
         await until(pilot, lambda: len(sheet.rows) == 2)
         await until(pilot, lambda: app.job is not None)

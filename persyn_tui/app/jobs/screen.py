@@ -1,7 +1,7 @@
 """Screen 1: every job with its progress; the history of the one under the cursor."""
 
 import time
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -82,6 +82,8 @@ class JobsScreen(View[Jobs]):
     def __init__(self) -> None:
         super().__init__()
         self._chosen: int | None = None
+        self._new: int | None = None
+        """The job just started: the cursor goes to its row once it is there, so that keys mean what is shown below."""
 
     def body(self) -> Iterable[Widget]:
         """The list, and the history below it."""
@@ -109,6 +111,9 @@ class JobsScreen(View[Jobs]):
         self.query_one("#jobs", Sheet).update(
             Listed([(job.id, _cells(job, data.cancelling)) for job in data.jobs])
         )
+        if self._new is not None and any(job.id == self._new for job in data.jobs):
+            self.query_one("#jobs", Sheet).go_to(self._new)
+            self._new = None
         chosen = next((job for job in data.jobs if job.id == data.chosen), None)
         self.query_one("#where", Static).update(printable(_where(chosen, data.cancelling)) if chosen else "")
         self.query_one("#events", Sheet).update(Listed([(e.id, _event(e)) for e in reversed(data.events)]))
@@ -145,20 +150,14 @@ class JobsScreen(View[Jobs]):
 
     @on(Sheet.Chosen, "#jobs")
     def _open(self, event: Sheet.Chosen) -> None:
-        self._follow(event.key)
-
-    def _follow(self, key: Hashable) -> None:
-        job = self.chosen
-        if job is None:
-            return
-        self.app.follow_job(cast(int, key))
-        self.app.open_mode(MODE_OF_STAGE.get(job.stage, "generation"))
+        self.action_open()
 
     def action_open(self) -> None:
         """Goes to the screen of the stage that the job is in."""
         job = self.chosen
         if job is not None:
-            self._follow(job.id)
+            self.app.follow_job(job)
+            self.app.open_mode(MODE_OF_STAGE.get(job.stage, "generation"))
 
     def action_new(self) -> None:
         """The wizard."""
@@ -195,8 +194,8 @@ class JobsScreen(View[Jobs]):
     def _started(self, job: "Job | None") -> None:
         if job is None:
             return
-        self.app.follow_job(job.id)
-        self._chosen = job.id
+        self.app.follow_job(job)
+        self._chosen = self._new = job.id
         self.notify(f"job {job.id} ({job.name}) runs in the background")
         self.ask()
 

@@ -49,7 +49,7 @@ class JobView(View[T]):
                 self.notify(str(problem), severity="error", timeout=10)
                 return
             if isinstance(found, Job):
-                self.app.follow_job(found.id)
+                self.app.follow_job(found)
                 found = f"job {found.id} ({found.name}) runs in the background"
             self.notify(found)
             self.ask()

@@ -454,7 +454,7 @@ class RouterScreen(View[Routed]):
         except PersynError as problem:
             self.notify(str(problem), severity="warning", markup=False)
             return
-        self.app.follow_job(started.id)
+        self.app.follow_job(started)
         self.notify(f"job {started.id} runs in the background")
         self.ask()
 
