@@ -449,6 +449,8 @@ def json_schema() -> str:
 
 
 def _message(problem: Any) -> str:
+    if problem["type"] == "too_short":
+        return ": needs at least one entry"
     message = str(problem["msg"]).removeprefix("Value error, ")
     return f": {message}"
 

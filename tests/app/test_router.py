@@ -409,6 +409,11 @@ with Store.open({made.location!r}) as store:
         await pilot.press("slash", *"again", "enter")
         await until(pilot, lambda: "again" in words(screen, "#prompt") and bool(screen.data.nearest))
         assert screen._helper._process is process
+        # A prompt like none of the calibration's is marked; these are too few to tell, so the reply is told to.
+        assert "unlike" not in words(screen, "#verdict")
+        screen._found = {**screen._found, "unlike": True}
+        screen.ask()
+        await until(pilot, lambda: "▲ unlike all it learned from" in words(screen, "#verdict"))
         assert not screen.query_one("#ask", Input).has_focus
         # A process that dies is told, and the next question starts another.
         os.kill(process.pid, signal.SIGSTOP)

@@ -53,6 +53,8 @@ class Why:
     """Which of the nearest the answers below belong to."""
     answers: Mapping[str, ResponseLine] = field(default_factory=dict)
     """Teacher → its answer to that calibration prompt."""
+    unlike: bool = False
+    """No calibration prompt is like it: the router guesses."""
     waiting: bool = False
     failure: str = ""
 
@@ -143,6 +145,7 @@ class WhyScreen(View[Why]):
             nearest=nearest,
             place=self._place % max(1, len(nearest)),
             answers=answers,
+            unlike=found is not None and bool(found["unlike"]),
             waiting=self._waiting_since is not None,
             failure=self._failure,
         )
@@ -229,6 +232,8 @@ class WhyScreen(View[Why]):
             if len(order) > 1:
                 odds = 1 / (1 + math.exp(-min(50.0, margin)))
                 parts.append(f"margin {signed(margin)}: {odds:.0%} to beat {order[1][0]}")
+            if data.unlike:
+                parts.append("▲ unlike all it learned from")
             if len(order) > 1 and margin < NEAR_TIE:
                 parts.append("⚠ near tie")
         return "   ".join(parts)
