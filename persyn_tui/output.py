@@ -26,15 +26,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout."
 
 def emit(data: Any, as_json: bool, show: Callable[[], None]) -> None:
     """Prints `data` as JSON, or lets `show` print it for people."""
-    if as_json:
-        from engine.printing import json_line
+    with _until_the_reader_leaves():
+        if as_json:
+            from engine.printing import json_line
 
-        with _until_the_reader_leaves():
-            print(json_line(data), flush=True)
-    else:
-        with _until_the_reader_leaves():
+            print(json_line(data))
+        else:
             show()
-            sys.stdout.flush()
+        sys.stdout.flush()
 
 
 @contextmanager

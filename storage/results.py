@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
 from storage.records import Adapter, Checkpoint, Evaluation, Lease, Prompt, Result
@@ -247,6 +247,13 @@ def iterate_results(store: Store, evaluation_id: int, page: int = _PAGE) -> Iter
             return
         yield from found
         after = found[-1].prompt_id
+
+
+def count_results(store: Store, evaluation_id: int) -> int:
+    """How many results an evaluation has so far; their texts are not read."""
+    query = select(func.count()).select_from(ResultRow).where(ResultRow.evaluation_id == evaluation_id)
+    with store.read() as connection:
+        return int(connection.execute(query).scalar_one())
 
 
 def results(store: Store, evaluation_id: int) -> list[Result]:

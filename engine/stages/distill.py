@@ -176,6 +176,8 @@ def _eval_every(context: Context, dataset: Dataset) -> int:
 
 def _is_held_out(messages: Messages, share: float) -> bool:
     """By the prompt's content: the same prompts for every strategy, in every store, after every restart."""
+    if not share:
+        return False  # the usual case: no row need be hashed
     digest = sha([dict(message) for message in messages])
     return int(digest[:8], 16) < share * 2**32
 

@@ -64,7 +64,7 @@ def _evaluate(context: Context, strategy: str | None, total: int) -> None:
     )
     if evaluation.complete:
         return
-    done = sum(1 for _ in results.iterate_results(context.store, evaluation.id))
+    done = results.count_results(context.store, evaluation.id)
     context.progress.expect(total, done=done, row=label, unit="answers")
     student = context.student
     if adapter is not None:
