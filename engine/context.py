@@ -10,6 +10,7 @@ from engine import registry, scorers, strategies
 from engine.config import Run
 from engine.errors import Cancelled
 from engine.progress import Progress
+from engine.servers import Servers
 from storage import datasets
 from storage.hashing import sha
 from storage.jobs import Lease
@@ -44,6 +45,8 @@ class Context:
     student: Model
     progress: Progress
     cancelled: Callable[[], bool]
+    servers: Servers = field(default_factory=Servers)
+    """Through which its teachers are asked."""
     take_save: Callable[[], bool] = _never
     """True once after each time that the operator asked for a checkpoint."""
     prompt_set: int = 0

@@ -5,7 +5,6 @@ A lane asks its teachers in turn and puts what comes into the one queue that `en
 
 import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from threading import Event, Thread
 
@@ -103,14 +102,9 @@ class Lane(Thread):
         self, context: Context, works: Sequence[Work], out: "queue.Queue[Item]", stop: Event, budget: Budget
     ) -> None:
         super().__init__(name="lane", daemon=True)
-        self._context, self._works, self._out, self._stop_asked, self._budget = (
-            context,
-            works,
-            out,
-            stop,
-            budget,
-        )
-        self.column = works[0].column
+        self._context, self._out, self._stop_asked, self._budget = context, out, stop, budget
+        self._works = sorted(works, key=lambda work: context.servers.rank(context.teachers[work.column]))
+        self.column = self._works[0].column
         """The teacher that is being asked."""
         self.backend: backends.Backend | None = None
 
@@ -150,7 +144,7 @@ class Lane(Thread):
         teacher = self._context.teachers[work.column]
         if not work.count():
             return
-        with closing(backends.open_backend(teacher, self._context.store.folder)) as self.backend:
+        with self._context.servers.backend(teacher) as self.backend:
             self._check()  # a stop that came before `interrupt` could find this backend
             while passes < self._context.run.generation.max_attempts and work.count():
                 held = self._pass(work, teacher, self.backend)

@@ -7,6 +7,7 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from types import FrameType
 
@@ -18,6 +19,7 @@ from engine.display import Display
 from engine.errors import BudgetSpent, Cancelled, ConfigError, NeedsAttention, PersynError
 from engine.progress import Progress, Snapshot, from_json
 from engine.reader import run_of
+from engine.servers import Servers
 from storage import jobs
 from storage import registry as stored_models
 from storage.errors import DiskFullError, FencedError, StoreError
@@ -91,7 +93,8 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
         for teacher in _orphans.sweep(store.folder / _orphans.FOLDER):
             say("warning", f"ended the server of `{teacher}`, left by an engine that was killed")
         context = prepare(store, lease, run_of(job), display, stop)
-        pipeline.run(context, until=job.until_stage)
+        with closing(context.servers):
+            pipeline.run(context, until=job.until_stage)
         state, code = "done", 0
     except Cancelled as problem:
         state, error, code = "cancelled", str(problem), problem.exit_code
@@ -157,6 +160,7 @@ def prepare(store: Store, lease: Lease, run: Run, display: Display, stop: Stop) 
         student=stored[-1],
         progress=Progress(store_snapshot, store_metrics, display.show, _say(store, lease, display)),
         cancelled=stop.asked,
+        servers=Servers(store.folder),
         take_save=stop.take_save,
     )
 

@@ -40,7 +40,10 @@ def fill(context: Context, name: str, splits: Sequence[Split], plan_ids: Sequenc
         return 0
     context.progress.flush()
     done = 0
-    with closing(scorers.load(kind).create(settings)) as model:
+    module = scorers.load(kind)
+    if (device := {**module.DEFAULTS, **settings}.get("device")) is not None:
+        context.servers.make_room(device)
+    with closing(module.create(settings)) as model:
         asked = (
             _Asked(context, name, scorer, model, spending.budget(context))
             if isinstance(model, scorers.Asking)

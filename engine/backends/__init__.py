@@ -73,6 +73,21 @@ class Remote(Backend, Protocol):
 
 
 @runtime_checkable
+class Lasting(Remote, Protocol):
+    """A backend with a server of its own, which may stay between two uses."""
+
+    @property
+    def warm(self) -> bool:
+        """Whether the server is well, so that the next request needs no new start."""
+        ...
+
+    @property
+    def gpus(self) -> frozenset[int]:
+        """The GPUs that it is on; none: it is on the CPU."""
+        ...
+
+
+@runtime_checkable
 class Metered(Backend, Protocol):
     """A backend whose server measures itself."""
 

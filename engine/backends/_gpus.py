@@ -2,45 +2,29 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
-from engine.errors import EndpointError
+from engine.errors import EndpointError, NotAvailable
+from engine.nvml import Gpu, Nvml
 
 WAIT_S = 30.0
 """Memory of a process that has ended comes back within seconds."""
 _LOOK_S = 0.5
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """One GPU as NVML sees it."""
+def read(nvml: Nvml = Nvml()) -> list[Gpu]:  # noqa: B008 — opened once
+    """The GPUs that this process may use; empty where there is none.
 
-    index: int
-    free: int
-    """Bytes."""
-    total: int
-
-
-def read() -> list[Gpu]:
-    """The GPUs that this process may use; empty without NVIDIA's library."""
-    try:
-        import pynvml
-    except ImportError:
+    Raises:
+        EndpointError: there is a GPU that cannot be read.
+    """
+    if os.environ.get(_VISIBLE) in ("", "-1"):
         return []
-    nvml: Any = pynvml
     try:
-        nvml.nvmlInit()
-        found = []
-        for index in range(nvml.nvmlDeviceGetCount()):
-            handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            if _visible(index, str(nvml.nvmlDeviceGetUUID(handle))):
-                memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-                found.append(Gpu(index, int(memory.free), int(memory.total)))
-    except nvml.NVMLError:
-        return []
-    return found
+        return [gpu for gpu in nvml.read() if _visible(gpu.index, gpu.uuid)]
+    except NotAvailable as problem:
+        raise EndpointError(problem.message, problem.remedy) from None
 
 
 def choose(gpus: Sequence[Gpu], wanted: Sequence[int], width: int, share: float) -> list[int]:
@@ -71,8 +55,10 @@ def place(
     """The environment that puts a server on free GPUs; empty on a machine without one.
 
     Raises:
-        EndpointError: too few are free.
+        EndpointError: too few are free, or they cannot be read.
     """
+    if "MIG-" in (given := os.environ.get(_VISIBLE, "")):
+        return {_VISIBLE: given}  # a slice of a GPU is somebody's choice, and is not measured
     end = time.monotonic() + wait_s
     while True:
         gpus = look()
@@ -80,7 +66,7 @@ def place(
             return {}
         chosen = choose(gpus, wanted, width, share)
         if len(chosen) == width:
-            return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, chosen))}
+            return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", _VISIBLE: ",".join(map(str, chosen))}
         if time.monotonic() >= end or stopped():
             break
         time.sleep(_LOOK_S)
@@ -93,9 +79,15 @@ def place(
     )
 
 
+def numbers(place: Mapping[str, str]) -> frozenset[int]:
+    """The GPUs of an environment that `place` gave; −1 for one without a number, none on the CPU."""
+    names = place.get(_VISIBLE, "").split(",")
+    return frozenset(int(name) if name.isdigit() else -1 for name in names if name)
+
+
 def _visible(index: int, uuid: str) -> bool:
     """Whether CUDA_VISIBLE_DEVICES leaves this GPU to us."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    given = os.environ.get(_VISIBLE)
     if given is None:
         return True
     names = [name.strip() for name in given.split(",") if name.strip()]

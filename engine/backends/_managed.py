@@ -6,6 +6,7 @@ is asked for again; answers that came are never asked for twice.
 
 import re
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from storage.records import Completion, Model, Request
 if TYPE_CHECKING:
     from engine.backends.vllm import Settings
 
+_STARTS = 5
+"""Ports that are tried; what is taken again and again is one that the run file names."""
 _PORT_TAKEN = re.compile(r"address already in use", re.IGNORECASE)
 
 
@@ -43,9 +46,12 @@ class ManagedBackend:
         self, model: Model, settings: "Settings", command: Sequence[str], folder: Path | None = None
     ) -> None:
         self._model, self._settings, self._command = model, settings, command
-        self._scratch = None if folder else tempfile.TemporaryDirectory(prefix="persyn-vllm-")
-        self._folder = folder or Path(self._scratch.name if self._scratch else "")
+        self._scratch = folder is None
+        self._folder = folder or Path(tempfile.mkdtemp(prefix="persyn-vllm-"))
+        self._trouble = False
+        """Whether somebody will want to read its log file."""
         self._lock = Lock()
+        self._gpus: frozenset[int] = frozenset()
         self._server: Server | None = None
         self._endpoint: EndpointBackend | None = None
         self._watch: Watch | None = None
@@ -77,6 +83,7 @@ class ManagedBackend:
             try:
                 for completion in endpoint.generate(chain(again, noted())):
                     del owed[completion.key]
+                    self._trouble |= completion.status == "error"
                     yield completion
             except EndpointError as problem:
                 server, watch = self._server, self._watch
@@ -85,6 +92,7 @@ class ManagedBackend:
                 elif not server.healthy():
                     watch.end(f"is ill: {problem.message}")
                 else:
+                    self._trouble = True
                     raise EndpointError(
                         problem.message + server.said(),
                         f"{problem.remedy}; the server's log file is {self._log}",
@@ -110,8 +118,19 @@ class ManagedBackend:
         """End the requests and the server; from any thread, and twice is allowed."""
         self._closed = True
         self._down()
-        if self._scratch is not None:
-            self._scratch.cleanup()
+        if self._scratch and not self._trouble:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def warm(self) -> bool:
+        """Whether the server is well, so that the next request needs no new start."""
+        watch, server = self._watch, self._server
+        return watch is not None and server is not None and not watch.reason and not server.ended()
+
+    @property
+    def gpus(self) -> frozenset[int]:
+        """The GPUs that it is on, or was last; none: it is on the CPU."""
+        return self._gpus
 
     @property
     def _log(self) -> Path:
@@ -127,10 +146,10 @@ class ManagedBackend:
 
     def _ready(self) -> EndpointBackend | None:
         """The client of a server that answers, started when there is none; None when this was closed."""
-        watch = self._watch
-        if watch is not None and self._server is not None:
-            if not watch.reason and not self._server.ended():
-                return self._endpoint
+        if self.warm:
+            return self._endpoint
+        if (watch := self._watch) is not None:
+            self._trouble = True
             watch.join()
             if self._restarts == self._settings.server.restarts:
                 raise EndpointError(
@@ -142,6 +161,9 @@ class ManagedBackend:
         self._starting_since = time.monotonic()
         try:
             return self._start()
+        except EndpointError:
+            self._trouble = True
+            raise
         finally:
             self._starting_since = None
 
@@ -154,20 +176,20 @@ class ManagedBackend:
             chosen.gpu_memory_utilization,
             stopped=lambda: self._closed,
         )
-        while True:
+        self._gpus = _gpus.numbers(place)
+        for left in reversed(range(_STARTS)):
             server = self._launch(place)
-            if server is None:
-                return None
             try:
-                if not server.wait_ready(chosen.start_timeout, lambda: self._closed):
+                if server is None or not server.wait_ready(chosen.start_timeout, lambda: self._closed):
                     return None
                 break
             except EndpointError as problem:
                 self._down()
                 if self._closed:
                     return None
-                if not _PORT_TAKEN.search(problem.message):
+                if not left or not _PORT_TAKEN.search(problem.message):
                     raise
+        assert server is not None  # the last try has raised
         endpoint = EndpointBackend(
             self._model.name, self._model.name, [server.url], server.key, self._settings.endpoint
         )

@@ -34,10 +34,12 @@ class Note:
     token: str
     """Random; the processes carry it in their environment until they write over it."""
     host: str
-    booted: float
+    boot: str
+    """Which start of that machine."""
     engine: int
     """Process id."""
     engine_started: float
+    """See `started`."""
     pid: int = 0
     """Of the server, which is its session's id too; 0 before it has one."""
     started: float = 0.0
@@ -57,9 +59,24 @@ class Note:
 
 def note(teacher: str, token: str) -> Note:
     """The note of a server that this process is about to start."""
-    return Note(
-        teacher, token, socket.gethostname(), psutil.boot_time(), os.getpid(), psutil.Process().create_time()
-    )
+    return Note(teacher, token, socket.gethostname(), boot(), os.getpid(), started(os.getpid()))
+
+
+def boot() -> str:
+    """What tells this start of the machine from others."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return f"{psutil.boot_time():.0f}"
+
+
+def started(pid: int) -> float:
+    """Seconds from the machine's start to the process's; a clock that is set meanwhile does not change it.
+
+    Raises:
+        psutil.Error: there is no such process.
+    """
+    return float(psutil.Process(pid).create_time() - psutil.boot_time())
 
 
 def sweep(folder: Path) -> list[str]:
@@ -76,8 +93,7 @@ def sweep(folder: Path) -> list[str]:
             continue  # being written, or not ours
         if found.host != socket.gethostname() or _runs(found.engine, found.engine_started):
             continue
-        same_boot = abs(found.booted - psutil.boot_time()) < 60
-        if same_boot and (left := members(found)):
+        if found.boot == boot() and (left := members(found)):
             kill(left)
             ended.append(found.teacher)
         path.unlink(missing_ok=True)
@@ -105,27 +121,23 @@ def kill(processes: Sequence[psutil.Process]) -> None:
 def _belongs(process: psutil.Process, found: Note) -> bool:
     if process.pid == os.getpid() or process.uids().real != os.getuid():
         return False
-    if (
-        found.pid
-        and os.getsid(process.pid) == found.pid
-        and process.create_time() >= found.started - _SLACK_S
-    ):
+    if found.pid and os.getsid(process.pid) == found.pid and started(process.pid) >= found.started - _SLACK_S:
         # The number is not given away while the session lives; a later leader of that number is another session.
         return not psutil.pid_exists(found.pid) or _is(found.pid, found.started)
     return process.environ().get(TOKEN) == found.token
 
 
-def _is(pid: int, started: float) -> bool:
+def _is(pid: int, then: float) -> bool:
     """Whether the process of this number is the one that started then."""
     try:
-        return bool(abs(psutil.Process(pid).create_time() - started) < _SLACK_S)
+        return abs(started(pid) - then) < _SLACK_S
     except psutil.Error:
         return False
 
 
-def _runs(pid: int, started: float) -> bool:
+def _runs(pid: int, then: float) -> bool:
     """Whether that process is still at work; one that waits for its parent to take note of its end is not."""
     try:
-        return _is(pid, started) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return _is(pid, then) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False

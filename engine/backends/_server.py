@@ -11,11 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
-
-import psutil
 
 from engine.backends import _launch, _orphans
 from engine.errors import EndpointError
@@ -30,6 +29,9 @@ _LOOK_S = 0.25
 _TERMINATE_S = 20.0
 """Seconds for the server to end by itself."""
 _TAIL_BYTES = 64 * 1024
+
+_STARTER = ThreadPoolExecutor(1, "vllm-starter")
+"""Starts every server: Linux takes the end of the thread that did it for the engine's, and this one ends with it."""
 
 
 def free_port() -> int:
@@ -79,9 +81,9 @@ class Server:
                 self._log_start = output.tell()
                 # Written first: an engine that is killed now leaves a note rather than an unknown process.
                 self._note.write(notes)
-                # The session is what all its processes have in common. The thread that starts it must live as long
-                # as it may: Linux takes the thread's end for the engine's.
-                self._process = subprocess.Popen(
+                # The session is what all its processes have in common.
+                self._process = _STARTER.submit(
+                    subprocess.Popen,
                     [sys.executable, "-I", "-S", str(_launch.__file__), str(os.getpid()), *command],
                     env={**environment, _orphans.TOKEN: self._note.token},
                     cwd=log.parent,
@@ -89,11 +91,17 @@ class Server:
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
+                ).result()
+            try:
+                self._note = replace(
+                    self._note, pid=self._process.pid, started=_orphans.started(self._process.pid)
                 )
-                started = psutil.Process(self._process.pid).create_time()
-                self._note = replace(self._note, pid=self._process.pid, started=started)
                 self._note.write(notes)
+            except BaseException:
+                self.stop()
+                raise
         except OSError as error:
+            self._note.path(notes).unlink(missing_ok=True)
             raise EndpointError(
                 f"teacher `{name}`: its server cannot be started: {error}", "check the folder of the store"
             ) from None

@@ -33,6 +33,7 @@ PROBES = 8
 
 def run(context: Context) -> None:
     """Trains what is not trained yet; an interrupted training goes on from its newest whole checkpoint."""
+    context.servers.close()  # all teachers have answered
     for strategy in context.run.strategies:
         _expect(context, strategy)
     for strategy in context.run.strategies:

@@ -76,6 +76,7 @@ def _by_router(context: Context, plan: Plan) -> str:
     known = evidence.gather(context, CALIBRATED)
     rewards = known.labels(context.run.reward).rewards
     row_of = {int(prompt): row for row, prompt in enumerate(known.prompt_ids)}
+    context.servers.make_room(context.run.router.device)
     router = Router.load(
         plans.router_folder(context, plans.stored_router(context)),
         expected_teachers=plans.router_teachers(context),

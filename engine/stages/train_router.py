@@ -48,6 +48,7 @@ def _train(context: Context) -> None:
             "use prompts that some teacher can answer, better teachers, or `reward: {exclude_all_wrong: false}`",
         )
 
+    context.servers.make_room(config.device)
     done = 0
 
     def report(step: int, total: int, values: Mapping[str, float]) -> None:

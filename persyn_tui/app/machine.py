@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import psutil
 from textual.widgets import Static
+
+from engine.errors import NotAvailable
+from engine.nvml import Nvml
 
 BARS = "▁▂▃▄▅▆▇█"
 KEPT = 8
@@ -51,8 +53,7 @@ class Machine:
     """Reads the machine. NVML is looked for once, at the first reading."""
 
     def __init__(self) -> None:
-        self._nvml: Any = None
-        self._handles: list[Any] | None = None
+        self._nvml = Nvml()
         self._last: Reading | None = None
 
     def read(self) -> Reading:
@@ -68,35 +69,21 @@ class Machine:
         return self._last
 
     def _gpus(self) -> tuple[Gpu, ...]:
-        if self._handles is None:
-            self._handles = self._open()
-        found = []
-        for index, handle in enumerate(self._handles):
-            try:
-                memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
-                load = self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu
-                name = self._nvml.nvmlDeviceGetName(handle)
-            except self._nvml.NVMLError:
-                continue  # a GPU that fell off the bus, or MIG without these counters
-            try:
-                watts = self._nvml.nvmlDeviceGetPowerUsage(handle) / 1000
-            except self._nvml.NVMLError:
-                watts = None
-            short = str(name).removeprefix("NVIDIA ")
-            found.append(Gpu(index, short, int(load), memory.used / 2**30, memory.total / 2**30, watts))
-        return tuple(found)
-
-    def _open(self) -> list[Any]:
         try:
-            import pynvml
-        except ImportError:
-            return []
-        self._nvml = pynvml
-        try:
-            pynvml.nvmlInit()
-            return [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        except pynvml.NVMLError:
-            return []
+            found = self._nvml.read()
+        except NotAvailable:
+            return ()
+        return tuple(
+            Gpu(
+                gpu.index,
+                gpu.name.removeprefix("NVIDIA "),
+                gpu.utilization or 0,
+                gpu.used / 2**30,
+                gpu.total / 2**30,
+                gpu.watts,
+            )
+            for gpu in found
+        )
 
 
 def steadied(last: Reading | None, now: Reading) -> Reading:

@@ -15,8 +15,7 @@ import psutil
 import pytest
 
 from engine import backends, lanes, zoo
-from engine.backends import _command, _gpus, _orphans, _watch, vllm
-from engine.backends._gpus import Gpu
+from engine.backends import _command, _orphans, _watch, vllm
 from engine.backends._managed import ManagedBackend
 from engine.config_vllm import ServerConfig
 from engine.errors import ConfigError, EndpointError, NotAvailable
@@ -255,7 +254,7 @@ def test_on_linux_the_server_ends_with_its_engine(stand: Stand) -> None:
 
 def test_a_note_of_another_boot_or_another_machine_harms_nobody(tmp_path: Path) -> None:
     ours = psutil.Process()
-    note = _orphans.Note("t", "x", "elsewhere", psutil.boot_time(), 1, 0.0, ours.pid, ours.create_time())
+    note = _orphans.Note("t", "x", "elsewhere", _orphans.boot(), 1, 0.0, ours.pid, _orphans.started(ours.pid))
     note.write(tmp_path)
     assert _orphans.sweep(tmp_path) == []
     assert note.path(tmp_path).exists()
@@ -278,26 +277,6 @@ def vars_of(note: _orphans.Note) -> dict[str, Any]:
 
 
 # Where it runs
-
-
-def test_gpus_that_are_free_are_taken_first_come_first_served() -> None:
-    gpus = [Gpu(0, 10, 80), Gpu(1, 75, 80), Gpu(2, 79, 80), Gpu(3, 80, 80)]
-    assert _gpus.choose(gpus, (), 1, 0.9) == [1]
-    assert _gpus.choose(gpus, (), 2, 0.9) == [1, 2]
-    assert _gpus.choose(gpus, (3,), 1, 0.9) == [3]
-    assert _gpus.choose(gpus, (), 4, 0.9) == [1, 2, 3]
-    placed = _gpus.place("t", (), 2, 0.9, look=lambda: gpus)
-    assert placed == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1,2"}
-    assert _gpus.place("t", (), 1, 0.9, look=list) == {}
-    with pytest.raises(EndpointError, match="needs 1 GPU among 0 with 90% of the memory free; free are 0: "):
-        _gpus.place("t", (0,), 1, 0.9, look=lambda: gpus, wait_s=0)
-    with pytest.raises(EndpointError, match="there is no GPU"):
-        _gpus.place("t", (0,), 1, 0.9, look=list, wait_s=0)
-
-
-def test_memory_that_comes_back_is_waited_for() -> None:
-    looks = iter([[Gpu(0, 10, 80)], [Gpu(0, 79, 80)]])
-    assert _gpus.place("t", (), 1, 0.9, look=lambda: next(looks))["CUDA_VISIBLE_DEVICES"] == "0"
 
 
 def teacher(name: str, *gpus: int, backend: str = "vllm") -> Model:

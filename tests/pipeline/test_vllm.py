@@ -134,6 +134,27 @@ def test_the_next_engine_ends_what_a_killed_one_left(workspace: Workspace) -> No
         assert answered(store) == {("slow", "ok"): CALIBRATED, ("well", "ok"): CALIBRATED}
 
 
+def test_a_server_stays_from_calibration_to_generation_and_beside_a_small_model(workspace: Workspace) -> None:
+    brief = '{name: brief, model: "zoo:brief", family: llama, parameters: 2e5}'
+    write(workspace, stand(workspace, "near", "good"), brief)
+    with (workspace.folder / "run.yaml").open("a") as file:
+        file.write("strategies: [persyn, random]\n")
+    workspace.run()
+    with workspace.open() as store:
+        assert answered(store)["near", "ok"] > CALIBRATED
+    assert len(lives(workspace, "near")) == 1
+    assert running(set(lives(workspace, "near"))) == []
+    assert notes(workspace) == []
+
+
+def test_of_two_servers_on_the_cpu_the_one_that_runs_is_asked_first(workspace: Workspace) -> None:
+    write(workspace, stand(workspace, "one", "good"), stand(workspace, "two", "good"))
+    with (workspace.folder / "run.yaml").open("a") as file:
+        file.write("strategies: [random, oracle]\n")
+    workspace.run("--until", "generate")
+    assert (len(lives(workspace, "one")), len(lives(workspace, "two"))) == (1, 1)
+
+
 # The real ones
 
 
