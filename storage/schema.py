@@ -215,6 +215,26 @@ class ScoreRow(Base):
     detail: Mapped[dict[str, Any]]
 
 
+class JudgeReplyRow(Base):
+    """What a judge has said to one question about an answer, or about two, until the verdicts stand."""
+
+    __tablename__ = "judge_replies"
+    __table_args__ = (_BY_KEY,)
+
+    scorer_id: Mapped[int] = mapped_column(ForeignKey("scorers.id"), primary_key=True)
+    response_id: Mapped[int] = mapped_column(ForeignKey("responses.id"), primary_key=True)
+    other_id: Mapped[int] = mapped_column(primary_key=True)
+    """The response that it is compared with; 0 for none."""
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    prompt_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    cost: Mapped[float]
+    """Dollars; 0 once a verdict's `detail` counts them."""
+    text: Mapped[str]
+    error: Mapped[str]
+
+
 class RouterRow(Base):
     """A trained router."""
 

@@ -166,6 +166,11 @@ def is_endpoint(model: Model) -> bool:
     return model.backend == "openai"
 
 
+def is_served(model: Model) -> bool:
+    """Whether each of its answers comes from a server by itself, when it is ready: paid for, or seconds of work."""
+    return model.backend in ("openai", "vllm")
+
+
 def identity(model: Model) -> dict[str, Any]:
     """Everything of the backend that shapes this model's answers, as JSON: weights, template, number format.
 

@@ -1,7 +1,9 @@
 """Runs with endpoint teachers, through real engine processes and a real local server."""
 
 import threading
+import time
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 from backends.endpoint import Endpoint, Reply, error
@@ -101,6 +103,37 @@ def test_two_endpoints_and_a_local_teacher_to_the_end_through_kill_9(workspace, 
     assert {headers["authorization"] for headers in far.headers} == {f"Bearer {KEY}"}
     for path in workspace.folder.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_an_answer_is_stored_before_the_next_one_comes_and_a_kill_loses_none(workspace) -> None:
+    release, waits = threading.Event(), list[float]()
+    last = CALIBRATED - 8
+
+    def script(body, number) -> Reply:
+        began = time.monotonic()
+        while number and time.monotonic() - began < 1.5:
+            with suppress(PersynError), workspace.open() as store:
+                if rows(store)["far", "ok"] >= number:
+                    break
+        waits.append(time.monotonic() - began)
+        return good(body, number) if number < last else Reply(body=good(body, number).body, hold=release)
+
+    with Endpoint(script) as far:
+        one = "endpoint: {concurrency: {start: 1, max: 1}}"
+        start, end = RUN.index("  - {name: speller"), RUN.index("prompts:")
+        teacher = f"  - {{name: far, backend: openai, model: m, base_url: {far.url}, {one}}}\n"
+        workspace.write(RUN[:start] + teacher + RUN[end:])
+        process = workspace.start("run", workspace.folder / "run.yaml", "--until", "calibrate")
+        wait_until(process, lambda: len(waits) == last + 1)
+        process.kill()
+        process.communicate()
+        release.set()
+        with workspace.open() as store:
+            kept = rows(store)["far", "ok"]
+        workspace.run("--until", "calibrate")
+    assert kept == last
+    assert len(far.requests) == CALIBRATED + 1  # only the one in flight was sent again
+    assert max(waits[: last + 1]) < 1
 
 
 def test_a_teacher_that_only_fails_stops_no_other_and_is_named(workspace, servers) -> None:

@@ -23,8 +23,8 @@ SECOND = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade() -> None:
@@ -37,8 +37,8 @@ def upgrade() -> None:
 def later(folder: Path, last: str = "") -> Revisions:
     """This program's history with one more revision."""
     shutil.copytree(SHIPPED.folder, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0003_colour.py").write_text(SECOND.format(last=last))
-    return Revisions((*SHIPPED.order, "0003"), folder)
+    (folder / "versions" / "0004_colour.py").write_text(SECOND.format(last=last))
+    return Revisions((*SHIPPED.order, "0004"), folder)
 
 
 def old_store(location: str) -> None:
@@ -74,10 +74,10 @@ def test_an_older_database_is_copied_and_then_migrated(sqlite_path: Path, tmp_pa
     assert copies[0].stat().st_mode & 0o777 == 0o600
     backup = sqlite3.connect(copies[0])
     assert backup.execute("SELECT family FROM models").fetchall() == [("before",)]
-    assert backup.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+    assert backup.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
     backup.close()
     # Opening it again has nothing to do.
-    Store.open(sqlite_path, revisions=Revisions((*SHIPPED.order, "0003"), tmp_path / "later")).close()
+    Store.open(sqlite_path, revisions=Revisions((*SHIPPED.order, "0004"), tmp_path / "later")).close()
     assert list(sqlite_path.parent.glob("*.backup")) == copies
 
 
@@ -102,7 +102,7 @@ KILLED = """
     from storage.migrations import SHIPPED, Revisions
     from storage.store import Store
 
-    Store.open(sys.argv[1], revisions=Revisions((*SHIPPED.order, "0003"), Path(sys.argv[2])))
+    Store.open(sys.argv[1], revisions=Revisions((*SHIPPED.order, "0004"), Path(sys.argv[2])))
 """
 
 
@@ -121,7 +121,7 @@ def test_a_newer_database_is_refused_and_left_alone(location: str, tmp_path: Pat
     old_store(location)
     revisions = later(tmp_path / "later")
     Store.open(location, revisions=revisions).close()
-    with pytest.raises(StoreVersionError, match="at revision 0003, newer than this program's 0002"):
+    with pytest.raises(StoreVersionError, match="at revision 0004, newer than this program's 0003"):
         Store.open(location)
     with Store.open(location, revisions=revisions) as store:
         assert [model.family for model in registry.list(store)] == ["migrated"]
