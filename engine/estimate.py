@@ -63,6 +63,19 @@ class StrategyRow:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeRow:
+    """What a judge among the scorers takes at most."""
+
+    name: str
+    model: str
+    compares: bool
+    """Whether it is asked for each two answers in both orders, or once for each answer."""
+    requests: float
+    cost: float
+    """Dollars, with replies of `_REPLY_TOKENS` tokens."""
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """A run's expected cost."""
 
@@ -78,6 +91,8 @@ class Estimate:
     all: Amount
     routed: Amount
     strategies: tuple[StrategyRow, ...]
+    judges: tuple[JudgeRow, ...]
+    """In none of the amounts above: answers are routed in shares that nobody knows before."""
     speed_unknown: tuple[str, ...]
     """Teachers without `tokens_per_second`."""
     assumptions: tuple[str, ...]
@@ -124,7 +139,8 @@ def estimate(run: Run) -> Estimate:
         speed_unknown=tuple(
             t.name for t in run.teachers if t.tokens_per_second is None and t.backend != "imported"
         ),
-        assumptions=(*_assumptions(run, counted), *_judges(run, n, c, answers)),
+        judges=tuple(_judges(run, n, c, answers)),
+        assumptions=_assumptions(run, counted),
     )
 
 
@@ -141,6 +157,7 @@ def render(found: Estimate) -> RenderableType:
         _table(TOTALS, totals(found)),
         Text(),
         Text(formulas(found)),
+        *map(Text, judged(found)),
         Text(),
         _table(PER_TEACHER, per_teacher(found)),
         Text(),
@@ -314,24 +331,29 @@ def _assumptions(run: Run, counted: bool) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _judges(run: Run, n: int, c: int, answers: int) -> Iterator[str]:
-    """What judges among the scorers would cost, which is in no table: answers are routed in unknown shares."""
+def _judges(run: Run, n: int, c: int, answers: int) -> Iterator[JudgeRow]:
     answer = sum(_answer_tokens(run, teacher) for teacher in run.teachers) / len(run.teachers)
     for name, config in run.quality.named.items():
         if not scorers.costs(config.scorer):
             continue
-        requests, shown = float(answers + n - c), 1
-        if scorers.compares(config.scorer, config.settings):
-            k = answers / c if c else 0
-            requests, shown = answers * max(k - 1, 0), 2
+        compares = scorers.compares(config.scorer, config.settings)
+        requests = float(answers + n - c)
+        if compares:
+            requests = answers * max((answers / c if c else 0) - 1, 0)
         price = PriceConfig.model_validate(config.settings.get("price") or {})
-        asked = run.estimate.prompt_tokens + shown * answer + _FORM_TOKENS
+        asked = run.estimate.prompt_tokens + (2 if compares else 1) * answer + _FORM_TOKENS
         dollars = requests * (asked * price.input + _REPLY_TOKENS * price.output) / 1e6
-        yield (
-            f"not in the tables: {name} {config.settings.get('model', '')}, at most {requests:,.0f} requests "
-            f"({'each two answers in both orders' if shown == 2 else 'one for each answer'}), about "
-            f"${dollars:,.2f} with replies of {_REPLY_TOKENS} tokens"
-        )
+        yield JudgeRow(name, str(config.settings.get("model", "")), compares, requests, dollars)
+
+
+def judged(found: Estimate) -> list[str]:
+    """What each judge would take, in a line; it is in no table."""
+    return [
+        f"{row.name} {row.model}, not in the tables: at most {row.requests:,.0f} requests "
+        f"({'each two answers in both orders' if row.compares else 'one for each answer'}), about "
+        f"${row.cost:,.2f} with replies of {_REPLY_TOKENS} tokens"
+        for row in found.judges
+    ]
 
 
 TOTALS = ("", "generations", "tokens", "cost", "time")

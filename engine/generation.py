@@ -26,8 +26,8 @@ def fill(context: Context, works: Sequence[Work]) -> None:
 
     Endpoints are asked side by side, and beside the local models, which take turns where they share a place.
     Answers are committed in batches of up to 500 rows as they come, within 0.05 s those of servers and within 2 s
-    those of models in this process; a kill loses only the requests in flight and the last batch. Errors are stored as typed rows and asked for again at most
-    `generation.max_attempts` times.
+    those of models in this process; a kill loses only the requests in flight and the last batch. Errors are stored
+    as typed rows and asked for again at most `generation.max_attempts` times.
 
     Raises:
         NeedsAttention: a teacher's endpoint cannot be used; the others have given all their answers.

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from engine import calibration, measured, statistics, strategies
+from engine import calibration, measured, spending, statistics, strategies
 from engine.context import CALIBRATED, Context
 from storage import datasets, prompts, results, routing
 from storage.records import Adapter
@@ -49,6 +49,11 @@ def build(context: Context, seconds: float) -> dict[str, Any]:
             "hit_at_1_high": router.metrics.get("hit_at_1_high"),
             "on": router.metrics.get("on"),
             "best_single_hit_at_1": router.metrics.get("best_single_hit_at_1"),
+        },
+        "cost": {
+            "answers": spending.answers(context),
+            "verdicts": spending.verdicts(context),
+            "budget": context.run.generation.budget_usd,
         },
         "strategies": [_strategy(context, name, before) for name in context.run.strategies],
     }
@@ -177,6 +182,8 @@ def render(report: dict[str, Any]) -> RenderableType:
             f"PerSyn: {formula} = {max(used, planned):,} generations; all teachers on all prompts: {n * m:,}"
         )
     )
+    if said := _spent(report["cost"]):
+        parts.append(Text(said))
     for row in report["strategies"]:
         if row.get("changed_since"):
             rows = _number(row["trained_rows"], "{:,}")
@@ -208,6 +215,16 @@ def _path(what: str, path: str) -> Text:
 def empty(report: dict[str, Any]) -> bool:
     """Whether there is nothing to show yet: the run stopped before any strategy was routed."""
     return all(row["generations"] is None for row in report["strategies"])
+
+
+def _spent(cost: dict[str, Any]) -> str:
+    """What the run has cost, in one line; empty when it was free."""
+    parts = [(cost["answers"], "answers"), *((dollars, name) for name, dollars in cost["verdicts"].items())]
+    total = sum(dollars for dollars, _ in parts)
+    if not total and cost["budget"] is None:
+        return ""
+    of = "" if cost["budget"] is None else f" of ${cost['budget']:,.2f}"
+    return f"spent ${total:,.4f}{of}: " + ", ".join(f"${dollars:,.4f} for {name}" for dollars, name in parts)
 
 
 def _number(value: float | None, form: str) -> str:

@@ -1,5 +1,6 @@
 """The scorers of a run: their names and what their scores are stored under."""
 
+from engine import scorers
 from engine.context import Context
 from storage import scores
 
@@ -15,3 +16,19 @@ def scorer_id(context: Context, name: str) -> int:
     return scores.put_scorer(
         context.store, context.scorer_kind(name), context.scorer_identity(name), model_id
     )
+
+
+def asking(context: Context) -> dict[str, int]:
+    """Row ids by name of the stored scorers of this run whose verdicts may cost dollars; nothing is written."""
+    found = {
+        name: scores.find_scorer(context.store, context.scorer_kind(name), context.scorer_identity(name))
+        for name in context.run.quality.named
+        if scorers.costs(context.scorer_kind(name))
+    }
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def failed(context: Context) -> int:
+    """How many verdicts of this run ended in an error of the scorer's endpoint."""
+    where = (context.generations, context.prompt_set)
+    return sum(scores.count_failed(context.store, number, *where) for number in asking(context).values())

@@ -1,19 +1,29 @@
 """What a run has cost so far, and the budget that is left: teachers' answers and judges' verdicts together."""
 
-from engine import scorers, scoring
+from engine import scoring
 from engine.budget import Budget
 from engine.context import Context
-from storage import responses, scores
+from storage import replies, responses, scores
+
+
+def answers(context: Context) -> float:
+    """Dollars that the stored answers to the run's prompts have cost, by whatever job."""
+    counts = responses.counts(context.store, context.generations, context.prompt_set)
+    return sum(count.cost for count in counts)
+
+
+def verdicts(context: Context) -> dict[str, float]:
+    """Dollars that each scorer behind an endpoint has cost, verdicts that are not there yet included."""
+    where = (context.store, context.generations, context.prompt_set)
+    return {
+        name: scores.cost(*where, number) + replies.cost(*where, number)
+        for name, number in scoring.asking(context).items()
+    }
 
 
 def budget(context: Context) -> Budget:
-    """The run's budget, with what answers to its prompts and their verdicts have cost, by whatever job."""
+    """The run's budget, with all that it has cost."""
     limit = context.run.generation.budget_usd
     if limit is None:
         return Budget(None, 0.0)
-    where = (context.store, context.generations, context.prompt_set)
-    spent = sum(count.cost for count in responses.counts(*where))
-    for name in context.run.quality.named:
-        if scorers.costs(context.scorer_kind(name)):
-            spent += scores.cost(*where, scoring.scorer_id(context, name))
-    return Budget(limit, spent)
+    return Budget(limit, answers(context) + sum(verdicts(context).values()))

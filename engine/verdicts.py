@@ -1,6 +1,6 @@
 """Filling the store with scores: shared by the stage `score` and by the scoring of dataset rows.
 
-Verdicts of a scorer that asks an endpoint are stored as they come: a kill loses only what is in flight.
+What a scorer that asks an endpoint is told is stored as it is paid for: a kill loses only what is in flight.
 """
 
 import queue
@@ -14,9 +14,9 @@ from engine import scorers, scoring, spending
 from engine.budget import Budget
 from engine.context import Context
 from engine.errors import EndpointError, NeedsAttention
-from engine.generation import COMMIT_ROWS, COMMIT_S
-from storage import scores
-from storage.records import Scorable, Split, Verdict
+from engine.generation import COMMIT_ROWS, SERVED_S
+from storage import replies, scores
+from storage.records import JudgeReply, Scorable, Split, Verdict
 
 PAGE = 2000
 _LOOK_S = 0.25
@@ -25,16 +25,17 @@ _LOOK_S = 0.25
 def fill(context: Context, name: str, splits: Sequence[Split], plan_ids: Sequence[int] | None = None) -> int:
     """Number of new scores after scoring every usable answer that lacks one by this scorer.
 
+    Verdicts that failed at an endpoint are asked for again, at most `generation.max_attempts` times in all.
+
     Args:
         name: the scorer.
         splits: which prompts' answers.
         plan_ids: only answers that these plans assign; None for the answers of every teacher.
     """
     kind, settings = context.scorer_kind(name), context.scorer_settings(name)
-    whole = scorers.compares(kind, settings)
     scorer = scoring.scorer_id(context, name)
-    where = (context.store, scorer, context.generations, context.prompt_set, splits)
-    missing = scores.count_pending(*where, plan_ids=plan_ids)
+    pages = _Pages(context, scorer, kind, splits, plan_ids, whole=scorers.compares(kind, settings))
+    missing = pages.count()
     context.progress.expect(missing, row=name, unit="answers")
     if not missing:
         return 0
@@ -49,13 +50,8 @@ def fill(context: Context, name: str, splits: Sequence[Split], plan_ids: Sequenc
             if isinstance(model, scorers.Asking)
             else None
         )
-        after = (-1, 0)
-        while page := scores.pending(*where, plan_ids=plan_ids, after=after, limit=PAGE, whole=whole):
+        for page in pages:
             context.check()
-            if whole and len(page) == PAGE:
-                # The last prompt's answers may go on behind the page; they belong together.
-                page = [row for row in page if row.ordinal < page[-1].ordinal] or page
-            after = (page[-1].ordinal, page[-1].teacher_id)
             if asked is not None:
                 done += asked.page(page)
                 continue
@@ -68,11 +64,67 @@ def fill(context: Context, name: str, splits: Sequence[Split], plan_ids: Sequenc
     return done
 
 
+class _Pages:
+    """The answers that lack a score, in pages; those that failed come again in the next pass.
+
+    Args:
+        context: the job's.
+        scorer_id: whose scores.
+        kind: its kind.
+        splits: which prompts' answers.
+        plan_ids: only answers that these plans assign.
+        whole: whether all answers to a prompt belong together.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        scorer_id: int,
+        kind: str,
+        splits: Sequence[Split],
+        plan_ids: Sequence[int] | None,
+        *,
+        whole: bool,
+    ) -> None:
+        self._where = (context.store, scorer_id, context.generations, context.prompt_set, splits)
+        self._attempts = context.run.generation.max_attempts if scorers.costs(kind) else 1
+        self._plan_ids, self._whole = plan_ids, whole
+
+    def count(self) -> int:
+        """How many answers are missing now."""
+        return scores.count_pending(*self._where, plan_ids=self._plan_ids, max_attempts=self._attempts)
+
+    def __iter__(self) -> Iterator[Sequence[Scorable]]:
+        for left in reversed(range(self._attempts)):
+            yield from self._once()
+            if not left or not self.count():
+                return
+
+    def _once(self) -> Iterator[Sequence[Scorable]]:
+        after = (-1, 0)
+        while page := scores.pending(
+            *self._where,
+            plan_ids=self._plan_ids,
+            after=after,
+            limit=PAGE,
+            whole=self._whole,
+            max_attempts=self._attempts,
+        ):
+            if self._whole and len(page) == PAGE:
+                # The last prompt's answers may go on behind the page; they belong together.
+                page = [row for row in page if row.ordinal < page[-1].ordinal] or page
+            after = (page[-1].ordinal, page[-1].teacher_id)
+            yield page
+
+
 @dataclass(frozen=True, slots=True)
 class _Ended:
     """The thread has nothing more to put."""
 
     error: BaseException | None
+
+
+_Came = scorers.Reply | tuple[int, Verdict]
 
 
 class _Asked:
@@ -91,7 +143,9 @@ class _Asked:
     ) -> None:
         self._context, self._name, self._scorer_id = context, name, scorer_id
         self._scorer, self._budget = scorer, budget
-        self._rows: list[tuple[int, Verdict]] = []
+        self._proven = scores.any_by(context.store, scorer_id)
+        self._replies: list[JudgeReply] = []
+        self._verdicts: list[tuple[int, Verdict]] = []
         self._new = 0
         self._committed_at = time.monotonic()
 
@@ -103,11 +157,17 @@ class _Asked:
             BudgetSpent: likewise, the budget holds requests back.
         """
         self._new = 0
+        ids = [row.response_id for row in rows]
+        failed = False
         try:
-            for found in self._verdicts(rows):
-                if found is not None:
-                    self._rows.append((rows[found[0]].response_id, found[1]))
-                if len(self._rows) >= COMMIT_ROWS or time.monotonic() - self._committed_at > COMMIT_S:
+            for came in self._asked(rows):
+                if isinstance(came, scorers.Reply):
+                    other = 0 if came.second is None else ids[came.second]
+                    self._replies.append(JudgeReply(ids[came.first], other, came.completion, came.cost))
+                elif came is not None:
+                    self._verdicts.append((ids[came[0]], came[1]))
+                    failed |= came[1].status == "error"
+                if len(self._replies) + len(self._verdicts) >= COMMIT_ROWS or not self._left():
                     self._commit()
         except EndpointError as problem:
             raise NeedsAttention(
@@ -115,19 +175,31 @@ class _Asked:
             ) from problem
         finally:
             self._commit()
+        if not failed:
+            replies.forget(self._context.store, self._context.lease, self._scorer_id, ids)
         return self._new
 
-    def _verdicts(self, rows: Sequence[Scorable]) -> Iterator[tuple[int, Verdict] | None]:
+    def _known(self, rows: Sequence[Scorable]) -> list[scorers.Reply]:
+        """What was said of these answers before a kill or a stop."""
+        place = {row.response_id: number for number, row in enumerate(rows)}
+        return [
+            scorers.Reply(place[said.response_id], place.get(said.other_id), said.completion, said.cost)
+            for said in replies.of(self._context.store, self._scorer_id, list(place))
+            if not said.other_id or said.other_id in place
+        ]
+
+    def _asked(self, rows: Sequence[Scorable]) -> Iterator[_Came | None]:
         """From a thread, so that a stop is seen while a server is waited for; what had come by then is given too.
 
         None now and then, where nothing has come.
         """
-        out: queue.SimpleQueue[tuple[int, Verdict] | _Ended] = queue.SimpleQueue()
+        out: queue.SimpleQueue[_Came | _Ended] = queue.SimpleQueue()
+        items, known = [(row.prompt, row.text) for row in rows], self._known(rows)
 
         def work() -> None:
             error: BaseException | None = None
             try:
-                for found in self._scorer.verdicts([(row.prompt, row.text) for row in rows], self._budget):
+                for found in self._scorer.verdicts(items, self._budget, known, proven=self._proven):
                     out.put(found)
             except BaseException as problem:
                 error = problem
@@ -137,7 +209,7 @@ class _Asked:
         stopped: BaseException | None = None
         while True:
             try:
-                item = out.get(timeout=_LOOK_S)
+                item = out.get(timeout=min(_LOOK_S, self._left()))
             except queue.Empty:
                 item = None
             self._context.progress.traffic(self._name, *self._scorer.traffic())
@@ -153,10 +225,17 @@ class _Asked:
                     stopped = problem
                     self._scorer.close()
 
+    def _left(self) -> float:
+        """Seconds until what has come must be committed."""
+        if not self._replies and not self._verdicts:
+            return _LOOK_S
+        return max(0.0, self._committed_at + SERVED_S - time.monotonic())
+
     def _commit(self) -> None:
-        rows, self._rows = self._rows, []
+        said, self._replies = self._replies, []
+        rows, self._verdicts = self._verdicts, []
         self._committed_at = time.monotonic()
-        new = scores.add(self._context.store, self._context.lease, self._scorer_id, rows)
+        new = replies.add(self._context.store, self._context.lease, self._scorer_id, said, rows)
         tokens = sum(verdict.count or 0 for _, verdict in rows)
         self._context.progress.advance(new, tokens=tokens, row=self._name)
         self._new += new

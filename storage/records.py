@@ -142,9 +142,21 @@ class Verdict:
     count: int | None = None
     """Number of terms in `sum` (learnability: tokens)."""
     status: str = "ok"
-    """`ok`, `too_long`, `timeout`, `unverifiable` or `error`."""
+    """`ok`, `too_long`, `timeout`, `unverifiable`, `refused`, `unreadable` or `error`."""
     detail: Mapping[str, Any] = field(default_factory=dict)
     """Small JSON: extracted answer, reason, versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeReply:
+    """What a judge has said once to one question: about an answer, or about two."""
+
+    response_id: int
+    other_id: int
+    """The response that it was compared with; 0 for none."""
+    completion: Completion
+    cost: float
+    """Dollars that no verdict counts yet."""
 
 
 class Generation(NamedTuple):

@@ -40,19 +40,46 @@ def put_scorer(store: Store, kind: str, identity: Mapping[str, Any], model_id: i
         identity: everything that shapes its scores, versions included.
         model_id: the student or reward model behind it; None for scorers without a model.
     """
-    digest = sha({"kind": kind, "identity": identity, "model_id": model_id})
-    query = select(ScorerRow.id).where(ScorerRow.sha == digest)
-    with store.read() as connection:
-        found = connection.execute(query).scalar()
+    found = find_scorer(store, kind, identity, model_id)
     if found is not None:
         return found
+    digest = _digest(kind, identity, model_id)
     with store.write() as connection:
         connection.execute(
             store.insert(ScorerRow)
             .values(sha=digest, kind=kind, identity=dict(identity), model_id=model_id)
             .on_conflict_do_nothing(index_elements=["sha"])
         )
-        return connection.execute(query).scalar_one()
+        return connection.execute(select(ScorerRow.id).where(ScorerRow.sha == digest)).scalar_one()
+
+
+def find_scorer(
+    store: Store, kind: str, identity: Mapping[str, Any], model_id: int | None = None
+) -> int | None:
+    """As `put_scorer`; None when it is not registered, and nothing is written."""
+    with store.read() as connection:
+        return connection.execute(
+            select(ScorerRow.id).where(ScorerRow.sha == _digest(kind, identity, model_id))
+        ).scalar()
+
+
+def _digest(kind: str, identity: Mapping[str, Any], model_id: int | None) -> str:
+    return sha({"kind": kind, "identity": identity, "model_id": model_id})
+
+
+def any_by(store: Store, scorer_id: int) -> bool:
+    """Whether the scorer has given any response a score."""
+    with store.read() as connection:
+        found = select(ScoreRow.response_id).where(ScoreRow.scorer_id == scorer_id, ScoreRow.status == "ok")
+        return connection.execute(found.limit(1)).first() is not None
+
+
+def count_failed(store: Store, scorer_id: int, generations: Sequence[Generation], prompt_set_id: int) -> int:
+    """How many of these answers' verdicts ended in an error that may be asked for again."""
+    with store.read() as connection:
+        query = _answers(connection, (func.count(),), scorer_id, generations, prompt_set_id, None)
+        failed = query.where(ScoreRow.status == "error", ScoreRow.detail["attempts"].as_integer() > 0)
+        return int(connection.execute(failed).scalar_one())
 
 
 def _answers(
@@ -89,8 +116,10 @@ def _answers(
     return query
 
 
-def _unscored(*where: Any) -> Select[Any]:
-    return _answers(*where).where(ScoreRow.response_id.is_(None))
+def _unscored(max_attempts: int, *where: Any) -> Select[Any]:
+    attempts = ScoreRow.detail["attempts"].as_integer()  # NULL where the scorer does not count them
+    again = and_(ScoreRow.status == "error", attempts < max_attempts)
+    return _answers(*where).where(or_(ScoreRow.response_id.is_(None), again))
 
 
 def pending(
@@ -104,6 +133,7 @@ def pending(
     after: tuple[int, int] = (-1, 0),
     limit: int = 500,
     whole: bool = False,
+    max_attempts: int = 1,
 ) -> list[Scorable]:
     """The next `ok` responses without a score, by (ordinal, teacher id): one prompt's answers come together.
 
@@ -117,19 +147,17 @@ def pending(
         after: (ordinal, teacher id) of the last one already seen.
         limit: how many at most.
         whole: with the answers to the same prompts that have a score already.
+        max_attempts: an `error` verdict that counts fewer `attempts` is asked for again.
     """
     columns = (MemberRow.ordinal, ResponseRow.id, ResponseRow.teacher_id, ResponseRow.text, *PROMPT)
     ordinal, teacher = after
     pages: list[list[Scorable]] = []
     with store.read() as connection:
-        query = _unscored(connection, columns, scorer_id, generations, prompt_set_id, plan_ids)
+        where = (scorer_id, generations, prompt_set_id, plan_ids)
+        query = _unscored(max_attempts, connection, columns, *where)
         if whole:
-            prompts = _unscored(
-                connection, (MemberRow.prompt_id,), scorer_id, generations, prompt_set_id, plan_ids
-            )
-            query = _answers(connection, columns, scorer_id, generations, prompt_set_id, plan_ids).where(
-                MemberRow.prompt_id.in_(prompts)
-            )
+            prompts = _unscored(max_attempts, connection, (MemberRow.prompt_id,), *where)
+            query = _answers(connection, columns, *where).where(MemberRow.prompt_id.in_(prompts))
         for split in splits or SPLITS:
             rows = connection.execute(
                 query.join(PromptRow, PromptRow.id == MemberRow.prompt_id)
@@ -153,10 +181,12 @@ def count_pending(
     splits: Sequence[Split] | None,
     *,
     plan_ids: Sequence[int] | None = None,
+    max_attempts: int = 1,
 ) -> int:
     """How many responses `pending` would give in all."""
     with store.read() as connection:
-        query = _unscored(connection, (func.count(),), scorer_id, generations, prompt_set_id, plan_ids)
+        where = (scorer_id, generations, prompt_set_id, plan_ids)
+        query = _unscored(max_attempts, connection, (func.count(),), *where)
         return int(connection.execute(query.where(MemberRow.split.in_(splits or SPLITS))).scalar_one())
 
 
@@ -190,6 +220,12 @@ def add(store: Store, lease: Lease | None, scorer_id: int, rows: Sequence[tuple[
     """
     if not rows:
         return 0
+    with store.write(lease) as connection:
+        return insert(store, connection, scorer_id, rows)
+
+
+def insert(store: Store, connection: Connection, scorer_id: int, rows: Sequence[tuple[int, Verdict]]) -> int:
+    """As `add`, in a transaction that is open."""
     for response_id, verdict in rows:
         numbers = [number for number in (verdict.value, verdict.sum) if number is not None]
         if not all(math.isfinite(number) for number in numbers) or (
@@ -211,8 +247,9 @@ def add(store: Store, lease: Lease | None, scorer_id: int, rows: Sequence[tuple[
         }
         for response_id, verdict in rows
     ]
-    with store.write(lease) as connection:
-        return connection.execute(store.insert(ScoreRow).on_conflict_do_nothing(), values).rowcount
+    if not values:
+        return 0
+    return connection.execute(store.insert(ScoreRow).on_conflict_do_nothing(), values).rowcount
 
 
 def matrix_pages(

@@ -10,6 +10,7 @@ Listing kinds imports nothing; using one imports exactly that one.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
@@ -18,7 +19,7 @@ from engine.backends import Traffic
 from engine.budget import Budget
 from engine.errors import ConfigError
 from engine.suggest import nearest
-from storage.records import Prompt, Verdict
+from storage.records import Completion, Prompt, Verdict
 
 Progress = Callable[[int, int], None]
 """Called with (answers finished, answers in all) now and then."""
@@ -45,6 +46,19 @@ class Scorer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an endpoint has said to one question about one item, or about two."""
+
+    first: int
+    """Place of the item that is judged, or shown first."""
+    second: int | None
+    """Place of the one shown second."""
+    completion: Completion
+    cost: float
+    """Dollars."""
+
+
 @runtime_checkable
 class Asking(Scorer, Protocol):
     """A scorer that asks an endpoint: its verdicts take time and cost dollars, so each is given back when it is there.
@@ -52,8 +66,21 @@ class Asking(Scorer, Protocol):
     `close` ends it from any thread.
     """
 
-    def verdicts(self, items: Sequence[tuple[Prompt, str]], budget: Budget) -> Iterator[tuple[int, Verdict]]:
-        """(place in `items`, verdict) as they come; fewer than there are items after `close`.
+    def verdicts(
+        self,
+        items: Sequence[tuple[Prompt, str]],
+        budget: Budget,
+        known: Sequence[Reply] = (),
+        *,
+        proven: bool = False,
+    ) -> "Iterator[Reply | tuple[int, Verdict]]":
+        """What was paid for as it comes, and (place in `items`, verdict) once all is there; fewer after `close`.
+
+        Args:
+            items: as in `score`.
+            budget: what is paid from.
+            known: replies to the same items that were given before; they are not asked for again.
+            proven: whether the endpoint has judged other answers before, so that a few failures are not its fault.
 
         Raises:
             EndpointError: nothing can be asked any more.

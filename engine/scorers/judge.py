@@ -28,7 +28,7 @@ from engine.budget import Budget, at_most, cost
 from engine.config_endpoint import Addressed
 from engine.config_section import Seed
 from engine.errors import BudgetSpent, ConfigError, EndpointError
-from engine.scorers import Progress, check_settings
+from engine.scorers import Progress, Reply, check_settings
 from engine.templates import with_system
 from storage.records import Completion, Messages, Model, Prompt, Request, Sampling, Verdict
 
@@ -36,6 +36,9 @@ VERSION = 1
 """Raised when the same settings would give other verdicts."""
 
 LOWEST, HIGHEST = 1, 10
+
+BLAMED = 5
+"""Failures without a single reply that are the judge's own, though it has judged before."""
 
 KEPT_CHARS = 2000
 """Of the judge's last reply to a question, in the verdict."""
@@ -151,7 +154,7 @@ class _Question:
     said: str | None = None
     """The verdict, once there is a readable one."""
     status: str = "error"
-    """Of the answer's verdict while there is none."""
+    """Of the answer's verdict while nothing is said."""
     problem: str = ""
     text: str = ""
     """The judge's last reply."""
@@ -180,8 +183,9 @@ class _Item:
 class Judge:
     """Scorer of kind `judge`: value = the rating, or the mean win rate from 0 to 1; count = the tokens it took.
 
-    A verdict without a value has status `error` with the raw reply, `too_long` (it does not fit the judge's context)
-    or `unverifiable` (there is no other answer to compare with).
+    A verdict without a value has status `unreadable` with the raw reply, `refused` (by the judge or its filter),
+    `too_long` (it does not fit the judge's context), `unverifiable` (there is no other answer to compare with) or
+    `error` (the endpoint fails with this answer), which counts its `attempts` and may be asked for again.
     """
 
     def __init__(self, chosen: JudgeConfig) -> None:
@@ -195,38 +199,56 @@ class Judge:
     def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Verdict]:
         """One verdict per answer, in order; see `engine.scorers.Scorer`."""
         found: dict[int, Verdict] = {}
-        for place, verdict in self.verdicts(items, Budget(None, 0.0)):
-            found[place] = verdict
+        for came in self.verdicts(items, Budget(None, 0.0)):
+            if isinstance(came, Reply):
+                continue
+            found[came[0]] = came[1]
             if progress is not None:
                 progress(len(found), len(items))
         return [found[place] for place in range(len(items))]
 
-    def verdicts(self, items: Sequence[tuple[Prompt, str]], budget: Budget) -> Iterator[tuple[int, Verdict]]:
-        """(place in `items`, verdict) as they are settled; see `engine.scorers.Asking`."""
-        known = [_Item() for _ in items]
-        questions = self._questions(items, known)
-        for place, item in enumerate(known):
+    def verdicts(
+        self,
+        items: Sequence[tuple[Prompt, str]],
+        budget: Budget,
+        known: Sequence[Reply] = (),
+        *,
+        proven: bool = False,
+    ) -> Iterator[Reply | tuple[int, Verdict]]:
+        """Replies, and (place in `items`, verdict) as they are settled; see `engine.scorers.Asking`."""
+        about = [_Item() for _ in items]
+        questions = self._questions(items, about)
+        for place, item in enumerate(about):
             if not item.open:
                 yield place, self._verdict(place, item)
+        asked_of = {(question.first, question.second): question for question in questions}
+        for reply in known:
+            if (before := asked_of.get((reply.first, reply.second))) is not None:
+                self._read(before, reply.completion, reply.cost)
+        waiting = deque(key for key, question in enumerate(questions) if self._asks(question))
+        for question in questions:
+            if not self._asks(question):
+                yield from self._settle(question, about)
         failed: list[_Question] = []
-        waiting = deque(range(len(questions)))
-        for key, completion in self._replies(items, questions, waiting, budget):
+        for key, completion, spent in self._replies(items, questions, waiting, budget):
             question = questions[key]
             if completion.status == "error":
                 failed.append(question)
-            elif question.said is None and question.status == "error" and question.asked < self._chosen.tries:
+                continue
+            yield Reply(question.first, question.second, completion, spent)
+            if self._asks(question):
                 waiting.appendleft(key)
             else:
-                yield from self._settle(question, known)
+                yield from self._settle(question, about)
         if self._closed.is_set():
             return
-        if failed and not self._replied:
+        if failed and not self._replied and (not proven or len(failed) >= BLAMED):
             raise EndpointError(
                 f"judge `{self._model.model}` answered no request: {failed[0].problem}",
                 "mend the judge's settings in `quality`, or its server; the same command then goes on",
             )
         for question in failed:
-            yield from self._settle(question, known)
+            yield from self._settle(question, about)
 
     def traffic(self) -> Traffic:
         """Where its requests are; may be asked from any thread."""
@@ -262,8 +284,8 @@ class Judge:
         questions: Sequence[_Question],
         waiting: deque[int],
         budget: Budget,
-    ) -> Iterator[tuple[int, Completion]]:
-        """(key, reply) of the questions that wait, and of those that come to wait meanwhile; each is read already."""
+    ) -> Iterator[tuple[int, Completion, float]]:
+        """(key, reply, dollars) of the questions that wait or come to wait meanwhile; each is read already."""
         reserved: dict[int, float] = {}
 
         def requests() -> Iterator[Request]:
@@ -283,7 +305,7 @@ class Judge:
                     spent = cost(self._model, completion)
                     budget.settle(reserved.pop(completion.key), spent)
                     self._read(questions[completion.key], completion, spent)
-                    yield completion.key, completion
+                    yield completion.key, completion, spent
             finally:
                 for dollars in reserved.values():
                     budget.settle(dollars, 0.0)
@@ -318,16 +340,22 @@ class Judge:
         question.prompt_tokens += completion.prompt_tokens
         question.completion_tokens += completion.completion_tokens
         question.text = completion.text
+        question.status, question.problem = completion.status, completion.error
         if completion.status == "error":
-            question.problem = completion.error
             return
         self._replied = True
-        if completion.status == "too_long":
-            question.status, question.problem = "too_long", completion.error
-        elif completion.status == "ok":
-            question.said, question.problem = read(self._chosen.mode, completion.text)
-        else:
+        if completion.status == "refused":
+            question.problem = f"the judge refuses: {completion.error or 'it says nothing more'}"
+        elif completion.status != "too_long":
+            question.status = "unreadable"
             question.problem = f"the judge's reply is {completion.status}"
+        if completion.status == "ok":
+            question.said, question.problem = read(self._chosen.mode, completion.text)
+
+    def _asks(self, question: _Question) -> bool:
+        """Whether the question is to be asked, for the first time or again."""
+        unread = question.said is None and question.status == "unreadable"
+        return not question.asked or (unread and question.asked < self._chosen.tries)
 
     def _settle(self, question: _Question, known: Sequence[_Item]) -> Iterator[tuple[int, Verdict]]:
         for place in question.places:
@@ -354,8 +382,10 @@ class Judge:
             values = [0.5] * item.same + [_result(*said) for said in orders if None not in said]
             detail |= {"orders": orders, "same": item.same, "compared": len(values)}
         if not values:
-            bad = next(question for question in item.questions if question.said is None)
-            return Verdict(None, count=count, status=bad.status, detail=detail | {"reason": bad.problem})
+            unsaid = [question for question in item.questions if question.said is None]
+            bad = next((question for question in unsaid if question.status == "error"), unsaid[0])
+            detail |= {"reason": bad.problem} | ({"attempts": 1} if bad.status == "error" else {})
+            return Verdict(None, count=count, status=bad.status, detail=detail)
         return Verdict(sum(values) / len(values), count=count, detail=detail)
 
 

@@ -76,7 +76,7 @@ def _score(about: str, kind: str, settings: Mapping[str, Any], prompt: Prompt, a
     reason = verdict.detail.get("reason", f"{verdict.count} tokens do not fit its context")
     remedy = (
         "raise `max_tokens` of the judge, or use a model that keeps to a form"
-        if verdict.status == "error"
+        if verdict.status == "unreadable"
         else "use a model with a longer context, or shorter prompts"
     )
     return Finding(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from engine import config, launch, zoo
+from engine import config, launch, scoring, zoo
 from engine.config import Run
 from engine.reader import reader, run_of
 from storage import datasets, jobs, responses
@@ -62,7 +62,7 @@ def _check_outdated(store: Store, job: Job) -> None:
 
 
 def retry_failed(store: Store, job: Job) -> Job:
-    """A job that asks again for the responses of this one that ended in an error, `RETRIES` times more each.
+    """A job that asks again for responses and verdicts of this one that ended in an error, `RETRIES` times more each.
 
     The run is the same but for `generation.max_attempts`, so that everything else is found done.
 
@@ -74,8 +74,8 @@ def retry_failed(store: Store, job: Job) -> Job:
     run = run_of(job)
     context = reader(store, run)
     failed = responses.counts(store, context.generations, context.prompt_set)
-    if not any(row.status == "error" for row in failed):
-        raise StoreError(f"no response of job {job.id} ended in an error")
+    if not any(row.status == "error" for row in failed) and not scoring.failed(context):
+        raise StoreError(f"no response and no verdict of job {job.id} ended in an error")
     built = [datasets.find(store, context.dataset_sha(name)) for name in run.strategies]
     if all(dataset is not None and dataset.complete for dataset in built):
         raise StoreError(

@@ -4,11 +4,12 @@ import json
 import re
 import threading
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from backends.endpoint import Endpoint, Reply, answer, error
-from sqlalchemy import select
+from sqlalchemy import func, select
 from support import RUN, Workspace, wait_until
 
 from storage import jobs, schema
@@ -46,6 +47,12 @@ def verdicts(workspace: Workspace) -> list[Any]:
             .join(schema.ScorerRow, schema.ScorerRow.id == row.scorer_id)
             .where(schema.ScorerRow.kind == "judge")
         ).all()
+
+
+def paid(workspace: Workspace) -> int:
+    """Replies whose verdicts do not all stand yet."""
+    with workspace.open() as store, store.read() as connection:
+        return connection.execute(select(func.count()).select_from(schema.JudgeReplyRow)).scalar_one()
 
 
 def job(workspace: Workspace) -> Any:
@@ -122,6 +129,70 @@ def test_the_budget_counts_the_judge_and_a_larger_one_goes_on(workspace, server)
     assert len(verdicts(workspace)) == len(server.requests)
 
 
+def test_comparisons_that_were_paid_for_survive_a_kill_and_the_report_says_what_all_cost(
+    workspace, server
+) -> None:
+    release, answered = threading.Event(), 9
+    server.script = lambda body, number: (
+        rating(body, number) if number < answered else Reply(body=rating(body, number).body, hold=release)
+    )
+    workspace.write(
+        RUN.replace("prompts:", MORE + "prompts:") + f"quality: {JUDGE % (server.url, ', mode: pairs')}\n"
+    )
+    process = workspace.start("run", workspace.folder / "run.yaml", "--until", "route")
+
+    def stuck() -> bool:
+        with suppress(PersynError):
+            shown = (
+                job(workspace).progress["rows"]["judge"]["in_flight"] if workspace.database.exists() else 0
+            )
+            return shown > 0 and paid(workspace) == answered and len(server.requests) == answered + shown
+        return False
+
+    wait_until(process, stuck)
+    process.kill()
+    process.communicate()
+    lost = len(server.requests) - answered
+    release.set()
+    report = workspace.run("--until", "route")
+    questions = [text for row in verdicts(workspace) for text in row.detail.get("texts", ())]
+    assert len(server.requests) == len(questions) + lost
+    assert report["cost"]["verdicts"]["judge"] == pytest.approx(len(questions) * 5e-4)
+    assert paid(workspace) == 0  # nothing is kept twice
+    shown = workspace.call("report", workspace.folder / "run.yaml")
+    assert f"${len(questions) * 5e-4:,.4f} for judge" in " ".join(shown.stdout.split()), shown.stderr
+
+
+def test_a_verdict_that_the_endpoint_fails_is_typed_stops_nothing_and_can_be_asked_for_again(
+    workspace, server
+) -> None:
+    poison: list[str] = []
+
+    def script(body: dict[str, Any], number: int) -> Reply:
+        text = body["messages"][-1]["content"]
+        said = re.search(r"<<answer .*?>>\n(.*?)\n<<end", text, re.DOTALL)[1]
+        if not poison:
+            poison.append(said)
+        return error(400, "cannot digest it") if said == poison[0] else rating(body, number)
+
+    server.script = script
+    text = RUN + f"quality: {JUDGE % (server.url, '')}\n"
+    workspace.write(text.replace("generation: {", "generation: {max_attempts: 2, "))
+    workspace.run("--until", "score")
+    bad = [row for row in verdicts(workspace) if row.status != "ok"]
+    assert {row.status for row in bad} == {"error"}
+    assert {row.detail["attempts"] for row in bad} == {2}
+    assert "cannot digest it" in bad[0].detail["reason"]
+    sent = len(server.requests)
+    workspace.run("--until", "score")
+    assert len(server.requests) == sent
+    server.script = rating
+    workspace.write(text.replace("generation: {", "generation: {max_attempts: 3, "))
+    workspace.run("--until", "score")
+    assert {row.status for row in verdicts(workspace)} == {"ok"}
+    assert len(server.requests) == sent + len(bad)
+
+
 def test_a_dead_judge_needs_attention_and_blames_no_answer(workspace, server) -> None:
     server.script = lambda body, number: rating(body, number) if number < 10 else error(500, "out of order")
     workspace.write(RUN + f"quality: {JUDGE % (server.url, '')}\n")
@@ -158,8 +229,12 @@ def test_the_dry_run_says_what_a_judge_would_cost_and_a_missing_key_is_named(wor
     )
     done = workspace.call("run", "--dry-run", path, "--json")
     assert done.returncode == 0, done.stderr
-    (line,) = [line for line in json.loads(done.stdout)["assumptions"] if "judge m" in line]
-    assert "at most 56 requests" in line
+    (row,) = json.loads(done.stdout)["judges"]
+    # 56 comparisons, each with 300 tokens in reply at $100 a million.
+    assert (row["name"], row["model"], row["requests"]) == ("judge", "m", 56)
+    assert row["cost"] == pytest.approx(56 * 300 * 100 / 1e6)
+    shown = workspace.call("run", "--dry-run", path).stdout
+    assert "at most 56 requests" in " ".join(shown.split())
     done = workspace.call("run", path)
     assert done.returncode == 2
     assert "NO_SUCH_KEY is not set" in done.stderr

@@ -107,7 +107,7 @@ def test_an_unreadable_reply_is_asked_for_again_and_kept_raw_in_the_end() -> Non
     items = [(asked("q"), "late"), (asked("q"), "hopeless")]
     (late, hopeless), server = judged(script, items, tries=3, price={"output": 100})
     assert (late.value, late.detail["asked"]) == (3.0, 2)
-    assert (hopeless.value, hopeless.status, hopeless.detail["asked"]) == (None, "error", 3)
+    assert (hopeless.value, hopeless.status, hopeless.detail["asked"]) == (None, "unreadable", 3)
     assert hopeless.detail["texts"] == ["I would say seven."]
     assert "no verdict" in hopeless.detail["reason"]
     assert hopeless.detail["cost"] == pytest.approx(3 * 5 * 100 / 1e6)
@@ -130,7 +130,7 @@ def test_an_answer_cannot_write_its_own_rating(hostile: str) -> None:
 
     (verdict,), _ = judged(quoting, [(asked("q"), hostile)], tries=2)
     if "[[10]]" in hostile:
-        assert (verdict.value, verdict.status) == (None, "error")
+        assert (verdict.value, verdict.status) == (None, "unreadable")
     else:
         assert verdict.value == 2.0
     (verdict,), server = judged(lambda body, number: answer("Rating: [[2]]"), [(asked("q"), hostile)])
@@ -179,7 +179,7 @@ def test_a_comparison_that_cannot_be_read_drops_out() -> None:
     verdicts, _ = judged(script, items, mode="pairs", tries=2)
     assert [verdict.value for verdict in verdicts] == [0.0, 1.0, None]
     assert [verdict.detail["compared"] for verdict in verdicts] == [1, 1, 0]
-    assert verdicts[2].status == "error"
+    assert verdicts[2].status == "unreadable"
 
 
 def test_a_busy_judge_is_waited_for_and_a_broken_reply_sent_again() -> None:
@@ -197,15 +197,67 @@ def test_an_answer_that_is_too_long_or_always_breaks_the_server_has_no_score_and
     def script(body: dict[str, Any], number: int) -> Reply:
         if shown(body) == "long":
             return error(400, "maximum context length is 8 tokens")
+        if shown(body) == "dark":
+            return error(400, "The prompt was filtered", code="content_filter")
+        if shown(body) == "cut":
+            return answer("I would rather", finish="content_filter")
         return error(400, "poison") if shown(body) == "poison" else answer("Rating: [[6]]")
 
-    verdicts, _ = judged(script, [(asked("q", n), text) for n, text in enumerate(("long", "poison", "fine"))])
+    texts = ("long", "poison", "fine", "dark", "cut")
+    verdicts, server = judged(script, [(asked("q", n), text) for n, text in enumerate(texts)])
     assert [(verdict.value, verdict.status) for verdict in verdicts] == [
         (None, "too_long"),
         (None, "error"),
         (6.0, "ok"),
+        (None, "refused"),
+        (None, "refused"),
     ]
     assert "poison" in verdicts[1].detail["reason"]
+    assert verdicts[1].detail["attempts"] == 1
+    assert "filtered" in verdicts[3].detail["reason"]
+    assert len(server.requests) == len(texts)
+
+
+def test_one_refusal_of_a_judge_that_has_judged_before_is_not_its_fault() -> None:
+    def ends(count: int) -> list[str]:
+        items = [(asked("q", n), str(n)) for n in range(count)]
+        with (
+            Endpoint(lambda body, number: error(400, "poison")) as server,
+            closing(judge.create(settings(server))) as scorer,
+        ):
+            found = list(scorer.verdicts(items, Budget(None, 0.0), proven=True))
+        return [came[1].status for came in found]
+
+    assert ends(judge.BLAMED - 1) == ["error"] * (judge.BLAMED - 1)
+    with pytest.raises(EndpointError, match="answered no request"):
+        ends(judge.BLAMED)
+
+
+@pytest.mark.parametrize("mode", ["rate", "pairs"])
+def test_what_was_said_before_is_not_asked_again_and_counts(mode: str) -> None:
+    def script(body: dict[str, Any], number: int) -> Reply:
+        if mode == "pairs":
+            return better(body, number)
+        again = "no single readable line" in body["messages"][-1]["content"]
+        return answer("hm" if shown(body) == "bb" and not again else "Rating: [[5]]")
+
+    items = [(asked("q", 1), text) for text in ("a", "bb", "ccc")]
+    with Endpoint(script) as server:
+        made = settings(
+            server, mode=mode, price={"output": 100}, endpoint=QUICK | {"concurrency": {"start": 1}}
+        )
+        with closing(judge.create(made)) as scorer:
+            whole = list(scorer.verdicts(items, Budget(None, 0.0)))
+        replies = [came for came in whole if isinstance(came, scorers.Reply)]
+        assert len(replies) == len(server.requests) == (6 if mode == "pairs" else 4)
+        for kept in range(len(replies) + 1):
+            before = len(server.requests)
+            with closing(judge.create(made)) as scorer:
+                again = list(scorer.verdicts(items, Budget(None, 0.0), replies[:kept]))
+            assert len(server.requests) - before == len(replies) - kept
+            assert dict(c for c in again if isinstance(c, tuple)) == dict(
+                c for c in whole if isinstance(c, tuple)
+            )
 
 
 @pytest.mark.parametrize("fault", [error(500), error(401, "who are you"), error(400, "no such parameter")])
@@ -225,7 +277,7 @@ def test_the_budget_holds_requests_back_and_what_was_paid_for_is_given() -> None
     with Endpoint(lambda body, number: answer("Rating: [[4]]")) as server:
         made = settings(server, price={"input": 0, "output": 1000}, max_tokens=100)
         with closing(judge.create(made)) as scorer, pytest.raises(BudgetSpent, match="judge `m`"):
-            given.extend(scorer.verdicts(items, budget))
+            given.extend(came for came in scorer.verdicts(items, budget) if isinstance(came, tuple))
     # Each costs 5 tokens and reserves 100: they are held back once less than that is left.
     assert budget.spent == pytest.approx(len(given) * 0.005)
     assert len(given) == len(server.requests)

@@ -88,6 +88,8 @@ class Generated:
     tokens_per_second: float | None
     eta_s: float | None
     """For all that is wanted, at the rate of the last 20 s."""
+    judged: float = 0.0
+    """Dollars that verdicts on these responses have cost."""
     trouble: str = ""
     """Why the counts are not complete."""
 
@@ -146,6 +148,7 @@ class _Counted:
     prompts: int
     calibrated: int
     calibration_answers: int
+    judged: float
     trouble: str
 
 
@@ -185,6 +188,7 @@ class Reader:
             calibration_answers=counted.calibration_answers,
             tokens_per_second=snapshot.tokens_per_second if live else None,
             eta_s=left / snapshot.rate if live and snapshot.rate else None,
+            judged=counted.judged,
             trouble=counted.trouble,
         )
 
@@ -194,6 +198,7 @@ class Reader:
         part = PART if live else PART_AT_REST
         if old is not None and old.key == key and clock - old.at < max(EVERY_S, part * old.seconds):
             return old
+        from engine import spending
         from engine.calibration import design_id
         from engine.context import CALIBRATED, TRAINED
 
@@ -217,6 +222,7 @@ class Reader:
             prompts=total,
             calibrated=sum(sizes.get(split, 0) for split in CALIBRATED),
             calibration_answers=context.calibration_answers(sizes),
+            judged=sum(spending.verdicts(context).values()),
             trouble=trouble,
         )
         return self._counted

@@ -184,6 +184,8 @@ def _sums(data: Generated, *, brief: bool = False) -> str:
         parts.append(f"ETA {duration(data.eta_s)}")
     if data.cost:
         parts.append(money(data.cost))
+    if data.judged:
+        parts.append(f"{money(data.judged)} for verdicts")
     would = f"all teachers{'' if brief else ' would be'} {count(data.everything)}"
     if data.cost and data.everything_cost is not None:
         would += f" / {money(data.everything_cost)}"

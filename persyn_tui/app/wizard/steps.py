@@ -373,7 +373,11 @@ class DryRunStep(Step):
         found, self.trouble = await asyncio.to_thread(_dry_run, run)
         totals = estimate.totals(found) if found else []
         teachers = estimate.per_teacher(found) if found else []
-        said = f"{estimate.summary(found)}\n{estimate.formulas(found)}" if found else ""
+        said = (
+            "\n".join([estimate.summary(found), estimate.formulas(found), *estimate.judged(found)])
+            if found
+            else ""
+        )
         if found and found.speed_unknown:
             said += (
                 f"\ntime is not known: `tokens_per_second` is not set for {len(found.speed_unknown)} teachers"

@@ -25,6 +25,8 @@ def upgrade() -> None:
         sa.Column("error", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("scorer_id", "response_id", "other_id", "attempt", name="pk_judge_replies"),
         sa.ForeignKeyConstraint(["scorer_id"], ["scorers.id"], name="fk_judge_replies_scorer_id_scorers"),
-        sa.ForeignKeyConstraint(["response_id"], ["responses.id"], name="fk_judge_replies_response_id_responses"),
+        sa.ForeignKeyConstraint(
+            ["response_id"], ["responses.id"], name="fk_judge_replies_response_id_responses"
+        ),
         sqlite_with_rowid=False,
     )
