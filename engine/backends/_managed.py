@@ -215,6 +215,8 @@ class ManagedBackend:
             "max-model-len": model.context,
             "trust-remote-code": chosen.trust_remote_code or None,
             "enable-prefix-caching": True,
+            # A line for each of a million requests says nothing that the store does not.
+            "disable-uvicorn-access-log": True,
             # Sampling is the request's, as with every other backend; the model's EOS ids count all the same.
             "generation-config": "vllm",
             "tensor-parallel-size": chosen.server.width if chosen.server.width > 1 else None,

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,24 @@ def test_one_that_dies_at_its_start_says_its_last_lines(stand: Stand) -> None:
     assert "no memory for the model" in caught.value.message
     assert str(stand.folder / "logs" / "vllm-t.log") in caught.value.remedy
     assert len(stand.lives) == 1
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("dies", True), ("good", False)])
+def test_a_log_file_without_a_store_is_kept_where_somebody_must_read_it(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, mode: str, kept: bool
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(stand.folder))
+    with closing(backends.open_backend(stand.model(mode))) as backend:
+        if kept:
+            with pytest.raises(EndpointError) as caught:
+                list(backend.generate(requests(1)))
+        else:
+            list(backend.generate(requests(1)))
+    logs = list(stand.folder.glob("persyn-vllm-*/logs/vllm-t.log"))
+    assert bool(logs) == kept
+    if kept:
+        assert str(logs[0]) in caught.value.remedy
+        assert "no memory for the model" in logs[0].read_text()
 
 
 def test_one_that_never_answers_is_given_up_in_time(stand: Stand) -> None:

@@ -35,6 +35,7 @@ def test_the_table_of_strategies_fits_80_columns_with_nothing_cut():
             strategy("persyn", accuracy_after=None, ci_low=None, mean_reward=None, persyn_minus_this=None),
         ],
         "router": None,
+        "cost": {"answers": 0.0, "verdicts": {}, "budget": None},
         "store": "/a/folder/persyn.db",
     }
     out = io.StringIO()
@@ -57,8 +58,20 @@ def test_a_fallback_is_counted_where_the_formula_is_told():
         "student": "s",
         "strategies": [strategy("persyn", generations=118, persyn_minus_this=None, adapter=None)],
         "router": None,
+        "cost": {"answers": 0.0, "verdicts": {}, "budget": None},
         "store": "x.db",
     }
     out = io.StringIO()
     Console(file=out, width=120, color_system=None).print(report.render(found))
     assert "C·M + (N − C) = 22·4 + 29 + 1 fallback = 118 generations" in out.getvalue()
+
+
+def test_what_a_run_has_cost_is_told_where_it_cost_something():
+    def told(**cost: Any) -> str:
+        return report._spent({"answers": 0.0, "verdicts": {}, "budget": None, **cost})
+
+    assert told() == told(verdicts={"judge": 0.0}) == ""
+    assert (
+        told(answers=1.5, verdicts={"judge": 0.25}) == "spent $1.7500: $1.5000 for answers, $0.2500 for judge"
+    )
+    assert told(budget=20) == "spent $0.0000 of $20.00: $0.0000 for answers"

@@ -142,11 +142,10 @@ def test_comparisons_that_were_paid_for_survive_a_kill_and_the_report_says_what_
     process = workspace.start("run", workspace.folder / "run.yaml", "--until", "route")
 
     def stuck() -> bool:
-        with suppress(PersynError):
-            shown = (
-                job(workspace).progress["rows"]["judge"]["in_flight"] if workspace.database.exists() else 0
-            )
-            return shown > 0 and paid(workspace) == answered and len(server.requests) == answered + shown
+        with suppress(PersynError, LookupError):
+            if workspace.database.exists() and paid(workspace) == answered:
+                shown = job(workspace).progress["rows"]["judge"]["in_flight"]
+                return 0 < shown == len(server.requests) - answered
         return False
 
     wait_until(process, stuck)

@@ -2,24 +2,19 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
-import pytest
 from backends import standin
 from support import RUN, Workspace, wait_until
 
-from engine import zoo
-from engine.backends import _command, _orphans
+from engine.backends import _orphans
 from storage import jobs, schema
-from storage.errors import PersynError
 from storage.store import Store
 
 CALIBRATED = 28
@@ -153,114 +148,3 @@ def test_of_two_servers_on_the_cpu_the_one_that_runs_is_asked_first(workspace: W
         file.write("strategies: [random, oracle]\n")
     workspace.run("--until", "generate")
     assert (len(lives(workspace, "one")), len(lives(workspace, "two"))) == (1, 1)
-
-
-# The real ones
-
-
-@pytest.fixture(scope="module")
-def smollm2() -> Path:
-    folder = zoo.fetched_folder("smollm2-135m")
-    if not (folder / zoo.MANIFEST).is_file():
-        pytest.skip(f"{folder} is missing: persyn zoo fetch smollm2")
-    if not os.environ.get(_command.PYTHON):
-        pytest.skip(f"the environment variable {_command.PYTHON} names no interpreter with vLLM")
-    return Path(folder)
-
-
-VARIABLES = {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "2"}
-
-
-def managed(smollm2: Path, name: str, **more: object) -> str:
-    return json.dumps(
-        {"name": name, "backend": "vllm", "model": str(smollm2), "family": "llama", "parameters": 1.35e8}
-        | {"context": 512, "server": {"env": VARIABLES}, **more}
-    )
-
-
-@pytest.fixture(scope="module")
-def replicas(smollm2: Path, tmp_path_factory: pytest.TempPathFactory):
-    """Two servers of one model, as somebody else would have started them."""
-    from engine.backends._server import Server, free_port
-
-    folder = tmp_path_factory.mktemp("replicas")
-    started = []
-    for number in range(2):
-        port = free_port()
-        options = {"served-model-name": "smol", "host": "127.0.0.1", "port": port, "max-model-len": 512}
-        command = _command.arguments(_command.find(), str(smollm2), {**options, "enforce-eager": True}, ())
-        variables = _command.environment({**VARIABLES, "VLLM_API_KEY": "remote-key"})
-        log = folder / f"{number}.log"
-        started.append(Server("smol", command, variables, port=port, key="remote-key", log=log, notes=folder))
-    try:
-        for server in started:
-            assert server.wait_ready(600, lambda: False)
-        yield started
-    finally:
-        for server in started:
-            server.stop()
-
-
-@pytest.mark.real
-@pytest.mark.timeout(1500)
-def test_smollm2_managed_and_remote_with_two_replicas(workspace, smollm2, replicas) -> None:
-    urls = [server.url for server in replicas]
-    remote = {"name": "far", "backend": "openai", "model": "smol", "base_url": urls, "api_key_env": "FAR_KEY"}
-    # One more at a time would never reach the second replica's limit.
-    remote |= {"family": "llama", "parameters": 1.35e8, "endpoint": {"concurrency": {"start": 2, "max": 4}}}
-    workspace.environment["FAR_KEY"] = "remote-key"
-    write(workspace, managed(smollm2, "near", system="Reply with the answer only."), json.dumps(remote))
-    workspace.run("--until", "calibrate")
-    with workspace.open() as store:
-        found = answered(store)
-        assert sum(found.values()) == 2 * CALIBRATED
-        assert {status for _, status in found} <= {"ok", "truncated"}
-        (job,) = jobs.list(store)
-        points = {point.name: point.value for point in jobs.metrics(store, job.id)}
-    assert points["near kv_cache"] is not None
-    assert max(points["near tokens_per_second"] or 0, 0) >= 0
-    served = [
-        server.log.read_text(encoding="utf-8").count('POST /v1/chat/completions HTTP/1.1" 200')
-        for server in replicas
-    ]
-    assert sum(served) == CALIBRATED
-    assert min(served) > 3
-    assert notes(workspace) == []
-
-
-@pytest.mark.real
-@pytest.mark.timeout(1500)
-def test_kill_9_with_vllm_in_the_middle_leaves_no_orphan_and_asks_only_for_what_is_missing(
-    workspace, smollm2
-) -> None:
-    few = {"concurrency": {"start": 2, "max": 2}}
-    near = managed(smollm2, "near", endpoint=few)
-    write(workspace, near, '{name: brief, model: "zoo:brief", family: llama, parameters: 2e5}')
-    log = workspace.folder / "store.files" / "logs" / "vllm-near.log"
-
-    def stored() -> int:
-        with suppress(PersynError), workspace.open() as store:
-            return sum(count for (name, _), count in answered(store).items() if name == "near")
-        return 0
-
-    def served() -> int:
-        return log.read_text(encoding="utf-8").count('POST /v1/chat/completions HTTP/1.1" 200')
-
-    process = workspace.start("run", workspace.folder / "run.yaml", "--until", "calibrate")
-    wait_until(process, lambda: workspace.database.exists() and 2 < stored() < CALIBRATED - 6, seconds=600)
-    (note,) = notes(workspace)
-    kill_9(process, note)
-    before, kept = served(), stored()
-    assert kept < CALIBRATED
-    done = workspace.call("run", workspace.folder / "run.yaml", "--until", "calibrate", timeout=900)
-    assert done.returncode == 0, done.stderr
-    assert running({note.pid}) == []
-    assert "ended the server of `near`, left by an engine that was killed" in done.stderr
-    assert stored() == CALIBRATED
-    # Never what was stored; asked again is what was in flight, and answers that came since the last commit.
-    assert served() - before == CALIBRATED - kept
-    said = re.search(r"(\d+) requests were in flight", done.stderr)
-    assert said is not None
-    assert 1 <= int(said[1]) <= 2
-    print(f"{kept} stored, {said[1]} in flight, {before - kept} answered and not yet stored")
-    assert notes(workspace) == []
