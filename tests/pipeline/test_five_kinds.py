@@ -1,4 +1,4 @@
-"""One run with five kinds of teacher, all of them real: vLLM, a server with replicas, a folder, a GGUF file, an adapter."""
+"""One run with five real kinds of teacher: vLLM, a server with replicas, a folder, a GGUF file, an adapter."""
 
 import json
 import os

@@ -158,8 +158,8 @@ def test_comparisons_that_were_paid_for_survive_a_kill_and_the_report_says_what_
     assert len(server.requests) == len(questions) + lost
     assert report["cost"]["verdicts"]["judge"] == pytest.approx(len(questions) * 5e-4)
     assert paid(workspace) == 0  # nothing is kept twice
-    shown = workspace.call("report", workspace.folder / "run.yaml")
-    assert f"${len(questions) * 5e-4:,.4f} for judge" in " ".join(shown.stdout.split()), shown.stderr
+    shown = workspace.call("run", workspace.folder / "run.yaml", "--until", "route")
+    assert f"${len(questions) * 5e-4:,.4f} for judge" in " ".join((shown.stdout + shown.stderr).split())
 
 
 def test_a_verdict_that_the_endpoint_fails_is_typed_stops_nothing_and_can_be_asked_for_again(
