@@ -16,7 +16,7 @@ from engine.context import Context
 from engine.errors import EndpointError, NeedsAttention
 from engine.generation import COMMIT_ROWS, SERVED_S
 from storage import replies, scores
-from storage.records import JudgeReply, Scorable, Split, Verdict
+from storage.records import Scorable, Split, Verdict
 
 PAGE = 2000
 _LOOK_S = 0.25
@@ -144,7 +144,7 @@ class _Asked:
         self._context, self._name, self._scorer_id = context, name, scorer_id
         self._scorer, self._budget = scorer, budget
         self._proven = scores.any_by(context.store, scorer_id)
-        self._replies: list[JudgeReply] = []
+        self._replies: list[replies.Reply] = []
         self._verdicts: list[tuple[int, Verdict]] = []
         self._new = 0
         self._committed_at = time.monotonic()
@@ -163,7 +163,7 @@ class _Asked:
             for came in self._asked(rows):
                 if isinstance(came, scorers.Reply):
                     other = 0 if came.second is None else ids[came.second]
-                    self._replies.append(JudgeReply(ids[came.first], other, came.completion, came.cost))
+                    self._replies.append(replies.Reply(ids[came.first], other, came.completion, came.cost))
                 elif came is not None:
                     self._verdicts.append((ids[came[0]], came[1]))
                     failed |= came[1].status == "error"

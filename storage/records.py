@@ -147,18 +147,6 @@ class Verdict:
     """Small JSON: extracted answer, reason, versions."""
 
 
-@dataclass(frozen=True, slots=True)
-class JudgeReply:
-    """What a judge has said once to one question: about an answer, or about two."""
-
-    response_id: int
-    other_id: int
-    """The response that it was compared with; 0 for none."""
-    completion: Completion
-    cost: float
-    """Dollars that no verdict counts yet."""
-
-
 class Generation(NamedTuple):
     """Who answers, and with what: the part of a response's identity that is not the prompt."""
 

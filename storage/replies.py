@@ -1,23 +1,35 @@
 """What judges have said: kept as it is paid for, until the verdicts that it is for stand."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import and_, delete, func, select, update
 
 from storage import scores
-from storage.records import Completion, Generation, JudgeReply, Lease, Verdict
+from storage.records import Completion, Generation, Lease, Verdict
 from storage.rows import by, chunks, stored
 from storage.schema import JudgeReplyRow, MemberRow, ResponseRow, ScoreRow
 from storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a judge has said once to one question: about an answer, or about two."""
+
+    response_id: int
+    other_id: int
+    """The response that it was compared with; 0 for none."""
+    completion: Completion
+    cost: float
+    """Dollars that no verdict counts yet."""
 
 
 def add(
     store: Store,
     lease: Lease | None,
     scorer_id: int,
-    replies: Sequence[JudgeReply],
+    replies: Sequence[Reply],
     verdicts: Sequence[tuple[int, Verdict]] = (),
 ) -> int:
     """How many responses got their first verdict, in one transaction with the replies.
@@ -78,7 +90,7 @@ def add(
         return scores.insert(store, connection, scorer_id, merged) - len(before)
 
 
-def of(store: Store, scorer_id: int, response_ids: Sequence[int]) -> list[JudgeReply]:
+def of(store: Store, scorer_id: int, response_ids: Sequence[int]) -> list[Reply]:
     """The replies about these responses; of one question, in the order in which they came."""
     found = []
     with store.read() as connection:
@@ -99,7 +111,7 @@ def of(store: Store, scorer_id: int, response_ids: Sequence[int]) -> list[JudgeR
                     latency_s=0.0,
                     error=row.error,
                 )
-                found.append(JudgeReply(row.response_id, row.other_id, said, row.cost))
+                found.append(Reply(row.response_id, row.other_id, said, row.cost))
     return found
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from storage import replies, responses, scores
-from storage.records import Completion, JudgeReply, Verdict
+from storage.records import Completion, Verdict
+from storage.replies import Reply
 
 
 @pytest.fixture
@@ -17,8 +18,8 @@ def judged(store, make):
     return scorer, ([a, b], set_id, scorer), ids
 
 
-def said(first: int, second: int, text: str, cost: float = 1.0) -> JudgeReply:
-    return JudgeReply(first, second, Completion(0, text, "ok", "", 10, 5, 0.0), cost)
+def said(first: int, second: int, text: str, cost: float = 1.0) -> Reply:
+    return Reply(first, second, Completion(0, text, "ok", "", 10, 5, 0.0), cost)
 
 
 def spent(store, where) -> float:
