@@ -202,7 +202,7 @@ def test_retry_is_refused_where_it_would_change_nothing(made: MadeRun) -> None:
     def retry() -> None:
         actions.retry_failed(made.store, jobs.get(made.store, made.job))
 
-    with pytest.raises(StoreError, match="no response of job 1 ended in an error"):
+    with pytest.raises(StoreError, match="no response and no verdict of job 1 ended in an error"):
         retry()
     made.answer(0, 0, "no such host", "error")
     lease = made.stage("generate")

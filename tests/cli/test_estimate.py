@@ -170,7 +170,7 @@ def test_a_judge_of_pairs_asks_for_both_orders() -> None:
         RUN
         + "quality: {scorer: judge, model: j, mode: pairs, base_url: 'http://j/v1', price: {output: 1000}}\n"
     )
-    (line,) = [line for line in found(text).assumptions if "judge j" in line]
+    (line,) = estimate.judged(found(text))
     # 10 prompts, 2 answers: 2 orders each.
     assert "at most 20 requests" in line
     assert "$6.00" in line

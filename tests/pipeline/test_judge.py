@@ -12,6 +12,8 @@ from backends.endpoint import Endpoint, Reply, answer, error
 from sqlalchemy import func, select
 from support import RUN, Workspace, wait_until
 
+from engine import scoring
+from engine.reader import reader, run_of
 from storage import jobs, schema
 from storage.errors import PersynError
 
@@ -182,6 +184,8 @@ def test_a_verdict_that_the_endpoint_fails_is_typed_stops_nothing_and_can_be_ask
     assert {row.status for row in bad} == {"error"}
     assert {row.detail["attempts"] for row in bad} == {2}
     assert "cannot digest it" in bad[0].detail["reason"]
+    with workspace.open() as store:
+        assert scoring.failed(reader(store, run_of(jobs.list(store)[0]))) == len(bad)
     sent = len(server.requests)
     workspace.run("--until", "score")
     assert len(server.requests) == sent
