@@ -121,9 +121,14 @@ class Step(Vertical):
 
     def soon(self, action: Callable[[], object]) -> None:
         """Does something once typing rests."""
+        self.not_soon()
+        self._timer = self.set_timer(PAUSE_S, action)
+
+    def not_soon(self) -> None:
+        """Gives up what `soon` was to do."""
         if self._timer is not None:
             self._timer.stop()
-        self._timer = self.set_timer(PAUSE_S, action)
+            self._timer = None
 
 
 class WayStep(Step):
