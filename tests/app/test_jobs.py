@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from app.support import running, until
-from textual.widgets import Static
 
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.told import Told
 from storage import jobs
 from storage.records import Job
 from storage.store import Store
@@ -176,7 +176,7 @@ async def test_a_job_that_was_asked_to_stop_says_so_until_it_does(tmp_path: Path
             await until(pilot, lambda: "● running" in line(app.screen.query_one("#jobs", Sheet), 1))
             jobs.command(store, job.id, "cancel")
             await until(pilot, lambda: "■ cancelling" in line(app.screen.query_one("#jobs", Sheet), 1))
-            where = str(app.screen.query_one("#where", Static).render())
+            where = app.screen.query_one("#where", Told).text
             assert "cancelling since" in where
             assert "stops when the current batch ends" in where
             assert [taken.kind for taken in jobs.take_commands(store, lease)] == ["cancel"]

@@ -121,6 +121,13 @@ class GenerationScreen(JobView[Generated]):
         parts += [f"{self._new:,} new"] if self.frozen and self._new else []
         return " · ".join([self.app.job_line, *parts])
 
+    def idle(self) -> frozenset[str]:
+        """Asking failed ones again, where none failed or the job does it itself, as well."""
+        job = self.app.job
+        live = job is not None and job.effective_state == "running"
+        failed = self.data is not None and self.data.errors > 0
+        return super().idle() | (frozenset() if failed and not live else {"retry"})
+
     def text_to_copy(self) -> str:
         """The teachers as lines of text, or the response under the cursor."""
         if self.data is None:

@@ -13,11 +13,13 @@ from textual.widgets import Static
 from persyn_tui.app.apart import apart
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import Message, View
+from persyn_tui.app.jobs.again import go_on
 from persyn_tui.app.router import words
 from persyn_tui.app.router.routed import Choice, Question, Reader, Routed
 from persyn_tui.app.router.slider import STEP, Slider
 from persyn_tui.app.sheet import Cell, Listed, Sheet
 from persyn_tui.app.text import bar, count, signed
+from persyn_tui.app.told import trouble
 from storage.errors import PersynError
 from storage.records import Job
 from storage.store import Store
@@ -228,6 +230,15 @@ class RouterScreen(View[Routed]):
         named = ", ".join(title for sheet in sheets if sheet.size.width for title in sheet.hidden if title)
         return self.app.job_line + (f" · hidden: {named}" if named else "")
 
+    def trouble(self) -> str:
+        """Why the job stopped, or why its plans cannot be found."""
+        return trouble(self.app.job) or ("" if self.data is None else words.missing(self.data))
+
+    def idle(self) -> frozenset[str]:
+        """Starting what runs or is done."""
+        job = self.app.job
+        return frozenset({"start"} if job and job.effective_state in ("running", "done") else ())
+
     def text_to_copy(self) -> str:
         """The prompt under the cursor."""
         choice = self.chosen
@@ -391,11 +402,17 @@ class RouterScreen(View[Routed]):
         if choice is None:
             self.notify("no prompt is routed yet; / asks for a prompt of yours", severity="warning")
             return
-        self._work(self._open(choice), "why")
+        self._work(self._opened(choice, self.app.ahead.hold()), "why")
 
     def action_ask(self) -> None:
         """Asks the router for a prompt that the operator types."""
-        self._work(self._open(None), "why")
+        self._work(self._opened(None, self.app.ahead.hold()), "why")
+
+    async def _opened(self, choice: Choice | None, release: Callable[[], None]) -> None:
+        try:
+            await self._open(choice)
+        finally:
+            release()
 
     async def _open(self, choice: Choice | None) -> None:
         from persyn_tui.app.router.helper import RouterHelper
@@ -446,7 +463,10 @@ class RouterScreen(View[Routed]):
         else:
             from persyn_tui.app import actions
 
-            self._work(self._started(lambda: actions.resume(store, job)), "start")
+            def resume() -> None:
+                self._work(self._started(lambda: actions.resume(store, job)), "start")
+
+            go_on(self.app, job, resume)
 
     async def _started(self, action: Callable[[], Job]) -> None:
         try:
@@ -455,7 +475,7 @@ class RouterScreen(View[Routed]):
             self.notify(str(problem), severity="warning", markup=False)
             return
         self.app.follow_job(started)
-        self.notify(f"job {started.id} runs in the background")
+        self.notify(f"job {started.id} starts in the background")
         self.ask()
 
     def _work(self, work: Coroutine[Any, Any, None], group: str) -> None:

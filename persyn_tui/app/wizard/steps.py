@@ -66,8 +66,9 @@ class Plan:
 
 
 class Pick(Sheet):
-    """A list of the wizard: enter is the wizard's."""
+    """A list of the wizard: enter is the wizard's, and its first cell shows the marks."""
 
+    MARK = " "
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark", id="wizard.mark"),
     ]
