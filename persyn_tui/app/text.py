@@ -1,6 +1,6 @@
 """Small words that several screens write: bars, counts, money, times."""
 
-from engine.display import duration
+from engine.display import duration, time_left
 from persyn_tui.app.sheet import Cell
 
 THIN = "━"
@@ -83,4 +83,5 @@ __all__ = [
     "rate",
     "short",
     "signed",
+    "time_left",
 ]

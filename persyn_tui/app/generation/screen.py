@@ -14,7 +14,7 @@ from persyn_tui.app.data.answers import AnswersPanel, load
 from persyn_tui.app.generation.generated import Answer, Generated, Reader, TeacherLine
 from persyn_tui.app.jobs.view import JobView
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
-from persyn_tui.app.text import bar, count, duration, money, rate
+from persyn_tui.app.text import bar, count, duration, money, rate, time_left
 from storage.records import Job
 from storage.store import Store
 
@@ -188,7 +188,7 @@ def _sums(data: Generated, *, brief: bool = False) -> str:
     if data.tokens_per_second is not None:
         parts.append(f"{rate(data.tokens_per_second)} tok/s")
     if data.eta_s is not None:
-        parts.append(f"ETA {duration(data.eta_s)}")
+        parts.append(f"ETA {time_left(data.eta_s, rough=data.rough)}")
     if data.cost:
         parts.append(money(data.cost))
     would = f"all teachers{'' if brief else ' would be'} {count(data.everything)}"

@@ -17,7 +17,7 @@ from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import View
 from persyn_tui.app.jobs.again import go_on
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
-from persyn_tui.app.text import STATE_TONES, bar, count, duration, one_line, rate
+from persyn_tui.app.text import STATE_TONES, bar, count, one_line, rate, time_left
 from persyn_tui.app.told import Told
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def _cells(job: "Job", cancelling: dict[int, float]) -> list[Cell | str]:
         Cell(bar(snapshot.done / snapshot.total, 10) if snapshot.total else "", "accent" if live else "dim"),
         f"{rate(snapshot.rate)}/s" if live and snapshot.rate else "–",
         rate(snapshot.tokens_per_second) if live else "–",
-        duration(snapshot.eta_s) if live else "–",
+        time_left(snapshot.eta_s, rough=snapshot.rough) if live else "–",
         time.strftime("%d %b %H:%M", time.localtime(job.started_at or job.created_at)),
     ]
 
@@ -288,7 +288,7 @@ def _where(job: "Job", cancelling: dict[int, float]) -> str:
     if state == "running" and snapshot.total:
         return (
             f"── job {job.id} · {job.stage}: {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}, "
-            f"ETA {duration(snapshot.eta_s)}"
+            f"ETA {time_left(snapshot.eta_s, rough=snapshot.rough)}"
         )
     if state == "interrupted":
         return f"── job {job.id} · its engine is gone; r goes on from what is stored"

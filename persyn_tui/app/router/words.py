@@ -7,7 +7,7 @@ from engine.printing import printable
 from persyn_tui.app.machine import spark
 from persyn_tui.app.router.routed import Choice, Routed
 from persyn_tui.app.sheet import Cell, Column, cut
-from persyn_tui.app.text import count, duration, rate, short, signed
+from persyn_tui.app.text import count, rate, short, signed, time_left
 
 if TYPE_CHECKING:
     from engine.router.metrics import Metrics
@@ -82,7 +82,7 @@ def where(data: Routed, brief: bool) -> str:
         if snapshot.tokens_per_second and not brief:
             parts.append(f"{rate(snapshot.tokens_per_second)} tok/s")
         if snapshot.eta_s is not None and snapshot.done < snapshot.total:
-            parts.append(f"ETA {duration(snapshot.eta_s)}")
+            parts.append(f"ETA {time_left(snapshot.eta_s, rough=snapshot.rough)}")
     elif data.state in ("interrupted", "failed", "cancelled", "paused"):
         parts.append(f"{data.state}: s goes on")
     return ("  " if brief else "   ").join(parts)
