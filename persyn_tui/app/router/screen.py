@@ -402,19 +402,13 @@ class RouterScreen(View[Routed]):
         if choice is None:
             self.notify("no prompt is routed yet; / asks for a prompt of yours", severity="warning")
             return
-        self._work(self._opened(choice, self.app.ahead.hold()), "why")
+        self._work(self._open(choice, self.app.ahead.hold()), "why")
 
     def action_ask(self) -> None:
         """Asks the router for a prompt that the operator types."""
-        self._work(self._opened(None, self.app.ahead.hold()), "why")
+        self._work(self._open(None, self.app.ahead.hold()), "why")
 
-    async def _opened(self, choice: Choice | None, release: Callable[[], None]) -> None:
-        try:
-            await self._open(choice)
-        finally:
-            release()
-
-    async def _open(self, choice: Choice | None) -> None:
+    async def _open(self, choice: Choice | None, release: Callable[[], None]) -> None:
         from persyn_tui.app.router.helper import RouterHelper
         from persyn_tui.app.router.why import Asked, WhyScreen
         from storage import lookup, prompts
@@ -441,6 +435,7 @@ class RouterScreen(View[Routed]):
             order = data.plan.manifest.get("teachers", []) if data.plan else []
             asked = Asked(found[choice.prompt_id].messages, choice, data.strategy, tuple(order))
         await self.app.push_screen(WhyScreen(router, self._helper, asked))
+        release()
 
     def on_unmount(self) -> None:
         """Ends the router's process."""
