@@ -253,11 +253,10 @@ async def test_maximised_and_back_title_machine_and_columns_are_as_before(store:
 
 async def test_keys_that_would_do_nothing_are_not_offered_and_messages_cover_no_rows(store: Store) -> None:
     submit(store, "first", "done")
-    async with running(store.location, size=(80, 24)) as (app, pilot):
+    async with running(store.location, size=(80, 24), notifications=True) as (app, pilot):
         await until(
             pilot, lambda: "r" in app.screen.active_bindings and "x" not in app.screen.active_bindings
         )
-        app._disable_notifications = False  # as tests have it otherwise
         await pilot.press("x")
         await until(pilot, lambda: bool(app.screen.query("Toast")))
         toast = app.screen.query_one("Toast")

@@ -18,7 +18,7 @@ from persyn_tui.app.router import words
 from persyn_tui.app.router.routed import Choice, Question, Reader, Routed
 from persyn_tui.app.router.slider import STEP, Slider
 from persyn_tui.app.sheet import Cell, Listed, Sheet
-from persyn_tui.app.text import bar, count, signed
+from persyn_tui.app.text import bar, count
 from persyn_tui.app.told import trouble
 from storage.errors import PersynError
 from storage.records import Job
@@ -171,7 +171,7 @@ class RouterScreen(View[Routed]):
         for name in names:
             share = given.get(name)
             prompts = share.prompts if share else 0
-            best, change = self._best(data, name)
+            best, change = words.best_cells(self.what_if, data.teachers, name)
             rows.append(
                 (
                     name,
@@ -187,18 +187,6 @@ class RouterScreen(View[Routed]):
                 )
             )
         return rows
-
-    def _best(self, data: Routed, name: str) -> tuple[Cell, Cell]:
-        """Share of labelled prompts that the teacher is best for by the slider's settings, and the change."""
-        if self.what_if is None or name not in data.teachers:
-            return Cell("–", "dim"), Cell("")
-        place, found = data.teachers.index(name), self.what_if.found
-        before, after = found.before[place], found.after[place]
-        change = 100 * after / max(1, sum(found.after)) - 100 * before / max(1, sum(found.before))
-        return (
-            Cell(f"{100 * after / max(1, sum(found.after)):.1f} %"),
-            Cell("" if after == before else signed(change, 1), "accent"),
-        )
 
     def _show_choices(self, data: Routed) -> None:
         sheet = self.query_one("#choices", Sheet)
@@ -235,9 +223,15 @@ class RouterScreen(View[Routed]):
         return trouble(self.app.job) or ("" if self.data is None else words.missing(self.data))
 
     def idle(self) -> frozenset[str]:
-        """Starting what runs or is done."""
-        job = self.app.job
-        return frozenset({"start"} if job and job.effective_state in ("running", "done") else ())
+        """Starting what runs or is done; what needs a plan or scores where there are none."""
+        job, data = self.app.job, self.data
+        none = {
+            "start": job is not None and job.effective_state in ("running", "done"),
+            "why": data is None or not data.choices,
+            "alpha(-1)": self.what_if is None,
+            "export": data is None or data.plan is None,
+        }
+        return frozenset(action for action, idle in none.items() if idle)
 
     def text_to_copy(self) -> str:
         """The prompt under the cursor."""
@@ -349,6 +343,7 @@ class RouterScreen(View[Routed]):
         self.query_one("#changes", Static).update(words.changes(self.what_if))
         if self.data is not None:
             self._show_left(self.data)
+        self.paint_title()
 
     def action_alpha(self, steps: int) -> None:
         """Moves α by steps of 0.05."""

@@ -75,7 +75,7 @@ def where(data: Routed, brief: bool) -> str:
     unit = "prompts routed"
     if early:
         name, done, total, unit = data.stage, snapshot.done, snapshot.total, snapshot.unit
-    parts = [f"{name} {count(done)} / {count(total)}" + ("" if brief else f" {unit}")]
+    parts = [f"{name} {count(done)} / {count(total)}" + ("" if brief else f" {unit}") if total else name]
     if data.state == "running" and (early or data.stage == "route"):
         if snapshot.rate:
             parts.append(f"{rate(snapshot.rate)}/s" if brief else f"{rate(snapshot.rate)} {snapshot.unit}/s")
@@ -83,8 +83,10 @@ def where(data: Routed, brief: bool) -> str:
             parts.append(f"{rate(snapshot.tokens_per_second)} tok/s")
         if snapshot.eta_s is not None and snapshot.done < snapshot.total:
             parts.append(f"ETA {time_left(snapshot.eta_s, rough=snapshot.rough)}")
-    elif data.state in ("interrupted", "failed", "cancelled", "paused"):
+    elif data.state in ("interrupted", "cancelled", "paused"):
         parts.append(f"{data.state}: s goes on")
+    elif data.state == "failed":
+        parts.append("failed: s tries again")
     return ("  " if brief else "   ").join(parts)
 
 
@@ -191,6 +193,19 @@ def choice_cells(choice: Choice, text: str) -> list[Cell | str]:
         Cell("⚠" if choice.near_tie else "", tone),
         Cell(note, tone if choice.near_tie else "dim"),
     ]
+
+
+def best_cells(what_if: "WhatIf | None", teachers: Sequence[str], name: str) -> tuple[Cell, Cell]:
+    """Share of labelled prompts that the teacher is best for by the slider's settings, and the change."""
+    if what_if is None or name not in teachers:
+        return Cell("–", "dim"), Cell("")
+    place, found = teachers.index(name), what_if.found
+    before, after = found.before[place], found.after[place]
+    change = 100 * after / max(1, sum(found.after)) - 100 * before / max(1, sum(found.before))
+    return (
+        Cell(f"{100 * after / max(1, sum(found.after)):.1f} %"),
+        Cell("" if after == before else signed(change, 1), "accent"),
+    )
 
 
 def changes(what_if: "WhatIf | None") -> str:
