@@ -41,13 +41,14 @@ def test_a_cell_is_one_harmless_line_of_its_width(text: str, width: int, right: 
 
 async def test_a_marked_row_is_told_without_colour() -> None:
     rows = [(n, [str(n), f"row {n}"]) for n in range(3)]
-    sheet = Sheet((Column("id", 4, right=True), Column("text")), Listed(rows), id="rows", markable=True)
+    sheet = Sheet((Column("id", 4, right=True), Column("text")), id="rows", markable=True)
 
     class Shown(App[None]):
         def compose(self) -> ComposeResult:
             yield sheet
 
     async with Shown().run_test(size=(40, 10)) as pilot:
+        sheet.update(Listed(rows))
         sheet.focus()
         await pilot.press("space")
         await until(pilot, lambda: sheet.marked == {0})
