@@ -78,9 +78,9 @@ class TeacherConfig(ModelConfig, Addressed):
     responses: tuple[ImportedSource, ...] = ()
     """Of `backend: imported`: where its answers are; empty: in the run's own `imported` prompts."""
     tokens_per_second: float | None = Field(None, gt=0)
-    """For the dry run's time only: what this teacher generates with all its replicas."""
+    """For the dry run's time only: what this teacher generates with all its replicas; None: as measured before."""
     expected_tokens: float | None = Field(None, gt=0)
-    """For the dry run only: mean length of this teacher's answers; None: `estimate.completion_tokens`."""
+    """For the dry run only: mean length of its answers; None: as measured, else `estimate.completion_tokens`."""
 
     @field_validator("backend")
     @classmethod

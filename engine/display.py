@@ -29,6 +29,13 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 60}m {whole % 60:02d}s" if whole >= 60 else f"{whole}s"
 
 
+def time_left(seconds: float | None, *, rough: bool) -> str:
+    """An ETA: `~3m 20s` where some teacher's speed is a guess; `–` when not known."""
+    if seconds is None or not rough:
+        return duration(seconds)
+    return f"~{duration(seconds)}" if seconds < 36_000 else f"~{seconds / 3600:.0f}h"
+
+
 class Display(Protocol):
     """Where a job's progress is shown."""
 
@@ -121,7 +128,7 @@ def summary(snapshot: Snapshot) -> str:
     if snapshot.tokens_per_second:
         parts.append(f"{snapshot.tokens_per_second:,.0f} tok/s")
     if snapshot.eta_s is not None and snapshot.done < snapshot.total:
-        parts.append(f"ETA {duration(snapshot.eta_s)}")
+        parts.append(f"ETA {time_left(snapshot.eta_s, rough=snapshot.rough)}")
     parts += [f"{name} {value:.4g}" for name, value in _current(snapshot)[:4]]
     return "  ".join(parts)
 

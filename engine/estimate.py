@@ -5,9 +5,9 @@ C·M + (N − C): every teacher answers the C calibration prompts (here the prom
 count among them), and each of the others is answered once.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -19,6 +19,9 @@ from engine.config import Run, TeacherConfig
 from engine.config_endpoint import PriceConfig
 from engine.display import duration
 from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from storage.speeds import Speed
 
 _FORM_TOKENS = 150
 """Of a judge's instructions."""
@@ -94,7 +97,7 @@ class Estimate:
     judges: tuple[JudgeRow, ...]
     """In none of the amounts above: answers are routed in shares that nobody knows before."""
     speed_unknown: tuple[str, ...]
-    """Teachers without `tokens_per_second`."""
+    """Teachers without `tokens_per_second` of which nothing is measured either."""
     assumptions: tuple[str, ...]
 
     @property
@@ -103,14 +106,19 @@ class Estimate:
         return self.all.generations / self.routed.generations if self.routed.generations else 1.0
 
 
-def estimate(run: Run) -> Estimate:
-    """The run's expected cost, from its run file alone.
+def estimate(run: Run, measured: "Mapping[str, Speed] | None" = None) -> Estimate:
+    """The run's expected cost, from its run file and what was measured before.
+
+    Args:
+        run: the run file.
+        measured: teacher → what its stored answers say; used where the run file does not say it.
 
     Raises:
         ConfigError: a source cannot be counted, the splits want more prompts than there are, or a strategy does
             not fit the teachers.
     """
     sizes, counted = _splits(run)
+    run, told = _with(run, measured or {})
     c = sizes["calibration"] + sizes["validation"]
     n, m = c + sizes["synthesis"], len(run.teachers)
     if n == 0:
@@ -140,7 +148,7 @@ def estimate(run: Run) -> Estimate:
             t.name for t in run.teachers if t.tokens_per_second is None and t.backend != "imported"
         ),
         judges=tuple(_judges(run, n, c, answers)),
-        assumptions=_assumptions(run, counted),
+        assumptions=(*_assumptions(run, counted), *told),
     )
 
 
@@ -165,12 +173,40 @@ def render(found: Estimate) -> RenderableType:
     if found.speed_unknown:
         parts.append(
             Text(
-                f"time is not known: set `tokens_per_second` of {', '.join(found.speed_unknown)}",
+                unknown_time(found),
                 style="yellow",
             )
         )
     parts.append(Text("assumed:\n" + "\n".join(f"  · {line}" for line in found.assumptions), style="dim"))
     return Group(*parts)
+
+
+def unknown_time(found: Estimate) -> str:
+    """Why there is no time, in a line; empty where there is one."""
+    if not found.speed_unknown:
+        return ""
+    return (
+        f"time is not known: no answer of {', '.join(found.speed_unknown)} is stored yet to measure it by; "
+        "set `tokens_per_second`"
+    )
+
+
+def _with(run: Run, measured: "Mapping[str, Speed]") -> tuple[Run, list[str]]:
+    """(the run with what was measured of teachers where it says nothing, the lines that tell so)."""
+    teachers, told = [], []
+    for teacher in run.teachers:
+        speed, more = measured.get(teacher.name), dict[str, float]()
+        if speed is not None and teacher.tokens_per_second is None:
+            more["tokens_per_second"] = speed.tokens_per_second
+        if speed is not None and teacher.expected_tokens is None:
+            more["expected_tokens"] = speed.tokens_per_answer
+        if speed is not None and more:
+            told.append(
+                f"measured on {speed.answers:,} stored answers of {teacher.name}: {speed.tokens_per_second:,.0f} "
+                f"tokens a second, {speed.tokens_per_answer:,.0f} an answer"
+            )
+        teachers.append(teacher.model_copy(update=more))
+    return run.model_copy(update={"teachers": tuple(teachers)}), told
 
 
 def _splits(run: Run) -> tuple[dict[str, int], bool]:
@@ -318,12 +354,13 @@ def _assumptions(run: Run, counted: bool) -> tuple[str, ...]:
     lines = [
         f"{run.estimate.prompt_tokens:,} tokens a prompt (`estimate.prompt_tokens`), "
         + (f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}")
-        + " tokens an answer (`estimate.completion_tokens` or a teacher's `expected_tokens`, at most `max_tokens`)",
+        + " tokens an answer (a teacher's `expected_tokens`, as measured, or `estimate.completion_tokens`; at most "
+        "`max_tokens`)",
         "routed: each teacher gets an equal share of the prompts that one teacher answers; the router will not "
         "share them out so evenly, and nobody knows before how",
         "a strategy whose teacher calibration has yet to choose shows a range over the teachers",
-        "time: answers only, at `tokens_per_second`; endpoints work side by side and beside the local teachers, "
-        "which run one after the other; scoring, the router and training are not included",
+        "time: answers only, at `tokens_per_second` or as measured; endpoints work side by side and beside the "
+        "local teachers, which run one after the other; scoring, the router and training are not included",
         "no answer fails, and no prompt is a duplicate",
     ]
     if not counted:

@@ -44,6 +44,17 @@ class Evidence:
             correct=self.correct,
         )
 
+    def alpha_is_idle(self, config: RewardConfig, targets: reward.Targets) -> str | None:
+        """Why α has no say in the labels of these settings; None when it has. See `reward.alpha_is_idle`."""
+        kept = self.usable & ~self.labels(config).excluded[:, None]
+        return reward.alpha_is_idle(
+            np.where(kept, self.quality, np.nan),
+            np.where(kept, self.learnability, np.nan),
+            alpha=config.alpha,
+            normalization=config.normalization,
+            targets=targets,
+        )
+
     def means(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """((M,) mean quality, (M,) the student's mean loss): NaN for a teacher without a scored answer."""
         return _column_means(self.quality), -_column_means(self.learnability)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from threading import Event
 
-from engine import backends, spending
+from engine import backends, speeds, spending
 from engine.budget import cost
 from engine.context import Context
 from engine.errors import BudgetSpent, NeedsAttention, PersynError
@@ -34,10 +34,20 @@ def fill(context: Context, works: Sequence[Work]) -> None:
         BudgetSpent: the run's budget holds requests back; all that it allows is stored.
     """
     missing = {work.column: work.count() for work in works}
+    asked = [work for work in works if missing[work.column]]
+    lanes = {work.column: lane for lane, some in enumerate(share(context.teachers, asked)) for work in some}
+    known = speeds.measured(context.store, [context.teachers[work.column] for work in asked])
     for work in works:
         row = context.teachers[work.column].name
-        context.progress.expect(work.done + missing[work.column], done=work.done, row=row, unit="answers")
-    works = [work for work in works if missing[work.column]]
+        context.progress.expect(
+            work.done + missing[work.column],
+            done=work.done,
+            row=row,
+            unit="answers",
+            lane=lanes.get(work.column, 0),
+            known=known[row].answers_per_second if row in known else None,
+        )
+    works = asked
     if not works:
         return
     context.progress.flush()
@@ -99,6 +109,7 @@ class _Filling:
 
     def _show(self, lane: Lane) -> None:
         name = self._context.teachers[lane.column].name
+        self._context.progress.works_on(name)
         if (traffic := lane.traffic()) is not None:
             self._context.progress.traffic(name, *traffic)
         if gauges := lane.gauges():

@@ -42,12 +42,19 @@ class Meter:
 
     def __init__(self, now: float) -> None:
         self.made = self.tokens = 0
+        self._began = self._last = now
         self._marks: deque[tuple[float, int, int]] = deque([(now, 0, 0)])
 
-    def add(self, made: int, tokens: int) -> None:
+    def add(self, made: int, tokens: int, now: float) -> None:
         """Counts."""
         self.made += made
         self.tokens += tokens
+        self._last = now
+
+    @property
+    def overall(self) -> float | None:
+        """Units per second from the beginning to the last one; None before there is one."""
+        return self.made / (self._last - self._began) if self._last > self._began else None
 
     def mark(self, now: float) -> None:
         """Remembers where the counts stand, and forgets what is older than the window."""
@@ -79,6 +86,8 @@ class Snapshot:
     rows: Mapping[str, Row]
     values: Mapping[str, float]
     """Latest metrics: loss, learning rate, Hit@1 …; those given last are last."""
+    rough: bool = False
+    """The ETA takes rows of unknown speed for as fast as the others."""
 
     def as_json(self) -> dict[str, Any]:
         """The snapshot as the store keeps it."""
@@ -92,6 +101,7 @@ class Snapshot:
             "eta_s": self.eta_s,
             "rows": {name: vars(row) for name, row in self.rows.items()},
             "values": dict(self.values),
+            "rough": self.rough,
         }
 
 
@@ -108,6 +118,7 @@ def from_json(data: Mapping[str, Any]) -> Snapshot:
         eta_s=data.get("eta_s"),
         rows=rows,
         values=data.get("values", {}),
+        rough=data.get("rough", False),
     )
 
 
@@ -146,11 +157,35 @@ class Progress:
         self._rows: dict[str, Row] = {}
         self._values: dict[str, float] = {}
         self._whole, self._meters = Meter(self._clock()), dict[str, Meter]()
+        self._lanes, self._known, self._begun = dict[str, int](), dict[str, float](), set[str]()
         self._last = -INTERVAL_S
 
-    def expect(self, total: int, *, done: int = 0, row: str = "", unit: str = "prompts") -> None:
-        """Sets what a row (or the stage) has to do, and how much of it was already there."""
+    def expect(
+        self,
+        total: int,
+        *,
+        done: int = 0,
+        row: str = "",
+        unit: str = "prompts",
+        lane: int | None = None,
+        known: float | None = None,
+    ) -> None:
+        """Sets what a row (or the stage) has to do, and how much of it was already there.
+
+        Args:
+            total: units in all.
+            done: units that were there before.
+            row: its name.
+            unit: what is counted, in the plural.
+            lane: rows of one lane are worked on one after the other, lanes side by side; None: all at once.
+            known: units per second as measured in earlier runs, for the time left until it has its own.
+        """
         self.unit = unit
+        self._begun.discard(row)
+        if lane is not None:
+            self._lanes[row] = lane
+        if known is not None:
+            self._known[row] = known
         self._rows[row] = Row(done=done, total=total)
         self._meters[row] = Meter(self._clock())
         self._publish()
@@ -159,12 +194,18 @@ class Progress:
         """Counts `made` units of a row as done."""
         entry = self._rows.setdefault(row, Row())
         for meter in (self._whole, self._meters.setdefault(row, Meter(self._clock()))):
-            meter.add(made, tokens)
+            meter.add(made, tokens, self._clock())
         entry.done += made
         entry.tokens += tokens
         if status:
             entry.counts[status] = entry.counts.get(status, 0) + made
         self._publish()
+
+    def works_on(self, row: str) -> None:
+        """Says that a row is worked on: the time that it has waited for its turn is not its own."""
+        if row not in self._begun:
+            self._begun.add(row)
+            self._meters[row] = Meter(self._clock())
 
     def traffic(self, row: str, in_flight: int, retries: int, note: str) -> None:
         """Says where a row's requests are, and why nothing moves when nothing does."""
@@ -211,8 +252,27 @@ class Progress:
         done = sum(row.done for row in self._rows.values())
         total = sum(row.total for row in self._rows.values())
         rate, speed = self._whole.speed(now)
-        eta = _eta(total - done, rate)
-        return Snapshot(self.stage, self.unit, done, total, rate, speed, eta, rows, dict(self._values))
+        eta, rough = self._by_lanes(now) if self._lanes else (_eta(total - done, rate), False)
+        return Snapshot(self.stage, self.unit, done, total, rate, speed, eta, rows, dict(self._values), rough)
+
+    def _by_lanes(self, now: float) -> tuple[float | None, bool]:
+        """(time left of the lane that takes longest, whether some row's speed is a guess)."""
+        speeds = {}
+        for name in self._rows:
+            meter = self._meters[name]
+            speed = meter.speed(now)[0] or meter.overall or self._known.get(name)
+            if speed is not None:
+                speeds[name] = speed
+        left = {name: row.total - row.done for name, row in self._rows.items() if row.total > row.done}
+        if not speeds:
+            return (None if left else 0.0), False
+        # Each unit as long as those of the others take on average.
+        guess = len(speeds) / sum(1 / speed for speed in speeds.values())
+        times: dict[int, float] = {}
+        for name, units in left.items():
+            lane = self._lanes.get(name, 0)
+            times[lane] = times.get(lane, 0.0) + units / speeds.get(name, guess)
+        return max(times.values(), default=0.0), any(name not in speeds for name in left)
 
     def _publish(self) -> None:
         now = self._clock()

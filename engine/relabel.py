@@ -27,7 +27,7 @@ class Relabelled:
     best_changed: int
     """Prompts whose best teacher is another one."""
     pairs: int
-    """Ordered pairs of teachers under the old settings: what the router is trained on."""
+    """Ordered pairs of teachers under the old settings: what the router is trained on, so of the calibration alone."""
     pairs_changed: int
     """Pairs that turn round, appear or disappear."""
     before: tuple[int, ...]
@@ -37,21 +37,22 @@ class Relabelled:
     """Why α has no say in the new labels; None when it has."""
 
 
-def compare(evidence: Evidence, old: RewardConfig, new: RewardConfig, targets: reward.Targets) -> Relabelled:
+def compare(
+    evidence: Evidence, trained: Evidence, old: RewardConfig, new: RewardConfig, targets: reward.Targets
+) -> Relabelled:
     """The labels of `evidence` under `old` and under `new` settings.
 
     Args:
-        evidence: stored scores (B, M).
+        evidence: stored scores (B, M) of all prompts with labels.
+        trained: those of the prompts that the router learns from.
         old: the run file's settings.
         new: the ones to try.
         targets: the router's; soft ones see the size of a difference, so α is never idle with them.
     """
     first = evidence.labels(old).training_rewards
-    labels = evidence.labels(new)
-    second = labels.training_rewards
-    signs_before, signs_after = _signs(first), _signs(second)
+    second = evidence.labels(new).training_rewards
+    signs_before, signs_after = (_signs(trained.labels(settings).training_rewards) for settings in (old, new))
     best_before, best_after = _best(first), _best(second)
-    kept = evidence.usable & ~labels.excluded[:, None]
     return Relabelled(
         prompts=int(np.count_nonzero((best_before >= 0) | (best_after >= 0))),
         best_changed=int(np.count_nonzero(best_before != best_after)),
@@ -59,13 +60,7 @@ def compare(evidence: Evidence, old: RewardConfig, new: RewardConfig, targets: r
         pairs_changed=int(np.count_nonzero(signs_before != signs_after)),
         before=_counts(best_before, first.shape[1]),
         after=_counts(best_after, first.shape[1]),
-        idle=reward.alpha_is_idle(
-            np.where(kept, evidence.quality, np.nan),
-            np.where(kept, evidence.learnability, np.nan),
-            alpha=new.alpha,
-            normalization=new.normalization,
-            targets=targets,
-        ),
+        idle=trained.alpha_is_idle(new, targets),
     )
 
 

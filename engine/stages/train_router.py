@@ -172,13 +172,6 @@ def _tell(context: Context, known: evidence.Evidence, labels: reward.Labels) -> 
     }
     shown = ", ".join(f"{value:,} {name}" for name, value in flags.items())
     context.progress.say(f"train_router: {count:,} labelled prompts ({shown})")
-    config = context.run.reward
-    idle = reward.alpha_is_idle(
-        np.where(labels.excluded[:, None], np.nan, known.quality),
-        np.where(labels.excluded[:, None], np.nan, known.learnability),
-        alpha=config.alpha,
-        normalization=config.normalization,
-        targets=context.run.router.targets,
-    )
+    idle = known.alpha_is_idle(context.run.reward, context.run.router.targets)
     if idle:
         context.progress.say(f"train_router: {idle}", "warning")

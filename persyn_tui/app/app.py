@@ -18,6 +18,7 @@ from textual.widgets import Input, TextArea
 
 from engine.printing import printable
 from persyn_tui.app import terminal
+from persyn_tui.app.ahead import Ahead
 from persyn_tui.app.frame import View
 from persyn_tui.app.harmless import Harmless
 from persyn_tui.app.machine import Machine, MachineStrip, Reading
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 HARMLESS = Harmless()
 LIVE = ("queued", "running")
+STOPPABLE = (*LIVE, "interrupted", "paused")
+"""States of a job that can be stopped: an engine works on it, or it is kept to go on."""
 SLOW_OPENING_S = 2.0
 SLOW_WRITE_S = 0.5
 """Waits that are said."""
@@ -71,6 +74,7 @@ class PersynApp(App[None]):
 
     CSS_PATH = "app.tcss"
     TITLE = "PerSyn"
+    NOTIFICATION_TIMEOUT = 4
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (150, "-wide")]  # noqa: RUF012 — as MODES
     MODES = {  # noqa: RUF012 — Textual declares it as an instance's
         "jobs": _screen("jobs.screen", "JobsScreen"),
@@ -106,6 +110,8 @@ class PersynApp(App[None]):
         self.waits_for_store = False
         """Whether a write waits for another program's."""
         self.machine: deque[Reading] = deque(maxlen=60)
+        self.ahead = Ahead(self, super().on_event)
+        """Keys typed before what they are for is there."""
         self._location = location
         self._start = start
         self._pinned = False
@@ -205,10 +211,13 @@ class PersynApp(App[None]):
             strip.show(list(self.machine))
 
     async def on_event(self, event: Event) -> None:
-        """Esc clears the messages, whatever else it does."""
-        if isinstance(event, Key) and event.key == "escape":
+        """Keys come one after the other; esc clears the messages, whatever else it does."""
+        if not isinstance(event, Key) or event.is_forwarded:
+            await super().on_event(event)
+            return
+        if event.key == "escape":
             self.clear_notifications()
-        await super().on_event(event)
+        await self.ahead.take(event)
 
     async def action_quit(self) -> None:
         """Leaves; jobs go on."""

@@ -12,6 +12,10 @@ from engine.printing import printable
 
 BESIDE = 5
 """Rows of a low dialog that are not the loss: border, question, buttons."""
+AROUND = 10
+"""The same of a dialog with room around them."""
+LOW = 16
+"""Rows of a screen from which on there is room around them."""
 
 
 class Confirm(ModalScreen[bool]):
@@ -29,14 +33,13 @@ class Confirm(ModalScreen[bool]):
         width: 70; max-width: 90%; height: auto; border: round $error; padding: 1 2; background: $surface;
     }
     Confirm .question { text-style: bold; margin-bottom: 1; max-height: 3; }
-    Confirm .loss { max-height: 7; }
     Confirm Horizontal { height: auto; margin-top: 1; align-horizontal: right; }
     Confirm Button { margin-left: 2; min-width: 8; }
     Confirm.-small > Vertical { padding: 0 1; max-width: 100%; }
     Confirm.-small .question { max-height: 2; margin-bottom: 0; }
     Confirm.-small Horizontal { margin-top: 0; }
     """
-    VERTICAL_BREAKPOINTS = [(0, "-small"), (16, "-tall")]  # noqa: RUF012 — as Textual declares it
+    VERTICAL_BREAKPOINTS = [(0, "-small"), (LOW, "-tall")]  # noqa: RUF012 — as Textual declares it
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes", id="confirm.yes"),
         Binding("n,escape", "answer(False)", "No", id="confirm.no"),
@@ -58,7 +61,8 @@ class Confirm(ModalScreen[bool]):
     def on_resize(self) -> None:
         """On a low screen the loss gives way: the buttons stay."""
         loss = self.query_one(".loss", Static)
-        loss.styles.max_height = max(1, min(7, self.app.size.height - BESIDE))
+        height = self.app.size.height
+        loss.styles.max_height = max(1, height - (BESIDE if height < LOW else AROUND))
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """A click answers."""

@@ -423,8 +423,12 @@ def problems(error: "ValidationError", keys: Mapping[Place, str]) -> tuple[dict[
     """
     beside: dict[str, str] = {}
     rest: list[str] = []
-    for problem in error.errors(include_url=False):
+    found = error.errors(include_url=False)
+    inner = {problem["loc"][:n] for problem in found for n in range(len(problem["loc"]))}
+    for problem in found:
         place = problem["loc"]
+        if place in inner:
+            continue  # said of the whole because of the part, which has its own line
         key = next((keys[place[:n]] for n in range(len(place), 0, -1) if place[:n] in keys), None)
         if key is None:
             rest.append(_words(problem))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from rich.cells import cell_len, set_cell_size
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import Screen
 from textual.widget import Widget
@@ -22,6 +22,7 @@ from textual.worker import Worker, WorkerState
 from engine.printing import printable
 from persyn_tui.app.machine import MachineStrip
 from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.told import Told
 from storage.errors import PersynError
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class View(Screen[None], Generic[T]):
     NEEDS_ROWS: ClassVar[frozenset[str]] = frozenset()
     """Actions that are offered only where there is something to act on."""
 
+    ALLOW_IN_MAXIMIZED_VIEW = "#title, MachineStrip, Footer"
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "freeze", "Freeze", show=False, id="view.freeze"),
@@ -96,6 +98,7 @@ class View(Screen[None], Generic[T]):
         self._question: Any = None
         self._reading = asyncio.Lock()
         self._read_at = 0.0
+        self._idle: frozenset[str] = frozenset()
 
     app: "PersynApp"
 
@@ -125,11 +128,20 @@ class View(Screen[None], Generic[T]):
         """What `y` puts on the clipboard; empty for nothing."""
         return ""
 
+    def trouble(self) -> str:
+        """What stands in the way, with what helps, above everything else; empty for nothing."""
+        return ""
+
+    def idle(self) -> frozenset[str]:
+        """Actions that would do nothing now: their keys are not offered, and say why when they are pressed."""
+        return frozenset()
+
     # The frame
 
     def compose(self) -> ComposeResult:
         """Title, states, strip, footer."""
         yield Static(id="title", markup=False)
+        yield Told(id="trouble")
         with ContentSwitcher(initial="loading", id="states"):
             yield Message("loading …", id="loading")
             yield Message(self.EMPTY, id="empty")
@@ -213,6 +225,12 @@ class View(Screen[None], Generic[T]):
             return False
         return super().check_action(action, parameters)
 
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        """The keys that the footer and `?` offer: without those that would do nothing now."""
+        found = super().active_bindings
+        return {key: active for key, active in found.items() if active.binding.action not in self._idle}
+
     def focus_first(self) -> None:
         """Focuses the first list, so that the arrow keys do something at once."""
         for widget in [*self.query(Sheet), *self.query("#full *")]:
@@ -241,9 +259,13 @@ class View(Screen[None], Generic[T]):
         return self.is_mounted and self.app.is_running
 
     def paint_title(self) -> None:
-        """Rewrites the title line."""
+        """Rewrites the title line, and what depends on the same: the trouble below it, the keys offered."""
         if not self._stands:
             return
+        self.query_one("#trouble", Told).tell(self.trouble(), bad=True)
+        if (idle := self.idle()) != self._idle:
+            self._idle = idle
+            self.refresh_bindings()
         title = self.query_one("#title", Static)
         about = " ".join(printable(self.about()).split())
         frozen = " · ‖ frozen, p goes on" if self.frozen else ""

@@ -18,6 +18,7 @@ from persyn_tui.app import report
 from persyn_tui.app.frame import View
 from persyn_tui.app.settings import settings_path
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
+from persyn_tui.app.text import one_line
 from storage import jobs
 from storage.records import Event
 from storage.store import Store
@@ -173,5 +174,5 @@ def _cells(event: Event) -> list[Cell | str]:
         Cell(time.strftime("%d %b %H:%M:%S", time.localtime(event.at)), "dim"),
         str(event.job_id),
         Cell(event.kind, TONES.get(event.kind, "dim")),
-        Cell(event.message, TONES.get(event.kind, "plain")),
+        Cell(one_line(event.message), TONES.get(event.kind, "plain")),
     ]

@@ -140,6 +140,9 @@ class Sheet(ScrollView, can_focus=True):
         Binding("space", "mark", "Mark", show=False, id="sheet.mark"),
     ]
 
+    MARK: ClassVar[str] = "✓"
+    """What stands behind the first cell of a marked row: a mark is never told by colour alone."""
+
     place: reactive[int] = reactive(0, repaint=False)
     """Index of the row under the cursor."""
 
@@ -179,6 +182,8 @@ class Sheet(ScrollView, can_focus=True):
         """Cells that the flexible column keeps."""
         self._key: Hashable = None
         self._layout: list[tuple[int, int]] = []
+        self._arranged = 0
+        """Cells that the columns are arranged for."""
         self._told: tuple[str, ...] = ()
         """The hidden columns that were told last."""
         self.before_paint: Callable[[range], None] | None = None
@@ -225,7 +230,8 @@ class Sheet(ScrollView, can_focus=True):
 
     def _arrange(self) -> None:
         before = self._told
-        self._layout = fit(self.columns, max(1, self.scrollable_content_region.width), self._least)
+        self._arranged = self.scrollable_content_region.width
+        self._layout = fit(self.columns, max(1, self._arranged), self._least)
         self._told = self.hidden
         if self._told != before:
             self.post_message(self.Arranged())
@@ -251,6 +257,8 @@ class Sheet(ScrollView, can_focus=True):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """The visible lines; the source hears first which rows they hold."""
+        if self._arranged != self.scrollable_content_region.width:
+            self._arrange()  # two changes of size, as `z` twice makes them, may be told as one, or too early
         if self.before_paint is not None:
             self.before_paint(self.window)
         return super().render_lines(crop)
@@ -268,20 +276,21 @@ class Sheet(ScrollView, can_focus=True):
         if index >= len(self.rows):
             return Strip.blank(width, base)
         key = self.rows.key(index)
-        if key in self.marked:
+        marked = key in self.marked
+        if marked:
             base += self.get_component_rich_style("sheet--marked")
         if index == self.place:
             base += self.get_component_rich_style("sheet--cursor")
         cells = self.rows.cells(index)
         if cells is None:
             cells = [Cell("…", "dim"), *[""] * (len(self.columns) - 1)]
-        return self._paint(cells, base, width)
+        return self._paint(cells, base, width, self.MARK if marked else " ")
 
-    def _paint(self, cells: Sequence[Cell | str], base: Style, width: int) -> Strip:
+    def _paint(self, cells: Sequence[Cell | str], base: Style, width: int, mark: str = " ") -> Strip:
         segments: list[Segment] = []
         for number, (column, size) in enumerate(self._layout):
             if number:
-                segments.append(Segment(" ", base))
+                segments.append(Segment(mark if number == 1 else " ", base))
             cell = cells[column]
             text, tone = Cell(cell) if isinstance(cell, str) else cell
             text = cut(text, size, right=self.columns[column].right)

@@ -1,6 +1,6 @@
 """Small words that several screens write: bars, counts, money, times."""
 
-from engine.display import duration
+from engine.display import duration, time_left
 from persyn_tui.app.sheet import Cell
 
 THIN = "━"
@@ -40,6 +40,11 @@ def short(value: float) -> str:
     )
 
 
+def one_line(message: str) -> str:
+    """A message of several lines, such as an error with its remedy, as one."""
+    return " ".join(message.split())
+
+
 def money(dollars: float) -> str:
     """Dollars with cents."""
     return f"${dollars:,.2f}"
@@ -66,4 +71,17 @@ STATE_TONES = {
     "queued": "dim",
 }
 
-__all__ = ["STATE_TONES", "Cell", "bar", "count", "duration", "money", "number", "rate", "short", "signed"]
+__all__ = [
+    "STATE_TONES",
+    "Cell",
+    "bar",
+    "count",
+    "duration",
+    "money",
+    "number",
+    "one_line",
+    "rate",
+    "short",
+    "signed",
+    "time_left",
+]

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List jobs, newest first: state, stage, progress, rate, ETA."""
-    from engine.display import duration
+    from engine.display import time_left
     from storage import jobs
     from storage.store import Store
 
@@ -51,7 +51,9 @@ def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
                     job.stage or "–",
                     f"{done:,}/{total:,}" if total else "–",
                     f"{rate:,.1f}/s" if rate and job.effective_state == "running" else "–",
-                    duration(progress.get("eta_s")) if job.effective_state == "running" else "–",
+                    time_left(progress.get("eta_s"), rough=progress.get("rough", False))
+                    if job.effective_state == "running"
+                    else "–",
                     time.strftime("%m-%d %H:%M", time.localtime(job.created_at)),
                     (job.error.splitlines() or [""])[0],
                 )

@@ -92,7 +92,8 @@ def relabel(
         ) from None
     context = reader.reader(opened, loaded)
     known = evidence.gather(context, context.labelled)
-    found = relabelling.compare(known, old, new, loaded.router.targets)
+    trained = evidence.gather(context, ("calibration",))
+    found = relabelling.compare(known, trained, old, new, loaded.router.targets)
     if not found.prompts:
         raise ConfigError(
             "no prompt of this run has answers with both scores yet",

@@ -10,6 +10,7 @@ from persyn_tui.output import JsonOption, StoreOption, emit, say, tell
 
 if TYPE_CHECKING:
     from engine.config import Run
+    from storage.speeds import Speed
 
 FileArgument = Annotated[Path, typer.Argument(help="Run file (YAML).", show_default=False)]
 UntilOption = Annotated[str | None, typer.Option("--until", help="Stop after this stage.")]
@@ -40,7 +41,7 @@ def run(
 
     loaded = config.load(file, registry.saved(store))
     if dry_run:
-        _estimate(loaded, as_json)
+        _estimate(loaded, store, as_json)
         return
     _start(loaded, store, until=until, detach=detach, as_json=as_json)
 
@@ -63,7 +64,7 @@ def compare(
     if len(names) < len(config.STRATEGIES):
         say("compare: without `family_strong`: no teacher is of the student's family")
     if dry_run:
-        _estimate(loaded, as_json)
+        _estimate(loaded, store, as_json)
         return
     _start(loaded, store, until=None, detach=detach, as_json=as_json)
 
@@ -159,13 +160,26 @@ def _demo_store(models: str) -> str:
     return str(path)
 
 
-def _estimate(loaded: "Run", as_json: bool) -> None:
+def _measured(loaded: "Run", location: str | None) -> "dict[str, Speed]":
+    """What the store knows of the teachers' speeds; nothing where there is no store yet."""
+    from engine import speeds
+    from storage.errors import StoreMissingError
+    from storage.store import Store
+
+    try:
+        with Store.open(location, create=False) as opened:
+            return speeds.of_run(opened, loaded)
+    except StoreMissingError:
+        return {}
+
+
+def _estimate(loaded: "Run", location: str | None, as_json: bool) -> None:
     from rich.console import Console
 
     from engine import estimate, preflight
 
     problems = preflight.problems(loaded)
-    found = estimate.estimate(loaded)
+    found = estimate.estimate(loaded, _measured(loaded, location))
     data: dict[str, Any] = estimate.as_json(found)
     data["problems"] = [{"message": problem.message, "remedy": problem.remedy} for problem in problems]
     emit(data, as_json, lambda: Console().print(estimate.render(found)))

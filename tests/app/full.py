@@ -90,7 +90,7 @@ _DISTIL = {"done": 60, "total": 90, "tokens": 9000, "tokens_per_second": 3910.0,
 STAGES: dict[str, tuple[str, dict[str, object]]] = {
     "generation": (
         "generate",
-        {"unit": "responses", "done": 5, "total": 9, "rate": 0.1, "tokens_per_second": 1074.5, "eta_s": 40.0}
+        {"unit": "responses", "done": 5, "total": 9, "rate": 0.1, "tokens_per_second": 1074.5, "eta_s": 202.0}
         | {"rows": _LIVE},
     ),
     "router": (

@@ -16,11 +16,11 @@ PATIENCE_S = 30.0
 
 @asynccontextmanager
 async def running(
-    location: str, *, mode: str = "jobs", size: tuple[int, int] = (100, 28)
+    location: str, *, mode: str = "jobs", size: tuple[int, int] = (100, 28), notifications: bool = False
 ) -> AsyncIterator[tuple[PersynApp, Pilot[None]]]:
     """The app on a store, once its first screen has read."""
     app = PersynApp(location, settings=Settings(interval=0.1), start=mode)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=notifications) as pilot:
         await until(pilot, lambda: stands(app))
         yield app, pilot
 

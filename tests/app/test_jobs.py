@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from app.support import running, until
-from textual.widgets import Static
 
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.told import Told
 from storage import jobs
 from storage.records import Job
 from storage.store import Store
@@ -176,7 +176,7 @@ async def test_a_job_that_was_asked_to_stop_says_so_until_it_does(tmp_path: Path
             await until(pilot, lambda: "● running" in line(app.screen.query_one("#jobs", Sheet), 1))
             jobs.command(store, job.id, "cancel")
             await until(pilot, lambda: "■ cancelling" in line(app.screen.query_one("#jobs", Sheet), 1))
-            where = str(app.screen.query_one("#where", Static).render())
+            where = app.screen.query_one("#where", Told).text
             assert "cancelling since" in where
             assert "stops when the current batch ends" in where
             assert [taken.kind for taken in jobs.take_commands(store, lease)] == ["cancel"]
@@ -185,3 +185,81 @@ async def test_a_job_that_was_asked_to_stop_says_so_until_it_does(tmp_path: Path
             jobs.claim(store, job.id, "another", lease_seconds=600)
             await until(pilot, lambda: "● running" in line(app.screen.query_one("#jobs", Sheet), 1))
             assert jobs.cancelling(store) == {}, "what another process took is no wish to this one"
+
+
+REMEDY = "lower the split, or add prompts (a reasoning_gym source: raise `size`), or take another source"
+ERROR = (
+    f"split.calibration: 9,000 prompts are asked for and 500 are left of what the sources have\n  → {REMEDY}"
+)
+
+
+def fail(store: Store) -> Job:
+    job, _ = jobs.submit(store, {"name": "wrong"}, "f" * 64, "wrong")
+    lease = jobs.claim(store, job.id, "test")
+    jobs.event(store, lease, "error", ERROR)
+    jobs.release(store, lease, "failed", ERROR)
+    return job
+
+
+@pytest.mark.parametrize("mode", ["jobs", "router", "generation", "distil"])
+async def test_the_whole_remedy_of_a_failed_job_is_read_at_80_columns(store: Store, mode: str) -> None:
+    fail(store)
+    async with running(store.location, mode=mode, size=(80, 24)) as (app, pilot):
+        told = app.screen.query_one("#where" if mode == "jobs" else "#trouble", Told)
+        await until(pilot, lambda: REMEDY in told.text)
+        await until(pilot, lambda: not app.screen._layout_required and told.size.height > 2)
+        strips = app.screen._compositor.render_strips()
+        shown = " ".join(" ".join(strip.text.split()) for strip in strips)
+        assert REMEDY in shown
+        assert not told.focusable, "all of it is seen: there is nothing to scroll"
+        assert app.screen.query_one("Footer").region.y == 23
+
+
+async def test_a_job_that_would_fail_again_says_first_what_it_needs(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, done = fail(store), list[int]()
+    monkeypatch.setattr("persyn_tui.app.actions.resume", lambda store, job: done.append(job.id) or job)
+    async with running(store.location, size=(80, 24)) as (app, pilot):
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        assert app.screen._loss.startswith(f"First: {REMEDY}")
+        await pilot.press("n")
+        await until(pilot, lambda: not isinstance(app.screen, Confirm))
+        assert done == []
+        await pilot.press("r", "y")
+        await until(pilot, lambda: done == [job.id])
+
+
+async def test_maximised_and_back_title_machine_and_columns_are_as_before(store: Store) -> None:
+    submit(store, "first", "done")
+    async with running(store.location, size=(80, 24)) as (app, pilot):
+        sheet = app.screen.query_one("#jobs", Sheet)
+        await until(pilot, lambda: "ETA" in line(sheet, 0))
+        before = line(sheet, 0)
+        await pilot.press("z")
+        await until(pilot, lambda: sheet.size.height > 18)
+        for name in ("#title", "#machine", "Footer"):
+            assert app.screen.query_one(name).region.height == 1
+        assert app.screen.query_one("#title").region.y == 0
+        assert "ETA" in line(sheet, 0)
+        for _ in range(3):
+            await pilot.press("z", "z")
+        await pilot.press("z")
+        await until(pilot, lambda: sheet.size.height < 18)
+        app.screen.query_one("#jobs").render_lines(sheet.size.region)
+        assert line(sheet, 0) == before
+
+
+async def test_keys_that_would_do_nothing_are_not_offered_and_messages_cover_no_rows(store: Store) -> None:
+    submit(store, "first", "done")
+    async with running(store.location, size=(80, 24), notifications=True) as (app, pilot):
+        await until(
+            pilot, lambda: "r" in app.screen.active_bindings and "x" not in app.screen.active_bindings
+        )
+        await pilot.press("x")
+        await until(pilot, lambda: bool(app.screen.query("Toast")))
+        toast = app.screen.query_one("Toast")
+        await until(pilot, lambda: toast.region.height > 0)
+        assert "already ended" in str(toast.render())
+        assert toast.region.y >= 22

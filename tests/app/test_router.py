@@ -9,19 +9,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from app.support import running, until
 from textual.widgets import Input, Static
 
-from engine import config, registry, scoring
+from engine import config, evidence, registry, scoring
 from engine.context import Context
+from engine.progress import from_json
 from engine.reader import reader
 from engine.stages import prompts as prompt_stage
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.router.helper import reason
+from persyn_tui.app.router.routed import Question, Routed
 from persyn_tui.app.router.screen import RouterScreen
 from persyn_tui.app.router.slider import Slider
 from persyn_tui.app.router.why import WhyScreen
+from persyn_tui.app.router.words import later
 from persyn_tui.app.sheet import Sheet
 from storage import jobs, prompts, responses, routing, scores
 from storage import registry as stored_models
@@ -263,12 +267,63 @@ async def test_alpha_shows_at_once_what_it_would_change(made: Made) -> None:
         assert made.path.read_bytes() == before, "looking writes nothing"
         await pilot.press("n")
         await until(pilot, lambda: screen.what_if.normalization == "minmax")
+        # Regrets of two units are compared as parts of a random choice's.
+        await until(pilot, lambda: "of a random choice's" in words(screen, "#changes"))
         for _ in range(12):
             await pilot.press("left_square_bracket")
         await until(pilot, lambda: "alpha is idle: quality is 0/1" in words(screen, "#changes"))
         slider = screen.query_one(Slider)
         await pilot.click(Slider, offset=(slider.size.width - len(slider.words) - 2, 0))
         await until(pilot, lambda: slider.value == 1.0 and screen.what_if.alpha == 1.0)
+
+
+async def test_pairs_are_those_that_the_router_learns_from(made: Made) -> None:
+    made.answer()
+    made.route()
+    made.finish()
+    with Store.open(made.path) as store:
+        context = made.context(store)
+        trained = evidence.gather(context, ("calibration",))
+        idle = trained.alpha_is_idle(context.run.reward, context.run.router.targets)
+        pairs = int(np.isfinite(trained.labels(context.run.reward).training_rewards).all(axis=1).sum())
+    async with running(made.location, mode="router", size=(150, 40)) as (app, pilot):
+        screen = app.screen
+        assert isinstance(screen, RouterScreen)
+        await until(pilot, lambda: screen.what_if is not None)
+        assert screen.what_if.found.idle == idle, "what the job's log says"
+        assert screen.what_if.found.pairs == pairs
+        assert screen.what_if.found.prompts > pairs, "validation prompts have labels, and train nothing"
+
+
+async def test_a_strategy_without_the_router_shows_none_of_its_measures(made: Made) -> None:
+    made.answer()
+    made.route()
+    made.finish()
+    with Store.open(made.path) as store:
+        context = made.context(store)
+        plan = routing.open_plan(
+            store, None, context.plan_sha("strong"), "strong", context.prompt_set, None, {}
+        )
+        teacher = context.generations[0].teacher_id
+        routing.assign(store, None, plan.id, [Assignment(prompt, teacher) for prompt in made.prompts])
+    async with running(made.location, mode="router", size=(150, 40)) as (app, pilot):
+        screen = app.screen
+        await until(pilot, lambda: "Hit@1" in words(screen, "#where"))
+        await pilot.press("t")
+        await until(pilot, lambda: words(screen, "#where").startswith("strong 8 / 8"))
+        assert "Hit@1" not in words(screen, "#where")
+        assert "random" not in words(screen, "#measures")
+        await pilot.press("o")
+        later = screen.query_one("#later", Static)
+        await until(pilot, lambda: "chooses without margins" in str(later.render()))
+
+
+def test_what_oracle_does_is_said_before_it_has_a_plan() -> None:
+    data = Routed(
+        Question(1, None, None, False), 1, "generate", "running", from_json({}), ("oracle",), "oracle",
+        plan=None, total=8, assigned=0, teachers=("brief", "spell"),
+    )  # fmt: skip
+    assert "every teacher answers all of them" in later(data)
 
 
 async def test_another_alpha_becomes_a_job_only_after_a_question(made: Made) -> None:
@@ -373,6 +428,7 @@ async def test_why_asks_the_real_router_for_a_typed_prompt_without_torch_here(
     program = f"""
 import sys, torch
 from engine import config
+from engine.progress import from_json
 from engine.reader import reader
 from engine.router.backbone import load_backbone
 from engine.router.model import Router

@@ -1,8 +1,10 @@
 """The sheet: what is shown of columns and cells."""
 
 import pytest
+from app.support import until
+from textual.app import App, ComposeResult
 
-from persyn_tui.app.sheet import Column, cut, fit
+from persyn_tui.app.sheet import Column, Listed, Sheet, cut, fit
 
 COLUMNS = (Column("id", 5, right=True), Column("prompt"), Column("tok", 6, drop=1), Column("cost", 6, drop=2))
 
@@ -35,3 +37,19 @@ def test_flexible_columns_share_the_rest_and_one_of_them_may_leave() -> None:
 )
 def test_a_cell_is_one_harmless_line_of_its_width(text: str, width: int, right: bool, shown: str) -> None:
     assert cut(text, width, right=right) == shown
+
+
+async def test_a_marked_row_is_told_without_colour() -> None:
+    rows = [(n, [str(n), f"row {n}"]) for n in range(3)]
+    sheet = Sheet((Column("id", 4, right=True), Column("text")), id="rows", markable=True)
+
+    class Shown(App[None]):
+        def compose(self) -> ComposeResult:
+            yield sheet
+
+    async with Shown().run_test(size=(40, 10)) as pilot:
+        sheet.update(Listed(rows))
+        sheet.focus()
+        await pilot.press("space")
+        await until(pilot, lambda: sheet.marked == {0})
+        assert [sheet.render_line(y).text.rstrip() for y in (1, 2)] == ["   0✓row 0", "   1 row 1"]

@@ -212,6 +212,34 @@ async def test_wrong_fields_are_told_beside_them_and_nothing_is_written(store: S
         assert not list(tmp_path.glob("*.yaml"))
 
 
+NEEDED = (
+    *("tasks", "size", "seed", "calibration", "validation", "evaluation", "strategies"),
+    *("alpha", "max_tokens", "epochs", "name", "file"),
+)
+"""Fields of prompts from reasoning_gym that may not be empty."""
+
+
+async def test_every_emptied_field_shows_its_own_error_and_no_others(store: Store) -> None:
+    async with running(store.location, size=(100, 30)) as (app, pilot):
+        form = await to_settings(app, pilot)
+        await put(pilot, form, "tasks", "gcd")
+        await until(pilot, lambda: "times fewer" in said(app))
+        for key in NEEDED:
+            value = form[key].value
+            await put(pilot, form, key, "")
+            await until(pilot, lambda key=key: form[key].said.startswith("✗ "))  # type: ignore[misc]
+            assert [other for other, entry in form.entries.items() if entry.wrong] == [key]
+            await until(pilot, lambda key=key: said(app).startswith(form[key].title))  # type: ignore[misc]
+            await put(pilot, form, key, value)
+            assert not form[key].wrong
+        await put(pilot, form, "calibration", "9000")
+        await put(pilot, form, "size", "")
+        await until(pilot, lambda: form["size"].wrong and not form["calibration"].wrong)
+        await put(pilot, form, "calibration", "100")
+        await put(pilot, form, "size", "500")
+        await until(pilot, lambda: "times fewer" in said(app))
+
+
 async def test_prompts_may_come_from_a_file(store: Store, tmp_path: Path) -> None:
     rows = "".join(f'{{"prompt": "What is {n} + 1?", "answer": "{n + 1}"}}\n' for n in range(60))
     (tmp_path / "asked.jsonl").write_text(rows)

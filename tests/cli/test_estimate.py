@@ -8,6 +8,7 @@ import pytest
 
 from engine import config, estimate
 from engine.errors import ConfigError
+from storage.speeds import Speed
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -93,7 +94,7 @@ def test_an_unknown_speed_leaves_the_time_open_and_names_the_teacher(
     assert result.speed_unknown == ("big",)
     assert {row.name for row in result.strategies if row.low.seconds is not None} == {"family_strong"}
     Console(width=100).print(estimate.render(result))
-    assert "set `tokens_per_second` of big" in capsys.readouterr().out
+    assert "no answer of big is stored yet" in capsys.readouterr().out
 
 
 def test_unknown_sizes_make_a_range() -> None:
@@ -174,3 +175,13 @@ def test_a_judge_of_pairs_asks_for_both_orders() -> None:
     # 10 prompts, 2 answers: 2 orders each.
     assert "at most 20 requests" in line
     assert "$6.00" in line
+
+
+def test_what_was_measured_is_used_where_the_run_file_says_nothing() -> None:
+    measured = {"small": Speed(10, 500, 100.0), "big": Speed(50, 5000, 10.0)}
+    result = estimate.estimate(config.parse(RUN.replace("tokens_per_second: 4, ", "")), measured)
+    assert result.speed_unknown == ()
+    # small: 10 tokens a second as its entry says, 50 an answer as measured; big: 40 and 500 the other way round.
+    assert result.teachers[0].all.seconds == pytest.approx(100 * 50 / 10)
+    assert result.teachers[1].all.seconds == pytest.approx(100 * 40 / 500)
+    assert any("50 stored answers of big: 500 tokens a second" in line for line in result.assumptions)

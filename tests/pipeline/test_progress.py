@@ -93,3 +93,35 @@ def test_only_the_part_at_work_shows_its_values(watch):
     line = summary(watch.progress.snapshot())
     assert "strong/loss 1.5" in line
     assert "persyn" not in line
+
+
+def test_the_time_left_is_that_of_each_teachers_own_speed(watch):
+    for lane, name in ((0, "slow"), (0, "quick"), (1, "endpoint")):
+        watch.progress.expect(100, row=name, lane=lane)
+    assert (watch.progress.snapshot().eta_s, watch.progress.snapshot().rough) == (None, False)
+    for _ in range(50):
+        for name in ("slow", "endpoint"):
+            watch.progress.works_on(name)
+        watch.now += 2
+        watch.progress.advance(1, row="slow")
+        watch.progress.advance(2, row="endpoint")
+    found = watch.progress.snapshot()
+    # 50 of `slow` at 0.5/s, and 100 of `quick`, whose turn it has not been, as fast as 0.5/s and 1/s together.
+    assert found.eta_s == pytest.approx(50 / 0.5 + 100 * (2 + 1) / 2, rel=0.05)
+    assert found.rough
+    assert "ETA ~4m" in summary(found)
+    watch.now += 100
+    watch.progress.advance(50, row="slow")
+    watch.progress.works_on("quick")
+    watch.now += 1
+    watch.progress.advance(10, row="quick")
+    found = watch.progress.snapshot()
+    assert (found.eta_s, found.rough) == (pytest.approx(9), False), "the wait for its turn is not its own"
+    assert from_json(found.as_json()) == found
+
+
+def test_a_speed_measured_before_counts_until_there_is_one_of_this_run(watch):
+    watch.progress.expect(100, row="a", lane=0, known=4.0)
+    watch.progress.expect(60, row="b", lane=0, known=2.0)
+    found = watch.progress.snapshot()
+    assert (found.eta_s, found.rough) == (100 / 4 + 60 / 2, False)

@@ -211,6 +211,10 @@ class DataScreen(View[Stored]):
             parts.append("hidden: " + ", ".join(sheet.hidden))
         return " · ".join(parts)
 
+    def idle(self) -> frozenset[str]:
+        """Excluding, while no dataset is in view."""
+        return frozenset() if self.dataset is not None else frozenset({"exclude"})
+
     # The list
 
     def list_answers(self, wanted: Listing) -> None:

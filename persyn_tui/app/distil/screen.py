@@ -145,6 +145,16 @@ class DistilScreen(JobView[Distilled]):
         parts = [self.app.job_line, f"hidden: {', '.join(hidden)}" if hidden else "", self.data.student]
         return " · ".join(part for part in parts if part)
 
+    def outdated(self) -> bool:
+        """Whether a dataset has changed since its student was trained."""
+        return self.data is not None and any(line.changed for line in self.data.lines)
+
+    def idle(self) -> frozenset[str]:
+        """A checkpoint of what does not train, as well."""
+        job = self.app.job
+        trains = job is not None and job.effective_state == "running" and job.stage == "distill"
+        return super().idle() | (frozenset() if trains else {"checkpoint"})
+
     def text_to_copy(self) -> str:
         """All strategies as lines of text."""
         if self.data is None:

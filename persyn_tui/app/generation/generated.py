@@ -87,11 +87,13 @@ class Generated:
     """C·M, or fewer where each of them is answered by some teachers only."""
     tokens_per_second: float | None
     eta_s: float | None
-    """For all that is wanted, at the rate of the last 20 s."""
+    """Of the stage, from the speed of each teacher."""
     judged: float = 0.0
     """Dollars that verdicts on these responses have cost."""
     trouble: str = ""
     """Why the counts are not complete."""
+    rough: bool = False
+    """The ETA takes teachers of unknown speed for as fast as the others."""
 
     @property
     def done(self) -> int:
@@ -175,7 +177,6 @@ class Reader:
             _line(teacher.name, teacher.backend, cover, *_moved(counted.rows, snapshot, teacher.name, live))
             for teacher, cover in zip(context.teachers, counted.coverage, strict=True)
         )
-        left = sum(line.wanted - line.done for line in lines)
         return Generated(
             job_id=job.id,
             state=job.effective_state,
@@ -187,9 +188,10 @@ class Reader:
             calibrated=counted.calibrated,
             calibration_answers=counted.calibration_answers,
             tokens_per_second=snapshot.tokens_per_second if live else None,
-            eta_s=left / snapshot.rate if live and snapshot.rate else None,
+            eta_s=snapshot.eta_s if live else None,
             judged=counted.judged,
             trouble=counted.trouble,
+            rough=snapshot.rough,
         )
 
     def _count(self, store: Store, job: Job, context: "Context", snapshot: Snapshot, live: bool) -> _Counted:

@@ -14,7 +14,7 @@ from persyn_tui.app.data.answers import AnswersPanel, load
 from persyn_tui.app.generation.generated import Answer, Generated, Reader, TeacherLine
 from persyn_tui.app.jobs.view import JobView
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
-from persyn_tui.app.text import bar, count, duration, money, rate
+from persyn_tui.app.text import bar, count, duration, money, rate, time_left
 from storage.records import Job
 from storage.store import Store
 
@@ -121,6 +121,13 @@ class GenerationScreen(JobView[Generated]):
         parts += [f"{self._new:,} new"] if self.frozen and self._new else []
         return " · ".join([self.app.job_line, *parts])
 
+    def idle(self) -> frozenset[str]:
+        """Asking failed ones again, where none failed or the job does it itself, as well."""
+        job = self.app.job
+        live = job is not None and job.effective_state == "running"
+        failed = self.data is not None and self.data.errors > 0
+        return super().idle() | (frozenset() if failed and not live else {"retry"})
+
     def text_to_copy(self) -> str:
         """The teachers as lines of text, or the response under the cursor."""
         if self.data is None:
@@ -181,7 +188,7 @@ def _sums(data: Generated, *, brief: bool = False) -> str:
     if data.tokens_per_second is not None:
         parts.append(f"{rate(data.tokens_per_second)} tok/s")
     if data.eta_s is not None:
-        parts.append(f"ETA {duration(data.eta_s)}")
+        parts.append(f"ETA {time_left(data.eta_s, rough=data.rough)}")
     if data.cost:
         parts.append(money(data.cost))
     if data.judged:

@@ -3,21 +3,22 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
-from textual.widgets import Static
 
-from engine.printing import printable
 from engine.progress import Snapshot, from_json
-from persyn_tui.app.app import GLYPHS, LIVE, cancelling_since
+from persyn_tui.app.app import GLYPHS, LIVE, STOPPABLE, cancelling_since
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import View
+from persyn_tui.app.jobs.again import go_on
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
-from persyn_tui.app.text import STATE_TONES, bar, count, duration, rate
+from persyn_tui.app.text import STATE_TONES, bar, count, one_line, rate, time_left
+from persyn_tui.app.told import Told
 
 if TYPE_CHECKING:
     # The first screen stands before the database's library is imported.
@@ -89,7 +90,7 @@ class JobsScreen(View[Jobs]):
         """The list, and the history below it."""
         yield Sheet(COLUMNS, id="jobs")
         with Vertical(id="history"):
-            yield Static(id="where", markup=False, classes="line")
+            yield Told(id="where")
             yield Sheet((Column("time", 8), Column("what happened")), id="events")
 
     def question(self) -> Any:
@@ -115,7 +116,7 @@ class JobsScreen(View[Jobs]):
             self.query_one("#jobs", Sheet).go_to(self._new)
             self._new = None
         chosen = next((job for job in data.jobs if job.id == data.chosen), None)
-        self.query_one("#where", Static).update(printable(_where(chosen, data.cancelling)) if chosen else "")
+        self.query_one("#where", Told).tell(_where(chosen, data.cancelling) if chosen else "")
         self.query_one("#events", Sheet).update(Listed([(e.id, _event(e)) for e in reversed(data.events)]))
 
     def about(self) -> str:
@@ -129,6 +130,16 @@ class JobsScreen(View[Jobs]):
         if hidden:
             parts.append(f"hidden: {', '.join(hidden)}")
         return " · ".join(parts)
+
+    def idle(self) -> frozenset[str]:
+        """`x` on a job that has ended; `r` on one that runs."""
+        job = self.chosen
+        if job is None:
+            return frozenset()
+        state = job.effective_state
+        return frozenset(
+            (["cancel"] if state not in STOPPABLE else []) + (["resume"] if state == "running" else [])
+        )
 
     def text_to_copy(self) -> str:
         """The run of the chosen job as a command, or its error."""
@@ -146,6 +157,7 @@ class JobsScreen(View[Jobs]):
     @on(Sheet.Highlighted, "#jobs")
     def _look(self, event: Sheet.Highlighted) -> None:
         self._chosen = cast("int | None", event.key)
+        self.paint_title()
         self.ask()
 
     @on(Sheet.Chosen, "#jobs")
@@ -177,7 +189,8 @@ class JobsScreen(View[Jobs]):
 
         job = self.chosen
         if job is not None:
-            self.run_worker(self._start(lambda store: actions.resume(store, job)), exit_on_error=False)
+            work = partial(self._start, lambda store: actions.resume(store, job))
+            go_on(self.app, job, lambda: self.run_worker(work(), exit_on_error=False))
 
     async def _start(self, action: Any) -> None:
         import asyncio
@@ -196,7 +209,7 @@ class JobsScreen(View[Jobs]):
             return
         self.app.follow_job(job)
         self._chosen = self._new = job.id
-        self.notify(f"job {job.id} ({job.name}) runs in the background")
+        self.notify(f"job {job.id} ({job.name}) starts in the background")
         self.ask()
 
     def action_cancel(self) -> None:
@@ -204,7 +217,7 @@ class JobsScreen(View[Jobs]):
         job = self.chosen
         if job is None:
             return
-        if job.effective_state not in (*LIVE, "interrupted", "paused"):
+        if job.effective_state not in STOPPABLE:
             self.notify(f"job {job.id} has already ended ({job.effective_state})", severity="warning")
             return
         snapshot = from_json(job.progress)
@@ -260,7 +273,7 @@ def _cells(job: "Job", cancelling: dict[int, float]) -> list[Cell | str]:
         Cell(bar(snapshot.done / snapshot.total, 10) if snapshot.total else "", "accent" if live else "dim"),
         f"{rate(snapshot.rate)}/s" if live and snapshot.rate else "–",
         rate(snapshot.tokens_per_second) if live else "–",
-        duration(snapshot.eta_s) if live else "–",
+        time_left(snapshot.eta_s, rough=snapshot.rough) if live else "–",
         time.strftime("%d %b %H:%M", time.localtime(job.started_at or job.created_at)),
     ]
 
@@ -269,13 +282,13 @@ def _where(job: "Job", cancelling: dict[int, float]) -> str:
     snapshot: Snapshot = from_json(job.progress)
     state = job.effective_state
     if job.error:
-        return f"── job {job.id} · {job.error.splitlines()[0]}"
+        return f"── job {job.id} · {job.error.strip()}"
     if state == "running" and job.id in cancelling:
         return f"── job {job.id} · {cancelling_since(cancelling[job.id])}; stops when the current batch ends"
     if state == "running" and snapshot.total:
         return (
             f"── job {job.id} · {job.stage}: {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}, "
-            f"ETA {duration(snapshot.eta_s)}"
+            f"ETA {time_left(snapshot.eta_s, rough=snapshot.rough)}"
         )
     if state == "interrupted":
         return f"── job {job.id} · its engine is gone; r goes on from what is stored"
@@ -288,5 +301,5 @@ TONES: dict[str, Tone] = {"error": "bad", "warning": "warn", "done": "good", "st
 def _event(event: "Event") -> list[Cell | str]:
     return [
         Cell(time.strftime("%H:%M:%S", time.localtime(event.at)), "dim"),
-        Cell(event.message, TONES.get(event.kind, "plain")),
+        Cell(one_line(event.message), TONES.get(event.kind, "plain")),
     ]

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
 from engine.progress import from_json
-from persyn_tui.app.app import LIVE
+from persyn_tui.app.app import STOPPABLE
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import View
+from persyn_tui.app.jobs.again import go_on
+from persyn_tui.app.told import trouble
 from storage import jobs
 from storage.errors import PersynError, StoreError
 from storage.records import Job
@@ -23,6 +25,23 @@ class JobView(View[T]):
     """The verb of `x`, for its question."""
     KEPT: ClassVar[str]
     """What stopping keeps and loses."""
+
+    def trouble(self) -> str:
+        """Why the job stopped."""
+        return trouble(self.app.job)
+
+    def idle(self) -> frozenset[str]:
+        """Starting what runs or is done, stopping what has ended."""
+        job = self.app.job
+        if job is None:
+            return frozenset()
+        state = job.effective_state
+        start = [] if state not in ("running", "done") or (state == "done" and self.outdated()) else ["start"]
+        return frozenset(start + ([] if state in STOPPABLE else ["stop"]))
+
+    def outdated(self) -> bool:
+        """Whether a job that is done has something to make anew."""
+        return False
 
     def on_resize(self) -> None:
         """The title says what the new width hides, once it is laid out."""
@@ -50,7 +69,7 @@ class JobView(View[T]):
                 return
             if isinstance(found, Job):
                 self.app.follow_job(found)
-                found = f"job {found.id} ({found.name}) runs in the background"
+                found = f"job {found.id} ({found.name}) starts in the background"
             self.notify(found)
             self.ask()
 
@@ -58,7 +77,11 @@ class JobView(View[T]):
 
     def action_start(self) -> None:
         """Starts an engine for the job, or a job that goes on where this one stopped."""
-        self.act(_resume)
+        job = self.app.job
+        if job is None:
+            self.act(_resume)
+        else:
+            go_on(self.app, job, lambda: self.act(_resume))
 
     def action_stop(self) -> None:
         """Asks, then leaves a cancel command for the job's engine."""
@@ -66,7 +89,7 @@ class JobView(View[T]):
         if job is None:
             self.notify("there is no job to stop", severity="warning")
             return
-        if job.effective_state not in (*LIVE, "interrupted", "paused"):
+        if job.effective_state not in STOPPABLE:
             self.notify(f"job {job.id} has already ended ({job.effective_state})", severity="warning")
             return
         snapshot = from_json(job.progress)

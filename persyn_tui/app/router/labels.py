@@ -37,6 +37,7 @@ class Labels:
         self.reward = context.run.reward
         self.targets = context.run.router.targets
         self._known = evidence.gather(context, context.labelled)
+        self._trained = evidence.gather(context, ("calibration",))
         self._held = evidence.gather(context, ("validation",))
         self._strengths: dict[int, tuple[float, ...]] = {}
         plan = routing.plan(store, context.plan_sha("persyn")) if "persyn" in context.run.strategies else None
@@ -49,7 +50,7 @@ class Labels:
         """What follows from these settings; None while no answer has both scores."""
         changes = {"alpha": alpha, "normalization": normalization}
         new = self.reward.model_copy(update=changes)
-        found = relabel.compare(self._known, self.reward, new, self.targets)
+        found = relabel.compare(self._known, self._trained, self.reward, new, self.targets)
         if not found.prompts:
             return None
         before = relabel.measured(self._held, self._strengths, self.reward)

@@ -13,11 +13,13 @@ from textual.widgets import Static
 from persyn_tui.app.apart import apart
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import Message, View
+from persyn_tui.app.jobs.again import go_on
 from persyn_tui.app.router import words
 from persyn_tui.app.router.routed import Choice, Question, Reader, Routed
 from persyn_tui.app.router.slider import STEP, Slider
 from persyn_tui.app.sheet import Cell, Listed, Sheet
-from persyn_tui.app.text import bar, count, signed
+from persyn_tui.app.text import bar, count
+from persyn_tui.app.told import trouble
 from storage.errors import PersynError
 from storage.records import Job
 from storage.store import Store
@@ -169,7 +171,7 @@ class RouterScreen(View[Routed]):
         for name in names:
             share = given.get(name)
             prompts = share.prompts if share else 0
-            best, change = self._best(data, name)
+            best, change = words.best_cells(self.what_if, data.teachers, name)
             rows.append(
                 (
                     name,
@@ -185,18 +187,6 @@ class RouterScreen(View[Routed]):
                 )
             )
         return rows
-
-    def _best(self, data: Routed, name: str) -> tuple[Cell, Cell]:
-        """Share of labelled prompts that the teacher is best for by the slider's settings, and the change."""
-        if self.what_if is None or name not in data.teachers:
-            return Cell("–", "dim"), Cell("")
-        place, found = data.teachers.index(name), self.what_if.found
-        before, after = found.before[place], found.after[place]
-        change = 100 * after / max(1, sum(found.after)) - 100 * before / max(1, sum(found.before))
-        return (
-            Cell(f"{100 * after / max(1, sum(found.after)):.1f} %"),
-            Cell("" if after == before else signed(change, 1), "accent"),
-        )
 
     def _show_choices(self, data: Routed) -> None:
         sheet = self.query_one("#choices", Sheet)
@@ -227,6 +217,21 @@ class RouterScreen(View[Routed]):
         sheets = [self.query_one(which, Sheet) for which in ("#choices", "#shares")]
         named = ", ".join(title for sheet in sheets if sheet.size.width for title in sheet.hidden if title)
         return self.app.job_line + (f" · hidden: {named}" if named else "")
+
+    def trouble(self) -> str:
+        """Why the job stopped, or why its plans cannot be found."""
+        return trouble(self.app.job) or ("" if self.data is None else words.missing(self.data))
+
+    def idle(self) -> frozenset[str]:
+        """Starting what runs or is done; what needs a plan or scores where there are none."""
+        job, data = self.app.job, self.data
+        none = {
+            "start": job is not None and job.effective_state in ("running", "done"),
+            "why": data is None or not data.choices,
+            "alpha(-1)": self.what_if is None,
+            "export": data is None or data.plan is None,
+        }
+        return frozenset(action for action, idle in none.items() if idle)
 
     def text_to_copy(self) -> str:
         """The prompt under the cursor."""
@@ -338,6 +343,7 @@ class RouterScreen(View[Routed]):
         self.query_one("#changes", Static).update(words.changes(self.what_if))
         if self.data is not None:
             self._show_left(self.data)
+        self.paint_title()
 
     def action_alpha(self, steps: int) -> None:
         """Moves α by steps of 0.05."""
@@ -391,13 +397,13 @@ class RouterScreen(View[Routed]):
         if choice is None:
             self.notify("no prompt is routed yet; / asks for a prompt of yours", severity="warning")
             return
-        self._work(self._open(choice), "why")
+        self._work(self._open(choice, self.app.ahead.hold()), "why")
 
     def action_ask(self) -> None:
         """Asks the router for a prompt that the operator types."""
-        self._work(self._open(None), "why")
+        self._work(self._open(None, self.app.ahead.hold()), "why")
 
-    async def _open(self, choice: Choice | None) -> None:
+    async def _open(self, choice: Choice | None, release: Callable[[], None]) -> None:
         from persyn_tui.app.router.helper import RouterHelper
         from persyn_tui.app.router.why import Asked, WhyScreen
         from storage import lookup, prompts
@@ -424,6 +430,7 @@ class RouterScreen(View[Routed]):
             order = data.plan.manifest.get("teachers", []) if data.plan else []
             asked = Asked(found[choice.prompt_id].messages, choice, data.strategy, tuple(order))
         await self.app.push_screen(WhyScreen(router, self._helper, asked))
+        release()
 
     def on_unmount(self) -> None:
         """Ends the router's process."""
@@ -446,7 +453,10 @@ class RouterScreen(View[Routed]):
         else:
             from persyn_tui.app import actions
 
-            self._work(self._started(lambda: actions.resume(store, job)), "start")
+            def resume() -> None:
+                self._work(self._started(lambda: actions.resume(store, job)), "start")
+
+            go_on(self.app, job, resume)
 
     async def _started(self, action: Callable[[], Job]) -> None:
         try:
@@ -455,7 +465,7 @@ class RouterScreen(View[Routed]):
             self.notify(str(problem), severity="warning", markup=False)
             return
         self.app.follow_job(started)
-        self.notify(f"job {started.id} runs in the background")
+        self.notify(f"job {started.id} starts in the background")
         self.ask()
 
     def _work(self, work: Coroutine[Any, Any, None], group: str) -> None:

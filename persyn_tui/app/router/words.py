@@ -7,9 +7,10 @@ from engine.printing import printable
 from persyn_tui.app.machine import spark
 from persyn_tui.app.router.routed import Choice, Routed
 from persyn_tui.app.sheet import Cell, Column, cut
-from persyn_tui.app.text import count, duration, rate, short, signed
+from persyn_tui.app.text import count, rate, short, signed, time_left
 
 if TYPE_CHECKING:
+    from engine.router.metrics import Metrics
     from persyn_tui.app.router.labels import WhatIf
 
 EARLY_STAGES = ("", "prompts", "calibrate", "score", "train_router")
@@ -21,7 +22,7 @@ STAGE_ROWS = (
     Column("part"),
     Column("", 12, drop=2),
     Column("done", 15, right=True),
-    Column("share", 7, right=True, drop=3),
+    Column("done %", 7, right=True, drop=3),
 )
 CURVES = (Column("measure", 14), Column("while training"), Column("latest", 8, right=True))
 CURVE_NAMES = {
@@ -65,8 +66,8 @@ def where(data: Routed, brief: bool) -> str:
     """How far the stage or the plan is; without the words that a narrow screen has no room for."""
     snapshot = data.snapshot
     early = data.stage in EARLY_STAGES and not data.shares
-    if data.trouble and (data.unknown or (not early and not data.shares)):
-        return f"✗ {data.trouble.splitlines()[0]}"
+    if missing(data):
+        return "no plans"
     if early and not data.stage:
         begun = {"queued": "queued: s starts an engine", "running": "the job's engine is starting"}
         return begun.get(data.state, f"{data.state}: s goes on")
@@ -74,21 +75,35 @@ def where(data: Routed, brief: bool) -> str:
     unit = "prompts routed"
     if early:
         name, done, total, unit = data.stage, snapshot.done, snapshot.total, snapshot.unit
-    parts = [f"{name} {count(done)} / {count(total)}" + ("" if brief else f" {unit}")]
+    parts = [f"{name} {count(done)} / {count(total)}" + ("" if brief else f" {unit}") if total else name]
     if data.state == "running" and (early or data.stage == "route"):
         if snapshot.rate:
             parts.append(f"{rate(snapshot.rate)}/s" if brief else f"{rate(snapshot.rate)} {snapshot.unit}/s")
         if snapshot.tokens_per_second and not brief:
             parts.append(f"{rate(snapshot.tokens_per_second)} tok/s")
         if snapshot.eta_s is not None and snapshot.done < snapshot.total:
-            parts.append(f"ETA {duration(snapshot.eta_s)}")
-    elif data.state in ("interrupted", "failed", "cancelled", "paused"):
+            parts.append(f"ETA {time_left(snapshot.eta_s, rough=snapshot.rough)}")
+    elif data.state in ("interrupted", "cancelled", "paused"):
         parts.append(f"{data.state}: s goes on")
+    elif data.state == "failed":
+        parts.append("failed: s tries again")
     return ("  " if brief else "   ").join(parts)
 
 
+def missing(data: Routed) -> str:
+    """Why the plans of a job that should have some cannot be found; empty where they can."""
+    early = data.stage in EARLY_STAGES and not data.shares
+    wanted = data.unknown or (not early and not data.shares)
+    return f"✗ {data.trouble}" if data.trouble and wanted else ""
+
+
 def measures(data: Routed) -> str:
-    """How good the router is: while it trains the latest, else as measured when it was finished."""
+    """How good the router is: while it trains the latest, else as measured when it was finished.
+
+    Nothing of a strategy that does not ask it.
+    """
+    if data.strategy != "persyn" and not data.curves:
+        return ""
     values = data.snapshot.values if data.curves else (data.router.metrics if data.router else {})
     if "hit_at_1" not in values:
         return ""
@@ -109,7 +124,7 @@ def held_out(data: Routed) -> str:
     if data.curves:
         return "on prompts left out of this fold"
     metrics = {} if data.router is None else data.router.metrics
-    if "hit_at_1" not in metrics:
+    if "hit_at_1" not in metrics or data.strategy != "persyn":
         return ""
     hit, hit3, regret = (metrics[key] for key in ("chance_hit_at_1", "chance_hit_at_3", "random_regret"))
     beside = _three("chance", hit, "chance", hit3, "random", regret)
@@ -117,12 +132,27 @@ def held_out(data: Routed) -> str:
 
 
 def later(data: Routed) -> str:
-    """What must happen before prompts are routed."""
+    """What must happen before prompts are routed, or why none of those that are stands here."""
+    if data.shares:
+        return (
+            f"`{data.strategy}` chooses without margins: none is smaller than another.\n\n"
+            "o  the newest first\nt  another strategy"
+        )
+    if data.strategy == "oracle":
+        return (
+            "`oracle` routes no prompt before it is answered:\nevery teacher answers all of them, and each then "
+            "goes to the best answer.\n\nt  another strategy"
+        )
     if data.teachers and data.strategy == "persyn":
         steps = "every teacher answers the calibration prompts, the answers are scored, the router learns from that"
     else:
         steps = f"the rule of `{data.strategy}` gives each prompt a teacher"
     return f"Prompts stand here once they are routed:\n{steps}.\n\nt  another strategy"
+
+
+def _part(measured: "Metrics") -> str:
+    """Regret as part of that of a random choice; `–` where that has none."""
+    return f"{measured.regret / measured.random_regret:.0%}" if measured.random_regret else "–"
 
 
 def _three(*pairs: str | float) -> str:
@@ -165,6 +195,19 @@ def choice_cells(choice: Choice, text: str) -> list[Cell | str]:
     ]
 
 
+def best_cells(what_if: "WhatIf | None", teachers: Sequence[str], name: str) -> tuple[Cell, Cell]:
+    """Share of labelled prompts that the teacher is best for by the slider's settings, and the change."""
+    if what_if is None or name not in teachers:
+        return Cell("–", "dim"), Cell("")
+    place, found = teachers.index(name), what_if.found
+    before, after = found.before[place], found.after[place]
+    change = 100 * after / max(1, sum(found.after)) - 100 * before / max(1, sum(found.before))
+    return (
+        Cell(f"{100 * after / max(1, sum(found.after)):.1f} %"),
+        Cell("" if after == before else signed(change, 1), "accent"),
+    )
+
+
 def changes(what_if: "WhatIf | None") -> str:
     """What the slider's settings would change, in a few lines."""
     if what_if is None:
@@ -173,16 +216,16 @@ def changes(what_if: "WhatIf | None") -> str:
     if what_if.other:
         lines.append(
             f"{count(found.best_changed)} of {count(found.prompts)} prompts get another best teacher, "
-            f"{count(found.pairs_changed)} of {count(found.pairs)} pairs change; a trains with it"
+            f"{count(found.pairs_changed)} of {count(found.pairs)} training pairs change; a trains with it"
         )
     else:
         lines.append(f"as in the run; [ ] try another α on the scores of {count(found.prompts)} prompts")
     if what_if.other and what_if.router is not None:
         before, after = what_if.router
-        # Regret is in the units of these rewards: beside a random choice, not beside the run's.
+        # Rewards of two settings have no common unit: each regret as part of a random choice's.
         lines.append(
-            f"this router by them: Hit@1 {short(before.hit_at_1)} → {short(after.hit_at_1)}, "
-            f"regret {short(after.regret)} (random {short(after.random_regret)}), {count(after.n)} held-out"
+            f"this router by them: Hit@1 {short(before.hit_at_1)} → {short(after.hit_at_1)}, regret "
+            f"{_part(before)} → {_part(after)} of a random choice's, {count(after.n)} held-out prompts"
         )
     if found.idle:
         lines.append(f"⚠ {found.idle}")

@@ -22,6 +22,8 @@ VERIFIERS = ("none", "math", "choice", "regex", "text", "json")
 GYM = ("tasks", "seed")
 FILE = ("path", "verifier")
 """Fields that only the one kind of source has."""
+MAY_BE_EMPTY = ("synthesis",)
+"""Fields whose emptiness says something; of a file `size` is another."""
 
 
 class SettingsStep(Step):
@@ -134,6 +136,8 @@ class SettingsStep(Step):
         """Checks the form, and once typing rests counts what it would take."""
         run = self._check()
         if run is None:
+            self.not_soon()
+            self.workers.cancel_group(self, "count")  # of values that are no longer there
             self.say("enter goes to what is missing")
             self._tell()
         else:
@@ -166,18 +170,16 @@ class SettingsStep(Step):
                 wrong["tasks"] = f"no task `{task}`" + (f"; did you mean `{guess}`?" if guess else "")
         if gym and not draft.words(values["tasks"]):
             wrong["tasks"] = "needed: e.g. chain_sum, gcd"
-        if not gym and not values["path"]:
-            wrong["path"] = "needed"
-        elif not gym and not Path(values["path"]).expanduser().is_file():
+        if not gym and values["path"] and not Path(values["path"]).expanduser().is_file():
             wrong["path"] = "no such file"
-        if gym and not values["size"]:
-            wrong["size"] = "needed"
-        if not values["file"]:
-            wrong["file"] = "needed"
-        elif not Path(values["file"]).expanduser().absolute().parent.is_dir():
+        if values["file"] and not Path(values["file"]).expanduser().absolute().parent.is_dir():
             wrong["file"] = "no such folder"
         elif Path(values["file"]).expanduser().is_dir():
             wrong["file"] = "a folder: add a file name"
+        # An empty field would take a default that nobody sees.
+        for key, value in self.form.values.items():
+            if not value and key not in MAY_BE_EMPTY and (gym or key != "size"):
+                wrong[key] = wrong.get(key, "needed")
         if rest and not wrong:
             wrong["calibration" if "calibration" in rest[0] else "strategies"] = rest[0]
         for key, entry in self.form.entries.items():

@@ -1,7 +1,7 @@
 """A new job: from a run file or from a form that writes one; then its dry run; then it is started."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 from textual import on
@@ -129,9 +129,9 @@ class Wizard(Dialog[Job | None]):
         """Goes on where this step is right; else the step says what is not."""
         if not self._busy:
             self._busy = True
-            self.run_worker(self._next(), group="next", exit_on_error=True)
+            self.run_worker(self._next(self.app.ahead.hold()), group="next", exit_on_error=True)
 
-    async def _next(self) -> None:
+    async def _next(self, release: Callable[[], None]) -> None:
         try:
             step, part = self._step, self._part
             if await part.finish() and step == self._step:
@@ -139,6 +139,7 @@ class Wizard(Dialog[Job | None]):
                 self._show()
         finally:
             self._busy = False
+            release()
 
     def action_start(self) -> None:
         """Starts the job, detached."""

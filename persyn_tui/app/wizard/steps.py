@@ -23,6 +23,7 @@ from storage.errors import PersynError
 if TYPE_CHECKING:
     from engine.config import Run
     from engine.estimate import Estimate
+    from storage.store import Store
 
 PAUSE_S = 0.25
 """Typing must rest so long before a file is read or a run is counted."""
@@ -66,8 +67,9 @@ class Plan:
 
 
 class Pick(Sheet):
-    """A list of the wizard: enter is the wizard's."""
+    """A list of the wizard: enter is the wizard's, and its first cell shows the marks."""
 
+    MARK = " "
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark", id="wizard.mark"),
     ]
@@ -121,9 +123,14 @@ class Step(Vertical):
 
     def soon(self, action: Callable[[], object]) -> None:
         """Does something once typing rests."""
+        self.not_soon()
+        self._timer = self.set_timer(PAUSE_S, action)
+
+    def not_soon(self) -> None:
+        """Gives up what `soon` was to do."""
         if self._timer is not None:
             self._timer.stop()
-        self._timer = self.set_timer(PAUSE_S, action)
+            self._timer = None
 
 
 class WayStep(Step):
@@ -370,7 +377,9 @@ class DryRunStep(Step):
         run = self.plan.run
         if run is None:
             return
-        found, self.trouble = await asyncio.to_thread(_dry_run, run)
+        found, self.trouble = await asyncio.to_thread(
+            _dry_run, run, cast("Dialog[Any]", self.screen).app.store
+        )
         totals = estimate.totals(found) if found else []
         teachers = estimate.per_teacher(found) if found else []
         said = (
@@ -379,9 +388,7 @@ class DryRunStep(Step):
             else ""
         )
         if found and found.speed_unknown:
-            said += (
-                f"\ntime is not known: `tokens_per_second` is not set for {len(found.speed_unknown)} teachers"
-            )
+            said += f"\n{printable(estimate.unknown_time(found))}"
         self.query_one("#sums", Static).update(said)
         sheet = self.query_one("#totals", Sheet)
         sheet.styles.height = len(totals) + 1
@@ -416,13 +423,13 @@ def _strong(row: tuple[str, ...]) -> list[Cell | str]:
     return [Cell(text, "strong" if row[0] in ("all teachers", "routed") else "plain") for text in row]
 
 
-def _dry_run(run: "Run") -> "tuple[Estimate | None, str]":
+def _dry_run(run: "Run", store: "Store | None") -> "tuple[Estimate | None, str]":
     """(what it takes, why it cannot be started)."""
-    from engine import estimate, preflight
+    from engine import estimate, preflight, speeds
 
     found = None
     try:
-        found = estimate.estimate(run)
+        found = estimate.estimate(run, speeds.of_run(store, run) if store is not None else None)
         preflight.check(run)
     except PersynError as problem:
         return found, str(problem)

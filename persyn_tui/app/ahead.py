@@ -1,0 +1,97 @@
+"""Keys typed ahead wait for what the key before them opens.
+
+The library passes a key to the widget that has the focus when it arrives. On a busy machine several keys arrive
+before the first of them has opened its dialog or its line: they would go to the list behind it, where a letter of
+a word is a command. Here a key is passed on once the one before it has been answered, and the screen that it is
+for can hear it.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from textual.app import App
+from textual.dom import DOMNode
+from textual.events import Key
+from textual.screen import Screen
+
+PATIENCE_S = 1.0
+"""How long a key waits at most: for an answer that does not come, for a dialog that takes no focus."""
+LOOKS_S = 0.02
+
+
+class Ahead:
+    """The keys that have arrived and are not passed on.
+
+    Args:
+        app: whose keys.
+        deliver: passes one to the widget with the focus.
+    """
+
+    def __init__(self, app: App[Any], deliver: Callable[[Key], Awaitable[None]]) -> None:
+        self._app, self._deliver = app, deliver
+        self._keys: deque[Key] = deque()
+        self._passing: Key | None = None
+        """The key that is on its way."""
+        self._opening = set[tuple[Screen[Any], float]]()
+        """Screens that are about to show something else, and since when."""
+        self._looking = False
+        self._deaf: tuple[Screen[Any], float] | None = None
+        """The dialog that has no focus yet, and since when."""
+
+    async def take(self, key: Key) -> None:
+        """A key arrives."""
+        self._keys.append(key)
+        await self._go_on()
+
+    def hold(self) -> Callable[[], None]:
+        """Keys wait for what the last one has asked of this screen, until what this returns is called."""
+        began = self._app.screen, time.monotonic()
+        self._opening.add(began)
+        return lambda: self._opening.discard(began)
+
+    async def _go_on(self) -> None:
+        while self._keys and self._passing is None:
+            if not self._hears():
+                if not self._looking:
+                    self._looking = True
+                    self._app.set_timer(LOOKS_S, self._look)
+                return
+            key, app = self._keys.popleft(), self._app
+            self._passing = key
+            target: DOMNode = app.focused or app.screen
+            await self._deliver(key)
+            # A widget that is taken away answers nothing.
+            asyncio.get_running_loop().call_later(PATIENCE_S, app.call_later, self._answered, key)
+            self._passed(key, target)
+
+    async def _look(self) -> None:
+        self._looking = False
+        await self._go_on()
+
+    def _hears(self) -> bool:
+        """Whether the screen on top is there, and a dialog has its focus."""
+        app = self._app
+        screen, clock = app.screen, time.monotonic()
+        self._opening = {one for one in self._opening if clock - one[1] < PATIENCE_S}
+        if not screen.is_mounted or any(which is screen for which, _ in self._opening):
+            return False
+        if len(app.screen_stack) == 1 or screen.focused is not None:
+            self._deaf = None
+            return True
+        if self._deaf is None or self._deaf[0] is not screen:
+            self._deaf = screen, clock
+        return clock - self._deaf[1] > PATIENCE_S
+
+    def _passed(self, key: Key, node: DOMNode | None) -> None:
+        """Follows a key from the widget up to the app: each has answered it when it comes to this."""
+        if node is None or node is self._app or not node.call_later(self._passed, key, node.parent):
+            # Once more round the app: the focus that the answer has moved is moved there.
+            self._app.call_later(self._app.call_later, self._answered, key)
+
+    async def _answered(self, key: Key) -> None:
+        if key is self._passing:
+            self._passing = None
+            await self._go_on()

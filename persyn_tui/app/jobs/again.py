@@ -1,0 +1,36 @@
+"""Before a job that failed is run once more as it is: what it needs first, and that it would else fail the same way."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from persyn_tui.app.confirm import Confirm
+
+if TYPE_CHECKING:
+    from textual.app import App
+
+    from storage.records import Job
+
+REMEDY = "\n  → "
+"""Stands in an error between what is wrong and what to do; an error of unknown cause has none."""
+
+
+def go_on(app: "App[Any]", job: "Job", start: Callable[[], object]) -> None:
+    """Starts a job again; asks before, where it failed for a reason that is known to stay until something is done."""
+    if job.effective_state != "failed" or REMEDY not in job.error:
+        start()
+        return
+
+    def answered(yes: bool | None) -> None:
+        if yes:
+            start()
+
+    what, _, remedy = job.error.partition(REMEDY)
+    app.push_screen(
+        Confirm(
+            f"Run job {job.id} ({job.name}) again as it is?",
+            f"First: {remedy.strip()}\n\nIt failed, and fails the same way until that is done: {what.strip()}\n\n"
+            "A run file that was mended since is another job: `n` opens it.",
+            "Run again",
+        ),
+        answered,
+    )

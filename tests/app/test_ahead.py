@@ -1,0 +1,83 @@
+"""Keys that arrive before the dialog, the line or the screen is there that they are for."""
+
+import time
+from pathlib import Path
+
+import pytest
+from app.runs import make, showing
+from app.support import running, until
+from support import RUN
+from textual.app import App
+from textual.events import Key
+from textual.widgets import Input
+
+from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.data.screen import DataScreen
+from persyn_tui.app.forms import Form
+from persyn_tui.app.wizard.screen import Wizard
+from storage import jobs
+from storage.store import Store
+
+NAMES = {"/": "slash", ".": "full_stop", "-": "minus"}
+
+
+def burst(app: App[None], *keys: str) -> None:
+    """All of them at once, as a terminal that was not read for a while gives them."""
+    for key in keys:
+        app.post_message(Key(NAMES.get(key, key), key if len(key) == 1 else None))
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.chdir(tmp_path)
+    return Store.open(tmp_path / "app.db")
+
+
+async def test_words_typed_ahead_reach_the_field_of_the_dialog(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(RUN)
+    async with running(store.location) as (app, pilot):
+        burst(app, "n", "enter", *"run.yaml")
+        await until(pilot, lambda: isinstance(app.screen, Wizard) and bool(app.screen.query("#file Form")))
+        entry = app.screen.query_one("#file Form", Form)["path"]
+        await until(pilot, lambda: entry.value == "run.yaml")
+
+
+async def test_they_wait_for_a_dialog_that_is_slow_to_come(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.yaml").write_text(RUN)
+    compose = Wizard.compose
+
+    def slow(self: Wizard) -> object:
+        time.sleep(0.3)  # the machine is busy: the loop stands still, and keys gather
+        return compose(self)
+
+    monkeypatch.setattr(Wizard, "compose", slow)
+    async with running(store.location) as (app, pilot):
+        burst(app, "n", "enter", *"run.yaml")
+        await until(pilot, lambda: isinstance(app.screen, Wizard) and bool(app.screen.query("#file Form")))
+        entry = app.screen.query_one("#file Form", Form)["path"]
+        await until(pilot, lambda: entry.value == "run.yaml")
+
+
+async def test_a_question_is_answered_by_the_key_behind_the_one_that_asks(store: Store) -> None:
+    job, _ = jobs.submit(store, {"name": "first"}, "0" * 64, "first")
+    async with running(store.location) as (app, pilot):
+        burst(app, "x", "n", "x", "n", "x", "y")
+        await until(pilot, lambda: jobs.get(store, job.id).state == "cancelled")
+        assert not isinstance(app.screen, Confirm)
+
+
+async def test_words_go_to_the_line_that_a_key_opens_and_are_no_commands(
+    store: Store, tmp_path: Path
+) -> None:
+    made = make(store, tmp_path)
+    made.answer(0, 0)
+    async with showing(store.location, "data") as (app, pilot):
+        await until(pilot, lambda: app.screen.state == "full")
+        burst(app, "/", *"fox")
+        line = app.screen.query_one("#search", Input)
+        await until(pilot, lambda: line.value == "fox")
+        assert isinstance(app.screen, DataScreen)
+        burst(app, "escape", "q")
+        await until(pilot, lambda: app._leaving)
