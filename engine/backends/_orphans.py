@@ -76,7 +76,8 @@ def started(pid: int) -> float:
     Raises:
         psutil.Error: there is no such process.
     """
-    return float(psutil.Process(pid).create_time() - psutil.boot_time())
+    booted = psutil.boot_time()  # first: older versions of psutil keep it for the other
+    return float(psutil.Process(pid).create_time() - booted)
 
 
 def sweep(folder: Path) -> list[str]:

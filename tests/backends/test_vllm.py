@@ -23,6 +23,7 @@ from engine.errors import ConfigError, EndpointError, NotAvailable
 from storage.records import Model, Request, Sampling
 
 STANDIN = Path(__file__).with_name("standin.py")
+TAKEN = [sys.executable, "-c", "import sys; sys.exit('OSError: [Errno 98] Address already in use')"]
 
 
 @dataclass
@@ -140,6 +141,29 @@ def test_a_log_file_without_a_store_is_kept_where_somebody_must_read_it(
     if kept:
         assert str(logs[0]) in caught.value.remedy
         assert "no memory for the model" in logs[0].read_text()
+
+
+def test_a_port_that_is_always_taken_is_given_up(stand: Stand) -> None:
+    taken = Model("t", "teacher", "vllm", "zoo:brief", options={"server": {"command": TAKEN}})
+    with (
+        closing(backends.open_backend(taken, stand.folder)) as backend,
+        pytest.raises(EndpointError, match="ended with exit code 1"),
+    ):
+        list(backend.generate(requests(1)))
+    assert stand.log.count("\n== ") == 5
+
+
+def test_a_server_whose_note_cannot_be_kept_is_ended(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = _orphans.Note.write
+
+    def full(self: _orphans.Note, folder: Path) -> None:
+        if self.pid:
+            raise OSError(28, "No space left on device")
+        write(self, folder)
+
+    monkeypatch.setattr(_orphans.Note, "write", full)
+    with pytest.raises(EndpointError, match=r"cannot be started: .*No space left"):
+        list(stand.open("silent").generate(requests(1)))
 
 
 def test_one_that_never_answers_is_given_up_in_time(stand: Stand) -> None:
