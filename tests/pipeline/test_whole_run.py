@@ -63,7 +63,7 @@ def test_every_row_says_where_it_comes_from(finished):
 def test_running_again_finds_everything_there(copied, finished):
     workspace, report = copied, finished[1]
     before = workspace.counts()
-    again = workspace.run()
+    again = workspace.finish()
     assert workspace.counts() == before
     (first,), (second,) = report["strategies"], again["strategies"]
     places = {"adapter", "merged"}  # of the copy's store
@@ -73,9 +73,8 @@ def test_running_again_finds_everything_there(copied, finished):
 def test_another_alpha_asks_no_teacher_again(copied):
     workspace = copied
     before = workspace.counts()
-    path = workspace.write((workspace.folder / "run.yaml").read_text() + "reward: {alpha: 1}\n", "other.yaml")
-    done = workspace.call("run", path, "--until", "route", "--json")
-    assert done.returncode == 0, done.stderr
+    workspace.write((workspace.folder / "run.yaml").read_text() + "reward: {alpha: 1}\n", "other.yaml")
+    workspace.finish("route", "other.yaml")
     after = workspace.counts()
     assert after["responses"] == before["responses"]
     assert after["scores"] == before["scores"]
