@@ -9,7 +9,7 @@ from engine.config_section import Section
 SET_BY_ENGINE = ("--model", "--served-model-name", "--host", "--port", "--api-key", "--revision")
 """Arguments that `args` may not hold."""
 
-CONCURRENCY = {"start": 64, "max": 256}
+CONCURRENCY = {"start": 256, "max": 256}
 """Requests in flight at a server of our own, unless the run file says otherwise: vLLM queues what it cannot batch."""
 
 

@@ -39,7 +39,9 @@ FIRST = 256
 CHUNK = 100_000
 
 SHOWN_CHARACTERS = 1200
-"""How much of a prompt a line holds."""
+"""How much of a prompt a line holds: prompts that begin alike differ later."""
+
+SHOWN_OF_RESPONSE = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class Card:
     prompt_id: int
     prompt: str
     """The beginning of its last turn."""
+    text: str
+    """The beginning of the response."""
     teacher: str
     tokens: int
     """Generated tokens."""
@@ -282,6 +286,7 @@ def cards(store: Store, ids: Sequence[int], dataset_id: int | None = None) -> di
                 ResponseRow.id,
                 ResponseRow.prompt_id,
                 func.substr(turn, 1, SHOWN_CHARACTERS),
+                func.substr(ResponseRow.text, 1, SHOWN_OF_RESPONSE),
                 ModelRow.name,
                 ResponseRow.completion_tokens,
                 ResponseRow.status,
@@ -309,10 +314,11 @@ def cards(store: Store, ids: Sequence[int], dataset_id: int | None = None) -> di
                 id=line[0],
                 prompt_id=line[1],
                 prompt=line[2] or "",
-                teacher=line[3],
-                tokens=line[4],
-                status=line[5],
-                finish_reason=line[6],
+                text=line[3] or "",
+                teacher=line[4],
+                tokens=line[5],
+                status=line[6],
+                finish_reason=line[7],
                 quality=qualities[-1] if qualities else None,
                 learnability=learnability,
                 reward=rewards[-1] if rewards else None,

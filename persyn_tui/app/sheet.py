@@ -38,7 +38,7 @@ class Column:
 
     title: str
     width: int = 0
-    """Cells; 0 takes what the others leave."""
+    """Cells; 0 shares what the others leave."""
     right: bool = False
     """Aligned to the right, as numbers are."""
     drop: int = 0
@@ -88,9 +88,9 @@ def fit(columns: Sequence[Column], width: int, least: int = 12) -> list[tuple[in
     """(column number, cells) of the columns that are shown in `width` cells, one cell between two.
 
     Args:
-        columns: all of them; at most one of width 0.
+        columns: all of them.
         width: cells there are.
-        least: cells that the flexible column must keep before others are dropped.
+        least: cells that a flexible column must keep before others are dropped.
     """
     shown = list(range(len(columns)))
 
@@ -99,8 +99,10 @@ def fit(columns: Sequence[Column], width: int, least: int = 12) -> list[tuple[in
 
     while taken() > width and any(columns[i].drop for i in shown):
         shown.remove(max(shown, key=lambda i: (columns[i].drop, i)))
-    spare = width - taken()
-    return [(i, columns[i].width or max(1, least + spare)) for i in shown]
+    flexible = [i for i in shown if not columns[i].width]
+    spare, odd = divmod(width - taken(), max(1, len(flexible)))
+    room = {i: max(1, least + spare + (place < odd)) for place, i in enumerate(flexible)}
+    return [(i, room.get(i, columns[i].width)) for i in shown]
 
 
 class Sheet(ScrollView, can_focus=True):

@@ -202,11 +202,14 @@ async def test_hostile_text_stays_text_in_the_list_and_beside_the_others(made: M
         )
 
 
-@pytest.mark.parametrize("size", [(80, 24), (100, 28), (140, 40)])
-async def test_what_the_width_leaves_out_is_named(made: Made, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "hidden"),
+    [((80, 24), "hidden: response, tok, set"), ((100, 28), "hidden: response"), ((140, 40), "")],
+)
+async def test_what_the_width_leaves_out_is_named(made: Made, size: tuple[int, int], hidden: str) -> None:
     async with running(opened(made), mode="data", size=size) as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 16)
-        await until(pilot, lambda: ("hidden: tok, set" in title(app)) == (size[0] == 80))
+        await until(pilot, lambda: title(app).partition("hidden: ")[2] == hidden.partition(": ")[2])
         needed = ("quality", "learn.", "reward", "finish", "id▼")
         await until(pilot, lambda: all(name in line(app, -1) for name in needed))
         await pilot.press("enter")
@@ -437,3 +440,18 @@ def test_pages_fetch_what_is_looked_at_and_forget_the_rest(made: Made) -> None:
     pages.put_above(array("q", [100_003, 100_002]))
     assert [pages.id(place) for place in range(3)] == [100_003, 100_002, 100_000]
     assert [pages.find(key) for key in (100_003, 100_002, 100_000, 1, 100_001)] == [0, 1, 2, 100_001, None]
+
+
+async def test_wide_terminals_show_the_responses_in_the_list(made: Made) -> None:
+    async with running(opened(made), mode="data", size=(160, 30)) as (app, pilot):
+        sheet = screen(app).query_one(AnswerSheet)
+        await until(pilot, lambda: "wise 5 irrational" in painted(sheet))
+        assert "owned" in painted(sheet)
+        assert not set("\x1b\x07\u202e") & set(painted(sheet))
+        await pilot.resize_terminal(90, 30)
+        await until(pilot, lambda: "wise 5" not in painted(sheet) and "question 5" in painted(sheet))
+
+
+def painted(sheet: AnswerSheet) -> str:
+    """What the list shows."""
+    return "\n".join(sheet.render_line(line).text for line in range(sheet.size.height))

@@ -14,6 +14,13 @@ def test_columns_leave_by_priority_and_the_flexible_one_takes_the_rest() -> None
     assert fit(COLUMNS, 3)[1] == (1, 1)
 
 
+def test_flexible_columns_share_the_rest_and_one_of_them_may_leave() -> None:
+    columns = (Column("prompt"), Column("response", drop=3), Column("tok", 6, drop=1))
+    assert fit(columns, 80) == [(0, 36), (1, 36), (2, 6)]
+    assert fit(columns, 81) == [(0, 37), (1, 36), (2, 6)]
+    assert fit(columns, 31) == [(0, 24), (2, 6)]
+
+
 @pytest.mark.parametrize(
     ("text", "width", "right", "shown"),
     [

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     Column("id", 8, right=True),
     Column("prompt"),
+    Column("response", drop=4),
     Column("teacher", 12),
     Column("tok", 6, right=True, drop=2),
     Column("finish", 9, drop=1),
@@ -37,7 +38,7 @@ COLUMNS = (
 )
 PROMPT = 1
 """The column of the prompts."""
-SORTED = {"id": 0, "tokens": 3, "quality": 5, "learnability": 6, "reward": 7}
+SORTED = {"id": 0, "tokens": 4, "quality": 6, "learnability": 7, "reward": 8}
 """Sort → its column."""
 SMALL = 50_000
 """A list of so few is read again by itself when the store changes."""
@@ -255,6 +256,7 @@ def _cells(card: Card) -> list[Cell | str]:
     return [
         Cell(str(card.id), "dim"),
         Cell(card.prompt, tone),
+        Cell(card.text, tone if good else "dim"),
         Cell(card.teacher, tone),
         Cell(count(card.tokens), tone),
         Cell(card.finish_reason if good else card.status, "dim" if good else "warn"),
