@@ -37,7 +37,8 @@ $(VLLM_VENV)/.installed: constraints.txt
 	$(VLLM_VENV)/bin/pip uninstall --quiet -y torchvision torchaudio torchcodec
 	@touch $@
 
-test-real: setup $(VLLM_VENV)/.installed  ## vLLM and the real small models (fetches SmolLM2, installs vLLM for the CPU)
+test-real: setup $(VLLM_VENV)/.installed  ## vLLM, lm-eval and the real small models (fetches SmolLM2, installs both)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,eval]"
 	$(BIN)/persyn zoo fetch smollm2
 	PERSYN_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest -m real
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from backends.endpoint import Reply, answer
 from sqlalchemy import func, select
 
-from storage import schema
+from storage import jobs, schema
+from storage.jobs import Job
 from storage.store import Store
 
 RUN = """
@@ -97,6 +99,39 @@ class Workspace:
         done = self.call("run", self.folder / "run.yaml", "--json", *arguments)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
+
+    def work(self, until: str | None = None, name: str = "run.yaml") -> tuple[int, Job, dict[str, Any]]:
+        """(exit code, job, report) of the same engine in this process; only a kill needs one of its own.
+
+        A process takes seconds to import torch and what builds on it. The report is empty unless the run succeeds.
+        """
+        import torch
+
+        from engine import config, launch, report, runner
+        from engine.display import Silent
+        from engine.printing import json_line
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with pytest.MonkeyPatch.context() as patch, self.open() as store:
+                for variable, value in self.environment.items():
+                    patch.setenv(variable, value)
+                job, _ = launch.submit(store, config.load(self.folder / name), until=until)
+                outcome = runner.work(store, job.id, Silent())
+                done = outcome.code == 0 and outcome.context
+                found = json.loads(json_line(report.build(outcome.context, 0.0))) if done else {}
+                ended = jobs.get(store, job.id)
+        finally:
+            torch.set_num_threads(threads)
+        assert ended is not None
+        return outcome.code, ended, found
+
+    def finish(self, until: str | None = None, name: str = "run.yaml") -> dict[str, Any]:
+        """The report of a run in this process that must succeed."""
+        code, job, found = self.work(until, name)
+        assert code == 0, job.error
+        return found
 
     def open(self) -> Store:
         return Store.open(self.database)

@@ -10,7 +10,7 @@ import torch
 from engine import backends
 from storage.records import Model, Request, Sampling
 
-ROWS, ROOM = 96, 120 * 2**20
+ROWS, ROOM = 64, 48 * 2**20
 
 torch.set_num_threads(1)
 backend = backends.open_backend(
@@ -20,7 +20,7 @@ backend = backends.open_backend(
 
 def requests(count: int) -> list[Request]:
     turns = [({"role": "user", "content": f"{key} {'word ' * 10}"},) for key in range(count)]
-    return [Request(key, turn, Sampling(max_tokens=24)) for key, turn in enumerate(turns)]
+    return [Request(key, turn, Sampling(max_tokens=4)) for key, turn in enumerate(turns)]
 
 
 list(backend.generate(requests(2)))  # what is allocated once is there now

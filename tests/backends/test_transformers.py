@@ -9,7 +9,7 @@ import torch
 import transformers as hf
 
 from engine import backends
-from engine.backends import _decode, _local
+from engine.backends import _decode, _local, transformers
 from engine.errors import ConfigError, ModelError, TemplateError
 from engine.templates import prompt_ids
 from engine.zoo import tokens
@@ -292,6 +292,10 @@ def test_identity_follows_what_shapes_an_answer(save) -> None:
     )
     assert base != backends.identity(replace(model, options={"dtype": "bfloat16"}))
     assert base != backends.identity(replace(model, options={"thinking": False}))
+    for version in ("VERSION", "BOUNDARY_VERSION"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(transformers, version, getattr(transformers, version) + 1)
+            assert base != backends.identity(model)
     tokenizer = hf.AutoTokenizer.from_pretrained(model.model)
     tokenizer.chat_template += " "
     tokenizer.save_pretrained(model.model)

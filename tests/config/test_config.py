@@ -27,6 +27,8 @@ def test_defaults_are_the_documented_ones():
     run = config.parse(MINIMAL)
     assert run.reward.alpha == 0.4
     assert run.reward.normalization == "zscore"
+    assert run.reward.exclude_all_wrong
+    assert run.distill.overlong == "drop"
     assert run.strategies == ("persyn",)
     assert run.teachers[0].backend == "transformers"
 

@@ -21,14 +21,14 @@ def test_an_excluded_row_retrains_its_strategy_alone_and_a_restored_one_none(cop
     workspace = copied
     text = (workspace.folder / "run.yaml").read_text()
     workspace.write(text + "strategies: [persyn, random]\n")
-    first = workspace.run()
+    first = workspace.finish()
     assert trained(workspace) == {"small/persyn": 1, "small/random": 1}
 
     with workspace.open() as store:
         (dataset,) = (found for found in datasets.list(store) if found.name == "small/random")
         prompt = datasets.rows(store, dataset.id, limit=1)[0].prompt.id
     assert workspace.call("data", "exclude", dataset.id, prompt).returncode == 0
-    again = workspace.run()
+    again = workspace.finish()
     assert trained(workspace) == {"small/persyn": 1, "small/random": 2}
     assert again["strategies"][0] == first["strategies"][0]
     assert again["strategies"][1]["rows"] == first["strategies"][1]["rows"] - 1
@@ -37,7 +37,7 @@ def test_an_excluded_row_retrains_its_strategy_alone_and_a_restored_one_none(cop
     assert newest.metrics["rows"]["rows"] == first["strategies"][1]["rows"] - 1
 
     assert workspace.call("data", "restore", dataset.id, prompt).returncode == 0
-    restored = workspace.run()
+    restored = workspace.finish()
     assert trained(workspace) == {"small/persyn": 1, "small/random": 2}
     assert restored["strategies"] == first["strategies"]
 
@@ -100,7 +100,7 @@ def test_rows_held_out_are_measured_and_not_trained_on(copied):
     assert "distill: {" in text
     before = {adapter.id: adapter for adapter in adapters(workspace)}
     workspace.write(text.replace("distill: {", "distill: {held_out: 0.3, ") + "strategies: [persyn]\n")
-    workspace.run()
+    workspace.finish()
     (new,) = (adapter for adapter in adapters(workspace) if adapter.id not in before)
     old = next(adapter for adapter in before.values() if adapter.dataset_id == new.dataset_id)
     assert 0 < new.metrics["rows"]["rows"] < old.metrics["rows"]["rows"]

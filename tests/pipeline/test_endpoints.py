@@ -1,4 +1,4 @@
-"""Runs with endpoint teachers, through real engine processes and a real local server."""
+"""Runs with endpoint teachers, by the real engine (processes that are killed) and a real local server."""
 
 import threading
 import time
@@ -86,7 +86,7 @@ def test_two_endpoints_and_a_local_teacher_to_the_end_through_kill_9(workspace, 
     process.kill()
     process.communicate()
     release.set()
-    report = workspace.run()
+    report = workspace.finish()
     assert report["strategies"][0]["accuracy_after"] is not None
     assert 0 < lost[0] <= 20
     with workspace.open() as store:
@@ -140,21 +140,19 @@ def test_a_teacher_that_only_fails_stops_no_other_and_is_named(workspace, server
     near, far = servers[:2], servers[2]
     far.script = lambda body, number: error(500 if number % 2 else 429, "out of order")
     write(workspace, servers)
-    done = workspace.call("run", workspace.folder / "run.yaml", "--until", "calibrate")
-    assert done.returncode == 3, done.stderr
-    assert "teacher `far` cannot be asked" in done.stderr
-    assert "out of order" in done.stderr
+    code, job, _ = workspace.work("calibrate")
+    assert (code, job.state) == (3, "needs_attention")
+    assert "teacher `far` cannot be asked" in job.error
+    assert "out of order" in job.error
     with workspace.open() as store:
         found = rows(store)
-        assert jobs.list(store)[0].state == "needs_attention"
-        assert "`far`" in jobs.list(store)[0].error
     assert found["near", "ok"] == CALIBRATED
     assert sum(count for (name, _), count in found.items() if name == "brief") == CALIBRATED
     assert found["far", "ok"] == 0
     asked = len(far.requests)
     assert asked <= 15
     far.script = good
-    workspace.run("--until", "calibrate")
+    workspace.finish("calibrate")
     with workspace.open() as store:
         assert rows(store)["far", "ok"] == CALIBRATED
         assert {name for name, status in rows(store) if status == "error"} == set()
@@ -166,17 +164,16 @@ def test_a_budget_pauses_the_job_and_a_larger_one_goes_on(workspace, servers) ->
     # An answer of `near` costs $0.00051, and at most about $0.0042 before it is there.
     write(workspace, servers, generation="budget_usd: 0.01")
     for _ in range(2):
-        done = workspace.call("run", workspace.folder / "run.yaml", "--until", "calibrate")
-        assert done.returncode == 3, done.stderr
-        assert "raise `generation.budget_usd`" in done.stderr
+        code, job, _ = workspace.work("calibrate")
+        assert (code, job.state, job.error.partition(":")[0]) == (3, "paused", "budget")
+        assert "raise `generation.budget_usd`" in job.error
         with workspace.open() as store:
             found = rows(store)
-            (job,) = jobs.list(store)
-        assert (job.state, job.error.partition(":")[0]) == ("paused", "budget")
+            assert len(jobs.list(store)) == 1
         assert found["far", "ok"] == CALIBRATED  # free
         assert 0.004 < found["near", "ok"] * 0.00051 <= 0.01
     write(workspace, servers, generation="budget_usd: 1")
-    workspace.run("--until", "calibrate")
+    workspace.finish("calibrate")
     with workspace.open() as store:
         (job,) = jobs.list(store)
         assert rows(store)["near", "ok"] == CALIBRATED

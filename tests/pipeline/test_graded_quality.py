@@ -18,15 +18,15 @@ def test_a_reward_model_as_quality_makes_alpha_count(workspace):
     more = "".join(f"  - {{name: {name}, model: 'zoo:{name}'}}\n" for name in ("scholar", "solver", "lister"))
     text = RUN.replace("prompts:", more + "prompts:") + "reward: {alpha: 0.1}\n"
     workspace.write(text + GRADED)
-    report = workspace.run()
+    report = workspace.finish()
     assert report["strategies"][0]["accuracy_after"] is not None  # right answers are counted all the same
     with workspace.open() as store:
         (dataset,) = datasets.list(store)
         rows = datasets.rows(store, dataset.id, limit=1000)
     assert len({row.quality for row in rows}) > 10
     # The same answers with 0/1 quality: no pair turns round between these two, only with the other scorer.
-    path = workspace.write(text, "binary.yaml")
-    assert workspace.call("run", path, "--until", "score").returncode == 0
+    workspace.write(text, "binary.yaml")
+    workspace.finish("score", "binary.yaml")
     assert changed(workspace, "binary.yaml") == 0
     assert changed(workspace, "run.yaml") > 0
 
@@ -46,9 +46,8 @@ def test_adding_a_scorer_asks_and_scores_nothing_again(finished, tmp_path):
         "quality: {scorers: [{scorer: exact_answer, weight: 0.7}, "
         "{scorer: reward_model, model: 'zoo:reward', weight: 0.3}]}\n"
     )
-    path = workspace.write(RUN + both, "both.yaml")
-    done = workspace.call("run", path, "--until", "build_dataset", "--json")
-    assert done.returncode == 0, done.stderr
+    workspace.write(RUN + both, "both.yaml")
+    workspace.finish("build_dataset", "both.yaml")
     with workspace.open() as store, store.read() as connection:
         kinds = dict(connection.execute(select(schema.ScorerRow.id, schema.ScorerRow.kind)).all())
         score = schema.ScoreRow
@@ -87,7 +86,7 @@ def test_adding_a_teacher_asks_and_scores_only_the_new_one(finished, tmp_path):
     shutil.copytree(finished[0].folder, workspace.folder)
     before = workspace.counts()
     workspace.write(RUN.replace("prompts:", "  - {name: lister, model: 'zoo:lister'}\nprompts:"))
-    workspace.run("--until", "score")
+    workspace.finish("score")
     after = workspace.counts()
     assert after["responses"] - before["responses"] == 28  # calibration and validation prompts
     assert 0 < after["scores"] - before["scores"] <= 2 * 28

@@ -49,7 +49,7 @@ def test_a_run_from_imported_responses_alone(workspace):
     file.write_text("".join(json.dumps(row) + "\n" for row in rows()))
     workspace.write(RUN.replace("PATH", file.name))
     # No teacher's model is anywhere on this machine: had one been loaded, the run would have failed.
-    report = workspace.run()
+    report = workspace.finish()
     assert report["prompts"]["calibration"] == 32
     assert report["router"]["hit_at_1"] is not None
     with workspace.open() as store:
@@ -70,5 +70,5 @@ def test_a_run_from_imported_responses_alone(workspace):
     # Provenance: what it was read from.
     assert scored["files"][0][0] == {file.name: hashlib.sha256(file.read_bytes()).hexdigest()}
     before = workspace.counts()
-    workspace.run()
+    workspace.finish()
     assert workspace.counts() == before

@@ -39,7 +39,7 @@ def test_kill_9_then_the_same_command_ends_as_if_undisturbed(workspace, finished
     process.kill()
     process.communicate()
     kept = workspace.counts()
-    workspace.run()
+    workspace.finish()
     assert workspace.counts() == undisturbed.counts()
     assert all(kept[table] <= count for table, count in undisturbed.counts().items())
     assert workspace.adapters() == undisturbed.adapters()
@@ -59,7 +59,7 @@ def test_ctrl_c_cancels_at_the_next_batch_and_the_run_resumes(workspace, finishe
     assert "run the same command again" in err
     with workspace.open() as store:
         assert jobs.list(store)[0].state == "cancelled"
-    workspace.run()
+    workspace.finish()
     assert workspace.counts() == undisturbed.counts()
 
 

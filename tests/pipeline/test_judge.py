@@ -1,4 +1,4 @@
-"""Whole runs whose quality a judge says, through real engine processes and a real local server."""
+"""Whole runs whose quality a judge says, by the real engine (processes that are killed) and a real local server."""
 
 import json
 import re
@@ -83,7 +83,7 @@ def test_a_judge_beside_exact_answers_to_the_end_through_kill_9(workspace, serve
     process.communicate()
     release.set()
     before = len(server.requests)
-    report = workspace.run()
+    report = workspace.finish()
     assert report["strategies"][0]["accuracy_after"] is not None
     found = verdicts(workspace)
     assert {row.status for row in found} == {"ok"}
@@ -95,7 +95,7 @@ def test_pairs_are_a_score_of_the_prompts_that_all_teachers_answered(workspace, 
     workspace.write(
         RUN.replace("prompts:", MORE + "prompts:") + f"quality: {JUDGE % (server.url, ', mode: pairs')}\n"
     )
-    workspace.run("--until", "build_dataset")
+    workspace.finish("build_dataset")
     found = verdicts(workspace)
     by_prompt = Counter(row.prompt_id for row in found)
     assert len(by_prompt) <= 28
@@ -105,29 +105,29 @@ def test_pairs_are_a_score_of_the_prompts_that_all_teachers_answered(workspace, 
         # What one answer wins another loses.
         assert sum(values) == pytest.approx(len(values) / 2)
     sent = len(server.requests)
-    workspace.run("--until", "build_dataset")
+    workspace.finish("build_dataset")
     assert len(server.requests) == sent
     # Another teacher to win against is another score.
     text = (workspace.folder / "run.yaml").read_text()
     workspace.write(text.replace("prompts:", "  - {name: scholar, model: 'zoo:scholar'}\nprompts:"))
-    workspace.run("--until", "score")
+    workspace.finish("score")
     assert len(verdicts(workspace)) >= 2 * len(found)
 
 
 def test_the_budget_counts_the_judge_and_a_larger_one_goes_on(workspace, server) -> None:
     text = RUN + f"quality: {JUDGE % (server.url, ', max_tokens: 20')}\n"
     workspace.write(text.replace("generation: {", "generation: {budget_usd: 0.0102, "))
-    done = workspace.call("run", workspace.folder / "run.yaml", "--until", "score")
-    assert (done.returncode, job(workspace).state) == (3, "paused")
-    assert "the judge `m`" in done.stderr
+    code, paused, _ = workspace.work("score")
+    assert (code, paused.state) == (3, "paused")
+    assert "the judge `m`" in paused.error
     paid = verdicts(workspace)
     assert sum(row.detail["cost"] for row in paid) == pytest.approx(len(server.requests) * 5e-4)
     assert 0.007 < len(paid) * 5e-4 <= 0.0102
     # Nothing more is spent by another try, and a larger budget asks only for what is missing.
-    assert workspace.call("run", workspace.folder / "run.yaml", "--until", "score").returncode == 3
+    assert workspace.work("score")[0] == 3
     assert len(server.requests) == len(paid)
     workspace.write(text.replace("generation: {", "generation: {budget_usd: 1, "))
-    workspace.run("--until", "score")
+    workspace.finish("score")
     assert len(verdicts(workspace)) == len(server.requests)
 
 
@@ -199,13 +199,13 @@ def test_a_verdict_that_the_endpoint_fails_is_typed_stops_nothing_and_can_be_ask
 def test_a_dead_judge_needs_attention_and_blames_no_answer(workspace, server) -> None:
     server.script = lambda body, number: rating(body, number) if number < 10 else error(500, "out of order")
     workspace.write(RUN + f"quality: {JUDGE % (server.url, '')}\n")
-    done = workspace.call("run", workspace.folder / "run.yaml", "--until", "score")
-    assert (done.returncode, job(workspace).state) == (3, "needs_attention")
-    assert "judge `m` cannot be asked" in done.stderr
-    assert "out of order" in done.stderr
+    code, ill, _ = workspace.work("score")
+    assert (code, ill.state) == (3, "needs_attention")
+    assert "judge `m` cannot be asked" in ill.error
+    assert "out of order" in ill.error
     assert {row.status for row in verdicts(workspace)} == {"ok"}
     server.script = rating
-    workspace.run("--until", "score")
+    workspace.finish("score")
     assert {row.status for row in verdicts(workspace)} == {"ok"}
 
 

@@ -42,7 +42,7 @@ def test_the_design_follows_the_seed_and_grows_at_its_end() -> None:
 def test_only_the_designed_answers_are_generated_and_train_the_router(workspace):
     workspace.write(PARTIAL)
     planned = workspace.call("run", workspace.folder / "run.yaml", "--dry-run", "--json")
-    report = workspace.run("--until", "build_dataset")
+    report = workspace.finish("build_dataset")
     counts = report["prompts"]
     calibration, held_out, m = counts["calibration"] - counts["held_out"], counts["held_out"], 4
     with workspace.open() as store, store.read() as connection:
@@ -64,16 +64,16 @@ def test_only_the_designed_answers_are_generated_and_train_the_router(workspace)
     assert report["strategies"][0]["generations"] == len(asked)
     assert 0 < router["notes"]["pairs"] <= calibration  # one pair a prompt, where both answers are labelled
     before = workspace.counts()
-    workspace.run("--until", "build_dataset")
+    workspace.finish("build_dataset")
     assert workspace.counts() == before
 
 
 def test_what_other_strategies_ask_later_changes_no_label(workspace):
     workspace.write(PARTIAL.replace("small", "both") + "strategies: [persyn, random]\n")
-    workspace.run("--until", "build_dataset")
+    workspace.finish("build_dataset")
     before = workspace.counts()
     workspace.write(PARTIAL)
-    workspace.run("--until", "build_dataset")
+    workspace.finish("build_dataset")
     after = workspace.counts()
     assert after["responses"] == before["responses"]
     assert after["assignments"] == before["assignments"]  # the same labels, the same router, the same plan

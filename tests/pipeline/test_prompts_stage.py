@@ -1,11 +1,17 @@
 """How prompts are shared out over the splits."""
 
+import json
+from collections import Counter
+
 import numpy as np
 import pytest
+from support import RUN, Workspace
 
+from engine import sources
 from engine.config import SplitConfig
 from engine.errors import ConfigError
 from engine.stages.prompts import Thresholds
+from storage import prompts
 
 
 def hashes(count: int, seed: int = 0) -> np.ndarray:
@@ -49,3 +55,23 @@ def test_too_few_prompts_name_the_split_and_the_remedy():
     ) as caught:
         Thresholds(hashes(120), SplitConfig(calibration=10, validation=50, evaluation=100))
     assert "lower the split" in caught.value.remedy
+
+
+def test_a_question_in_two_dresses_is_one_prompt_and_stands_in_one_split(tmp_path):
+    dresses = ("What is {} plus {}?", "what is {}  plus {} ?", "WHAT IS {} PLUS {}")
+    file = tmp_path / "questions.jsonl"
+    rows = [{"prompt": dress.format(n, n), "answer": str(2 * n)} for dress in dresses for n in range(60)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    start, end = RUN.index("  - {source"), RUN.index("split:")
+    workspace = Workspace(tmp_path)
+    workspace.write(RUN[:start] + f"  - {{source: jsonl, path: {file.name}, verifier: text}}\n" + RUN[end:])
+    workspace.finish("prompts")
+    with workspace.open() as store:
+        found = list(prompts.iterate(store, 1))
+    assert Counter(prompt.split for prompt in found) == {
+        "calibration": 20,
+        "validation": 8,
+        "evaluation": 10,
+        "synthesis": 22,
+    }
+    assert len({sources.core_question(prompt) for prompt in found}) == len(found) == 60

@@ -5,11 +5,13 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 from sqlalchemy import select
 
-from engine import pipeline, stage_names
+from engine import config, evidence, pipeline, stage_names
+from engine.reader import reader
 from persyn_tui.commands import run as run_commands
-from storage import datasets, jobs, prompts, results, schema
+from storage import datasets, jobs, prompts, results, routing, schema
 from storage.store import Store
 
 
@@ -35,6 +37,19 @@ def test_the_report_has_what_it_promises(finished):
     assert persyn["accuracy_before"] is not None
 
 
+def test_prompts_that_are_all_wrong_train_no_router(finished):
+    workspace, _ = finished
+    with workspace.open() as store:
+        context = reader(store, config.load(workspace.folder / "run.yaml"))
+        labels = evidence.gather(context, ("calibration",)).labels(context.run.reward)
+        router = routing.router(store, context.router_sha)
+    assert labels.all_wrong.any()
+    assert labels.excluded[labels.all_wrong].all()
+    assert np.isfinite(labels.rewards[labels.all_wrong]).any()  # they would have pairs
+    trained = ~np.isnan(labels.training_rewards).any(axis=1)
+    assert router.manifest["notes"]["prompts"] == trained.sum()
+
+
 def test_every_row_says_where_it_comes_from(finished):
     workspace, _ = finished
     with workspace.open() as store:
@@ -48,7 +63,7 @@ def test_every_row_says_where_it_comes_from(finished):
 def test_running_again_finds_everything_there(copied, finished):
     workspace, report = copied, finished[1]
     before = workspace.counts()
-    again = workspace.run()
+    again = workspace.finish()
     assert workspace.counts() == before
     (first,), (second,) = report["strategies"], again["strategies"]
     places = {"adapter", "merged"}  # of the copy's store
@@ -58,9 +73,8 @@ def test_running_again_finds_everything_there(copied, finished):
 def test_another_alpha_asks_no_teacher_again(copied):
     workspace = copied
     before = workspace.counts()
-    path = workspace.write((workspace.folder / "run.yaml").read_text() + "reward: {alpha: 1}\n", "other.yaml")
-    done = workspace.call("run", path, "--until", "route", "--json")
-    assert done.returncode == 0, done.stderr
+    workspace.write((workspace.folder / "run.yaml").read_text() + "reward: {alpha: 1}\n", "other.yaml")
+    workspace.finish("route", "other.yaml")
     after = workspace.counts()
     assert after["responses"] == before["responses"]
     assert after["scores"] == before["scores"]

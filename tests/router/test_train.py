@@ -61,7 +61,9 @@ def test_constant_strengths_are_the_log_odds_of_a_pair() -> None:
     assert float(strengths[0] - strengths[1]) == pytest.approx(math.log(3), rel=1e-2)
     assert strengths[2] == 0
     always = constant_strengths(wins[:3], FitSettings())
-    assert 1 < float(always[0] - always[1]) < 10
+    gap = float(always[0] - always[1])
+    # Where the gradient of the loss, σ(−gap), meets that of the decay: no such place without one.
+    assert 1 / (1 + math.exp(gap)) == pytest.approx(FitSettings().weight_decay * gap, rel=0.02)
 
 
 def test_each_prompt_is_encoded_once(

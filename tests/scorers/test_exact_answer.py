@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import psutil
 import pytest
@@ -173,6 +174,15 @@ def test_hung_verifier_times_out_and_the_next_answer_is_judged() -> None:
         scorer.close()
     assert [verdict.status for verdict in found] == ["ok", "timeout", "ok"]
     assert found[1].value is None
+
+
+def test_a_worker_that_stands_still_times_out_too() -> None:
+    # It uses no processor time, so only the parent's clock ends it.
+    with closing(exact_answer.create({"timeout_s": 0.5})) as scorer:
+        assert value_of(scorer, prompt("text", "x"), "x") == 1.0
+        os.kill(scorer._worker.pid, signal.SIGSTOP)
+        assert value_of(scorer, prompt("text", "x"), "x") == "timeout"
+        assert value_of(scorer, prompt("text", "x"), "x") == 1.0
 
 
 def test_works_off_the_main_thread_and_reuses_one_process(scorer) -> None:

@@ -188,12 +188,19 @@ def test_unknown_logit_changes_are_noticed_and_honoured(caplog) -> None:
     assert "full logits" in caplog.text
 
 
-def test_chunks_of_logits_do_not_change_sums(monkeypatch) -> None:
+def test_logits_are_made_for_a_few_response_positions_at_a_time(monkeypatch) -> None:
     tokenizer = tokenizer_of("A")
     model, items = model_of("llama", tokenizer), items_of(3)
     expected = plain(model, tokenizer, items)
+    score(model, tokenizer, items)  # what the model allows has been found out, with logits of a few tokens
+    made = []
+    model.lm_head.register_forward_hook(lambda *found: made.append(found[2].numel() // len(tokenizer)))
     monkeypatch.setattr("engine.scorers._forward._LOGITS_BYTES", {"cpu": 3 * 4 * len(tokenizer)})
-    agree(score(model, tokenizer, items), expected)
+    for share in (True, False):
+        made.clear()
+        agree(score(model, tokenizer, items, share_prompts=share), expected)
+        assert max(made) == 3
+        assert sum(made) == sum(tokens for _, tokens in expected)
 
 
 def test_bfloat16_sums_are_not_rounded_to_bfloat16() -> None:
@@ -276,6 +283,13 @@ def test_identity_follows_what_shapes_a_score(folder: str, tmp_path) -> None:
         other.lm_head.weight += 1
     other.save_pretrained(tmp_path)
     assert base != learnability.identity({"model": folder})
+
+
+@pytest.mark.parametrize("version", ["VERSION", "BOUNDARY_VERSION"])
+def test_scores_of_another_rule_are_other_scores(folder: str, monkeypatch, version: str) -> None:
+    base = learnability.identity({"model": folder})
+    monkeypatch.setattr(learnability, version, getattr(learnability, version) + 1)
+    assert learnability.identity({"model": folder}) != base
 
 
 def test_settings_are_checked() -> None:

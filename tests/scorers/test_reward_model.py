@@ -103,6 +103,17 @@ def test_other_classifiers_equal_a_plain_loop(tmp_path: Path, name: str, kind: t
         assert values({"model": folder, "batch_tokens": batch_tokens}) == pytest.approx(expected, abs=1e-4)
 
 
+def test_a_conversation_that_ends_in_the_pad_token_is_pooled_before_it(tmp_path: Path) -> None:
+    folder = saved(tmp_path, "llama", "B", pad="end")
+    tokenizer = hf.AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    assert conversation_ids(tokenizer, asked("x").messages, "y")[-1] == tokenizer.pad_token_id
+    expected = plain(folder)
+    for batch_tokens in (1, 100_000):
+        assert values({"model": folder, "batch_tokens": batch_tokens}) == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_model_without_a_pad_token_is_scored_in_batches(tmp_path: Path) -> None:
     folder = saved(tmp_path, "llama", pad="none")
     assert values({"model": folder}) == pytest.approx(plain(folder), abs=1e-4)

@@ -99,7 +99,9 @@ def test_every_field_comes_back(store, make) -> None:
     a = make.generation("a")
     _, ids = make.prompt_set(["synthesis"])
     job = make.job()
-    new = replace(make.answer(ids[0], a, "text", cost=0.25), job_id=job.id)
+    new = make.answer(ids[0], a, "text", "truncated", cost=0.25)
+    said = replace(new.completion, finish_reason="length", reasoning="because")
+    new = replace(new, completion=said, job_id=job.id)
     responses.add(store, None, [new])
     context = responses.get(store, 1)
     found = context.line.response
@@ -111,9 +113,9 @@ def test_every_field_comes_back(store, make) -> None:
     )
     assert (found.text, found.status, found.finish_reason, found.reasoning, found.error) == (
         "text",
-        "ok",
-        "stop",
-        "",
+        "truncated",
+        "length",
+        "because",
         "",
     )
     assert (found.prompt_tokens, found.completion_tokens, found.latency_s, found.cost) == (5, 3, 0.5, 0.25)

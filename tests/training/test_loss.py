@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -20,6 +21,8 @@ from engine.training.loss import split_head
 from engine.training.passes import backward, mean_loss, threads
 
 CPU = torch.device("cpu")
+VOCABULARY = 64
+"""Of the student of these tests."""
 
 
 def naive(model, data, rows):
@@ -57,6 +60,27 @@ def test_loss_and_gradient_equal_a_naive_float64_computation(make, tmp_path, mon
     assert found.keys() == wanted.keys()
     for name, grad in found.items():
         assert torch.allclose(grad, wanted[name], atol=1e-10), name
+
+
+class Widest(TorchDispatchMode):
+    """The most rows of logits that stood in one tensor."""
+
+    rows = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        made = function(*arguments, **(options or {}))
+        if isinstance(made, torch.Tensor) and made.ndim == 2 and made.shape[1] == VOCABULARY:
+            self.rows = max(self.rows, made.shape[0])
+        return made
+
+
+def test_logits_are_made_for_a_few_targets_at_a_time(make, monkeypatch):
+    monkeypatch.setattr(loss_module, "CHUNK_BYTES", 40 * 4 * VOCABULARY)
+    head = split_head(make.student().requires_grad_(True))
+    hidden = torch.randn(100, 32, requires_grad=True)
+    with Widest() as widest:
+        head.loss_sum(hidden, torch.arange(100) % VOCABULARY).backward()
+    assert widest.rows == 40  # the head itself, turned, has 32
 
 
 def test_the_gradient_does_not_depend_on_how_a_step_is_cut(make, tmp_path):
