@@ -20,8 +20,8 @@ from typing import Any
 
 from engine import backends, sources, zoo
 from engine.backends import _command
-from engine.config_sources import ReasoningGymSource
 from engine.errors import NotAvailable
+from engine.sections.sources import ReasoningGymSource
 from storage.records import Model, Prompt, Request, Sampling
 
 CONTEXT = 1024

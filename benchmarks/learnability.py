@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from engine.models import context_length, load_causal_lm
+from engine.models.loading import context_length, load_causal_lm
 from engine.scorers.learnability import score
 from engine.templates import encode
 

@@ -30,7 +30,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
-from engine.models import load_causal_lm
+from engine.models.loading import load_causal_lm
 from engine.training.batches import Batching, cut_step, padding_share, plan_epoch
 from engine.training.data import Examples, tokenise
 from engine.training.loop import train

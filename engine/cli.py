@@ -43,7 +43,8 @@ def _work(job_id: int, *, foreground: bool, as_json: bool) -> int:
     from rich.console import Console
     from transformers.utils import logging as transformers_logging
 
-    from engine import display, report, runner
+    from engine import display, runner
+    from engine.reporting import report
     from storage.store import Store
 
     # One loading bar per model would tear the job's own display apart.

@@ -16,13 +16,13 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from engine import backends
-from engine.config_endpoint import Addressed
-from engine.config_paths import with_paths
-from engine.config_quality import QualityConfig
-from engine.config_section import Section, Seed, known
-from engine.config_sources import ImportedSource, Source
-from engine.config_vllm import ServerConfig
 from engine.errors import ConfigError
+from engine.sections.endpoint import Addressed
+from engine.sections.paths import with_paths
+from engine.sections.quality import QualityConfig
+from engine.sections.section import Section, Seed, known
+from engine.sections.sources import ImportedSource, Source
+from engine.sections.vllm import ServerConfig
 from engine.yaml_places import check, line_of
 from storage.records import Role
 
@@ -341,7 +341,7 @@ class Run(Section):
 
 
 Registered = Callable[[Role, str], Mapping[str, Any]]
-"""The settings of a registered model, from its role and name; `engine.registry.saved` makes one."""
+"""The settings of a registered model, from its role and name; `engine.models.registry.saved` makes one."""
 
 
 def load(path: str | Path, registered: Registered | None = None) -> Run:

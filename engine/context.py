@@ -6,11 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine import registry, scorers, strategies
+from engine import scorers, strategies
+from engine.answers.servers import Servers
 from engine.config import Run
 from engine.errors import Cancelled
+from engine.models import registry
 from engine.progress import Progress
-from engine.servers import Servers
 from storage import datasets
 from storage.hashing import sha
 from storage.jobs import Lease

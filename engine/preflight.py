@@ -4,12 +4,13 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from engine import backends, ggufs, registry, scorers, sources
-from engine import modelfiles as models
+from engine import backends, scorers, sources
 from engine.backends import _command
 from engine.config import Run
-from engine.config_sources import VERIFIERS
 from engine.errors import ConfigError, NotAvailable, PersynError
+from engine.models import ggufs, registry
+from engine.models import modelfiles as models
+from engine.sections.sources import VERIFIERS
 
 
 def check(run: Run) -> None:

@@ -2,10 +2,10 @@
 
 from pydantic import ValidationError
 
-from engine import registry
 from engine.config import Run
 from engine.context import Context
 from engine.errors import ConfigError
+from engine.models import registry
 from engine.progress import Progress
 from engine.stages import prompts as prompt_stage
 from storage import lookup, prompts

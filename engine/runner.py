@@ -11,15 +11,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from types import FrameType
 
-from engine import pipeline, registry
+from engine import pipeline
+from engine.answers.servers import Servers
 from engine.backends import _orphans
 from engine.config import Run
 from engine.context import Context
 from engine.display import Display
 from engine.errors import BudgetSpent, Cancelled, ConfigError, NeedsAttention, PersynError
+from engine.models import registry
 from engine.progress import Progress, Snapshot, from_json
 from engine.reader import run_of
-from engine.servers import Servers
 from storage import jobs
 from storage import registry as stored_models
 from storage.errors import DiskFullError, FencedError, StoreError

@@ -107,9 +107,10 @@ class Workspace:
         """
         import torch
 
-        from engine import config, launch, report, runner
+        from engine import config, launch, runner
         from engine.display import Silent
         from engine.printing import json_line
+        from engine.reporting import report
 
         threads = torch.get_num_threads()
         torch.set_num_threads(1)

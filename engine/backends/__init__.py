@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from engine.errors import ConfigError
-from engine.modelfiles import ModelCheck
+from engine.models.modelfiles import ModelCheck
 from engine.suggest import nearest
 from storage.records import Completion, Model, Request
 

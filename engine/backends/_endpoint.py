@@ -21,8 +21,8 @@ from engine.backends import Traffic
 from engine.backends._completion import failed
 from engine.backends._pace import Breaker, Limit
 from engine.backends._reply import Failure, failure, read
-from engine.config_endpoint import EndpointConfig, loopback
 from engine.errors import EndpointError
+from engine.sections.endpoint import EndpointConfig, loopback
 from engine.templates import clean
 from storage.records import Completion, Request
 

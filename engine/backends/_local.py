@@ -22,8 +22,8 @@ import torch
 from engine.backends._completion import failed, split_reasoning, status
 from engine.backends._decode import Answer, Row, StopTest, decode
 from engine.errors import TemplateError
-from engine.memory import ran_out
-from engine.models import context_length, load_causal_lm
+from engine.models.loading import context_length, load_causal_lm
+from engine.models.memory import ran_out
 from engine.templates import end_of_turn_ids, prompt_ids, with_system
 from storage.records import Completion, Model, Request, Sampling
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from engine.backends._completion import failed, status
-from engine.config_sources import ImportedSource
 from engine.errors import ConfigError
+from engine.sections.sources import ImportedSource
 from engine.sources import imported
 from storage.records import Completion, Model, Prompt, Request
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from engine.config_endpoint import EndpointConfig
 from engine.errors import ConfigError
+from engine.sections.endpoint import EndpointConfig
 from engine.suggest import nearest
 from storage.records import Model
 
@@ -52,7 +52,7 @@ def create(model: Model) -> "EndpointBackend":
 
     Args:
         model: its `options` may hold `base_url` (one address or several of the same model), `api_key_env`, and
-            `endpoint`, the settings of `engine.config_endpoint`.
+            `endpoint`, the settings of `engine.sections.endpoint`.
 
     Raises:
         ConfigError: an unknown or wrong option, or the key's variable is not set.

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from engine import adapters, modelfiles
 from engine.errors import ConfigError, ModelError
-from engine.modelfiles import ModelCheck, check_dtype, fingerprint
+from engine.models import adapters, modelfiles
+from engine.models.modelfiles import ModelCheck, check_dtype, fingerprint
 from engine.suggest import nearest
 from engine.templates import BOUNDARY_VERSION
 from storage.records import Model
@@ -105,7 +105,7 @@ def tokenizer(model: Model) -> "PreTrainedTokenizerBase":
     Raises:
         ModelError: it cannot be loaded, or has no chat template.
     """
-    from engine.models import load_tokenizer
+    from engine.models.loading import load_tokenizer
 
     chosen = options(model)
     return load_tokenizer(model.model, model.revision, chosen["trust_remote_code"], adapter=chosen["adapter"])

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
-from engine import modelfiles
 from engine.backends import _command
-from engine.config_endpoint import EndpointConfig
-from engine.config_vllm import CONCURRENCY, ServerConfig
 from engine.errors import ConfigError
-from engine.modelfiles import ModelCheck, fingerprint
+from engine.models import modelfiles
+from engine.models.modelfiles import ModelCheck, fingerprint
+from engine.sections.endpoint import EndpointConfig
+from engine.sections.vllm import CONCURRENCY, ServerConfig
 from engine.suggest import nearest
 from storage.records import Model
 
@@ -65,8 +65,8 @@ def create(model: Model, folder: Path | None = None) -> "ManagedBackend":
     """The backend; its server is started with the first request.
 
     Args:
-        model: its `options` may hold `dtype`, `trust_remote_code`, `endpoint` (`engine.config_endpoint`) and
-            `server` (`engine.config_vllm`).
+        model: its `options` may hold `dtype`, `trust_remote_code`, `endpoint` (`engine.sections.endpoint`) and
+            `server` (`engine.sections.vllm`).
         folder: where the server's log file goes, and the note by which an orphan is found; None: a folder for
             temporary files.
 

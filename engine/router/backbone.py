@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from engine import models
 from engine.errors import ModelError
+from engine.models import loading
 
 DEFAULT_MAX_TOKENS = 8192
 """Limit for a backbone whose config names no context."""
@@ -26,7 +26,7 @@ class Backbone:
     ref: str
     revision: str
     sha: str
-    """`engine.models.fingerprint`."""
+    """`engine.models.loading.fingerprint`."""
     dtype: str
     max_tokens: int
     """Its context, or `DEFAULT_MAX_TOKENS`."""
@@ -47,17 +47,17 @@ def load_backbone(
     Args:
         ref: `zoo:NAME`, a folder, or a hub id; a causal LM's head is left on disk.
         revision: branch, tag or commit of a hub id.
-        dtype: one of `engine.models.DTYPES`.
+        dtype: one of `engine.models.loading.DTYPES`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         trust_remote_code: run Python that the model's repository brings along.
 
     Raises:
         ModelError: naming what is missing and the remedy.
     """
-    models.check_dtype(dtype)
-    found = models.check(ref, revision=revision)
-    tokenizer = models.load_tokenizer(ref, revision, trust_remote_code)
-    target = models.pick_device(device)
+    loading.check_dtype(dtype)
+    found = loading.check(ref, revision=revision)
+    tokenizer = loading.load_tokenizer(ref, revision, trust_remote_code)
+    target = loading.pick_device(device)
     source = {"local_files_only": True} if found.folder else {"revision": revision or "main"}
     try:
         with _unreported():
@@ -85,9 +85,9 @@ def load_backbone(
         tokenizer=tokenizer,
         ref=ref,
         revision=revision,
-        sha=models.fingerprint(ref, revision),
+        sha=loading.fingerprint(ref, revision),
         dtype=dtype,
-        max_tokens=models.context_length(model) or DEFAULT_MAX_TOKENS,
+        max_tokens=loading.context_length(model) or DEFAULT_MAX_TOKENS,
         hidden=int(model.config.get_text_config().hidden_size),
     )
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine import statistics
 from engine.errors import ScoreError, TrainingError
+from engine.reporting import statistics
 
 Floats = NDArray[np.float64]
 

@@ -15,8 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
+from engine.answers.budget import Budget
 from engine.backends import Traffic
-from engine.budget import Budget
 from engine.errors import ConfigError
 from engine.suggest import nearest
 from storage.records import Completion, Prompt, Verdict

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from engine.memory import ran_out
+from engine.models.memory import ran_out
 from engine.scorers._forward import StudentForward, fast_attention
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.config_sources import ImportedSource
 from engine.scorers import Progress, check_settings
+from engine.sections.sources import ImportedSource
 from engine.sources import imported
 from storage.records import Prompt, Verdict
 

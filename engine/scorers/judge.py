@@ -22,13 +22,13 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from engine.answers.budget import Budget, at_most, cost
 from engine.backends import Traffic
 from engine.backends import openai as endpoint
-from engine.budget import Budget, at_most, cost
-from engine.config_endpoint import Addressed
-from engine.config_section import Seed
 from engine.errors import BudgetSpent, ConfigError, EndpointError
 from engine.scorers import Progress, Reply, check_settings
+from engine.sections.endpoint import Addressed
+from engine.sections.section import Seed
 from engine.templates import with_system
 from storage.records import Completion, Messages, Model, Prompt, Request, Sampling, Verdict
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.errors import ConfigError, ScoreError
-from engine.models import check_dtype, context_length, fingerprint, load_causal_lm
+from engine.models.loading import check_dtype, context_length, fingerprint, load_causal_lm
 from engine.scorers import Progress, check_settings
 from engine.templates import BOUNDARY_VERSION, encode, with_system
 from storage.records import Messages, Prompt, Verdict

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.errors import ConfigError, ScoreError
-from engine.models import check_dtype, context_length, fingerprint, load_reward_model
+from engine.models.loading import check_dtype, context_length, fingerprint, load_reward_model
 from engine.scorers import Progress, check_settings
 from engine.templates import conversation_ids, end_of_turn_ids, prompt_ids
 from storage.records import Prompt, Verdict

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.backends._completion import split_reasoning
-from engine.config_sources import ImportedSource
 from engine.errors import ConfigError
+from engine.sections.sources import ImportedSource
 from engine.sources import tables
 from engine.sources.question import core_question
 from storage.records import Prompt

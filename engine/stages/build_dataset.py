@@ -8,8 +8,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from engine import evidence, plans, quality, scorers, scoring, verdicts
+from engine import scorers
 from engine.context import TRAINED, Context
+from engine.labels import evidence, quality, scoring, verdicts
+from engine.planning import plans
 from storage import datasets, responses, routing, scores
 from storage.records import DatasetRow, Plan
 

@@ -8,9 +8,10 @@ N·M generations which PerSyn saves, and what its choice is measured against. Wi
 from collections.abc import Sequence
 from functools import partial
 
-from engine import calibration, generation, planned
+from engine.answers import generation
+from engine.answers.lanes import Work
 from engine.context import Context
-from engine.lanes import Work
+from engine.planning import calibration, planned
 from storage import prompts, responses
 from storage.records import Prompt, Split
 

@@ -9,10 +9,11 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from engine import measured, models
 from engine.config import DistillConfig
 from engine.context import Context
 from engine.errors import Cancelled, ConfigError, TrainingError
+from engine.models import loading
+from engine.reporting import measured
 from engine.templates import encode, with_system
 from engine.training import loop, merge
 from engine.training.batches import Batching
@@ -73,7 +74,7 @@ def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int)
             f"distill: the dataset of `{strategy}` has no rows",
             "see build_dataset's line for why rows were left out (truncated: raise generation.max_tokens)",
         )
-    model, tokenizer = models.load_causal_lm(
+    model, tokenizer = loading.load_causal_lm(
         student.model,
         dtype=_dtype(context),
         device=student.options.get("device", "auto"),

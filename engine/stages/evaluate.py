@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from engine import backends, scorers, statistics
+from engine import backends, scorers
 from engine.context import Context
 from engine.errors import ConfigError, ScoreError
+from engine.reporting import statistics
 from engine.templates import with_system
 from storage import prompts, results
 from storage.records import Completion, Prompt, Request, Result

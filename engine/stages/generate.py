@@ -3,8 +3,9 @@
 Plans of several strategies share answers: a prompt that two of them give to one teacher is generated once.
 """
 
-from engine import generation, planned, plans
+from engine.answers import generation
 from engine.context import Context
+from engine.planning import planned, plans
 from engine.router import policy
 from storage import routing
 from storage.records import Assignment, Plan

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import limits, sources
+from engine import sources
 from engine.config import Run, SplitConfig
 from engine.context import Context
 from engine.errors import ConfigError
+from engine.models import limits
 from storage import prompts as stored
 from storage.hashing import sha
 from storage.records import Prompt, Split

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import evidence, plans, strategies
+from engine import strategies
 from engine.context import CALIBRATED, TRAINED, Context
+from engine.labels import evidence
+from engine.planning import plans
 from engine.router import policy
 from engine.router.model import Router
 from storage import prompts, routing

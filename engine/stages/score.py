@@ -1,7 +1,8 @@
 """Stage `score`: quality and learnability of every answer that all teachers gave."""
 
-from engine import calibration, scoring, verdicts
 from engine.context import CALIBRATED, Context
+from engine.labels import scoring, verdicts
+from engine.planning import calibration
 
 
 def run(context: Context) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from engine import evidence, plans, reward
+from engine import reward
 from engine.config import RouterConfig
 from engine.context import Context
 from engine.errors import TrainingError
+from engine.labels import evidence
+from engine.planning import plans
 from engine.router import metrics, train
 from engine.router.model import Router
 from engine.router.saved import Labelling

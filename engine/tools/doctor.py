@@ -10,7 +10,8 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.text import Text
 
-from engine import config, registry
+from engine import config
+from engine.models import registry
 from engine.printing import json_line, printable
 from engine.tools import machine, trial
 from engine.tools.findings import Finding

@@ -6,11 +6,11 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
-from engine import modelfiles as models
 from engine import scorers
 from engine.backends import openai as endpoint
 from engine.config import Run
 from engine.errors import PersynError
+from engine.models import modelfiles as models
 from engine.printing import printable
 from engine.scorers import judge
 from engine.tools import reach

@@ -9,10 +9,11 @@ from pathlib import Path
 import psutil
 import torch
 
-from engine import backends, models, registry, sources
+from engine import backends, sources
 from engine.backends import _command, transformers, vllm
 from engine.config import Run
 from engine.errors import PersynError
+from engine.models import loading, registry
 from engine.printing import printable
 from engine.templates import encode, end_of_turn_ids, prompt_ids, render_prompt, with_system
 from engine.tools import graders, reach
@@ -183,7 +184,7 @@ def _memory(about: str, model: Model, run: Run | None) -> Finding:
         # Weights, gradient and Adam's two moments, all in float32.
         needed = parameters * 16
         text += f", {needed / 2**30:.2f} GiB while training in full, activations on top"
-    device = models.pick_device(model.options.get("device", "auto"))
+    device = loading.pick_device(model.options.get("device", "auto"))
     free = torch.cuda.mem_get_info()[0] if device.startswith("cuda") else psutil.virtual_memory().available
     text += f"; {free / 2**30:.2f} GiB free on {device}"
     if needed > free:

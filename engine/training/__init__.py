@@ -9,8 +9,8 @@ checkpoint  what survives a kill
 merge       adapter into the weights, checked against the live logits
 
 Whether the trained student ends its answers is measured at evaluation, as
-`engine.statistics.accuracy([answer.finish_reason == "stop" for answer in completions])`: a base model may never
-have been trained on its end-of-turn token.
+`engine.reporting.statistics.accuracy([answer.finish_reason == "stop" for answer in completions])`: a base model may
+never have been trained on its end-of-turn token.
 
 Nothing here knows the store. Importing this package imports none of the modules above.
 """

@@ -16,7 +16,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from engine.errors import TrainingError
-from engine.models import load_causal_lm
+from engine.models.loading import load_causal_lm
 from engine.training import card
 from engine.training.checkpoint import verify, write_sealed
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from engine import config, launch, scoring, zoo
+from engine import config, launch, zoo
 from engine.config import Run
+from engine.labels import scoring
 from engine.reader import reader, run_of
 from storage import datasets, jobs, responses
 from storage.errors import StoreError
@@ -49,8 +50,8 @@ def resume(store: Store, job: Job) -> Job:
 
 def _check_outdated(store: Store, job: Job) -> None:
     """Raises where running a job that is done once more would find everything done."""
-    from engine import measured
     from engine.reader import reader
+    from engine.reporting import measured
 
     if job.until_stage not in (None, "distill", "evaluate"):
         raise StoreError(f"job {job.id} is done: it ends with stage {job.until_stage}", "n makes a new one")

@@ -110,8 +110,8 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Register a teacher or a student; its folder, tokenizer and chat template are checked first."""
-    from engine import registering
     from engine.errors import ConfigError
+    from engine.models import registering
     from storage.store import Store
 
     if role not in registering.ROLES:
@@ -205,8 +205,8 @@ def size(parameters: float | None) -> str:
 def _validated(given: dict[str, Any], role: str) -> "TeacherConfig":
     from pydantic import ValidationError
 
-    from engine import registering
     from engine.errors import ConfigError
+    from engine.models import registering
 
     try:
         return registering.settings(given, role, Path.cwd())
@@ -221,7 +221,7 @@ def _validated(given: dict[str, Any], role: str) -> "TeacherConfig":
 
 
 def _archive(name: str, role: str | None, location: str | None, archived: bool, as_json: bool) -> None:
-    from engine import registering
+    from engine.models import registering
     from storage.store import Store
 
     opened = Store.open(location, create=False)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from engine.config import Run
-    from engine.relabel import Relabelled
+    from engine.labels.relabel import Relabelled
     from storage.store import Store
 
 
@@ -66,9 +66,11 @@ def relabel(
 
     from pydantic import ValidationError
 
-    from engine import config, evidence, newfile, reader, registry
-    from engine import relabel as relabelling
+    from engine import config, newfile, reader
     from engine.errors import ConfigError
+    from engine.labels import evidence
+    from engine.labels import relabel as relabelling
+    from engine.models import registry
     from storage import prompts
     from storage.store import Store
 

@@ -37,7 +37,8 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run or resume a run file: the same command again goes on where it stopped."""
-    from engine import config, registry
+    from engine import config
+    from engine.models import registry
 
     loaded = config.load(file, registry.saved(store))
     if dry_run:
@@ -56,7 +57,8 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Run every strategy at the same prompt budget, and compare the students prompt by prompt."""
-    from engine import config, registry
+    from engine import config
+    from engine.models import registry
 
     loaded = config.load(file, registry.saved(store))
     names = [name for name in config.STRATEGIES if name != "family_strong" or _has_family(loaded)]
@@ -162,7 +164,7 @@ def _demo_store(models: str) -> str:
 
 def _measured(loaded: "Run", location: str | None) -> "dict[str, Speed]":
     """What the store knows of the teachers' speeds; nothing where there is no store yet."""
-    from engine import speeds
+    from engine.answers import speeds
     from storage.errors import StoreMissingError
     from storage.store import Store
 
@@ -176,7 +178,8 @@ def _measured(loaded: "Run", location: str | None) -> "dict[str, Speed]":
 def _estimate(loaded: "Run", location: str | None, as_json: bool) -> None:
     from rich.console import Console
 
-    from engine import estimate, preflight
+    from engine import preflight
+    from engine.reporting import estimate
 
     problems = preflight.problems(loaded)
     found = estimate.estimate(loaded, _measured(loaded, location))

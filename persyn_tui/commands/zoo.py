@@ -70,7 +70,8 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Check this machine and, with a run file, each of its models: template, mask, context, one token."""
-    from engine import config, registry, tools
+    from engine import config, tools
+    from engine.models import registry
 
     if file is not None:
         config.load(file, registry.saved(store))  # a wrong run file is told at once, before torch is imported

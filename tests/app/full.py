@@ -6,8 +6,10 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from engine import config, registry, scoring
+from engine import config
 from engine.context import Context
+from engine.labels import scoring
+from engine.models import registry
 from engine.reader import reader
 from engine.stages import prompts as prompt_stage
 from persyn_tui.app.machine import Gpu, Reading

@@ -11,10 +11,11 @@ from app.support import running, until
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from engine import config, registry
+from engine import config
 from engine.context import Context
-from engine.measured import TRAINING
+from engine.models import registry
 from engine.reader import reader
+from engine.reporting.measured import TRAINING
 from engine.stages import prompts as prompt_stage
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.sheet import Sheet

@@ -9,7 +9,7 @@ from app.support import running, until
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from engine import registering
+from engine.models import registering
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.models.form import ModelForm

@@ -14,8 +14,10 @@ import pytest
 from app.support import running, until
 from textual.widgets import Input, Static
 
-from engine import config, evidence, registry, scoring
+from engine import config
 from engine.context import Context
+from engine.labels import evidence, scoring
+from engine.models import registry
 from engine.progress import from_json
 from engine.reader import reader
 from engine.stages import prompts as prompt_stage

@@ -12,7 +12,9 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 import engine
-from engine import config, estimate, registering, registry
+from engine import config
+from engine.models import registering, registry
+from engine.reporting import estimate
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.forms import Form

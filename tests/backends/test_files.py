@@ -14,8 +14,9 @@ import torch
 import transformers as hf
 from backends import gguf_files
 
-from engine import adapters, backends, config, ggufs, modelfiles, zoo
+from engine import backends, config, zoo
 from engine.errors import ConfigError, ModelError
+from engine.models import adapters, ggufs, modelfiles
 from storage.records import Model, Request, Sampling
 
 QUESTIONS = ("What is 2 + 3?", "Spell this word backward: sun", "é 7")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from engine import backends, registry
+from engine import backends
 from engine.errors import ConfigError
+from engine.models import registry
 from storage.records import Model, Sampling
 
 MODEL = Model("m", "teacher", "transformers", "org/name")

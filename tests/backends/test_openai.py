@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from backends.endpoint import Endpoint, Reply, Script, answer, error
 
-from engine import backends, registry
+from engine import backends
 from engine.backends._reply import retry_after
 from engine.errors import ConfigError, EndpointError
+from engine.models import registry
 from storage.records import Completion, Model, Request, Sampling
 
 QUICK = {"connect_timeout": 2, "read_timeout": 10, "retry": {"cooldown": 0.01, "probes": 3}}
@@ -72,7 +73,7 @@ def test_every_request_is_answered_once_and_carries_its_sampling(serve) -> None:
 
 def test_no_proxy_is_asked_for_an_address_of_this_machine(serve, monkeypatch: pytest.MonkeyPatch) -> None:
     from engine.backends._endpoint import list_models
-    from engine.config_endpoint import EndpointConfig
+    from engine.sections.endpoint import EndpointConfig
 
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")

@@ -14,9 +14,9 @@ import pytest
 from backends.test_gpus import gpus
 from backends.test_vllm import Stand, living, requests, until
 
-from engine import servers
+from engine.answers import servers
+from engine.answers.servers import Servers
 from engine.backends import Lasting, Traffic, _gpus, _orphans
-from engine.servers import Servers
 from storage.records import Model
 
 

@@ -15,11 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
-from engine import backends, lanes, zoo
+from engine import backends, zoo
+from engine.answers import lanes
 from engine.backends import _command, _orphans, _watch, vllm
 from engine.backends._managed import ManagedBackend
-from engine.config_vllm import ServerConfig
 from engine.errors import ConfigError, EndpointError, NotAvailable
+from engine.sections.vllm import ServerConfig
 from storage.records import Model, Request, Sampling
 
 STANDIN = Path(__file__).with_name("standin.py")

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine import config, estimate
+from engine import config
 from engine.errors import ConfigError
+from engine.reporting import estimate
 from storage.speeds import Speed
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine import config, registry
+from engine import config
+from engine.models import registry
 from storage import registry as stored_models
 from storage.store import Store
 

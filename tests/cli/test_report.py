@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from engine import report
+from engine.reporting import report
 
 
 def strategy(name: str, **fields: Any) -> dict[str, Any]:

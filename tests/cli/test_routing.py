@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from engine import config, registry, scoring
+from engine import config
+from engine.labels import scoring
+from engine.models import registry
 from engine.reader import reader
 from engine.router.model import Router
 from engine.stages import prompts as prompt_stage

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from engine import sources
-from engine.config_sources import FileSource, ReasoningGymSource
 from engine.errors import ConfigError
+from engine.sections.sources import FileSource, ReasoningGymSource
 from storage.records import Prompt
 
 

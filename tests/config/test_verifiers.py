@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from engine import sources
-from engine.config_sources import FileSource
 from engine.errors import ConfigError
 from engine.scorers import exact_answer
+from engine.sections.sources import FileSource
 from storage.records import Prompt
 
 

@@ -12,7 +12,7 @@ from backends.endpoint import Endpoint, Reply, answer, error
 from sqlalchemy import func, select
 from support import RUN, Workspace, wait_until
 
-from engine import scoring
+from engine.labels import scoring
 from engine.reader import reader, run_of
 from storage import jobs, schema
 from storage.errors import PersynError

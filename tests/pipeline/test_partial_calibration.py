@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import select
 from support import RUN
 
-from engine import config, design
+from engine import config
 from engine.errors import ConfigError
+from engine.planning import design
 from storage import schema
 
 TEACHERS = "".join(f"  - {{name: {name}, model: 'zoo:{name}'}}\n" for name in ("lister", "adder"))

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from support import RUN, Workspace, good
 
 from engine import config
-from engine.models import load_tokenizer
+from engine.models.loading import load_tokenizer
 from engine.reader import reader
 from engine.scorers import exact_answer
 from engine.stages import distill, evaluate

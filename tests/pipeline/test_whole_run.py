@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import select
 
-from engine import config, evidence, pipeline, stage_names
+from engine import config, pipeline, stage_names
+from engine.labels import evidence
 from engine.reader import reader
 from persyn_tui.commands import run as run_commands
 from storage import datasets, jobs, prompts, results, routing, schema

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from engine import config, quality
+from engine import config
 from engine.errors import ConfigError
+from engine.labels import quality
 
 NAN = float("nan")
 RIGHT = np.array([[1.0, 0.0], [1.0, 1.0]])

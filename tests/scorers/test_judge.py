@@ -8,7 +8,7 @@ import pytest
 from backends.endpoint import Endpoint, Reply, Script, answer, error
 
 from engine import scorers
-from engine.budget import Budget
+from engine.answers.budget import Budget
 from engine.errors import BudgetSpent, ConfigError, EndpointError
 from engine.scorers import judge
 from storage.records import Prompt, Verdict

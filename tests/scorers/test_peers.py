@@ -13,7 +13,7 @@ import pytest
 from engine import backends, zoo
 from engine.backends import _command
 from engine.backends._server import Server, free_port
-from engine.models import load_causal_lm
+from engine.models.loading import load_causal_lm
 from engine.scorers import learnability
 from engine.sources import procedural
 from engine.templates import encode, render_prompt

@@ -8,8 +8,8 @@ import pytest
 import torch
 import transformers as hf
 
-from engine import modelfiles, models
 from engine.errors import ModelError
+from engine.models import loading, modelfiles
 from engine.zoo import tokens
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -28,8 +28,8 @@ def folder(tmp_path):
 
 def test_check_describes_a_model_without_torch(folder) -> None:
     code = (
-        "import sys, time; from engine import models; start = time.perf_counter();"
-        f"found = models.check({str(folder)!r}); took = time.perf_counter() - start;"
+        "import sys, time; from engine.models import loading; start = time.perf_counter();"
+        f"found = loading.check({str(folder)!r}); took = time.perf_counter() - start;"
         "assert not {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules);"
         "assert took < 1; print(found.parameters, found.context, found.family, found.architecture)"
     )
@@ -85,31 +85,31 @@ def shard_missing(folder) -> None:
 def test_damaged_folders(folder, damage, message: str, remedy: str) -> None:
     damage(folder)
     with pytest.raises(ModelError, match=message) as caught:
-        models.check(str(folder))
+        loading.check(str(folder))
     assert str(folder) in caught.value.message
     assert remedy in caught.value.remedy
 
 
 def test_what_is_not_needed_is_not_asked_for(folder) -> None:
     no_template(folder)
-    assert not models.check(str(folder), chat_template=False).chat_template
+    assert not loading.check(str(folder), chat_template=False).chat_template
     remove("model.safetensors")(folder)
-    assert models.check(str(folder), chat_template=False, weights=False).parameters is None
+    assert loading.check(str(folder), chat_template=False, weights=False).parameters is None
 
 
 def test_paths_that_are_no_folder(folder) -> None:
     with pytest.raises(ModelError, match="does not exist"):
-        models.check(str(folder / "nothing"))
+        loading.check(str(folder / "nothing"))
     with pytest.raises(ModelError, match="is a file"):
-        models.check(str(folder / "config.json"))
+        loading.check(str(folder / "config.json"))
     with pytest.raises(ModelError, match="the zoo has no model"):
-        models.check("zoo:nothing")
+        loading.check("zoo:nothing")
 
 
 def test_hub_id_when_the_hub_is_off(monkeypatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelError, match="the hub is off") as caught:
-        models.check("no-such-org/no-such-model")
+        loading.check("no-such-org/no-such-model")
     assert "download the model" in caught.value.remedy
 
 
@@ -118,18 +118,18 @@ def test_hub_id_when_the_hub_cannot_be_reached(monkeypatch) -> None:
     monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody listens
     with pytest.raises(ModelError, match="out of reach"):
-        models.check("no-such-org/no-such-model")
+        loading.check("no-such-org/no-such-model")
     with pytest.raises(ModelError, match="out of reach"):
-        models.load_causal_lm("no-such-org/no-such-model")
+        loading.load_causal_lm("no-such-org/no-such-model")
 
 
 def test_load_gives_an_eval_model_with_a_pad_token(folder) -> None:
-    model, tokenizer = models.load_causal_lm(str(folder), dtype="bfloat16", device="cpu")
+    model, tokenizer = loading.load_causal_lm(str(folder), dtype="bfloat16", device="cpu")
     assert not model.training
     assert model.dtype == torch.bfloat16
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
     assert len(tokenizer) == model.get_input_embeddings().weight.shape[0]
-    assert models.context_length(model) == models.context_length(model.config) == 128
+    assert loading.context_length(model) == loading.context_length(model.config) == 128
     assert model.config._attn_implementation == "sdpa"
 
 
@@ -137,7 +137,7 @@ def test_capped_attention_is_not_left_to_sdpa(folder) -> None:
     tokenizer = tokens.build("A", [])
     config = hf.Gemma2Config(**SMALL, vocab_size=len(tokenizer), head_dim=8, num_key_value_heads=1)
     hf.Gemma2ForCausalLM(config).save_pretrained(folder)
-    model, _ = models.load_causal_lm(str(folder), device="cpu")
+    model, _ = loading.load_causal_lm(str(folder), device="cpu")
     assert model.config._attn_implementation == "eager"
 
 
@@ -147,7 +147,7 @@ def test_weights_that_would_be_random_are_refused(folder) -> None:
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(folder)
     with pytest.raises(ModelError, match="would be random"):
-        models.load_causal_lm(str(folder), device="cpu")
+        loading.load_causal_lm(str(folder), device="cpu")
 
 
 def test_tokenizer_larger_than_the_embedding_is_refused(folder) -> None:
@@ -155,7 +155,7 @@ def test_tokenizer_larger_than_the_embedding_is_refused(folder) -> None:
     tokenizer.add_tokens(["<extra>"])
     tokenizer.save_pretrained(folder)
     with pytest.raises(ModelError, match="embedding only"):
-        models.load_causal_lm(str(folder), device="cpu")
+        loading.load_causal_lm(str(folder), device="cpu")
 
 
 def test_tokenizer_without_end_is_refused(folder) -> None:
@@ -163,7 +163,7 @@ def test_tokenizer_without_end_is_refused(folder) -> None:
     tokenizer.eos_token = None
     tokenizer.save_pretrained(folder)
     with pytest.raises(ModelError, match="neither a pad nor an EOS"):
-        models.load_tokenizer(str(folder))
+        loading.load_tokenizer(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -176,35 +176,35 @@ def test_tokenizer_without_end_is_refused(folder) -> None:
 )
 def test_bad_dtype_and_device(folder, options, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        models.load_causal_lm(str(folder), **options)
+        loading.load_causal_lm(str(folder), **options)
 
 
 def test_context_length_of_nested_and_silent_configs() -> None:
-    assert models.context_length({"text_config": {"max_position_embeddings": 77}}) == 77
-    assert models.context_length({"n_positions": 1024}) == 1024
-    assert models.context_length({}) is None
+    assert loading.context_length({"text_config": {"max_position_embeddings": 77}}) == 77
+    assert loading.context_length({"n_positions": 1024}) == 1024
+    assert loading.context_length({}) is None
 
 
 def test_fingerprint_follows_content_not_place(folder, tmp_path_factory, monkeypatch) -> None:
-    before = models.fingerprint(str(folder))
+    before = loading.fingerprint(str(folder))
     moved = tmp_path_factory.mktemp("moved") / "model"
     folder.rename(moved)
-    assert models.fingerprint(str(moved)) == before
+    assert loading.fingerprint(str(moved)) == before
     data = bytearray((moved / "model.safetensors").read_bytes())
     data[-1] ^= 1
     (moved / "model.safetensors").write_bytes(data)
-    changed = models.fingerprint(str(moved))
+    changed = loading.fingerprint(str(moved))
     assert changed != before
     (moved / "chat_template.jinja").write_text("{{ messages }}")
-    assert models.fingerprint(str(moved)) != changed
-    assert models.fingerprint("org/name") != models.fingerprint("org/name", "v2")
+    assert loading.fingerprint(str(moved)) != changed
+    assert loading.fingerprint("org/name") != loading.fingerprint("org/name", "v2")
 
 
 def test_large_weight_files_count_by_samples(folder, monkeypatch) -> None:
     monkeypatch.setattr(modelfiles, "_SAMPLE_BYTES", 16)
     monkeypatch.setattr(modelfiles, "_SAMPLE_BLOCKS", 8)
-    before = models.fingerprint(str(folder))
+    before = loading.fingerprint(str(folder))
     data = bytearray((folder / "model.safetensors").read_bytes())
     data[-8] ^= 1
     (folder / "model.safetensors").write_bytes(data)
-    assert models.fingerprint(str(folder)) != before
+    assert loading.fingerprint(str(folder)) != before

@@ -3,7 +3,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from engine.errors import ConfigError, TrainingError
-from engine.models import load_causal_lm
+from engine.models.loading import load_causal_lm
 from engine.training.batches import Batching
 from engine.training.checkpoint import write_sealed
 from engine.training.loop import train

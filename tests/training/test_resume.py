@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.models import load_causal_lm
+from engine.models.loading import load_causal_lm
 from engine.training.batches import Batching
 from engine.training.loop import train
 from engine.training.lora import Tuning

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from engine import templates, zoo
-from engine.models import load_causal_lm, load_tokenizer
+from engine.models.loading import load_causal_lm, load_tokenizer
 from engine.reward import combine
 from engine.zoo import measure
 from engine.zoo.answering import answers, correct, likelihoods

@@ -18,7 +18,7 @@ from storage.store import Store
 
 if TYPE_CHECKING:
     from engine.context import Context
-    from engine.measured import Trained
+    from engine.reporting.measured import Trained
 
 BEFORE = "before"
 """The student before training, among the strategies."""
@@ -103,7 +103,7 @@ class _Settled:
     trained: "dict[str, Trained]"
     evaluated: dict[str, Measured]
     compared: dict[str, dict[str, Any]]
-    """Rows of `engine.report.build`, by strategy."""
+    """Rows of `engine.reporting.report.build`, by strategy."""
     trouble: str = ""
 
     def shown(self, name: str) -> Adapter | None:
@@ -254,7 +254,7 @@ def _same_run(store: Store, job: Job) -> list[int]:
 
 
 def _settle(store: Store, job: Job, context: "Context", old: _Settled | None) -> _Settled:
-    from engine import measured, report
+    from engine.reporting import measured, report
 
     # The context is kept for long: an operator goes on excluding rows and putting them back.
     context.forget_exclusions()

@@ -200,9 +200,9 @@ class Reader:
         part = PART if live else PART_AT_REST
         if old is not None and old.key == key and clock - old.at < max(EVERY_S, part * old.seconds):
             return old
-        from engine import spending
-        from engine.calibration import design_id
+        from engine.answers import spending
         from engine.context import CALIBRATED, TRAINED
+        from engine.planning.calibration import design_id
 
         plans, trouble = _plans(store, context)
         sizes = prompts.counts(store, context.prompt_set)

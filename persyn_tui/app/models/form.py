@@ -31,8 +31,8 @@ from storage.store import Store
 
 if TYPE_CHECKING:
     from engine.config import TeacherConfig
-    from engine.modelfiles import ModelCheck
-    from engine.registering import Known
+    from engine.models.modelfiles import ModelCheck
+    from engine.models.registering import Known
 
 PAUSE_S = 0.3
 """Typing must rest so long before files are looked at."""
@@ -80,8 +80,8 @@ def entry_of(values: Mapping[str, str], kept: Mapping[str, Any]) -> dict[str, An
 
 def examine(store: Store, wanted: "TeacherConfig", role: str) -> Examined:
     """What the model's files and the store say; blocks, at a hub for up to four seconds."""
-    from engine import registering
     from engine.errors import NotAvailable
+    from engine.models import registering
     from storage import lookup
 
     try:
@@ -127,7 +127,7 @@ class ModelForm(Dialog[Model | None]):
     def body(self) -> Iterable[Widget]:
         """The fields."""
         from engine import backends, zoo
-        from engine.registering import ROLES
+        from engine.models.registering import ROLES
 
         start = self._start()
         fixed = self._model is not None
@@ -168,7 +168,7 @@ class ModelForm(Dialog[Model | None]):
         model = self._model
         if model is None:
             return start
-        from engine.registry import as_entry, sampling
+        from engine.models.registry import as_entry, sampling
 
         self._kept = as_entry(model) | {"sampling": sampling(model)}
         for key in PLAIN:
@@ -226,7 +226,7 @@ class ModelForm(Dialog[Model | None]):
         """The settings, when every field can be read; says what is wrong beside each that cannot."""
         from pydantic import ValidationError
 
-        from engine import registering
+        from engine.models import registering
 
         values = {key: entry.value for key, entry in self.form.entries.items()}
         wrong: dict[str, str] = {}
@@ -253,7 +253,8 @@ class ModelForm(Dialog[Model | None]):
         self._timer = self.set_timer(PAUSE_S, self._look)
 
     def _look(self) -> None:
-        from engine import backends, registering
+        from engine import backends
+        from engine.models import registering
 
         wanted = self._settings()
         if wanted is None:
@@ -276,7 +277,7 @@ class ModelForm(Dialog[Model | None]):
     def _reference(self) -> "TeacherConfig | None":
         from pydantic import ValidationError
 
-        from engine import registering
+        from engine.models import registering
 
         values = self.form.values
         if not values.get("model"):
@@ -354,7 +355,7 @@ class ModelForm(Dialog[Model | None]):
         self.run_worker(self._save(wanted), group="save", exclusive=True, exit_on_error=True)
 
     async def _save(self, wanted: "TeacherConfig") -> None:
-        from engine import registering
+        from engine.models import registering
 
         self.say("checking …")
         found = await self._examine(wanted)

@@ -279,7 +279,7 @@ class ModelsScreen(View[Models]):
         )
 
     def _set_archived(self, model: Model, archived: bool) -> None:
-        from engine import registering
+        from engine.models import registering
 
         async def do() -> None:
             if self.app.store is None:

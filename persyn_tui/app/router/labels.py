@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine import evidence, relabel
 from engine.context import Context
+from engine.labels import evidence, relabel
 from storage import routing
 from storage.store import Store
 

@@ -480,7 +480,7 @@ class RouterScreen(View[Routed]):
             return
 
         async def export() -> None:
-            from engine import assignments
+            from engine.planning import assignments
 
             if self.app.store is None:
                 return

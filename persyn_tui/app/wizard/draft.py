@@ -13,7 +13,7 @@ from storage.records import Model
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from engine.modelfiles import ModelCheck
+    from engine.models.modelfiles import ModelCheck
 
 FILES = ("jsonl", "csv", "parquet")
 HEAD = "# Made by the new-job form. Every setting that is not named here has its default.\n"
@@ -78,8 +78,9 @@ def candidates(store: Store) -> tuple[list[Candidate], list[Candidate]]:
 
 
 def _registered(model: Model) -> Candidate:
-    from engine import backends, modelfiles, registering
-    from engine.registry import as_entry
+    from engine import backends
+    from engine.models import modelfiles, registering
+    from engine.models.registry import as_entry
 
     context, trouble = model.context, ""
     if model.backend in backends.LOCAL and registering.is_here(model.model):
@@ -101,7 +102,7 @@ def _answers(found: "ModelCheck") -> bool:
 
 
 def _of_zoo(name: str) -> Candidate | None:
-    from engine import modelfiles
+    from engine.models import modelfiles
 
     try:
         found = modelfiles.check(f"zoo:{name}")

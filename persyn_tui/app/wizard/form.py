@@ -196,7 +196,7 @@ class SettingsStep(Step):
 
     async def _count(self, run: "Run") -> bool:
         """Whether the run's prompts can be counted and shared out; says what they would take."""
-        from engine import estimate
+        from engine.reporting import estimate
 
         try:
             found = await asyncio.to_thread(estimate.estimate, run)

@@ -60,7 +60,7 @@ def look(path: Path, kind: str) -> References:
     Raises:
         ConfigError: a malformed row.
     """
-    from engine.config_sources import FieldsConfig
+    from engine.sections.sources import FieldsConfig
     from engine.sources.tables import rows
 
     fields = FieldsConfig()

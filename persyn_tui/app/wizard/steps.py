@@ -22,7 +22,7 @@ from storage.errors import PersynError
 
 if TYPE_CHECKING:
     from engine.config import Run
-    from engine.estimate import Estimate
+    from engine.reporting.estimate import Estimate
     from storage.store import Store
 
 PAUSE_S = 0.25
@@ -372,7 +372,7 @@ class DryRunStep(Step):
         return not self.trouble
 
     async def _estimate(self) -> None:
-        from engine import estimate
+        from engine.reporting import estimate
 
         run = self.plan.run
         if run is None:
@@ -425,7 +425,9 @@ def _strong(row: tuple[str, ...]) -> list[Cell | str]:
 
 def _dry_run(run: "Run", store: "Store | None") -> "tuple[Estimate | None, str]":
     """(what it takes, why it cannot be started)."""
-    from engine import estimate, preflight, speeds
+    from engine import preflight
+    from engine.answers import speeds
+    from engine.reporting import estimate
 
     found = None
     try:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from functools import partial
 
+from engine.answers.lanes import Work
 from engine.context import Context
-from engine.lanes import Work
 from storage import responses
 from storage.records import Prompt
 

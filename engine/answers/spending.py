@@ -1,8 +1,8 @@
 """What a run has cost so far, and the budget that is left: teachers' answers and judges' verdicts together."""
 
-from engine import scoring
-from engine.budget import Budget
+from engine.answers.budget import Budget
 from engine.context import Context
+from engine.labels import scoring
 from storage import replies, responses, scores
 
 

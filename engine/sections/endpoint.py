@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from engine.config_section import Section
+from engine.sections.section import Section
 
 RESERVED = ("model", "messages", "prompt", "stream", "n")
 """Keys of a request's body that `extra_body` may not replace."""

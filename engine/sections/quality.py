@@ -8,8 +8,8 @@ from typing import Any, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from engine import scorers
-from engine.config_section import Section, known
-from engine.config_sources import ImportedSource
+from engine.sections.section import Section, known
+from engine.sections.sources import ImportedSource
 from engine.suggest import nearest
 
 

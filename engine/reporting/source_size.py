@@ -3,8 +3,8 @@
 import csv
 from pathlib import Path
 
-from engine.config_sources import FileSource, HuggingFaceSource, ImportedSource, Source
 from engine.errors import ConfigError
+from engine.sections.sources import FileSource, HuggingFaceSource, ImportedSource, Source
 from engine.sources import imported
 
 COUNTED_BYTES = 2**30

@@ -5,11 +5,12 @@ import time
 from collections.abc import Sequence
 from threading import Event
 
-from engine import backends, speeds, spending
-from engine.budget import cost
+from engine import backends
+from engine.answers import speeds, spending
+from engine.answers.budget import cost
+from engine.answers.lanes import QUEUE, Answered, Commit, Ended, Item, Lane, Unusable, Work, share
 from engine.context import Context
 from engine.errors import BudgetSpent, NeedsAttention, PersynError
-from engine.lanes import QUEUE, Answered, Commit, Ended, Item, Lane, Unusable, Work, share
 from storage import responses
 from storage.records import NewResponse
 

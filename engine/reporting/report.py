@@ -8,8 +8,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from engine import calibration, measured, spending, statistics, strategies
+from engine import strategies
+from engine.answers import spending
 from engine.context import CALIBRATED, Context
+from engine.planning import calibration
+from engine.reporting import measured, statistics
 from storage import datasets, prompts, results, routing
 from storage.records import Adapter
 

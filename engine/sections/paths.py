@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import adapters, backends
-from engine.config_sources import FileSource, HuggingFaceSource, ImportedSource
+from engine import backends
 from engine.errors import ConfigError, ModelError
+from engine.models import adapters
+from engine.sections.sources import FileSource, HuggingFaceSource, ImportedSource
 
 if TYPE_CHECKING:
     from engine.config import Run, TeacherConfig

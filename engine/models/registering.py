@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine import backends, config, registry
+from engine import backends, config
 from engine.config import TeacherConfig
-from engine.config_paths import located
 from engine.errors import ConfigError
-from engine.modelfiles import ModelCheck
+from engine.models import registry
+from engine.models.modelfiles import ModelCheck
+from engine.sections.paths import located
 from storage import lookup
 from storage import registry as stored
 from storage.records import Model, Role

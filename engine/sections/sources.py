@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from engine.config_section import Section, Seed, known
+from engine.sections.section import Section, Seed, known
 from storage.records import Split
 
 VERIFIERS = ("math", "choice", "regex", "json", "text")

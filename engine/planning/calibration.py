@@ -1,7 +1,7 @@
 """The stored design of a partial calibration: a plan that says who answers which calibration prompt. No torch."""
 
-from engine import design
 from engine.context import CALIBRATED, Context
+from engine.planning import design
 from storage import prompts, routing
 from storage.records import Assignment
 

@@ -1,6 +1,6 @@
 """Threads that ask teachers: endpoints side by side, local models one after another where they share a place.
 
-A lane asks its teachers in turn and puts what comes into the one queue that `engine.generation` writes from.
+A lane asks its teachers in turn and puts what comes into the one queue that `engine.answers.generation` writes from.
 """
 
 import queue
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from threading import Event, Thread
 
 from engine import backends
-from engine.budget import Budget, at_most, cost
+from engine.answers.budget import Budget, at_most, cost
 from engine.context import Context
 from engine.errors import BudgetSpent, EndpointError
 from engine.templates import with_system

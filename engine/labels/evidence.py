@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import calibration, quality, reward, scorers, scoring
+from engine import reward, scorers
 from engine.config import RewardConfig
 from engine.context import Context
+from engine.labels import quality, scoring
+from engine.planning import calibration
 from storage import routing, scores
 from storage.records import Split
 
@@ -20,7 +22,7 @@ class Evidence:
     prompt_ids: NDArray[np.int64]
     """(B,)"""
     quality: NDArray[np.float64]
-    """(B, M); NaN where missing. Of one scorer: raw; of several: see `engine.quality`."""
+    """(B, M); NaN where missing. Of one scorer: raw; of several: see `engine.labels.quality`."""
     learnability: NDArray[np.float64]
     """(B, M), nats per token; NaN where missing."""
     usable: NDArray[np.bool_]

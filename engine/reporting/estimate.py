@@ -14,11 +14,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from engine import scorers, source_size, strategies
+from engine import scorers, strategies
 from engine.config import Run, TeacherConfig
-from engine.config_endpoint import PriceConfig
 from engine.display import duration
 from engine.errors import ConfigError
+from engine.reporting import source_size
+from engine.sections.endpoint import PriceConfig
 
 if TYPE_CHECKING:
     from storage.speeds import Speed

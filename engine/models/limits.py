@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from engine import backends
-from engine import modelfiles as models
 from engine.config import ModelConfig, Run
 from engine.errors import ConfigError
+from engine.models import modelfiles as models
 from storage.records import Prompt
 
 

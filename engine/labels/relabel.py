@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine import reward
 from engine.config import RewardConfig
-from engine.evidence import Evidence
+from engine.labels.evidence import Evidence
 from engine.router.metrics import Metrics, measure
 from storage.prompts import prompt_sha
 from storage.records import Prompt

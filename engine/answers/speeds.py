@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from engine import registry as described
 from engine.config import Run
+from engine.models import registry as described
 from storage import registry, speeds
 from storage.records import Model
 from storage.speeds import Speed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator, model_validator
 
-from engine.config_section import Section
+from engine.sections.section import Section
 
 SET_BY_ENGINE = ("--model", "--served-model-name", "--host", "--port", "--api-key", "--revision")
 """Arguments that `args` may not hold."""

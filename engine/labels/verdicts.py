@@ -10,11 +10,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from threading import Thread
 
-from engine import scorers, scoring, spending
-from engine.budget import Budget
+from engine import scorers
+from engine.answers import spending
+from engine.answers.budget import Budget
+from engine.answers.generation import COMMIT_ROWS, SERVED_S
 from engine.context import Context
 from engine.errors import EndpointError, NeedsAttention
-from engine.generation import COMMIT_ROWS, SERVED_S
+from engine.labels import scoring
 from storage import replies, scores
 from storage.records import Scorable, Split, Verdict
 

@@ -14,7 +14,7 @@ import psutil
 
 from engine import backends
 from engine.backends import _gpus
-from engine.config_vllm import ServerConfig
+from engine.sections.vllm import ServerConfig
 from storage.records import Model
 
 SPARE = 0.25

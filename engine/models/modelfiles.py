@@ -1,7 +1,7 @@
 """What a usable model folder holds, read without torch.
 
 `check` reads JSON and safetensors headers only, so a wrong path or a missing chat template is reported in
-milliseconds. Weights are safetensors only. Loading is in `engine.models`.
+milliseconds. Weights are safetensors only. Loading is in `engine.models.loading`.
 """
 
 import hashlib
@@ -17,8 +17,9 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from engine import ggufs, zoo
+from engine import zoo
 from engine.errors import ModelError
+from engine.models import ggufs
 
 DTYPES = ("float32", "bfloat16", "float16")
 """Accepted names of weight types."""

@@ -1,0 +1,1 @@
+"""Who answers what: stored plans of calibration and of the strategies."""

@@ -1,0 +1,1 @@
+"""What a run would cost, and what a finished one has to show."""
