@@ -5,7 +5,7 @@ import json
 import pytest
 
 from engine import zoo
-from engine.modelfiles import check
+from engine.models.modelfiles import check
 from engine.zoo.corpus import build_tokenizer
 from engine.zoo.specs import SPECS
 
