@@ -92,7 +92,11 @@ def checkpoint(store: Store, job_id: int) -> str:
     """What happened: the training was asked for a checkpoint, or there is none to ask."""
     job = jobs.get(store, job_id)
     if job is None or not jobs.alive(job) or job.stage != "distill":
-        return f"job {job_id} is not training now"
+        training = [
+            str(other.id) for other in jobs.list(store) if jobs.alive(other) and other.stage == "distill"
+        ]
+        others = f"; job {', '.join(training)} is: choose it on screen 1" if training else ""
+        return f"job {job_id} is not training now{others}"
     jobs.command(store, job_id, "checkpoint")
     return f"job {job_id} writes a checkpoint after its next step"
 

@@ -345,7 +345,17 @@ def _unknown_bindings(settings: Settings) -> list[str]:
 
 
 def run(location: str | None, start: str = "jobs") -> int:
-    """Exit code after running the app in this terminal."""
+    """Exit code after running the app in this terminal.
+
+    Raises:
+        ConfigError: it could not be seen.
+    """
+    if why := terminal.missing():
+        from engine.errors import ConfigError
+
+        raise ConfigError(
+            why, "leave out `2>`; without a terminal use the commands, `persyn --help` lists them"
+        )
     terminal.speak_utf8()
     app = PersynApp(location, settings=Settings.load(), start=start)
     app.run()

@@ -20,6 +20,13 @@ def speak_utf8() -> None:
             stream.reconfigure(encoding="utf-8", errors="replace")
 
 
+def missing() -> str:
+    """Why the app cannot be seen here; empty where it can. Textual draws on standard error."""
+    if "TEXTUAL_DRIVER" in os.environ or (sys.__stderr__ is not None and sys.__stderr__.isatty()):
+        return ""  # another driver, such as a browser's, draws elsewhere
+    return "the terminal app draws on standard error, which is not a terminal"
+
+
 def watch(gone: Callable[[], object], code: int) -> None:
     """Calls `gone` from a thread when the terminal on standard input is gone, and ends the process if that does not.
 

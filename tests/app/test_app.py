@@ -30,6 +30,14 @@ def test_start_imports_neither_torch_nor_the_database_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_where_it_could_not_be_seen_it_says_so(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "persyn_tui.cli", "--store", str(tmp_path / "x.db")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "standard error, which is not a terminal" in done.stderr
+    assert not (tmp_path / "x.db").exists()
+
+
 async def test_a_crash_shows_where_the_report_is_and_no_variables(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

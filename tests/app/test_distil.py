@@ -8,6 +8,7 @@ import pytest
 from app.runs import MadeRun, lines, make, notes, showing, submit, words
 from app.support import stands, until
 
+from persyn_tui.app import actions
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.distil.curve import Plot
 from persyn_tui.app.sheet import Sheet
@@ -291,3 +292,11 @@ async def test_the_plot_goes_first_and_strip_and_footer_stay(
             assert app.screen.query_one(name).size.height >= 1
         if plot:
             await until(pilot, lambda: dotted(app) > 0)
+
+
+def test_a_checkpoint_of_a_job_that_does_not_train_names_the_one_that_does(made: MadeRun) -> None:
+    made.stage("distill", 1, 2)
+    idle, _ = jobs.submit(made.store, {}, "0" * 64, "idle")
+    assert actions.checkpoint(made.store, idle.id) == (
+        f"job {idle.id} is not training now; job {made.job} is: choose it on screen 1"
+    )

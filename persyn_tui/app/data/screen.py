@@ -366,7 +366,8 @@ class DataScreen(View[Stored]):
         else:
             return
         self.app.copy_to_clipboard(text)
-        self.notify(f"copied {count(len(text))} characters of answer {key}", timeout=2)
+        characters = "1 character" if len(text) == 1 else f"{count(len(text))} characters"
+        self.notify(f"copied {characters} of answer {key}", timeout=2)
 
     # Excluding
 
