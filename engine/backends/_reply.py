@@ -154,7 +154,7 @@ def _text(content: Any) -> str:
 
 
 def _tokens(given: Any, text: str) -> int:
-    if isinstance(given, int) and given >= 0:
+    if isinstance(given, int) and 0 <= given < 2**31:
         return given
     return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
 

@@ -114,10 +114,15 @@ def key(model: Model) -> str | None:
     name = model.options.get("api_key_env")
     if not name:
         return None
-    value = os.environ.get(name)
+    value = os.environ.get(name, "").strip()  # a secret file often ends in a newline
     if not value:
         raise ConfigError(
             f"model {model.name!r}: the environment variable {name} is not set",
             f"export {name}=… before the run",
+        )
+    if not (value.isascii() and value.isprintable()):
+        raise ConfigError(
+            f"model {model.name!r}: the key in {name} holds characters that no header can carry",
+            f"set {name} to the key alone, on one line",
         )
     return value

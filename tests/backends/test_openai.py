@@ -12,6 +12,7 @@ import pytest
 from backends.endpoint import Endpoint, Reply, Script, answer, error
 
 from engine import backends
+from engine.backends import openai
 from engine.backends._reply import retry_after
 from engine.errors import ConfigError, EndpointError
 from engine.models import registry
@@ -411,3 +412,13 @@ def test_a_lone_surrogate_in_a_prompt_is_sent_as_text(serve) -> None:
 def test_wrong_options_are_named(options: dict[str, Any], part: str) -> None:
     with pytest.raises(ConfigError, match=part):
         backends.identity(teacher("http://127.0.0.1:1/v1", **options))
+
+
+def test_a_key_is_one_line_of_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model("far", "teacher", "openai", "m", options={"api_key_env": "FAR_KEY"})
+    monkeypatch.setenv("FAR_KEY", "secret\r\n")
+    assert openai.key(model) == "secret"
+    monkeypatch.setenv("FAR_KEY", "sec\nret")
+    with pytest.raises(ConfigError, match="no header can carry") as caught:
+        openai.key(model)
+    assert "sec" not in caught.value.message
