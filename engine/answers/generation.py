@@ -36,7 +36,8 @@ def fill(context: Context, works: Sequence[Work]) -> None:
     """
     missing = {work.column: work.count() for work in works}
     asked = [work for work in works if missing[work.column]]
-    lanes = {work.column: lane for lane, some in enumerate(share(context.teachers, asked)) for work in some}
+    shares = share(context.teachers, asked)
+    lanes = {work.column: lane for lane, some in enumerate(shares) for work in some}
     known = speeds.measured(context.store, [context.teachers[work.column] for work in asked])
     for work in works:
         row = context.teachers[work.column].name
@@ -48,24 +49,22 @@ def fill(context: Context, works: Sequence[Work]) -> None:
             lane=lanes.get(work.column, 0),
             known=known[row].answers_per_second if row in known else None,
         )
-    works = asked
-    if not works:
+    if not asked:
         return
     context.progress.flush()
-    _Filling(context, works).run()
+    _Filling(context, shares).run()
 
 
 class _Filling:
     """The one writer of what the lanes bring."""
 
-    def __init__(self, context: Context, works: Sequence[Work]) -> None:
+    def __init__(self, context: Context, shares: Sequence[Sequence[Work]]) -> None:
         self._context = context
         self._out: queue.Queue[Item] = queue.Queue(QUEUE)
         self._stop = Event()
         budget = spending.budget(context)
-        self._lanes = [
-            Lane(context, lane, self._out, self._stop, budget) for lane in share(context.teachers, works)
-        ]
+        self._lanes = [Lane(context, lane, self._out, self._stop, budget) for lane in shares]
+        works = sorted((work for lane in shares for work in lane), key=lambda work: work.column)
         self._done = {work.column: work.done for work in works}
         self._stored = {work.column: 0 for work in works}
         self._buffer: list[NewResponse] = []

@@ -11,9 +11,10 @@ WAIT_S = 30.0
 """Memory of a process that has ended comes back within seconds."""
 _LOOK_S = 0.5
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+_NVML = Nvml()
 
 
-def read(nvml: Nvml = Nvml()) -> list[Gpu]:  # noqa: B008 — opened once
+def read(nvml: Nvml = _NVML) -> list[Gpu]:
     """The GPUs that this process may use; empty where there is none.
 
     Raises:
