@@ -149,7 +149,14 @@ def pending(
         whole: with the answers to the same prompts that have a score already.
         max_attempts: an `error` verdict that counts fewer `attempts` is asked for again.
     """
-    columns = (MemberRow.ordinal, ResponseRow.id, ResponseRow.teacher_id, ResponseRow.text, *PROMPT)
+    columns = (
+        MemberRow.ordinal,
+        ResponseRow.id,
+        ResponseRow.teacher_id,
+        ResponseRow.text,
+        ResponseRow.reasoning,
+        *PROMPT,
+    )
     ordinal, teacher = after
     pages: list[list[Scorable]] = []
     with store.read() as connection:
@@ -169,7 +176,7 @@ def pending(
                 .order_by(MemberRow.ordinal, ResponseRow.teacher_id)
                 .limit(limit)
             )
-            pages.append([Scorable(row[0], prompt_of(row, 4, split), row[1], row[2], row[3]) for row in rows])
+            pages.append([Scorable(row[0], prompt_of(row, 5, split), *row[1:5]) for row in rows])
     return merged(pages, key=lambda item: (item.ordinal, item.teacher_id, item.response_id), limit=limit)
 
 

@@ -67,6 +67,8 @@ class _Filling:
         works = sorted((work for lane in shares for work in lane), key=lambda work: work.column)
         self._done = {work.column: work.done for work in works}
         self._stored = {work.column: 0 for work in works}
+        self._failed = dict(self._stored)
+        """Of these, errors, asked for again included."""
         self._buffer: list[NewResponse] = []
         self._committed_at = time.monotonic()
         self._window = COMMIT_S
@@ -146,6 +148,7 @@ class _Filling:
         if backends.is_served(teacher):
             self._window = SERVED_S
         self._stored[item.column] += 1
+        self._failed[item.column] += completion.status == "error"
         self._context.progress.advance(
             tokens=completion.completion_tokens, row=teacher.name, status=completion.status
         )
@@ -189,8 +192,9 @@ class _Filling:
 
     def _say(self) -> None:
         for column, count in self._stored.items():
+            failed = self._failed[column]
             if count:
-                name = self._context.teachers[column].name
                 self._context.progress.say(
-                    f"{self._context.progress.stage}: {name} answered {count:,} prompts"
+                    f"{self._context.progress.stage}: {self._context.teachers[column].name} gave "
+                    f"{count - failed:,} answers" + (f"; {failed:,} requests failed" if failed else "")
                 )

@@ -15,10 +15,11 @@ from engine.answers import spending
 from engine.answers.budget import Budget
 from engine.answers.generation import COMMIT_ROWS, SERVED_S
 from engine.context import Context
-from engine.errors import EndpointError, NeedsAttention
+from engine.errors import BudgetSpent, EndpointError, NeedsAttention
 from engine.labels import scoring
+from engine.reasoning import with_reasoning
 from storage import replies, scores
-from storage.records import Scorable, Split, Verdict
+from storage.records import Prompt, Scorable, Split, Verdict
 
 PAGE = 2000
 _LOOK_S = 0.25
@@ -52,18 +53,31 @@ def fill(context: Context, name: str, splits: Sequence[Split], plan_ids: Sequenc
             if isinstance(model, scorers.Asking)
             else None
         )
+        held: BudgetSpent | None = None
         for page in pages:
             context.check()
             if asked is not None:
-                done += asked.page(page)
+                try:
+                    done += asked.page(page)
+                except BudgetSpent as problem:
+                    held = problem  # the answers of other pages may be cheaper
                 continue
-            verdicts = model.score([(row.prompt, row.text) for row in page])
+            verdicts = model.score(_items(context, name, page))
             rows = [(row.response_id, verdict) for row, verdict in zip(page, verdicts, strict=True)]
             scores.add(context.store, context.lease, scorer, rows)
             tokens = sum(verdict.count or 0 for verdict in verdicts)
             context.progress.advance(len(page), tokens=tokens, row=name)
             done += len(page)
+        if held is not None:
+            raise held
     return done
+
+
+def _items(context: Context, name: str, rows: Sequence[Scorable]) -> list[tuple[Prompt, str]]:
+    """What a scorer is shown."""
+    if context.sees_reasoning(name):
+        return [(row.prompt, with_reasoning(row.reasoning, row.text)) for row in rows]
+    return [(row.prompt, row.text) for row in rows]
 
 
 class _Pages:
@@ -196,7 +210,7 @@ class _Asked:
         None now and then, where nothing has come.
         """
         out: queue.SimpleQueue[_Came | _Ended] = queue.SimpleQueue()
-        items, known = [(row.prompt, row.text) for row in rows], self._known(rows)
+        items, known = _items(self._context, self._name, rows), self._known(rows)
 
         def work() -> None:
             error: BaseException | None = None

@@ -287,18 +287,23 @@ class Judge:
     ) -> Iterator[tuple[int, Completion, float]]:
         """(key, reply, dollars) of the questions that wait or come to wait meanwhile; each is read already."""
         reserved: dict[int, float] = {}
+        held: dict[int, float] = {}
+        """What the budget holds back, with its dollars: one long answer must not stop the short ones."""
 
         def requests() -> Iterator[Request]:
             while waiting:
-                request = self._request(waiting[0], items, questions[waiting[0]])
+                key = waiting.popleft()
+                request = self._request(key, items, questions[key])
                 dollars = at_most(self._model, request)
                 if not budget.reserve(dollars):
-                    return
-                reserved[waiting.popleft()] = dollars
+                    held[key] = dollars
+                    continue
+                reserved[key] = dollars
                 yield request
 
         while waiting and not self._closed.is_set():
             came = False
+            held.clear()
             try:
                 for completion in self._backend.generate(requests()):
                     came = True
@@ -309,12 +314,27 @@ class Judge:
             finally:
                 for dollars in reserved.values():
                     budget.settle(dollars, 0.0)
+            waiting.extend(held)
             if not came and not self._closed.is_set():
-                raise BudgetSpent(
-                    f"generation.budget_usd: ${budget.spent:,.4f} of ${budget.limit:,.4f} spent; the next request "
-                    f"to the judge `{self._model.model}` may cost more than is left",
-                    "raise `generation.budget_usd` in the run file and run the same command again",
-                )
+                raise self._too_dear(held, items, questions, budget)
+
+    def _too_dear(
+        self,
+        held: Mapping[int, float],
+        items: Sequence[tuple[Prompt, str]],
+        questions: Sequence[_Question],
+        budget: Budget,
+    ) -> BudgetSpent:
+        key = min(held, key=lambda key: held[key])
+        prompt, text = items[questions[key].first]
+        where = "an answer" if prompt.id is None else f"an answer to prompt {prompt.id}"
+        return BudgetSpent(
+            f"generation.budget_usd: ${budget.spent:,.4f} of ${budget.limit:,.4f} spent; the judge "
+            f"`{self._model.model}` has {len(held):,} more questions, and the cheapest, about {where} of "
+            f"{len(text):,} characters, may cost up to ${held[key]:,.4f}",
+            f"raise `generation.budget_usd` in the run file to ${budget.spent + held[key]:,.2f} or more and run the "
+            "same command again",
+        )
 
     def _request(self, key: int, items: Sequence[tuple[Prompt, str]], question: _Question) -> Request:
         prompt, text = items[question.first]
