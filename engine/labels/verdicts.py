@@ -4,7 +4,6 @@ What a scorer that asks an endpoint is told is stored as it is paid for: a kill 
 """
 
 import queue
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from threading import Thread
 from engine import scorers
 from engine.answers import spending
 from engine.answers.budget import Budget
-from engine.answers.generation import COMMIT_ROWS, SERVED_S
+from engine.answers.due import SERVED_S, Due
 from engine.context import Context
 from engine.errors import BudgetSpent, EndpointError, NeedsAttention
 from engine.labels import scoring
@@ -22,7 +21,6 @@ from storage import replies, scores
 from storage.records import Prompt, Scorable, Split, Verdict
 
 PAGE = 2000
-_LOOK_S = 0.25
 
 
 def fill(context: Context, name: str, splits: Sequence[Split], plan_ids: Sequence[int] | None = None) -> int:
@@ -163,7 +161,7 @@ class _Asked:
         self._replies: list[replies.Reply] = []
         self._verdicts: list[tuple[int, Verdict]] = []
         self._new = 0
-        self._committed_at = time.monotonic()
+        self._due = Due()
 
     def page(self, rows: Sequence[Scorable]) -> int:
         """How many new scores these answers got.
@@ -183,7 +181,9 @@ class _Asked:
                 elif came is not None:
                     self._verdicts.append((ids[came[0]], came[1]))
                     failed |= came[1].status == "error"
-                if len(self._replies) + len(self._verdicts) >= COMMIT_ROWS or not self._left():
+                if came is not None:
+                    self._due.came(SERVED_S)
+                if self._due.now:
                     self._commit()
         except EndpointError as problem:
             raise NeedsAttention(
@@ -225,7 +225,7 @@ class _Asked:
         stopped: BaseException | None = None
         while True:
             try:
-                item = out.get(timeout=min(_LOOK_S, self._left()))
+                item = out.get(timeout=self._due.left)
             except queue.Empty:
                 item = None
             self._context.progress.traffic(self._name, *self._scorer.traffic())
@@ -241,16 +241,10 @@ class _Asked:
                     stopped = problem
                     self._scorer.close()
 
-    def _left(self) -> float:
-        """Seconds until what has come must be committed."""
-        if not self._replies and not self._verdicts:
-            return _LOOK_S
-        return max(0.0, self._committed_at + SERVED_S - time.monotonic())
-
     def _commit(self) -> None:
         said, self._replies = self._replies, []
         rows, self._verdicts = self._verdicts, []
-        self._committed_at = time.monotonic()
+        self._due.committed()
         new = replies.add(self._context.store, self._context.lease, self._scorer_id, said, rows)
         tokens = sum(verdict.count or 0 for _, verdict in rows)
         self._context.progress.advance(new, tokens=tokens, row=self._name)
