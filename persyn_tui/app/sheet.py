@@ -172,12 +172,15 @@ class Sheet(ScrollView, can_focus=True):
         id: str | None = None,
         markable: bool = False,
         least: int = 12,
+        newest_first: bool = False,
     ) -> None:
         super().__init__(id=id)
         self.columns = columns
         self.rows: Rows = Listed() if rows is None else rows
         self.marked: set[Hashable] = set()
         self._markable = markable
+        self._newest_first = newest_first
+        """A cursor on the first row stays there: it follows what is new."""
         self._least = least
         """Cells that the flexible column keeps."""
         self._key: Hashable = None
@@ -215,11 +218,15 @@ class Sheet(ScrollView, can_focus=True):
         return range(first, max(first, min(len(self.rows), first + self.size.height - 1)))
 
     def update(self, rows: Rows) -> None:
-        """Shows other rows; the cursor stays on its key where that still exists, else at its place."""
+        """Shows other rows; the cursor stays on its key where that still exists, else at its place.
+
+        On the first row of a list of the newest it stays there.
+        """
         self.rows = rows
         self.marked = {key for key in self.marked if rows.find(key) is not None} if self.marked else set()
         self._resize()
-        found = None if self._key is None else rows.find(self._key)
+        following = self._newest_first and self.place == 0
+        found = None if self._key is None or following else rows.find(self._key)
         self._go(self.place if found is None else found, follow=found is not None)
         self.refresh()
 

@@ -91,7 +91,7 @@ class JobsScreen(View[Jobs]):
         yield Sheet(COLUMNS, id="jobs")
         with Vertical(id="history"):
             yield Told(id="where")
-            yield Sheet((Column("time", 8), Column("what happened")), id="events")
+            yield Sheet((Column("time", 8), Column("what happened")), id="events", newest_first=True)
 
     def question(self) -> Any:
         """The job under the cursor."""
