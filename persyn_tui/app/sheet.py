@@ -161,6 +161,18 @@ class Sheet(ScrollView, can_focus=True):
     class Arranged(Message):
         """Other columns are hidden than before."""
 
+    class HeaderClicked(Message):
+        """A click on the title of a column."""
+
+        def __init__(self, sheet: "Sheet", column: int) -> None:
+            super().__init__()
+            self.sheet, self.column = sheet, column
+
+        @property
+        def control(self) -> "Sheet":
+            """The sheet, for `@on(Sheet.HeaderClicked, "#id")`."""
+            return self.sheet
+
     class Chosen(Highlighted):
         """Enter or a click on the row under the cursor."""
 
@@ -369,14 +381,25 @@ class Sheet(ScrollView, can_focus=True):
             self.refresh()
 
     def on_click(self, event: events.Click) -> None:
-        """A click moves the cursor; a second one opens the row."""
+        """A click moves the cursor; a second one opens the row. One on the header tells which column."""
+        if event.y == 0:
+            self._click_header(event.x)
+            return
         index = int(self.scroll_y) + event.y - 1
-        if event.y == 0 or index >= len(self.rows):
+        if index >= len(self.rows):
             return
         again = index == self.place
         self._go(index)
         if again or event.chain > 1:
             self.action_choose()
+
+    def _click_header(self, x: int) -> None:
+        end = 0
+        for column, width in self._layout:
+            end += width + 1
+            if x < end:
+                self.post_message(self.HeaderClicked(self, column))
+                return
 
 
 def cut(text: str, width: int, *, right: bool = False) -> str:

@@ -17,7 +17,7 @@ from textual.worker import get_current_worker
 
 from persyn_tui.app.data.answers import AnswersPanel, load
 from persyn_tui.app.data.forms import ExportForm, ExportOrder, FilterForm, SortMenu, in_words
-from persyn_tui.app.data.sheet import PAUSE_S, AnswerSheet, Ended
+from persyn_tui.app.data.sheet import PAUSE_S, SORTED, AnswerSheet, Ended
 from persyn_tui.app.frame import View
 from persyn_tui.app.sheet import Sheet
 from persyn_tui.app.text import count
@@ -289,6 +289,15 @@ class DataScreen(View[Stored]):
                 self.list_answers(replace(self.sheet.wanted, sort=order[0], descending=order[1]))
 
         self.app.push_screen(SortMenu(self.sheet.wanted.sort, self.sheet.wanted.descending), chosen)
+
+    @on(Sheet.HeaderClicked, "#rows")
+    def _sort_by(self, event: Sheet.HeaderClicked) -> None:
+        """By the column that was clicked, highest first; the other way round when it is sorted by that already."""
+        wanted = self.sheet.wanted
+        for name, column in SORTED.items():
+            if column == event.column:
+                descending = not wanted.descending if name == wanted.sort else True
+                self.list_answers(replace(wanted, sort=name, descending=descending))
 
     def action_back(self) -> None:
         """Closes what is open; then clears marks, the search, the filter."""

@@ -41,7 +41,7 @@ NEWEST = (
     Column("response"),
 )
 QUARANTINED = {
-    "truncated": "quarantined: truncated at max_tokens",
+    "truncated": "quarantined: truncated at its limit",
     "empty": "quarantined: empty",
     "refused": "quarantined: refused",
     "too_long": "quarantined: the prompt is too long",
