@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Select, and_, func, or_, select
+from sqlalchemy import Connection, Select, and_, func, literal, or_, select
+from sqlalchemy import insert as insert_rows
 
 from storage.errors import StoreError
 from storage.hashing import sha
@@ -257,6 +258,27 @@ def insert(store: Store, connection: Connection, scorer_id: int, rows: Sequence[
     if not values:
         return 0
     return connection.execute(store.insert(ScoreRow).on_conflict_do_nothing(), values).rowcount
+
+
+def carry_over(store: Store, lease: Lease, old_id: int, new_id: int) -> int:
+    """How many scores a scorer has got from another that differs only in seeing reasoning: of answers without any.
+
+    Args:
+        store: an open store.
+        lease: the job's lease.
+        old_id: the scorer whose scores are valid for the other one as well.
+        new_id: the other one; what it has it keeps.
+    """
+    has = select(ScoreRow.response_id).where(ScoreRow.scorer_id == new_id)
+    kept = [column for column in ScoreRow.__table__.c if column.name != "scorer_id"]
+    valid = (
+        select(*kept, literal(new_id))
+        .join(ResponseRow, ResponseRow.id == ScoreRow.response_id)
+        .where(ScoreRow.scorer_id == old_id, ResponseRow.reasoning == "", ScoreRow.response_id.not_in(has))
+    )
+    with store.write(lease) as connection:
+        names = [*(column.name for column in kept), "scorer_id"]
+        return connection.execute(insert_rows(ScoreRow).from_select(names, valid)).rowcount
 
 
 def matrix_pages(

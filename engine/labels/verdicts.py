@@ -36,6 +36,8 @@ def fill(context: Context, name: str, splits: Sequence[Split], plan_ids: Sequenc
     kind, settings = context.scorer_kind(name), context.scorer_settings(name)
     scorer = scoring.scorer_id(context, name)
     pages = _Pages(context, scorer, kind, splits, plan_ids, whole=scorers.compares(kind, settings))
+    if (other := scoring.with_other_eyes(context, name)) is not None:
+        scores.carry_over(context.store, context.lease, other, scorer)
     missing = pages.count()
     context.progress.expect(missing, row=name, unit="answers")
     if not missing:

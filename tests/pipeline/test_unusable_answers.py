@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from backends.endpoint import Endpoint, Reply, answer, error
-from sqlalchemy import select
+from sqlalchemy import select, update
 from support import RUN, Workspace, good
 
 from engine import config, export
@@ -102,6 +102,25 @@ def test_reasoning_is_kept_apart_and_neither_scored_nor_learned(ran: Workspace) 
 def test_reasoning_is_shown_where_the_run_file_says_so_and_asks_no_teacher_again(ran: Workspace) -> None:
     text = (ran.folder / "run.yaml").read_text()
     before = ran.counts()["responses"]
+    with ran.open() as store, store.write(None) as connection:
+        # One answer was given without thinking: its score stays valid.
+        plain = connection.execute(
+            select(schema.ResponseRow.id).where(schema.ResponseRow.status == "ok").limit(1)
+        ).scalar_one()
+        connection.execute(
+            update(schema.ResponseRow).where(schema.ResponseRow.id == plain).values(reasoning="")
+        )
+        connection.execute(
+            update(schema.ScoreRow)
+            .where(
+                schema.ScoreRow.response_id == plain,
+                schema.ScoreRow.scorer_id
+                == select(schema.ScorerRow.id)
+                .where(schema.ScorerRow.kind == "learnability")
+                .scalar_subquery(),
+            )
+            .values(value=-123.0)
+        )
     ran.write(text + "reasoning: {learnability: true, dataset: true}\n", "open.yaml")
     ran.finish("build_dataset", "open.yaml")
     assert ran.counts()["responses"] == before
@@ -116,13 +135,16 @@ def test_reasoning_is_shown_where_the_run_file_says_so_and_asks_no_teacher_again
             store, "learnability", context.scorer_identity("learnability"), context.student_id
         )
         with store.read() as connection:
-            counts = connection.execute(
-                select(schema.ScoreRow.count).where(schema.ScoreRow.scorer_id == scored)
-            ).scalars()
-            found = sorted(counts)
+            rows = connection.execute(
+                select(schema.ScoreRow.response_id, schema.ScoreRow.value, schema.ScoreRow.count).where(
+                    schema.ScoreRow.scorer_id == scored
+                )
+            ).all()
+            found = sorted(row.count for row in rows)
+        assert [row.value for row in rows if row.response_id == plain] == [-123.0]
     exported = [json.loads(line)["messages"][-1]["content"] for line in (ran.folder / "open.jsonl").open()]
     assert sorted(exported) == sorted(learned)
-    assert all(text.startswith(f"<think>\n{THOUGHT}\n</think>\n\n") for text in learned)
+    assert sum(not text.startswith(f"<think>\n{THOUGHT}\n</think>\n\n") for text in learned) == 1
     question = ({"role": "user", "content": "x"},)
     encoded = [encode(tokenizer, question, text) for text in learned]
     assert found == sorted(len(row.ids) - row.boundary for row in encoded)

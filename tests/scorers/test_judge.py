@@ -284,6 +284,18 @@ def test_the_budget_holds_requests_back_and_what_was_paid_for_is_given() -> None
     assert 0.15 <= budget.spent <= 0.25
 
 
+def test_equal_answers_to_a_prompt_are_rated_once_and_paid_for_once() -> None:
+    items = [(asked("q", 1), "a"), (asked("q", 1), "b"), (asked("q", 2), "a"), (asked("q", 1), "a")]
+    with Endpoint(lambda body, number: answer("Rating: [[7]]")) as server:
+        made = settings(server, price={"input": 0, "output": 1000})
+        with closing(judge.create(made)) as scorer:
+            found = scorer.score(items)
+        assert len(server.requests) == 3
+    assert [verdict.value for verdict in found] == [7] * 4
+    assert [verdict.detail["cost"] for verdict in found] == pytest.approx([0.005, 0.005, 0.005, 0])
+    assert found[3].detail["texts"] == found[0].detail["texts"]
+
+
 def test_an_answer_too_long_for_the_budget_stops_no_other_and_says_what_it_may_cost() -> None:
     items = [(asked("q", n), "x" * (100_000 if n == 3 else 1)) for n in range(10)]
     given: list[Any] = []
