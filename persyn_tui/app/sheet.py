@@ -146,32 +146,34 @@ class Sheet(ScrollView, can_focus=True):
     place: reactive[int] = reactive(0, repaint=False)
     """Index of the row under the cursor."""
 
-    class Highlighted(Message):
-        """The cursor is on another row."""
+    class Told(Message):
+        """Something of a sheet."""
 
-        def __init__(self, sheet: "Sheet", key: Hashable) -> None:
+        def __init__(self, sheet: "Sheet") -> None:
             super().__init__()
-            self.sheet, self.key = sheet, key
+            self.sheet = sheet
 
         @property
         def control(self) -> "Sheet":
-            """The sheet, for `@on(Sheet.Highlighted, "#id")`."""
+            """The sheet, for `@on(Sheet.Highlighted, "#id")` and the like."""
             return self.sheet
+
+    class Highlighted(Told):
+        """The cursor is on another row."""
+
+        def __init__(self, sheet: "Sheet", key: Hashable) -> None:
+            super().__init__(sheet)
+            self.key = key
 
     class Arranged(Message):
         """Other columns are hidden than before."""
 
-    class HeaderClicked(Message):
+    class HeaderClicked(Told):
         """A click on the title of a column."""
 
         def __init__(self, sheet: "Sheet", column: int) -> None:
-            super().__init__()
-            self.sheet, self.column = sheet, column
-
-        @property
-        def control(self) -> "Sheet":
-            """The sheet, for `@on(Sheet.HeaderClicked, "#id")`."""
-            return self.sheet
+            super().__init__(sheet)
+            self.column = column
 
     class Chosen(Highlighted):
         """Enter or a click on the row under the cursor."""
