@@ -131,6 +131,8 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
         pulse.join(timeout=5)
         if stop.fenced is None:
             try:
+                if context is not None:
+                    context.progress.flush()  # where it stands beside why it ended
                 if error:
                     say("error" if code != 130 else "warning", error)
                 jobs.release(store, lease, state, error)

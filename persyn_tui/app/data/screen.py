@@ -194,7 +194,7 @@ class DataScreen(View[Stored]):
         self.ask()
 
     def about(self) -> str:
-        """How many answers, what is going on, what is hidden."""
+        """How many answers, what is going on."""
         if self.data is None:
             return ""
         sheet, reading = self.sheet, self.sheet.reading
@@ -207,9 +207,11 @@ class DataScreen(View[Stored]):
             parts.append(f"{count(self.new)} new rows" + ("" if self.frozen else ", r reads"))
         if sheet.marked:
             parts.append(f"{count(len(sheet.marked))} marked")
-        if sheet.hidden:
-            parts.append("hidden: " + ", ".join(sheet.hidden))
         return " · ".join(parts)
+
+    def without(self) -> Sequence[str]:
+        """Columns of the answers."""
+        return () if self.data is None else self.sheet.hidden
 
     def idle(self) -> frozenset[str]:
         """Excluding, while no dataset is in view."""

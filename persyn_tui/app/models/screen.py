@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -130,7 +130,7 @@ class ModelsScreen(View[Models]):
         self.call_after_refresh(self.paint_title)
 
     def about(self) -> str:
-        """How many there are of each role, and what is not shown."""
+        """How many there are of each role, and how many are archived."""
         if self.data is None:
             return ""
         roles: list[str] = [model.role for model in self.data.models]
@@ -145,10 +145,11 @@ class ModelsScreen(View[Models]):
         ]
         if self.data.hidden:
             parts.append(f"{self.data.hidden} archived, h shows them")
-        hidden = self.query_one("#models", Sheet).hidden
-        if hidden:
-            parts.append(f"hidden: {', '.join(hidden)}")
         return " · ".join(parts)
+
+    def without(self) -> Sequence[str]:
+        """Columns of the models."""
+        return self.query_one("#models", Sheet).hidden
 
     def text_to_copy(self) -> str:
         """The reference of the model under the cursor."""

@@ -273,9 +273,11 @@ class WhyScreen(View[Why]):
 
     def about(self) -> str:
         """Which router."""
-        hidden = [title or "bar" for title in self.query_one("#teachers", Sheet).hidden]
-        named = " · hidden: " + ", ".join(hidden) if hidden else ""
-        return f"why · router {self._router.id}{named}"
+        return f"why · router {self._router.id}"
+
+    def without(self) -> Sequence[str]:
+        """Columns of the teachers."""
+        return [title or "bar" for title in self.query_one("#teachers", Sheet).hidden]
 
     def text_to_copy(self) -> str:
         """The prompt with the strengths."""
