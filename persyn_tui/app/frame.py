@@ -72,13 +72,24 @@ def blocks(text: str) -> str:
 def title_line(store: str, right: str, room: int, hidden: Sequence[str] = ()) -> str:
     """The first line of a screen in `room` cells.
 
-    Program, store, what the screen says of itself, and what has no room on it. Where that is too long, the names of
-    what is hidden become a number first, then the store goes, then the program, then the number.
+    Program, store, what the screen says of itself, and what has no room on it. Where that is too long, names of what
+    is hidden become a number first, the last ones before the others; then the store goes, then the program, then
+    the number.
     """
     counted = f" · {len(hidden)} hidden" if hidden else ""
-    named = f" · hidden: {', '.join(hidden)}" if hidden else ""
+    named = [f" · hidden: {', '.join(hidden)}"] if hidden else [""]
+    named += [
+        f" · hidden: {', '.join(hidden[:many])}, +{len(hidden) - many}"
+        for many in range(len(hidden) - 1, 0, -1)
+    ]
     whole, program = f" PerSyn · {store} ", " PerSyn "
-    ways = [(whole, named), (whole, counted), (program, counted), (" ", counted), (" ", "")]
+    ways = [
+        *((whole, names) for names in named),
+        (whole, counted),
+        (program, counted),
+        (" ", counted),
+        (" ", ""),
+    ]
     left, end = next(
         (way for way in ways if cell_len(way[0]) + cell_len(right) + cell_len(way[1]) + 3 <= room), ways[-1]
     )

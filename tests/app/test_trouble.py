@@ -96,8 +96,11 @@ def test_a_title_drops_the_names_of_what_is_hidden_before_the_store() -> None:
     assert "persyn.db" in title_line("persyn.db", right, 100, hidden)
     assert title_line("persyn.db", right, 100, hidden).endswith("hidden: backend, bar, retry")
     assert title_line("persyn.db", right, 79, hidden).startswith(" PerSyn · persyn.db ─")
-    assert title_line("persyn.db", right, 79, hidden).endswith("generate · 3 hidden")
+    assert title_line("persyn.db", right, 79, hidden).endswith("generate · hidden: backend, +2")
+    assert title_line("persyn.db", right, 70, hidden).endswith("generate · 3 hidden")
+    assert title_line("persyn.db", right, 70, hidden).startswith(" PerSyn · persyn.db ─")
     assert title_line("a" * 40, right, 79, hidden).startswith(" PerSyn ─")
+    assert title_line("a" * 40, right, 79, hidden).endswith("generate · 3 hidden")
     assert title_line("a" * 40, right, 40, hidden).endswith("● generate")
 
 

@@ -184,8 +184,12 @@ def _retry(store: Store, job: Job) -> Job:
 def _sums(data: Generated, *, brief: bool = False) -> str:
     if data.prompts is None:
         return "the prompts are being read; nothing has been asked yet"
-    parts = [f"{data.done:,} / {data.wanted:,} responses"]
-    if data.strategies > 1:
+    parts = [f"{data.done:,} / {data.wanted:,}"]
+    # A narrow line has room for the strategies, or for how fast it goes.
+    several = data.strategies > 1 and not (brief and data.tokens_per_second is not None)
+    if not (brief and several):
+        parts[0] += " responses"
+    if several:
         parts[0] += f" of {data.strategies} strategies"
     if data.unrouted:
         parts[0] += f" + {data.unrouted:,} to route"
@@ -198,10 +202,9 @@ def _sums(data: Generated, *, brief: bool = False) -> str:
     if data.judged:
         parts.append(f"{money(data.judged)} for verdicts")
     # What the run asks for is that of all its strategies: the two ways that are compared are said apart from it.
-    would = "" if brief else " would be"
-    if data.strategies > 1:
-        parts.append(f"routed alone{would} {count(data.routed)}")
-    parts.append(f"all teachers{would} {count(data.everything)}")
+    if several:
+        parts.append(f"routed{'' if brief else ' alone would be'} {count(data.routed)}")
+    parts.append(f"all teachers{'' if brief else ' would be'} {count(data.everything)}")
     if data.cost and data.everything_cost is not None:
         parts[-1] += f" / {money(data.everything_cost)}"
     if data.trouble:
