@@ -59,10 +59,13 @@ def _work(job_id: int, *, foreground: bool, as_json: bool) -> int:
         outcome = runner.work(store, job_id, screen)
     finally:
         screen.close()
-    if outcome.context is not None and outcome.code == 0:
+    if outcome.context is None or outcome.code != 0:
+        if as_json:
+            print(json_line(report.unfinished(store, job_id, outcome.context)), flush=True)
+    else:
         found = report.build(outcome.context, time.monotonic() - began)
         if as_json:
-            print(json_line(found), flush=True)
+            print(json_line({"job": job_id, "state": "done", **found}), flush=True)
         elif foreground and not report.empty(found):
             console = Console()
             console.print(report.render(found))

@@ -142,6 +142,20 @@ class LearnabilityConfig(Section):
     count_end_of_turn: bool = True
 
 
+class ReasoningConfig(Section):
+    """Who sees what a teacher thought before its answer, put before it as `<think>…</think>`; none do by default.
+
+    `exact_answer` never does: a right answer is one that stands in the answer.
+    """
+
+    quality: bool = False
+    """The reward model and the judge."""
+    learnability: bool = False
+    """The student's likelihood."""
+    dataset: bool = False
+    """The training rows, and with them the student and every export: it learns to think aloud."""
+
+
 class RewardConfig(Section):
     """r = (1 − α)·quality + α·learnability, each normalized within the prompt."""
 
@@ -270,6 +284,7 @@ class Run(Section):
     """A prompt longer than a model's context: refuse the run at once, or store a `too_long` row and go on."""
     quality: QualityConfig = QualityConfig()
     learnability: LearnabilityConfig = LearnabilityConfig()
+    reasoning: ReasoningConfig = ReasoningConfig()
     reward: RewardConfig = RewardConfig()
     router: RouterConfig = RouterConfig()
     generation: GenerationConfig = GenerationConfig()

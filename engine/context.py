@@ -147,8 +147,15 @@ class Context:
         """Everything that shapes a scorer's verdicts."""
         if name not in self._identities:
             found = scorers.identity(self.scorer_kind(name), self.scorer_settings(name))
-            self._identities[name] = found
+            self._identities[name] = {**found, "reasoning": True} if self.sees_reasoning(name) else found
         return self._identities[name]
+
+    def sees_reasoning(self, name: str) -> bool:
+        """Whether a scorer reads what a teacher thought before its answer."""
+        shown = self.run.reasoning
+        if name == "learnability":
+            return shown.learnability
+        return shown.quality and scorers.reads(self.scorer_kind(name))
 
     @property
     def quality_identity(self) -> Mapping[str, Any]:
@@ -224,13 +231,14 @@ class Context:
 
     def dataset_sha(self, strategy: str) -> str:
         """A strategy's plan and the rule that turns answers into rows."""
-        return sha(
-            {
-                "plan": self.plan_sha(strategy),
-                "dataset": self.run.dataset.model_dump(),
-                "fallbacks": self.run.generation.fallbacks,
-            }
-        )
+        parts: dict[str, Any] = {
+            "plan": self.plan_sha(strategy),
+            "dataset": self.run.dataset.model_dump(),
+            "fallbacks": self.run.generation.fallbacks,
+        }
+        if self.run.reasoning.dataset:
+            parts["reasoning"] = True
+        return sha(parts)
 
     def excluded(self, strategy: str) -> Sequence[int]:
         """The prompts that an operator took out of a strategy's dataset, in order.

@@ -63,21 +63,24 @@ class Silent:
 
 
 class Plain:
-    """Lines on stderr, at most one every five seconds per stage, for logs and pipes."""
+    """Lines on stderr, at most every five seconds per stage, for logs and pipes; new trouble is told at once."""
 
     def __init__(self) -> None:
         self._last = 0.0
         self._stage = ""
+        self._stuck: frozenset[str] = frozenset()
 
     def show(self, snapshot: Snapshot) -> None:
-        """Prints a line when five seconds have passed or the stage has changed."""
+        """Prints a line when five seconds have passed, the stage has changed or a row is newly stuck."""
         now = time.monotonic()
         if not snapshot.stage or not snapshot.total:
             return
-        if snapshot.stage == self._stage and now - self._last < PLAIN_INTERVAL_S:
+        stuck = frozenset(name for name, row in snapshot.rows.items() if row.note)
+        new = snapshot.stage != self._stage or stuck - self._stuck
+        if not new and now - self._last < PLAIN_INTERVAL_S:
             return
-        self._stage, self._last = snapshot.stage, now
-        print(summary(snapshot), file=sys.stderr, flush=True)
+        self._stage, self._last, self._stuck = snapshot.stage, now, stuck
+        print("\n".join([summary(snapshot), *troubles(snapshot)]), file=sys.stderr, flush=True)
 
     def say(self, kind: str, message: str) -> None:
         """Prints the line."""
@@ -129,8 +132,15 @@ def summary(snapshot: Snapshot) -> str:
         parts.append(f"{snapshot.tokens_per_second:,.0f} tok/s")
     if snapshot.eta_s is not None and snapshot.done < snapshot.total:
         parts.append(f"ETA {time_left(snapshot.eta_s, rough=snapshot.rough)}")
+    if sent := sum(row.in_flight for row in snapshot.rows.values()):
+        parts.append(f"in flight {sent:,}")
     parts += [f"{name} {value:.4g}" for name, value in _current(snapshot)[:4]]
     return "  ".join(parts)
+
+
+def troubles(snapshot: Snapshot) -> list[str]:
+    """Why rows do not move, a line each."""
+    return [f"▲ {printable(name)}: {printable(row.note)}" for name, row in snapshot.rows.items() if row.note]
 
 
 def _current(snapshot: Snapshot) -> list[tuple[str, float]]:

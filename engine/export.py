@@ -9,13 +9,14 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from engine import newfile
 from engine.errors import ConfigError
+from engine.reasoning import target
 from storage import datasets
 from storage.records import Dataset, TrainingRow
 from storage.store import Store
@@ -87,7 +88,7 @@ def export(
         raise ConfigError(f"dataset `{dataset.name}` has no rows", "see `persyn data datasets` for others")
     excluded = datasets.count(store, dataset.id, include_excluded=True) - total
     written = Written(str(out), form, excluded=excluded)
-    rows = _counted(_rows(store, dataset.id), written, total, progress)
+    rows = _counted(_rows(store, dataset), written, total, progress)
     try:
         if form == "huggingface":
             _folder(rows, written, dataset, out)
@@ -137,10 +138,12 @@ def record(form: str, row: TrainingRow) -> dict[str, Any]:
     return {"messages": turns, **_provenance(row)}
 
 
-def _rows(store: Store, dataset_id: int) -> Iterator[TrainingRow]:
+def _rows(store: Store, dataset: Dataset) -> Iterator[TrainingRow]:
+    """The rows, their answers as a student learns them."""
     after = 0
-    while page := datasets.rows(store, dataset_id, after_prompt_id=after, limit=PAGE):
-        yield from page
+    while page := datasets.rows(store, dataset.id, after_prompt_id=after, limit=PAGE):
+        for row in page:
+            yield replace(row, response=replace(row.response, text=target(dataset, row)))
         after = page[-1].prompt.id or 0
 
 

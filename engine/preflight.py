@@ -1,10 +1,9 @@
 """What can be wrong with a run and is found in seconds, before any model is loaded."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 
-from engine import backends, scorers, sources
+from engine import backends, keys, scorers, sources
 from engine.backends import _command
 from engine.config import Run
 from engine.errors import ConfigError, NotAvailable, PersynError
@@ -39,7 +38,7 @@ def problems(run: Run) -> list[PersynError]:
             problem = "quality.mode: `pairs` compares the answers of several teachers, and there is one"
             found.append(ConfigError(problem, "use `mode: rate`, or add a teacher"))
         if scorers.costs(config.scorer) and (key := config.settings.get("api_key_env")):
-            _key_is_set(found, "quality", str(key))
+            _try(found, "quality", partial(keys.read, "quality", str(key)))
     for teacher in run.teachers:
         label = f"teachers: {teacher.name}"
         record = registry.teacher(teacher, run.generation)
@@ -50,7 +49,7 @@ def problems(run: Run) -> list[PersynError]:
         if teacher.backend == "vllm":
             _try(found, label, partial(_command.find, teacher.server.command))
         if teacher.api_key_env:
-            _key_is_set(found, label, teacher.api_key_env)
+            _try(found, label, partial(keys.read, label, teacher.api_key_env))
     budget = run.generation.budget_usd
     priced = any(t.price.input or t.price.output for t in run.teachers) or any(
         config.settings.get("price") for config in run.quality.named.values()
@@ -92,16 +91,6 @@ def _verifiable(run: Run) -> None:
             "prompts: no source has a `verifier`, so the scorer `exact_answer` could judge no answer",
             f"set `verifier` of the source to one of {', '.join(VERIFIERS)} (and have an `answer` in its rows), or "
             "choose another scorer in `quality`",
-        )
-
-
-def _key_is_set(problems: list[PersynError], label: str, variable: str) -> None:
-    if variable not in os.environ:
-        problems.append(
-            ConfigError(
-                f"{label}: the environment variable {variable} is not set",
-                f"export {variable}=… before the run",
-            )
         )
 
 

@@ -310,6 +310,7 @@ class Scorable:
     response_id: int
     teacher_id: int
     text: str
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Select, and_, func, or_, select
+from sqlalchemy import Connection, Select, and_, func, literal, or_, select
+from sqlalchemy import insert as insert_rows
 
 from storage.errors import StoreError
 from storage.hashing import sha
@@ -160,7 +161,14 @@ def pending(
         whole: with the answers to the same prompts that have a score already.
         max_attempts: an `error` verdict that counts fewer `attempts` is asked for again.
     """
-    columns = (MemberRow.ordinal, ResponseRow.id, ResponseRow.teacher_id, ResponseRow.text, *PROMPT)
+    columns = (
+        MemberRow.ordinal,
+        ResponseRow.id,
+        ResponseRow.teacher_id,
+        ResponseRow.text,
+        ResponseRow.reasoning,
+        *PROMPT,
+    )
     ordinal, teacher = after
     pages: list[list[Scorable]] = []
     with store.read() as connection:
@@ -180,7 +188,7 @@ def pending(
                 .order_by(MemberRow.ordinal, ResponseRow.teacher_id)
                 .limit(limit)
             )
-            pages.append([Scorable(row[0], prompt_of(row, 4, split), row[1], row[2], row[3]) for row in rows])
+            pages.append([Scorable(row[0], prompt_of(row, 5, split), *row[1:5]) for row in rows])
     return merged(pages, key=lambda item: (item.ordinal, item.teacher_id, item.response_id), limit=limit)
 
 
@@ -261,6 +269,27 @@ def insert(store: Store, connection: Connection, scorer_id: int, rows: Sequence[
     if not values:
         return 0
     return connection.execute(store.insert(ScoreRow).on_conflict_do_nothing(), values).rowcount
+
+
+def carry_over(store: Store, lease: Lease, old_id: int, new_id: int) -> int:
+    """How many scores a scorer has got from another that differs only in seeing reasoning: of answers without any.
+
+    Args:
+        store: an open store.
+        lease: the job's lease.
+        old_id: the scorer whose scores are valid for the other one as well.
+        new_id: the other one; what it has it keeps.
+    """
+    has = select(ScoreRow.response_id).where(ScoreRow.scorer_id == new_id)
+    kept = [column for column in ScoreRow.__table__.c if column.name != "scorer_id"]
+    valid = (
+        select(*kept, literal(new_id))
+        .join(ResponseRow, ResponseRow.id == ScoreRow.response_id)
+        .where(ScoreRow.scorer_id == old_id, ResponseRow.reasoning == "", ScoreRow.response_id.not_in(has))
+    )
+    with store.write(lease) as connection:
+        names = [*(column.name for column in kept), "scorer_id"]
+        return connection.execute(insert_rows(ScoreRow).from_select(names, valid)).rowcount
 
 
 def matrix_pages(

@@ -1,25 +1,20 @@
 """Filling the store with teachers' answers: the part that calibrate and generate share."""
 
 import queue
-import time
 from collections.abc import Sequence
 from threading import Event
 
 from engine import backends
 from engine.answers import speeds, spending
 from engine.answers.budget import cost
+from engine.answers.due import LOCAL_S, SERVED_S, Due
 from engine.answers.lanes import QUEUE, Answered, Commit, Ended, Item, Lane, Unusable, Work, share
 from engine.context import Context
 from engine.errors import BudgetSpent, NeedsAttention, PersynError
 from storage import responses
 from storage.records import NewResponse
 
-COMMIT_ROWS = 500
-COMMIT_S = 2.0
-SERVED_S = 0.05
-"""The same for what a server has answered: one answer is committed at once, many share 20 commits a second."""
 PAGE = 2000
-_LOOK_S = 0.25
 
 
 def fill(context: Context, works: Sequence[Work]) -> None:
@@ -67,9 +62,10 @@ class _Filling:
         works = sorted((work for lane in shares for work in lane), key=lambda work: work.column)
         self._done = {work.column: work.done for work in works}
         self._stored = {work.column: 0 for work in works}
+        self._failed = dict(self._stored)
+        """Of these, errors, asked for again included."""
         self._buffer: list[NewResponse] = []
-        self._committed_at = time.monotonic()
-        self._window = COMMIT_S
+        self._due = Due()
         self._unusable: list[PersynError] = []
 
     def run(self) -> None:
@@ -79,7 +75,7 @@ class _Filling:
         try:
             while self._lanes:
                 self._take()
-                if len(self._buffer) >= COMMIT_ROWS or not self._left():
+                if self._due.now:
                     self._commit()
                     self._context.check()
             self._commit()
@@ -99,7 +95,7 @@ class _Filling:
 
     def _take(self) -> None:
         try:
-            item = self._out.get(timeout=min(_LOOK_S, self._left()))
+            item = self._out.get(timeout=self._due.left)
         except queue.Empty:
             self._context.check()
         else:
@@ -143,23 +139,16 @@ class _Filling:
                 job_id=self._context.lease.job_id,
             )
         )
-        if backends.is_served(teacher):
-            self._window = SERVED_S
+        self._due.came(SERVED_S if backends.is_served(teacher) else LOCAL_S)
         self._stored[item.column] += 1
+        self._failed[item.column] += completion.status == "error"
         self._context.progress.advance(
             tokens=completion.completion_tokens, row=teacher.name, status=completion.status
         )
 
-    def _left(self) -> float:
-        """Seconds until what has come must be committed."""
-        if not self._buffer:
-            return _LOOK_S
-        return max(0.0, self._committed_at + self._window - time.monotonic())
-
     def _commit(self) -> None:
         buffer, self._buffer = self._buffer, []
-        self._window = COMMIT_S
-        self._committed_at = time.monotonic()
+        self._due.committed()
         responses.add(self._context.store, self._context.lease, buffer)
 
     def _end(self, item: Ended) -> None:
@@ -189,8 +178,9 @@ class _Filling:
 
     def _say(self) -> None:
         for column, count in self._stored.items():
+            failed = self._failed[column]
             if count:
-                name = self._context.teachers[column].name
                 self._context.progress.say(
-                    f"{self._context.progress.stage}: {name} answered {count:,} prompts"
+                    f"{self._context.progress.stage}: {self._context.teachers[column].name} gave "
+                    f"{count - failed:,} answers" + (f"; {failed:,} requests failed" if failed else "")
                 )

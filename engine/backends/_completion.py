@@ -1,4 +1,4 @@
-"""What all backends say the same way of an answer: its status, its reasoning, its failure."""
+"""What all backends say the same way of an answer: its status, its failure."""
 
 import re
 
@@ -11,16 +11,6 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _FINISH: dict[Status, str] = {"too_long": "too_long", "refused": "content_filter"}
-
-
-def split_reasoning(text: str) -> tuple[str, str]:
-    """(reasoning, answer): what a thinking model wrote up to `</think>`, and the rest."""
-    before, mark, after = text.rpartition("</think>")
-    if mark:
-        return before.strip().removeprefix("<think>").strip(), after.lstrip()
-    if text.lstrip().startswith("<think>"):
-        return text.lstrip().removeprefix("<think>").strip(), ""
-    return "", text
 
 
 def status(text: str, finish_reason: str) -> Status:

@@ -22,6 +22,7 @@ from engine.backends._completion import failed
 from engine.backends._pace import Breaker, Limit
 from engine.backends._reply import Failure, failure, read
 from engine.errors import EndpointError
+from engine.keys import redacted
 from engine.sections.endpoint import EndpointConfig, loopback
 from engine.templates import clean
 from storage.records import Completion, Request
@@ -98,6 +99,8 @@ class EndpointBackend:
         self._timer: asyncio.TimerHandle | None = None
         self._results: SimpleQueue[Result] = SimpleQueue()
         self._retries = 0
+        self._remedy = ""
+        """What helps against the last failure that no retry can mend."""
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name=f"endpoint {name}", daemon=True)
@@ -138,13 +141,17 @@ class EndpointBackend:
         """Requests in flight, and what is in their way; may be asked from any thread."""
         now = time.monotonic()
         in_flight = sum(server.in_flight for server in self._servers)
-        note = ""
-        if self._waiting and not in_flight:
-            waits = [server.breaker.ready_at - now for server in self._servers]
-            reasons = dict.fromkeys(server.breaker.reason for server in self._servers)
-            if 1 < min(waits) < float("inf"):
-                note = f"waits {min(waits):,.0f} s: {'; '.join(filter(None, reasons))}"
-        return Traffic(in_flight, self._retries, note)
+        return Traffic(in_flight, self._retries, self._note(now, in_flight))
+
+    def _note(self, now: float, in_flight: int) -> str:
+        """Why nothing moves, and until when; empty while it does."""
+        if not all(server.breaker.blocked(now) for server in self._servers):
+            return ""
+        reasons = "; ".join(dict.fromkeys(server.breaker.reason for server in self._servers))
+        wait = min(server.breaker.ready_at for server in self._servers) - now
+        if in_flight or wait <= 0:
+            return f"asks again: {reasons}"
+        return f"waits {wait:,.0f} s: {reasons}" if 1 < wait < float("inf") else ""
 
     def close(self) -> None:
         """End all requests, those of a `generate` in another thread too."""
@@ -225,7 +232,7 @@ class EndpointBackend:
         self, server: _Server, ticket: _Ticket, problem: Failure, sent_at: float, probe: bool
     ) -> None:
         now, retry = time.monotonic(), self._settings.retry
-        reason = problem.message.replace(self._key, "***") if self._key else problem.message
+        reason = redacted(problem.message, self._key)
         if problem.kind == "rejected":
             # The server is well; it is this request that it does not want.
             server.breaker.success()
@@ -238,6 +245,7 @@ class EndpointBackend:
         server.breaker.failure(now, reason, probe=probe, wait=wait)
         if problem.kind == "unusable":
             server.breaker.give_up(reason)
+            self._remedy = problem.remedy
         if problem.kind == "fault":
             ticket.faults, ticket.last = ticket.faults + 1, reason
         if ticket.faults >= retry.tries or ticket.sends >= MAX_SENDS:
@@ -292,7 +300,8 @@ class EndpointBackend:
             results.put(
                 EndpointError(
                     f"{self._name} cannot be asked: {reasons}",
-                    "mend the server, its address or its key; the same command then asks only for what is missing",
+                    f"{self._remedy or 'mend the server, its address or its key'}; "
+                    "the same command then asks only for what is missing",
                 )
             )
 
@@ -329,12 +338,12 @@ def list_models(url: str, key: str | None, settings: EndpointConfig) -> list[str
         try:
             return sorted(model.id for model in client.models.list())
         except openai.APIError as error:
-            problem = failure(error, time.time()).message
+            problem = failure(error, time.time())
         except (AttributeError, TypeError, ValueError):
-            problem = "its reply to GET /models is not a list of models"
+            problem = Failure("fault", "its reply to GET /models is not a list of models")
     raise EndpointError(
-        f"{url}: {problem.replace(key, '***') if key else problem}",
-        "check `base_url` (it usually ends with /v1), that the server runs, and `api_key_env`",
+        redacted(problem.message, key),
+        problem.remedy or "check `base_url` (it usually ends with /v1), and that the server runs there",
     )
 
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from engine.errors import EndpointError, NotAvailable
 from engine.nvml import Gpu, Nvml
 
-WAIT_S = 30.0
-"""Memory of a process that has ended comes back within seconds."""
 _LOOK_S = 0.5
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _NVML = Nvml()
@@ -51,7 +49,7 @@ def place(
     *,
     look: Callable[[], list[Gpu]] = read,
     stopped: Callable[[], bool] = lambda: False,
-    wait_s: float = WAIT_S,
+    wait_s: float = 30.0,
 ) -> dict[str, str]:
     """The environment that puts a server on free GPUs; empty on a machine without one.
 
@@ -76,7 +74,8 @@ def place(
     raise EndpointError(
         f"teacher `{name}` needs {width} GPU{'s' if width > 1 else ''}{among} with {share:.0%} of the memory free; "
         f"free are {there or 'none, there is no GPU'}",
-        "end what uses them, or lower `server.gpu_memory_utilization` or `server.tensor_parallel`",
+        "end what uses them, wait longer for them (`server.gpu_timeout`), or lower `server.gpu_memory_utilization` or "
+        "`server.tensor_parallel`",
     )
 
 

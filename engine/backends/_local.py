@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 
-from engine.backends._completion import failed, split_reasoning, status
+from engine.backends._completion import failed, status
 from engine.backends._decode import Answer, Row, StopTest, decode
 from engine.errors import TemplateError
 from engine.models.loading import context_length, load_causal_lm
 from engine.models.memory import ran_out
+from engine.reasoning import split_reasoning
 from engine.templates import end_of_turn_ids, prompt_ids, with_system
 from storage.records import Completion, Model, Request, Sampling
 

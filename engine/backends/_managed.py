@@ -57,6 +57,8 @@ class ManagedBackend:
         self._watch: Watch | None = None
         self._restarts = self._sent_again = 0
         self._starting_since: float | None = None
+        self._placed = False
+        """Whether the server that starts has its place."""
         self._closed = False
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
@@ -104,7 +106,8 @@ class ManagedBackend:
         """Requests in flight, and what is in their way; may be asked from any thread."""
         since, endpoint = self._starting_since, self._endpoint
         if since is not None:
-            return Traffic(0, self._sent_again, f"vLLM starts, {time.monotonic() - since:,.0f} s")
+            doing = "vLLM starts" if self._placed else "waits for a free GPU"
+            return Traffic(0, self._sent_again, f"{doing}, {time.monotonic() - since:,.0f} s")
         if endpoint is None:
             return Traffic(0, self._sent_again, "")
         found = endpoint.traffic()
@@ -158,7 +161,7 @@ class ManagedBackend:
                 )
             self._restarts += 1
             self._down()
-        self._starting_since = time.monotonic()
+        self._placed, self._starting_since = False, time.monotonic()
         try:
             return self._start()
         except EndpointError:
@@ -175,7 +178,9 @@ class ManagedBackend:
             chosen.width,
             chosen.gpu_memory_utilization,
             stopped=lambda: self._closed,
+            wait_s=chosen.gpu_timeout,
         )
+        self._placed = True
         self._gpus = _gpus.numbers(place)
         for left in reversed(range(_STARTS)):
             server = self._launch(place)

@@ -98,6 +98,10 @@ class Breaker:
             return math.inf
         return max(self._until, self._asked_until)
 
+    def blocked(self, now: float) -> bool:
+        """Whether no request but a probe may go out."""
+        return self._open or self.given_up or self._asked_until > now
+
     def begin(self) -> bool:
         """Notes that a request goes out; True when it is a probe."""
         self._probing = self._open

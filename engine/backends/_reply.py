@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import openai
 
-from engine.backends._completion import split_reasoning, status
+from engine.backends._completion import status
+from engine.reasoning import split_reasoning
 from storage.records import Completion, Request, Status
 
 Kind = Literal["overload", "down", "fault", "rejected", "unusable"]
@@ -19,10 +20,20 @@ rejected: this request is refused and will be again; unusable: every request wil
 BYTES_PER_TOKEN = 4
 """For servers that do not say how many tokens they used."""
 
+MAX_BYTES_PER_TOKEN = 256
+"""No vocabulary has longer tokens on average: cl100k's longest, a run of spaces, has 128."""
+
 _SHOWN = 300
 _TOO_LONG = re.compile(
     r"context[ _](?:length|window)|maximum.{0,20}length|too (?:long|many tokens)", re.IGNORECASE
 )
+_KEY = "set the variable that `api_key_env` names to a key that this server takes"
+_REMEDIES = {
+    401: _KEY,
+    402: "the account behind the key has nothing left: fill it up, or use another key",
+    403: _KEY,
+    404: "check the address (it usually ends with /v1) and the model's name there",
+}
 _FINISH = {"length": "length", "max_tokens": "length", "content_filter": "content_filter"}
 _BROKEN = ("error", "abort", "cancelled")
 
@@ -35,11 +46,19 @@ class Failure(Exception):
         message: for the operator.
         wait: seconds that the server asks to be left alone; None when it does not.
         status: of the completion, when this is the last word.
+        remedy: what the operator can do, where the reply tells.
     """
 
-    def __init__(self, kind: Kind, message: str, wait: float | None = None, status: Status = "error") -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        message: str,
+        wait: float | None = None,
+        status: Status = "error",
+        remedy: str = "",
+    ) -> None:
         super().__init__(message)
-        self.kind, self.message, self.wait, self.status = kind, message, wait, status
+        self.kind, self.message, self.wait, self.status, self.remedy = kind, message, wait, status, remedy
 
 
 def read(body: bytes, request: Request, latency_s: float) -> Completion:
@@ -68,6 +87,12 @@ def read(body: bytes, request: Request, latency_s: float) -> Completion:
     reasoning = _text(message.get("reasoning_content") or message.get("reasoning"))
     if not reasoning:
         reasoning, text = split_reasoning(text)
+    size = len(text.encode("utf-8", "replace")) + len(reasoning.encode("utf-8", "replace"))
+    if size > MAX_BYTES_PER_TOKEN * request.sampling.max_tokens:
+        # Stored, it would be judged, at a judge's price, and learned.
+        raise Failure(
+            "fault", f"an answer of {size:,} bytes is not one of {request.sampling.max_tokens:,} tokens"
+        )
     usage = data.get("usage") if isinstance(data.get("usage"), dict) else {}
     asked = "".join(str(turn["content"]) for turn in request.messages)
     return Completion(
@@ -88,10 +113,16 @@ def failure(error: openai.APIError, now: float) -> Failure:
     if isinstance(error, openai.APIStatusError):
         return _refused(error, now)
     cause = error.__cause__
-    reason = f"{type(cause or error).__name__}: {cause or error}"
     # The client's transport differs by its version; the names of its errors do not.
-    if type(cause).__name__ in ("ConnectError", "ConnectTimeout", "ProxyError"):
+    name = type(cause or error).__name__
+    said = f"{cause or error}"
+    if name == "ReadTimeout":
+        return Failure("fault", "no reply within the timeout")
+    reason = f"{name}: {said}" if said else name
+    if name in ("ConnectError", "ConnectTimeout", "ProxyError"):
         return Failure("down", f"cannot be reached ({reason})")
+    if name in ("LocalProtocolError", "UnsupportedProtocol", "InvalidURL"):
+        return Failure("unusable", f"the request cannot be sent ({reason})")
     return Failure("fault", reason)
 
 
@@ -116,7 +147,7 @@ def _refused(error: openai.APIStatusError, now: float) -> Failure:
     message = f"HTTP {code}: {said}"
     wait = retry_after(error.response.headers, now)
     if code == 429 and "insufficient_quota" in said:
-        return Failure("unusable", message)
+        return Failure("unusable", message, remedy=_REMEDIES[402])
     if code in (429, 503, 529):
         return Failure("overload", message, wait)
     if code == 502:
@@ -124,7 +155,7 @@ def _refused(error: openai.APIStatusError, now: float) -> Failure:
     if code >= 500 or code in (408, 409, 425):
         return Failure("fault", message, wait)
     if code in (401, 402, 403, 404, 405) or code < 400:
-        return Failure("unusable", message)
+        return Failure("unusable", message, remedy=_REMEDIES.get(code, ""))
     if "content_filter" in said or "content_policy" in said:
         return Failure("rejected", message, status="refused")
     if code == 413 or _TOO_LONG.search(said):

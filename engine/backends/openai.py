@@ -4,12 +4,12 @@ This file stays light, because identities are asked for by commands that send no
 `engine.backends._endpoint`.
 """
 
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from engine import keys
 from engine.errors import ConfigError
 from engine.sections.endpoint import EndpointConfig
 from engine.suggest import nearest
@@ -109,20 +109,7 @@ def key(model: Model) -> str | None:
     """The key, from the environment; None when the model names no variable.
 
     Raises:
-        ConfigError: the variable is not set.
+        ConfigError: see `engine.keys.read`.
     """
-    name = model.options.get("api_key_env")
-    if not name:
-        return None
-    value = os.environ.get(name, "").strip()  # a secret file often ends in a newline
-    if not value:
-        raise ConfigError(
-            f"model {model.name!r}: the environment variable {name} is not set",
-            f"export {name}=… before the run",
-        )
-    if not (value.isascii() and value.isprintable()):
-        raise ConfigError(
-            f"model {model.name!r}: the key in {name} holds characters that no header can carry",
-            f"set {name} to the key alone, on one line",
-        )
-    return value
+    variable = model.options.get("api_key_env")
+    return keys.read(f"model {model.name!r}", variable) if variable else None

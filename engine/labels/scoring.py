@@ -18,6 +18,21 @@ def scorer_id(context: Context, name: str) -> int:
     )
 
 
+def with_other_eyes(context: Context, name: str) -> int | None:
+    """Row id of the stored scorer that differs from this one only in whether it sees reasoning.
+
+    None where there is none, or where its scores depend on other answers than the scored one.
+    """
+    kind = context.scorer_kind(name)
+    if scorers.compares(kind, context.scorer_settings(name)):
+        return None
+    identity = dict(context.scorer_identity(name))
+    if not identity.pop("reasoning", False):
+        identity["reasoning"] = True
+    model_id = context.student_id if name == "learnability" else None
+    return scores.find_scorer(context.store, kind, identity, model_id)
+
+
 def asking(context: Context) -> dict[str, int]:
     """Row ids by name of the stored scorers of this run whose verdicts may cost dollars; nothing is written."""
     found = {

@@ -4,7 +4,6 @@ What a scorer that asks an endpoint is told is stored as it is paid for: a kill 
 """
 
 import queue
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,15 +12,15 @@ from threading import Thread
 from engine import scorers
 from engine.answers import spending
 from engine.answers.budget import Budget
-from engine.answers.generation import COMMIT_ROWS, SERVED_S
+from engine.answers.due import SERVED_S, Due
 from engine.context import Context
-from engine.errors import EndpointError, NeedsAttention
+from engine.errors import BudgetSpent, EndpointError, NeedsAttention
 from engine.labels import scoring
+from engine.reasoning import with_reasoning
 from storage import replies, scores
-from storage.records import Scorable, Split, Verdict
+from storage.records import Prompt, Scorable, Split, Verdict
 
 PAGE = 2000
-_LOOK_S = 0.25
 
 
 def fill(context: Context, name: str, splits: Sequence[Split], plan_ids: Sequence[int] | None = None) -> int:
@@ -37,6 +36,8 @@ def fill(context: Context, name: str, splits: Sequence[Split], plan_ids: Sequenc
     kind, settings = context.scorer_kind(name), context.scorer_settings(name)
     scorer = scoring.scorer_id(context, name)
     pages = _Pages(context, scorer, kind, splits, plan_ids, whole=scorers.compares(kind, settings))
+    if (other := scoring.with_other_eyes(context, name)) is not None:
+        scores.carry_over(context.store, context.lease, other, scorer)
     missing = pages.count()
     context.progress.expect(missing, row=name, unit="answers")
     if not missing:
@@ -52,18 +53,31 @@ def fill(context: Context, name: str, splits: Sequence[Split], plan_ids: Sequenc
             if isinstance(model, scorers.Asking)
             else None
         )
+        held: BudgetSpent | None = None
         for page in pages:
             context.check()
             if asked is not None:
-                done += asked.page(page)
+                try:
+                    done += asked.page(page)
+                except BudgetSpent as problem:
+                    held = problem  # the answers of other pages may be cheaper
                 continue
-            verdicts = model.score([(row.prompt, row.text) for row in page])
+            verdicts = model.score(_items(context, name, page))
             rows = [(row.response_id, verdict) for row, verdict in zip(page, verdicts, strict=True)]
             scores.add(context.store, context.lease, scorer, rows)
             tokens = sum(verdict.count or 0 for verdict in verdicts)
             context.progress.advance(len(page), tokens=tokens, row=name)
             done += len(page)
+        if held is not None:
+            raise held
     return done
+
+
+def _items(context: Context, name: str, rows: Sequence[Scorable]) -> list[tuple[Prompt, str]]:
+    """What a scorer is shown."""
+    if context.sees_reasoning(name):
+        return [(row.prompt, with_reasoning(row.reasoning, row.text)) for row in rows]
+    return [(row.prompt, row.text) for row in rows]
 
 
 class _Pages:
@@ -149,7 +163,7 @@ class _Asked:
         self._replies: list[replies.Reply] = []
         self._verdicts: list[tuple[int, Verdict]] = []
         self._new = 0
-        self._committed_at = time.monotonic()
+        self._due = Due()
 
     def page(self, rows: Sequence[Scorable]) -> int:
         """How many new scores these answers got.
@@ -169,7 +183,9 @@ class _Asked:
                 elif came is not None:
                     self._verdicts.append((ids[came[0]], came[1]))
                     failed |= came[1].status == "error"
-                if len(self._replies) + len(self._verdicts) >= COMMIT_ROWS or not self._left():
+                if came is not None:
+                    self._due.came(SERVED_S)
+                if self._due.now:
                     self._commit()
         except EndpointError as problem:
             raise NeedsAttention(
@@ -196,7 +212,7 @@ class _Asked:
         None now and then, where nothing has come.
         """
         out: queue.SimpleQueue[_Came | _Ended] = queue.SimpleQueue()
-        items, known = [(row.prompt, row.text) for row in rows], self._known(rows)
+        items, known = _items(self._context, self._name, rows), self._known(rows)
 
         def work() -> None:
             error: BaseException | None = None
@@ -211,7 +227,7 @@ class _Asked:
         stopped: BaseException | None = None
         while True:
             try:
-                item = out.get(timeout=min(_LOOK_S, self._left()))
+                item = out.get(timeout=self._due.left)
             except queue.Empty:
                 item = None
             self._context.progress.traffic(self._name, *self._scorer.traffic())
@@ -227,16 +243,10 @@ class _Asked:
                     stopped = problem
                     self._scorer.close()
 
-    def _left(self) -> float:
-        """Seconds until what has come must be committed."""
-        if not self._replies and not self._verdicts:
-            return _LOOK_S
-        return max(0.0, self._committed_at + SERVED_S - time.monotonic())
-
     def _commit(self) -> None:
         said, self._replies = self._replies, []
         rows, self._verdicts = self._verdicts, []
-        self._committed_at = time.monotonic()
+        self._due.committed()
         new = replies.add(self._context.store, self._context.lease, self._scorer_id, said, rows)
         tokens = sum(verdict.count or 0 for _, verdict in rows)
         self._context.progress.advance(new, tokens=tokens, row=self._name)

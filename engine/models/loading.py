@@ -237,7 +237,7 @@ def _load(
     except (OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
         raise ModelError(
             f"model {found.ref!r} cannot be loaded as a {_CLASSES[auto_class]}: {error}",
-            "run `persyn doctor` on it; the folder must come from save_pretrained of transformers",
+            "the folder must come from save_pretrained of transformers",
         ) from error
     if info["missing_keys"]:
         names = sorted(info["missing_keys"])

@@ -13,8 +13,9 @@ from engine.answers import spending
 from engine.context import CALIBRATED, Context
 from engine.planning import calibration
 from engine.reporting import measured, statistics
-from storage import datasets, prompts, results, routing
+from storage import datasets, jobs, prompts, results, routing
 from storage.records import Adapter
+from storage.store import Store
 
 COLUMNS = ("generations", "rows", "after", "95 %", "mean\nreward", "persyn − this,\npoints (p)")
 ROUTER_KEYS = ("hit_at_1", "hit_at_3", "regret", "chance_hit_at_1", "chance_hit_at_3", "random_regret")
@@ -53,12 +54,38 @@ def build(context: Context, seconds: float) -> dict[str, Any]:
             "on": router.metrics.get("on"),
             "best_single_hit_at_1": router.metrics.get("best_single_hit_at_1"),
         },
-        "cost": {
-            "answers": spending.answers(context),
-            "verdicts": spending.verdicts(context),
-            "budget": context.run.generation.budget_usd,
-        },
+        "cost": _cost(context),
         "strategies": [_strategy(context, name, before) for name in context.run.strategies],
+    }
+
+
+def unfinished(store: Store, job_id: int, context: Context | None) -> dict[str, Any]:
+    """What a job that did not reach its end has to say, as plain JSON: where it stands, why, and what it has cost.
+
+    Args:
+        store: the job's.
+        job_id: it.
+        context: what it worked with; None where it did not get that far.
+    """
+    job = jobs.get(store, job_id)
+    progress = job.progress if job else {}
+    return {
+        "job": job_id,
+        "state": job.effective_state if job else None,
+        "stage": job.stage if job else None,
+        "done": progress.get("done"),
+        "total": progress.get("total"),
+        "error": job.error if job else None,
+        "store": store.name,
+        "cost": _cost(context) if context and context.prompt_set else None,
+    }
+
+
+def _cost(context: Context) -> dict[str, Any]:
+    return {
+        "answers": spending.answers(context),
+        "verdicts": spending.verdicts(context),
+        "budget": context.run.generation.budget_usd,
     }
 
 

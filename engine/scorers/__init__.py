@@ -139,6 +139,11 @@ def costs(kind: str) -> bool:
     return kind == "judge"
 
 
+def reads(kind: str) -> bool:
+    """Whether a scorer of this kind reads an answer as a person would, so that reasoning may be shown to it."""
+    return kind in ("judge", "reward_model")
+
+
 def compares(kind: str, settings: Mapping[str, Any]) -> bool:
     """Whether an answer's score depends on the other answers to its prompt."""
     return kind == "judge" and settings.get("mode") == "pairs"

@@ -151,6 +151,8 @@ class _Question:
     """The item that is judged, or shown as A."""
     second: int | None = None
     """The item shown as B."""
+    alike: list[int] = field(default_factory=list)
+    """Items of the same prompt and text as the first: one rating is that of them all, and is paid for once."""
     said: str | None = None
     """The verdict, once there is a readable one."""
     status: str = "error"
@@ -166,7 +168,7 @@ class _Question:
     @property
     def places(self) -> tuple[int, ...]:
         """The items that it is about."""
-        return (self.first,) if self.second is None else (self.first, self.second)
+        return (self.first, *self.alike) if self.second is None else (self.first, self.second)
 
 
 @dataclass(slots=True)
@@ -260,13 +262,19 @@ class Judge:
         self._backend.close()
 
     def _questions(self, items: Sequence[tuple[Prompt, str]], known: Sequence[_Item]) -> list[_Question]:
+        groups: dict[Any, list[int]] = {}
+        for place, (prompt, _) in enumerate(items):
+            groups.setdefault(repr(prompt.messages) if prompt.id is None else prompt.id, []).append(place)
+        questions = []
         if self._chosen.mode == "rate":
-            questions = [_Question(place) for place in range(len(items))]
+            for group in groups.values():
+                texts: dict[str, _Question] = {}
+                for place in group:
+                    if (same := texts.get(items[place][1])) is not None:
+                        same.alike.append(place)
+                    else:
+                        questions.append(texts.setdefault(items[place][1], _Question(place)))
         else:
-            questions = []
-            groups: dict[Any, list[int]] = {}
-            for place, (prompt, _) in enumerate(items):
-                groups.setdefault(repr(prompt.messages) if prompt.id is None else prompt.id, []).append(place)
             for one, other in (pair for group in groups.values() for pair in permutations(group, 2)):
                 if items[one][1] == items[other][1]:
                     known[one].same += 1
@@ -287,18 +295,23 @@ class Judge:
     ) -> Iterator[tuple[int, Completion, float]]:
         """(key, reply, dollars) of the questions that wait or come to wait meanwhile; each is read already."""
         reserved: dict[int, float] = {}
+        held: dict[int, float] = {}
+        """What the budget holds back, with its dollars: one long answer must not stop the short ones."""
 
         def requests() -> Iterator[Request]:
             while waiting:
-                request = self._request(waiting[0], items, questions[waiting[0]])
+                key = waiting.popleft()
+                request = self._request(key, items, questions[key])
                 dollars = at_most(self._model, request)
                 if not budget.reserve(dollars):
-                    return
-                reserved[waiting.popleft()] = dollars
+                    held[key] = dollars
+                    continue
+                reserved[key] = dollars
                 yield request
 
         while waiting and not self._closed.is_set():
             came = False
+            held.clear()
             try:
                 for completion in self._backend.generate(requests()):
                     came = True
@@ -309,12 +322,27 @@ class Judge:
             finally:
                 for dollars in reserved.values():
                     budget.settle(dollars, 0.0)
+            waiting.extend(held)
             if not came and not self._closed.is_set():
-                raise BudgetSpent(
-                    f"generation.budget_usd: ${budget.spent:,.4f} of ${budget.limit:,.4f} spent; the next request "
-                    f"to the judge `{self._model.model}` may cost more than is left",
-                    "raise `generation.budget_usd` in the run file and run the same command again",
-                )
+                raise self._too_dear(held, items, questions, budget)
+
+    def _too_dear(
+        self,
+        held: Mapping[int, float],
+        items: Sequence[tuple[Prompt, str]],
+        questions: Sequence[_Question],
+        budget: Budget,
+    ) -> BudgetSpent:
+        key = min(held, key=lambda key: held[key])
+        prompt, text = items[questions[key].first]
+        where = "an answer" if prompt.id is None else f"an answer to prompt {prompt.id}"
+        return BudgetSpent(
+            f"generation.budget_usd: ${budget.spent:,.4f} of ${budget.limit:,.4f} spent; the judge "
+            f"`{self._model.model}` has {len(held):,} more questions, and the cheapest, about {where} of "
+            f"{len(text):,} characters, may cost up to ${held[key]:,.4f}",
+            f"raise `generation.budget_usd` in the run file to ${budget.spent + held[key]:,.2f} or more and run the "
+            "same command again",
+        )
 
     def _request(self, key: int, items: Sequence[tuple[Prompt, str]], question: _Question) -> Request:
         prompt, text = items[question.first]
@@ -364,16 +392,20 @@ class Judge:
                 yield place, self._verdict(place, known[place])
 
     def _verdict(self, place: int, item: _Item) -> Verdict:
-        """The verdict of an answer whose questions have all ended; a comparison's cost is that of its answer A."""
-        own = [question for question in item.questions if question.first == place]
+        """The verdict of an answer whose questions have all ended.
+
+        A comparison's cost is that of its answer A, a rating's that of the first of equal answers.
+        """
+        own = [question for question in item.questions if place in (question.first, *question.alike)]
+        paid = [question for question in own if question.first == place]
         if not own and not item.same:
             return Verdict(None, status="unverifiable", detail={"reason": "no other answer to compare with"})
         detail: dict[str, Any] = {
-            "asked": sum(question.asked for question in own),
-            "cost": sum(question.cost for question in own),
+            "asked": sum(question.asked for question in paid),
+            "cost": sum(question.cost for question in paid),
             "texts": [question.text[-KEPT_CHARS // len(own) :] for question in own],
         }
-        count = sum(question.prompt_tokens + question.completion_tokens for question in own)
+        count = sum(question.prompt_tokens + question.completion_tokens for question in paid)
         if self._chosen.mode == "rate":
             values = [float(question.said) for question in own if question.said is not None]
         else:

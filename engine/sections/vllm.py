@@ -30,6 +30,8 @@ class ServerConfig(Section):
     """GPUs that share the model; None: all of `gpus`, or one."""
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
     """Share of each GPU's memory that vLLM takes."""
+    gpu_timeout: float = Field(30.0, ge=0)
+    """Seconds that GPUs are waited for until they are free: raise it where other jobs give theirs back."""
     start_timeout: float = Field(1800.0, gt=0)
     """Seconds until it must answer."""
     stall_timeout: float = Field(300.0, gt=0)

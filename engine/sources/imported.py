@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from engine.backends._completion import split_reasoning
 from engine.errors import ConfigError
+from engine.reasoning import split_reasoning
 from engine.sections.sources import ImportedSource
 from engine.sources import tables
 from engine.sources.question import core_question

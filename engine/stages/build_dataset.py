@@ -83,6 +83,7 @@ def _build(context: Context, plan: Plan, rewards: dict[tuple[int, int], float]) 
         "teachers": [teacher.name for teacher in context.teachers],
         "left_out": dict(left_out),
         "reward": context.run.reward.model_dump(),
+        "reasoning": context.run.reasoning.dataset,
     }
     datasets.finish(context.store, context.lease, dataset.id, manifest)
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())

@@ -13,6 +13,7 @@ from engine.config import DistillConfig
 from engine.context import Context
 from engine.errors import Cancelled, ConfigError, TrainingError
 from engine.models import loading
+from engine.reasoning import target
 from engine.reporting import measured
 from engine.templates import encode, with_system
 from engine.training import loop, merge
@@ -196,7 +197,7 @@ def _rows(
         for row in page:
             if row.prompt.id in excluded or _is_held_out(row.prompt.messages, share) != held_out:
                 continue
-            yield with_system(context.student.system, row.prompt.messages), row.response.text
+            yield with_system(context.student.system, row.prompt.messages), target(dataset, row)
         after = page[-1].prompt.id or 0
 
 

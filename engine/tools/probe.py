@@ -85,6 +85,6 @@ def probe(model: Model, messages: Messages, folder: Path | None = None) -> Probe
     if completion.status in ("error", "too_long") or not completion.completion_tokens:
         raise ModelError(
             f"model `{model.name}` gave no token: {completion.error or completion.finish_reason}",
-            "run `persyn doctor FILE` on a run file that names it",
+            "mend what the message names, then try again",
         )
     return Probe(model.name, rendered, completion.text, loading, completion.latency_s)

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
 from textual.events import Event, Key
 from textual.filter import LineFilter
-from textual.notifications import Notify, SeverityLevel
+from textual.notifications import Notification, Notify, SeverityLevel
 from textual.screen import Screen
 from textual.widget import AwaitMount
 from textual.widgets import Input, TextArea
@@ -302,7 +302,20 @@ class PersynApp(App[None]):
         shown = sorted(self._notifications, key=lambda note: (note.severity == "error", note.raised_at))
         again = [note for note in shown if note.message == event.notification.message]
         for note in again or shown[: max(0, len(shown) + 1 - MESSAGES)]:
-            self._unnotify(note, refresh=False)
+            self._take_back(note)
+
+    def _take_back(self, note: Notification) -> None:
+        """Forgets a message, and its place on the screen, which the library would leave empty."""
+        self._unnotify(note, refresh=False)
+        for place in self.screen.query("ToastHolder"):
+            if place.id is not None and place.id.endswith(note.identity):
+                place.remove()
+
+    def clear_notifications(self) -> None:
+        """Takes every message away."""
+        for note in list(self._notifications):
+            self._take_back(note)
+        super().clear_notifications()
 
     def follow_job(self, job: "Job") -> None:
         """The live screens show this job from now on, their titles too; a live one until another runs after it."""
@@ -338,7 +351,7 @@ class PersynApp(App[None]):
         if mode != self.current_mode:
             for note in list(self._notifications):
                 if note.severity != "error":
-                    self._unnotify(note, refresh=False)
+                    self._take_back(note)
         return super().switch_mode(mode)
 
     # Help and palette

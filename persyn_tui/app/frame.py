@@ -110,6 +110,8 @@ class View(Screen[None], Generic[T]):
     EVERY: ClassVar[float] = 2.0
     """Seconds after which it reads again though the store has not changed, for what depends on the clock."""
 
+    LIST: ClassVar[str] = ""
+    """Selects the list whose hidden columns the title names."""
     NEEDS_ROWS: ClassVar[frozenset[str]] = frozenset()
     """Actions that are offered only where there is something to act on."""
 
@@ -157,7 +159,8 @@ class View(Screen[None], Generic[T]):
 
     def without(self) -> Sequence[str]:
         """What the size leaves no room for, by name; the title line says it."""
-        return ()
+        sheets = self.query(self.LIST).results(Sheet) if self.LIST else ()
+        return [title or "bar" for sheet in sheets for title in sheet.hidden]
 
     def text_to_copy(self) -> str:
         """What `y` puts on the clipboard; empty for nothing."""

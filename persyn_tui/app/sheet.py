@@ -161,6 +161,18 @@ class Sheet(ScrollView, can_focus=True):
     class Arranged(Message):
         """Other columns are hidden than before."""
 
+    class HeaderClicked(Message):
+        """A click on the title of a column."""
+
+        def __init__(self, sheet: "Sheet", column: int) -> None:
+            super().__init__()
+            self.sheet, self.column = sheet, column
+
+        @property
+        def control(self) -> "Sheet":
+            """The sheet, for `@on(Sheet.HeaderClicked, "#id")`."""
+            return self.sheet
+
     class Chosen(Highlighted):
         """Enter or a click on the row under the cursor."""
 
@@ -172,12 +184,15 @@ class Sheet(ScrollView, can_focus=True):
         id: str | None = None,
         markable: bool = False,
         least: int = 12,
+        newest_first: bool = False,
     ) -> None:
         super().__init__(id=id)
         self.columns = columns
         self.rows: Rows = Listed() if rows is None else rows
         self.marked: set[Hashable] = set()
         self._markable = markable
+        self._newest_first = newest_first
+        """A cursor on the first row stays there: it follows what is new."""
         self._least = least
         """Cells that the flexible column keeps."""
         self._key: Hashable = None
@@ -215,11 +230,15 @@ class Sheet(ScrollView, can_focus=True):
         return range(first, max(first, min(len(self.rows), first + self.size.height - 1)))
 
     def update(self, rows: Rows) -> None:
-        """Shows other rows; the cursor stays on its key where that still exists, else at its place."""
+        """Shows other rows; the cursor stays on its key where that still exists, else at its place.
+
+        On the first row of a list of the newest it stays there.
+        """
         self.rows = rows
         self.marked = {key for key in self.marked if rows.find(key) is not None} if self.marked else set()
         self._resize()
-        found = None if self._key is None else rows.find(self._key)
+        following = self._newest_first and self.place == 0
+        found = None if self._key is None or following else rows.find(self._key)
         self._go(self.place if found is None else found, follow=found is not None)
         self.refresh()
 
@@ -362,14 +381,25 @@ class Sheet(ScrollView, can_focus=True):
             self.refresh()
 
     def on_click(self, event: events.Click) -> None:
-        """A click moves the cursor; a second one opens the row."""
+        """A click moves the cursor; a second one opens the row. One on the header tells which column."""
+        if event.y == 0:
+            self._click_header(event.x)
+            return
         index = int(self.scroll_y) + event.y - 1
-        if event.y == 0 or index >= len(self.rows):
+        if index >= len(self.rows):
             return
         again = index == self.place
         self._go(index)
         if again or event.chain > 1:
             self.action_choose()
+
+    def _click_header(self, x: int) -> None:
+        end = 0
+        for column, width in self._layout:
+            end += width + 1
+            if x < end:
+                self.post_message(self.HeaderClicked(self, column))
+                return
 
 
 def cut(text: str, width: int, *, right: bool = False) -> str:

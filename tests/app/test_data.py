@@ -262,6 +262,10 @@ async def test_sorting_in_both_directions_keeps_the_filter(made: Made) -> None:
         assert "tok▲" in line(app, -1)
         await pilot.press("o", "escape")
         assert shown(app) == [13, 14, 15, 16]
+        await pilot.click("#rows", offset=(7, 0))  # the title of the ids
+        await come(app, pilot, lambda: shown(app) == [16, 15, 14, 13] and "id▼" in line(app, -1))
+        await pilot.click("#rows", offset=(7, 0))
+        await come(app, pilot, lambda: shown(app) == [13, 14, 15, 16] and "id▲" in line(app, -1))
 
 
 async def test_search_indexes_first_and_finds_whole_words(made: Made) -> None:

@@ -104,7 +104,7 @@ async def test_newest_come_first_and_say_why_they_are_not_used(
     made.answer(1, 0, "half an", "truncated")
     async with showing(made.store.location, "generation") as (app, pilot):
         rows = lines(app, "#newest")
-        assert "quarantined: truncated at max_tokens · half an" in rows[1]
+        assert "quarantined: truncated at its limit · half an" in rows[1]
         assert "first line" in rows[2]
         assert "second" not in rows[2]
         made.answer(2, 1, "server said 500", "error")

@@ -53,3 +53,27 @@ async def test_a_marked_row_is_told_without_colour() -> None:
         await pilot.press("space")
         await until(pilot, lambda: sheet.marked == {0})
         assert [sheet.render_line(y).text.rstrip() for y in (1, 2)] == ["   0✓row 0", "   1 row 1"]
+
+
+async def test_a_list_of_the_newest_stays_at_the_newest_until_the_cursor_leaves_it() -> None:
+    def rows(newest: int) -> Listed:
+        return Listed([(n, [str(n), f"row {n}"]) for n in range(newest, 0, -1)])
+
+    sheet = Sheet((Column("id", 4, right=True), Column("text")), rows(30), newest_first=True)
+
+    class Shown(App[None]):
+        def compose(self) -> ComposeResult:
+            yield sheet
+
+    async with Shown().run_test(size=(40, 10)) as pilot:
+        sheet.update(rows(40))
+        await pilot.pause()
+        assert (sheet.key, sheet.window[0]) == (40, 0)
+        await pilot.press("down")
+        sheet.update(rows(50))
+        await pilot.pause()
+        assert sheet.key == 39
+        await pilot.press("g")
+        sheet.update(rows(51))
+        await pilot.pause()
+        assert (sheet.key, sheet.window[0]) == (51, 0)

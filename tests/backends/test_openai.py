@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from backends.endpoint import Endpoint, Reply, Script, answer, error
 
-from engine import backends
+from engine import backends, keys
 from engine.backends import openai
 from engine.backends._reply import retry_after
 from engine.errors import ConfigError, EndpointError
@@ -150,6 +150,7 @@ FAULTS = {
     "aborted": answer("x", "abort"),
     "not UTF-8": Reply(body=b'{"choices": "\xff\xfe'),
     "10 MB": HUGE,
+    "longer than asked for": answer("x" * 2**20),
     "reset mid-body": Reply(body=answer().body, reset_after=20),
     "HTTP 500": error(500, "worker died"),
 }
@@ -242,7 +243,7 @@ def test_retry_after_300_shows_why_nothing_moves_and_close_ends_the_wait(serve) 
     thread = threading.Thread(target=lambda: out.extend(backend.generate(requests(1))))
     thread.start()
     until(lambda: backend.traffic().note)
-    assert "waits 300 s: HTTP 429: quota" in backend.traffic().note
+    assert backend.traffic().note in ("waits 300 s: HTTP 429: quota", "waits 299 s: HTTP 429: quota")
     backend.close()
     thread.join(10)
     assert not thread.is_alive()
@@ -292,9 +293,10 @@ def test_a_refused_connection_is_given_up_and_says_where() -> None:
 )
 def test_what_no_retry_can_mend_ends_at_once(serve, reply: Reply) -> None:
     server = serve(lambda body, number: Reply(reply.status, reply.body, dict(reply.headers)))
-    with pytest.raises(EndpointError):
+    with pytest.raises(EndpointError) as caught:
         ask(teacher(server.url, endpoint={"concurrency": {"start": 1}}), 50)
     assert len(server.requests) == 1
+    assert ("api_key_env" in caught.value.remedy) == (reply.status == 401)
 
 
 def test_a_burst_of_429_only_slows_the_teacher_down(serve) -> None:
@@ -422,3 +424,12 @@ def test_a_key_is_one_line_of_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="no header can carry") as caught:
         openai.key(model)
     assert "sec" not in caught.value.message
+    monkeypatch.setenv("FAR_KEY", "")
+    with pytest.raises(ConfigError, match="FAR_KEY is empty"):
+        openai.key(model)
+
+
+def test_a_key_is_cut_out_of_a_message_even_where_the_message_was_cut_within_it() -> None:
+    assert keys.redacted("no such key: sk-0123456789", "sk-0123456789") == "no such key: ***"
+    assert keys.redacted("no such key: sk-0123456", "sk-0123456789") == "no such key: ***"
+    assert keys.redacted("no such task: s", "sk-0123456789") == "no such task: s"

@@ -123,6 +123,12 @@ def test_the_budget_counts_the_judge_and_a_larger_one_goes_on(workspace, server)
     paid = verdicts(workspace)
     assert sum(row.detail["cost"] for row in paid) == pytest.approx(len(server.requests) * 5e-4)
     assert 0.007 < len(paid) * 5e-4 <= 0.0102
+    # A program is told as much as a person.
+    told = workspace.call("run", workspace.folder / "run.yaml", "--until", "score", "--json")
+    said = json.loads(told.stdout)
+    assert (told.returncode, said["state"], said["stage"]) == (3, "paused", "score")
+    assert "the judge `m`" in said["error"]
+    assert said["cost"]["verdicts"] == {"judge": pytest.approx(len(paid) * 5e-4)}
     # Nothing more is spent by another try, and a larger budget asks only for what is missing.
     assert workspace.work("score")[0] == 3
     assert len(server.requests) == len(paid)
@@ -222,8 +228,9 @@ def test_a_cancelled_job_does_not_wait_for_the_judge(workspace, server) -> None:
 
     wait_until(process, waits)
     process.terminate()
-    process.communicate(timeout=30)
+    _, err = process.communicate(timeout=30)
     assert process.returncode == 130
+    assert re.search(r"▲ judge: waits \d+ s: HTTP 429: later", err)
 
 
 def test_the_dry_run_says_what_a_judge_would_cost_and_a_missing_key_is_named(workspace, server) -> None:
@@ -232,6 +239,7 @@ def test_the_dry_run_says_what_a_judge_would_cost_and_a_missing_key_is_named(wor
     )
     done = workspace.call("run", "--dry-run", path, "--json")
     assert done.returncode == 0, done.stderr
+    assert "NO_SUCH_KEY is not set" in json.loads(done.stdout)["problems"][0]["message"]
     (row,) = json.loads(done.stdout)["judges"]
     # 56 comparisons, each with 300 tokens in reply at $100 a million.
     assert (row["name"], row["model"], row["requests"]) == ("judge", "m", 56)

@@ -1,21 +1,22 @@
 """Answers that are not whole, and reasoning: stored as what they are, counted, never scored and never trained on."""
 
+import json
 from collections import Counter
 from contextlib import closing
 from typing import Any
 
 import pytest
 from backends.endpoint import Endpoint, Reply, answer, error
-from sqlalchemy import select
+from sqlalchemy import select, update
 from support import RUN, Workspace, good
 
-from engine import config
+from engine import config, export
 from engine.models.loading import load_tokenizer
 from engine.reader import reader
 from engine.scorers import exact_answer
 from engine.stages import distill, evaluate
 from engine.templates import encode
-from storage import datasets, schema
+from storage import datasets, schema, scores
 from storage.records import Completion, Prompt, Status
 
 REFUSAL = "I'm sorry, I can't help with that."
@@ -96,6 +97,57 @@ def test_reasoning_is_kept_apart_and_neither_scored_nor_learned(ran: Workspace) 
         assert reasoning == THOUGHT
         encoded = encode(tokenizer, ({"role": "user", "content": "x"},), text)
         assert count == len(encoded.ids) - encoded.boundary
+
+
+def test_reasoning_is_shown_where_the_run_file_says_so_and_asks_no_teacher_again(ran: Workspace) -> None:
+    text = (ran.folder / "run.yaml").read_text()
+    before = ran.counts()["responses"]
+    with ran.open() as store, store.write(None) as connection:
+        # One answer was given without thinking: its score stays valid.
+        plain = connection.execute(
+            select(schema.ResponseRow.id).where(schema.ResponseRow.status == "ok").limit(1)
+        ).scalar_one()
+        connection.execute(
+            update(schema.ResponseRow).where(schema.ResponseRow.id == plain).values(reasoning="")
+        )
+        connection.execute(
+            update(schema.ScoreRow)
+            .where(
+                schema.ScoreRow.response_id == plain,
+                schema.ScoreRow.scorer_id
+                == select(schema.ScorerRow.id)
+                .where(schema.ScorerRow.kind == "learnability")
+                .scalar_subquery(),
+            )
+            .values(value=-123.0)
+        )
+    ran.write(text + "reasoning: {learnability: true, dataset: true}\n", "open.yaml")
+    ran.finish("build_dataset", "open.yaml")
+    assert ran.counts()["responses"] == before
+    tokenizer = load_tokenizer("zoo:student")
+    with ran.open() as store:
+        context = reader(store, config.load(ran.folder / "open.yaml"))
+        dataset = datasets.find(store, context.dataset_sha("random"))
+        assert dataset is not None
+        learned = [text for _, text in distill._rows(context, "random", dataset)]
+        export.export(store, dataset, "messages", ran.folder / "open.jsonl")
+        scored = scores.find_scorer(
+            store, "learnability", context.scorer_identity("learnability"), context.student_id
+        )
+        with store.read() as connection:
+            rows = connection.execute(
+                select(schema.ScoreRow.response_id, schema.ScoreRow.value, schema.ScoreRow.count).where(
+                    schema.ScoreRow.scorer_id == scored
+                )
+            ).all()
+            found = sorted(row.count for row in rows)
+        assert [row.value for row in rows if row.response_id == plain] == [-123.0]
+    exported = [json.loads(line)["messages"][-1]["content"] for line in (ran.folder / "open.jsonl").open()]
+    assert sorted(exported) == sorted(learned)
+    assert sum(not text.startswith(f"<think>\n{THOUGHT}\n</think>\n\n") for text in learned) == 1
+    question = ({"role": "user", "content": "x"},)
+    encoded = [encode(tokenizer, question, text) for text in learned]
+    assert found == sorted(len(row.ids) - row.boundary for row in encoded)
 
 
 def said(key: int, text: str, status: Status) -> Completion:

@@ -284,6 +284,31 @@ def test_the_budget_holds_requests_back_and_what_was_paid_for_is_given() -> None
     assert 0.15 <= budget.spent <= 0.25
 
 
+def test_equal_answers_to_a_prompt_are_rated_once_and_paid_for_once() -> None:
+    items = [(asked("q", 1), "a"), (asked("q", 1), "b"), (asked("q", 2), "a"), (asked("q", 1), "a")]
+    with Endpoint(lambda body, number: answer("Rating: [[7]]")) as server:
+        made = settings(server, price={"input": 0, "output": 1000})
+        with closing(judge.create(made)) as scorer:
+            found = scorer.score(items)
+        assert len(server.requests) == 3
+    assert [verdict.value for verdict in found] == [7] * 4
+    assert [verdict.detail["cost"] for verdict in found] == pytest.approx([0.005, 0.005, 0.005, 0])
+    assert found[3].detail["texts"] == found[0].detail["texts"]
+
+
+def test_an_answer_too_long_for_the_budget_stops_no_other_and_says_what_it_may_cost() -> None:
+    items = [(asked("q", n), "x" * (100_000 if n == 3 else 1)) for n in range(10)]
+    given: list[Any] = []
+    with Endpoint(lambda body, number: answer("Rating: [[4]]")) as server:
+        made = settings(server, price={"input": 10, "output": 0}, max_tokens=100)
+        with closing(judge.create(made)) as scorer, pytest.raises(BudgetSpent) as caught:
+            given.extend(came for came in scorer.verdicts(items, Budget(0.2, 0.0)) if isinstance(came, tuple))
+    assert sorted(place for place, _ in given) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    # A byte is a token at most: 100,000 at $10 a million, and the request's own text.
+    assert re.search(r"100,000 characters, may cost up to \$1\.0", caught.value.message)
+    assert re.search(r"to \$1\.0\d or more", caught.value.remedy)
+
+
 def test_identity_covers_what_shapes_a_verdict_and_no_address() -> None:
     base = {"model": "m", "base_url": "http://127.0.0.1:1/v1"}
     same = judge.identity(base)

@@ -17,7 +17,7 @@ from textual.worker import get_current_worker
 
 from persyn_tui.app.data.answers import AnswersPanel, load
 from persyn_tui.app.data.forms import ExportForm, ExportOrder, FilterForm, SortMenu, in_words
-from persyn_tui.app.data.sheet import PAUSE_S, AnswerSheet, Ended
+from persyn_tui.app.data.sheet import PAUSE_S, SORTED, AnswerSheet, Ended
 from persyn_tui.app.frame import View
 from persyn_tui.app.sheet import Sheet
 from persyn_tui.app.text import count
@@ -61,7 +61,7 @@ class Said(Message):
 class DataScreen(View[Stored]):
     """Answers, newest first until asked otherwise."""
 
-    NUMBER, NAME = 5, "Data"
+    NUMBER, NAME, LIST = 5, "Data", "#rows"
     EMPTY = "No answers yet.\n\n1   goes to the jobs: n makes one, d runs the demo on small models"
     EVERY = inf  # nothing here depends on the clock
     DEFAULT_CSS = """
@@ -209,10 +209,6 @@ class DataScreen(View[Stored]):
             parts.append(f"{count(len(sheet.marked))} marked")
         return " · ".join(parts)
 
-    def without(self) -> Sequence[str]:
-        """Columns of the answers."""
-        return () if self.data is None else self.sheet.hidden
-
     def idle(self) -> frozenset[str]:
         """Excluding, while no dataset is in view."""
         return frozenset() if self.dataset is not None else frozenset({"exclude"})
@@ -291,6 +287,15 @@ class DataScreen(View[Stored]):
                 self.list_answers(replace(self.sheet.wanted, sort=order[0], descending=order[1]))
 
         self.app.push_screen(SortMenu(self.sheet.wanted.sort, self.sheet.wanted.descending), chosen)
+
+    @on(Sheet.HeaderClicked, "#rows")
+    def _sort_by(self, event: Sheet.HeaderClicked) -> None:
+        """By the column that was clicked, highest first; the other way round when it is sorted by that already."""
+        wanted = self.sheet.wanted
+        for name, column in SORTED.items():
+            if column == event.column:
+                descending = not wanted.descending if name == wanted.sort else True
+                self.list_answers(replace(wanted, sort=name, descending=descending))
 
     def action_back(self) -> None:
         """Closes what is open; then clears marks, the search, the filter."""
@@ -434,9 +439,7 @@ class DataScreen(View[Stored]):
             return
         ready = [one for one in self.data.datasets if one.complete]
         if not ready:
-            self.notify(
-                "there is no complete dataset; the stage build_dataset makes them", severity="warning"
-            )
+            self.notify("no dataset is complete; the stage build_dataset makes them", severity="warning")
             return
         routed = [one for one in ready if one.manifest.get("strategy") == "persyn"]
         chosen = self.dataset if self.dataset in ready and self.dataset else (routed or ready)[0]
@@ -481,7 +484,7 @@ class DataScreen(View[Stored]):
         if event.problem is not None:
             self.notify(str(event.problem), severity="error", timeout=15, markup=False)
         elif event.what == "export":
-            self.notify(event.text, timeout=60, markup=False)
+            self.notify(event.text, timeout=15, markup=False)
         elif event.text and self.sheet.wanted.words is not None:
             self.sheet.read(self.sheet.wanted)
         self._changed()

@@ -38,7 +38,7 @@ COLUMNS = (
 )
 PROMPT = 1
 """The column of the prompts."""
-SORTED = {"id": 0, "tokens": 4, "quality": 6, "learnability": 7, "reward": 8}
+SORTED: dict[listing.Sort, int] = {"id": 0, "tokens": 4, "quality": 6, "learnability": 7, "reward": 8}
 """Sort → its column."""
 SMALL = 50_000
 """A list of so few is read again by itself when the store changes."""

@@ -1,7 +1,7 @@
 """Screen 4: what each teacher has answered, how fast, at what price; the newest responses as they come."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, ClassVar, cast
 
 from textual import on
@@ -41,7 +41,7 @@ NEWEST = (
     Column("response"),
 )
 QUARANTINED = {
-    "truncated": "quarantined: truncated at max_tokens",
+    "truncated": "quarantined: truncated at its limit",
     "empty": "quarantined: empty",
     "refused": "quarantined: refused",
     "too_long": "quarantined: the prompt is too long",
@@ -53,7 +53,7 @@ QUARANTINED = {
 class GenerationScreen(JobView[Generated]):
     """Teachers at work."""
 
-    NUMBER, NAME = 4, "Generation"
+    NUMBER, NAME, LIST = 4, "Generation", "#teachers"
     EMPTY = "No job yet.\n\n1 goes to the jobs; n there makes one, and its teachers appear here."
     STAGES = ("", "prompts", *STAGES)
     STOP = "Pause"
@@ -118,10 +118,6 @@ class GenerationScreen(JobView[Generated]):
     def about(self) -> str:
         """The job; what came while frozen."""
         return self.app.job_line + (f" · {self._new:,} new" if self.frozen and self._new else "")
-
-    def without(self) -> Sequence[str]:
-        """Columns of the teachers."""
-        return [title or "bar" for title in self.query_one("#teachers", Sheet).hidden]
 
     def idle(self) -> frozenset[str]:
         """Asking failed ones again, where none failed or the job does it itself, as well."""

@@ -1,7 +1,7 @@
 """Screen 1: every job with its progress; the history of the one under the cursor."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -67,7 +67,7 @@ class Jobs:
 class JobsScreen(View[Jobs]):
     """Jobs, newest first."""
 
-    NUMBER, NAME = 1, "Jobs"
+    NUMBER, NAME, LIST = 1, "Jobs", "#jobs"
     EMPTY = (
         "No jobs yet.\n\n"
         "n   make one: choose teachers, a student, prompts; or open a run file\n"
@@ -93,7 +93,7 @@ class JobsScreen(View[Jobs]):
         yield Sheet(COLUMNS, id="jobs")
         with Vertical(id="history"):
             yield Told(id="where")
-            yield Sheet((Column("time", 8), Column("what happened")), id="events")
+            yield Sheet((Column("time", 8), Column("what happened")), id="events", newest_first=True)
 
     def question(self) -> Any:
         """The job under the cursor."""
@@ -128,10 +128,6 @@ class JobsScreen(View[Jobs]):
         running = sum(job.effective_state in LIVE for job in self.data.jobs)
         many = len(self.data.jobs)
         return f"{many} job{'' if many == 1 else 's'} · {running} active"
-
-    def without(self) -> Sequence[str]:
-        """Columns of the jobs."""
-        return [title or "bar" for title in self.query_one("#jobs", Sheet).hidden]
 
     def idle(self) -> frozenset[str]:
         """`x` on a job that has ended; `r` on one that runs or is done."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -68,7 +68,7 @@ class Probed:
 class ModelsScreen(View[Models]):
     """Teachers, students and reward models."""
 
-    NUMBER, NAME = 2, "Models"
+    NUMBER, NAME, LIST = 2, "Models", "#models"
     EMPTY = (
         "No models yet.\n\n"
         "a   add a teacher or a student: a zoo model, a folder, or a hub id\n"
@@ -146,10 +146,6 @@ class ModelsScreen(View[Models]):
         if self.data.hidden:
             parts.append(f"{self.data.hidden} archived, h shows them")
         return " · ".join(parts)
-
-    def without(self) -> Sequence[str]:
-        """Columns of the models."""
-        return self.query_one("#models", Sheet).hidden
 
     def text_to_copy(self) -> str:
         """The reference of the model under the cursor."""

@@ -68,7 +68,7 @@ class WhyScreen(View[Why]):
         asked: None lets the operator type a prompt first.
     """
 
-    NUMBER, NAME = 3, "Router"
+    NUMBER, NAME, LIST = 3, "Router", "#teachers"
     EMPTY = ""
     DEFAULT_CSS = """
     WhyScreen #ask { border: none; height: 1; padding: 0; background: $surface; display: none; }
@@ -274,10 +274,6 @@ class WhyScreen(View[Why]):
     def about(self) -> str:
         """Which router."""
         return f"why · router {self._router.id}"
-
-    def without(self) -> Sequence[str]:
-        """Columns of the teachers."""
-        return [title or "bar" for title in self.query_one("#teachers", Sheet).hidden]
 
     def text_to_copy(self) -> str:
         """The prompt with the strengths."""
