@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 from engine import preflight
 from engine.config import Run
@@ -65,6 +66,8 @@ def detach(store: Store, job: Job) -> int:
             start_new_session=True,
             cwd="/",
         )
+    # Somebody must ask for its end, or it stays in the list of processes as long as this one lives.
+    Thread(target=process.wait, name=f"end of job {job.id}", daemon=True).start()
     return process.pid
 
 

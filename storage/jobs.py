@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import psutil
 from sqlalchemy import Connection, and_, delete, func, or_, select, update
 
 from storage.clock import now
@@ -98,16 +99,16 @@ def submit(
 
 
 def _holder_is_gone(job: Job) -> bool:
-    """True when the holder was a process of this machine that no longer exists."""
+    """True when the holder was a process of this machine that no longer runs."""
     if job.host != socket.gethostname() or job.pid is None:
         return False
     try:
-        os.kill(job.pid, 0)
-    except ProcessLookupError:
+        # One that was killed stays in the list of processes until who started it asks for its end.
+        return bool(psutil.Process(job.pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return True
-    except PermissionError:
+    except psutil.AccessDenied:
         return False
-    return False
 
 
 def claim(store: Store, job_id: int, owner: str, lease_seconds: float = 30.0) -> Lease:

@@ -89,6 +89,10 @@ def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int)
         step = int(values["step"])
         if not begun:
             # After a resume the first step is not the first of all.
+            if step > 1:
+                context.progress.say(
+                    f"distill: {strategy}: goes on from the checkpoint of step {step - 1:,} of {values['total']:,}"
+                )
             context.progress.expect(int(values["total"]), done=step - 1, row=strategy, unit="steps")
             begun = True
         context.progress.advance(tokens=int(values["tokens"]), row=strategy)
