@@ -7,7 +7,7 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -131,6 +131,9 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
         pulse.join(timeout=5)
         if stop.fenced is None:
             try:
+                if context is not None:
+                    with suppress(StoreError):
+                        context.progress.flush()  # where it stands, beside why it ended
                 if error:
                     say("error" if code != 130 else "warning", error)
                 jobs.release(store, lease, state, error)

@@ -83,6 +83,17 @@ def count_failed(store: Store, scorer_id: int, generations: Sequence[Generation]
         return int(connection.execute(failed).scalar_one())
 
 
+def count(
+    store: Store, scorer_id: int | None, generations: Sequence[Generation], prompt_set_id: int
+) -> tuple[int, int]:
+    """(answers with a text, how many of them the scorer has given a verdict on); None: one that is not stored."""
+    with store.read() as connection:
+        columns = func.count(), func.count(ScoreRow.response_id).filter(ScoreRow.status != "error")
+        where = (-1 if scorer_id is None else scorer_id, generations, prompt_set_id, None)
+        answers, scored = connection.execute(_answers(connection, columns, *where)).one()
+        return int(answers), int(scored)
+
+
 def _answers(
     connection: Connection,
     columns: Sequence[Any],

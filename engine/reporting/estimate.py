@@ -9,24 +9,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from engine import scorers, strategies
 from engine.config import Run, TeacherConfig
-from engine.display import duration
 from engine.errors import ConfigError
 from engine.reporting import source_size
 from engine.sections.endpoint import PriceConfig
 
 if TYPE_CHECKING:
+    from engine.reporting.stored import Stored
     from storage.speeds import Speed
 
 _FORM_TOKENS = 150
 """Of a judge's instructions."""
-_REPLY_TOKENS = 300
+REPLY_TOKENS = 300
+"""Of a judge."""
 
 Load = Sequence[float]
 """Generations per teacher, in the run file's order."""
@@ -75,8 +71,29 @@ class JudgeRow:
     compares: bool
     """Whether it is asked for each two answers in both orders, or once for each answer."""
     requests: float
+    """Without those of stored verdicts."""
     cost: float
-    """Dollars, with replies of `_REPLY_TOKENS` tokens."""
+    """Dollars, with replies of `REPLY_TOKENS` tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The amounts that are compared."""
+
+    teachers: tuple[TeacherRow, ...]
+    all: Amount
+    routed: Amount
+    strategies: tuple[StrategyRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Left(Parts):
+    """The amounts without what is stored already."""
+
+    answers: int
+    """Stored answers that scorers take."""
+    verdicts: Mapping[str, int]
+    """Scorer → how many of these it has given a verdict on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +114,8 @@ class Estimate:
     strategies: tuple[StrategyRow, ...]
     judges: tuple[JudgeRow, ...]
     """In none of the amounts above: answers are routed in shares that nobody knows before."""
+    left: "Left | None"
+    """What a store's part of the run leaves to do; None where it has none."""
     speed_unknown: tuple[str, ...]
     """Teachers without `tokens_per_second` of which nothing is measured either."""
     assumptions: tuple[str, ...]
@@ -107,12 +126,15 @@ class Estimate:
         return self.all.generations / self.routed.generations if self.routed.generations else 1.0
 
 
-def estimate(run: Run, measured: "Mapping[str, Speed] | None" = None) -> Estimate:
+def estimate(
+    run: Run, measured: "Mapping[str, Speed] | None" = None, stored: "Stored | None" = None
+) -> Estimate:
     """The run's expected cost, from its run file and what was measured before.
 
     Args:
         run: the run file.
         measured: teacher → what its stored answers say; used where the run file does not say it.
+        stored: what is there of the run already.
 
     Raises:
         ConfigError: a source cannot be counted, the splits want more prompts than there are, or a strategy does
@@ -127,12 +149,40 @@ def estimate(run: Run, measured: "Mapping[str, Speed] | None" = None) -> Estimat
             "split: every prompt is for evaluation, so no teacher has anything to answer", "add prompts"
         )
     answers = sizes["calibration"] * (run.calibration.teachers_per_prompt or m) + sizes["validation"] * m
-    everything, calibration, rest = [float(n)] * m, [answers / m] * m, [(n - c) / m] * m
+    whole, left = _parts(run, n, c, answers, None), None
+    if stored is not None and any(stored.everything):
+        parts = _parts(run, n, c, answers, stored)
+        left = Left(
+            parts.teachers, parts.all, parts.routed, parts.strategies, stored.answers, stored.verdicts
+        )
     return Estimate(
         n=n,
         c=c,
         answers=answers,
         evaluation=sizes["evaluation"],
+        teachers=whole.teachers,
+        all=whole.all,
+        routed=whole.routed,
+        strategies=whole.strategies,
+        left=left,
+        speed_unknown=tuple(
+            t.name for t in run.teachers if t.tokens_per_second is None and t.backend != "imported"
+        ),
+        judges=tuple(_judges(run, n, c, answers, stored)),
+        assumptions=(*_assumptions(run, counted), *told),
+    )
+
+
+def _parts(run: Run, n: int, c: int, answers: int, stored: "Stored | None") -> Parts:
+    """The amounts of the whole run, or of what is left of it."""
+    m = len(run.teachers)
+    everything, calibration = [float(n)] * m, [answers / m] * m
+    rest = _thinned([(n - c) / m] * m, n - c, _beyond(stored))
+    if stored is not None:
+        everything = _without(everything, stored.everything)
+        calibration = _without(calibration, stored.calibration)
+        rest = [float(count) for count in stored.plans.get("persyn", rest)]
+    return Parts(
         teachers=tuple(
             TeacherRow(
                 teacher.name,
@@ -144,52 +194,33 @@ def estimate(run: Run, measured: "Mapping[str, Speed] | None" = None) -> Estimat
         ),
         all=_amount(run, [everything]),
         routed=_amount(run, [calibration, rest]),
-        strategies=tuple(_strategy(run, name, n, c, answers) for name in run.strategies),
-        speed_unknown=tuple(
-            t.name for t in run.teachers if t.tokens_per_second is None and t.backend != "imported"
+        strategies=tuple(
+            _strategy(run, name, n, c, everything, calibration, stored) for name in run.strategies
         ),
-        judges=tuple(_judges(run, n, c, answers)),
-        assumptions=(*_assumptions(run, counted), *told),
     )
+
+
+def _without(load: Load, there: Sequence[float]) -> list[float]:
+    return [max(0.0, count - answered) for count, answered in zip(load, there, strict=True)]
+
+
+def _beyond(stored: "Stored | None") -> Sequence[int] | None:
+    """Answers of each teacher to prompts that calibration does not ask it for."""
+    if stored is None:
+        return None
+    return [whole - part for whole, part in zip(stored.everything, stored.calibration, strict=True)]
+
+
+def _thinned(load: Load, prompts: int, answered: Sequence[int] | None) -> list[float]:
+    """The load without what is expected to be there, when a teacher has answered some of the prompts to share out."""
+    if answered is None or not prompts:
+        return list(load)
+    return [count * max(0.0, 1 - there / prompts) for count, there in zip(load, answered, strict=True)]
 
 
 def as_json(found: Estimate) -> dict[str, Any]:
     """The estimate as plain JSON; seconds are None where a speed is not known."""
     return {**asdict(found), "m": len(found.teachers), "ratio": found.ratio}
-
-
-def render(found: Estimate) -> RenderableType:
-    """The estimate as tables for a terminal."""
-    parts: list[RenderableType] = [
-        Text(summary(found)),
-        Text(),
-        _table(TOTALS, totals(found)),
-        Text(),
-        Text(formulas(found)),
-        *map(Text, judged(found)),
-        Text(),
-        _table(PER_TEACHER, per_teacher(found)),
-        Text(),
-    ]
-    if found.speed_unknown:
-        parts.append(
-            Text(
-                unknown_time(found),
-                style="yellow",
-            )
-        )
-    parts.append(Text("assumed:\n" + "\n".join(f"  · {line}" for line in found.assumptions), style="dim"))
-    return Group(*parts)
-
-
-def unknown_time(found: Estimate) -> str:
-    """Why there is no time, in a line; empty where there is one."""
-    if not found.speed_unknown:
-        return ""
-    return (
-        f"time is not known: no answer of {', '.join(found.speed_unknown)} is stored yet to measure it by; "
-        "set `tokens_per_second`"
-    )
 
 
 def _with(run: Run, measured: "Mapping[str, Speed]") -> tuple[Run, list[str]]:
@@ -291,15 +322,22 @@ def _answer_tokens(run: Run, teacher: TeacherConfig) -> float:
     return min(expected, teacher.sampling.max_tokens or run.generation.max_tokens)
 
 
-def _strategy(run: Run, name: str, n: int, c: int, answers: int) -> StrategyRow:
-    m = len(run.teachers)
+def _strategy(
+    run: Run, name: str, n: int, c: int, everything: Load, calibration: Load, stored: "Stored | None"
+) -> StrategyRow:
+    """A strategy's row; `everything` and `calibration` are what is left of these two loads."""
     if strategies.needs_full_parallel(name):
-        amount = _amount(run, [[float(n)] * m])
+        amount = _amount(run, [everything])
         return StrategyRow(name, amount, amount)
     calibrates = strategies.needs_calibration(name, [teacher.parameters for teacher in run.teachers])
+    first = [calibration] if calibrates else []
+    if stored is not None and name in stored.plans:
+        amount = _amount(run, [*first, [float(count) for count in stored.plans[name]]])
+        return StrategyRow(name, amount, amount)
     rest = n - c if calibrates else n
-    first = [[answers / m] * m] if calibrates else []
-    options = [_amount(run, [*first, load]) for load in _loads(run, name, float(rest))]
+    there = _beyond(stored) if calibrates or stored is None else stored.everything
+    loads = (_thinned(load, rest, there) for load in _loads(run, name, float(rest)))
+    options = [_amount(run, [*first, load]) for load in loads]
     lower: Callable[..., float] = min
     return StrategyRow(name, _extreme(options, lower), _extreme(options, max))
 
@@ -369,7 +407,7 @@ def _assumptions(run: Run, counted: bool) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _judges(run: Run, n: int, c: int, answers: int) -> Iterator[JudgeRow]:
+def _judges(run: Run, n: int, c: int, answers: int, stored: "Stored | None") -> Iterator[JudgeRow]:
     answer = sum(_answer_tokens(run, teacher) for teacher in run.teachers) / len(run.teachers)
     for name, config in run.quality.named.items():
         if not scorers.costs(config.scorer):
@@ -378,103 +416,10 @@ def _judges(run: Run, n: int, c: int, answers: int) -> Iterator[JudgeRow]:
         requests = float(answers + n - c)
         if compares:
             requests = answers * max((answers / c if c else 0) - 1, 0)
+        if stored is not None:
+            judged = answers if compares else answers + n - c
+            requests *= max(0.0, 1 - stored.verdicts.get(name, 0) / max(1, judged))
         price = PriceConfig.model_validate(config.settings.get("price") or {})
         asked = run.estimate.prompt_tokens + (2 if compares else 1) * answer + _FORM_TOKENS
-        dollars = requests * (asked * price.input + _REPLY_TOKENS * price.output) / 1e6
+        dollars = requests * (asked * price.input + REPLY_TOKENS * price.output) / 1e6
         yield JudgeRow(name, str(config.settings.get("model", "")), compares, requests, dollars)
-
-
-def judged(found: Estimate) -> list[str]:
-    """What each judge would take, in a line; it is in no table."""
-    return [
-        f"{row.name} {row.model}, not in the tables: at most {row.requests:,.0f} requests "
-        f"({'each two answers in both orders' if row.compares else 'one for each answer'}), about "
-        f"${row.cost:,.2f} with replies of {_REPLY_TOKENS} tokens"
-        for row in found.judges
-    ]
-
-
-TOTALS = ("", "generations", "tokens", "cost", "time")
-PER_TEACHER = ("teacher", "all", "routed", "$ all", "$ routed", "time all", "time routed")
-
-
-def totals(found: Estimate) -> list[tuple[str, ...]]:
-    """A row of texts under `TOTALS` for all teachers, for routed and for each strategy."""
-    rows = [("all teachers", found.all, found.all), ("routed", found.routed, found.routed)]
-    rows += [(row.name, row.low, row.high) for row in found.strategies]
-    return [
-        (
-            name,
-            _span(low.generations, high.generations, lambda value: f"{value:,.0f}"),
-            _span(
-                low.prompt_tokens + low.completion_tokens,
-                high.prompt_tokens + high.completion_tokens,
-                _tokens,
-            ),
-            _span(low.cost, high.cost, lambda value: f"${value:,.2f}"),
-            _span(low.seconds, high.seconds, duration),
-        )
-        for name, low, high in rows
-    ]
-
-
-def per_teacher(found: Estimate) -> list[tuple[str, ...]]:
-    """A row of texts under `PER_TEACHER` for each teacher."""
-    return [
-        (
-            row.name,
-            f"{row.all.generations:,.0f}",
-            f"{row.routed.generations:,.0f}",
-            f"{row.all.cost:,.2f}",
-            f"{row.routed.cost:,.2f}",
-            duration(row.all.seconds),
-            duration(row.routed.seconds),
-        )
-        for row in found.teachers
-    ]
-
-
-def summary(found: Estimate) -> str:
-    """N, C and M in one line."""
-    return (
-        f"N = {found.n:,} prompts to answer, C = {found.c:,} of them by every teacher, M = {len(found.teachers)} "
-        "teachers" + (f"; {found.evaluation:,} more only measure the student" if found.evaluation else "")
-    )
-
-
-def formulas(found: Estimate) -> str:
-    """How many generations each of the two ways takes, with the formula, in two lines."""
-    n, c, m = found.n, found.c, len(found.teachers)
-    calibrated = (
-        f"C·M + (N − C) = {c:,}·{m}"
-        if found.answers == c * m
-        else f"{found.answers:,} answers to the C prompts + (N − C) = {found.answers:,}"
-    )
-    return (
-        f"all teachers answer everything: N·M = {n:,}·{m} = {n * m:,} generations\n"
-        f"routed: {calibrated} + {n - c:,} = {found.answers + n - c:,} generations, {found.ratio:.1f} times fewer"
-    )
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table that fits 80 columns with the paper's figures."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    for place, name in enumerate(columns):
-        table.add_column(name, justify="right" if place else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
-
-
-def _span(low: float | None, high: float | None, form: Callable[[float], str]) -> str:
-    if low is None or high is None:
-        return "–"
-    first, last = form(low), form(high)
-    return first if first == last else f"{first}–{last}"
-
-
-def _tokens(count: float) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return f"{count:,.0f}"

@@ -3,10 +3,9 @@
 The library passes a key to the widget that has the focus when it arrives. On a busy machine several keys arrive
 before the first of them has opened its dialog or its line: they would go to the list behind it, where a letter of
 a word is a command. Here a key is passed on once the one before it has been answered, and the screen that it is
-for can hear it.
+for can hear it. Keys keep their order, and none waits longer than `PATIENCE_S`, however many are before it.
 """
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -20,6 +19,8 @@ from textual.screen import Screen
 PATIENCE_S = 1.0
 """How long a key waits at most: for an answer that does not come, for a dialog that takes no focus."""
 LOOKS_S = 0.02
+STEP_S = 0.1
+"""What one look takes of that at most: while the loop stands still, what keys wait for cannot come either."""
 
 
 class Ahead:
@@ -32,9 +33,13 @@ class Ahead:
 
     def __init__(self, app: App[Any], deliver: Callable[[Key], Awaitable[None]]) -> None:
         self._app, self._deliver = app, deliver
-        self._keys: deque[Key] = deque()
-        self._passing: Key | None = None
-        """The key that is on its way."""
+        self._keys: deque[tuple[Key, float]] = deque()
+        """Each with the patience spent when it came."""
+        self._spent = 0.0
+        """Patience spent in all looks so far, seconds."""
+        self._looked = 0.0
+        self._passing: tuple[Key, float] | None = None
+        """The key that is on its way, and since when."""
         self._opening = set[tuple[Screen[Any], float]]()
         """Screens that are about to show something else, and since when."""
         self._looking = False
@@ -43,7 +48,7 @@ class Ahead:
 
     async def take(self, key: Key) -> None:
         """A key arrives."""
-        self._keys.append(key)
+        self._keys.append((key, self._spent))
         await self._go_on()
 
     def hold(self) -> Callable[[], None]:
@@ -53,28 +58,35 @@ class Ahead:
         return lambda: self._opening.discard(began)
 
     async def _go_on(self) -> None:
-        while self._keys and self._passing is None:
-            if not self._hears():
-                if not self._looking:
-                    self._looking = True
-                    self._app.set_timer(LOOKS_S, self._look)
+        while self._keys:
+            key, came = self._keys[0]
+            if self._spent - came < PATIENCE_S and not self._hears():
+                self._look_later()
                 return
-            key, app = self._keys.popleft(), self._app
-            self._passing = key
+            self._keys.popleft()
+            app = self._app
             target: DOMNode = app.focused or app.screen
+            self._passing = key, time.monotonic()
             await self._deliver(key)
-            # A widget that is taken away answers nothing.
-            asyncio.get_running_loop().call_later(PATIENCE_S, app.call_later, self._answered, key)
             self._passed(key, target)
+
+    def _look_later(self) -> None:
+        if not self._looking:
+            self._looking, self._looked = True, time.monotonic()
+            self._app.set_timer(LOOKS_S, self._look)
 
     async def _look(self) -> None:
         self._looking = False
+        self._spent += min(STEP_S, time.monotonic() - self._looked)
         await self._go_on()
 
     def _hears(self) -> bool:
-        """Whether the screen on top is there, and a dialog has its focus."""
+        """Whether the key before is answered, the screen on top is there, and a dialog has its focus."""
         app = self._app
         screen, clock = app.screen, time.monotonic()
+        # A widget that is taken away answers nothing.
+        if self._passing is not None and clock - self._passing[1] < PATIENCE_S:
+            return False
         self._opening = {one for one in self._opening if clock - one[1] < PATIENCE_S}
         if not screen.is_mounted or any(which is screen for which, _ in self._opening):
             return False
@@ -92,6 +104,6 @@ class Ahead:
             self._app.call_later(self._app.call_later, self._answered, key)
 
     async def _answered(self, key: Key) -> None:
-        if key is self._passing:
+        if self._passing is not None and key is self._passing[0]:
             self._passing = None
             await self._go_on()

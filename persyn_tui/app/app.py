@@ -5,15 +5,16 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
 from textual.events import Event, Key
 from textual.filter import LineFilter
-from textual.notifications import SeverityLevel
+from textual.notifications import Notification, Notify, SeverityLevel
 from textual.screen import Screen
+from textual.widget import AwaitMount
 from textual.widgets import Input, TextArea
 
 from engine.printing import printable
@@ -22,6 +23,7 @@ from persyn_tui.app.ahead import Ahead
 from persyn_tui.app.frame import View
 from persyn_tui.app.harmless import Harmless
 from persyn_tui.app.machine import Machine, MachineStrip, Reading
+from persyn_tui.app.question import Question
 from persyn_tui.app.settings import Settings, settings_path
 from storage.errors import PersynError, StoreMissingError
 
@@ -35,6 +37,12 @@ HARMLESS = Harmless()
 LIVE = ("queued", "running")
 STOPPABLE = (*LIVE, "interrupted", "paused")
 """States of a job that can be stopped: an engine works on it, or it is kept to go on."""
+Choice = Literal["none", "live", "ended"]
+"""Whether the operator has chosen the followed job, and whether it was live then."""
+MESSAGES = 2
+"""Shown at a time at most."""
+SHOWN_S: dict[SeverityLevel, float] = {"information": 3.0, "warning": 5.0, "error": 10.0}
+"""How long, where nothing else is said."""
 SLOW_OPENING_S = 2.0
 SLOW_WRITE_S = 0.5
 """Waits that are said."""
@@ -74,7 +82,6 @@ class PersynApp(App[None]):
 
     CSS_PATH = "app.tcss"
     TITLE = "PerSyn"
-    NOTIFICATION_TIMEOUT = 4
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (150, "-wide")]  # noqa: RUF012 — as MODES
     MODES = {  # noqa: RUF012 — Textual declares it as an instance's
         "jobs": _screen("jobs.screen", "JobsScreen"),
@@ -114,7 +121,9 @@ class PersynApp(App[None]):
         """Keys typed before what they are for is there."""
         self._location = location
         self._start = start
-        self._pinned = False
+        self._chosen: Choice = "none"
+        self.others: tuple[int, ...] = ()
+        """Other jobs that run while the followed one does not."""
         self._leaving = False
 
     # Start and end
@@ -193,15 +202,24 @@ class PersynApp(App[None]):
             self.screen.paint_title()
 
     def _pick(self, store: "Store") -> "Job | None":
-        """The job that the live screens follow: the one chosen, else the newest that runs, else the newest."""
+        """The job that the live screens follow.
+
+        The one that was chosen: a live one until it has ended and another runs, an ended one until the operator
+        chooses again. Else the newest that runs, else the newest that waits, else the newest.
+        """
         from storage import jobs
 
-        if not self._pinned:
-            newest = jobs.list(store, limit=20)
-            living = [job for job in newest if job.effective_state in LIVE]
-            self.job_id = (living or newest)[0].id if newest else None
+        newest = jobs.list(store, limit=20)
+        running = [job.id for job in newest if job.effective_state == "running"]
         job = None if self.job_id is None else jobs.get(store, self.job_id)
+        over = job is None or job.effective_state not in LIVE
+        if self._chosen == "none" or (self._chosen == "live" and over and running):
+            self._chosen = "none"
+            waiting = [job.id for job in newest if job.effective_state in LIVE]
+            self.job_id = next(iter(running or waiting or [job.id for job in newest]), None)
+            job = None if self.job_id is None else jobs.get(store, self.job_id)
         live = job is not None and job.effective_state == "running"
+        self.others = () if live else tuple(number for number in running if number != self.job_id)
         self.cancelling = jobs.cancelling(store).get(job.id) if live and job is not None else None
         return job
 
@@ -271,12 +289,39 @@ class PersynApp(App[None]):
         markup: bool = False,
     ) -> None:
         """Shows a message for some seconds. It may hold names and model output: never as markup."""
-        super().notify(printable(message), title=title, severity=severity, timeout=timeout, markup=False)
+        super().notify(
+            printable(message),
+            title=title,
+            severity=severity,
+            timeout=timeout or SHOWN_S[severity],
+            markup=False,
+        )
+
+    def on_notify(self, event: Notify) -> None:
+        """Makes room for a message: the same one before it goes, else the oldest, errors last."""
+        shown = sorted(self._notifications, key=lambda note: (note.severity == "error", note.raised_at))
+        again = [note for note in shown if note.message == event.notification.message]
+        for note in again or shown[: max(0, len(shown) + 1 - MESSAGES)]:
+            self._take_back(note)
+
+    def _take_back(self, note: Notification) -> None:
+        """Forgets a message, and its place on the screen, which the library would leave empty."""
+        self._unnotify(note, refresh=False)
+        for place in self.screen.query("ToastHolder"):
+            if place.id is not None and place.id.endswith(note.identity):
+                place.remove()
+
+    def clear_notifications(self) -> None:
+        """Takes every message away."""
+        for note in list(self._notifications):
+            self._take_back(note)
+        super().clear_notifications()
 
     def follow_job(self, job: "Job") -> None:
-        """The live screens show this job from now on, their titles too."""
-        self.job, self.job_id, self._pinned = job, job.id, True
-        self.cancelling = None
+        """The live screens show this job from now on, their titles too; a live one until another runs after it."""
+        self.job, self.job_id = job, job.id
+        self._chosen = "live" if job.effective_state in LIVE else "ended"
+        self.cancelling, self.others = None, ()
 
     @property
     def job_line(self) -> str:
@@ -287,7 +332,8 @@ class PersynApp(App[None]):
         if self.cancelling is not None and state == "running":
             return f"job {self.job.id} · {cancelling_since(self.cancelling)}"
         what = self.job.stage if state == "running" and self.job.stage else state
-        return f"job {self.job.id} · {GLYPHS.get(state, '·')} {what}"
+        runs = f" (job {self.others[0]} is running)" if self.others else ""
+        return f"job {self.job.id} · {GLYPHS.get(state, '·')} {what}{runs}"
 
     @property
     def has_active_job(self) -> bool:
@@ -297,6 +343,16 @@ class PersynApp(App[None]):
     def open_mode(self, mode: str) -> None:
         """Goes to a screen."""
         self.switch_mode(mode)
+
+    def switch_mode(self, mode: str) -> AwaitMount:
+        """Goes to a screen: no question stays open behind it, and of the messages only errors go along."""
+        while isinstance(self.screen, Question):
+            self.screen.dismiss(None)
+        if mode != self.current_mode:
+            for note in list(self._notifications):
+                if note.severity != "error":
+                    self._take_back(note)
+        return super().switch_mode(mode)
 
     # Help and palette
 

@@ -5,10 +5,10 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from engine.printing import printable
+from persyn_tui.app.question import Question
 
 BESIDE = 5
 """Rows of a low dialog that are not the loss: border, question, buttons."""
@@ -18,8 +18,8 @@ LOW = 16
 """Rows of a screen from which on there is room around them."""
 
 
-class Confirm(ModalScreen[bool]):
-    """True when the operator says yes.
+class Confirm(Question[bool]):
+    """True when the operator says yes; None when they go to another screen.
 
     Args:
         question: what is about to be done, to which object.

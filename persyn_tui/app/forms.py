@@ -15,11 +15,11 @@ from textual.reactive import reactive
 from textual.screen import ModalScreen
 from textual.suggester import Suggester
 from textual.widget import Widget
-from textual.widgets import Footer, Input, Static, TextArea
+from textual.widgets import Input, Static, TextArea
 
 from engine.printing import printable
 from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.frame import title_line
+from persyn_tui.app.frame import Keys, title_line
 from persyn_tui.app.machine import MachineStrip
 from persyn_tui.app.sheet import Tone
 
@@ -307,7 +307,7 @@ class Dialog(ModalScreen[R]):
             yield from self.body()
         yield Static(id="says", markup=False)
         yield MachineStrip()
-        yield Footer(compact=True, show_command_palette=False)
+        yield Keys()
 
     def on_mount(self) -> None:
         """Title and machine are there at once."""

@@ -7,7 +7,7 @@ and the screen's question stay the same.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from rich.cells import cell_len, set_cell_size
@@ -30,6 +30,19 @@ if TYPE_CHECKING:
     from storage.store import Store
 
 T = TypeVar("T")
+
+
+class Keys(Footer):
+    """The keys that work now, also on a screen that comes up while the terminal does not have the focus."""
+
+    def __init__(self) -> None:
+        super().__init__(compact=True, show_command_palette=False)
+
+    def bindings_changed(self, screen: Screen[Any]) -> None:
+        """The library leaves the line as it is while the terminal is looked away from: empty, where it is new."""
+        super().bindings_changed(screen)
+        if not screen.app.app_focus and not self.children and self.is_attached and screen is self.screen:
+            self.call_after_refresh(self.recompose)
 
 
 class Message(Static):
@@ -56,13 +69,31 @@ def blocks(text: str) -> str:
     return "\n\n".join(map(padded, text.split("\n\n")))
 
 
-def title_line(store: str, right: str, room: int) -> str:
-    """The first line of a screen in `room` cells: program, store, and what the screen says of itself."""
-    left = f" PerSyn · {store} "
-    if cell_len(left) + cell_len(right) + 3 > room:
-        left = " PerSyn "
-    if cell_len(left) + cell_len(right) + 3 > room:
-        left = " "
+def title_line(store: str, right: str, room: int, hidden: Sequence[str] = ()) -> str:
+    """The first line of a screen in `room` cells.
+
+    Program, store, what the screen says of itself, and what has no room on it. Where that is too long, names of what
+    is hidden become a number first, the last ones before the others; then the store goes, then the program, then
+    the number.
+    """
+    counted = f" · {len(hidden)} hidden" if hidden else ""
+    named = [f" · hidden: {', '.join(hidden)}"] if hidden else [""]
+    named += [
+        f" · hidden: {', '.join(hidden[:many])}, +{len(hidden) - many}"
+        for many in range(len(hidden) - 1, 0, -1)
+    ]
+    whole, program = f" PerSyn · {store} ", " PerSyn "
+    ways = [
+        *((whole, names) for names in named),
+        (whole, counted),
+        (program, counted),
+        (" ", counted),
+        (" ", ""),
+    ]
+    left, end = next(
+        (way for way in ways if cell_len(way[0]) + cell_len(right) + cell_len(way[1]) + 3 <= room), ways[-1]
+    )
+    right += end
     if cell_len(left) + cell_len(right) + 3 > room:
         right = set_cell_size(right, max(0, room - cell_len(left) - 4)).rstrip() + "…"
     return f"{left}{'─' * max(1, room - cell_len(left) - cell_len(right) - 1)} {right}"
@@ -79,6 +110,8 @@ class View(Screen[None], Generic[T]):
     EVERY: ClassVar[float] = 2.0
     """Seconds after which it reads again though the store has not changed, for what depends on the clock."""
 
+    LIST: ClassVar[str] = ""
+    """Selects the list whose hidden columns the title names."""
     NEEDS_ROWS: ClassVar[frozenset[str]] = frozenset()
     """Actions that are offered only where there is something to act on."""
 
@@ -124,6 +157,11 @@ class View(Screen[None], Generic[T]):
         """The title line after the screen's name: counts, job, state."""
         return self.app.job_line
 
+    def without(self) -> Sequence[str]:
+        """What the size leaves no room for, by name; the title line says it."""
+        sheets = self.query(self.LIST).results(Sheet) if self.LIST else ()
+        return [title or "bar" for sheet in sheets for title in sheet.hidden]
+
     def text_to_copy(self) -> str:
         """What `y` puts on the clipboard; empty for nothing."""
         return ""
@@ -149,7 +187,7 @@ class View(Screen[None], Generic[T]):
             with Vertical(id="full"):
                 yield from self.body()
         yield MachineStrip()
-        yield Footer(compact=True, show_command_palette=False)
+        yield Keys()
 
     @property
     def state(self) -> str:
@@ -271,7 +309,7 @@ class View(Screen[None], Generic[T]):
         frozen = " · ‖ frozen, p goes on" if self.frozen else ""
         waits = "waiting for the store … · " if self.app.waits_for_store else ""
         right = f"{waits}{self.NUMBER} {self.NAME}" + (f" · {about}" if about else "") + frozen
-        line = title_line(self.app.store_name, right, (self.app.size.width or 80) - 1)
+        line = title_line(self.app.store_name, right, (self.app.size.width or 80) - 1, self.without())
         if line != getattr(self, "_line", None):
             self._line = line
             title.update(line)

@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 from textual.widgets import Static
 
+from persyn_tui.app.question import Question
 from persyn_tui.app.sheet import cut
 
 EVERYBODYS = ("app.", "go.", "view.")
@@ -54,7 +55,7 @@ def written(parts: Sequence[tuple[str, Lines]], width: int) -> str:
     return "\n".join(text[1:])
 
 
-class KeysScreen(ModalScreen[None]):
+class KeysScreen(Question[None]):
     """Shows the keys of the screen below it until it is closed.
 
     Args:

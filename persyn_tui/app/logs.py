@@ -1,7 +1,7 @@
 """Screen 7: what happened in every job, with a filter; the machine, the store, theme and keys."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -103,8 +103,11 @@ class LogsScreen(View[Log]):
         """How many lines pass the filter."""
         if self.data is None:
             return ""
-        lines = f"{len(self.data.events):,} of the newest {self.data.total:,} lines"
-        return lines if self.query_one("#facts").display else f"{lines} · hidden: settings"
+        return f"{len(self.data.events):,} of the newest {self.data.total:,} lines"
+
+    def without(self) -> Sequence[str]:
+        """The settings, where there is no room beside the log."""
+        return () if self.query_one("#facts").display else ["settings"]
 
     def on_resize(self) -> None:
         """The settings may have come or gone."""

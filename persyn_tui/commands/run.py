@@ -10,6 +10,7 @@ from persyn_tui.output import JsonOption, StoreOption, emit, say, tell
 
 if TYPE_CHECKING:
     from engine.config import Run
+    from engine.reporting.stored import Stored
     from storage.speeds import Speed
 
 FileArgument = Annotated[Path, typer.Argument(help="Run file (YAML).", show_default=False)]
@@ -162,30 +163,31 @@ def _demo_store(models: str) -> str:
     return str(path)
 
 
-def _measured(loaded: "Run", location: str | None) -> "dict[str, Speed]":
-    """What the store knows of the teachers' speeds; nothing where there is no store yet."""
+def _known(loaded: "Run", location: str | None) -> "tuple[dict[str, Speed], Stored | None]":
+    """(the teachers' speeds, what is there of the run), as the store has them; nothing where there is no store yet."""
     from engine.answers import speeds
+    from engine.reporting import stored
     from storage.errors import StoreMissingError
     from storage.store import Store
 
     try:
         with Store.open(location, create=False) as opened:
-            return speeds.of_run(opened, loaded)
+            return speeds.of_run(opened, loaded), stored.of_run(opened, loaded)
     except StoreMissingError:
-        return {}
+        return {}, None
 
 
 def _estimate(loaded: "Run", location: str | None, as_json: bool) -> None:
     from rich.console import Console
 
     from engine import preflight
-    from engine.reporting import estimate
+    from engine.reporting import dryrun, estimate
 
     problems = preflight.problems(loaded)
-    found = estimate.estimate(loaded, _measured(loaded, location))
+    found = estimate.estimate(loaded, *_known(loaded, location))
     data: dict[str, Any] = estimate.as_json(found)
     data["problems"] = [{"message": problem.message, "remedy": problem.remedy} for problem in problems]
-    emit(data, as_json, lambda: Console().print(estimate.render(found)))
+    emit(data, as_json, lambda: Console().print(dryrun.render(found)))
     if problems:
         say("\nThe run itself would be refused here:")
     for problem in problems:

@@ -68,6 +68,30 @@ async def test_a_question_is_answered_by_the_key_behind_the_one_that_asks(store:
         assert not isinstance(app.screen, Confirm)
 
 
+async def test_the_key_of_a_screen_goes_there_from_a_question_and_leaves_none_behind(store: Store) -> None:
+    job, _ = jobs.submit(store, {"name": "first"}, "0" * 64, "first")
+    async with running(store.location) as (app, pilot):
+        burst(app, "x", "6")
+        await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 6)
+        burst(app, "1", "x", "question_mark", "7")
+        await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 7)
+        burst(app, "1")
+        await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 1)
+        assert len(app.screen_stack) == 1
+        assert jobs.get(store, job.id).state == "queued"
+
+
+async def test_keys_wait_once_for_what_does_not_come_and_not_one_after_the_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(store.location) as (app, pilot):
+        monkeypatch.setattr(app.ahead, "_hears", lambda: False)
+        began = time.monotonic()
+        burst(app, *"jjjjjjjj", "7")
+        await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 7)
+        assert time.monotonic() - began < 4
+
+
 async def test_words_go_to_the_line_that_a_key_opens_and_are_no_commands(
     store: Store, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from app.support import running, until
+from textual.events import AppBlur
 
 from persyn_tui.app import settings as settings_module
 from persyn_tui.app.app import PersynApp
@@ -116,6 +117,14 @@ async def test_every_mode_is_reached_by_its_number(tmp_path: Path) -> None:
                 ),
             )
             assert app.screen.state == "empty"
+
+
+async def test_the_keys_are_there_when_the_terminal_has_no_focus(tmp_path: Path) -> None:
+    async with running(str(tmp_path / "x.db")) as (app, pilot):
+        app.post_message(AppBlur())
+        await until(pilot, lambda: not app.app_focus)
+        app.open_mode("models")
+        await until(pilot, lambda: bool(app.screen.query("FooterKey")))
 
 
 async def test_keys_are_remapped_by_the_settings_file(tmp_path: Path) -> None:

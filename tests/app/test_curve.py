@@ -46,3 +46,12 @@ def test_an_interval_lies_on_its_scale() -> None:
     assert interval(0.5, 0.25, 0.75, 8) == "  ──●── "
     assert interval(0.0, 0.0, 0.0, 4) == "●   "
     assert interval(1.0, 0.5, 1.0, 4) == "  ─●"
+
+
+def test_the_average_begins_at_the_first_value_and_follows_the_others() -> None:
+    series = Series((step, 4.0 if step % 2 else 2.0) for step in range(1, 201))
+    smooth = series.smoothed(10)
+    assert list(smooth.steps) == list(series.steps)
+    assert smooth.values[0] == 4.0
+    assert max(abs(value - 3.0) for value in smooth.values[50:]) < 0.2
+    assert list(Series([(1, 5.0), (2, 5.0)]).smoothed(10).values) == pytest.approx([5.0, 5.0])

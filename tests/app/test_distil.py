@@ -85,7 +85,7 @@ async def test_a_training_shows_its_numbers_curve_and_checkpoints(made: MadeRun)
             assert part in now
         assert "● 10 / 100" in lines(app, "#strategies")[2]
         assert words(app, "#checkpoints") == "checkpoints  ✓ 5"
-        assert "loss of strong, nats per token, and eval loss" in words(app, "#drawn")
+        assert "nats per token: EMA over 10 steps, and eval loss as measured" in words(app, "#drawn")
         await until(pilot, lambda: "step 100" in drawn(app))
         before = dotted(app)
         results.add_checkpoint(made.store, None, adapter.id, 20, "x", "0", {})
@@ -285,7 +285,7 @@ async def test_the_plot_goes_first_and_strip_and_footer_stay(
     train(made, "persyn", [1, 2, 3])
     async with showing(made.store.location, "distil", size=size) as (app, pilot):
         await until(pilot, lambda: app.screen.query_one(Plot).display == plot)
-        await until(pilot, lambda: ("hidden: plot" in words(app, "#title")) != plot)
+        await until(pilot, lambda: ("plot" in app.screen.without()) != plot)
         await until(pilot, lambda: lines(app, "#strategies")[-1].startswith("persyn"))
         for name in ("#machine", "Footer", "#title", "#checkpoints"):
             assert app.screen.query_one(name).region.bottom <= size[1]

@@ -52,8 +52,8 @@ async def test_counts_of_calibration_and_what_all_teachers_would_be(made: MadeRu
     made.stage("calibrate", 3, 6)
     async with showing(made.store.location, "generation", size=(140, 28)) as (app, pilot):
         # Three prompts for each of two teachers, and three more to be routed: 9 of 12.
-        assert "3 / 6 responses + 3 to route" in words(app, "#sums")
-        assert "$4.00   all teachers would be 12 / $12.00" in words(app, "#sums")
+        assert "3 / 6 responses of 2 strategies + 3 to route" in words(app, "#sums")
+        assert "$4.00   routed alone would be 9   all teachers would be 12 / $12.00" in words(app, "#sums")
         head, brief, spell = lines(app, "#teachers")
         assert brief.split()[2:5] == ["2", "/", "3"]
         assert brief[: head.index("trunc") + 5].split()[-1] == "1"
@@ -62,7 +62,7 @@ async def test_counts_of_calibration_and_what_all_teachers_would_be(made: MadeRu
         made.route("persyn", [0, 0, 0, 0, 1, 1])
         made.stage("generate", 0, 1)
         await until(pilot, lambda: "3 / 9 responses" in words(app, "#sums"))
-        assert "route" not in words(app, "#sums")
+        assert "to route" not in words(app, "#sums")
 
 
 async def test_counters_of_a_running_job_move_before_the_sums_are_made_again(
@@ -89,7 +89,10 @@ async def test_totals_stay_after_the_job_has_ended_and_no_rate_is_claimed(made: 
     async with showing(made.store.location, "generation") as (app, _):
         assert "3 / 3" in lines(app, "#teachers")[1]
         assert "tok/s" not in words(app, "#sums")
+        # Of its three answers of 2 tokens, 0.1 s each, stored one after the other.
         assert "55" not in lines(app, "#teachers")[1]
+        assert "⌀" in lines(app, "#teachers")[1]
+        assert "⌀" not in lines(app, "#teachers")[2]
 
 
 async def test_newest_come_first_and_say_why_they_are_not_used(
@@ -159,6 +162,51 @@ async def test_pause_asks_and_leaves_the_command(made: MadeRun) -> None:
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
         await until(pilot, lambda: [c.kind for c in jobs.take_commands(made.store, lease)] == ["cancel"])
+
+
+async def test_keys_of_the_footer_are_those_of_the_stage(made: MadeRun) -> None:
+    """`x` pauses here what teachers answer; a training is stopped where it is shown, and here by its true name."""
+    made.stage("calibrate", 1, 3)
+    async with showing(made.store.location, "generation") as (app, pilot):
+        await until(pilot, lambda: "x" in app.screen.active_bindings)
+        lease = made.stage("distill", 5, 90)
+        await until(pilot, lambda: "x" not in app.screen.active_bindings)
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        assert app.screen._question == f"Cancel job {made.job} (small)?"
+        await pilot.press("6")
+        await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 6 and stands(app))
+        await until(pilot, lambda: "x" in app.screen.active_bindings)
+        jobs.command(made.store, made.job, "cancel")
+        await until(pilot, lambda: "x" not in app.screen.active_bindings)
+        await pilot.press("x")
+        await until(pilot, lambda: "is stopping already" in notes(app))
+        jobs.release(made.store, lease, "cancelled")
+
+
+async def test_the_screens_go_on_to_the_job_that_runs(made: MadeRun) -> None:
+    """A live job that was chosen is followed to its end; one that has ended stays until another choice."""
+    jobs.release(made.store, made.stage("evaluate", 3, 3), "done")
+    other, _ = jobs.submit(made.store, {"name": "other"}, "1" * 64, "other")
+    async with showing(made.store.location, "generation") as (app, pilot):
+        await until(pilot, lambda: app.job_id == other.id)
+        lease = jobs.claim(made.store, other.id, "test", lease_seconds=600)
+        await until(pilot, lambda: app.job is not None and app.job.state == "running")
+        newest, _ = jobs.submit(made.store, {"name": "newest"}, "2" * 64, "newest")
+        app.follow_job(app.job)
+        second = jobs.claim(made.store, newest.id, "test", lease_seconds=600)
+        await until(pilot, lambda: app.others == () and app.job_id == other.id)
+        jobs.release(made.store, lease, "done")
+        await until(pilot, lambda: app.job_id == newest.id)
+        app.follow_job(jobs.get(made.store, made.job))
+        await until(pilot, lambda: app.others == (newest.id,))
+        app.screen.ask()
+        await until(
+            pilot, lambda: f"job {made.job} · ✓ done (job {newest.id} is running)" in words(app, "#title")
+        )
+        jobs.release(made.store, second, "done")
+        await until(pilot, lambda: app.others == ())
+        assert app.job_id == made.job
 
 
 async def test_start_is_refused_while_it_runs_and_when_it_is_done(made: MadeRun) -> None:
@@ -238,5 +286,7 @@ async def test_every_size_shows_teachers_newest_strip_and_footer(
         for name in ("#machine", "Footer", "#title"):
             assert app.screen.query_one(name).region.bottom <= size[1]
             assert app.screen.query_one(name).size.height >= 1
-        hidden = {80: "hidden: backend, bar", 100: "hidden: backend", 140: "queued"}[size[0]]
+        hidden = {80: "hidden", 100: "hidden: backend", 140: "queued"}[size[0]]
         await until(pilot, lambda: hidden in words(app, "#title"))
+        if size[0] == 80:
+            await until(pilot, lambda: list(app.screen.without())[:2] == ["backend", "bar"])

@@ -255,11 +255,20 @@ async def test_keys_that_would_do_nothing_are_not_offered_and_messages_cover_no_
     submit(store, "first", "done")
     async with running(store.location, size=(80, 24), notifications=True) as (app, pilot):
         await until(
-            pilot, lambda: "r" in app.screen.active_bindings and "x" not in app.screen.active_bindings
+            pilot, lambda: not {"r", "x"} & set(app.screen.active_bindings) and app.screen.state == "full"
         )
         await pilot.press("x")
         await until(pilot, lambda: bool(app.screen.query("Toast")))
         toast = app.screen.query_one("Toast")
         await until(pilot, lambda: toast.region.height > 0)
         assert "already ended" in str(toast.render())
-        assert toast.region.y >= 22
+        assert toast.region.y == 22
+        await until(pilot, lambda: app.screen.query_one("#machine").region.bottom == 22)
+        for text in ("a second", "a third", "a third"):
+            app.notify(text)
+        await until(pilot, lambda: len(app.screen.query("Toast")) == 2)
+        assert [note.message for note in app._notifications] == ["a second", "a third"]
+        app.notify("wrong", severity="error")
+        await pilot.press("2")
+        await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 2)
+        assert [note.message for note in app._notifications] == ["wrong"]

@@ -91,6 +91,19 @@ def test_a_title_of_wide_characters_fits() -> None:
     assert cell_len(title_line("日本語.db", "3 Router · job 1 · " + "名" * 60, 79)) <= 79
 
 
+def test_a_title_drops_the_names_of_what_is_hidden_before_the_store() -> None:
+    right, hidden = "4 Generation · job 12 · ● generate", ("backend", "bar", "retry")
+    assert "persyn.db" in title_line("persyn.db", right, 100, hidden)
+    assert title_line("persyn.db", right, 100, hidden).endswith("hidden: backend, bar, retry")
+    assert title_line("persyn.db", right, 79, hidden).startswith(" PerSyn · persyn.db ─")
+    assert title_line("persyn.db", right, 79, hidden).endswith("generate · hidden: backend, +2")
+    assert title_line("persyn.db", right, 70, hidden).endswith("generate · 3 hidden")
+    assert title_line("persyn.db", right, 70, hidden).startswith(" PerSyn · persyn.db ─")
+    assert title_line("a" * 40, right, 79, hidden).startswith(" PerSyn ─")
+    assert title_line("a" * 40, right, 79, hidden).endswith("generate · 3 hidden")
+    assert title_line("a" * 40, right, 40, hidden).endswith("● generate")
+
+
 async def test_what_a_key_could_not_do_is_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     submit(store, "one")
 

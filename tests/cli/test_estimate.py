@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app.runs import make
 
 from engine import config
 from engine.errors import ConfigError
-from engine.reporting import estimate
+from engine.reporting import dryrun, estimate, stored
+from storage import jobs, routing
 from storage.speeds import Speed
+from storage.store import Store
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -94,7 +97,7 @@ def test_an_unknown_speed_leaves_the_time_open_and_names_the_teacher(
     assert result.teachers[0].all.seconds == pytest.approx(200)
     assert result.speed_unknown == ("big",)
     assert {row.name for row in result.strategies if row.low.seconds is not None} == {"family_strong"}
-    Console(width=100).print(estimate.render(result))
+    Console(width=100).print(dryrun.render(result))
     assert "no answer of big is stored yet" in capsys.readouterr().out
 
 
@@ -172,7 +175,7 @@ def test_a_judge_of_pairs_asks_for_both_orders() -> None:
         RUN
         + "quality: {scorer: judge, model: j, mode: pairs, base_url: 'http://j/v1', price: {output: 1000}}\n"
     )
-    (line,) = estimate.judged(found(text))
+    (line,) = dryrun.judged(found(text))
     # 10 prompts, 2 answers: 2 orders each.
     assert "at most 20 requests" in line
     assert "$6.00" in line
@@ -186,3 +189,35 @@ def test_what_was_measured_is_used_where_the_run_file_says_nothing() -> None:
     assert result.teachers[0].all.seconds == pytest.approx(100 * 50 / 10)
     assert result.teachers[1].all.seconds == pytest.approx(100 * 40 / 500)
     assert any("50 stored answers of big: 500 tokens a second" in line for line in result.assumptions)
+
+
+def test_what_a_cancelled_job_has_stored_is_taken_off(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s.db") as store:
+        made = make(store, tmp_path)
+        run = made.context.run
+        assert stored.of_run(store, run.model_copy(update={"prompts": ()})) is None
+        assert estimate.estimate(run, None, stored.of_run(store, run)).left is None
+        for place, teacher in ((0, 0), (1, 0), (0, 1)):
+            made.answer(place, teacher)
+        made.answer(2, 1, "no such host", "error")
+        jobs.release(store, made.stage("calibrate", 3, 6), "cancelled")
+        found = estimate.estimate(run, None, stored.of_run(store, run))
+        # N = 6, C = 3, M = 2; the two teachers have answered 2 and 1 of the calibration prompts.
+        assert (found.all.generations, found.routed.generations) == (12, 9)
+        assert found.left is not None
+        assert (found.left.all.generations, found.left.routed.generations) == (12 - 3, 9 - 3)
+        rows = {row[0]: row[1:3] for row in dryrun.totals(found)}
+        assert rows["all teachers"] == ("3 of 12", "9")
+        assert rows["routed"] == rows["persyn"] == ("3 of 9", "6")
+        assert rows["strong"] == ("2 of 6", "4")
+        assert found.left.all.cost == pytest.approx(found.all.cost * 4 / 6)
+        plan = made.route("persyn", [0, 0, 0, 0, 1, 1])
+        routing.finish_plan(store, None, plan)
+        made.answer(3, 0)
+        made.answer(3, 1)
+        found = estimate.estimate(run, None, stored.of_run(store, run))
+        rows = {row[0]: row[1:3] for row in dryrun.totals(found)}
+        assert rows["all teachers"] == ("5 of 12", "7")
+        assert rows["routed"] == ("4 of 9", "5")
+        assert "5 of 12 (all teachers), 4 of 9 (routed)" in dryrun.already(found)[0]
+        assert dryrun.already(found)[1].endswith("0 of 5 by exact_answer, 0 of 5 by learnability")

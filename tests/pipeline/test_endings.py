@@ -9,7 +9,10 @@ import pytest
 from support import RUN
 
 from engine import config, pipeline, runner
+from engine.context import Context
 from engine.display import Silent
+from engine.errors import Cancelled
+from engine.progress import from_json
 from storage import jobs
 from storage.records import Job
 from storage.store import Store
@@ -65,3 +68,18 @@ def test_ctrl_c_held_down_still_writes_how_the_job_ended(tmp_path, monkeypatch):
         job, _ = jobs.submit(store, config.parse(RUN).model_dump(mode="json"), "sha", "small")
         assert runner.work(store, job.id, Silent()).code == 130
         assert jobs.list(store)[0].state == "cancelled"
+
+
+def test_the_progress_of_a_cancelled_job_is_where_its_error_says(tmp_path, monkeypatch):
+    def train(context: Context, **_: object) -> None:
+        context.progress.begin("distill")
+        context.progress.expect(1000, row="persyn", unit="steps")
+        for _step in range(925):
+            context.progress.advance(row="persyn")
+        raise Cancelled("cancelled at step 925 of 1000", "run the same command again")
+
+    monkeypatch.setattr(pipeline, "run", train)
+    with Store.open(tmp_path / "store.db") as store:
+        job, _ = jobs.submit(store, config.parse(RUN).model_dump(mode="json"), "sha", "small")
+        assert runner.work(store, job.id, Silent()).code == 130
+        assert from_json(jobs.list(store)[0].progress).done == 925

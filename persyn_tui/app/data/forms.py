@@ -8,7 +8,6 @@ from typing import ClassVar, cast, get_args
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import OptionList
 
@@ -16,6 +15,7 @@ from engine.export import FORMATS
 from engine.printing import printable
 from engine.suggest import nearest
 from persyn_tui.app.forms import Choice, Dialog, Edited, Entry, Form, Line, Paths, Words
+from persyn_tui.app.question import Question
 from persyn_tui.app.text import count
 from storage.listing import SORTS, Listing, Sort
 from storage.records import Dataset, Split, Status
@@ -166,7 +166,7 @@ def _few(names: Sequence[str]) -> str:
     return " · ".join(distinct[:6]) + (f" · {len(distinct) - 6} more" if len(distinct) > 6 else "")
 
 
-class SortMenu(ModalScreen[tuple[Sort, bool] | None]):
+class SortMenu(Question[tuple[Sort, bool] | None]):
     """Asks by what to sort: (key, whether the highest comes first)."""
 
     DEFAULT_CSS = """

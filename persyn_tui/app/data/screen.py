@@ -61,7 +61,7 @@ class Said(Message):
 class DataScreen(View[Stored]):
     """Answers, newest first until asked otherwise."""
 
-    NUMBER, NAME = 5, "Data"
+    NUMBER, NAME, LIST = 5, "Data", "#rows"
     EMPTY = "No answers yet.\n\n1   goes to the jobs: n makes one, d runs the demo on small models"
     EVERY = inf  # nothing here depends on the clock
     DEFAULT_CSS = """
@@ -194,7 +194,7 @@ class DataScreen(View[Stored]):
         self.ask()
 
     def about(self) -> str:
-        """How many answers, what is going on, what is hidden."""
+        """How many answers, what is going on."""
         if self.data is None:
             return ""
         sheet, reading = self.sheet, self.sheet.reading
@@ -207,8 +207,6 @@ class DataScreen(View[Stored]):
             parts.append(f"{count(self.new)} new rows" + ("" if self.frozen else ", r reads"))
         if sheet.marked:
             parts.append(f"{count(len(sheet.marked))} marked")
-        if sheet.hidden:
-            parts.append("hidden: " + ", ".join(sheet.hidden))
         return " · ".join(parts)
 
     def idle(self) -> frozenset[str]:
@@ -441,9 +439,7 @@ class DataScreen(View[Stored]):
             return
         ready = [one for one in self.data.datasets if one.complete]
         if not ready:
-            self.notify(
-                "there is no complete dataset; the stage build_dataset makes them", severity="warning"
-            )
+            self.notify("no dataset is complete; the stage build_dataset makes them", severity="warning")
             return
         routed = [one for one in ready if one.manifest.get("strategy") == "persyn"]
         chosen = self.dataset if self.dataset in ready and self.dataset else (routed or ready)[0]
@@ -488,7 +484,7 @@ class DataScreen(View[Stored]):
         if event.problem is not None:
             self.notify(str(event.problem), severity="error", timeout=15, markup=False)
         elif event.what == "export":
-            self.notify(event.text, timeout=60, markup=False)
+            self.notify(event.text, timeout=15, markup=False)
         elif event.text and self.sheet.wanted.words is not None:
             self.sheet.read(self.sheet.wanted)
         self._changed()

@@ -54,6 +54,16 @@ class Series:
         """The newest value; None in an empty series."""
         return self.values[-1] if self.values else None
 
+    def smoothed(self, span: int) -> "Series":
+        """Its exponential moving average over about `span` values; the first ones weigh no more than the others."""
+        other, keep = Series(), 1 - 2 / (span + 1)
+        average = weight = 0.0
+        other.steps = self.steps[:]
+        for value in self.values:
+            average, weight = keep * average + (1 - keep) * value, keep * weight + (1 - keep)
+            other.values.append(average / weight)
+        return other
+
     def thin(self, buckets: int, until: int) -> list[Point]:
         """At most `buckets` points (bucket, mean of its values) over the steps 0 … `until`."""
         found: list[Point] = []

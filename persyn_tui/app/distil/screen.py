@@ -1,6 +1,6 @@
 """Screen 6: the students in training, their curves and checkpoints, and what they are worth: strategies compared."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import ceil
 from typing import Any, ClassVar
 
@@ -26,6 +26,8 @@ METRICS = {
     "gradient norm": ("gradient_norm",),
 }
 """What `m` goes through: title → the curves that are drawn."""
+EMA_LEAST, EMA_PART = 10, 30
+"""The loss is averaged over so many steps at least, and over one in so many of a long training's."""
 LEAST = 5
 """Rows below which a plot says nothing."""
 PHASES: dict[str, tuple[str, Tone]] = {
@@ -43,6 +45,7 @@ class DistilScreen(JobView[Distilled]):
 
     NUMBER, NAME = 6, "Distil"
     EMPTY = "No job yet.\n\n1 goes to the jobs; n there makes one. Its students are trained here."
+    STAGES = ("distill", "evaluate")
     STOP = "Stop"
     KEPT = (
         "A training is stopped at a checkpoint, and everything else committed is kept; s goes on from there."
@@ -55,7 +58,7 @@ class DistilScreen(JobView[Distilled]):
     NEEDS_ROWS = frozenset({"start", "stop", "checkpoint", "metric", "strategy"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start", id="distil.start"),
-        Binding("x", "stop", "Stop at a checkpoint", id="distil.stop"),
+        Binding("x", "stop", "Stop", id="distil.stop"),
         Binding("c", "checkpoint", "Checkpoint now", id="distil.checkpoint"),
         Binding("m", "metric", "Other curve", id="distil.metric"),
         # Before the list's own keys, which scroll sideways.
@@ -114,13 +117,19 @@ class DistilScreen(JobView[Distilled]):
         plot, drawn = self.query_one("#plot", Plot), self.query_one("#drawn", Static)
         plot.display = drawn.display = self._room(len(data.lines)) >= LEAST
         lines = [data.curves.get(name, Series()) for name in METRICS[self._metric]]
+        average = 0
+        if self._metric == "loss" and len(lines[0]):
+            average = max(EMA_LEAST, lines[0].steps[-1] // EMA_PART)
+            lines[0] = lines[0].smoothed(average)
         until = max(
             [data.line.total if data.line.phase == "training" else 0, *(c.steps[-1] for c in lines if len(c))]
         )
         plot.show(lines, until)
         title = f"{self._metric} of {data.chosen}"
         if self._metric == "loss":
-            title += ", nats per token" + (", and eval loss" if len(lines[1]) else "")
+            title += f", nats per token: EMA over {average:,} steps" + (
+                ", and eval loss as measured" if len(lines[1]) else ""
+            )
         if not any(map(len, lines)):
             title = f"no step of {data.chosen} yet" if data.chosen != BEFORE else "before training: no curve"
         drawn.update(_rule(printable(title)))
@@ -136,14 +145,16 @@ class DistilScreen(JobView[Distilled]):
             self._draw(self.data)
 
     def about(self) -> str:
-        """The student, the job, what is hidden."""
+        """The student, the job."""
+        return self.app.job_line + ("" if self.data is None else f" · {self.data.student}")
+
+    def without(self) -> Sequence[str]:
+        """The plot, columns of the strategies."""
         if self.data is None:
-            return self.app.job_line
+            return ()
         titles = self.query_one("#strategies", Sheet).hidden
         hidden = ["intervals" if title.startswith("0") else title for title in titles]
-        hidden = ["plot"] * (not self.query_one("#plot").display) + hidden
-        parts = [self.app.job_line, f"hidden: {', '.join(hidden)}" if hidden else "", self.data.student]
-        return " · ".join(part for part in parts if part)
+        return ["plot"] * (not self.query_one("#plot").display) + hidden
 
     def outdated(self) -> bool:
         """Whether a dataset has changed since its student was trained."""

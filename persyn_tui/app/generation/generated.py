@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.progress import Row, Snapshot, from_json
 from persyn_tui.app import contexts
-from storage import jobs, prompts, responses, routing
+from storage import jobs, prompts, responses, routing, speeds
 from storage.errors import PersynError
 from storage.records import Coverage, Job, ResponseLine, Status
 from storage.store import Store
@@ -46,6 +46,8 @@ class TeacherLine:
     """Dollars."""
     tokens_per_second: float | None = None
     eta_s: float | None = None
+    mean: float | None = None
+    """Tokens per second over the answers that it has given, where it does not answer now."""
 
     @property
     def busy(self) -> bool:
@@ -85,6 +87,8 @@ class Generated:
     """C: those of them that every teacher answers for the router."""
     calibration_answers: int | None
     """C·M, or fewer where each of them is answered by some teachers only."""
+    strategies: int
+    """Whose plans, taken together, are what is asked for."""
     tokens_per_second: float | None
     eta_s: float | None
     """Of the stage, from the speed of each teacher."""
@@ -143,6 +147,8 @@ class _Counted:
     at: float
     seconds: float
     coverage: list[Coverage]
+    means: dict[str, float]
+    """Teacher → tokens per second of its newest stored answers."""
     rows: dict[str, Row]
     """The job's counters at that time."""
     newest: tuple[Answer, ...]
@@ -169,12 +175,16 @@ class Reader:
         live = job.effective_state == "running" and job.stage in STAGES
         context = contexts.of(store, job)
         if context is None:
-            return Generated(
-                job.id, job.effective_state, job.stage, _unknown(job), (), None, None, None, None, None, None
-            )
+            return _unknown(job)
         counted = self._count(store, job, context, snapshot, live)
         lines = tuple(
-            _line(teacher.name, teacher.backend, cover, *_moved(counted.rows, snapshot, teacher.name, live))
+            _line(
+                teacher.name,
+                teacher.backend,
+                cover,
+                *_moved(counted.rows, snapshot, teacher.name, live),
+                counted.means.get(teacher.name),
+            )
             for teacher, cover in zip(context.teachers, counted.coverage, strict=True)
         )
         return Generated(
@@ -187,6 +197,7 @@ class Reader:
             prompts=counted.prompts,
             calibrated=counted.calibrated,
             calibration_answers=counted.calibration_answers,
+            strategies=len(context.run.strategies),
             tokens_per_second=snapshot.tokens_per_second if live else None,
             eta_s=snapshot.eta_s if live else None,
             judged=counted.judged,
@@ -218,6 +229,7 @@ class Reader:
             at=clock,
             seconds=time.monotonic() - clock,
             coverage=coverage,
+            means=_means(store, context),
             rows=dict(snapshot.rows) if job.stage in STAGES else {},
             newest=_newest(store, context),
             unrouted=0 if plans else total - several,
@@ -237,6 +249,14 @@ def _plans(store: Store, context: "Context") -> tuple[list[int], str]:
     except PersynError as problem:  # a model's file that the plan's hash is made of is gone
         return [], str(problem)
     return [plan.id for plan in found if plan is not None], ""
+
+
+def _means(store: Store, context: "Context") -> dict[str, float]:
+    found = {
+        teacher.name: speeds.measured(store, which.teacher_id)
+        for teacher, which in zip(context.teachers, context.generations, strict=True)
+    }
+    return {name: speed.tokens_per_second for name, speed in found.items() if speed is not None}
 
 
 def _newest(store: Store, context: "Context") -> tuple[Answer, ...]:
@@ -274,11 +294,14 @@ def _moved(before: dict[str, Row], now: Snapshot, name: str, live: bool) -> tupl
     return Row(done=row.done - old.done, counts=counts), row
 
 
-def _line(name: str, backend: str, cover: Coverage, new: Row, row: Row | None) -> TeacherLine:
+def _line(
+    name: str, backend: str, cover: Coverage, new: Row, row: Row | None, mean: float | None
+) -> TeacherLine:
     counts = {
         status: cover.counts.get(status, 0) + new.counts.get(status, 0)
         for status in (*cover.counts, *new.counts)
     }
+    speed = row.tokens_per_second if row and row.done < row.total else None
     return TeacherLine(
         name=name,
         backend=backend,
@@ -288,15 +311,31 @@ def _line(name: str, backend: str, cover: Coverage, new: Row, row: Row | None) -
         counts=counts,
         retries=cover.retries,
         cost=cover.cost,
-        tokens_per_second=row.tokens_per_second if row else None,
+        tokens_per_second=speed,
         eta_s=row.eta_s if row and row.done < row.total else None,
+        mean=mean if speed is None else None,
     )
 
 
-def _unknown(job: Job) -> tuple[TeacherLine, ...]:
+def _unknown(job: Job) -> Generated:
     """The teachers as the run file names them, before anything of them is stored."""
     listed: Any = job.spec.get("teachers", ())
-    return tuple(
-        TeacherLine(str(teacher.get("name", "?")), str(teacher.get("backend", "")), None, 0, 0, {}, 0, 0.0)
-        for teacher in listed
+    return Generated(
+        job_id=job.id,
+        state=job.effective_state,
+        stage=job.stage,
+        teachers=tuple(
+            TeacherLine(
+                str(teacher.get("name", "?")), str(teacher.get("backend", "")), None, 0, 0, {}, 0, 0.0
+            )
+            for teacher in listed
+        ),
+        newest=(),
+        unrouted=None,
+        prompts=None,
+        calibrated=None,
+        calibration_answers=None,
+        strategies=len(job.spec.get("strategies", ())),
+        tokens_per_second=None,
+        eta_s=None,
     )

@@ -11,7 +11,7 @@ from textual.widgets import Static
 
 from engine.printing import printable
 from persyn_tui.app.data.answers import AnswersPanel, load
-from persyn_tui.app.generation.generated import Answer, Generated, Reader, TeacherLine
+from persyn_tui.app.generation.generated import STAGES, Answer, Generated, Reader, TeacherLine
 from persyn_tui.app.jobs.view import JobView
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import bar, count, duration, money, rate, time_left
@@ -53,8 +53,9 @@ QUARANTINED = {
 class GenerationScreen(JobView[Generated]):
     """Teachers at work."""
 
-    NUMBER, NAME = 4, "Generation"
+    NUMBER, NAME, LIST = 4, "Generation", "#teachers"
     EMPTY = "No job yet.\n\n1 goes to the jobs; n there makes one, and its teachers appear here."
+    STAGES = ("", "prompts", *STAGES)
     STOP = "Pause"
     KEPT = "Everything committed is kept; s goes on from there. Lost is at most the batch in flight."
     DEFAULT_CSS = """
@@ -115,11 +116,8 @@ class GenerationScreen(JobView[Generated]):
             self.paint_title()
 
     def about(self) -> str:
-        """The job; what is hidden; what came while frozen."""
-        hidden = [title or "bar" for title in self.query_one("#teachers", Sheet).hidden]
-        parts = [f"hidden: {', '.join(hidden)}"] if hidden else []
-        parts += [f"{self._new:,} new"] if self.frozen and self._new else []
-        return " · ".join([self.app.job_line, *parts])
+        """The job; what came while frozen."""
+        return self.app.job_line + (f" · {self._new:,} new" if self.frozen and self._new else "")
 
     def idle(self) -> frozenset[str]:
         """Asking failed ones again, where none failed or the job does it itself, as well."""
@@ -182,7 +180,13 @@ def _retry(store: Store, job: Job) -> Job:
 def _sums(data: Generated, *, brief: bool = False) -> str:
     if data.prompts is None:
         return "the prompts are being read; nothing has been asked yet"
-    parts = [f"{data.done:,} / {data.wanted:,} responses"]
+    parts = [f"{data.done:,} / {data.wanted:,}"]
+    # A narrow line has room for the strategies, or for how fast it goes.
+    several = data.strategies > 1 and not (brief and data.tokens_per_second is not None)
+    if not (brief and several):
+        parts[0] += " responses"
+    if several:
+        parts[0] += f" of {data.strategies} strategies"
     if data.unrouted:
         parts[0] += f" + {data.unrouted:,} to route"
     if data.tokens_per_second is not None:
@@ -193,12 +197,12 @@ def _sums(data: Generated, *, brief: bool = False) -> str:
         parts.append(money(data.cost))
     if data.judged:
         parts.append(f"{money(data.judged)} for verdicts")
-    would = f"all teachers{'' if brief else ' would be'} {count(data.everything)}"
+    # What the run asks for is that of all its strategies: the two ways that are compared are said apart from it.
+    if several:
+        parts.append(f"routed{'' if brief else ' alone would be'} {count(data.routed)}")
+    parts.append(f"all teachers{'' if brief else ' would be'} {count(data.everything)}")
     if data.cost and data.everything_cost is not None:
-        would += f" / {money(data.everything_cost)}"
-    if data.wanted == data.everything:
-        would = f"routed alone{'' if brief else ' would be'} {count(data.routed)} (oracle asks all)"
-    parts.append(would)
+        parts[-1] += f" / {money(data.everything_cost)}"
     if data.trouble:
         parts.append(f"▲ {printable(data.trouble)}")
     return ("  " if brief else "   ").join(parts)
@@ -211,7 +215,7 @@ def _teacher(line: TeacherLine) -> list[Cell | str]:
         Cell(line.backend, "dim"),
         f"{count(line.done)} / {count(line.wanted)}" if line.wanted else "–",
         Cell(bar(line.done / line.wanted, 7) if line.wanted else "", "dim" if whole else "accent"),
-        rate(line.tokens_per_second),
+        Cell(f"⌀{rate(line.mean)}", "dim") if line.mean is not None else rate(line.tokens_per_second),
         duration(line.eta_s),
         _some(line.retries, "warn"),
         *(

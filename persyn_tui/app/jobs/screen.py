@@ -17,7 +17,7 @@ from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import View
 from persyn_tui.app.jobs.again import go_on
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
-from persyn_tui.app.text import STATE_TONES, bar, count, one_line, rate, time_left
+from persyn_tui.app.text import STATE_TONES, bar, count, number, one_line, rate, time_left
 from persyn_tui.app.told import Told
 
 if TYPE_CHECKING:
@@ -25,16 +25,18 @@ if TYPE_CHECKING:
     from storage.records import Event, Job
     from storage.store import Store
 
+PROGRESS = 17
+"""Cells of it."""
 COLUMNS = (
     Column("job", 5, right=True),
     Column("name"),
     Column("state", 17),
-    Column("stage", 14, drop=2),
-    Column("progress", 19, right=True),
+    Column("stage", 13, drop=1),
+    Column("progress", PROGRESS, right=True),
     Column("", 10, drop=4),
     Column("rate", 9, right=True, drop=3),
     Column("tok/s", 7, right=True, drop=5),
-    Column("ETA", 7, right=True, drop=1),
+    Column("ETA", 7, right=True, drop=2),
     Column("started", 12, drop=6),
 )
 HISTORY = 200
@@ -65,7 +67,7 @@ class Jobs:
 class JobsScreen(View[Jobs]):
     """Jobs, newest first."""
 
-    NUMBER, NAME = 1, "Jobs"
+    NUMBER, NAME, LIST = 1, "Jobs", "#jobs"
     EMPTY = (
         "No jobs yet.\n\n"
         "n   make one: choose teachers, a student, prompts; or open a run file\n"
@@ -120,25 +122,22 @@ class JobsScreen(View[Jobs]):
         self.query_one("#events", Sheet).update(Listed([(e.id, _event(e)) for e in reversed(data.events)]))
 
     def about(self) -> str:
-        """How many there are, how many run, what is hidden."""
+        """How many there are, how many run."""
         if self.data is None:
             return ""
         running = sum(job.effective_state in LIVE for job in self.data.jobs)
         many = len(self.data.jobs)
-        parts = [f"{many} job{'' if many == 1 else 's'}", f"{running} active"]
-        hidden = [title or "bar" for title in self.query_one("#jobs", Sheet).hidden]
-        if hidden:
-            parts.append(f"hidden: {', '.join(hidden)}")
-        return " · ".join(parts)
+        return f"{many} job{'' if many == 1 else 's'} · {running} active"
 
     def idle(self) -> frozenset[str]:
-        """`x` on a job that has ended; `r` on one that runs."""
+        """`x` on a job that has ended; `r` on one that runs or is done."""
         job = self.chosen
         if job is None:
             return frozenset()
         state = job.effective_state
         return frozenset(
-            (["cancel"] if state not in STOPPABLE else []) + (["resume"] if state == "running" else [])
+            (["cancel"] if state not in STOPPABLE else [])
+            + (["resume"] if state in ("running", "done") else [])
         )
 
     def text_to_copy(self) -> str:
@@ -221,7 +220,8 @@ class JobsScreen(View[Jobs]):
             self.notify(f"job {job.id} has already ended ({job.effective_state})", severity="warning")
             return
         snapshot = from_json(job.progress)
-        place = f"is at stage {job.stage}, {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}"
+        place = f"is at stage {job.stage}"
+        place += f", {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}" if snapshot.total else ""
         self.app.push_screen(
             Confirm(
                 f"Cancel job {job.id} ({job.name})?",
@@ -269,13 +269,19 @@ def _cells(job: "Job", cancelling: dict[int, float]) -> list[Cell | str]:
         job.name,
         shown,
         job.stage or "–",
-        f"{count(snapshot.done)} / {count(snapshot.total)}" if snapshot.total else "–",
+        _of(snapshot.done, snapshot.total) if snapshot.total else "–",
         Cell(bar(snapshot.done / snapshot.total, 10) if snapshot.total else "", "accent" if live else "dim"),
         f"{rate(snapshot.rate)}/s" if live and snapshot.rate else "–",
         rate(snapshot.tokens_per_second) if live else "–",
         time_left(snapshot.eta_s, rough=snapshot.rough) if live else "–",
         time.strftime("%d %b %H:%M", time.localtime(job.started_at or job.created_at)),
     ]
+
+
+def _of(done: int, total: int) -> str:
+    """`12,345 / 47,500`; shorter where it would not fit its column."""
+    whole = f"{count(done)} / {count(total)}"
+    return whole if len(whole) <= PROGRESS else f"{number(done)} / {number(total)}"
 
 
 def _where(job: "Job", cancelling: dict[int, float]) -> str:

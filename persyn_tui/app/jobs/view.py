@@ -21,6 +21,8 @@ T = TypeVar("T")
 class JobView(View[T]):
     """A screen that follows the app's job."""
 
+    STAGES: ClassVar[tuple[str, ...]]
+    """Those whose work the screen shows: in them `x` stops that work, in others it would stop another's."""
     STOP: ClassVar[str]
     """The verb of `x`, for its question."""
     KEPT: ClassVar[str]
@@ -31,13 +33,19 @@ class JobView(View[T]):
         return trouble(self.app.job)
 
     def idle(self) -> frozenset[str]:
-        """Starting what runs or is done, stopping what has ended."""
+        """Starting what runs or is done; stopping what does not work here, or is stopping already."""
         job = self.app.job
         if job is None:
             return frozenset()
         state = job.effective_state
         start = [] if state not in ("running", "done") or (state == "done" and self.outdated()) else ["start"]
-        return frozenset(start + ([] if state in STOPPABLE else ["stop"]))
+        return frozenset(start + ([] if self._works and self.app.cancelling is None else ["stop"]))
+
+    @property
+    def _works(self) -> bool:
+        """Whether an engine is at one of this screen's stages of the job."""
+        job = self.app.job
+        return job is not None and job.effective_state == "running" and job.stage in self.STAGES
 
     def outdated(self) -> bool:
         """Whether a job that is done has something to make anew."""
@@ -92,12 +100,16 @@ class JobView(View[T]):
         if job.effective_state not in STOPPABLE:
             self.notify(f"job {job.id} has already ended ({job.effective_state})", severity="warning")
             return
+        if job.effective_state == "running" and self.app.cancelling is not None:
+            self.notify(f"job {job.id} is stopping already", severity="warning")
+            return
+        # A job that waits, or works on what another screen shows, is cancelled as on screen 1.
+        verb = self.STOP if self._works else "Cancel"
         snapshot = from_json(job.progress)
-        place = (
-            f"It is in {job.stage or 'the queue'}, {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}."
-        )
+        place = f"It is in {job.stage or 'the queue'}"
+        place += f", {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}." if snapshot.total else "."
         self.app.push_screen(
-            Confirm(f"{self.STOP} job {job.id} ({job.name})?", f"{place} {self.KEPT}", self.STOP),
+            Confirm(f"{verb} job {job.id} ({job.name})?", f"{place} {self.KEPT}", verb),
             lambda yes: self.act(_cancel) if yes else None,
         )
 

@@ -68,7 +68,7 @@ class Probed:
 class ModelsScreen(View[Models]):
     """Teachers, students and reward models."""
 
-    NUMBER, NAME = 2, "Models"
+    NUMBER, NAME, LIST = 2, "Models", "#models"
     EMPTY = (
         "No models yet.\n\n"
         "a   add a teacher or a student: a zoo model, a folder, or a hub id\n"
@@ -130,7 +130,7 @@ class ModelsScreen(View[Models]):
         self.call_after_refresh(self.paint_title)
 
     def about(self) -> str:
-        """How many there are of each role, and what is not shown."""
+        """How many there are of each role, and how many are archived."""
         if self.data is None:
             return ""
         roles: list[str] = [model.role for model in self.data.models]
@@ -145,9 +145,6 @@ class ModelsScreen(View[Models]):
         ]
         if self.data.hidden:
             parts.append(f"{self.data.hidden} archived, h shows them")
-        hidden = self.query_one("#models", Sheet).hidden
-        if hidden:
-            parts.append(f"hidden: {', '.join(hidden)}")
         return " · ".join(parts)
 
     def text_to_copy(self) -> str:

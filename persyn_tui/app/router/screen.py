@@ -211,12 +211,15 @@ class RouterScreen(View[Routed]):
             sheet.focus()
 
     def about(self) -> str:
-        """Strategy, job, and which columns have no room."""
+        """The job."""
+        return self.app.job_line
+
+    def without(self) -> Sequence[str]:
+        """Columns of both lists."""
         if self.data is None:
-            return self.app.job_line
+            return ()
         sheets = [self.query_one(which, Sheet) for which in ("#choices", "#shares")]
-        named = ", ".join(title for sheet in sheets if sheet.size.width for title in sheet.hidden if title)
-        return self.app.job_line + (f" · hidden: {named}" if named else "")
+        return [title for sheet in sheets if sheet.size.width for title in sheet.hidden if title]
 
     def trouble(self) -> str:
         """Why the job stopped, or why its plans cannot be found."""

@@ -68,7 +68,7 @@ class WhyScreen(View[Why]):
         asked: None lets the operator type a prompt first.
     """
 
-    NUMBER, NAME = 3, "Router"
+    NUMBER, NAME, LIST = 3, "Router", "#teachers"
     EMPTY = ""
     DEFAULT_CSS = """
     WhyScreen #ask { border: none; height: 1; padding: 0; background: $surface; display: none; }
@@ -273,9 +273,7 @@ class WhyScreen(View[Why]):
 
     def about(self) -> str:
         """Which router."""
-        hidden = [title or "bar" for title in self.query_one("#teachers", Sheet).hidden]
-        named = " · hidden: " + ", ".join(hidden) if hidden else ""
-        return f"why · router {self._router.id}{named}"
+        return f"why · router {self._router.id}"
 
     def text_to_copy(self) -> str:
         """The prompt with the strengths."""

@@ -45,6 +45,14 @@ TOTALS = (
     Column("cost", 16, right=True),
     Column("time", 13, right=True),
 )
+TOTALS_LEFT = (
+    Column(""),
+    Column("stored", 17, right=True),
+    Column("left", 11, right=True),
+    Column("tokens", 13, right=True, drop=1),
+    Column("cost", 13, right=True),
+    Column("time", 11, right=True),
+)
 TEACHERS = (
     Column("teacher"),
     Column("all", 9, right=True),
@@ -372,7 +380,7 @@ class DryRunStep(Step):
         return not self.trouble
 
     async def _estimate(self) -> None:
-        from engine.reporting import estimate
+        from engine.reporting import dryrun
 
         run = self.plan.run
         if run is None:
@@ -380,18 +388,26 @@ class DryRunStep(Step):
         found, self.trouble = await asyncio.to_thread(
             _dry_run, run, cast("Dialog[Any]", self.screen).app.store
         )
-        totals = estimate.totals(found) if found else []
-        teachers = estimate.per_teacher(found) if found else []
+        totals = dryrun.totals(found) if found else []
+        teachers = dryrun.per_teacher(found) if found else []
         said = (
-            "\n".join([estimate.summary(found), estimate.formulas(found), *estimate.judged(found)])
+            "\n".join(
+                [
+                    dryrun.summary(found),
+                    dryrun.formulas(found),
+                    *dryrun.already(found),
+                    *dryrun.judged(found),
+                ]
+            )
             if found
             else ""
         )
         if found and found.speed_unknown:
-            said += f"\n{printable(estimate.unknown_time(found))}"
+            said += f"\n{printable(dryrun.unknown_time(found))}"
         self.query_one("#sums", Static).update(said)
         sheet = self.query_one("#totals", Sheet)
         sheet.styles.height = len(totals) + 1
+        sheet.set_columns(TOTALS if found is None or found.left is None else TOTALS_LEFT)
         sheet.update(Listed([(row[0], _strong(row)) for row in totals]))
         per_teacher = self.query_one("#per-teacher", Sheet)
         per_teacher.styles.max_height = len(teachers) + 1
@@ -427,11 +443,15 @@ def _dry_run(run: "Run", store: "Store | None") -> "tuple[Estimate | None, str]"
     """(what it takes, why it cannot be started)."""
     from engine import preflight
     from engine.answers import speeds
-    from engine.reporting import estimate
+    from engine.reporting import estimate, stored
 
     found = None
     try:
-        found = estimate.estimate(run, speeds.of_run(store, run) if store is not None else None)
+        found = (
+            estimate.estimate(run)
+            if store is None
+            else estimate.estimate(run, speeds.of_run(store, run), stored.of_run(store, run))
+        )
         preflight.check(run)
     except PersynError as problem:
         return found, str(problem)

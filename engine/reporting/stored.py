@@ -1,0 +1,81 @@
+"""How much of what a run asks for its store holds already: what a dry run takes off. No torch, nothing written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.config import Run
+from engine.context import CALIBRATED, TRAINED, Context
+from engine.errors import ConfigError
+from engine.labels import scoring
+from engine.planning.calibration import design_id
+from engine.reader import reader
+from storage import responses, routing, scores
+from storage.records import Coverage
+from storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is there of a run, failed answers apart. Tuples are by teacher, in the run file's order."""
+
+    everything: tuple[int, ...]
+    """Answers to the N prompts."""
+    calibration: tuple[int, ...]
+    """Those of them that the run asks for to calibrate."""
+    plans: Mapping[str, tuple[int, ...]]
+    """Strategy with a complete plan → what is missing of it, the calibration apart where the strategy needs it."""
+    answers: int
+    """Answers with a text that scorers take."""
+    verdicts: Mapping[str, int]
+    """Scorer → how many of these it has given a verdict on."""
+
+
+def of_run(store: Store, run: Run) -> Stored | None:
+    """What the store holds of the run; None where nothing was asked with these prompts and teachers."""
+    try:
+        context = reader(store, run)
+    except ConfigError:
+        return None
+    return of_context(context)
+
+
+def of_context(context: Context) -> Stored:
+    """The same of a run that is open."""
+    verdicts, answers = {}, 0
+    for name in scoring.names(context):
+        number = scores.find_scorer(
+            context.store,
+            context.scorer_kind(name),
+            context.scorer_identity(name),
+            context.student_id if name == "learnability" else None,
+        )
+        answers, verdicts[name] = scores.count(context.store, number, context.generations, context.prompt_set)
+    designed = design_id(context)
+    design = [] if designed is None else [designed]
+    calibration = _cover(context, design, calibrates=True)
+    plans = {}
+    for name in context.run.strategies:
+        plan = routing.plan(context.store, context.plan_sha(name))
+        if plan is not None and plan.complete:
+            apart = context.needs_calibration(name)
+            both = _cover(context, [plan.id, *(design if apart else ())], calibrates=apart)
+            plans[name] = tuple(
+                _missing(whole) - (_missing(first) if apart else 0)
+                for whole, first in zip(both, calibration, strict=True)
+            )
+    every = responses.coverage(context.store, context.generations, context.prompt_set, TRAINED, ())
+    return Stored(_done(every), _done(calibration), plans, answers, verdicts)
+
+
+def _cover(context: Context, plans: Sequence[int], *, calibrates: bool) -> list[Coverage]:
+    """What plans ask for and, where they need it, calibration: of every teacher unless a design says whom."""
+    splits = CALIBRATED if calibrates and context.teachers_per_prompt is None else ()
+    return responses.coverage(context.store, context.generations, context.prompt_set, splits, plans)
+
+
+def _missing(cover: Coverage) -> int:
+    return cover.wanted - cover.done + cover.counts.get("error", 0)
+
+
+def _done(covers: Sequence[Coverage]) -> tuple[int, ...]:
+    return tuple(cover.done - cover.counts.get("error", 0) for cover in covers)
