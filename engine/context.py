@@ -185,7 +185,11 @@ class Context:
         """Prompts, teachers' answers and both scores: what labels are made of."""
         parts: dict[str, Any] = {
             "prompts": self.prompt_set_sha,
-            "generations": [generation for _, generation in self.generations],
+            # Names too: two servers may each offer a model that they call by the same name.
+            "teachers": [
+                [teacher.name, generation]
+                for teacher, (_, generation) in zip(self.teachers, self.generations, strict=True)
+            ],
             "quality": self.quality_identity,
             "learnability": self.scorer_identity("learnability"),
         }

@@ -148,6 +148,15 @@ def prepare(store: Store, lease: Lease, run: Run, display: Display, stop: Stop) 
     """The context of a job: its models registered, its progress wired to store and console."""
     teachers = tuple(registry.teacher(config, run.generation) for config in run.teachers)
     student = registry.student(run)
+    say = _say(store, lease, display)
+    for teacher in teachers:
+        others = [name for name in registry.renamed(store, teacher) if name not in {t.name for t in teachers}]
+        if others:
+            say(
+                "warning",
+                f"teacher `{teacher.name}` has the settings of `{', '.join(others)}`, whose answers are stored; a name "
+                "is part of a teacher, so it is asked anew. To use them, give it that name",
+            )
     stored = [stored_models.put(store, model, registry.identity_sha(model)) for model in (*teachers, student)]
 
     def store_snapshot(snapshot: Snapshot) -> None:
@@ -162,7 +171,7 @@ def prepare(store: Store, lease: Lease, run: Run, display: Display, stop: Stop) 
         lease=lease,
         teachers=tuple(stored[:-1]),
         student=stored[-1],
-        progress=Progress(store_snapshot, store_metrics, display.show, _say(store, lease, display)),
+        progress=Progress(store_snapshot, store_metrics, display.show, say),
         cancelled=stop.asked,
         servers=Servers(store.folder),
         take_save=stop.take_save,

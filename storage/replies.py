@@ -74,13 +74,20 @@ def add(
         for part in chunks(response_id for response_id, _ in verdicts):
             rows = and_(ScoreRow.scorer_id == scorer_id, ScoreRow.response_id.in_(part))
             found = connection.execute(
-                select(ScoreRow.response_id, ScoreRow.detail).where(rows, ScoreRow.status == "error")
+                select(ScoreRow.response_id, ScoreRow.detail).where(rows, ScoreRow.status.in_(scores.AGAIN))
             )
             before.update({row.response_id: row.detail for row in found if "attempts" in row.detail})
             connection.execute(
                 update(JudgeReplyRow)
                 .where(JudgeReplyRow.scorer_id == scorer_id, JudgeReplyRow.response_id.in_(part))
                 .values(cost=0.0)
+            )
+        # What could not be read is not read again: another try asks anew.
+        for part in chunks(number for number, verdict in verdicts if verdict.status == "unreadable"):
+            connection.execute(
+                delete(JudgeReplyRow).where(
+                    JudgeReplyRow.scorer_id == scorer_id, JudgeReplyRow.response_id.in_(part)
+                )
             )
         for part in chunks(before):
             connection.execute(
@@ -148,7 +155,7 @@ def _after(before: Mapping[str, Any] | None, verdict: Verdict) -> Verdict:
     if before is None:
         return verdict
     detail = dict(verdict.detail)
-    for name in ("cost", "attempts"):
-        if name in detail:
-            detail[name] += before.get(name, 0)
+    detail["cost"] = detail.get("cost", 0) + before.get("cost", 0)
+    if verdict.status == "error":
+        detail["attempts"] = detail.get("attempts", 0) + before.get("attempts", 0)
     return replace(verdict, detail=detail)

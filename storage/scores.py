@@ -17,6 +17,9 @@ from storage.rows import PROMPT, SPLITS, by, chunks, merged, prompt_of, stored
 from storage.schema import AssignmentRow, MemberRow, PromptRow, ResponseRow, ScoreRow, ScorerRow
 from storage.store import Store
 
+AGAIN = ("error", "unreadable")
+"""Statuses of verdicts that are not the last word."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreMatrix:
@@ -76,10 +79,10 @@ def any_by(store: Store, scorer_id: int) -> bool:
 
 
 def count_failed(store: Store, scorer_id: int, generations: Sequence[Generation], prompt_set_id: int) -> int:
-    """How many of these answers' verdicts ended in an error that may be asked for again."""
+    """How many of these answers' verdicts ended in an error, or unreadable, and may be asked for again."""
     with store.read() as connection:
         query = _answers(connection, (func.count(),), scorer_id, generations, prompt_set_id, None)
-        failed = query.where(ScoreRow.status == "error", ScoreRow.detail["attempts"].as_integer() > 0)
+        failed = query.where(ScoreRow.status.in_(AGAIN), ScoreRow.detail["attempts"].as_integer() > 0)
         return int(connection.execute(failed).scalar_one())
 
 
@@ -130,7 +133,7 @@ def _answers(
 
 def _unscored(max_attempts: int, *where: Any) -> Select[Any]:
     attempts = ScoreRow.detail["attempts"].as_integer()  # NULL where the scorer does not count them
-    again = and_(ScoreRow.status == "error", attempts < max_attempts)
+    again = and_(ScoreRow.status.in_(AGAIN), attempts < max_attempts)
     return _answers(*where).where(or_(ScoreRow.response_id.is_(None), again))
 
 
@@ -159,7 +162,7 @@ def pending(
         after: (ordinal, teacher id) of the last one already seen.
         limit: how many at most.
         whole: with the answers to the same prompts that have a score already.
-        max_attempts: an `error` verdict that counts fewer `attempts` is asked for again.
+        max_attempts: a verdict of a status in `AGAIN` that counts fewer `attempts` is asked for again.
     """
     columns = (
         MemberRow.ordinal,

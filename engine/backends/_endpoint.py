@@ -243,6 +243,10 @@ class EndpointBackend:
             server.limit.overload(now, sent_at)
             wait = retry.cooldown if wait is None else wait
         server.breaker.failure(now, reason, probe=probe, wait=wait)
+        if problem.kind == "overload" and server.breaker.given_up:
+            self._remedy = (
+                "it is busy: try later, or raise `endpoint: {retry: {max_wait: SECONDS}}` to wait for it"
+            )
         if problem.kind == "unusable":
             server.breaker.give_up(reason)
             self._remedy = problem.remedy

@@ -6,7 +6,7 @@ What a scorer that asks an endpoint is told is stored as it is paid for: a kill 
 import queue
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Thread
 
 from engine import scorers
@@ -160,6 +160,8 @@ class _Asked:
         self._context, self._name, self._scorer_id = context, name, scorer_id
         self._scorer, self._budget = scorer, budget
         self._proven = scores.any_by(context.store, scorer_id)
+        self._attempts = context.run.generation.max_attempts
+        """What an unreadable verdict counts: it has had its tries, and a run that allows more asks once more."""
         self._replies: list[replies.Reply] = []
         self._verdicts: list[tuple[int, Verdict]] = []
         self._new = 0
@@ -181,8 +183,11 @@ class _Asked:
                     other = 0 if came.second is None else ids[came.second]
                     self._replies.append(replies.Reply(ids[came.first], other, came.completion, came.cost))
                 elif came is not None:
-                    self._verdicts.append((ids[came[0]], came[1]))
-                    failed |= came[1].status == "error"
+                    place, verdict = came
+                    if verdict.status == "unreadable":
+                        verdict = replace(verdict, detail={**verdict.detail, "attempts": self._attempts})
+                    self._verdicts.append((ids[place], verdict))
+                    failed |= verdict.status == "error"
                 if came is not None:
                     self._due.came(SERVED_S)
                 if self._due.now:

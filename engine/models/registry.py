@@ -1,12 +1,14 @@
 """From the run file's teachers and student to stored models with identities."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from engine import backends
 from engine.config import GenerationConfig, ModelConfig, Registered, Run, TeacherConfig
 from engine.errors import ConfigError
 from engine.suggest import nearest
+from storage import lookup
 from storage import registry as stored_models
 from storage.errors import StoreMissingError
 from storage.hashing import sha
@@ -117,6 +119,15 @@ def generation_sha(model: Model) -> str:
 def identity_sha(model: Model) -> str:
     """A hash that tells two settings of one registered name apart."""
     return sha({"role": model.role, "name": model.name, "generation": generation_sha(model)})
+
+
+def renamed(store: Store, model: Model) -> list[str]:
+    """Names under which a teacher with the same settings is stored, where it is not under its own."""
+    if lookup.model(store, model.role, model.name, identity_sha(model)) is not None:
+        return []
+    known = stored_models.list(store, model.role, archived=True, superseded=True)
+    alike = (replace(model, name=name) for name in dict.fromkeys(row.name for row in known))
+    return [other.name for other in alike if lookup.model(store, other.role, other.name, identity_sha(other))]
 
 
 def student_identity(model: Model) -> Mapping[str, Any]:

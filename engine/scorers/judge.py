@@ -40,6 +40,9 @@ LOWEST, HIGHEST = 1, 10
 BLAMED = 5
 """Failures without a single reply that are the judge's own, though it has judged before."""
 
+UNREAD = 20
+"""Questions without a readable reply, and none before them, after which the judge is to blame."""
+
 KEPT_CHARS = 2000
 """Of the judge's last reply to a question, in the verdict."""
 
@@ -197,6 +200,8 @@ class Judge:
         self._closed = Event()
         self._replied = False
         """Whether the judge has ever said anything: while it has not, no answer is to blame."""
+        self._read_one = False
+        """Whether a verdict of it could ever be read."""
 
     def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Verdict]:
         """One verdict per answer, in order; see `engine.scorers.Scorer`."""
@@ -232,6 +237,7 @@ class Judge:
             if not self._asks(question):
                 yield from self._settle(question, about)
         failed: list[_Question] = []
+        unread = 0
         for key, completion, spent in self._replies(items, questions, waiting, budget):
             question = questions[key]
             if completion.status == "error":
@@ -240,8 +246,16 @@ class Judge:
             yield Reply(question.first, question.second, completion, spent)
             if self._asks(question):
                 waiting.appendleft(key)
-            else:
-                yield from self._settle(question, about)
+                continue
+            yield from self._settle(question, about)
+            unread += question.said is None and question.status == "unreadable"
+            if unread >= UNREAD and not (proven or self._read_one):
+                raise EndpointError(
+                    f"judge `{self._model.model}` gave no readable verdict on {unread} questions: {question.problem}; "
+                    f"it says {question.text[:80]!r}",
+                    "use a judge that can follow the form, or raise its `max_tokens`; what it could not say is asked "
+                    "again once `generation.max_attempts` is raised (r on the app's generation screen)",
+                )
         if self._closed.is_set():
             return
         if failed and not self._replied and (not proven or len(failed) >= BLAMED):
@@ -379,6 +393,7 @@ class Judge:
             question.problem = f"the judge's reply is {completion.status}"
         if completion.status == "ok":
             question.said, question.problem = read(self._chosen.mode, completion.text)
+            self._read_one |= question.said is not None
 
     def _asks(self, question: _Question) -> bool:
         """Whether the question is to be asked, for the first time or again."""

@@ -160,6 +160,19 @@ def test_a_teacher_that_only_fails_stops_no_other_and_is_named(workspace, server
     assert sum(len(server.requests) for server in near) == CALIBRATED
 
 
+def test_a_renamed_teacher_is_another_one_and_the_run_says_so_before_it_asks(workspace, servers) -> None:
+    write(workspace, servers)
+    workspace.finish("route")
+    text = (workspace.folder / "run.yaml").read_text()
+    workspace.write(text.replace("name: far,", "name: further,"))
+    workspace.finish("route")
+    with workspace.open() as store:
+        newest = max(job.id for job in jobs.list(store))
+        said = [event.message for event in jobs.events(store, newest)]
+        assert rows(store)["further", "ok"] == rows(store)["far", "ok"] == CALIBRATED
+    assert any("`further` has the settings of `far`, whose answers are stored" in line for line in said)
+
+
 def test_a_budget_pauses_the_job_and_a_larger_one_goes_on(workspace, servers) -> None:
     # An answer of `near` costs $0.00051, and at most about $0.0042 before it is there.
     write(workspace, servers, generation="budget_usd: 0.01")

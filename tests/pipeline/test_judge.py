@@ -202,6 +202,23 @@ def test_a_verdict_that_the_endpoint_fails_is_typed_stops_nothing_and_can_be_ask
     assert len(server.requests) == sent + len(bad)
 
 
+def test_what_a_judge_could_not_say_is_asked_again_once_more_attempts_are_allowed(workspace, server) -> None:
+    server.script = lambda body, number: rating(body, number) if number >= 6 else answer("hm")
+    text = RUN + f"quality: {JUDGE % (server.url, ', tries: 1')}\n"
+    workspace.write(text)
+    workspace.finish("score")
+    assert sum(row.status == "unreadable" for row in verdicts(workspace)) == 6
+    asked = len(server.requests)
+    workspace.finish("score")
+    assert len(server.requests) == asked
+    workspace.write(text.replace("generation: {", "generation: {max_attempts: 4, "))
+    workspace.finish("score")
+    assert len(server.requests) == asked + 6
+    found = verdicts(workspace)
+    assert {row.status for row in found} == {"ok"}
+    assert sum(row.detail["cost"] for row in found) == pytest.approx(len(server.requests) * 5e-4)
+
+
 def test_a_dead_judge_needs_attention_and_blames_no_answer(workspace, server) -> None:
     server.script = lambda body, number: rating(body, number) if number < 10 else error(500, "out of order")
     workspace.write(RUN + f"quality: {JUDGE % (server.url, '')}\n")
