@@ -307,7 +307,10 @@ class Run(Section):
         if count is None or not isinstance(split, dict):
             return data
         if split.get("calibration", count) != count:
-            raise ValueError("calibration.prompts and split.calibration differ; keep one of them")
+            raise ValueError(
+                f"calibration.prompts is {count} and split.calibration {split['calibration']}: they mean the same, "
+                "keep one of them"
+            )
         return {**data, "split": {**split, "calibration": count}}
 
     @field_validator("strategies")
@@ -466,6 +469,8 @@ def json_schema() -> str:
 def _message(problem: Any) -> str:
     if problem["type"] == "too_short":
         return ": needs at least one entry"
+    if problem["type"] == "model_type":
+        return ": must be a mapping of keys, e.g. {key: value}"
     message = str(problem["msg"]).removeprefix("Value error, ")
     return f": {message}"
 

@@ -25,6 +25,11 @@ def at_most(teacher: Model, request: Request) -> float:
     return (prompt * teacher.price_input + request.sampling.max_tokens * teacher.price_output) / 1e6
 
 
+def cents(dollars: float) -> str:
+    """The dollars in whole cents, rounded up: what a remedy names must do."""
+    return f"${math.ceil(dollars * 100 - 1e-9) / 100:,.2f}"
+
+
 class Budget:
     """A limit that requests on their way cannot cross, shared by threads.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from threading import Event, Thread
 
 from engine import backends
-from engine.answers.budget import Budget, at_most, cost
+from engine.answers.budget import Budget, at_most, cents, cost
 from engine.context import Context
 from engine.errors import BudgetSpent, EndpointError
 from engine.templates import with_system
@@ -159,7 +159,8 @@ class Lane(Thread):
                     raise BudgetSpent(
                         f"generation.budget_usd: ${self._budget.spent:,.4f} of ${self._budget.limit:,.4f} spent; "
                         f"the next request to `{teacher.name}` may cost ${held:,.4f}",
-                        "raise `generation.budget_usd` in the run file and run the same command again",
+                        f"raise `generation.budget_usd` in the run file to {cents(self._budget.spent + held)} or more "
+                        "and run the same command again",
                     )
 
     def _pass(self, work: Work, teacher: Model, backend: backends.Backend) -> float | None:

@@ -99,6 +99,8 @@ class EndpointBackend:
         self._timer: asyncio.TimerHandle | None = None
         self._results: SimpleQueue[Result] = SimpleQueue()
         self._retries = 0
+        self._faulty: set[int] = set()
+        """Requests that a server has broken on, whatever became of them."""
         self._remedy = ""
         """What helps against the last failure that no retry can mend."""
         self._closed = False
@@ -147,7 +149,7 @@ class EndpointBackend:
         """Why nothing moves, and until when; empty while it does."""
         if not all(server.breaker.blocked(now) for server in self._servers):
             return ""
-        reasons = "; ".join(dict.fromkeys(server.breaker.reason for server in self._servers))
+        reasons = "; ".join(f"{server.url}: {server.breaker.reason}" for server in self._servers)
         wait = min(server.breaker.ready_at for server in self._servers) - now
         if in_flight or wait <= 0:
             return f"asks again: {reasons}"
@@ -242,7 +244,8 @@ class EndpointBackend:
         if problem.kind == "overload":
             server.limit.overload(now, sent_at)
             wait = retry.cooldown if wait is None else wait
-        server.breaker.failure(now, reason, probe=probe, wait=wait)
+        again = problem.kind == "fault" and ticket.request.key in self._faulty
+        server.breaker.failure(now, reason, probe=probe, wait=wait, again=again)
         if problem.kind == "overload" and server.breaker.given_up:
             self._remedy = (
                 "it is busy: try later, or raise `endpoint: {retry: {max_wait: SECONDS}}` to wait for it"
@@ -252,6 +255,7 @@ class EndpointBackend:
             self._remedy = problem.remedy
         if problem.kind == "fault":
             ticket.faults, ticket.last = ticket.faults + 1, reason
+            self._faulty.add(ticket.request.key)
         if ticket.faults >= retry.tries or ticket.sends >= MAX_SENDS:
             ticket.results.put(failed(ticket.request, "error", reason))
             return

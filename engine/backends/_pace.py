@@ -7,6 +7,11 @@ _ROUND = 8
 _GAIN = 1.05
 _HOLD = 10
 _LONGEST_COOLDOWN_S = 60.0
+_CHANCE = 1e-4
+"""So improbable by a server's own record must failures in a row be to open its breaker."""
+_MOST_IN_A_ROW = 50
+_RECORD = 20
+"""Replies that make a record."""
 
 
 class Limit:
@@ -72,11 +77,12 @@ class Limit:
 class Breaker:
     """Whether a server may be asked: closed, open, half open, or given up.
 
-    Failures in a row open it. After a cool-down one request goes through as a probe; a reply closes the
+    Failures in a row open it: so many that its replies so far make them no accident, as a server that fails now and
+    then is not one that has died. After a cool-down one request goes through as a probe; a reply closes the
     breaker, a failure doubles the cool-down. What the server asks to wait is waited for in any state.
 
     Args:
-        failures: in a row, that open it.
+        failures: in a row at least, that open it.
         probes: failed ones in a row after which the server is given up.
         cooldown: seconds before the first probe.
         max_wait: seconds of Retry-After beyond which the server is given up.
@@ -85,6 +91,8 @@ class Breaker:
     def __init__(self, failures: int, probes: int, cooldown: float, max_wait: float) -> None:
         self._failures, self._probes, self._cooldown, self._max_wait = failures, probes, cooldown, max_wait
         self._in_a_row = self._failed_probes = 0
+        self._good = self._bad = 0
+        """Replies, and failures before the last of them."""
         self._open = self._probing = False
         self._until = self._asked_until = -math.inf
         self.reason = ""
@@ -109,6 +117,8 @@ class Breaker:
 
     def success(self) -> None:
         """The server has replied as it should, so it is alive."""
+        self._good += 1
+        self._bad += self._in_a_row
         self._in_a_row = self._failed_probes = 0
         self._open = self._probing = False
         self._until = -math.inf
@@ -117,10 +127,21 @@ class Breaker:
         """The probe was ended before it could tell."""
         self._probing = False
 
-    def failure(self, now: float, reason: str, *, probe: bool, wait: float | None) -> None:
-        """The server has failed; `wait` is the seconds that it asks to be left alone, None when it does not."""
+    def failure(
+        self, now: float, reason: str, *, probe: bool, wait: float | None, again: bool = False
+    ) -> None:
+        """The server has failed.
+
+        Args:
+            now: seconds.
+            reason: for the operator.
+            probe: whether the request was one.
+            wait: seconds that the server asks to be left alone; None when it does not.
+            again: whether this very request had failed before: where the server answers others, it is to blame.
+        """
         self.reason = reason
-        self._in_a_row += 1
+        if not (again and self._good and not self._open):
+            self._in_a_row += 1
         if wait is not None:
             self._asked_until = max(self._asked_until, now + wait)
             if wait > self._max_wait:
@@ -132,9 +153,18 @@ class Breaker:
                 self.give_up(reason)
         elif self._open:
             return  # sent before it opened: says nothing new
-        if probe or self._in_a_row >= self._failures:
+        if probe or self._in_a_row >= self._needed:
             self._open = True
             self._until = now + min(self._cooldown * 2**self._failed_probes, _LONGEST_COOLDOWN_S)
+
+    @property
+    def _needed(self) -> int:
+        """Failures in a row that are no accident, by the share of failures so far."""
+        replies = self._good + self._bad
+        if replies < _RECORD or not self._bad:
+            return self._failures
+        share = self._bad / replies
+        return max(self._failures, min(_MOST_IN_A_ROW, math.ceil(math.log(_CHANCE) / math.log(share))))
 
     def give_up(self, reason: str) -> None:
         """No more requests to this server in this run."""

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from engine.answers.budget import Budget, at_most, cost
+from engine.answers.budget import Budget, at_most, cents, cost
 from engine.backends import Traffic
 from engine.backends import openai as endpoint
 from engine.errors import BudgetSpent, ConfigError, EndpointError
@@ -354,8 +354,8 @@ class Judge:
             f"generation.budget_usd: ${budget.spent:,.4f} of ${budget.limit:,.4f} spent; the judge "
             f"`{self._model.model}` has {len(held):,} more questions, and the cheapest, about {where} of "
             f"{len(text):,} characters, may cost up to ${held[key]:,.4f}",
-            f"raise `generation.budget_usd` in the run file to ${budget.spent + held[key]:,.2f} or more and run the "
-            "same command again",
+            f"raise `generation.budget_usd` in the run file to {cents(budget.spent + held[key])} or more "
+            f"({cents(budget.spent + sum(held.values()))} will do for all of these) and run the same command again",
         )
 
     def _request(self, key: int, items: Sequence[tuple[Prompt, str]], question: _Question) -> Request:

@@ -1,6 +1,7 @@
 """The backend `openai` against a real local server that misbehaves in every way that servers do."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -243,7 +244,7 @@ def test_retry_after_300_shows_why_nothing_moves_and_close_ends_the_wait(serve) 
     thread = threading.Thread(target=lambda: out.extend(backend.generate(requests(1))))
     thread.start()
     until(lambda: backend.traffic().note)
-    assert backend.traffic().note in ("waits 300 s: HTTP 429: quota", "waits 299 s: HTTP 429: quota")
+    assert re.fullmatch(r"waits (300|299) s: http://\S+/v1: HTTP 429: quota", backend.traffic().note)
     backend.close()
     thread.join(10)
     assert not thread.is_alive()
@@ -272,6 +273,20 @@ def test_a_teacher_that_only_fails_is_given_up_after_few_requests(serve, status:
     assert len(server.requests) <= 15
     # What the server broke is told as an error; what it never took is not an answer of any kind.
     assert {c.status for c in given} == ({"error"} if status == 500 else set())
+
+
+def test_a_few_requests_that_always_break_the_server_are_errors_and_the_server_is_not_given_up(serve) -> None:
+    def script(body: dict[str, Any], number: int) -> Reply:
+        broken = int(body["messages"][-1]["content"].split()[-1]) % 20 == 0
+        return error(500, "boom inside") if broken else answer()
+
+    server = serve(script)
+    model = teacher(server.url, endpoint={"retry": {"cooldown": 30}})
+    with closing(backends.open_backend(model)) as backend:
+        for left in (range(140), range(0, 140, 20)):  # the second time nothing else is asked for
+            given = list(backend.generate(one for one in requests(140) if one.key in left))
+            assert len(given) == len(left)
+            assert {done.key for done in given if done.status == "error"} == set(range(0, 140, 20))
 
 
 def test_a_refused_connection_is_given_up_and_says_where() -> None:

@@ -74,6 +74,32 @@ def test_failures_in_a_row_open_the_breaker_and_a_probe_closes_it() -> None:
     assert found.ready_at <= 13.0
 
 
+def test_a_server_that_fails_now_and_then_needs_a_longer_row_of_failures() -> None:
+    flaky = Breaker(failures=5, probes=3, cooldown=1.0, max_wait=100.0)
+    for number in range(200):
+        if number % 2:
+            flaky.success()
+        else:
+            flaky.failure(0.0, "x", probe=False, wait=None)
+    for _ in range(13):  # half of its replies fail: 14 in a row are less probable than 1 in 10,000
+        flaky.failure(0.0, "x", probe=False, wait=None)
+        assert flaky.ready_at <= 0.0
+    flaky.failure(0.0, "x", probe=False, wait=None)
+    assert flaky.ready_at == 1.0
+
+
+def test_a_request_that_fails_again_says_nothing_of_a_server_that_answers_others() -> None:
+    breaker = Breaker(failures=2, probes=3, cooldown=1.0, max_wait=100.0)
+    breaker.success()
+    for _ in range(10):
+        breaker.failure(0.0, "x", probe=False, wait=None, again=True)
+    assert breaker.ready_at <= 0.0
+    never = Breaker(failures=2, probes=3, cooldown=1.0, max_wait=100.0)
+    for _ in range(2):
+        never.failure(0.0, "x", probe=False, wait=None, again=True)
+    assert never.ready_at == 1.0
+
+
 def test_failed_probes_give_the_server_up() -> None:
     found = breaker()
     for _ in range(3):

@@ -247,7 +247,7 @@ def test_a_cancelled_job_does_not_wait_for_the_judge(workspace, server) -> None:
     process.terminate()
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert re.search(r"▲ judge: waits \d+ s: HTTP 429: later", err)
+    assert re.search(r"▲ judge: waits \d+ s: http://\S+: HTTP 429: later", err)
 
 
 def test_the_dry_run_says_what_a_judge_would_cost_and_a_missing_key_is_named(workspace, server) -> None:

@@ -320,7 +320,7 @@ def test_an_answer_too_long_for_the_budget_stops_no_other_and_says_what_it_may_c
     assert sorted(place for place, _ in given) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     # A byte is a token at most: 100,000 at $10 a million, and the request's own text.
     assert re.search(r"100,000 characters, may cost up to \$1\.0", caught.value.message)
-    assert re.search(r"to \$1\.0\d or more", caught.value.remedy)
+    assert re.search(r"to \$1\.0\d or more \(\$1\.0\d will do for all of these\)", caught.value.remedy)
 
 
 def test_identity_covers_what_shapes_a_verdict_and_no_address() -> None:
