@@ -1,6 +1,7 @@
 """One stored answer with all that is known of it, for `persyn data show`: as JSON, and as text for people."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -147,12 +148,15 @@ def show(found: ResponseContext, beside: Sequence[ResponseContext], names: Names
 def score_lines(data: Mapping[str, Any]) -> list[str]:
     """A line per score of `as_json`: kind, value, status, what it is made of."""
     lines = []
+    many = Counter(score["kind"] for score in data["scores"])
     for score in data["scores"]:
         raw = f"  ({score['sum']:.4g} over {score['count']:,} tokens)" if score["sum"] is not None else ""
         value = "–" if score["value"] is None else f"{score['value']:.4f}"
         detail = f"  {score['detail']}" if score["detail"] else ""
         status = "" if score["status"] == "ok" else score["status"]
-        lines.append(f"{score['kind']} {value} {status}{raw}{detail}")
+        who = score["kind"] + (f" (scorer {score['scorer']})" if many[score["kind"]] > 1 else "")
+        who += " with reasoning" if score["sees_reasoning"] else ""
+        lines.append(f"{who} {value} {status}{raw}{detail}")
     return lines
 
 
@@ -185,6 +189,7 @@ def _scores(found: ResponseContext) -> list[dict[str, Any]]:
         {
             "kind": score.kind,
             "scorer": score.scorer_id,
+            "sees_reasoning": bool(score.identity.get("reasoning")),
             "value": score.verdict.value,
             "sum": score.verdict.sum,
             "count": score.verdict.count,

@@ -97,6 +97,17 @@ def count(
         return int(answers), int(scored)
 
 
+def statuses(
+    store: Store, scorer_id: int, generations: Sequence[Generation], prompt_set_id: int
+) -> dict[str, int]:
+    """How many verdicts on these answers a scorer has given, by status."""
+    with store.read() as connection:
+        columns = (ScoreRow.status, func.count().label("number"))
+        query = _answers(connection, columns, scorer_id, generations, prompt_set_id, None)
+        rows = connection.execute(query.where(ScoreRow.status.is_not(None)).group_by(ScoreRow.status))
+        return {row.status: row.number for row in rows}
+
+
 def _answers(
     connection: Connection,
     columns: Sequence[Any],

@@ -18,6 +18,23 @@ def scorer_id(context: Context, name: str) -> int:
     )
 
 
+def statuses(context: Context, name: str) -> dict[str, int]:
+    """Stored verdicts of a scorer on the run's answers, by status."""
+    model_id = context.student_id if name == "learnability" else None
+    number = scores.find_scorer(
+        context.store, context.scorer_kind(name), context.scorer_identity(name), model_id
+    )
+    if number is None:
+        return {}
+    return scores.statuses(context.store, number, context.generations, context.prompt_set)
+
+
+def unscored(context: Context, name: str) -> str:
+    """`; without a score: 12 unreadable, 3 refused`, of all the run's answers; empty where there are none."""
+    odd = [f"{number:,} {status}" for status, number in statuses(context, name).items() if status != "ok"]
+    return f"; without a score: {', '.join(odd)}" if odd else ""
+
+
 def with_other_eyes(context: Context, name: str) -> int | None:
     """Row id of the stored scorer that differs from this one only in whether it sees reasoning.
 

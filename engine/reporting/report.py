@@ -11,6 +11,7 @@ from rich.text import Text
 from engine import strategies
 from engine.answers import spending
 from engine.context import CALIBRATED, Context
+from engine.labels import scoring
 from engine.planning import calibration
 from engine.reporting import measured, statistics
 from storage import datasets, jobs, prompts, results, routing
@@ -55,6 +56,7 @@ def build(context: Context, seconds: float) -> dict[str, Any]:
             "best_single_hit_at_1": router.metrics.get("best_single_hit_at_1"),
         },
         "cost": _cost(context),
+        "verdicts": {name: scoring.statuses(context, name) for name in scoring.names(context)},
         "strategies": [_strategy(context, name, before) for name in context.run.strategies],
     }
 
@@ -214,6 +216,13 @@ def render(report: dict[str, Any]) -> RenderableType:
     )
     if said := _spent(report["cost"]):
         parts.append(Text(said))
+    for name, statuses in report["verdicts"].items():
+        # Where a verifier has nothing to verify is as the prompts are.
+        odd = [f"{n:,} {status}" for status, n in statuses.items() if status not in ("ok", "unverifiable")]
+        if odd:
+            parts.append(
+                Text(f"▲ {name}: {sum(statuses.values()):,} verdicts, without a score: {', '.join(odd)}")
+            )
     for row in report["strategies"]:
         if row.get("changed_since"):
             rows = _number(row["trained_rows"], "{:,}")

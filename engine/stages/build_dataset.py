@@ -26,7 +26,9 @@ def run(context: Context) -> None:
             continue  # one answer a prompt: nothing to compare it with
         new = verdicts.fill(context, name, TRAINED, [plan.id for plan in opened])
         if new:
-            context.progress.say(f"build_dataset: {new:,} answers scored by {name}")
+            context.progress.say(
+                f"build_dataset: {new:,} answers scored by {name}{scoring.unscored(context, name)}"
+            )
     rewards = _known_rewards(context)
     for plan in opened:
         context.check()

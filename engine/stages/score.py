@@ -19,4 +19,4 @@ def run(context: Context) -> None:
             else verdicts.fill(context, name, CALIBRATED, [design])
         )
         if new:
-            context.progress.say(f"score: {new:,} answers by {name}")
+            context.progress.say(f"score: {new:,} answers by {name}{scoring.unscored(context, name)}")

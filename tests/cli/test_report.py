@@ -36,6 +36,10 @@ def test_the_table_of_strategies_fits_80_columns_with_nothing_cut():
         ],
         "router": None,
         "cost": {"answers": 0.0, "verdicts": {}, "budget": None},
+        "verdicts": {
+            "exact_answer": {"ok": 10, "unverifiable": 4},
+            "judge": {"ok": 70, "unreadable": 5, "refused": 1},
+        },
         "store": "/a/folder/persyn.db",
     }
     out = io.StringIO()
@@ -46,6 +50,8 @@ def test_the_table_of_strategies_fits_80_columns_with_nothing_cut():
     row = next(line.split() for line in text.splitlines() if line.startswith("family_strong"))
     assert " ".join(row) == "family_strong 1,483,000 948,000 100.0% 16.8–100.0% -0.123 -22.5 (0.031)"
     assert "…" not in text
+    assert "▲ judge: 76 verdicts, without a score: 5 unreadable, 1 refused" in text
+    assert "exact_answer" not in text
     whole = "".join(text.split())  # over lines, and nothing lost
     assert "distilledby`persyn`:adapter/a/folder/with/a/long/name/that/must/not/be/cut/persyn/0123" in whole
     assert "persyn--store/a/folder/persyn.db" in whole
@@ -59,6 +65,7 @@ def test_a_fallback_is_counted_where_the_formula_is_told():
         "strategies": [strategy("persyn", generations=118, persyn_minus_this=None, adapter=None)],
         "router": None,
         "cost": {"answers": 0.0, "verdicts": {}, "budget": None},
+        "verdicts": {},
         "store": "x.db",
     }
     out = io.StringIO()
