@@ -9,7 +9,8 @@ from engine.models import registry
 from engine.progress import Progress
 from engine.stages import prompts as prompt_stage
 from storage import lookup, prompts
-from storage.records import Job, Lease, Model
+from storage.job_records import Job, Lease
+from storage.records import Model
 from storage.store import Store
 
 NOBODY = Lease(job_id=0, epoch=0, owner="")

@@ -24,8 +24,8 @@ from engine.reader import run_of
 from storage import jobs
 from storage import registry as stored_models
 from storage.errors import DiskFullError, FencedError, StoreError
+from storage.job_records import JobState
 from storage.jobs import Lease
-from storage.records import JobState
 from storage.store import Store
 
 LEASE_S = 30.0

@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import func, select, update
 
-from storage.records import Dataset, DatasetRow, Lease, TrainingRow
+from storage.job_records import Lease
+from storage.records import Dataset, DatasetRow, TrainingRow
 from storage.rows import PROMPT, RESPONSE, AnyRow, by_spec, chunks, prompt_of, put_once, response_of
 from storage.schema import DatasetRowRow, DatasetTable, ModelRow, PromptRow, ResponseRow
 from storage.store import Store

@@ -19,12 +19,12 @@ from sqlalchemy import Connection, and_, delete, func, or_, select, update
 
 from storage.clock import now
 from storage.errors import StoreError
-from storage.records import ACTIVE_STATES, JobState
-from storage.records import Command as Command
-from storage.records import Event as Event
-from storage.records import Job as Job
-from storage.records import Lease as Lease
-from storage.records import Metric as Metric
+from storage.job_records import ACTIVE_STATES, JobState
+from storage.job_records import Command as Command
+from storage.job_records import Event as Event
+from storage.job_records import Job as Job
+from storage.job_records import Lease as Lease
+from storage.job_records import Metric as Metric
 from storage.rows import AnyRow
 from storage.schema import CommandRow, EventRow, JobRow, MetricRow
 from storage.store import Store

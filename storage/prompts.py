@@ -8,7 +8,8 @@ from sqlalchemy import func, select, text, update
 
 from storage.errors import StoreError
 from storage.hashing import sha
-from storage.records import Lease, Prompt, PromptSet, Split
+from storage.job_records import Lease
+from storage.records import Prompt, PromptSet, Split
 from storage.rows import PROMPT, SPLITS, by_spec, chunks, merged, prompt_of, put_once
 from storage.schema import MemberRow, PromptRow, PromptSetRow
 from storage.store import Store

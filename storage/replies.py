@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import and_, delete, func, select, update
 
 from storage import scores
-from storage.records import Completion, Generation, Lease, Verdict
+from storage.job_records import Lease
+from storage.records import Completion, Generation, Verdict
 from storage.rows import by, chunks, stored
 from storage.schema import JudgeReplyRow, MemberRow, ResponseRow, ScoreRow
 from storage.store import Store

@@ -26,16 +26,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from storage.browse import browse as browse
 from storage.browse import get as get
-from storage.records import (
-    Coverage,
-    Generation,
-    Lease,
-    NewResponse,
-    Prompt,
-    Response,
-    ResponseCount,
-    Split,
-)
+from storage.job_records import Lease
+from storage.records import Coverage, Generation, NewResponse, Prompt, Response, ResponseCount, Split
 from storage.rows import PROMPT, RESPONSE, SPLITS, by, chunks, merged, prompt_of, response_of, stored
 from storage.schema import AssignmentRow, GenerationRow, MemberRow, PromptRow, ResponseRow, SearchQueueRow
 from storage.store import Store, insert

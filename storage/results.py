@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
-from storage.records import Adapter, Checkpoint, Evaluation, Lease, Prompt, Result
+from storage.job_records import Lease
+from storage.records import Adapter, Checkpoint, Evaluation, Prompt, Result
 from storage.rows import PROMPT, AnyRow, by_spec, prompt_of, put_once
 from storage.schema import AdapterRow, CheckpointRow, EvaluationRow, MemberRow, PromptRow, ResultRow
 from storage.store import Store

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import aliased
 
-from storage.records import Assignment, Generation, Lease, Plan, Prompt, RouterRecord, Share, Split
+from storage.job_records import Lease
+from storage.records import Assignment, Generation, Plan, Prompt, RouterRecord, Share, Split
 from storage.rows import PROMPT, SPLITS, AnyRow, by, by_spec, chunks, merged, prompt_of, put_once, stored
 from storage.schema import AssignmentRow, MemberRow, PlanRow, PromptRow, ResponseRow, RouterRow
 from storage.store import Store

@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from storage.records import ACTIVE_STATES
+from storage.job_records import ACTIVE_STATES
 from storage.text import clean
 
 

@@ -12,7 +12,8 @@ from sqlalchemy import insert as insert_rows
 
 from storage.errors import StoreError
 from storage.hashing import sha
-from storage.records import Generation, Lease, Scorable, Split, Verdict
+from storage.job_records import Lease
+from storage.records import Generation, Scorable, Split, Verdict
 from storage.rows import PROMPT, SPLITS, by, chunks, merged, prompt_of, stored
 from storage.schema import AssignmentRow, MemberRow, PromptRow, ResponseRow, ScoreRow, ScorerRow
 from storage.store import Store

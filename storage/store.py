@@ -23,8 +23,8 @@ from storage import locations, migrate
 from storage.clock import now
 from storage.errors import FencedError, StoreError, StoreMissingError
 from storage.faults import SQLITE_BUSY, is_lock, translated
+from storage.job_records import Lease
 from storage.migrations import SHIPPED, Revisions
-from storage.records import Lease
 from storage.schema import Base, JobRow
 from storage.text import dump_json
 

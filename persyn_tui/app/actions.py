@@ -8,7 +8,7 @@ from engine.labels import scoring
 from engine.reader import reader, run_of
 from storage import datasets, jobs, responses
 from storage.errors import StoreError
-from storage.records import ACTIVE_STATES, Job
+from storage.job_records import ACTIVE_STATES, Job
 from storage.store import Store
 
 RETRIES = 3

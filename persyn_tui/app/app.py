@@ -30,7 +30,7 @@ from storage.errors import PersynError, StoreMissingError
 if TYPE_CHECKING:
     # The database's library takes longer to import than everything else: it comes after the first paint.
     from storage.changes import Changes
-    from storage.records import Job
+    from storage.job_records import Job
     from storage.store import Store
 
 HARMLESS = Harmless()

@@ -4,7 +4,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from storage.records import Job
+from storage.job_records import Job
 from storage.store import Store
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from persyn_tui.app.settings import settings_path
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import one_line
 from storage import jobs
-from storage.records import Event
+from storage.job_records import Event
 from storage.store import Store
 
 COLUMNS = (

@@ -9,7 +9,7 @@ from textual.widgets import Static
 from engine.printing import printable
 
 if TYPE_CHECKING:
-    from storage.records import Job
+    from storage.job_records import Job
 
 TROUBLED = ("failed", "needs_attention", "paused")
 """States in which a job's error says what to do."""

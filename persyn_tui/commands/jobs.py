@@ -8,7 +8,7 @@ import typer
 from persyn_tui.output import JsonOption, StoreOption, emit, say, table, tell
 
 if TYPE_CHECKING:
-    from storage.records import Job
+    from storage.job_records import Job
     from storage.store import Store
 
 JobArgument = Annotated[

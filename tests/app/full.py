@@ -15,17 +15,8 @@ from engine.stages import prompts as prompt_stage
 from persyn_tui.app.machine import Gpu, Reading
 from storage import datasets, jobs, prompts, responses, results, routing, scores
 from storage import registry as stored_models
-from storage.records import (
-    Assignment,
-    Completion,
-    DatasetRow,
-    Lease,
-    NewResponse,
-    Prompt,
-    Result,
-    Status,
-    Verdict,
-)
+from storage.job_records import Lease
+from storage.records import Assignment, Completion, DatasetRow, NewResponse, Prompt, Result, Status, Verdict
 from storage.store import Store
 
 RUN = """

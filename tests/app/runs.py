@@ -21,7 +21,8 @@ from persyn_tui.app.app import PersynApp
 from persyn_tui.app.sheet import Sheet
 from storage import datasets, jobs, prompts, responses, results, routing
 from storage import registry as stored_models
-from storage.records import Adapter, Assignment, Completion, Lease, NewResponse, Prompt, Result, Status
+from storage.job_records import Lease
+from storage.records import Adapter, Assignment, Completion, NewResponse, Prompt, Result, Status
 from storage.store import Store
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31mred \u202egnp.exe [bold]markup[/bold]"

@@ -9,7 +9,7 @@ from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.sheet import Sheet
 from persyn_tui.app.told import Told
 from storage import jobs
-from storage.records import Job
+from storage.job_records import Job
 from storage.store import Store
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 [red]name[/red] \u202etxt.exe\ud800"

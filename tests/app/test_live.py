@@ -19,7 +19,7 @@ from persyn_tui.app import actions
 from persyn_tui.app.app import LIVE, PersynApp
 from persyn_tui.app.data.screen import DataScreen
 from storage import jobs, responses, schema
-from storage.records import Job
+from storage.job_records import Job
 from storage.store import Store
 
 SMALLER = (

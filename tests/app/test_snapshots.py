@@ -25,7 +25,7 @@ from persyn_tui.app import contexts
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.frame import View
 from persyn_tui.app.settings import Settings
-from storage.records import Lease
+from storage.job_records import Lease
 from storage.store import Store
 
 FOLDER = Path(__file__).with_name("snapshots")

@@ -28,7 +28,7 @@ from persyn_tui.app.settings import Settings, SettingsError
 from storage import jobs
 from storage.changes import Changes
 from storage.errors import StoreBusyError, StoreError
-from storage.records import Job
+from storage.job_records import Job
 from storage.store import Store, sqlite_driver
 
 

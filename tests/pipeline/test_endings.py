@@ -14,7 +14,7 @@ from engine.display import Silent
 from engine.errors import Cancelled
 from engine.progress import from_json
 from storage import jobs
-from storage.records import Job
+from storage.job_records import Job
 from storage.store import Store
 
 

@@ -10,7 +10,7 @@ from backends.endpoint import Endpoint, Reply, Script, answer, error
 from engine import scorers
 from engine.answers.budget import Budget
 from engine.errors import BudgetSpent, ConfigError, EndpointError
-from engine.scorers import judge
+from engine.scorers import _judging, judge
 from storage.records import Prompt, Verdict
 
 QUICK = {"connect_timeout": 2, "read_timeout": 10, "retry": {"cooldown": 0.01, "probes": 2}}
@@ -59,13 +59,15 @@ def shown(body: dict[str, Any], name: str = "answer") -> str:
     ],
 )
 def test_one_number_of_the_scale_is_read_and_nothing_else(text: str, value: str | None) -> None:
-    found, why = judge.read("rate", text)
+    found, why = _judging.read("rate", text)
     assert found == value
     assert bool(why) == (value is None)
 
 
 def test_a_winner_is_read_strictly() -> None:
-    assert [judge.read("pairs", f"Winner: [[{word}]]")[0] for word in ("A", "b", "Tie", "C", "A or B")] == [
+    assert [
+        _judging.read("pairs", f"Winner: [[{word}]]")[0] for word in ("A", "b", "Tie", "C", "A or B")
+    ] == [
         "A",
         "B",
         "tie",

@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from storage import jobs, prompts, registry
-from storage.records import Completion, Generation, Job, Model, NewResponse, Prompt, Split, Status
+from storage.job_records import Job
+from storage.records import Completion, Generation, Model, NewResponse, Prompt, Split, Status
 from storage.store import Store
 
 SERVER = os.environ.get("PERSYN_TEST_POSTGRES", "")

@@ -13,7 +13,8 @@ from persyn_tui.app import contexts
 from persyn_tui.app.distil.curve import Series
 from storage import jobs, results
 from storage.errors import PersynError
-from storage.records import Adapter, Checkpoint, Job
+from storage.job_records import Job
+from storage.records import Adapter, Checkpoint
 from storage.store import Store
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from persyn_tui.app.distil.distilled import BEFORE, Distilled, Reader, StrategyL
 from persyn_tui.app.jobs.view import JobView
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import count, duration, rate, signed
-from storage.records import Job
+from storage.job_records import Job
 from storage.store import Store
 
 DOTS = 18

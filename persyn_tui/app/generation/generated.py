@@ -12,7 +12,8 @@ from engine.progress import Row, Snapshot, from_json
 from persyn_tui.app import contexts
 from storage import jobs, prompts, responses, routing, speeds
 from storage.errors import PersynError
-from storage.records import Coverage, Job, ResponseLine, Status
+from storage.job_records import Job
+from storage.records import Coverage, ResponseLine, Status
 from storage.store import Store
 
 if TYPE_CHECKING:

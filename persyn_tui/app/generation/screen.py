@@ -15,7 +15,7 @@ from persyn_tui.app.generation.generated import STAGES, Answer, Generated, Reade
 from persyn_tui.app.jobs.view import JobView
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import bar, count, duration, money, rate, time_left
-from storage.records import Job
+from storage.job_records import Job
 from storage.store import Store
 
 TEACHERS = (

@@ -8,7 +8,7 @@ from persyn_tui.app.confirm import Confirm
 if TYPE_CHECKING:
     from textual.app import App
 
-    from storage.records import Job
+    from storage.job_records import Job
 
 REMEDY = "\n  → "
 """Stands in an error between what is wrong and what to do; an error of unknown cause has none."""

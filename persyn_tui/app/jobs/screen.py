@@ -22,7 +22,7 @@ from persyn_tui.app.told import Told
 
 if TYPE_CHECKING:
     # The first screen stands before the database's library is imported.
-    from storage.records import Event, Job
+    from storage.job_records import Event, Job
     from storage.store import Store
 
 PROGRESS = 17

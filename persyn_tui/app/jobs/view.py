@@ -12,7 +12,7 @@ from persyn_tui.app.jobs.again import go_on
 from persyn_tui.app.told import trouble
 from storage import jobs
 from storage.errors import PersynError, StoreError
-from storage.records import Job
+from storage.job_records import Job
 from storage.store import Store
 
 T = TypeVar("T")

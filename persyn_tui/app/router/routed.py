@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from engine.progress import Snapshot, from_json
 from storage import jobs, prompts, routing
 from storage.errors import PersynError
-from storage.records import Assignment, Job, Messages, Plan, RouterRecord, Share
+from storage.job_records import Job
+from storage.records import Assignment, Messages, Plan, RouterRecord, Share
 from storage.store import Store
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from persyn_tui.app.sheet import Cell, Listed, Sheet
 from persyn_tui.app.text import bar, count
 from persyn_tui.app.told import trouble
 from storage.errors import PersynError
-from storage.records import Job
+from storage.job_records import Job
 from storage.store import Store
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from persyn_tui.app.wizard import draft
 from persyn_tui.app.wizard.form import SettingsStep
 from persyn_tui.app.wizard.steps import DryRunStep, FileStep, Plan, Step, StudentStep, TeachersStep, WayStep
 from storage.errors import PersynError
-from storage.records import Job
+from storage.job_records import Job
 
 AFTER = {"file": "dryrun", "teachers": "student", "student": "settings", "settings": "dryrun"}
 """The step that follows each; the first one says itself what follows."""
