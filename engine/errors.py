@@ -10,6 +10,7 @@ PersynError (storage.errors)        message + remedy + exit code
 ├── ScoreError           exit 3     a scorer produced NaN, infinity or no usable number
 ├── TrainingError        exit 3     training cannot go on (non-finite loss, no rows)
 ├── EndpointError        exit 3     no server of a teacher can be used
+│   └── UselessReplies              a judge of which no reply can be read
 ├── BudgetSpent          exit 3     the run's budget is used up; the job pauses
 ├── NeedsAttention       exit 3     the job stopped with work undone that a person must look at
 └── Cancelled            exit 130   the operator cancelled the job
@@ -56,6 +57,10 @@ class EndpointError(PersynError):
     """No server of a teacher can be used."""
 
     exit_code = 3
+
+
+class UselessReplies(EndpointError):
+    """A judge answers, and nothing of it can be read: what it has said is not read again."""
 
 
 class BudgetSpent(PersynError):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import and_, delete, func, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, select, update
 
 from storage import scores
 from storage.job_records import Lease
@@ -12,6 +12,9 @@ from storage.records import Completion, Generation, Verdict
 from storage.rows import by, chunks, stored
 from storage.schema import JudgeReplyRow, MemberRow, ResponseRow, ScoreRow
 from storage.store import Store
+
+VOID = "void"
+"""Status of a reply that counts for its dollars alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +81,10 @@ def add(
                 select(ScoreRow.response_id, ScoreRow.detail).where(rows, ScoreRow.status.in_(scores.AGAIN))
             )
             before.update({row.response_id: row.detail for row in found if "attempts" in row.detail})
-            connection.execute(
-                update(JudgeReplyRow)
-                .where(JudgeReplyRow.scorer_id == scorer_id, JudgeReplyRow.response_id.in_(part))
-                .values(cost=0.0)
-            )
+            connection.execute(update(JudgeReplyRow).where(*_about(scorer_id, part)).values(cost=0.0))
         # What could not be read is not read again: another try asks anew.
         for part in chunks(number for number, verdict in verdicts if verdict.status == "unreadable"):
-            connection.execute(
-                delete(JudgeReplyRow).where(
-                    JudgeReplyRow.scorer_id == scorer_id, JudgeReplyRow.response_id.in_(part)
-                )
-            )
+            connection.execute(delete(JudgeReplyRow).where(*_about(scorer_id, part)))
         for part in chunks(before):
             connection.execute(
                 delete(ScoreRow).where(ScoreRow.scorer_id == scorer_id, ScoreRow.response_id.in_(part))
@@ -105,7 +100,7 @@ def of(store: Store, scorer_id: int, response_ids: Sequence[int]) -> list[Reply]
         for part in chunks(response_ids):
             rows = connection.execute(
                 select(JudgeReplyRow.__table__)
-                .where(JudgeReplyRow.scorer_id == scorer_id, JudgeReplyRow.response_id.in_(part))
+                .where(*_about(scorer_id, part))
                 .order_by(JudgeReplyRow.response_id, JudgeReplyRow.other_id, JudgeReplyRow.attempt)
             )
             for row in rows:
@@ -127,11 +122,22 @@ def forget(store: Store, lease: Lease | None, scorer_id: int, response_ids: Sequ
     """Deletes the replies about these responses, whose verdicts all stand."""
     with store.write(lease) as connection:
         for part in chunks(response_ids):
-            connection.execute(
-                delete(JudgeReplyRow).where(
-                    JudgeReplyRow.scorer_id == scorer_id, JudgeReplyRow.response_id.in_(part)
-                )
-            )
+            connection.execute(delete(JudgeReplyRow).where(*_about(scorer_id, part)))
+
+
+def void(store: Store, lease: Lease | None, scorer_id: int, response_ids: Sequence[int]) -> None:
+    """Keeps of the replies about these responses only what they have cost: they are not read again."""
+    with store.write(lease) as connection:
+        for part in chunks(response_ids):
+            connection.execute(update(JudgeReplyRow).where(*_about(scorer_id, part)).values(status=VOID))
+
+
+def _about(scorer_id: int, response_ids: Sequence[int]) -> tuple[ColumnElement[bool], ...]:
+    return (
+        JudgeReplyRow.scorer_id == scorer_id,
+        JudgeReplyRow.response_id.in_(response_ids),
+        JudgeReplyRow.status != VOID,
+    )
 
 
 def cost(store: Store, generations: Sequence[Generation], prompt_set_id: int, scorer_id: int) -> float:

@@ -286,6 +286,26 @@ def insert(store: Store, connection: Connection, scorer_id: int, rows: Sequence[
     return connection.execute(store.insert(ScoreRow).on_conflict_do_nothing(), values).rowcount
 
 
+def twins(store: Store, scorer_id: int, prompt_ids: Sequence[int]) -> list[tuple[int, str, str, Verdict]]:
+    """(prompt id, text, reasoning, verdict) of answers to these prompts that the scorer has given its last word on."""
+    found = []
+    columns = (ScoreRow.value, ScoreRow.sum, ScoreRow.count, ScoreRow.status, ScoreRow.detail)
+    with store.read() as connection:
+        for part in chunks(prompt_ids):
+            rows = connection.execute(
+                select(ResponseRow.prompt_id, ResponseRow.text, ResponseRow.reasoning, *columns)
+                .join(ScoreRow, ScoreRow.response_id == ResponseRow.id)
+                .where(
+                    ResponseRow.prompt_id.in_(part),
+                    ScoreRow.scorer_id == scorer_id,
+                    ScoreRow.status.not_in(AGAIN),
+                )
+                .order_by(ResponseRow.id)
+            )
+            found += [(row[0], row[1], row[2], Verdict(*row[3:])) for row in rows]
+    return found
+
+
 def carry_over(store: Store, lease: Lease, old_id: int, new_id: int) -> int:
     """How many scores a scorer has got from another that differs only in seeing reasoning: of answers without any.
 

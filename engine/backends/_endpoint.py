@@ -102,7 +102,7 @@ class EndpointBackend:
         self._failures: list[_Ticket] = []
         """Requests that have had their tries, until it is known whether they or the servers are to blame."""
         self._faulty: set[int] = set()
-        """Requests that a server has broken on, whatever became of them."""
+        """Hashes of conversations that a server has broken on, whatever became of them: keys are used again."""
         self._remedy = ""
         """What helps against the last failure that no retry can mend."""
         self._closed = False
@@ -149,9 +149,10 @@ class EndpointBackend:
 
     def _note(self, now: float, in_flight: int) -> str:
         """Why nothing moves, and until when; empty while it does."""
-        if not all(server.breaker.blocked(now) for server in self._servers):
-            return ""
-        reasons = "; ".join(f"{server.url}: {server.breaker.reason}" for server in self._servers)
+        blocked = [server for server in self._servers if server.breaker.blocked(now)]
+        reasons = "; ".join(f"{server.url}: {server.breaker.reason}" for server in blocked)
+        if len(blocked) < len(self._servers):
+            return f"{len(blocked)} of {len(self._servers)} servers fails: {reasons}" if blocked else ""
         wait = min(server.breaker.ready_at for server in self._servers) - now
         if in_flight or wait <= 0:
             return f"asks again: {reasons}"
@@ -254,7 +255,8 @@ class EndpointBackend:
         if problem.kind == "overload":
             server.limit.overload(now, sent_at)
             wait = retry.cooldown if wait is None else wait
-        again = problem.kind == "fault" and ticket.request.key in self._faulty
+        asked = hash(tuple(turn["content"] for turn in ticket.request.messages))
+        again = problem.kind == "fault" and asked in self._faulty
         server.breaker.failure(now, reason, probe=probe, wait=wait, again=again)
         if problem.kind == "overload" and server.breaker.given_up:
             self._remedy = (
@@ -265,7 +267,7 @@ class EndpointBackend:
             self._remedy = problem.remedy
         if problem.kind == "fault":
             ticket.faults, ticket.last = ticket.faults + 1, reason
-            self._faulty.add(ticket.request.key)
+            self._faulty.add(asked)
         if ticket.faults >= retry.tries or ticket.sends >= MAX_SENDS:
             ticket.last = reason
             self._failures.append(ticket)

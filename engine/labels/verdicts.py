@@ -14,7 +14,7 @@ from engine.answers import spending
 from engine.answers.budget import Budget
 from engine.answers.due import SERVED_S, Due
 from engine.context import Context
-from engine.errors import BudgetSpent, EndpointError, NeedsAttention
+from engine.errors import BudgetSpent, EndpointError, NeedsAttention, UselessReplies
 from engine.labels import scoring
 from engine.reasoning import with_reasoning
 from storage import replies, scores
@@ -56,21 +56,59 @@ def fill(context: Context, name: str, splits: Sequence[Split], plan_ids: Sequenc
         held: BudgetSpent | None = None
         for page in pages:
             context.check()
+            rest = page if scorers.compares(kind, settings) else _unlike(context, name, scorer, page)
+            done += len(page) - len(rest)
             if asked is not None:
                 try:
-                    done += asked.page(page)
+                    done += asked.page(rest)
                 except BudgetSpent as problem:
                     held = problem  # the answers of other pages may be cheaper
                 continue
-            verdicts = model.score(_items(context, name, page))
-            rows = [(row.response_id, verdict) for row, verdict in zip(page, verdicts, strict=True)]
+            items = _items(context, name, rest)
+            alike = [(prompt.id, text) for prompt, text in items]
+            first = {key: place for place, key in reversed(list(enumerate(alike)))}
+            once = sorted(first.values())
+            verdicts = dict(zip(once, model.score([items[place] for place in once]), strict=True))
+            rows = [(row.response_id, verdicts[first[key]]) for row, key in zip(rest, alike, strict=True)]
             scores.add(context.store, context.lease, scorer, rows)
-            tokens = sum(verdict.count or 0 for verdict in verdicts)
-            context.progress.advance(len(page), tokens=tokens, row=name)
-            done += len(page)
+            tokens = sum(verdict.count or 0 for verdict in verdicts.values())
+            context.progress.advance(len(rest), tokens=tokens, row=name)
+            done += len(rest)
         if held is not None:
             raise held
     return done
+
+
+def _unlike(context: Context, name: str, scorer_id: int, page: Sequence[Scorable]) -> Sequence[Scorable]:
+    """The answers that are not word for word those of another teacher to the same prompt; the others get its score.
+
+    It would be theirs anyway, but for the last digits of a likelihood, which must not decide between them.
+    """
+    seeing = context.sees_reasoning(name)
+    ids = list(dict.fromkeys(row.prompt.id for row in page if row.prompt.id is not None))
+    known = {
+        (prompt, text, reasoning if seeing else ""): verdict
+        for prompt, text, reasoning, verdict in reversed(scores.twins(context.store, scorer_id, ids))
+    }
+    if not known:
+        return page
+    rest, alike = [], []
+    for row in page:
+        verdict = known.get((row.prompt.id or 0, row.text, row.reasoning if seeing else ""))
+        if verdict is None:
+            rest.append(row)
+        else:
+            alike.append((row.response_id, _paid_elsewhere(verdict)))
+    scores.add(context.store, context.lease, scorer_id, alike)
+    context.progress.advance(len(alike), row=name)
+    return rest
+
+
+def _paid_elsewhere(verdict: Verdict) -> Verdict:
+    """The same for another answer: it costs nothing more."""
+    if "cost" not in verdict.detail:
+        return verdict
+    return replace(verdict, count=0, detail={**verdict.detail, "cost": 0.0})
 
 
 def _items(context: Context, name: str, rows: Sequence[Scorable]) -> list[tuple[Prompt, str]]:
@@ -176,7 +214,7 @@ class _Asked:
         """
         self._new = 0
         ids = [row.response_id for row in rows]
-        failed = False
+        failed = useless = False
         try:
             for came in self._asked(rows):
                 if isinstance(came, scorers.Reply):
@@ -193,11 +231,14 @@ class _Asked:
                 if self._due.now:
                     self._commit()
         except EndpointError as problem:
+            useless = isinstance(problem, UselessReplies)
             raise NeedsAttention(
                 f"quality: {problem.message}\nall other verdicts are stored", problem.remedy
             ) from problem
         finally:
             self._commit()
+            if useless:
+                replies.void(self._context.store, self._context.lease, self._scorer_id, ids)
         if not failed:
             replies.forget(self._context.store, self._context.lease, self._scorer_id, ids)
         return self._new

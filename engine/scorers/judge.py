@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError
 from engine.answers.budget import Budget, at_most, cents, cost
 from engine.backends import Traffic
 from engine.backends import openai as endpoint
-from engine.errors import BudgetSpent, ConfigError, EndpointError
+from engine.errors import BudgetSpent, ConfigError, EndpointError, UselessReplies
 from engine.scorers import Progress, Reply, _judging, check_settings
 from engine.sections.endpoint import Addressed
 from engine.sections.section import Seed
@@ -222,7 +222,7 @@ class Judge:
             yield from self._settle(question, about)
             unread += question.said is None and question.status == "unreadable"
             if unread >= UNREAD and not (proven or self._read_one):
-                raise EndpointError(
+                raise UselessReplies(
                     f"judge `{self._model.model}` gave no readable verdict on {unread} questions: {question.problem}; "
                     f"it says {question.text[:80]!r}",
                     "use a judge that can follow the form, or raise its `max_tokens`; what it could not say is asked "

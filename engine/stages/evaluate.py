@@ -63,9 +63,9 @@ def _evaluate(context: Context, strategy: str | None, total: int) -> None:
         None if adapter is None else adapter.id,
         context.prompt_set,
     )
-    if evaluation.complete:
-        return
     done = results.count_results(context.store, evaluation.id)
+    if evaluation.complete and done >= total:
+        return
     context.progress.expect(total, done=done, row=label, unit="answers")
     student = context.student
     if adapter is not None:
@@ -94,6 +94,7 @@ def _evaluate(context: Context, strategy: str | None, total: int) -> None:
                     break  # what has been answered is judged and stored first
             rows = _judge(scorer, by_id, completions)
             results.add_results(context.store, context.lease, evaluation.id, rows)
+            context.check()  # a part of the answers is no accuracy
             after = page[-1][0]
     summary = summarise(results.results(context.store, evaluation.id))
     results.finish_evaluation(context.store, context.lease, evaluation.id, summary)

@@ -1,12 +1,16 @@
 """Killed, cancelled, resumed: nothing committed is lost, nothing is stored twice."""
 
 import signal
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from sqlalchemy import select
 from support import wait_until
 
+from engine import backends
 from engine.stage_names import STAGES
-from storage import jobs
+from storage import jobs, schema
 from storage.errors import PersynError
 
 
@@ -70,3 +74,37 @@ def test_cancel_from_another_terminal(workspace):
     assert workspace.call("cancel", 1).returncode == 0
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
+
+
+def test_an_evaluation_that_is_cancelled_is_no_accuracy_and_is_gone_on_with(workspace, monkeypatch) -> None:
+    workspace.write()
+    workspace.finish("distill")
+    opened = backends.open_backend
+
+    class Cut:
+        """A backend in whose second answer the operator stops the job."""
+
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+
+        def generate(self, requests: Any) -> Iterator[Any]:
+            for number, completion in enumerate(self._inner.generate(requests)):
+                if number == 1:
+                    signal.raise_signal(signal.SIGTERM)
+                yield completion
+
+        def close(self) -> None:
+            self._inner.close()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backends, "open_backend", lambda *given, **more: Cut(opened(*given, **more)))
+        code, job, _ = workspace.work()
+    assert (code, job.state) == (130, "cancelled")
+    with workspace.open() as store, store.read() as connection:
+        evaluations = connection.execute(select(schema.EvaluationRow.complete)).scalars().all()
+    assert not any(evaluations)
+    workspace.finish()
+    with workspace.open() as store, store.read() as connection:
+        rows = connection.execute(select(schema.EvaluationRow.complete, schema.EvaluationRow.summary)).all()
+    assert rows
+    assert all(row.complete and row.summary["n"] == 10 for row in rows)

@@ -83,7 +83,7 @@ def test_what_other_strategies_ask_later_changes_no_label(workspace):
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="teachers_per_prompt is 5 and there are 4 teachers"):
         config.parse(PARTIAL.replace("prompt: 2", "prompt: 5"))
-    with pytest.raises(ConfigError, match=r"calibration\.prompts and split\.calibration differ"):
+    with pytest.raises(ConfigError, match=r"calibration\.prompts is 7 and split\.calibration 20"):
         config.parse(PARTIAL.replace("prompt: 2", "prompt: 2, prompts: 7"))
     run = config.parse(
         PARTIAL.replace("calibration: 20, ", "").replace("prompt: 2", "prompt: 2, prompts: 30")
