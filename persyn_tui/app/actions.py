@@ -39,7 +39,7 @@ def resume(store: Store, job: Job) -> Job:
         StoreError: it is running, or done and its datasets are those that it trained on.
     """
     if jobs.alive(job):
-        raise StoreError(f"job {job.id} is running", "enter shows it")
+        raise StoreError(f"job {job.id} is running", "there is nothing to go on with")
     if job.state == "done":
         _check_outdated(store, job)
     if job.state in ACTIVE_STATES:

@@ -5,6 +5,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textual.app import App, ScreenStackError, SystemCommand
@@ -39,6 +40,8 @@ STOPPABLE = (*LIVE, "interrupted", "paused")
 """States of a job that can be stopped: an engine works on it, or it is kept to go on."""
 Choice = Literal["none", "live", "ended"]
 """Whether the operator has chosen the followed job, and whether it was live then."""
+MOVES = ("sheet.", "go.", "app.", "keys.")
+"""Beginnings of the ids of keys that the palette has no need of."""
 MESSAGES = 2
 """Shown at a time at most."""
 SHOWN_S: dict[SeverityLevel, float] = {"information": 3.0, "warning": 5.0, "error": 10.0}
@@ -132,6 +135,12 @@ class PersynApp(App[None]):
         """Shows the first screen, then opens the store in a thread."""
         if self.settings.theme in self.available_themes:
             self.theme = self.settings.theme
+        else:
+            self.notify(
+                f"{settings_path()}: there is no theme {self.settings.theme!r}; t on screen 7 shows those there are",
+                severity="warning",
+                timeout=15,
+            )
         self.set_keymap(self.settings.keymap())
         if not self.is_headless:
             loop = asyncio.get_running_loop()
@@ -157,9 +166,8 @@ class PersynApp(App[None]):
         # Only now: a screen that reads before the job is picked would say that there is none.
         self.store = store
         self.store_name = store.path.name if store.path else store.name
-        if self.settings.keys:
-            for line in await asyncio.to_thread(_unknown_bindings, self.settings):
-                self.notify(line, severity="warning", timeout=15)
+        if self.settings.keys and (doubts := await asyncio.to_thread(_doubtful_bindings, self.settings)):
+            self.notify("\n".join(doubts), severity="warning", timeout=15)
         machine = Machine()
         beat = 0
         trouble = ""
@@ -370,11 +378,22 @@ class PersynApp(App[None]):
             self.push_screen(KeysScreen(sections(self, self.screen)))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The palette: screens first, then Textual's own."""
+        """The palette: screens first, then what can be done here, then Textual's own."""
         for number, mode in enumerate(self.MODES, start=1):
             yield SystemCommand(f"Go to {mode}", f"key {number}", lambda mode=mode: self.open_mode(mode))
         yield SystemCommand("Keys", "the keys of this screen", self.action_toggle_help)
-        yield from (one for one in super().get_system_commands(screen) if one.title != "Keys")
+        given = {"Keys"}
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            ours = binding.id and not binding.id.startswith(MOVES)
+            if active.enabled and ours and binding.description not in given:
+                given.add(binding.description)
+                yield SystemCommand(
+                    binding.description,
+                    f"key {self.get_key_display(binding)}",
+                    partial(self.run_action, binding.action, active.node),
+                )
+        yield from (one for one in super().get_system_commands(screen) if one.title not in given)
 
     def watch_theme(self, theme: str) -> None:
         """Remembers a theme that the operator chose."""
@@ -394,10 +413,11 @@ def _open(location: str | None) -> "tuple[Store, Changes]":
     return store, Changes(store)
 
 
-def _unknown_bindings(settings: Settings) -> list[str]:
+def _doubtful_bindings(settings: Settings) -> list[str]:
     from persyn_tui.app import bindings
 
-    return [f"{settings_path()}: {line}" for line in bindings.unknown(settings.keys)]
+    found = [*bindings.unknown(settings.keys), *bindings.taken_twice(settings.keys)]
+    return [f"{settings_path()}: {line}" for line in found]
 
 
 def run(location: str | None, start: str = "jobs") -> int:

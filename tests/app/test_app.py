@@ -203,3 +203,33 @@ async def test_a_read_that_ends_after_the_app_is_left_is_no_defect(
         await asyncio.to_thread(begun.wait, 30)
     held.set()
     await reading
+
+
+async def test_what_the_settings_file_cannot_mean_is_said(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "app.db")
+    settings = Settings(
+        interval=0.1, theme="nosuch", keys={"jobs.cancel": "X", "jobs.resume": "X", "jobs.new": "2"}
+    )
+    app = PersynApp(store.location, settings=settings)
+    async with app.run_test(size=(120, 30)) as pilot:
+        said: set[str] = set()
+
+        def all_said() -> bool:
+            said.update(note.message for note in app._notifications)
+            found = "\n".join(said)
+            return all(
+                part in found
+                for part in ("no theme 'nosuch'", "X is that of jobs.cancel and jobs.resume", "2 is that of")
+            )
+
+        await until(pilot, all_said)
+
+
+async def test_the_palette_has_what_the_screen_can_do(tmp_path: Path) -> None:
+    app = PersynApp(Store.open(tmp_path / "app.db").location, settings=Settings(interval=0.1))
+    async with app.run_test(size=(120, 30)) as pilot:
+        await pilot.press("7")
+        await until(pilot, lambda: app.current_mode == "logs" and app.screen.is_current)
+        titles = [command.title for command in app.get_system_commands(app.screen)]
+        assert {"Copy a bug report", "Filter", "Go to jobs", "Theme"} <= set(titles)
+        assert len(titles) == len(set(titles))

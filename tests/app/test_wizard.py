@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import psutil
@@ -10,6 +11,7 @@ from app.support import running, until
 from support import RUN
 from textual.pilot import Pilot
 from textual.widgets import Static
+from textual.worker import WorkerState
 
 import engine
 from engine import config
@@ -20,6 +22,7 @@ from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.forms import Form
 from persyn_tui.app.settings import Settings
 from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.wizard import draft
 from persyn_tui.app.wizard.screen import Wizard
 from persyn_tui.app.wizard.steps import TeachersStep
 from storage import jobs
@@ -388,3 +391,29 @@ async def test_teachers_must_be_marked_and_leaving_asks(store: Store) -> None:
         await pilot.press("y")
         await until(pilot, lambda: app.screen is not shown)
         assert models.list(store) == []
+
+
+async def test_a_wizard_that_is_left_before_its_models_are_read_ends_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, read = threading.Event(), threading.Event()
+
+    def slow(store: Store) -> tuple[list[draft.Candidate], list[draft.Candidate]]:
+        left.wait(30)
+        read.set()
+        return [], []
+
+    monkeypatch.setattr(draft, "candidates", slow)
+    app = PersynApp(store.location, settings=Settings(interval=0.1))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.store is not None)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, Wizard))
+        shown = app.screen
+        offer = next(worker for worker in app.workers if worker.group == "offer")
+        # As if it came between the end of its parts and its own.
+        await shown.query_one("#steps").remove()
+        left.set()
+        await until(pilot, lambda: read.is_set() and offer.is_finished)
+        assert offer.state is WorkerState.SUCCESS
+        assert app.is_running

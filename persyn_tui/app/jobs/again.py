@@ -1,4 +1,4 @@
-"""Before a job that failed is run once more as it is: what it needs first, and that it would else fail the same way."""
+"""A job that is run once more: what it needs first, where it would else fail the same way, and what is said of it."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,13 @@ if TYPE_CHECKING:
 
 REMEDY = "\n  → "
 """Stands in an error between what is wrong and what to do; an error of unknown cause has none."""
+
+
+def starts(job: "Job", before: "Job | None" = None) -> str:
+    """What is said of a job that was just started; `before` is the one that it goes on from."""
+    if before is not None and before.id != job.id:
+        return f"job {job.id} ({job.name}) starts in the background, on what job {before.id} stored"
+    return f"job {job.id} ({job.name}) starts in the background"
 
 
 def go_on(app: "App[Any]", job: "Job", start: Callable[[], object]) -> None:

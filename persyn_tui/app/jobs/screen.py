@@ -15,7 +15,7 @@ from engine.progress import Snapshot, from_json
 from persyn_tui.app.app import GLYPHS, LIVE, STOPPABLE, cancelling_since
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import View
-from persyn_tui.app.jobs.again import go_on
+from persyn_tui.app.jobs.again import go_on, starts
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import STATE_TONES, bar, count, number, one_line, rate, time_left
 from persyn_tui.app.told import Told
@@ -188,10 +188,10 @@ class JobsScreen(View[Jobs]):
 
         job = self.chosen
         if job is not None:
-            work = partial(self._start, lambda store: actions.resume(store, job))
+            work = partial(self._start, lambda store: actions.resume(store, job), job)
             go_on(self.app, job, lambda: self.run_worker(work(), exit_on_error=False))
 
-    async def _start(self, action: Any) -> None:
+    async def _start(self, action: Any, before: "Job | None" = None) -> None:
         import asyncio
 
         from storage.errors import PersynError
@@ -199,16 +199,16 @@ class JobsScreen(View[Jobs]):
         if self.app.store is None:
             return
         try:
-            self._started(await asyncio.to_thread(action, self.app.store))
+            self._started(await asyncio.to_thread(action, self.app.store), before)
         except PersynError as problem:
             self.notify(str(problem), severity="error", timeout=10)
 
-    def _started(self, job: "Job | None") -> None:
+    def _started(self, job: "Job | None", before: "Job | None" = None) -> None:
         if job is None:
             return
         self.app.follow_job(job)
         self._chosen = self._new = job.id
-        self.notify(f"job {job.id} ({job.name}) starts in the background")
+        self.notify(starts(job, before))
         self.ask()
 
     def action_cancel(self) -> None:

@@ -8,7 +8,7 @@ from engine.progress import from_json
 from persyn_tui.app.app import STOPPABLE
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import View
-from persyn_tui.app.jobs.again import go_on
+from persyn_tui.app.jobs.again import go_on, starts
 from persyn_tui.app.told import trouble
 from storage import jobs
 from storage.errors import PersynError, StoreError
@@ -76,8 +76,9 @@ class JobView(View[T]):
                 self.notify(str(problem), severity="error", timeout=10)
                 return
             if isinstance(found, Job):
+                before = self.app.job
                 self.app.follow_job(found)
-                found = f"job {found.id} ({found.name}) starts in the background"
+                found = starts(found, before)
             self.notify(found)
             self.ask()
 

@@ -13,7 +13,7 @@ from textual.widgets import Static
 from persyn_tui.app.apart import apart
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import Message, View
-from persyn_tui.app.jobs.again import go_on
+from persyn_tui.app.jobs.again import go_on, starts
 from persyn_tui.app.router import words
 from persyn_tui.app.router.routed import Choice, Question, Reader, Routed
 from persyn_tui.app.router.slider import STEP, Slider
@@ -468,7 +468,7 @@ class RouterScreen(View[Routed]):
             self.notify(str(problem), severity="warning", markup=False)
             return
         self.app.follow_job(started)
-        self.notify(f"job {started.id} starts in the background")
+        self.notify(starts(started))
         self.ask()
 
     def _work(self, work: Coroutine[Any, Any, None], group: str) -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher
 
@@ -83,10 +85,9 @@ class Wizard(Dialog[Job | None]):
         except PersynError as problem:
             self.say(f"✗ {problem}", "bad")
             return
-        if not self.is_mounted:
-            return
-        self.query_one(TeachersStep).fill(teachers)
-        self.query_one(StudentStep).fill(students)
+        with suppress(NoMatches):  # it was left meanwhile, and its parts are gone
+            self.query_one(TeachersStep).fill(teachers)
+            self.query_one(StudentStep).fill(students)
 
     # From step to step
 
