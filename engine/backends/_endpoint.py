@@ -99,6 +99,8 @@ class EndpointBackend:
         self._timer: asyncio.TimerHandle | None = None
         self._results: SimpleQueue[Result] = SimpleQueue()
         self._retries = 0
+        self._failures: list[_Ticket] = []
+        """Requests that have had their tries, until it is known whether they or the servers are to blame."""
         self._faulty: set[int] = set()
         """Requests that a server has broken on, whatever became of them."""
         self._remedy = ""
@@ -113,7 +115,7 @@ class EndpointBackend:
 
         Raises:
             EndpointError: no server of this teacher can be used. Requests that had brought a broken reply were
-                given back as errors before; the others have none.
+                given back as errors before, where any server has answered; the others have none.
         """
         source = iter(requests)
         results = self._results = SimpleQueue()
@@ -225,10 +227,18 @@ class EndpointBackend:
             ticket.results.put(completion)
         finally:
             server.in_flight -= 1
+        idle = not self._waiting and not any(server.in_flight for server in self._servers)
         if all(server.breaker.given_up for server in self._servers):
             self._give_up()
-        else:
-            self._dispatch()
+            return
+        if idle or any(server.breaker.proven for server in self._servers):
+            self._give_back()
+        self._dispatch()
+
+    def _give_back(self) -> None:
+        for ticket in self._failures:
+            ticket.results.put(failed(ticket.request, "error", ticket.last))
+        self._failures.clear()
 
     def _failed(
         self, server: _Server, ticket: _Ticket, problem: Failure, sent_at: float, probe: bool
@@ -257,7 +267,8 @@ class EndpointBackend:
             ticket.faults, ticket.last = ticket.faults + 1, reason
             self._faulty.add(ticket.request.key)
         if ticket.faults >= retry.tries or ticket.sends >= MAX_SENDS:
-            ticket.results.put(failed(ticket.request, "error", reason))
+            ticket.last = reason
+            self._failures.append(ticket)
             return
         self._retries += 1
         self._waiting.append(ticket)
@@ -297,11 +308,15 @@ class EndpointBackend:
             return await _bounded(response)
 
     def _give_up(self) -> None:
-        """No server is left: what had a broken reply is an error, the rest stays unasked."""
-        told = {ticket.results for ticket in self._waiting} | {self._results}
-        for ticket in self._waiting:
-            if ticket.faults:
-                ticket.results.put(failed(ticket.request, "error", ticket.last))
+        """No server is left: what had a broken reply is an error, the rest stays unasked.
+
+        Where no server has answered anything, no request is to blame, and none is an error.
+        """
+        told = {ticket.results for ticket in (*self._waiting, *self._failures)} | {self._results}
+        if any(server.breaker.proven for server in self._servers):
+            self._failures += [ticket for ticket in self._waiting if ticket.faults]
+            self._give_back()
+        self._failures.clear()
         self._waiting.clear()
         reasons = "; ".join(f"{server.url}: {server.breaker.reason}" for server in self._servers)
         for results in told:
@@ -316,6 +331,7 @@ class EndpointBackend:
     def _abandon(self) -> None:
         """Ends what a `generate` that is no longer read has begun."""
         self._waiting.clear()
+        self._failures.clear()
         for task in self._tasks:
             task.cancel()
 

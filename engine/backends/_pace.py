@@ -100,6 +100,11 @@ class Breaker:
         self.given_up = False
 
     @property
+    def proven(self) -> bool:
+        """Whether the server has ever replied as it should."""
+        return self._good > 0
+
+    @property
     def ready_at(self) -> float:
         """When the server may next be asked; infinity while a probe is out or when it is given up."""
         if self.given_up or self._probing:

@@ -11,6 +11,7 @@ judge's own text is read: a judge that quotes an answer's `Rating: [[10]]` besid
 is talked into giving it as its own cannot be told apart.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -209,7 +210,7 @@ class Judge:
                 yield from self._settle(question, about)
         failed: list[_Question] = []
         unread = 0
-        for key, completion, spent in self._replies(items, questions, waiting, budget):
+        for key, completion, spent in self._replies(items, questions, waiting, budget, proven=proven):
             question = questions[key]
             if completion.status == "error":
                 failed.append(question)
@@ -277,6 +278,8 @@ class Judge:
         questions: Sequence[_Question],
         waiting: deque[int],
         budget: Budget,
+        *,
+        proven: bool,
     ) -> Iterator[tuple[int, Completion, float]]:
         """(key, reply, dollars) of the questions that wait or come to wait meanwhile; each is read already."""
         reserved: dict[int, float] = {}
@@ -284,7 +287,10 @@ class Judge:
         """What the budget holds back, with its dollars: one long answer must not stop the short ones."""
 
         def requests() -> Iterator[Request]:
-            while waiting:
+            # The first questions find out whether the judge can follow the form, before more is paid for.
+            left = math.inf if proven or self._read_one else UNREAD
+            while waiting and left:
+                left -= 1
                 key = waiting.popleft()
                 request = self._request(key, items, questions[key])
                 dollars = at_most(self._model, request)

@@ -331,6 +331,10 @@ class PersynApp(App[None]):
         self._chosen = "live" if job.effective_state in LIVE else "ended"
         self.cancelling, self.others = None, ()
 
+    def stay_with_job(self) -> None:
+        """The live screens go on showing the followed job, whatever else runs."""
+        self._chosen = "ended"
+
     @property
     def job_line(self) -> str:
         """`job 12 · ● generate`, for title lines."""

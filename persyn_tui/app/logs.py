@@ -64,7 +64,7 @@ class LogsScreen(View[Log]):
         """Filter line, log, and the facts beside it."""
         yield Input(placeholder="words that a line must hold, e.g. error calibrate", id="words", compact=True)
         with Horizontal():
-            yield Sheet(COLUMNS, id="log")
+            yield Sheet(COLUMNS, id="log", newest_first=True)
             with VerticalScroll(id="facts", can_focus=False):
                 yield Static(id="diagnostics", markup=False)
 

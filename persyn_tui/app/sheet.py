@@ -193,7 +193,7 @@ class Sheet(ScrollView, can_focus=True):
         self.rows: Rows = Listed() if rows is None else rows
         self.marked: set[Hashable] = set()
         self._markable = markable
-        self._newest_first = newest_first
+        self.newest_first = newest_first
         """A cursor on the first row stays there: it follows what is new."""
         self._least = least
         """Cells that the flexible column keeps."""
@@ -239,7 +239,7 @@ class Sheet(ScrollView, can_focus=True):
         self.rows = rows
         self.marked = {key for key in self.marked if rows.find(key) is not None} if self.marked else set()
         self._resize()
-        following = self._newest_first and self.place == 0
+        following = self.newest_first and self.place == 0
         found = None if self._key is None or following else rows.find(self._key)
         self._go(self.place if found is None else found, follow=found is not None)
         self.refresh()

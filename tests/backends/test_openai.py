@@ -271,8 +271,8 @@ def test_a_teacher_that_only_fails_is_given_up_after_few_requests(serve, status:
     assert "only for what is missing" in caught.value.remedy
     # The first 8 in flight, 4 sent before the fifth failure opened the breaker, and 3 probes.
     assert len(server.requests) <= 15
-    # What the server broke is told as an error; what it never took is not an answer of any kind.
-    assert {c.status for c in given} == ({"error"} if status == 500 else set())
+    # No request is to blame where no server has ever answered one.
+    assert not given
 
 
 def test_a_few_requests_that_always_break_the_server_are_errors_and_the_server_is_not_given_up(serve) -> None:

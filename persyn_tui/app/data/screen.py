@@ -304,6 +304,7 @@ class DataScreen(View[Stored]):
             self._close_search()
         elif self._beside is not None:
             self._beside = None
+            sheet.follows = True
             self.panel.close()
             self.remove_class("answers")
             self.refresh_bindings()
@@ -337,6 +338,7 @@ class DataScreen(View[Stored]):
 
     def _look(self, response_id: int) -> None:
         self._beside, self._looked_s = response_id, time.monotonic()
+        self.sheet.follows = False
         work: Any = partial(self._show_answers, response_id)
         self.run_worker(work, group="answers", exclusive=True, exit_on_error=False)
 

@@ -14,7 +14,7 @@ from textual.worker import get_current_worker
 
 from persyn_tui.app.apart import apart
 from persyn_tui.app.data.pages import Pages
-from persyn_tui.app.sheet import Cell, Column, Sheet, Tone
+from persyn_tui.app.sheet import Cell, Column, Rows, Sheet, Tone
 from persyn_tui.app.text import count, signed
 from storage import listing
 from storage.errors import PersynError
@@ -98,6 +98,8 @@ class AnswerSheet(Sheet):
         """What the rows are."""
         self.reading: Reading | None = None
         """What they are about to be; None while they are complete."""
+        self.follows = True
+        """Whether a cursor on the newest answer stays on the newest."""
         self.upto = 0
         """The response up to which the list was read; 0 before the first."""
         self._read_at = self._took = 0.0
@@ -113,6 +115,11 @@ class AnswerSheet(Sheet):
         self.call_after_refresh(self.post_message, self.Changed())
 
     # Which rows
+
+    def update(self, rows: Rows) -> None:
+        """As any list; one of the newest follows them."""
+        self.newest_first = self.follows and self.listing.sort == "id" and self.listing.descending
+        super().update(rows)
 
     def read(self, wanted: Listing) -> None:
         """Reads a list; the present one stays until the first rows of another are there, or all of the same."""

@@ -179,7 +179,7 @@ def _retry(store: Store, job: Job) -> Job:
 
 def _sums(data: Generated, *, brief: bool = False) -> str:
     if data.prompts is None:
-        return "the prompts are being read; nothing has been asked yet"
+        return "there are no prompts yet; nothing has been asked yet"
     parts = [f"{data.done:,} / {data.wanted:,}"]
     # A narrow line has room for the strategies, or for how fast it goes.
     several = data.strategies > 1 and not (brief and data.tokens_per_second is not None)

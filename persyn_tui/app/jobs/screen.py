@@ -130,13 +130,14 @@ class JobsScreen(View[Jobs]):
         return f"{many} job{'' if many == 1 else 's'} · {running} active"
 
     def idle(self) -> frozenset[str]:
-        """`x` on a job that has ended; `r` on one that runs or is done."""
+        """`d` where there are jobs; `x` on a job that has ended; `r` on one that runs or is done."""
         job = self.chosen
         if job is None:
             return frozenset()
         state = job.effective_state
         return frozenset(
-            (["cancel"] if state not in STOPPABLE else [])
+            ["demo"]
+            + (["cancel"] if state not in STOPPABLE else [])
             + (["resume"] if state in ("running", "done") else [])
         )
 

@@ -111,8 +111,13 @@ class JobView(View[T]):
         place += f", {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}." if snapshot.total else "."
         self.app.push_screen(
             Confirm(f"{verb} job {job.id} ({job.name})?", f"{place} {self.KEPT}", verb),
-            lambda yes: self.act(_cancel) if yes else None,
+            self._stop,
         )
+
+    def _stop(self, yes: bool | None) -> None:
+        if yes:
+            self.app.stay_with_job()  # s goes on with it, when another one runs too
+            self.act(_cancel)
 
 
 # What is done to a job needs the run file's models, which take their time to import: in the thread that does it.
