@@ -21,8 +21,8 @@ BACKENDS = {
     "api_key_env": ("openai",),
 }
 """Fields that only some backends have."""
-AUTO = "auto"
-"""The number format that the model's own files name."""
+USUAL = "usual"
+"""The number format that the backend takes when none is named."""
 PLACES: dict[Place, str] = {
     **{(key,): key for key in (*PLAIN, *OPTIONS)},
     **{("sampling", key): key for key in SAMPLING},
@@ -44,7 +44,7 @@ HINTS = {
     "api_key_env": "variable that holds the key; or none",
     "revision": "commit of a hub id",
     "device": "auto, cpu, cuda, cuda:N or mps",
-    "dtype": "number format of the weights",
+    "dtype": "of the weights; usual: float32",
     "family": "as its files say",
     "parameters": "weights, e.g. 7.6B",
     "context": "tokens of prompt and answer",
@@ -57,6 +57,7 @@ HINTS = {
     "system": "before every prompt",
 }
 HINTS_OF = {
+    "vllm": {"dtype": "of the weights; usual: as stored"},
     "openai": {
         "model": "the name it is served by",
         "family": "of the served model, e.g. qwen2",
@@ -67,7 +68,7 @@ HINTS_OF = {
 }
 """Where a backend's hint is another one."""
 PLACEHOLDERS = {
-    **{"device": AUTO, "price_input": "0", "price_output": "0", "temperature": "0.7", "top_p": "1"},
+    **{"device": "auto", "price_input": "0", "price_output": "0", "temperature": "0.7", "top_p": "1"},
     **{"top_k": "0", "max_tokens": "1024", "seed": "0", "system": "none"},
 }
 ORDER = (
@@ -93,7 +94,7 @@ def start(model: Model | None, kept: Mapping[str, Any]) -> dict[str, str]:
         model: whose settings are changed; None for a new one.
         kept: its entry in a run file.
     """
-    begun = dict.fromkeys(ORDER, "") | {"role": "teacher", "backend": "transformers", "dtype": AUTO}
+    begun = dict.fromkeys(ORDER, "") | {"role": "teacher", "backend": "transformers", "dtype": USUAL}
     if model is None:
         return begun
     begun |= {key: plain(getattr(model, key)) for key in PLAIN}
@@ -124,7 +125,7 @@ def _control(key: str, value: str) -> Control:
     from engine.models.modelfiles import DTYPES
     from engine.models.registering import ROLES
 
-    choices = {"role": ROLES, "backend": backends.kinds(), "dtype": (AUTO, *DTYPES)}
+    choices = {"role": ROLES, "backend": backends.kinds(), "dtype": (USUAL, *DTYPES)}
     if key in choices:
         return Choice(choices[key], value)
     if key == "system":
@@ -147,7 +148,7 @@ def entry_of(values: Mapping[str, str], kept: Mapping[str, Any]) -> dict[str, An
     for key in (*PLAIN, *OPTIONS):
         if value := values.get(key, ""):
             entry[key] = amount(value) if key in ("parameters", "context") else value
-    if entry.get("dtype") == AUTO:
+    if entry.get("dtype") == USUAL:
         del entry["dtype"]
     if "base_url" in values:
         urls = words(values["base_url"])
@@ -168,7 +169,7 @@ def missing(entry: Mapping[str, Any]) -> list[str]:
 
 def wrong_device(values: Mapping[str, str]) -> bool:
     """Whether the device is none that the backend knows."""
-    from engine.backends.transformers import DEVICES
+    from engine.models.modelfiles import DEVICES
 
     return bool(values.get("device")) and re.fullmatch(DEVICES, values["device"]) is None
 
