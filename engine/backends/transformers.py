@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError, ModelError
 from engine.models import adapters, modelfiles
-from engine.models.modelfiles import ModelCheck, check_dtype, fingerprint
+from engine.models.modelfiles import DEVICES, ModelCheck, check_dtype, fingerprint
 from engine.suggest import nearest
 from engine.templates import BOUNDARY_VERSION
 from storage.records import Model
@@ -33,8 +33,6 @@ DEFAULTS: Mapping[str, Any] = {
     "adapter": "",
 }
 """The keys of `Model.options` that this backend knows, with their defaults."""
-
-DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 
 IDENTITY_OPTIONS = ("dtype", "thinking")
 """Those that shape an answer."""

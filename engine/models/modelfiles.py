@@ -24,6 +24,9 @@ from engine.models import ggufs
 DTYPES = ("float32", "bfloat16", "float16")
 """Accepted names of weight types."""
 
+DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
+"""Accepted names of devices, as a regular expression."""
+
 HUB_TIMEOUT_S = 4.0
 """Longest wait for the model hub before a model counts as unreachable."""
 

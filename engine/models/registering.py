@@ -7,8 +7,8 @@ from typing import Any
 
 from engine import backends, config
 from engine.config import TeacherConfig
-from engine.errors import ConfigError
-from engine.models import registry
+from engine.errors import ConfigError, ModelError
+from engine.models import modelfiles, registry
 from engine.models.modelfiles import ModelCheck
 from engine.sections.paths import located
 from storage import lookup
@@ -69,6 +69,21 @@ def fill(wanted: TeacherConfig) -> tuple[TeacherConfig, ModelCheck | None]:
     if wanted.parameters is None and found.parameters:
         update["parameters"] = found.parameters
     return wanted.model_copy(update=update), found
+
+
+def context(model: Model) -> int | None:
+    """Tokens that prompt and answer may take: as set, else as the model's files on this machine say.
+
+    None where neither does. No weights are read, and no hub is asked.
+    """
+    if model.context or model.backend not in backends.LOCAL or not is_here(model.model):
+        return model.context
+    try:
+        return modelfiles.check(
+            model.model, revision=model.revision, weights=False, chat_template=False
+        ).context
+    except ModelError:
+        return None
 
 
 def record(wanted: TeacherConfig, role: Role) -> Model:

@@ -99,12 +99,17 @@ class Area(TextArea):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "app.focus_next", "Next field", show=False, id="form.leave"),
+        Binding("enter", "new_line", "New line", id="form.new_line"),
     ]
 
     def __init__(self, value: str, placeholder: str = "") -> None:
         super().__init__(
             value, compact=True, placeholder=placeholder, highlight_cursor_line=False, tab_behavior="focus"
         )
+
+    def action_new_line(self) -> None:
+        """Begins a new line, as the library does on enter; bound so that the footer says it."""
+        self.insert("\n")
 
     def action_cursor_up(self, select: bool = False) -> None:
         """Up from the first line leaves it."""
@@ -154,6 +159,11 @@ class Entry(Horizontal):
     def wrong(self) -> bool:
         """Whether something is wrong with it."""
         return self._tone == "bad"
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether something of it may be wrong."""
+        return self._tone == "warn"
 
     def compose(self) -> ComposeResult:
         """Name, control, note."""
@@ -373,7 +383,7 @@ class Paths(Suggester):
     def _path(self, value: str) -> str | None:
         folder, begun = os.path.split(value)
         try:
-            with os.scandir(Path(folder or ".").expanduser()) as entries:
+            with os.scandir(path_of(folder or ".")) as entries:
                 found = sorted(
                     entry.name + ("/" if entry.is_dir() else "")
                     for _, entry in zip(range(OFFERED), entries, strict=False)
@@ -400,6 +410,16 @@ class Words(Suggester):
         space = last[: len(last) - len(begun)]
         word = next((word for word in self.words if begun and word.startswith(begun) and word != begun), None)
         return None if word is None else f"{head}{comma}{space}{word}"
+
+
+def path_of(text: str) -> Path:
+    """The path that was typed, `~` in it being the operator's home; that of a user who is not known stays as it is."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 — Path's own raises where there is no such user
+
+
+def words(text: str) -> list[str]:
+    """The words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def amount(text: str) -> str:

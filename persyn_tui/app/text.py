@@ -1,5 +1,7 @@
 """Small words that several screens write: bars, counts, money, times."""
 
+from pathlib import Path
+
 from engine.display import duration, time_left
 from persyn_tui.app.sheet import Cell
 
@@ -85,3 +87,8 @@ __all__ = [
     "signed",
     "time_left",
 ]
+
+
+def short_reference(model: str) -> str:
+    """A model reference; of a path or a hub id its last part."""
+    return model if model.startswith("zoo:") else Path(model).name

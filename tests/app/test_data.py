@@ -415,6 +415,36 @@ async def test_an_export_runs_in_the_background_and_says_where_it_is(made: Made,
         assert "already" in app.screen.query_one("Form")["out"].said  # type: ignore[index]
 
 
+async def test_an_export_form_says_one_thing_beside_the_rows_and_below(made: Made, tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("precious")
+    async with running(opened(made), mode="data", size=(120, 30)) as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, ExportForm))
+        form, says = app.screen.query_one(Form), app.screen.query_one("#says", Static)
+
+        async def put(key: str, value: str, told: str) -> None:
+            form[key].focus_control()
+            await pilot.press("end", "ctrl+u", *value)
+            assert told in form[key].said
+            assert told in str(says.render())
+            assert "a new file" not in str(says.render())
+            form["form"].focus_control()
+            await pilot.press("enter")
+            assert form[key].control.has_focus, "enter goes to what is wrong"
+            assert told in str(says.render())
+
+        await put("out", str(tmp_path / "there"), "there already")
+        await put("out", str(tmp_path / "nowhere" / "x"), "no such folder")
+        await put("out", "~nobody-of-this-name/x", "no such folder")
+        await put("out", "x" * 300, "too long")
+        await put("out", "", "needed")
+        await pilot.press(*"fresh")
+        assert str(says.render()).startswith("a new file: ")
+        await put("dataset", "nothing", "not stored")
+        assert (tmp_path / "there").read_text() == "precious"
+
+
 async def test_a_failing_store_is_told_and_the_screen_goes_on(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 from app.support import running, until
+from backends.endpoint import Endpoint, answer
 from textual.pilot import Pilot
 from textual.widgets import Static
+from textual.widgets._footer import FooterKey
 
 from engine.models import registering
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.models.form import ModelForm
 from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.wizard import draft
 from storage import lookup, prompts, registry, responses
 from storage.records import Completion, Model, NewResponse, Prompt, Sampling
 from storage.store import Store
@@ -117,27 +120,154 @@ async def test_a_wrong_reference_gets_the_nearest_and_cannot_be_saved(store: Sto
     async with running(store.location, mode="models") as (app, pilot):
         shown = await form(app, pilot, "a")
         await put(pilot, shown, "name", "terse")
+        await put(pilot, shown, "model", "~nobody-of-this-name/x")
+        assert "not a usable path" in shown.form["model"].said
         await put(pilot, shown, "model", "zoo:breif")
         await until(pilot, lambda: "no model" in shown.form["model"].said)
+        assert "did you mean zoo:brief?" in shown.form["model"].said
         assert "did you mean zoo:brief" in said(app)
         await pilot.press("enter")
         await until(pilot, lambda: "no model" in said(app))
         assert registry.list(store) == []
 
 
-async def test_what_a_backend_needs_is_told_beside_it(store: Store) -> None:
+async def endpoint(pilot: Pilot[None], shown: ModelForm, name: str, model: str) -> None:
+    """Fills in what every endpoint needs but its address."""
+    await put(pilot, shown, "name", name)
+    backend = shown.form["backend"]
+    backend.focus_control()
+    while backend.value != "openai":
+        await pilot.press("right")
+    await put(pilot, shown, "model", model)
+
+
+async def test_an_endpoint_is_registered_probed_and_offered(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    with Endpoint(lambda body, number: answer("five")) as server:
+        async with running(store.location, mode="models", size=(120, 30)) as (app, pilot):
+            shown = await form(app, pilot, "a")
+            await endpoint(pilot, shown, "far", "m")
+            assert not shown.form["revision"].display
+            assert not shown.form["device"].display
+            await pilot.press("enter")
+            assert shown.form["base_url"].said.startswith("needed: http")
+            assert [key for key, entry in shown.form.entries.items() if entry.wrong] == ["base_url"]
+            await put(pilot, shown, "base_url", f"{server.url}, {server.url}/")
+            await put(pilot, shown, "api_key_env", "MY_KEY")
+            await put(pilot, shown, "price_output", "2.5")
+            await pilot.press("enter")
+            await until(pilot, lambda: app.screen is not shown)
+            (stored,) = registry.list(store)
+            assert stored.options == {
+                "base_url": [server.url, f"{server.url}/"],
+                "api_key_env": "MY_KEY",
+            }
+            assert stored.price_output == 2.5
+            await until(pilot, lambda: sheet(app).key == stored.id)
+            await pilot.press("t")
+            await until(pilot, lambda: "what the model was given" in said(app, "#token"))
+            assert "'five'" in said(app, "#token")
+            assert server.headers[0]["authorization"] == "Bearer sk-secret"
+            shown = await form(app, pilot, "e")
+            assert shown.form["base_url"].value == f"{server.url}, {server.url}/"
+            await put(pilot, shown, "base_url", server.url)
+            await until(pilot, lambda: "the same identity" in said(app))
+            await pilot.press("enter")
+            await until(pilot, lambda: app.screen is not shown)
+    (far,) = (one for one in draft.candidates(store)[0] if one.name == "far")
+    assert (far.entry["base_url"], far.trouble) == (server.url, "")
+    assert registering.settings(far.entry, "teacher", Path.cwd()).price.output == 2.5
+
+
+async def test_what_is_wrong_with_an_address_is_told_beside_it_without_a_name_too(store: Store) -> None:
+    async with running(store.location, mode="models", size=(120, 30)) as (app, pilot):
+        shown = await form(app, pilot, "a")
+        await endpoint(pilot, shown, "", "m")
+        url, key = shown.form["base_url"], shown.form["api_key_env"]
+        await put(pilot, shown, "base_url", "127.0.0.1:8000")
+        assert "must be addresses like" in url.said
+        await put(pilot, shown, "base_url", "https://me:secret@example.org/v1")
+        assert "must not hold a password" in url.said
+        await put(pilot, shown, "base_url", "http://example.org/v1")
+        assert not url.wrong
+        await put(pilot, shown, "api_key_env", "sk-1234")
+        assert "must be the *name*" in key.said
+        await put(pilot, shown, "api_key_env", "NOT_SET_YET")
+        assert "plain http" in url.said
+        assert url.wrong
+        assert "not set here" in key.said
+        assert not key.wrong
+        await put(pilot, shown, "base_url", "https://example.org/v1")
+        await put(pilot, shown, "name", "far")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen is not shown)
+        (stored,) = registry.list(store)
+        assert stored.options["api_key_env"] == "NOT_SET_YET"
+
+
+async def test_a_name_in_use_is_told_and_nothing_is_replaced_without_asking(store: Store) -> None:
+    first = teacher(store)
+    answered(store, first, 3)
     async with running(store.location, mode="models") as (app, pilot):
         shown = await form(app, pilot, "a")
-        await put(pilot, shown, "name", "far")
-        await put(pilot, shown, "model", "big-model")
-        backend = shown.form["backend"]
-        backend.focus_control()
-        while backend.value != "openai":
-            await pilot.press("right")
-        await until(pilot, lambda: "has no `base_url`" in backend.said)
+        await put(pilot, shown, "name", "terse")
+        await until(pilot, lambda: "taken: zoo:brief, transformers" in shown.form["name"].said)
+        await put(pilot, shown, "model", "zoo:speller")
         await pilot.press("enter")
-        await until(pilot, lambda: "has no `base_url`" in said(app))
-        assert registry.list(store) == []
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        loss = " ".join(str(widget.render()) for widget in app.screen.query(Static))
+        assert "Replace the teacher terse?" in loss
+        assert "3 stored answers stay" in loss
+        await pilot.press("n")
+        await until(pilot, lambda: app.screen is shown and shown.form["name"].control.has_focus)
+        assert registry.list(store) == [first]
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: not isinstance(app.screen, ModelForm | Confirm))
+        (stored,) = registry.list(store)
+        assert stored.model == "zoo:speller"
+
+
+async def test_a_missing_model_is_told_on_its_own_row(store: Store) -> None:
+    async with running(store.location, mode="models") as (app, pilot):
+        shown = await form(app, pilot, "a")
+        await put(pilot, shown, "name", "terse")
+        assert not shown.form["name"].wrong
+        assert not shown.form["model"].wrong
+        await pilot.press("enter")
+        assert [key for key, entry in shown.form.entries.items() if entry.wrong] == ["model"]
+        assert "zoo:NAME" in shown.form["model"].said
+        assert shown.form["model"].control.has_focus
+
+
+async def test_the_list_shows_the_context_of_a_models_files(store: Store) -> None:
+    teacher(store)
+    async with running(store.location, mode="models", size=(140, 30)) as (app, pilot):
+        await until(pilot, lambda: "zoo:brief" in row(app))
+        assert " 256 " in row(app)
+
+
+async def test_enter_in_the_system_prompt_is_a_new_line_and_the_footer_says_how_to_save(store: Store) -> None:
+    def footer(app: PersynApp) -> list[tuple[str, str]]:
+        keys = app.screen.query(FooterKey)
+        return [(key.key_display, key.description) for key in keys]
+
+    async with running(store.location, mode="models") as (app, pilot):
+        shown = await form(app, pilot, "a")
+        await until(pilot, lambda: ("⏎", "Save") in footer(app))
+        await put(pilot, shown, "name", "terse")
+        await put(pilot, shown, "model", "zoo:brief")
+        await put(pilot, shown, "system", "Be")
+        await pilot.press("enter", *"kind.")
+        assert shown.form["system"].value == "Be\nkind."
+        await until(pilot, lambda: {("⏎", "New line"), ("f2", "Save")} <= set(footer(app)))
+        await pilot.press("f2")
+        await until(pilot, lambda: app.screen is not shown)
+        (stored,) = registry.list(store)
+        assert stored.system == "Be\nkind."
 
 
 async def test_the_files_of_a_vllm_teacher_are_looked_at_too(store: Store) -> None:

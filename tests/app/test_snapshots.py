@@ -203,7 +203,7 @@ async def test_dialogs(
     filled: tuple[Path, Lease], place: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mode, key = DIALOGS[name]
-    monkeypatch.setattr(Path, "cwd", lambda: Path("/home/ada"))
+    monkeypatch.setattr(Path, "cwd", lambda: Path("/"))
     with copied(filled, place):
         app = PersynApp(str(place / "persyn.db"), settings=Settings(interval=0.1), start=mode)
         app.machine.extend(full.READINGS)

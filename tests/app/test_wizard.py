@@ -85,7 +85,11 @@ async def test_a_wrong_run_file_names_file_line_and_nearest_key(store: Store, tm
     (tmp_path / "run.yaml").write_text(RUN.replace("strategies", "x") + "quallity: {scorer: exact_answer}\n")
     async with running(store.location, size=(80, 24)) as (app, pilot):
         shown = await wizard(app, pilot)
-        await pilot.press("enter", *"run.yaml")
+        await pilot.press("enter", *"~nobody-of-this-name/x")
+        await until(
+            pilot, lambda: "no such" in said(app, "#verdict").lower() or "cannot" in said(app, "#verdict")
+        )
+        await pilot.press("end", "ctrl+u", *"run.yaml")
         await until(pilot, lambda: "did you mean `quality`?" in said(app, "#verdict"))
         assert "run.yaml:" in said(app, "#verdict")
         await pilot.press("enter")
@@ -254,8 +258,9 @@ async def test_prompts_may_come_from_a_file(store: Store, tmp_path: Path) -> Non
         await pilot.press("space")
         assert form["source"].value == "jsonl"
         assert not form["tasks"].display
-        await put(pilot, form, "path", "missing.jsonl")
-        assert "no such file" in form["path"].said
+        for missing in ("missing.jsonl", "~nobody-of-this-name/x", "x" * 300):
+            await put(pilot, form, "path", missing)
+            assert "no such file" in form["path"].said
         await put(pilot, form, "path", "asked.jsonl")
         await put(pilot, form, "size", "")
         for key, value in (("calibration", "10"), ("validation", "5"), ("evaluation", "5")):
@@ -314,7 +319,7 @@ async def test_a_key_before_the_models_are_read_does_not_end_the_app(store: Stor
         await until(pilot, lambda: len(app.screen.query_one("#teacher-list", Sheet).rows) > 0)
         await pilot.press("space")
         await until(pilot, lambda: "1 marked" in said(app))
-        await pilot.press("enter")
+        await pilot.press("down", "space", "enter")
         await until(pilot, lambda: "student" in said(app, "#title"))
 
 
@@ -378,6 +383,9 @@ async def test_teachers_must_be_marked_and_leaving_asks(store: Store) -> None:
         await until(pilot, lambda: "no teacher is marked" in said(app))
         await pilot.press("space")
         assert "1 marked" in said(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: "a router needs two" in said(app))
+        assert "teachers" in said(app, "#title")
         await pilot.press("escape", "escape")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")

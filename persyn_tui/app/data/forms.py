@@ -14,7 +14,7 @@ from textual.widgets import OptionList
 from engine.export import FORMATS
 from engine.printing import printable
 from engine.suggest import nearest
-from persyn_tui.app.forms import Choice, Dialog, Edited, Entry, Form, Line, Paths, Words
+from persyn_tui.app.forms import Choice, Dialog, Edited, Entry, Form, Line, Paths, Words, path_of
 from persyn_tui.app.question import Question
 from persyn_tui.app.text import count
 from storage.listing import SORTS, Listing, Sort
@@ -23,6 +23,13 @@ from storage.rows import SPLITS
 
 ANY = "any"
 SCORES = ("quality", "learnability", "reward")
+CONTENTS = {
+    "messages": "JSONL, a conversation a line",
+    "sharegpt": "JSONL, ShareGPT",
+    "alpaca": "JSONL, Alpaca",
+    "parquet": "one file, rows as in messages",
+    "huggingface": "a folder that datasets.load_dataset reads",
+}
 SUFFIXES = {"parquet": ".parquet", "huggingface": ""}
 
 
@@ -268,52 +275,60 @@ class ExportForm(Dialog[ExportOrder | None]):
     def on_mount(self) -> None:
         """Place and hints are filled in."""
         super().on_mount()
-        self._check(None)
+        self._wanted()
         self.query_one(Form)["form"].focus_control()
 
     @on(Edited)
-    def _check(self, event: Edited | None) -> None:
+    def _check(self) -> None:
+        self._wanted()
+
+    def _wanted(self) -> ExportOrder | None:
+        """What the fields ask for; None where one is wrong. Beside the fields and below them stands the same."""
         form = self.query_one(Form)
         values = form.values
         dataset = dataset_of(values["dataset"], self._datasets)
+        wrong: dict[str, str] = {}
+        form["form"].say(CONTENTS[values["form"]])
         if dataset is None:
-            form["dataset"].say(unknown(values["dataset"], [one.name for one in self._datasets]), "bad")
-            return
-        form["dataset"].say(f"{count(self._rows[dataset.id])} rows that are not excluded")
-        what = {
-            "messages": "JSONL, a conversation a line",
-            "sharegpt": "JSONL, ShareGPT",
-            "alpaca": "JSONL, Alpaca",
-            "parquet": "one file, rows as in messages",
-            "huggingface": "a folder that datasets.load_dataset reads",
-        }
-        form["form"].say(what[values["form"]])
-        if "out" not in form.touched:
-            name = dataset.name.replace("/", "-") + f"-{values['form']}"
-            form.fill("out", str(Path.cwd() / (name + SUFFIXES.get(values["form"], ".jsonl"))))
-        what_kind = "a new folder" if values["form"] == "huggingface" else "a new file"
-        form["out"].say(what_kind)
-        # The field may be too narrow for all of it.
-        self.say(f"{what_kind}: {Path(form.values['out']).expanduser().absolute()}")
+            wrong["dataset"] = unknown(values["dataset"], [one.name for one in self._datasets])
+        else:
+            form["dataset"].say(f"{count(self._rows[dataset.id])} rows that are not excluded")
+            if "out" not in form.touched:
+                name = dataset.name.replace("/", "-") + f"-{values['form']}"
+                form.fill("out", str(Path.cwd() / (name + SUFFIXES.get(values["form"], ".jsonl"))))
+        what = "a new folder" if values["form"] == "huggingface" else "a new file"
+        out, problem = place(form.values["out"])
+        if problem:
+            wrong["out"] = problem
+        else:
+            form["out"].say(what)
+        for key, text in wrong.items():
+            form[key].say(text, "bad")
+        if wrong:
+            key, text = next(iter(wrong.items()))
+            self.say(f"✗ {form[key].title}: {text}" + (f": {out}" if key == "out" else ""), "bad")
+        else:
+            # The field may be too narrow for all of it.
+            self.say(f"{what}: {out}")
+        return None if wrong or dataset is None else ExportOrder(dataset, values["form"], out)
 
     def action_export(self) -> None:
-        """Starts, when the place is free."""
-        form = self.query_one(Form)
-        values = form.values
-        dataset, out = dataset_of(values["dataset"], self._datasets), Path(values["out"]).expanduser()
-        if dataset is None:
-            return
-        problem = (
-            "needed"
-            if not values["out"]
-            else "there already; an export never overwrites"
-            if out.exists() or out.is_symlink()
-            else f"{out.parent}: no such folder"
-            if not out.parent.is_dir()
-            else ""
-        )
-        if problem:
-            form["out"].say(problem, "bad")
-            form["out"].focus_control()
-            return
-        self.dismiss(ExportOrder(dataset, values["form"], out))
+        """Starts, when the place is free; else goes to what is wrong."""
+        order, form = self._wanted(), self.query_one(Form)
+        if order is not None:
+            self.dismiss(order)
+        else:
+            next(entry for entry in form.entries.values() if entry.wrong).focus_control()
+
+
+def place(text: str) -> tuple[Path, str]:
+    """(where an export would go, why it cannot: empty where it can)."""
+    out = path_of(text).absolute()
+    if not text:
+        return out, "needed"
+    try:
+        if out.is_symlink() or out.exists():
+            return out, "there already; an export never overwrites"
+        return out, "" if out.parent.is_dir() else f"{out.parent}: no such folder"
+    except OSError as error:
+        return out, error.strerror or "cannot be used"

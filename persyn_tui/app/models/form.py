@@ -1,32 +1,23 @@
 """The form of one model: every field is checked while it is typed, and nothing is stored before all are right."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events, on
 from textual.binding import Binding, BindingType
 from textual.timer import Timer
 from textual.widget import Widget
 
-from persyn_tui.app.forms import (
-    Area,
-    Choice,
-    Dialog,
-    Edited,
-    Entry,
-    Form,
-    Line,
-    Paths,
-    Place,
-    amount,
-    problems,
-)
-from persyn_tui.app.text import count, number
+from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.forms import Dialog, Edited, Form, Line, problems
+from persyn_tui.app.models import fields
+from persyn_tui.app.text import count, number, short_reference
+from storage import registry
 from storage.errors import PersynError
-from storage.records import Model
+from storage.records import Model, Role
 from storage.store import Store
 
 if TYPE_CHECKING:
@@ -36,17 +27,7 @@ if TYPE_CHECKING:
 
 PAUSE_S = 0.3
 """Typing must rest so long before files are looked at."""
-SAMPLING = ("temperature", "top_p", "top_k", "max_tokens", "seed")
-PRICES = {"price_input": "input", "price_output": "output"}
-PLAIN = ("name", "backend", "model", "revision", "family", "parameters", "context", "system")
-PLACES: dict[Place, str] = {
-    **{(key,): key for key in PLAIN},
-    **{("sampling", key): key for key in SAMPLING},
-    **{("price", part): key for key, part in PRICES.items()},
-    ("sampling",): "temperature",
-    ("price",): "price_input",
-}
-"""Where the settings keep each field."""
+NEEDED = "needed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +44,7 @@ class Examined:
     """Where the problem belongs."""
 
 
-def entry_of(values: Mapping[str, str], kept: Mapping[str, Any]) -> dict[str, Any]:
-    """A run file's entry from the form's values, on top of what the form does not show."""
-    entry: dict[str, Any] = {
-        key: value for key, value in kept.items() if key not in PLAIN and key not in ("sampling", "price")
-    }
-    for key in PLAIN:
-        value = values.get(key, "")
-        if value:
-            entry[key] = amount(value) if key in ("parameters", "context") else value
-    sampling = {"stop": kept["sampling"]["stop"]} if kept.get("sampling", {}).get("stop") else {}
-    sampling |= {key: values[key] for key in SAMPLING if values.get(key)}
-    price = {part: values[key] for key, part in PRICES.items() if values.get(key)}
-    return entry | ({"sampling": sampling} if sampling else {}) | ({"price": price} if price else {})
-
-
-def examine(store: Store, wanted: "TeacherConfig", role: str) -> Examined:
+def examine(store: Store, wanted: "TeacherConfig", role: Role) -> Examined:
     """What the model's files and the store say; blocks, at a hub for up to four seconds."""
     from engine.errors import NotAvailable
     from engine.models import registering
@@ -87,12 +53,14 @@ def examine(store: Store, wanted: "TeacherConfig", role: str) -> Examined:
     try:
         filled, check = registering.fill(wanted)
     except PersynError as problem:
-        return Examined(problem=problem, field="backend" if isinstance(problem, NotAvailable) else "model")
-    record = registering.record(filled, "student" if role == "student" else "teacher")
+        field = "backend" if isinstance(problem, NotAvailable) else "model"
+        return Examined(problem=problem, field=fields.named(problem.message, fields.ORDER) or field)
+    record = registering.record(filled, role)
     try:
         known = registering.known(store, record)
     except PersynError as problem:
-        return Examined(check, record, problem=problem, field="model" if check else "backend")
+        field = fields.named(problem.message, fields.ORDER) or ("model" if check else "backend")
+        return Examined(check, record, problem=problem, field=field)
     counted = known.same or known.before
     answers = lookup.answer_count(store, counted.id) if counted is not None and counted.id else 0
     return Examined(check, record, known, answers)
@@ -106,7 +74,8 @@ class ModelForm(Dialog[Model | None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "save", "Save", id="model_form.save"),
+        # Where enter begins a new line, f2 saves too.
+        Binding("enter,f2", "save", "Save", id="model_form.save"),
     ]
 
     def __init__(self, model: Model | None = None) -> None:
@@ -116,6 +85,8 @@ class ModelForm(Dialog[Model | None]):
         self._examined: Examined | None = None
         self._asked = False
         """Whether saving was tried: from then on missing fields are named too."""
+        self._taken: Model | None = None
+        """The model that has the name which is typed, or was."""
         self._auto: set[str] = set()
         """Fields that the model's files filled in."""
         self._timer: Timer | None = None
@@ -126,56 +97,12 @@ class ModelForm(Dialog[Model | None]):
 
     def body(self) -> Iterable[Widget]:
         """The fields."""
-        from engine import backends, zoo
-        from engine.models.registering import ROLES
-
-        start = self._start()
-        fixed = self._model is not None
-        kinds = backends.kinds()
-        refs = [f"zoo:{name}" for name in zoo.names()]
-        entries = [
-            Entry(
-                "role",
-                "role",
-                Choice(ROLES, start["role"]),
-                "stays; a adds another" if fixed else "",
-            ),
-            Entry("name", "name", Line(start["name"]), "stays" if fixed else "what runs call it"),
-            Entry("backend", "backend", Choice(kinds, start["backend"]), "how it is run"),
-            Entry("model", "model", Line(start["model"], "", Paths(refs)), "zoo:NAME, a folder or a hub id"),
-            Entry("revision", "revision", Line(start["revision"]), "commit of a hub id"),
-            Entry("family", "family", Line(start["family"]), "as its files say"),
-            Entry("parameters", "parameters", Line(start["parameters"]), "weights, e.g. 7.6B"),
-            Entry("context", "context", Line(start["context"]), "tokens of prompt and answer"),
-            Entry("price_input", "price in", Line(start["price_input"], "0"), "$ per million prompt tokens"),
-            Entry(
-                "price_output", "price out", Line(start["price_output"], "0"), "$ per million answer tokens"
-            ),
-            Entry("temperature", "temperature", Line(start["temperature"], "0.7"), "0: greedy"),
-            Entry("top_p", "top p", Line(start["top_p"], "1"), "0 to 1"),
-            Entry("top_k", "top k", Line(start["top_k"], "0"), "0: off"),
-            Entry("max_tokens", "max tokens", Line(start["max_tokens"], "1024"), "of an answer"),
-            Entry("seed", "seed", Line(start["seed"], "0")),
-            Entry("system", "system prompt", Area(start["system"], "none"), "before every prompt"),
-        ]
-        for entry in entries:
-            entry.disabled = fixed and entry.key in ("role", "name")
-        yield Form(entries, id="form")
-
-    def _start(self) -> dict[str, str]:
-        keys = ("role", *PLAIN, *PRICES, *SAMPLING)
-        start = dict.fromkeys(keys, "") | {"role": "teacher", "backend": "transformers"}
-        model = self._model
-        if model is None:
-            return start
         from engine.models.registry import as_entry, sampling
 
-        self._kept = as_entry(model) | {"sampling": sampling(model)}
-        for key in PLAIN:
-            start[key] = _plain(getattr(model, key))
-        start |= {key: _plain(getattr(model.sampling, key)) for key in SAMPLING}
-        start |= {key: _plain(getattr(model, key) or None) for key in PRICES}
-        return start | {"role": model.role}
+        model = self._model
+        if model is not None:
+            self._kept = as_entry(model) | {"backend": model.backend, "sampling": sampling(model)}
+        yield Form(fields.entries(fields.start(model, self._kept), fixed=model is not None), id="form")
 
     @property
     def form(self) -> Form:
@@ -187,6 +114,7 @@ class ModelForm(Dialog[Model | None]):
         super().on_mount()
         self.form["name" if self._model is None else "model"].focus_control()
         self._roles()
+        self._backend()
         self._settings()
         self._soon()
 
@@ -198,6 +126,8 @@ class ModelForm(Dialog[Model | None]):
         self._examined = None
         if event.key == "role":
             self._roles()
+        if event.key in ("role", "backend"):
+            self._backend()
         self._settings()
         self._soon()
 
@@ -212,15 +142,33 @@ class ModelForm(Dialog[Model | None]):
 
     def _roles(self) -> None:
         student = self._role == "student"
-        for key in PRICES:
+        for key in fields.PRICES:
             self.form[key].disabled = student
+        if student and self._model is None:
+            self.form.fill("backend", "transformers")  # the one that trains
+        self.form["backend"].disabled = student
         temperature = self.form["temperature"].control
         if isinstance(temperature, Line):
             temperature.placeholder = "0" if student else "0.7"
 
+    def _backend(self) -> None:
+        """Shows the fields that the backend has, each with the backend's own hint."""
+        backend = self.form["backend"].value
+        for key, entry in self.form.entries.items():
+            if key in fields.BACKENDS:
+                entry.display = fields.has(backend, key)
+                entry.disabled = not entry.display
+            if key not in ("role", "name"):
+                entry.hint = fields.hint(backend, key)
+                entry.say()
+
     @property
-    def _role(self) -> str:
-        return self.form["role"].value
+    def _role(self) -> Role:
+        return cast(Role, self.form["role"].value)
+
+    def _values(self) -> dict[str, str]:
+        """Values of the fields that the backend has; the backend's own also where it cannot be changed."""
+        return self.form.values | {"backend": self.form["backend"].value}
 
     def _settings(self) -> "TeacherConfig | None":
         """The settings, when every field can be read; says what is wrong beside each that cannot."""
@@ -228,24 +176,45 @@ class ModelForm(Dialog[Model | None]):
 
         from engine.models import registering
 
-        values = {key: entry.value for key, entry in self.form.entries.items()}
-        wrong: dict[str, str] = {}
+        values = self._values()
+        entry = fields.entry_of(values, self._kept)
+        wrong = dict.fromkeys(fields.missing(entry), NEEDED)
+        # With a stand-in for each, the others are checked as well.
+        stand_ins = {key: "-" for key in wrong if key != "base_url"}
         wanted = None
         try:
-            wanted = registering.settings(entry_of(values, self._kept), self._role, Path.cwd())
+            wanted = registering.settings(entry | stand_ins, self._role, Path.cwd())
         except ValidationError as error:
-            wrong, rest = problems(error, PLACES)
-            if rest:
-                wrong.setdefault("name", "; ".join(rest))
-        for key, entry in self.form.entries.items():
-            missing = wrong.get(key) == "needed" and not self._asked
-            if key in wrong and not missing:
-                entry.say(wrong[key], "bad")
-            elif entry.wrong or key in ("model", "backend"):
-                entry.say()
+            found, rest = problems(error, fields.PLACES)
+            wrong |= found
+            for message in rest:
+                wrong.setdefault(fields.named(message, values) or "name", message)
+        except PersynError as problem:  # a path that can be none
+            wrong["model"] = problem.message
+        if fields.wrong_device(values):
+            wrong["device"] = f"none of {fields.HINTS['device']}"
         self._wrong = set(wrong)
+        self._say_beside(wrong)
         self._tell()
-        return wanted
+        return None if wrong else wanted
+
+    def _say_beside(self, wrong: dict[str, str]) -> None:
+        doubts = {"api_key_env": fields.unset(self._values()), "name": self._whose()}
+        for key, entry in self.form.entries.items():
+            if key in wrong and (self._asked or wrong[key] != NEEDED):
+                text = f"{NEEDED}: {entry.hint}" if wrong[key] == NEEDED and entry.hint else wrong[key]
+                entry.say(text, "bad")
+            elif doubts.get(key):
+                entry.say(doubts[key], "warn")
+            elif entry.wrong or entry.doubtful or key in ("model", "backend"):
+                entry.say()
+
+    def _whose(self) -> str:
+        """A doubt about a name that is in use."""
+        taken = self._taken
+        if taken is None or (taken.name, taken.role) != (self.form["name"].value, self._role):
+            return ""
+        return f"▲ taken: {short_reference(taken.model)}, {taken.backend}; saving asks before it is replaced"
 
     def _soon(self) -> None:
         if self._timer is not None:
@@ -257,6 +226,8 @@ class ModelForm(Dialog[Model | None]):
         from engine.models import registering
 
         wanted = self._settings()
+        if self._model is None:
+            self.run_worker(self._ask_name(), group="name", exclusive=True)
         if wanted is None:
             # The reference alone says much already.
             wanted = self._reference()
@@ -274,18 +245,33 @@ class ModelForm(Dialog[Model | None]):
             entry.say("looking …")
         self.run_worker(self._examine(wanted), group="examine", exclusive=True)
 
+    async def _ask_name(self) -> None:
+        """Learns which model has the name."""
+        name, store = self.form["name"].value, self.app.store
+        if store is None or not name:
+            return
+        try:
+            self._taken = await asyncio.to_thread(registry.get, store, name, self._role)
+        except PersynError:
+            return  # saving says what is wrong with the store
+        if self.is_mounted and (doubt := self._whose()) and not self.form["name"].wrong:
+            self.form["name"].say(doubt, "warn")
+            self._tell()
+
     def _reference(self) -> "TeacherConfig | None":
         from pydantic import ValidationError
 
         from engine.models import registering
 
-        values = self.form.values
-        if not values.get("model"):
+        values = {"name": self.form["name"].value} | self._values()
+        # What the settings of an endpoint lack is said beside their own fields.
+        if not values.get("model") or values["backend"] == "openai":
             return None
         try:
-            entry = {key: values[key] for key in ("model", "backend", "revision") if values[key]}
-            return registering.settings({"name": "-", **entry}, self._role, Path.cwd())
-        except ValidationError:
+            entry = {key: values[key] for key in ("model", "backend", "revision") if values.get(key)}
+            name = "new" if "name" in self._wrong else values["name"]
+            return registering.settings({"name": name, **entry}, self._role, Path.cwd())
+        except (ValidationError, PersynError):
             return None
 
     async def _examine(self, wanted: "TeacherConfig") -> Examined | None:
@@ -305,7 +291,7 @@ class ModelForm(Dialog[Model | None]):
             entry.say(f"✓ {found.check.architecture or found.check.family}", "good")
         if found.check is not None:
             self._fill("family", found.check.family)
-            self._fill("parameters", _plain(found.check.parameters))
+            self._fill("parameters", fields.plain(found.check.parameters))
             if found.check.context:
                 self.form["context"].hint = f"its files say {found.check.context:,}"
                 if "context" not in self._wrong:
@@ -330,7 +316,9 @@ class ModelForm(Dialog[Model | None]):
         at, found = self.form.at, self._examined
         if at is not None and at.wrong:
             full = found.problem if found is not None and found.field == at.key else None
-            self.say(f"✗ {at.key}: {full or at.said}", "bad")
+            self.say(f"✗ {at.title}: {full or at.said}", "bad")
+        elif at is not None and at.doubtful:
+            self.say(f"{at.title}: {at.said}", "warn")
         elif found is None or found.known is None or self._wrong:
             self.say("")
         else:
@@ -352,23 +340,44 @@ class ModelForm(Dialog[Model | None]):
         if wanted is None:
             next(self.form[key] for key in self.form.entries if key in self._wrong).focus_control()
             return
-        self.run_worker(self._save(wanted), group="save", exclusive=True, exit_on_error=True)
+        work = self._save(wanted, self.app.ahead.hold())
+        self.run_worker(work, group="save", exclusive=True, exit_on_error=True)
 
-    async def _save(self, wanted: "TeacherConfig") -> None:
+    async def _save(self, wanted: "TeacherConfig", release: Callable[[], None]) -> None:
         from engine.models import registering
 
-        self.say("checking …")
-        found = await self._examine(wanted)
-        if found is None or self.app.store is None:
-            return
-        if found.problem is not None or found.record is None:
-            self.form[found.field].focus_control()
-            self._tell()
-            return
         try:
+            self.say("checking …")
+            found = await self._examine(wanted)
+            if found is None or self.app.store is None:
+                return
+            if found.problem is not None or found.record is None:
+                self.form[found.field].focus_control()
+                self._tell()
+                return
+            if self._model is None and not await self._may_replace(found):
+                self.form["name"].focus_control()
+                self._tell()
+                return
             self.dismiss(await asyncio.to_thread(registering.put, self.app.store, found.record))
         except PersynError as problem:
             self.say(f"✗ {problem}", "bad")
+        finally:
+            release()
+
+    async def _may_replace(self, found: Examined) -> bool:
+        """Whether the name is free, or the operator lets go of the settings it has."""
+        before = found.known.before if found.known is not None else None
+        if before is None:
+            return True
+        meaning = _meaning(found, None)[0].removeprefix("▲ ")
+        question = Confirm(
+            f"Replace the {before.role} {before.name}?",
+            f"Lost are its settings: {short_reference(before.model)}, {before.backend}. "
+            f"{meaning[:1].upper()}{meaning[1:]}.",
+            "Replace",
+        )
+        return await self.app.push_screen_wait(question) is True
 
 
 def _meaning(found: Examined, edited: Model | None) -> tuple[str, Any]:
@@ -392,11 +401,6 @@ def _meaning(found: Examined, edited: Model | None) -> tuple[str, Any]:
 
 
 def _one_line(problem: PersynError) -> str:
-    return "✗ " + str(problem.message).partition("\n")[0]
-
-
-def _plain(value: object) -> str:
-    """The value as the operator would type it."""
-    if value is None:
-        return ""
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
+    """What is wrong, after the guess that may be all that is needed."""
+    guess = problem.remedy.partition("?")[0] + "? " if problem.remedy.startswith("did you mean") else ""
+    return "✗ " + guess + str(problem.message).partition("\n")[0]

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from textual import on
@@ -19,7 +18,7 @@ from engine.printing import printable
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import View
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet
-from persyn_tui.app.text import count, duration, number
+from persyn_tui.app.text import count, duration, number, short_reference
 from storage import lookup, registry
 from storage.errors import PersynError
 from storage.records import Model
@@ -53,6 +52,8 @@ class Models:
     chosen: int | None
     answers: int
     """Stored answers of the chosen one, made with its present settings."""
+    contexts: Mapping[int | None, int | None]
+    """Model id → tokens of prompt and answer, as set or as its files say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,8 @@ class ModelsScreen(View[Models]):
         self._health: dict[int, Probed] = {}
         self._probes: dict[int, tuple[float, Worker[None]]] = {}
         """Model id → (start, worker) of the probes that wait or run."""
+        self._contexts: dict[int, int | None] = {}
+        """Model id → what its files say."""
         self._turn = asyncio.Lock()
         self._spinner: Timer | None = None
 
@@ -120,7 +123,18 @@ class ModelsScreen(View[Models]):
         ids = [model.id for model in listed]
         chosen = wanted if wanted in ids else ids[0] if ids else None
         answers = 0 if chosen is None else lookup.answer_count(store, chosen)
-        return Models(listed, len(everything) - len(listed), chosen, answers)
+        contexts = {model.id: self._context_of(model) for model in listed}
+        return Models(listed, len(everything) - len(listed), chosen, answers, contexts)
+
+    def _context_of(self, model: Model) -> int | None:
+        """As set, or as its files say, which are read once. Called where the store is read, off the event loop."""
+        from engine.models import registering
+
+        if model.context or model.id is None:
+            return model.context
+        if self._contexts.get(model.id) is None:  # what could not be read may be there the next time
+            self._contexts[model.id] = registering.context(model)
+        return self._contexts[model.id]
 
     def show(self, data: Models) -> None:
         """Rows, then settings and probe of the one under the cursor."""
@@ -163,7 +177,10 @@ class ModelsScreen(View[Models]):
 
     def _paint_rows(self) -> None:
         if self.data is not None:
-            rows = [(model.id, _cells(model, self._word(model))) for model in self.data.models]
+            rows = [
+                (model.id, _cells(model, self.data.contexts[model.id], self._word(model)))
+                for model in self.data.models
+            ]
             self.query_one("#models", Sheet).update(Listed(rows))
 
     def _paint_chosen(self) -> None:
@@ -359,7 +376,7 @@ class ModelsScreen(View[Models]):
                 self._paint_chosen()
 
 
-def _cells(model: Model, health: Cell) -> list[Cell | str]:
+def _cells(model: Model, context: int | None, health: Cell) -> list[Cell | str]:
     free = model.role != "teacher"
     return [
         Cell(model.role.removesuffix("_model"), "dim"),
@@ -367,8 +384,8 @@ def _cells(model: Model, health: Cell) -> list[Cell | str]:
         model.family or "–",
         number(model.parameters),
         model.backend,
-        model.model if model.model.startswith("zoo:") else Path(model.model).name,
-        count(model.context),
+        short_reference(model.model),
+        count(context),
         Cell("–", "dim") if free else f"{model.price_input:g}",
         Cell("–", "dim") if free else f"{model.price_output:g}",
         health,

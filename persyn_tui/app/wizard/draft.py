@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persyn_tui.app.forms import Place
+from persyn_tui.app.forms import Place, path_of, words
 from storage import registry
 from storage.errors import PersynError
 from storage.records import Model
@@ -118,11 +118,6 @@ def _listed(found: Candidate, others: Sequence[Candidate]) -> bool:
     return any(found.name == other.name and found.entry["model"] == other.entry["model"] for other in others)
 
 
-def words(text: str) -> list[str]:
-    """The words between commas."""
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
 def places(values: Mapping[str, str]) -> dict[Place, str]:
     """Where the run file made of these values keeps each field."""
     task = "tasks" if values["source"] == "reasoning_gym" else "path"
@@ -176,7 +171,7 @@ def _sources(values: Mapping[str, str]) -> list[dict[str, Any]]:
     # Absolute: the run file may lie in another folder than the operator.
     source: dict[str, Any] = {
         "source": values["source"],
-        "path": str(Path(values["path"]).expanduser().absolute()),
+        "path": str(path_of(values["path"]).absolute()),
     }
     if values["verifier"] != "none":
         source["verifier"] = values["verifier"]

@@ -1,6 +1,7 @@
 """The wizard's form: prompts, splits, strategies. It writes a run file like any other, and loads it."""
 
 import asyncio
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -9,7 +10,7 @@ from textual.app import ComposeResult
 from textual.timer import Timer
 
 from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.forms import Choice, Edited, Entry, Form, Line, Paths, Words, problems
+from persyn_tui.app.forms import Choice, Edited, Entry, Form, Line, Paths, Words, path_of, problems, words
 from persyn_tui.app.text import count
 from persyn_tui.app.wizard import draft, references
 from persyn_tui.app.wizard.steps import PAUSE_S, Plan, Step
@@ -111,7 +112,7 @@ class SettingsStep(Step):
     async def _look(self) -> None:
         """Reads the file's first answers and chooses the verifier that fits them, unless the operator has."""
         values = self._values()
-        path = Path(values.get("path", "")).expanduser()
+        path = path_of(values.get("path", ""))
         if values["source"] == "reasoning_gym" or self._references is not None:
             return
         try:
@@ -164,18 +165,13 @@ class SettingsStep(Step):
         except ValidationError as error:
             wrong, rest = problems(error, draft.places(values))
         gym = values["source"] == "reasoning_gym"
-        for task in draft.words(values["tasks"]) if gym and self._tasks else ():
+        for task in words(values["tasks"]) if gym and self._tasks else ():
             if task not in self._tasks:
                 guess = nearest(task, self._tasks)
                 wrong["tasks"] = f"no task `{task}`" + (f"; did you mean `{guess}`?" if guess else "")
-        if gym and not draft.words(values["tasks"]):
+        if gym and not words(values["tasks"]):
             wrong["tasks"] = "needed: e.g. chain_sum, gcd"
-        if not gym and values["path"] and not Path(values["path"]).expanduser().is_file():
-            wrong["path"] = "no such file"
-        if values["file"] and not Path(values["file"]).expanduser().absolute().parent.is_dir():
-            wrong["file"] = "no such folder"
-        elif Path(values["file"]).expanduser().is_dir():
-            wrong["file"] = "a folder: add a file name"
+        wrong |= _misplaced(values)
         # An empty field would take a default that nobody sees.
         for key, value in self.form.values.items():
             if not value and key not in MAY_BE_EMPTY and (gym or key != "size"):
@@ -222,7 +218,7 @@ class SettingsStep(Step):
         assert self.plan.student is not None
         text = draft.to_yaml(draft.run_file(self._values(), self.plan.teachers, self.plan.student))
         entry = self.form["file"]
-        path = Path(entry.value).expanduser().absolute()
+        path = path_of(entry.value).absolute()
         try:
             there = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
             if (
@@ -251,6 +247,27 @@ class SettingsStep(Step):
                 "Overwrite",
             )
         )
+
+
+def _misplaced(values: Mapping[str, str]) -> dict[str, str]:
+    """What is wrong with the places that the fields name."""
+
+    def holds(question: Callable[[], bool]) -> bool:
+        try:
+            return question()
+        except OSError:  # a name that is too long, a folder that may not be looked into
+            return False
+
+    wrong: dict[str, str] = {}
+    if values["source"] != "reasoning_gym" and values["path"] and not holds(path_of(values["path"]).is_file):
+        wrong["path"] = "no such file"
+    if values["file"]:
+        file = path_of(values["file"]).absolute()
+        if not holds(file.parent.is_dir):
+            wrong["file"] = "no such folder"
+        elif holds(file.is_dir):
+            wrong["file"] = "a folder: add a file name"
+    return wrong
 
 
 def _entries() -> list[Entry]:

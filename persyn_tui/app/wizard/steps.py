@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on
@@ -14,9 +13,10 @@ from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Static
 
 from engine.printing import printable
-from persyn_tui.app.forms import Dialog, Edited, Entry, Form, Line, Paths
+from persyn_tui.app.forms import Dialog, Edited, Entry, Form, Line, Paths, path_of
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import count, number
+from persyn_tui.app.wizard import runfiles
 from persyn_tui.app.wizard.draft import Candidate
 from storage.errors import PersynError
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 PAUSE_S = 0.25
 """Typing must rest so long before a file is read or a run is counted."""
-LISTED = 200
-"""Run files that are offered at most."""
+LEAST = 2
+"""Teachers that a router chooses among."""
 MODELS = (
     Column("", 1),
     Column("name", 18),
@@ -191,7 +191,7 @@ class FileStep(Step):
 
     async def on_mount(self) -> None:
         """Looks for run files."""
-        self._files = await asyncio.to_thread(_run_files)
+        self._files = await asyncio.to_thread(runfiles.in_reach)
         self._list()
 
     def enter(self) -> None:
@@ -254,7 +254,7 @@ class FileStep(Step):
             verdict.update("")
             return False
         try:
-            self.plan.run = await asyncio.to_thread(config.load, Path(path).expanduser())
+            self.plan.run = await asyncio.to_thread(config.load, path_of(path))
         except PersynError as problem:
             self.entry.say("✗ cannot be used yet", "bad")
             verdict.update(printable(str(problem)))
@@ -278,7 +278,7 @@ class TeachersStep(Step):
 
     def compose(self) -> ComposeResult:
         """The list."""
-        yield Static("Which teachers may answer? A router needs at least two.", classes="lead")
+        yield Static("Which teachers may answer? The router chooses among two or more.", classes="lead")
         yield Pick(MODELS, id="teacher-list", markable=True)
 
     def fill(self, candidates: list[Candidate]) -> None:
@@ -293,10 +293,16 @@ class TeachersStep(Step):
         self._tell()
 
     async def finish(self) -> bool:
-        """Whether one is marked."""
+        """Whether a router has a choice. A run of one teacher, without a router, is made in a run file."""
         if not self.plan.teachers:
             self.say("✗ no teacher is marked: space marks the one under the cursor", "bad")
-        return bool(self.plan.teachers)
+        elif len(self.plan.teachers) < LEAST:
+            self.say(
+                f"✗ only {self.plan.teachers[0].name} is marked, and a router needs two: space marks another. "
+                "A run of one teacher is made in a run file, with `strategies: [strong]`",
+                "bad",
+            )
+        return len(self.plan.teachers) >= LEAST
 
     @on(Pick.Marked)
     def _marked(self, event: Pick.Marked) -> None:
@@ -315,7 +321,10 @@ class TeachersStep(Step):
         if self._candidates is None:
             self.say("the models are being read …")
         else:
-            self.say(f"{len(names)} marked: {', '.join(names)}" if names else "space marks, enter goes on")
+            more = "; mark another" if 0 < len(names) < LEAST else ""
+            self.say(
+                f"{len(names)} marked: {', '.join(names)}{more}" if names else "space marks, enter goes on"
+            )
 
 
 class StudentStep(Step):
@@ -464,32 +473,3 @@ def _about(run: "Run") -> str:
         f"{run.student.name} · {len(run.prompts)} prompt source{'' if len(run.prompts) == 1 else 's'} · "
         f"strategies {', '.join(run.strategies)} · α {run.reward.alpha:g}"
     )
-
-
-def _run_files() -> list[tuple[str, str]]:
-    """(path, its first comment) of the run files in reach: here, in `examples`, and those of the package."""
-    import engine
-    from engine import zoo
-
-    package = Path(engine.__file__).parent
-    here = Path.cwd()
-    folders = [here, here / "examples", package.parent / "examples", Path(zoo.__file__).parent]
-    found: dict[Path, tuple[str, str]] = {}
-    for folder in folders:
-        for path in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml")))[:LISTED]:
-            # One file under two names is one run.
-            found.setdefault(path.resolve(), (_short(path, here), _first_comment(path)))
-    return [*found.values()][:LISTED]
-
-
-def _short(path: Path, here: Path) -> str:
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-def _first_comment(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            line = file.readline(300).strip()
-    except OSError:
-        return "cannot be read"
-    return line.lstrip("# ") if line.startswith("#") else ""
