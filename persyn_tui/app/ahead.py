@@ -43,6 +43,7 @@ class Ahead:
         self._opening = set[tuple[Screen[Any], float]]()
         """Screens that are about to show something else, and since when."""
         self._looking = False
+        self._top: tuple[Screen[Any], float] | None = None
         self._deaf: tuple[Screen[Any], float] | None = None
         """The dialog that has no focus yet, and since when."""
 
@@ -70,6 +71,12 @@ class Ahead:
             await self._deliver(key)
             self._passed(key, target)
 
+    def _shown_at(self, screen: Screen[Any]) -> float:
+        """Since when this screen has been on top, as far as keys came for it."""
+        if self._top is None or self._top[0] is not screen:
+            self._top = screen, time.monotonic()
+        return self._top[1]
+
     def _look_later(self) -> None:
         if not self._looking:
             self._looking, self._looked = True, time.monotonic()
@@ -89,6 +96,9 @@ class Ahead:
             return False
         self._opening = {one for one in self._opening if clock - one[1] < PATIENCE_S}
         if not screen.is_mounted or any(which is screen for which, _ in self._opening):
+            return False
+        # A screen that has read nothing yet would drop what is meant for its rows.
+        if getattr(screen, "state", "") == "loading" and clock - self._shown_at(screen) < PATIENCE_S:
             return False
         if len(app.screen_stack) == 1 or screen.focused is not None:
             self._deaf = None

@@ -171,32 +171,33 @@ class PersynApp(App[None]):
         machine = Machine()
         beat = 0
         trouble = ""
-        while not self._leaving:
-            try:
-                changed = await asyncio.to_thread(changes.seen) or bool(trouble)
-                if changed or beat % max(1, round(2 / self.settings.interval)) == 0:
-                    self.job = await asyncio.to_thread(self._pick, store)
-                if isinstance(self.screen, View):
-                    await self.screen.follow(changed=changed)
-                if beat % max(1, round(1 / self.settings.interval)) == 0:
-                    self.machine.append(await asyncio.to_thread(machine.read))
-                    self.show_machine()
-                trouble = ""
-            except PersynError as problem:
-                if str(problem) != trouble:
-                    trouble = str(problem)
-                    self.notify(trouble, severity="error")
-                if isinstance(problem, StoreMissingError) and isinstance(self.screen, View):
-                    self.screen.fail(trouble)
-            except ScreenStackError:
-                return  # the app is being left
-            except NoMatches:
-                if self.is_running:
-                    raise
-                return
-            self._show_wait(store)
-            beat += 1
-            await asyncio.sleep(self.settings.interval)
+        try:
+            while not self._leaving:
+                try:
+                    changed = await asyncio.to_thread(changes.seen) or bool(trouble)
+                    if changed or beat % max(1, round(2 / self.settings.interval)) == 0:
+                        self.job = await asyncio.to_thread(self._pick, store)
+                    if isinstance(self.screen, View):
+                        await self.screen.follow(changed=changed)
+                    if beat % max(1, round(1 / self.settings.interval)) == 0:
+                        self.machine.append(await asyncio.to_thread(machine.read))
+                        self.show_machine()
+                    trouble = ""
+                except PersynError as problem:
+                    if str(problem) != trouble:
+                        trouble = str(problem)
+                        self.notify(trouble, severity="error")
+                    if isinstance(problem, StoreMissingError) and isinstance(self.screen, View):
+                        self.screen.fail(trouble)
+                except NoMatches:
+                    if self.is_running:
+                        raise
+                    return
+                self._show_wait(store)
+                beat += 1
+                await asyncio.sleep(self.settings.interval)
+        except ScreenStackError:
+            return  # the app is being left
 
     def _show_wait(self, store: "Store") -> None:
         """Says that something waits for another program's write, and no longer when it does not."""

@@ -21,10 +21,14 @@ def speak_utf8() -> None:
 
 
 def missing() -> str:
-    """Why the app cannot be seen here; empty where it can. Textual draws on standard error."""
-    if "TEXTUAL_DRIVER" in os.environ or (sys.__stderr__ is not None and sys.__stderr__.isatty()):
+    """Why the app cannot be seen or used here; empty where it can. Textual draws on standard error."""
+    if "TEXTUAL_DRIVER" in os.environ:
         return ""  # another driver, such as a browser's, draws elsewhere
-    return "the terminal app draws on standard error, which is not a terminal"
+    if sys.__stderr__ is None or not sys.__stderr__.isatty():
+        return "the terminal app draws on standard error, which is not a terminal"
+    if sys.__stdin__ is None or sys.__stdin__.closed or not sys.__stdin__.isatty():
+        return "the terminal app reads its keys from standard input, which is not a terminal"
+    return ""
 
 
 def watch(gone: Callable[[], object], code: int) -> None:

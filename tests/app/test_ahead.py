@@ -12,6 +12,7 @@ from textual.events import Key
 from textual.widgets import Input
 
 from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.data.forms import FilterForm
 from persyn_tui.app.data.screen import DataScreen
 from persyn_tui.app.forms import Form
 from persyn_tui.app.wizard.screen import Wizard
@@ -105,3 +106,13 @@ async def test_words_go_to_the_line_that_a_key_opens_and_are_no_commands(
         assert isinstance(app.screen, DataScreen)
         burst(app, "escape", "q")
         await until(pilot, lambda: app._leaving)
+
+
+async def test_a_key_for_a_screen_that_has_read_nothing_yet_waits_for_its_rows(
+    store: Store, tmp_path: Path
+) -> None:
+    made = make(store, tmp_path)
+    made.answer(0, 0)
+    async with showing(store.location, "jobs") as (app, pilot):
+        burst(app, "5", "f")
+        await until(pilot, lambda: isinstance(app.screen, FilterForm))

@@ -16,6 +16,8 @@ REMEDY = "\n  → "
 
 def starts(job: "Job", before: "Job | None" = None) -> str:
     """What is said of a job that was just started; `before` is the one that it goes on from."""
+    if job.effective_state == "running":
+        return f"job {job.id} ({job.name}) does this already; enter on screen 1 shows it"
     if before is not None and before.id != job.id:
         return f"job {job.id} ({job.name}) starts in the background, on what job {before.id} stored"
     return f"job {job.id} ({job.name}) starts in the background"
