@@ -435,7 +435,7 @@ def run(location: str | None, start: str = "jobs") -> int:
         from engine.errors import ConfigError
 
         raise ConfigError(
-            why, "leave out `2>`; without a terminal use the commands, `persyn --help` lists them"
+            why, "leave out `<` and `2>`; without a terminal use the commands, `persyn --help` lists them"
         )
     terminal.speak_utf8()
     app = PersynApp(location, settings=Settings.load(), start=start)
