@@ -182,6 +182,7 @@ async def test_the_newest_training_of_a_dataset_is_shown_while_its_rows_are_othe
     async with showing(made.store.location, "distil", size=(140, 28)) as (app, pilot):
         await until(pilot, lambda: "▲ data changed" in lines(app, "#strategies")[3])
         assert "50.0 %" in lines(app, "#strategies")[3]
+        assert "persyn was trained by another job" in words(app, "#drawn")
         assert "of 1 rows" in words(app, "#now")
 
 

@@ -131,7 +131,7 @@ class DistilScreen(JobView[Distilled]):
                 ", and eval loss as measured" if len(lines[1]) else ""
             )
         if not any(map(len, lines)):
-            title = f"no step of {data.chosen} yet" if data.chosen != BEFORE else "before training: no curve"
+            title = _no_curve(data)
         drawn.update(_rule(printable(title)))
 
     def _room(self, lines: int) -> int:
@@ -211,6 +211,14 @@ def _checkpoint(store: Store, job: Job) -> str:
     from persyn_tui.app import actions
 
     return actions.checkpoint(store, job.id)
+
+
+def _no_curve(data: Distilled) -> str:
+    if data.chosen == BEFORE:
+        return "before training: no curve"
+    if data.line.phase in ("trained", "evaluating", "evaluated"):
+        return f"{data.chosen} was trained by another job with the same data and settings: its screen has the curve"
+    return f"no step of {data.chosen} yet"
 
 
 def _rule(text: str) -> str:

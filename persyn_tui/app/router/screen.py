@@ -307,7 +307,7 @@ class RouterScreen(View[Routed]):
         self._relabel()
 
     def _relabel(self) -> None:
-        if not self._busy:
+        if self._labels_of is not None and not self._busy:  # before there are scores nothing is weighed
             self.run_worker(self._relabelled(), group="labels", exit_on_error=False)
 
     async def _relabelled(self) -> None:
