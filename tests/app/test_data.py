@@ -12,12 +12,13 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.data.answers import AnswerColumn, AnswersPanel
+from persyn_tui.app.data.answers import SHOWN_CHARACTERS, SHOWN_LINES, AnswerColumn, AnswersPanel, _body
 from persyn_tui.app.data.forms import ExportForm, FilterForm, SortMenu
 from persyn_tui.app.data.pages import KEPT, Pages
 from persyn_tui.app.data.screen import DataScreen
 from persyn_tui.app.data.sheet import AnswerSheet
 from persyn_tui.app.forms import Form
+from persyn_tui.app.text import count
 from storage import datasets, listing, prompts, registry, responses, routing, scores
 from storage.records import (
     Assignment,
@@ -489,3 +490,13 @@ async def test_wide_terminals_show_the_responses_in_the_list(made: Made) -> None
 def painted(sheet: AnswerSheet) -> str:
     """What the list shows."""
     return "\n".join(sheet.render_line(line).text for line in range(sheet.size.height))
+
+
+@pytest.mark.parametrize("whole", ["line\n" * 20_000, "x" * 100_000], ids=["many lines", "one line"])
+def test_a_long_answer_is_shown_from_its_beginning_and_says_how_much_is_left(whole: str) -> None:
+    shown = _body({"reasoning": "", "error": "", "text": whole}).plain
+    body, _, rest = shown.rpartition("\n… ")
+    assert whole.startswith(body)
+    assert len(body) <= SHOWN_CHARACTERS
+    assert body.count("\n") < SHOWN_LINES
+    assert rest == f"{count(len(whole) - len(body))} more characters; y copies all"

@@ -23,6 +23,7 @@ from storage.store import Store
 NARROWEST = 34
 """Cells of a column; as many columns as fit are shown."""
 SHOWN_CHARACTERS = 40_000
+SHOWN_LINES = 1_000
 """Of one answer; `y` copies all of it."""
 
 
@@ -348,11 +349,18 @@ class AnswersPanel(Vertical, can_focus=True):
 def _body(answer: dict[str, Any]) -> Text:
     text = Text()
     if answer["reasoning"]:
-        text.append(f"reasoning\n{answer['reasoning'][:SHOWN_CHARACTERS]}\n\nanswer\n", style="dim")
+        reasoning, more = _beginning(answer["reasoning"])
+        text.append(f"reasoning\n{reasoning}{more}\n\nanswer\n", style="dim")
     if answer["error"]:
         text.append(answer["error"], style="bold")
-    body = answer["text"]
-    text.append(body[:SHOWN_CHARACTERS] or ("" if answer["error"] else "(no text)"))
-    if len(body) > SHOWN_CHARACTERS:
-        text.append(f"\n… {count(len(body) - SHOWN_CHARACTERS)} more characters; y copies all", style="dim")
+    body, more = _beginning(answer["text"])
+    text.append(body or ("" if answer["error"] else "(no text)"))
+    text.append(more, style="dim")
     return text
+
+
+def _beginning(whole: str) -> tuple[str, str]:
+    """(what is shown of a text, a line that says how much more there is): a long one would take seconds to lay out."""
+    shown = "\n".join(whole[:SHOWN_CHARACTERS].split("\n", SHOWN_LINES)[:SHOWN_LINES])
+    left = len(whole) - len(shown)
+    return shown, f"\n… {count(left)} more characters; y copies all" if left else ""
