@@ -141,6 +141,8 @@ def estimate(
             not fit the teachers.
     """
     sizes, counted = _splits(run)
+    if stored is not None:
+        sizes = {name: stored.sizes.get(name, 0) for name in sizes}
     run, told = _with(run, measured or {})
     c = sizes["calibration"] + sizes["validation"]
     n, m = c + sizes["synthesis"], len(run.teachers)
@@ -169,7 +171,7 @@ def estimate(
             t.name for t in run.teachers if t.tokens_per_second is None and t.backend != "imported"
         ),
         judges=tuple(_judges(run, n, c, answers, stored)),
-        assumptions=(*_assumptions(run, counted), *told),
+        assumptions=(*_assumptions(run, counted, known=stored is not None), *told),
     )
 
 
@@ -387,7 +389,7 @@ def _only(load: Load, index: int) -> list[float]:
     return [count if i == index else 0.0 for i, count in enumerate(load)]
 
 
-def _assumptions(run: Run, counted: bool) -> tuple[str, ...]:
+def _assumptions(run: Run, counted: bool, *, known: bool) -> tuple[str, ...]:
     lengths = [_answer_tokens(run, teacher) for teacher in run.teachers]
     low, high = min(lengths), max(lengths)
     lines = [
@@ -400,7 +402,7 @@ def _assumptions(run: Run, counted: bool) -> tuple[str, ...]:
         "a strategy whose teacher calibration has yet to choose shows a range over the teachers",
         "time: answers only, at `tokens_per_second` or as measured; endpoints work side by side and beside the "
         "local teachers, which run one after the other; scoring, the router and training are not included",
-        "no answer fails, and no prompt is a duplicate",
+        "no answer fails" if known else "no answer fails, and no prompt is a duplicate",
     ]
     if not counted:
         lines.append("a source that is not on this machine has as many prompts as its `size` says")

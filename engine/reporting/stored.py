@@ -9,7 +9,7 @@ from engine.errors import ConfigError
 from engine.labels import scoring
 from engine.planning.calibration import design_id
 from engine.reader import reader
-from storage import responses, routing, scores
+from storage import prompts, responses, routing, scores
 from storage.records import Coverage
 from storage.store import Store
 
@@ -18,6 +18,8 @@ from storage.store import Store
 class Stored:
     """What is there of a run, failed answers apart. Tuples are by teacher, in the run file's order."""
 
+    sizes: Mapping[str, int]
+    """Prompts of each split as they were read, without duplicates."""
     everything: tuple[int, ...]
     """Answers to the N prompts."""
     calibration: tuple[int, ...]
@@ -64,7 +66,8 @@ def of_context(context: Context) -> Stored:
                 for whole, first in zip(both, calibration, strict=True)
             )
     every = responses.coverage(context.store, context.generations, context.prompt_set, TRAINED, ())
-    return Stored(_done(every), _done(calibration), plans, answers, verdicts)
+    sizes = prompts.counts(context.store, context.prompt_set)
+    return Stored(sizes, _done(every), _done(calibration), plans, answers, verdicts)
 
 
 def _cover(context: Context, plans: Sequence[int], *, calibrates: bool) -> list[Coverage]:
