@@ -67,7 +67,8 @@ class _Filling:
         self._buffer: list[NewResponse] = []
         self._due = Due()
         self._unusable: list[PersynError] = []
-        self._warned: set[str] = set()
+        self._unbounded: set[int] = set()
+        """Teachers that were said to give more tokens than they are allowed."""
 
     def run(self) -> None:
         """Starts the lanes and writes until the last one has ended; see `fill`."""
@@ -131,10 +132,13 @@ class _Filling:
         )
         completion = item.completion
         bound = teacher.sampling.max_tokens
-        if backends.is_endpoint(teacher) and completion.completion_tokens > 2 * bound:
-            self._warn_once(
+        beyond = backends.is_endpoint(teacher) and completion.completion_tokens > 2 * bound
+        if beyond and item.column not in self._unbounded:
+            self._unbounded.add(item.column)
+            self._context.progress.say(
                 f"teacher `{teacher.name}` reports {completion.completion_tokens:,} tokens for an answer of at most "
-                f"{bound:,}: it does not keep to the bound, so its dollars may go beyond the budget"
+                f"{bound:,}: it does not keep to the bound, so its dollars may go beyond the budget",
+                "warning",
             )
         self._buffer.append(
             NewResponse(
@@ -165,12 +169,6 @@ class _Filling:
             self._skip(item.error)
         elif item.error is not None:
             raise item.error
-
-    def _warn_once(self, message: str) -> None:
-        about = message.partition(" reports ")[0]
-        if about not in self._warned:
-            self._warned.add(about)
-            self._context.progress.say(message, "warning")
 
     def _skip(self, problem: PersynError) -> None:
         self._unusable.append(problem)

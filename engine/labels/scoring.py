@@ -11,19 +11,26 @@ def names(context: Context) -> tuple[str, ...]:
 
 
 def scorer_id(context: Context, name: str) -> int:
-    """Row id of the scorer with exactly this run's settings."""
-    model_id = context.student_id if name == "learnability" else None
+    """Row id of the scorer with exactly this run's settings, stored when it is new."""
     return scores.put_scorer(
-        context.store, context.scorer_kind(name), context.scorer_identity(name), model_id
+        context.store, context.scorer_kind(name), context.scorer_identity(name), _model_id(context, name)
     )
+
+
+def find(context: Context, name: str) -> int | None:
+    """As `scorer_id`; None where it is not stored, and nothing is written."""
+    return scores.find_scorer(
+        context.store, context.scorer_kind(name), context.scorer_identity(name), _model_id(context, name)
+    )
+
+
+def _model_id(context: Context, name: str) -> int | None:
+    return context.student_id if name == "learnability" else None
 
 
 def statuses(context: Context, name: str) -> dict[str, int]:
     """Stored verdicts of a scorer on the run's answers, by status."""
-    model_id = context.student_id if name == "learnability" else None
-    number = scores.find_scorer(
-        context.store, context.scorer_kind(name), context.scorer_identity(name), model_id
-    )
+    number = find(context, name)
     if number is None:
         return {}
     return scores.statuses(context.store, number, context.generations, context.prompt_set)
@@ -46,14 +53,13 @@ def with_other_eyes(context: Context, name: str) -> int | None:
     identity = dict(context.scorer_identity(name))
     if not identity.pop("reasoning", False):
         identity["reasoning"] = True
-    model_id = context.student_id if name == "learnability" else None
-    return scores.find_scorer(context.store, kind, identity, model_id)
+    return scores.find_scorer(context.store, kind, identity, _model_id(context, name))
 
 
 def asking(context: Context) -> dict[str, int]:
     """Row ids by name of the stored scorers of this run whose verdicts may cost dollars; nothing is written."""
     found = {
-        name: scores.find_scorer(context.store, context.scorer_kind(name), context.scorer_identity(name))
+        name: find(context, name)
         for name in context.run.quality.named
         if scorers.costs(context.scorer_kind(name))
     }

@@ -58,6 +58,8 @@ def fill(context: Context, name: str, splits: Sequence[Split], plan_ids: Sequenc
             context.check()
             rest = page if scorers.compares(kind, settings) else _unlike(context, name, scorer, page)
             done += len(page) - len(rest)
+            if not rest:
+                continue
             if asked is not None:
                 try:
                     done += asked.page(rest)

@@ -45,12 +45,7 @@ def of_context(context: Context) -> Stored:
     """The same of a run that is open."""
     verdicts, answers = {}, 0
     for name in scoring.names(context):
-        number = scores.find_scorer(
-            context.store,
-            context.scorer_kind(name),
-            context.scorer_identity(name),
-            context.student_id if name == "learnability" else None,
-        )
+        number = scoring.find(context, name)
         answers, verdicts[name] = scores.count(context.store, number, context.generations, context.prompt_set)
     designed = design_id(context)
     design = [] if designed is None else [designed]

@@ -44,6 +44,7 @@ class Ahead:
         """Screens that are about to show something else, and since when."""
         self._looking = False
         self._top: tuple[Screen[Any], float] | None = None
+        """The screen that was on top when a key came last, and since when."""
         self._deaf: tuple[Screen[Any], float] | None = None
         """The dialog that has no focus yet, and since when."""
 

@@ -2,6 +2,7 @@
 
 import pkgutil
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib import import_module
 
 from textual.app import App
@@ -10,6 +11,7 @@ from textual.binding import Binding
 import persyn_tui.app
 
 
+@cache
 def _bound() -> dict[type, list[Binding]]:
     """The bindings of all screens, dialogs and widgets. Imports each: called in a thread, after the first paint."""
     found: dict[type, list[Binding]] = {}
