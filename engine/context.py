@@ -1,5 +1,6 @@
 """What every stage works with: the run file, the store, who owns the job, and the models' identities."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,6 +51,10 @@ class Context:
     """Through which its teachers are asked."""
     take_save: Callable[[], bool] = _never
     """True once after each time that the operator asked for a checkpoint."""
+    take_paces: Callable[[], Mapping[str, int]] = Counter
+    """Teacher → how often more was asked to be in flight at once than fewer, since the last call."""
+    paces: dict[str, int] = field(default_factory=dict)
+    """Teacher → requests in flight at most, where the operator asked for fewer."""
     prompt_set: int = 0
     prompt_set_sha: str = ""
     _identities: dict[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -25,6 +25,10 @@ class Row:
     note: str = ""
     in_flight: int = 0
     """Requests sent to an endpoint and not answered."""
+    allowed: int = 0
+    """How many may be in flight now; 0 where nothing is asked through an endpoint."""
+    most: int = 0
+    """How many the run file allows."""
     retries: int = 0
     """Requests sent to an endpoint again, in this run of the stage."""
     counts: dict[str, int] = field(default_factory=dict)
@@ -207,10 +211,11 @@ class Progress:
             self._begun.add(row)
             self._meters[row] = Meter(self._clock())
 
-    def traffic(self, row: str, in_flight: int, retries: int, note: str) -> None:
-        """Says where a row's requests are, and why nothing moves when nothing does."""
+    def traffic(self, row: str, in_flight: int, allowed: int, most: int, retries: int, note: str) -> None:
+        """Says where a row's requests are, how many may be out, and why nothing moves when nothing does."""
         entry = self._rows.setdefault(row, Row())
-        entry.in_flight, entry.retries, entry.note = in_flight, retries, note
+        entry.in_flight, entry.allowed, entry.most = in_flight, allowed, most
+        entry.retries, entry.note = retries, note
         self._publish()
 
     def values(self, step: int, values: Mapping[str, float]) -> None:

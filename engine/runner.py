@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class Stop:
         self.save = threading.Event()
         """Set when the operator asked for a checkpoint."""
         self.fenced: FencedError | None = None
+        self._paces = Counter[str]()
+        self._paces_lock = threading.Lock()
 
     def asked(self) -> bool:
         """True once a signal, a command or a lost lease asks the job to stop."""
@@ -54,6 +57,17 @@ class Stop:
         asked = self.save.is_set()
         self.save.clear()
         return asked
+
+    def pace(self, teacher: str, steps: int) -> None:
+        """Notes that the operator wants more (steps > 0) or fewer requests of a teacher in flight."""
+        with self._paces_lock:
+            self._paces[teacher] += steps
+
+    def take_paces(self) -> Counter[str]:
+        """What was noted since the last call."""
+        with self._paces_lock:
+            taken, self._paces = self._paces, Counter()
+        return taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +189,7 @@ def prepare(store: Store, lease: Lease, run: Run, display: Display, stop: Stop) 
         cancelled=stop.asked,
         servers=Servers(store.folder),
         take_save=stop.take_save,
+        take_paces=stop.take_paces,
     )
 
 
@@ -199,6 +214,8 @@ def _pulse(
                     stop.event.set()
                 elif command.kind == "checkpoint":
                     stop.save.set()
+                elif command.kind == "concurrency":
+                    stop.pace(str(command.args["teacher"]), 1 if command.args["more"] else -1)
             if stop.event.is_set() and not told:
                 told = True
                 say("info", "cancelling: the job stops at the next point where nothing is lost")

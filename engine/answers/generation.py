@@ -74,9 +74,11 @@ class _Filling:
         """Starts the lanes and writes until the last one has ended; see `fill`."""
         for lane in self._lanes:
             lane.start()
+        self._context.take_paces()  # what was asked of an earlier fill
         try:
             while self._lanes:
                 self._take()
+                self._pace()
                 if self._due.now:
                     self._commit()
                     self._context.check()
@@ -113,6 +115,19 @@ class _Filling:
         if gauges := lane.gauges():
             answered = self._done[lane.column] + self._stored[lane.column]
             self._context.progress.values(answered, {f"{name} {gauge}": gauges[gauge] for gauge in gauges})
+
+    def _pace(self) -> None:
+        """Does what the operator asked of how much is asked at a time."""
+        for name, steps in self._context.take_paces().items():
+            asked = (lane for lane in self._lanes if self._context.teachers[lane.column].name == name)
+            lane = next(asked, None)
+            if steps and lane is not None and (turned := lane.pace(steps)) is not None:
+                before, after = turned
+                held = ", and stays there" if after < before else ""
+                self._context.progress.say(
+                    f"teacher `{name}`: {after:,} requests may be in flight instead of {before:,}, as the operator "
+                    f"asked{held}"
+                )
 
     def _handle(self, item: Item) -> None:
         if isinstance(item, Answered):

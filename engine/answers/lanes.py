@@ -127,6 +127,23 @@ class Lane(Thread):
         """Where the requests of the teacher being asked are; None for a local one."""
         return self.backend.traffic() if isinstance(self.backend, backends.Remote) else None
 
+    def pace(self, steps: int) -> tuple[int, int] | None:
+        """(requests that might be in flight, those that may from now on): twice or half as many for each step.
+
+        What the operator lowered stays the most until it is raised again, through all of the job. None where the
+        teacher is not asked through an endpoint now.
+        """
+        traffic = self.traffic()
+        if traffic is None or not traffic.allowed or not isinstance(self.backend, backends.Paced):
+            return None
+        after = max(1, min(int(traffic.allowed * 2.0**steps), traffic.most))
+        name = self._context.teachers[self.column].name
+        self._context.paces.pop(name, None)
+        if steps < 0:
+            self._context.paces[name] = after
+        self.backend.pace(after, keep=steps < 0)
+        return traffic.allowed, after
+
     def gauges(self) -> Mapping[str, float]:
         """What the server of the teacher being asked has measured since the last call."""
         return self.backend.gauges() if isinstance(self.backend, backends.Metered) else {}
@@ -146,6 +163,8 @@ class Lane(Thread):
             return
         with self._context.servers.backend(teacher) as self.backend:
             self._check()  # a stop that came before `interrupt` could find this backend
+            if (most := self._context.paces.get(teacher.name)) and isinstance(self.backend, backends.Paced):
+                self.backend.pace(most, keep=True)
             while passes < self._context.run.generation.max_attempts and work.count():
                 held = self._pass(work, teacher, self.backend)
                 commit = Commit()

@@ -55,11 +55,15 @@ class Interruptible(Backend, Protocol):
 class Traffic(NamedTuple):
     """Where a backend's requests are at this moment."""
 
-    in_flight: int
+    in_flight: int = 0
     """Sent and not answered."""
-    retries: int
+    allowed: int = 0
+    """How many may be in flight now."""
+    most: int = 0
+    """How many its settings ever allow."""
+    retries: int = 0
     """Requests sent again since the backend was opened."""
-    note: str
+    note: str = ""
     """Why nothing moves; empty when something does."""
 
 
@@ -69,6 +73,20 @@ class Remote(Backend, Protocol):
 
     def traffic(self) -> Traffic:
         """Where its requests are."""
+        ...
+
+
+@runtime_checkable
+class Paced(Remote, Protocol):
+    """A backend of which an operator may ask more or less at a time."""
+
+    def pace(self, allowed: int, *, keep: bool) -> None:
+        """From now on so many requests may be in flight, 1 at least and what its settings allow at most.
+
+        Args:
+            allowed: requests at all its servers together.
+            keep: whether that is the most from now on; else the limit goes on to find its own way.
+        """
         ...
 
 

@@ -145,7 +145,18 @@ class EndpointBackend:
         """Requests in flight, and what is in their way; may be asked from any thread."""
         now = time.monotonic()
         in_flight = sum(server.in_flight for server in self._servers)
-        return Traffic(in_flight, self._retries, self._note(now, in_flight))
+        asked = [server for server in self._servers if not server.breaker.given_up]
+        return Traffic(
+            in_flight,
+            allowed=sum(server.limit.allowed for server in asked),
+            most=self._settings.concurrency.max * len(asked),
+            retries=self._retries,
+            note=self._note(now, in_flight),
+        )
+
+    def pace(self, allowed: int, *, keep: bool) -> None:
+        """Each server gets its part of what may be in flight; see `engine.backends.Paced`."""
+        self._call(self._pace, allowed, keep)
 
     def _note(self, now: float, in_flight: int) -> str:
         """Why nothing moves, and until when; empty while it does."""
@@ -183,6 +194,12 @@ class EndpointBackend:
             self._give_up()
             return
         self._waiting.append(ticket)
+        self._dispatch()
+
+    def _pace(self, allowed: int, keep: bool) -> None:
+        asked = [server for server in self._servers if not server.breaker.given_up]
+        for server in asked:
+            server.limit.turn(-(-allowed // len(asked)), time.monotonic(), keep=keep)
         self._dispatch()
 
     def _dispatch(self) -> None:

@@ -54,6 +54,8 @@ class ManagedBackend:
         self._gpus: frozenset[int] = frozenset()
         self._server: Server | None = None
         self._endpoint: EndpointBackend | None = None
+        self._most: int | None = None
+        """Requests in flight at most, where an operator asked for fewer."""
         self._watch: Watch | None = None
         self._restarts = self._sent_again = 0
         self._starting_since: float | None = None
@@ -107,11 +109,17 @@ class ManagedBackend:
         since, endpoint = self._starting_since, self._endpoint
         if since is not None:
             doing = "vLLM starts" if self._placed else "waits for a free GPU"
-            return Traffic(0, self._sent_again, f"{doing}, {time.monotonic() - since:,.0f} s")
+            return Traffic(retries=self._sent_again, note=f"{doing}, {time.monotonic() - since:,.0f} s")
         if endpoint is None:
-            return Traffic(0, self._sent_again, "")
+            return Traffic(retries=self._sent_again)
         found = endpoint.traffic()
         return found._replace(retries=found.retries + self._sent_again)
+
+    def pace(self, allowed: int, *, keep: bool) -> None:
+        """As `engine.backends.Paced` says; what is kept is so for servers that are started later, too."""
+        self._most = allowed if keep else None
+        if self._endpoint is not None:
+            self._endpoint.pace(allowed, keep=keep)
 
     def gauges(self) -> Mapping[str, float]:
         """The server's own figures since the last call: tokens per second, share of the KV cache in use."""
@@ -198,6 +206,8 @@ class ManagedBackend:
         endpoint = EndpointBackend(
             self._model.name, self._model.name, [server.url], server.key, self._settings.endpoint
         )
+        if self._most is not None:
+            endpoint.pace(self._most, keep=True)
         watch = Watch(server, lambda: endpoint.traffic().in_flight, chosen.stall_timeout, endpoint.close)
         with self._lock:
             if self._closed:

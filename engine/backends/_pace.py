@@ -28,7 +28,7 @@ class Limit:
     """
 
     def __init__(self, start: int, most: int, now: float) -> None:
-        self._value, self._most = float(start), most
+        self._value, self._most, self._given = float(start), most, most
         self._slow_start = True
         self._cut_at = -math.inf
         self._since, self._replies, self._tokens = now, 0, 0
@@ -41,6 +41,13 @@ class Limit:
     def allowed(self) -> int:
         """Requests that may be in flight."""
         return int(self._value)
+
+    def turn(self, allowed: int, now: float, *, keep: bool) -> None:
+        """An operator sets the limit, within its bounds; with `keep` it does not rise above that any more."""
+        self._value = float(max(1, min(allowed, self._given)))
+        self._most = int(self._value) if keep else self._given
+        self._slow_start, self._held, self._before = False, 0, None
+        self._begin_round(now)
 
     def success(self, now: float, tokens: int, *, full: bool) -> None:
         """Counts a reply; `full` says that the limit was reached, so that a higher one would be used."""

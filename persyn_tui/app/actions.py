@@ -5,6 +5,7 @@ from pathlib import Path
 from engine import config, launch, zoo
 from engine.config import Run
 from engine.labels import scoring
+from engine.progress import from_json
 from engine.reader import reader, run_of
 from storage import datasets, jobs, responses
 from storage.errors import StoreError
@@ -99,6 +100,32 @@ def checkpoint(store: Store, job_id: int) -> str:
         return f"job {job_id} is not training now{others}"
     jobs.command(store, job_id, "checkpoint")
     return f"job {job_id} writes a checkpoint after its next step"
+
+
+def pace(store: Store, job_id: int, teacher: str, *, more: bool) -> str:
+    """What happened: the engine was asked to keep twice (else half) as many requests to a teacher in flight.
+
+    Raises:
+        StoreError: the teacher is not asked through an endpoint now.
+    """
+    job = jobs.get(store, job_id)
+    row = None if job is None else from_json(job.progress).rows.get(teacher)
+    if job is None or not jobs.alive(job) or row is None or not row.allowed:
+        raise StoreError(
+            f"no endpoint of `{teacher}` is being asked by job {job_id}",
+            "this is for teachers of the kinds openai and vllm, while they answer; the run file's `endpoint: "
+            "{concurrency: {start, max}}` is for every time",
+        )
+    if more and row.allowed >= row.most:
+        raise StoreError(
+            f"`{teacher}` may have {row.allowed:,} requests in flight, as many as the run file allows",
+            "raise `endpoint: {concurrency: {max}}` there",
+        )
+    if not more and row.allowed == 1:
+        raise StoreError(f"`{teacher}` has one request in flight at a time", "x pauses the job")
+    jobs.command(store, job_id, "concurrency", {"teacher": teacher, "more": more})
+    wanted = min(row.most, 2 * row.allowed) if more else row.allowed // 2
+    return f"`{teacher}` may soon have about {wanted:,} requests in flight, instead of {row.allowed:,}"
 
 
 def cancel(store: Store, job_id: int) -> str:

@@ -1,6 +1,7 @@
-"""`persyn jobs`, `watch` and `cancel`: what runs, what ran, and how to stop it."""
+"""`persyn jobs`, `watch`, `cancel` and `concurrency`: what runs, what ran, how to stop it or to slow it down."""
 
 import time
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,15 @@ JobArgument = Annotated[
     int, typer.Argument(help="Job number, as `persyn jobs` lists it.", show_default=False)
 ]
 POLL_S = 0.25
+
+
+class Change(StrEnum):
+    """Which way the concurrency goes."""
+
+    more = "more"
+    less = "less"
+
+
 EXIT_CODES = {"done": 0, "failed": 3, "needs_attention": 3, "paused": 3, "interrupted": 3, "cancelled": 130}
 
 
@@ -23,6 +33,7 @@ def register(app: typer.Typer) -> None:
     app.command("jobs")(list_jobs)
     app.command("watch")(watch)
     app.command("cancel")(cancel)
+    app.command("concurrency")(concurrency)
 
 
 def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
@@ -109,19 +120,37 @@ def watch(job: JobArgument, store: StoreOption = None, as_json: JsonOption = Fal
 
 def cancel(job: JobArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Ask a job to stop at its next batch; everything committed is kept and the same run resumes."""
-    from storage import jobs
+    from persyn_tui.app import actions
     from storage.store import Store
 
     opened = Store.open(store, create=False)
-    found = _find(opened, job)
-    if jobs.alive(found):
-        jobs.command(opened, job, "cancel")
-        message = f"job {job} stops at its next batch"
-    elif jobs.end_unowned(opened, job, "cancelled"):
-        message = f"job {job} was not running; it is cancelled"
-    else:
-        message = f"job {job} has already ended ({found.effective_state})"
+    _find(opened, job)
+    message = actions.cancel(opened, job)
     emit({"job": job, "message": message}, as_json, lambda: tell(message))
+
+
+def concurrency(
+    job: JobArgument,
+    teacher: Annotated[
+        str, typer.Argument(help="Name of a teacher that the job asks now.", show_default=False)
+    ],
+    change: Annotated[
+        Change, typer.Argument(help="Twice as many requests in flight, or half as many.", show_default=False)
+    ],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask more or less of a teacher's endpoint at a time, while a job runs.
+
+    What is lowered stays so until it is raised again or the job ends.
+    """
+    from persyn_tui.app import actions
+    from storage.store import Store
+
+    opened = Store.open(store, create=False)
+    _find(opened, job)
+    message = actions.pace(opened, job, teacher, more=change is Change.more)
+    emit({"job": job, "teacher": teacher, "message": message}, as_json, lambda: tell(message))
 
 
 def _find(opened: "Store", number: int) -> "Job":

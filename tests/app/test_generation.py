@@ -9,9 +9,11 @@ from app.support import stands, until
 from textual.widgets import Static
 
 from persyn_tui.app import actions
+from persyn_tui.app.app import PersynApp
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.data.answers import AnswersPanel
 from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.told import Told
 from storage import datasets, jobs
 from storage.errors import StoreError
 from storage.store import Store
@@ -79,6 +81,43 @@ async def test_counters_of_a_running_job_move_before_the_sums_are_made_again(
         await until(pilot, lambda: "2 / 3" in lines(app, "#teachers")[1])
         head, brief, _ = lines(app, "#teachers")
         assert brief[: head.index("refused") + 7].split()[-1] == "1"
+
+
+async def test_an_endpoint_s_requests_and_why_it_waits(made: MadeRun) -> None:
+    """In flight of allowed; `+` and `-` leave a command for the teacher under the cursor, where one can be followed."""
+    row = {"done": 1, "total": 3, "in_flight": 12, "allowed": 16, "most": 32, "retries": 2}
+    lease = made.stage("calibrate", 1, 3, brief=row, spell={"done": 0, "total": 3})
+    async with showing(made.store.location, "generation", size=(140, 28)) as (app, pilot):
+        assert "in flight 12" in words(app, "#sums")
+        head, brief, spell = lines(app, "#teachers")
+        assert [line[: head.index("in flight") + 9].split()[-1] for line in (brief, spell)] == ["12/16", "–"]
+        await until(pilot, lambda: "plus" in app.screen.active_bindings)
+        await pilot.press("minus")
+        await until(pilot, lambda: "about 8 requests in flight, instead of 16" in notes(app))
+        await pilot.press("plus")
+        await until(pilot, lambda: "about 32 requests in flight, instead of 16" in notes(app))
+        found = jobs.take_commands(made.store, lease)
+        assert [(command.kind, command.args) for command in found] == [
+            ("concurrency", {"teacher": "brief", "more": False}),
+            ("concurrency", {"teacher": "brief", "more": True}),
+        ]
+        await pilot.press("j")
+        await until(pilot, lambda: "plus" not in app.screen.active_bindings)
+        await pilot.press("plus")
+        await until(pilot, lambda: "no endpoint of `spell` is being asked" in notes(app))
+        note = "waits 38 s: http://x/v1: HTTP 429: quota"
+        made.stage("calibrate", 1, 3, brief={**row, "allowed": 32, "note": note})
+        await until(pilot, lambda: told(app) == f"▲ brief: {note}")
+        assert lines(app, "#teachers")[1][: head.index("ETA") + 3].endswith("waits")
+        await pilot.press("k", "plus")
+        await until(pilot, lambda: "as many as the run file allows" in notes(app))
+        jobs.release(made.store, lease, "done")
+        await until(pilot, lambda: told(app) == "")
+
+
+def told(app: PersynApp) -> str:
+    """What stands in the way, as the screen says it."""
+    return app.screen.query_one("#trouble", Told).text
 
 
 async def test_totals_stay_after_the_job_has_ended_and_no_rate_is_claimed(made: MadeRun) -> None:

@@ -53,7 +53,7 @@ class Endpoint:
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.most_in_flight = 0
-        self._in_flight = 0
+        self.in_flight = 0
         self._lock = threading.Lock()
         outer = self
 
@@ -75,15 +75,15 @@ class Endpoint:
                     outer.requests.append(body)
                     outer.headers.append({key.lower(): value for key, value in self.headers.items()})
                     outer.paths.append(self.path)
-                    outer._in_flight += 1
-                    outer.most_in_flight = max(outer.most_in_flight, outer._in_flight)
+                    outer.in_flight += 1
+                    outer.most_in_flight = max(outer.most_in_flight, outer.in_flight)
                 try:
                     reply = outer.script(body, number)
                     if reply.hold is not None and reply.pieces == 1:
                         reply.hold.wait(60)
                 finally:
                     with outer._lock:
-                        outer._in_flight -= 1
+                        outer.in_flight -= 1
                 outer._send(self, reply)
 
         class Server(ThreadingHTTPServer):

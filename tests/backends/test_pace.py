@@ -50,6 +50,23 @@ def test_an_unused_limit_does_not_grow_and_a_limit_stays_within_its_bounds() -> 
     assert limit.allowed == 1
 
 
+def test_what_an_operator_lowers_stays_the_most_until_it_is_raised() -> None:
+    limit = Limit(64, 100, 0.0)
+    limit.turn(32, 0.0, keep=True)
+    now = replies(limit, 0.0, 200, 1.0)
+    assert limit.allowed == 32
+    limit.overload(now, sent_at=now)  # an overloaded server is spared all the same
+    assert limit.allowed == 16
+    limit.turn(64, now, keep=False)
+    assert limit.allowed == 64
+    replies(limit, now, 200, 1.0)  # and what comes faster with more goes on to grow
+    assert limit.allowed > 64
+    limit.turn(1000, now, keep=False)
+    assert limit.allowed == 100  # what the run file allows
+    limit.turn(0, now, keep=True)
+    assert limit.allowed == 1
+
+
 def breaker() -> Breaker:
     return Breaker(failures=3, probes=2, cooldown=1.0, max_wait=100.0)
 

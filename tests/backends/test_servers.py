@@ -111,7 +111,7 @@ class Kept:
         return iter(())
 
     def traffic(self) -> Traffic:
-        return Traffic(0, 0, "")
+        return Traffic()
 
     def close(self) -> None:
         self.closed = True

@@ -136,6 +136,37 @@ def test_an_answer_is_stored_before_the_next_one_comes_and_a_kill_loses_none(wor
     assert max(waits[: last + 1]) < 1
 
 
+def test_an_operator_halves_what_is_in_flight(workspace) -> None:
+    release, counted = threading.Event(), list[int]()
+
+    def script(body, number) -> Reply:
+        if number < 8:
+            return Reply(body=good(body, number).body, hold=release)
+        counted.append(far.in_flight)
+        time.sleep(0.02)  # as long as an answer takes
+        return good(body, number)
+
+    with Endpoint(script) as far:
+        eight = "endpoint: {concurrency: {start: 8, max: 8}}"
+        start, end = RUN.index("  - {name: speller"), RUN.index("prompts:")
+        teacher = f"  - {{name: far, backend: openai, model: m, base_url: {far.url}, {eight}}}\n"
+        workspace.write(RUN[:start] + teacher + RUN[end:])
+        process = workspace.start("run", workspace.folder / "run.yaml", "--until", "calibrate")
+        wait_until(process, lambda: far.in_flight == 8)
+
+        def said() -> str:
+            with workspace.open() as store:
+                return " ".join(event.message for event in jobs.events(store, 1))
+
+        wait_until(process, lambda: workspace.call("concurrency", 1, "far", "less").returncode == 0)
+        wait_until(process, lambda: "4 requests may be in flight instead of 8" in said())
+        release.set()
+        process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert len(counted) == CALIBRATED - 8
+    assert max(counted) < 8
+
+
 def test_a_teacher_that_only_fails_stops_no_other_and_is_named(workspace, servers) -> None:
     near, far = servers[:2], servers[2]
     far.script = lambda body, number: error(500 if number % 2 else 429, "out of order")

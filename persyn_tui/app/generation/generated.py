@@ -47,6 +47,12 @@ class TeacherLine:
     """Dollars."""
     tokens_per_second: float | None = None
     eta_s: float | None = None
+    in_flight: int | None = None
+    """Requests sent to its endpoint and not answered; None where none is being asked."""
+    allowed: int = 0
+    """How many may be."""
+    note: str = ""
+    """Why it gives no answers now."""
     mean: float | None = None
     """Tokens per second over the answers that it has given, where it does not answer now."""
 
@@ -109,6 +115,12 @@ class Generated:
     def wanted(self) -> int:
         """Responses that are asked for, as far as prompts have been routed."""
         return sum(line.wanted for line in self.teachers)
+
+    @property
+    def in_flight(self) -> int | None:
+        """Requests sent to endpoints and not answered; None where none is being asked."""
+        sent = [line.in_flight for line in self.teachers if line.in_flight is not None]
+        return sum(sent) if sent else None
 
     @property
     def cost(self) -> float:
@@ -314,6 +326,9 @@ def _line(
         cost=cover.cost,
         tokens_per_second=speed,
         eta_s=row.eta_s if row and row.done < row.total else None,
+        in_flight=row.in_flight if row and row.allowed else None,
+        allowed=row.allowed if row else 0,
+        note=row.note if row else "",
         mean=mean if speed is None else None,
     )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, ClassVar, cast
 
 from textual import on
@@ -25,6 +26,7 @@ TEACHERS = (
     Column("", 7, drop=3),
     Column("tok/s", 6, right=True),
     Column("ETA", 6, right=True),
+    Column("in flight", 9, right=True, drop=4),
     Column("retry", 5, right=True, drop=5),
     Column("trunc", 5, right=True),
     Column("empty", 5, right=True),
@@ -66,11 +68,13 @@ class GenerationScreen(JobView[Generated]):
     GenerationScreen.answers #teachers, GenerationScreen.answers #label { display: none; }
     GenerationScreen.answers #answers { display: block; }
     """
-    NEEDS_ROWS = frozenset({"start", "stop", "retry"})
+    NEEDS_ROWS = frozenset({"start", "stop", "retry", "pace"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start", id="generation.start"),
         Binding("x", "stop", "Pause", id="generation.pause"),
         Binding("r", "retry", "Retry failed", id="generation.retry"),
+        Binding("plus,equals_sign", "pace(True)", "In flight", key_display="+ -", id="generation.more"),
+        Binding("minus", "pace(False)", "Fewer in flight", show=False, id="generation.fewer"),
         Binding("escape", "close", "Back", show=False, id="generation.back"),
     ]
 
@@ -124,7 +128,26 @@ class GenerationScreen(JobView[Generated]):
         job = self.app.job
         live = job is not None and job.effective_state == "running"
         failed = self.data is not None and self.data.errors > 0
-        return super().idle() | (frozenset() if failed and not live else {"retry"})
+        idle = super().idle() | (frozenset() if failed and not live else {"retry"})
+        chosen = self.chosen
+        return idle if chosen is not None and chosen.allowed else idle | {"pace(True)", "pace(False)"}
+
+    def trouble(self) -> str:
+        """Why the job stopped, or why teachers give no answers."""
+        waits = [] if self.data is None else [f"▲ {t.name}: {t.note}" for t in self.data.teachers if t.note]
+        return "\n".join(waits) or super().trouble()
+
+    @property
+    def chosen(self) -> TeacherLine | None:
+        """The teacher under the cursor."""
+        if self.data is None:
+            return None
+        key = self.query_one("#teachers", Sheet).key
+        return next((line for line in self.data.teachers if line.name == key), None)
+
+    @on(Sheet.Highlighted, "#teachers")
+    def _moved(self) -> None:
+        self.paint_title()  # the keys that are offered depend on the teacher
 
     def text_to_copy(self) -> str:
         """The teachers as lines of text, or the response under the cursor."""
@@ -166,6 +189,11 @@ class GenerationScreen(JobView[Generated]):
             self.remove_class("answers")
             self.query_one("#newest", Sheet).focus()
 
+    def action_pace(self, more: bool) -> None:
+        """Asks for twice or half as many requests to the teacher under the cursor in flight."""
+        if (chosen := self.chosen) is not None:
+            self.act(partial(_pace, teacher=chosen.name, more=more))
+
     def action_retry(self) -> None:
         """Asks for failed responses again, where that can still change the run's data."""
         self.act(_retry)
@@ -175,6 +203,12 @@ def _retry(store: Store, job: Job) -> Job:
     from persyn_tui.app import actions
 
     return actions.retry_failed(store, job)
+
+
+def _pace(store: Store, job: Job, *, teacher: str, more: bool) -> str:
+    from persyn_tui.app import actions
+
+    return actions.pace(store, job.id, teacher, more=more)
 
 
 def _sums(data: Generated, *, brief: bool = False) -> str:
@@ -193,6 +227,8 @@ def _sums(data: Generated, *, brief: bool = False) -> str:
         parts.append(f"{rate(data.tokens_per_second)} tok/s")
     if data.eta_s is not None:
         parts.append(f"ETA {time_left(data.eta_s, rough=data.rough)}")
+    if data.in_flight is not None and not brief:
+        parts.append(f"in flight {count(data.in_flight)}")
     if data.cost:
         parts.append(money(data.cost))
     if data.judged:
@@ -216,7 +252,8 @@ def _teacher(line: TeacherLine) -> list[Cell | str]:
         f"{count(line.done)} / {count(line.wanted)}" if line.wanted else "–",
         Cell(bar(line.done / line.wanted, 7) if line.wanted else "", "dim" if whole else "accent"),
         Cell(f"⌀{rate(line.mean)}", "dim") if line.mean is not None else rate(line.tokens_per_second),
-        duration(line.eta_s),
+        Cell("waits", "warn") if line.note else duration(line.eta_s),
+        "–" if line.in_flight is None else f"{count(line.in_flight)}/{count(line.allowed)}",
         _some(line.retries, "warn"),
         *(
             _some(line.counts.get(status, 0), "warn")
