@@ -49,8 +49,13 @@ SHOWN_S: dict[SeverityLevel, float] = {"information": 3.0, "warning": 5.0, "erro
 SLOW_OPENING_S = 2.0
 SLOW_WRITE_S = 0.5
 """Waits that are said."""
+STARTING_S = 30.0
+"""So long an engine that was started here may take to claim its job."""
+WARM_AFTER_S = 1.5
+"""What dialogs need is imported then: the first screen stands, and nobody waits yet."""
 GLYPHS = {
     "queued": "○",
+    "starting": "○",
     "running": "●",
     "paused": "‖",
     "done": "✓",
@@ -102,7 +107,8 @@ class PersynApp(App[None]):
         ),
         # Before the dialogs, which nothing behind them hears; where words are typed it stays a character.
         Binding("question_mark", "toggle_help", "Help", key_display="?", id="app.help", priority=True),
-        Binding("q,ctrl+q", "quit", "Detach", key_display="q", id="app.detach", priority=False),
+        Binding("q", "detach", "Detach", id="app.detach"),
+        Binding("ctrl+q", "quit", "Detach", show=False, id="app.quit", priority=False),
     ]
 
     def __init__(
@@ -127,6 +133,8 @@ class PersynApp(App[None]):
         self._chosen: Choice = "none"
         self.others: tuple[int, ...] = ()
         """Other jobs that run while the followed one does not."""
+        self._started: tuple[int, float] | None = None
+        """The job that an engine was started for here last, and when."""
         self._leaving = False
 
     # Start and end
@@ -169,6 +177,7 @@ class PersynApp(App[None]):
         if self.settings.keys and (doubts := await asyncio.to_thread(_doubtful_bindings, self.settings)):
             self.notify("\n".join(doubts), severity="warning", timeout=15)
         machine = Machine()
+        self.set_timer(WARM_AFTER_S, lambda: self.run_worker(_warm, thread=True, group="warm"))
         beat = 0
         trouble = ""
         try:
@@ -245,6 +254,10 @@ class PersynApp(App[None]):
         if event.key == "escape":
             self.clear_notifications()
         await self.ahead.take(event)
+
+    async def action_detach(self) -> None:
+        """As `action_quit`, by a key that is a character where words are typed."""
+        await self.action_quit()
 
     async def action_quit(self) -> None:
         """Leaves; jobs go on."""
@@ -332,6 +345,18 @@ class PersynApp(App[None]):
         self._chosen = "live" if job.effective_state in LIVE else "ended"
         self.cancelling, self.others = None, ()
 
+    def has_started(self, job: "Job") -> None:
+        """An engine was started for this job: the screens follow it, and say that it starts until it has claimed it."""
+        self._started = job.id, time.monotonic()
+        self.follow_job(job)
+
+    def state_of(self, job: "Job") -> str:
+        """A job's state; `starting` where its engine was started here just now."""
+        state, started = job.effective_state, self._started
+        if started is None or started[0] != job.id or state == "running" or state not in STOPPABLE:
+            return state
+        return "starting" if time.monotonic() - started[1] < STARTING_S else state
+
     def stay_with_job(self) -> None:
         """The live screens go on showing the followed job, whatever else runs."""
         self._chosen = "ended"
@@ -341,7 +366,7 @@ class PersynApp(App[None]):
         """`job 12 · ● generate`, for title lines."""
         if self.job is None:
             return ""
-        state = self.job.effective_state
+        state = self.state_of(self.job)
         if self.cancelling is not None and state == "running":
             return f"job {self.job.id} · {cancelling_since(self.cancelling)}"
         what = self.job.stage if state == "running" and self.job.stage else state
@@ -370,8 +395,8 @@ class PersynApp(App[None]):
     # Help and palette
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """`?` is a character where words are typed."""
-        return action != "toggle_help" or not isinstance(self.focused, Input | TextArea)
+        """`?` and `q` are characters where words are typed."""
+        return action not in ("toggle_help", "detach") or not isinstance(self.focused, Input | TextArea)
 
     def action_toggle_help(self) -> None:
         """Shows or hides the keys of the screen and of the focused widget."""
@@ -416,6 +441,18 @@ def _open(location: str | None) -> "tuple[Store, Changes]":
 
     store = Store.open(location)
     return store, Changes(store)
+
+
+def _warm() -> None:
+    """Imports what the wizard, starting a job and the other screens need: half a second that no key has to wait for."""
+    from importlib import import_module
+
+    for module in (
+        "actions",
+        "wizard.screen",
+        *("data.screen", "generation.screen", "router.screen", "distil.screen", "models.screen"),
+    ):
+        import_module(f"persyn_tui.app.{module}")
 
 
 def _doubtful_bindings(settings: Settings) -> list[str]:

@@ -12,7 +12,8 @@ from persyn_tui.app import actions
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.data.answers import AnswersPanel
-from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.generation.screen import TEACHERS
+from persyn_tui.app.sheet import Sheet, fit
 from persyn_tui.app.told import Told
 from storage import datasets, jobs
 from storage.errors import StoreError
@@ -312,6 +313,13 @@ async def test_hostile_text_does_not_reach_the_terminal(made: MadeRun) -> None:
         assert not any(mark in shown for mark in ("\x1b", "\x07", "\u202e"))
         await pilot.press("tab", "enter")
         await until(pilot, lambda: app.screen.query_one(AnswersPanel).has_focus)
+
+
+@pytest.mark.parametrize("width", [40, 50, 60, 72])
+def test_a_narrow_screen_keeps_names_and_counts_whole(width: int) -> None:
+    shown = {TEACHERS[column].title: cells for column, cells in fit(TEACHERS, width)}
+    assert shown["teacher"] >= 12
+    assert shown["done / assigned"] == 15
 
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 28), (140, 40)])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from app.support import running, until
+from textual.widgets import Input, Static
 
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.sheet import Sheet
@@ -229,6 +230,40 @@ async def test_a_job_that_would_fail_again_says_first_what_it_needs(
         assert done == []
         await pilot.press("r", "y")
         await until(pilot, lambda: done == [job.id])
+
+
+async def test_an_engine_that_was_started_here_is_said_to_start(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody starts a second one meanwhile, on no screen."""
+    started = list[int]()
+    monkeypatch.setattr("engine.launch.detach", lambda store, job: started.append(job.id))
+    submit(store, "first", "queued")
+    async with running(store.location, size=(100, 28)) as (app, pilot):
+        await until(pilot, lambda: "r" in app.screen.active_bindings)
+        await pilot.press("r")
+        await until(pilot, lambda: "r" not in app.screen.active_bindings)
+        assert started == [1]
+        assert "○ starting" in app.job_line
+        await pilot.press("3")
+        await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 3 and app.screen.state == "full")
+        await until(pilot, lambda: "○ starting" in str(app.screen.query_one("#title", Static).render()))
+        assert "s" not in app.screen.active_bindings
+        jobs.claim(store, 1, "test", lease_seconds=600)
+        await until(pilot, lambda: "● running" in app.job_line)
+
+
+async def test_where_words_are_typed_q_is_a_character(store: Store) -> None:
+    submit(store, "first", "done")
+    async with running(store.location, mode="logs") as (app, pilot):
+        await until(pilot, lambda: "q" in app.screen.active_bindings)
+        await pilot.press("slash")
+        await until(pilot, lambda: isinstance(app.focused, Input))
+        assert not app.screen.active_bindings.get("q") or not app.screen.active_bindings["q"].enabled
+        await pilot.press("q")
+        await until(pilot, lambda: app.focused.value == "q")
+        await pilot.press("escape")
+        await until(pilot, lambda: "q" in app.screen.active_bindings)
 
 
 async def test_maximised_and_back_title_machine_and_columns_are_as_before(store: Store) -> None:

@@ -112,13 +112,14 @@ class JobsScreen(View[Jobs]):
     def show(self, data: Jobs) -> None:
         """Rows, then the history of the chosen job."""
         self.query_one("#jobs", Sheet).update(
-            Listed([(job.id, _cells(job, data.cancelling)) for job in data.jobs])
+            Listed([(job.id, _cells(job, self.app.state_of(job), data.cancelling)) for job in data.jobs])
         )
         if self._new is not None and any(job.id == self._new for job in data.jobs):
             self.query_one("#jobs", Sheet).go_to(self._new)
             self._new = None
         chosen = next((job for job in data.jobs if job.id == data.chosen), None)
-        self.query_one("#where", Told).tell(_where(chosen, data.cancelling) if chosen else "")
+        where = "" if chosen is None else _where(chosen, self.app.state_of(chosen), data.cancelling)
+        self.query_one("#where", Told).tell(where)
         self.query_one("#events", Sheet).update(Listed([(e.id, _event(e)) for e in reversed(data.events)]))
 
     def about(self) -> str:
@@ -134,11 +135,11 @@ class JobsScreen(View[Jobs]):
         job = self.chosen
         if job is None:
             return frozenset()
-        state = job.effective_state
+        state = self.app.state_of(job)
         return frozenset(
             ["demo"]
-            + (["cancel"] if state not in STOPPABLE else [])
-            + (["resume"] if state in ("running", "done") else [])
+            + (["cancel"] if state not in (*STOPPABLE, "starting") else [])
+            + (["resume"] if state in ("starting", "running", "done") else [])
         )
 
     def text_to_copy(self) -> str:
@@ -207,7 +208,7 @@ class JobsScreen(View[Jobs]):
     def _started(self, job: "Job | None", before: "Job | None" = None) -> None:
         if job is None:
             return
-        self.app.follow_job(job)
+        self.app.has_started(job)
         self._chosen = self._new = job.id
         self.notify(starts(job, before))
         self.ask()
@@ -258,8 +259,7 @@ MODE_OF_STAGE = {
 }
 
 
-def _cells(job: "Job", cancelling: dict[int, float]) -> list[Cell | str]:
-    state = job.effective_state
+def _cells(job: "Job", state: str, cancelling: dict[int, float]) -> list[Cell | str]:
     snapshot = from_json(job.progress)
     live = state == "running"
     shown = Cell(f"{GLYPHS.get(state, '·')} {state}", cast(Tone, STATE_TONES.get(state, "plain")))
@@ -285,9 +285,8 @@ def _of(done: int, total: int) -> str:
     return whole if len(whole) <= PROGRESS else f"{number(done)} / {number(total)}"
 
 
-def _where(job: "Job", cancelling: dict[int, float]) -> str:
+def _where(job: "Job", state: str, cancelling: dict[int, float]) -> str:
     snapshot: Snapshot = from_json(job.progress)
-    state = job.effective_state
     if job.error:
         return f"── job {job.id} · {job.error.strip()}"
     if state == "running" and job.id in cancelling:

@@ -37,8 +37,12 @@ class JobView(View[T]):
         job = self.app.job
         if job is None:
             return frozenset()
-        state = job.effective_state
-        start = [] if state not in ("running", "done") or (state == "done" and self.outdated()) else ["start"]
+        state = self.app.state_of(job)
+        start = (
+            []
+            if state not in ("starting", "running", "done") or (state == "done" and self.outdated())
+            else ["start"]
+        )
         return frozenset(start + ([] if self._works and self.app.cancelling is None else ["stop"]))
 
     @property
@@ -77,7 +81,7 @@ class JobView(View[T]):
                 return
             if isinstance(found, Job):
                 before = self.app.job
-                self.app.follow_job(found)
+                self.app.has_started(found)
                 found = starts(found, before)
             self.notify(found)
             self.ask()

@@ -119,17 +119,19 @@ class RouterScreen(View[Routed]):
     def show(self, data: Routed) -> None:
         """Lines, then lists; the slider follows when there are other scores."""
         width = max(40, self.app.size.width - 2)
+        job = self.app.job
+        state = data.state if job is None or job.id != data.job_id else self.app.state_of(job)
         self.query_one("#where", Static).update(
-            words.sides(words.where(data, width < 98), words.measures(data), width)
+            words.sides(words.where(data, state, width < 98), words.measures(data), width)
         )
         beside = words.held_out(data)
         room = max(0, min(30, width - len(beside) - 2))
         self.query_one("#measures", Static).update(
             words.sides(bar(words.part_done(data), room), beside, width)
         )
+        self._follow_scores(data)
         self._show_left(data)
         self._show_choices(data)
-        self._follow_scores(data)
 
     def _show_left(self, data: Routed) -> None:
         sheet = self.query_one("#shares", Sheet)
@@ -229,9 +231,10 @@ class RouterScreen(View[Routed]):
         """Starting what runs or is done; what needs a plan or scores where there are none."""
         job, data = self.app.job, self.data
         none = {
-            "start": job is not None and job.effective_state in ("running", "done"),
+            "start": job is not None and self.app.state_of(job) in ("starting", "running", "done"),
             "why": data is None or not data.choices,
             "alpha(-1)": self.what_if is None,
+            "alpha(1)": self.what_if is None,
             "export": data is None or data.plan is None,
         }
         return frozenset(action for action, idle in none.items() if idle)
@@ -467,7 +470,7 @@ class RouterScreen(View[Routed]):
         except PersynError as problem:
             self.notify(str(problem), severity="warning", markup=False)
             return
-        self.app.follow_job(started)
+        self.app.has_started(started)
         self.notify(starts(started))
         self.ask()
 

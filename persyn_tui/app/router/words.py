@@ -62,30 +62,33 @@ def choice_columns(title: str, teachers: int) -> tuple[Column, ...]:
     )
 
 
-def where(data: Routed, brief: bool) -> str:
-    """How far the stage or the plan is; without the words that a narrow screen has no room for."""
+def where(data: Routed, state: str, brief: bool) -> str:
+    """How far the stage or the plan of a job in this state is; `brief`: in fewer words, for a narrow screen."""
     snapshot = data.snapshot
     early = data.stage in EARLY_STAGES and not data.shares
     if missing(data):
         return "no plans"
     if early and not data.stage:
-        begun = {"queued": "queued: s starts an engine", "running": "the job's engine is starting"}
-        return begun.get(data.state, f"{data.state}: s goes on")
+        starting = "the job's engine is starting"
+        begun = {"queued": "queued: s starts an engine", "starting": starting, "running": starting}
+        return begun.get(state, f"{state}: s goes on")
     name, done, total = data.strategy, data.assigned, data.total
     unit = "prompts routed"
     if early:
         name, done, total, unit = data.stage, snapshot.done, snapshot.total, snapshot.unit
     parts = [f"{name} {count(done)} / {count(total)}" + ("" if brief else f" {unit}") if total else name]
-    if data.state == "running" and (early or data.stage == "route"):
+    if state == "running" and (early or data.stage == "route"):
         if snapshot.rate:
             parts.append(f"{rate(snapshot.rate)}/s" if brief else f"{rate(snapshot.rate)} {snapshot.unit}/s")
         if snapshot.tokens_per_second and not brief:
             parts.append(f"{rate(snapshot.tokens_per_second)} tok/s")
         if snapshot.eta_s is not None and snapshot.done < snapshot.total:
             parts.append(f"ETA {time_left(snapshot.eta_s, rough=snapshot.rough)}")
-    elif data.state in ("interrupted", "cancelled", "paused"):
-        parts.append(f"{data.state}: s goes on")
-    elif data.state == "failed":
+    elif state == "starting":
+        parts.append("its engine is starting")
+    elif state in ("interrupted", "cancelled", "paused"):
+        parts.append(f"{state}: s goes on")
+    elif state == "failed":
         parts.append("failed: s tries again")
     return ("  " if brief else "   ").join(parts)
 
