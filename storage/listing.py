@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Select, Text, cast, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, Text, case, cast, func, literal_column, select
 from sqlalchemy.exc import OperationalError
 
 from storage.lookup import values
@@ -276,7 +276,11 @@ def cards(store: Store, ids: Sequence[int], dataset_id: int | None = None) -> di
         dataset_id: the dataset in view, whose reward and exclusion are shown.
     """
     if store.is_sqlite:
-        turn = func.json_extract(PromptRow.messages, "$[#-1].content")
+        whole = cast(PromptRow.messages, Text)
+        turn = case(
+            (func.json_valid(whole) == 1, func.json_extract(PromptRow.messages, "$[#-1].content")),
+            else_=whole,
+        )
     else:
         turn = PromptRow.messages[-1]["content"].as_string()
     found: dict[int, Card] = {}

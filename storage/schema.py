@@ -5,6 +5,7 @@ unique wherever it appears on a result: doing the same thing twice finds the fir
 short rows whose key is a pair are stored by that key (WITHOUT ROWID): one tree instead of two to write.
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -23,8 +24,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeDecorator
 
+from storage.errors import StoreError
 from storage.job_records import ACTIVE_STATES
 from storage.text import clean
 
@@ -38,6 +41,31 @@ class CleanText(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """The value, storable."""
         return None if value is None else clean(value)
+
+
+class Turns(TypeDecorator[list[Any]]):
+    """Messages; what is no JSON, in a broken file, is read as one turn of that text, so that it can be looked at."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def coerce_compared_value(self, op: OperatorType | None, value: Any) -> Any:
+        """As JSON, so that parts of it can be asked for."""
+        return JSON().coerce_compared_value(op, value)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        """Reads a document."""
+        read = super().result_processor(dialect, coltype)
+        if read is None:
+            return None
+
+        def turns(value: Any) -> Any:
+            try:
+                return read(value)
+            except StoreError:
+                return [{"role": "user", "content": value}]
+
+        return turns
 
 
 Id = BigInteger().with_variant(Integer, "sqlite")
@@ -104,7 +132,7 @@ class PromptRow(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     sha: Mapped[str]
-    messages: Mapped[list[Any]]
+    messages: Mapped[list[Any]] = mapped_column(Turns())
     answer: Mapped[str | None]
     verifier: Mapped[dict[str, Any] | None]
     source: Mapped[str]

@@ -144,8 +144,9 @@ def _prompt_step(store: Store, limit: int) -> int:
     if store.is_sqlite:
         lock = ""
         fill = (
-            "INSERT INTO prompt_words (rowid, text) SELECT id, (SELECT group_concat("
-            "json_extract(value, '$.content'), char(10)) FROM json_each(messages)) FROM prompts"
+            "INSERT INTO prompt_words (rowid, text) SELECT id, CASE WHEN json_valid(messages) THEN (SELECT "
+            "group_concat(json_extract(value, '$.content'), char(10)) FROM json_each(messages)) ELSE messages END "
+            "FROM prompts"
         )
     else:
         lock = " FOR UPDATE"

@@ -21,12 +21,13 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from storage import locations, migrate
 from storage.clock import now
+from storage.decoding import lenient
 from storage.errors import FencedError, StoreError, StoreMissingError
 from storage.faults import SQLITE_BUSY, is_lock, translated
 from storage.job_records import Lease
 from storage.migrations import SHIPPED, Revisions
 from storage.schema import Base, JobRow
-from storage.text import dump_json
+from storage.text import dump_json, load_json
 
 LOCK_ATTEMPTS = 4
 """How many times the wait for another writer is repeated before the store is called busy."""
@@ -50,6 +51,7 @@ _PRAGMAS = (
 _ENGINE: dict[str, Any] = {
     "hide_parameters": True,
     "json_serializer": dump_json,
+    "json_deserializer": load_json,
     # How many rows of a batch were new is counted by the driver, on both databases.
     "execution_options": {"preserve_rowcount": True},
 }
@@ -91,10 +93,16 @@ def _set(cursor: Any, pragma: str, patience_s: float) -> None:
 def _sqlite_engine(path: Path, busy_timeout_s: float) -> Engine:
     from sqlalchemy import URL
 
+    driver = sqlite_driver()
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
-        module=sqlite_driver(),
-        connect_args={"isolation_level": None, "timeout": busy_timeout_s, "cached_statements": 256},
+        module=driver,
+        connect_args={
+            "isolation_level": None,
+            "timeout": busy_timeout_s,
+            "cached_statements": 256,
+            "factory": lenient(driver),
+        },
         **_ENGINE,
     )
 

@@ -77,3 +77,17 @@ def dump_json(value: Any, *, canonical: bool = False) -> str:
             "Store finite numbers, text, lists and mappings with text keys only.",
         ) from problem
     return text
+
+
+def load_json(text: str) -> Any:
+    """The value of a JSON document.
+
+    Raises:
+        StoreError: a broken file holds something else there.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as problem:
+        raise StoreError(
+            f"the store holds a document that is no JSON ({problem})", "Restore a copy of it."
+        ) from None

@@ -15,17 +15,21 @@ import time
 from pathlib import Path
 
 import pytest
+from app import full
 from app.support import PATIENCE_S, running, until
 from rich.cells import cell_len
+from sqlalchemy import text
 from textual.widgets import Static
 
+from engine import export
 from engine.printing import printable
 from persyn_tui.app import actions
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.data.answers import AnswerColumn
 from persyn_tui.app.frame import title_line
 from persyn_tui.app.settings import Settings, SettingsError
-from storage import jobs
+from storage import datasets, jobs
 from storage.changes import Changes
 from storage.errors import StoreBusyError, StoreError
 from storage.job_records import Job
@@ -295,3 +299,37 @@ def test_an_app_whose_terminal_vanishes_ends(store: Store) -> None:
         assert process.wait(PATIENCE_S) == 128 + signal.SIGHUP
     finally:
         process.kill()
+
+
+@pytest.mark.parametrize("mode", PersynApp.MODES)
+async def test_text_that_is_no_utf8_blanks_no_screen(tmp_path: Path, mode: str) -> None:
+    with Store.open(tmp_path / "app.db") as store:
+        full.put_stage(store, full.build(store, tmp_path), mode)
+        with store.write() as connection:
+            for column in (
+                "responses SET text",
+                "responses SET error",
+                "events SET message",
+                "prompts SET messages",
+            ):
+                connection.execute(text(f"UPDATE {column} = CAST(x'ff41' AS TEXT)"))
+    async with running(store.location, mode=mode, size=(140, 40)) as (app, pilot):
+        assert app.screen.state == "full"
+        if mode not in ("models", "distil"):
+            await until(pilot, lambda: "�A" in shown(app))
+        if mode == "data":
+            await pilot.press("enter")
+            await until(pilot, lambda: len(app.screen.query(AnswerColumn)) > 0)
+            await until(pilot, lambda: "�A" in str(app.screen.query(AnswerColumn).first().body.render()))
+        assert not app._notifications
+
+
+def test_text_that_is_no_utf8_is_exported(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "app.db") as store:
+        full.build(store, tmp_path)
+        with store.write() as connection:
+            for column in ("responses SET text", "prompts SET messages"):
+                connection.execute(text(f"UPDATE {column} = CAST(x'ff41' AS TEXT)"))
+        for number, form in enumerate(export.FORMATS):
+            export.export(store, datasets.list(store)[0], form, tmp_path / f"{number}")
+        assert "�A" in (tmp_path / "0").read_text()

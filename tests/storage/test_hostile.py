@@ -1,6 +1,7 @@
 """Text that models really produce goes in, and comes out the same wherever it can."""
 
 import pytest
+from sqlalchemy import text as sql
 
 from storage import jobs, prompts, registry, responses, scores, search
 from storage.records import Model, Prompt, Verdict
@@ -78,3 +79,63 @@ def test_everything_else_takes_hostile_text(sqlite_path, make_for, text) -> None
         assert scores.put_scorer(store, "s", {"k": text}) == scorer
         scores.add(store, lease, scorer, [(1, Verdict(1.0, detail={"why": text}))])
         assert responses.get(store, 1).scores[0].verdict.detail == {"why": kept(text)}
+
+
+BROKEN = "CAST(x'ff41' AS TEXT)"
+"""Text that is no UTF-8, as a broken file holds it; no driver lets it in."""
+READ = "�A"
+
+
+def test_text_that_is_no_utf8_is_read_with_replacement_characters(sqlite_path, make_for) -> None:
+    from storage import browse, listing
+    from storage.store import Store
+
+    with Store.open(sqlite_path) as store:
+        make = make_for(store)
+        a = make.generation("a")
+        _, ids = make.prompt_set(["synthesis"] * 9)
+        responses.add(store, None, [make.answer(number, a, f"yes {number}") for number in ids])
+        job = make.job()
+        lease = jobs.claim(store, job.id, "test")
+        jobs.event(store, lease, "info", "hello")
+        with store.write() as connection:
+            for change in (
+                f"UPDATE responses SET text = {BROKEN} WHERE id IN (3, 4, 8)",
+                f"UPDATE events SET message = {BROKEN}",
+                f"UPDATE jobs SET name = {BROKEN}",
+                f"""UPDATE prompts SET messages = '[{{"role":"user","content":"' || {BROKEN} || '"}}]' WHERE id = 2""",
+                f"UPDATE prompts SET messages = {BROKEN} WHERE id = 5",
+            ):
+                connection.execute(sql(change))
+        with store.read() as connection:
+            texts = connection.execute(sql("SELECT text FROM responses ORDER BY id")).scalars().all()
+        wanted = [READ if number in (3, 4, 8) else f"yes {ids[number - 1]}" for number in range(1, 10)]
+        assert texts == wanted
+    # A row at a time, and some at a time, each on a connection that has met no such text yet.
+    with Store.open(sqlite_path) as store, store.read() as connection:
+        rows = connection.execute(sql("SELECT text FROM responses ORDER BY id"))
+        assert [row[0] for row in rows] == wanted
+    with Store.open(sqlite_path) as store, store.read() as connection:
+        parts = connection.execute(sql("SELECT text FROM responses ORDER BY id")).partitions(2)
+        assert [row[0] for part in parts for row in part] == wanted
+    with Store.open(sqlite_path) as store:
+        assert jobs.events(store, job.id)[0].message == READ
+        assert jobs.list(store)[0].name == READ
+        cards = listing.cards(store, range(1, 10))
+        assert (cards[3].text, cards[2].prompt, cards[5].prompt) == (READ, READ, READ)
+        lines = browse.lines(store, range(1, 10))
+        assert [line.prompt.messages[0]["content"] for line in (lines[1], lines[4])] == [READ, READ]
+        while search.sync(store):
+            pass
+
+
+def test_a_document_that_is_no_json_is_named(sqlite_path, make_for) -> None:
+    from storage.errors import StoreError
+    from storage.store import Store
+
+    with Store.open(sqlite_path) as store:
+        make_for(store).job()
+        with store.write() as connection:
+            connection.execute(sql(f"UPDATE jobs SET spec = {BROKEN}"))
+        with pytest.raises(StoreError, match="no JSON"):
+            jobs.get(store, 1)
