@@ -77,7 +77,9 @@ def export(
     Raises:
         ConfigError: `out` exists or is a symbolic link, its folder does not exist, the dataset is not complete or
             has no rows.
+        StoreMissingError: the store's file is no longer the one that was opened.
     """
+    store.check_file()
     if form not in FORMATS:
         raise ConfigError(f"--format {form}: unknown", f"use one of: {', '.join(FORMATS)}")
     if not dataset.complete:

@@ -23,7 +23,9 @@ def submit(store: Store, run: Run, *, until: str | None = None) -> tuple[Job, bo
 
     Raises:
         ConfigError: something in the run file cannot work; nothing was stored.
+        StoreMissingError: the store's file is no longer the one that was opened.
     """
+    store.check_file()
     preflight.check(run)
     spec = run.model_dump(mode="json")
     free = {**spec, "generation": {key: v for key, v in spec["generation"].items() if key != "budget_usd"}}
@@ -45,7 +47,12 @@ def command(job: Job, *, foreground: bool, as_json: bool = False) -> list[str]:
 
 
 def environment(store: Store) -> dict[str, str]:
-    """The environment of an engine process. The store goes here: a URL's password must not show in `ps`."""
+    """The environment of an engine process. The store goes here: a URL's password must not show in `ps`.
+
+    Raises:
+        StoreMissingError: the process would find another store than this one, or none.
+    """
+    store.check_file()
     return {**os.environ, "PERSYN_STORE": store.location}
 
 
@@ -53,13 +60,17 @@ def detach(store: Store, job: Job) -> int:
     """Process id of an engine started in its own session, writing to the job's log file.
 
     The process outlives this one, its terminal and its session.
+
+    Raises:
+        StoreMissingError: see `environment`.
     """
+    variables = environment(store)
     log = log_path(store, job)
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
         process = subprocess.Popen(  # the engine is meant to outlive this process
             command(job, foreground=False),
-            env=environment(store),
+            env=variables,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

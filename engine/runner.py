@@ -24,7 +24,7 @@ from engine.progress import Progress, Snapshot, from_json
 from engine.reader import run_of
 from storage import jobs
 from storage import registry as stored_models
-from storage.errors import DiskFullError, FencedError, StoreError
+from storage.errors import DiskFullError, FencedError, StoreError, StoreMissingError
 from storage.job_records import JobState
 from storage.jobs import Lease
 from storage.store import Store
@@ -42,7 +42,8 @@ class Stop:
         self.event = threading.Event()
         self.save = threading.Event()
         """Set when the operator asked for a checkpoint."""
-        self.fenced: FencedError | None = None
+        self.fenced: FencedError | StoreMissingError | None = None
+        """Why nothing more may be written."""
         self._paces = Counter[str]()
         self._paces_lock = threading.Lock()
 
@@ -122,7 +123,8 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
         state, error, code = "paused", f"disk_full: {problem}", problem.exit_code
     except BudgetSpent as problem:
         state, error, code = "paused", f"budget: {problem}", problem.exit_code
-    except FencedError as problem:
+    except (FencedError, StoreMissingError) as problem:
+        stop.fenced = problem
         display.say("error", str(problem))
         return Outcome(problem.exit_code, context)
     except NeedsAttention as problem:
@@ -219,7 +221,7 @@ def _pulse(
             if stop.event.is_set() and not told:
                 told = True
                 say("info", "cancelling: the job stops at the next point where nothing is lost")
-        except FencedError as problem:
+        except (FencedError, StoreMissingError) as problem:
             stop.fenced = problem
             return
         except StoreError:

@@ -190,6 +190,8 @@ class Store:
                 ) from problem
             engine = _sqlite_engine(path, busy_timeout_s)
         store = cls(engine, path, folder)
+        # A connection made later than the file was moved would make an empty one.
+        event.listen(engine, "do_connect", lambda *given: store.check_file())
         try:
             store.migrate(revisions)
             locations.private_folder(folder)
@@ -274,6 +276,7 @@ class Store:
 
         Raises:
             FencedError: another owner has claimed the job, or it was released.
+            StoreMissingError: the file was moved, deleted or replaced: what is written would be lost with it.
             StoreBusyError: another writer kept the lock for `LOCK_ATTEMPTS` waits.
             DiskFullError: no space is left; nothing of this block was stored.
         """
@@ -281,6 +284,7 @@ class Store:
             with self.engine.connect().execution_options(persyn_write=True) as connection:
                 transaction = self._begin_write(connection)
                 with transaction:
+                    self.check_file()
                     if lease is not None:
                         self._renew(connection, lease)
                     yield connection

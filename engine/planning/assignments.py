@@ -22,7 +22,9 @@ def export(store: Store, plan: Plan, out: Path | None = None) -> tuple[Path, int
 
     Raises:
         ConfigError: the file cannot be written.
+        StoreMissingError: the store's file is no longer the one that was opened.
     """
+    store.check_file()
     if out is None:
         out = Path(store.folder) / "exports" / f"assignments-{plan.strategy}-plan-{plan.id}.jsonl"
     part = out.with_name(out.name + ".part")

@@ -21,7 +21,7 @@ from rich.cells import cell_len
 from sqlalchemy import text
 from textual.widgets import Static
 
-from engine import export
+from engine import export, launch
 from engine.printing import printable
 from persyn_tui.app import actions
 from persyn_tui.app.app import PersynApp
@@ -33,6 +33,7 @@ from storage import datasets, jobs
 from storage.changes import Changes
 from storage.errors import StoreBusyError, StoreError
 from storage.job_records import Job
+from storage.listing import Listing
 from storage.store import Store, sqlite_driver
 
 
@@ -333,3 +334,48 @@ def test_text_that_is_no_utf8_is_exported(tmp_path: Path) -> None:
         for number, form in enumerate(export.FORMATS):
             export.export(store, datasets.list(store)[0], form, tmp_path / f"{number}")
         assert "�A" in (tmp_path / "0").read_text()
+
+
+MOVING = {
+    "demo": ("jobs", "d"),
+    "resume": ("jobs", "r"),
+    "start": ("generation", "s"),
+    "archive": ("models", "d"),
+    "probe": ("models", "t"),
+    "exclude": ("data", "x"),
+    "export": ("data", "e"),
+    "assignments": ("router", "e"),
+}
+"""What writes, or has another program write → the screen and the key."""
+
+
+@pytest.mark.parametrize("what", MOVING)
+async def test_no_key_writes_into_a_store_that_was_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    path, moved = tmp_path / "app.db", tmp_path / "moved.db"
+    mode, key = MOVING[what]
+    with Store.open(path) as store:
+        if what != "demo":
+            lease = full.build(store, tmp_path)
+            full.put_stage(store, lease, mode)
+            jobs.release(store, lease, "failed", "it broke")
+        chosen = next((one.id for one in datasets.list(store)), None)
+    started: list[object] = []
+    monkeypatch.setattr(launch, "command", lambda *given, **more: started.append(given))
+    async with running(store.location, mode=mode, size=(140, 40)) as (app, pilot):
+        if what == "exclude":
+            app.screen.list_answers(Listing(dataset_id=chosen))
+            await until(pilot, lambda: app.screen.dataset is not None and app.screen.sheet.key is not None)
+        monkeypatch.setattr(Changes, "seen", lambda self: False)  # the key is faster than the next look
+        monkeypatch.setattr(type(app.screen), "EVERY", 1e9)
+        log = path.with_name("app.db-wal")
+        before = path.read_bytes(), log.read_bytes(), len(list(tmp_path.glob("*.*")))
+        path.rename(moved)
+        await pilot.press(key)
+        if what == "archive":
+            await until(pilot, lambda: isinstance(app.screen, Confirm))
+            await pilot.press("y")
+        await until(pilot, lambda: "is no longer there" in toasts(app) + flat(app))
+        assert not started
+        assert (moved.read_bytes(), log.read_bytes(), len(list(tmp_path.glob("*.*")))) == before

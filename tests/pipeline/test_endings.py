@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from support import RUN
 
 from engine import config, pipeline, runner
 from engine.context import Context
-from engine.display import Silent
+from engine.display import Plain, Silent
 from engine.errors import Cancelled
 from engine.progress import from_json
 from storage import jobs
+from storage.errors import StoreMissingError
 from storage.job_records import Job
 from storage.store import Store
 
@@ -83,3 +85,37 @@ def test_the_progress_of_a_cancelled_job_is_where_its_error_says(tmp_path, monke
         job, _ = jobs.submit(store, config.parse(RUN).model_dump(mode="json"), "sha", "small")
         assert runner.work(store, job.id, Silent()).code == 130
         assert from_json(jobs.list(store)[0].progress).done == 925
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["moved", "replaced"])
+def test_a_store_that_is_moved_ends_the_job_before_anything_is_written_elsewhere(
+    tmp_path, monkeypatch, capsys, replaced: bool
+):
+    path, moved = tmp_path / "store.db", tmp_path / "moved.db"
+    Store.open(tmp_path / "other.db").close()
+
+    def move(context: Context, **_: object) -> None:
+        jobs.set_stage(context.store, context.lease, "distill", {})
+        path.rename(moved)
+        if replaced:
+            (tmp_path / "other.db").rename(path)
+        until = time.monotonic() + 60
+        while time.monotonic() < until:  # as a training does between two reports
+            context.cancelled()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(pipeline, "run", move)
+    monkeypatch.setattr(runner, "HEARTBEAT_S", 0.05)
+    with Store.open(path) as store:
+        job, _ = jobs.submit(store, config.parse(RUN).model_dump(mode="json"), "sha", "small")
+        outcome = runner.work(store, job.id, Plain())
+        assert outcome.code == 2
+        said = capsys.readouterr().err
+        assert ("has been replaced by another file" if replaced else "is no longer there") in said
+        assert path.exists() == replaced, "an empty store was made in its place"
+        with pytest.raises(StoreMissingError):
+            jobs.command(store, job.id, "cancel")
+    moved.replace(path)
+    with Store.open(path) as store:
+        (job,) = jobs.list(store)
+        assert (job.state, job.stage) == ("running", "distill"), "what was committed is there"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from storage import jobs, prompts, registry, responses
-from storage.errors import DiskFullError, StoreBusyError, StoreError
+from storage.errors import DiskFullError, StoreBusyError, StoreError, StoreMissingError
 from storage.records import Model
 from storage.store import LOCK_ATTEMPTS, Store
 
@@ -227,3 +227,25 @@ def test_several_programs_may_make_the_store_at_once(location: str, script: Call
         assert opener.returncode == 0, errors
     with Store.open(location) as store:
         assert len(registry.list(store)) == 4
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["moved", "replaced"])
+def test_nothing_is_written_into_a_store_that_was_moved(sqlite_path: Path, make_for, replaced: bool) -> None:
+    moved, other = sqlite_path.with_name("moved.db"), sqlite_path.with_name("other.db")
+    with Store.open(sqlite_path) as store:
+        make_for(store).model("a")
+        Store.open(other).close()
+        sqlite_path.rename(moved)
+        if replaced:
+            other.rename(sqlite_path)
+        with pytest.raises(StoreMissingError, match="replaced" if replaced else "no longer there"):
+            make_for(store).model("b")
+        store.engine.dispose()  # as a thread that has no connection yet
+        with pytest.raises(StoreMissingError):
+            make_for(store).model("b")
+        with pytest.raises(StoreMissingError):
+            registry.list(store, "teacher")
+        assert sqlite_path.exists() == replaced
+        moved.replace(sqlite_path)
+        make_for(store).model("c")
+        assert {model.name for model in registry.list(store, "teacher")} == {"a", "c"}

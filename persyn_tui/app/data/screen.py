@@ -445,7 +445,12 @@ class DataScreen(View[Stored]):
             return
         routed = [one for one in ready if one.manifest.get("strategy") == "persyn"]
         chosen = self.dataset if self.dataset in ready and self.dataset else (routed or ready)[0]
-        rows = await asyncio.to_thread(lambda: {one.id: datasets.count(store, one.id) for one in ready})
+        try:
+            await asyncio.to_thread(store.check_file)
+            rows = await asyncio.to_thread(lambda: {one.id: datasets.count(store, one.id) for one in ready})
+        except PersynError as problem:
+            self.notify(str(problem), severity="error", markup=False)
+            return
 
         def start(order: ExportOrder | None) -> None:
             if order is not None:

@@ -21,6 +21,7 @@ async def ask(store: Store, tool: str, positional: list[str], options: list[str]
 
     Raises:
         HelperError: the tool failed, in its own words.
+        StoreMissingError: the tool would find another store than this one, or none.
     """
     process = await asyncio.create_subprocess_exec(
         *tools.command(tool, positional, options, as_json=True),
