@@ -98,18 +98,35 @@ def _cells(low: Amount, high: Amount) -> tuple[str, ...]:
 
 def per_teacher(found: Estimate) -> list[tuple[str, ...]]:
     """A row of texts under `PER_TEACHER` for each teacher; what is left where a part is stored."""
+    parts = found.left or found
+    shares = zip(
+        parts.teachers,
+        _shares([row.all.generations for row in parts.teachers], parts.all.generations),
+        _shares([row.routed.generations for row in parts.teachers], parts.routed.generations),
+        strict=True,
+    )
     return [
         (
             row.name,
-            _whole(row.all.generations),
-            _whole(row.routed.generations),
+            f"{every:,}",
+            f"{routed:,}",
             f"{row.all.cost:,.2f}",
             f"{row.routed.cost:,.2f}",
             duration(row.all.seconds),
             duration(row.routed.seconds),
         )
-        for row in (found.left or found).teachers
+        for row, every, routed in shares
     ]
+
+
+def _shares(parts: Sequence[float], total: float) -> list[int]:
+    """Whole numbers near `parts` that add up to the total as it is shown, by the largest remainder."""
+    whole = [int(part) for part in parts]
+    short = round(total) - sum(whole)
+    first = sorted(range(len(parts)), key=lambda place: whole[place] - parts[place])
+    for place in first[: max(0, short)]:
+        whole[place] += 1
+    return whole
 
 
 def already(found: Estimate) -> list[str]:

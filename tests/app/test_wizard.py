@@ -16,13 +16,13 @@ from textual.worker import WorkerState
 import engine
 from engine import config
 from engine.models import registering, registry
-from engine.reporting import estimate
+from engine.reporting import dryrun, estimate
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.forms import Form
 from persyn_tui.app.settings import Settings
 from persyn_tui.app.sheet import Sheet
-from persyn_tui.app.wizard import draft
+from persyn_tui.app.wizard import draft, steps
 from persyn_tui.app.wizard.screen import Wizard
 from persyn_tui.app.wizard.steps import TeachersStep
 from storage import jobs
@@ -417,3 +417,58 @@ async def test_a_wizard_that_is_left_before_its_models_are_read_ends_nothing(
         await until(pilot, lambda: read.is_set() and offer.is_finished)
         assert offer.state is WorkerState.SUCCESS
         assert app.is_running
+
+
+async def test_enter_takes_the_only_run_file_that_is_listed(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(RUN)
+    (tmp_path / "other-one.yaml").write_text(RUN)
+    (tmp_path / "other-two.yaml").write_text(RUN)
+    async with running(store.location) as (app, pilot):
+        shown = await wizard(app, pilot)
+        entry = shown.query_one("#file Form", Form)["path"]
+        await pilot.press("enter", *"other", "enter")
+        await until(pilot, lambda: "cannot be used yet" in entry.said)
+        assert entry.value == "other", "two are listed"
+        await pilot.press("end", "ctrl+u", *"ne.yam", "enter")
+        await until(pilot, lambda: "cannot be used yet" in entry.said)
+        await pilot.press("end", "ctrl+u", *"min", "enter")
+        await until(pilot, lambda: "enter starts it" in said(app))
+        assert entry.value == "mine.yaml"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (140, 40)])
+async def test_all_of_the_dry_run_can_be_read(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    (tmp_path / "run.yaml").write_text(RUN)
+    rows = [
+        (name, "1,204–1,663 of 1,663", "1,204–1,663", "12.3 M–45.6 M", "$12.34–$56.78", "1h 2m–3h 4m")
+        for name in ("all teachers", "routed", "strong", "mix", "car", "random", "persyn", "oracle")
+    ]
+    monkeypatch.setattr(dryrun, "totals", lambda found: rows)
+    monkeypatch.setattr("persyn_tui.app.wizard.steps.TOTALS", steps.TOTALS_LEFT)
+    async with running(store.location, size=size) as (app, pilot):
+        shown = await wizard(app, pilot)
+        await pilot.press("enter", *"run.yaml", "enter")
+        await until(pilot, lambda: "enter starts it" in said(app))
+        page = shown.query_one("#page")
+        assert page.has_focus
+
+        def seen() -> str:
+            return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+
+        await until(pilot, lambda: "1,204–1,663 of 1,663" in seen())
+        await pilot.press("j")
+        await pilot.press("k", "pagedown")
+        await pilot.press("g")
+        await until(pilot, lambda: "M = 2 teachers" in seen())
+        await pilot.press("G")
+        await until(pilot, lambda: "no answer fails" in seen() and page.scroll_y == page.max_scroll_y)
+        read = ""
+        await pilot.press("g")
+        for _ in range(page.max_scroll_y + 1):
+            await pilot.wait_for_scheduled_animations()
+            read += seen()
+            await pilot.press("j")
+        assert all(line in read for line in ("oracle", "speller", "assumed: routed"))
+        assert ("hidden: tokens" in said(app, "#title")) == (size[0] == 80)

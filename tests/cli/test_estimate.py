@@ -221,3 +221,30 @@ def test_what_a_cancelled_job_has_stored_is_taken_off(tmp_path: Path) -> None:
         assert rows["routed"] == ("4 of 9", "5")
         assert "5 of 12 (all teachers), 4 of 9 (routed)" in dryrun.already(found)[0]
         assert dryrun.already(found)[1].endswith("0 of 5 by exact_answer, 0 of 5 by learnability")
+
+
+def test_the_teachers_rows_add_up_to_the_total_that_is_shown() -> None:
+    three = RUN.replace(
+        "prompts:", "  - {name: third, model: m, family: f, parameters: 2e9}\nprompts:"
+    ).replace("size: 110", "size: 120")
+    result = found(three)  # 100 prompts to share out among three teachers
+    shown = {row[0]: (row[1], row[2]) for row in dryrun.per_teacher(result)}
+    assert shown == {"small": ("110", "44"), "big": ("110", "43"), "third": ("110", "43")}
+    assert {row[0]: row[1] for row in dryrun.totals(result)}["routed"] == "130"
+
+
+@pytest.mark.parametrize(
+    ("parts", "total", "shown"),
+    [
+        ([1 / 3] * 3, 1.0, [1, 0, 0]),
+        ([10.5, 10.5], 21.0, [11, 10]),
+        ([0.5, 1.7, 2.8], 5.0, [0, 2, 3]),
+        ([0.4, 0.4], 0.8, [1, 0]),
+        ([7.0, 0.0], 7.0, [7, 0]),
+        ([2.9999999, 3.0], 6.0, [3, 3]),
+    ],
+)
+def test_shares_are_those_of_the_largest_remainder(
+    parts: list[float], total: float, shown: list[int]
+) -> None:
+    assert dryrun._shares(parts, total) == shown

@@ -15,7 +15,16 @@ from persyn_tui.app.forms import Dialog
 from persyn_tui.app.sheet import Sheet
 from persyn_tui.app.wizard import draft
 from persyn_tui.app.wizard.form import SettingsStep
-from persyn_tui.app.wizard.steps import DryRunStep, FileStep, Plan, Step, StudentStep, TeachersStep, WayStep
+from persyn_tui.app.wizard.steps import (
+    DryRunStep,
+    FileStep,
+    Plan,
+    Step,
+    Still,
+    StudentStep,
+    TeachersStep,
+    WayStep,
+)
 from storage.errors import PersynError
 from storage.job_records import Job
 
@@ -33,11 +42,11 @@ class Wizard(Dialog[Job | None]):
     Wizard #verdict.bad { color: $text-error; }
     Wizard #verdict.good { color: $text-success; }
     Wizard .lead { height: auto; color: $text-muted; margin-bottom: 1; }
-    Wizard #totals { height: 6; margin-top: 1; }
-    Wizard #totals > .sheet--cursor { background: transparent; }
-    Wizard #per-teacher { height: 2fr; min-height: 3; margin-top: 1; }
-    Wizard #assumptions { height: 1fr; scrollbar-size-vertical: 1; color: $text-muted; margin-top: 1; }
-    Wizard.-narrow #assumptions { display: none; }
+    Wizard #page { height: 1fr; scrollbar-size-vertical: 1; }
+    Wizard #page > Static { height: auto; }
+    Wizard #page > Still { margin-top: 1; }
+    Wizard Still > .sheet--cursor { background: transparent; }
+    Wizard #assumed { color: $text-muted; margin-top: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "start", "Start the job", id="wizard.start"),
@@ -55,9 +64,9 @@ class Wizard(Dialog[Job | None]):
         if self._step == "way":
             return "1 Jobs · new job"
         many = 3 if "file" in self._steps else 5
-        narrow = self._step == "dryrun" and self.has_class("-narrow")
+        hidden = [name for still in self._part.query(Still) for name in still.hidden]
         return f"1 Jobs · new job · {len(self._steps)} of {many} · {self._part.TITLE}" + (
-            " · hidden: assumptions" if narrow else ""
+            f" · hidden: {', '.join(hidden)}" if hidden else ""
         )
 
     def body(self) -> Iterable[Widget]:
@@ -120,6 +129,10 @@ class Wizard(Dialog[Job | None]):
             return
         self._steps.pop()
         self._show()
+
+    def on_sheet_arranged(self) -> None:
+        """The title says which columns have no room."""
+        self.paint_title()
 
     @on(Sheet.Chosen)
     def _clicked(self) -> None:

@@ -1,10 +1,11 @@
 """The wizard's steps that choose: a run file, teachers, a student; and the one that shows the dry run."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -40,9 +41,9 @@ MODELS = (
 )
 TOTALS = (
     Column(""),
-    Column("generations", 15, right=True),
-    Column("tokens", 17, right=True),
-    Column("cost", 16, right=True),
+    Column("generations", 11, right=True),
+    Column("tokens", 15, right=True),
+    Column("cost", 13, right=True),
     Column("time", 13, right=True),
 )
 TOTALS_LEFT = (
@@ -98,7 +99,39 @@ class Pick(Sheet):
 
 
 class Still(Sheet, can_focus=False):
-    """A table to read: no cursor."""
+    """A table to read, on a page that scrolls: no cursor, and all of its rows."""
+
+    def show(
+        self,
+        columns: Sequence[Column],
+        rows: Sequence[tuple[str, ...]],
+        cells: Callable[[tuple[str, ...]], Sequence[Cell | str]],
+    ) -> None:
+        """Shows these rows. They do not change, so a column may be as wide as its widest text."""
+        self.display = bool(rows)
+        self.styles.height = len(rows) + 1
+        self.set_columns(
+            [
+                replace(column, width=max([column.width, *(cell_len(row[place]) for row in rows)]))
+                if column.width
+                else column
+                for place, column in enumerate(columns)
+            ]
+        )
+        self.update(Listed([(row[0], cells(row)) for row in rows]))
+
+
+class Page(VerticalScroll):
+    """What is longer than the screen, to be read from its beginning to its end."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j,down", "scroll_down", "Down", show=False, id="page.down"),
+        Binding("k,up", "scroll_up", "Up", show=False, id="page.up"),
+        Binding("pagedown,ctrl+f,space", "page_down", "Page down", show=False, id="page.page_down"),
+        Binding("pageup", "page_up", "Page up", show=False, id="page.page_up"),
+        Binding("g,home", "scroll_home", "Beginning", show=False, id="page.top"),
+        Binding("G,end", "scroll_end", "End", show=False, id="page.bottom"),
+    ]
 
 
 class Step(Vertical):
@@ -369,15 +402,15 @@ class DryRunStep(Step):
 
     def compose(self) -> ComposeResult:
         """Sums, tables, assumptions."""
-        yield Static(id="sums", markup=False)
-        yield Still(TOTALS, id="totals")
-        yield Pick(TEACHERS, id="per-teacher")
-        with VerticalScroll(id="assumptions", can_focus=False):
+        with Page(id="page"):
+            yield Static(id="sums", markup=False)
+            yield Still(TOTALS, id="totals")
+            yield Still(TEACHERS, id="per-teacher")
             yield Static(id="assumed", markup=False)
 
     def enter(self) -> None:
         """Counts."""
-        self.query_one("#per-teacher").focus()
+        self.query_one("#page").focus()
         self.trouble = "the dry run is not finished"
         self.say("counting …")
         self.run_worker(self._estimate(), group="dry", exclusive=True)
@@ -414,13 +447,9 @@ class DryRunStep(Step):
         if found and found.speed_unknown:
             said += f"\n{printable(dryrun.unknown_time(found))}"
         self.query_one("#sums", Static).update(said)
-        sheet = self.query_one("#totals", Sheet)
-        sheet.styles.height = len(totals) + 1
-        sheet.set_columns(TOTALS if found is None or found.left is None else TOTALS_LEFT)
-        sheet.update(Listed([(row[0], _strong(row)) for row in totals]))
-        per_teacher = self.query_one("#per-teacher", Sheet)
-        per_teacher.styles.max_height = len(teachers) + 1
-        per_teacher.update(Listed([(row[0], row) for row in teachers]))
+        columns = TOTALS if found is None or found.left is None else TOTALS_LEFT
+        self.query_one("#totals", Still).show(columns, totals, _strong)
+        self.query_one("#per-teacher", Still).show(TEACHERS, teachers, list)
         lines = [f"assumed: {line}" for line in found.assumptions] if found else []
         self.query_one("#assumed", Static).update(printable("\n".join(lines)))
         if self.trouble:
