@@ -215,6 +215,8 @@ class FileStep(Step):
     def __init__(self, plan: Plan, id: str) -> None:
         super().__init__(plan, id)
         self._files: list[tuple[str, str]] = []
+        self._read = ""
+        """The path that the plan's run was read from."""
 
     def compose(self) -> ComposeResult:
         """Field, verdict, list."""
@@ -233,7 +235,12 @@ class FileStep(Step):
         self._judge()
 
     async def finish(self) -> bool:
-        """Whether the file is a valid run file."""
+        """Whether the file is a valid run file. Of a part of a path, the only file listed is meant."""
+        if not self._files:
+            self._files = await asyncio.to_thread(runfiles.in_reach)
+        typed, meant = self.entry.value, self._matching()
+        if typed and len(meant) == 1 and not await asyncio.to_thread(path_of(typed).is_file):
+            self.query_one(Form).fill("path", meant[0][0])
         if await self._load():
             return True
         self.entry.focus_control()
@@ -244,18 +251,23 @@ class FileStep(Step):
         """The field of the path."""
         return self.query_one(Form)["path"]
 
-    def _list(self) -> None:
+    def _matching(self) -> list[tuple[str, str]]:
+        """The run files in reach whose path holds what was typed; all where it is one of them."""
         typed = self.entry.value
         exact = any(path == typed for path, _ in self._files)
-        rows = [(path, (path, Cell(about, "dim"))) for path, about in self._files if exact or typed in path]
+        return [(path, about) for path, about in self._files if exact or typed in path]
+
+    def _list(self) -> None:
+        rows = [(path, (path, Cell(about, "dim"))) for path, about in self._matching()]
         self.query_one("#files", Sheet).update(Listed(rows))
 
     @on(Edited)
     def _edited(self, event: Edited) -> None:
         event.stop()
-        self.plan.run = None
         self._list()
-        self.soon(self._judge)
+        if self.entry.value != self._read:
+            self.plan.run = None
+            self.soon(self._judge)
 
     @on(Sheet.Highlighted, "#files")
     def _offer(self, event: Sheet.Highlighted) -> None:
@@ -288,7 +300,9 @@ class FileStep(Step):
             return False
         try:
             self.plan.run = await asyncio.to_thread(config.load, path_of(path))
+            self._read = path
         except PersynError as problem:
+            self.plan.run, self._read = None, ""
             self.entry.say("✗ cannot be used yet", "bad")
             verdict.update(printable(str(problem)))
             verdict.set_classes("bad")
