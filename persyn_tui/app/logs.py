@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 from textual import on
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
@@ -19,6 +19,7 @@ from persyn_tui.app.frame import View
 from persyn_tui.app.settings import settings_path
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import one_line
+from persyn_tui.app.told import Told
 from storage import jobs
 from storage.job_records import Event
 from storage.store import Store
@@ -61,10 +62,12 @@ class LogsScreen(View[Log]):
         self._words = ""
 
     def body(self) -> Iterable[Widget]:
-        """Filter line, log, and the facts beside it."""
+        """Filter line, log, the whole of the line under the cursor, and the facts beside them."""
         yield Input(placeholder="words that a line must hold, e.g. error calibrate", id="words", compact=True)
         with Horizontal():
-            yield Sheet(COLUMNS, id="log", newest_first=True)
+            with Vertical(id="lines"):
+                yield Sheet(COLUMNS, id="log", newest_first=True)
+                yield Told(id="whole")
             with VerticalScroll(id="facts", can_focus=False):
                 yield Static(id="diagnostics", markup=False)
 
@@ -98,6 +101,10 @@ class LogsScreen(View[Log]):
             facts.add_row(name, Text(printable(value), overflow="fold"))
         self.query_one("#diagnostics", Static).update(facts)
         self.call_after_refresh(self.paint_title)
+
+    @on(Sheet.Highlighted, "#log")
+    def _moved(self) -> None:
+        self.query_one("#whole", Told).tell(self.text_to_copy() or " ")  # it keeps its place: rows would jump
 
     def about(self) -> str:
         """How many lines pass the filter."""

@@ -253,6 +253,17 @@ async def test_an_engine_that_was_started_here_is_said_to_start(
         await until(pilot, lambda: "● running" in app.job_line)
 
 
+async def test_the_log_shows_the_whole_line_under_the_cursor(store: Store) -> None:
+    fail(store)
+    submit(store, "second", "done")
+    async with running(store.location, mode="logs", size=(80, 24)) as (app, pilot):
+        whole = app.screen.query_one("#whole", Told)
+        await until(pilot, lambda: whole.text == "second began")
+        await pilot.press("j")
+        await until(pilot, lambda: REMEDY in whole.text)
+        assert app.screen.query_one("#log").size.height == 24 - 3 - 4  # which keeps its place
+
+
 async def test_where_words_are_typed_q_is_a_character(store: Store) -> None:
     submit(store, "first", "done")
     async with running(store.location, mode="logs") as (app, pilot):

@@ -17,7 +17,7 @@ from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import View
 from persyn_tui.app.jobs.again import go_on, starts
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
-from persyn_tui.app.text import STATE_TONES, bar, count, number, one_line, rate, time_left
+from persyn_tui.app.text import STATE_TONES, bar, done_of, one_line, rate, time_left
 from persyn_tui.app.told import Told
 
 if TYPE_CHECKING:
@@ -270,19 +270,13 @@ def _cells(job: "Job", state: str, cancelling: dict[int, float]) -> list[Cell | 
         job.name,
         shown,
         job.stage or "–",
-        _of(snapshot.done, snapshot.total) if snapshot.total else "–",
+        done_of(snapshot.done, snapshot.total, PROGRESS) if snapshot.total else "–",
         Cell(bar(snapshot.done / snapshot.total, 10) if snapshot.total else "", "accent" if live else "dim"),
         f"{rate(snapshot.rate)}/s" if live and snapshot.rate else "–",
         rate(snapshot.tokens_per_second) if live else "–",
         time_left(snapshot.eta_s, rough=snapshot.rough) if live else "–",
         time.strftime("%d %b %H:%M", time.localtime(job.started_at or job.created_at)),
     ]
-
-
-def _of(done: int, total: int) -> str:
-    """`12,345 / 47,500`; shorter where it would not fit its column."""
-    whole = f"{count(done)} / {count(total)}"
-    return whole if len(whole) <= PROGRESS else f"{number(done)} / {number(total)}"
 
 
 def _where(job: "Job", state: str, cancelling: dict[int, float]) -> str:
