@@ -50,6 +50,7 @@ class LogsScreen(FilteredView[Log]):
 
     NUMBER, NAME = 7, "Logs & settings"
     EMPTY = "Nothing has happened in this store yet.\n\n1 goes to the jobs, where n makes the first one."
+    NEEDS_ROWS = frozenset({"filter"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "theme", "Theme", id="logs.theme"),
         Binding("b", "report", "Copy a bug report", id="logs.report"),

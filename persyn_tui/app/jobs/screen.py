@@ -75,7 +75,7 @@ class JobsScreen(FilteredView[Jobs]):
         "n   make one: choose teachers, a student, prompts; or open a run file\n"
         "d   run the demo on the small models that come along (two minutes)"
     )
-    NEEDS_ROWS = frozenset({"open", "cancel", "resume"})
+    NEEDS_ROWS = frozenset({"open", "cancel", "resume", "filter"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "New", id="jobs.new"),
         Binding("d", "demo", "Demo", id="jobs.demo", show=False),

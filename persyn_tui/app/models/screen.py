@@ -77,7 +77,7 @@ class ModelsScreen(FilteredView[Models]):
         "a   add a teacher or a student: a zoo model, a folder, or a hub id\n"
         "A run registers those of its run file too: 1 goes to Jobs, n makes one."
     )
-    NEEDS_ROWS = frozenset({"edit", "probe", "archive"})
+    NEEDS_ROWS = frozenset({"edit", "probe", "archive", "filter"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "add", "Add", id="models.add"),
         Binding("e,enter", "edit", "Edit", key_display="e", id="models.edit"),
