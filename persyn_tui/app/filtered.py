@@ -31,14 +31,12 @@ class FilteredView(View[T]):
         Binding("escape", "back", "Clear the filter", show=False, id="view.back"),
     ]
 
+    words: tuple[str, ...] = ()
+    """What a line must hold, in lower case."""
+
     def question(self) -> Any:
         """The words of the filter; a screen adds what else it must know."""
         return self.words
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """What a line must hold, in lower case."""
-        return tuple(self.query_one(FilterLine).value.lower().split())
 
     @property
     def filters(self) -> bool:
@@ -52,7 +50,8 @@ class FilteredView(View[T]):
         line.focus()
 
     @on(Input.Changed, "#words")
-    def _filtered(self) -> None:
+    def _filtered(self, event: Input.Changed) -> None:
+        self.words = tuple(event.value.lower().split())
         self.ask()
 
     @on(Input.Submitted, "#words")
