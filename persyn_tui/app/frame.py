@@ -265,9 +265,15 @@ class View(Screen[None], Generic[T]):
 
     @property
     def active_bindings(self) -> dict[str, ActiveBinding]:
-        """The keys that the footer and `?` offer: without those that would do nothing now."""
+        """The keys that the footer and `?` offer: without those that would do nothing now, the screen's own first."""
+
+        def rank(active: ActiveBinding) -> int:
+            shared = (active.binding.id or "").startswith("view.")
+            return 2 if active.node is self.app else int(shared)
+
         found = super().active_bindings
-        return {key: active for key, active in found.items() if active.binding.action not in self._idle}
+        useful = [(key, active) for key, active in found.items() if active.binding.action not in self._idle]
+        return dict(sorted(useful, key=lambda pair: rank(pair[1])))
 
     def focus_first(self) -> None:
         """Focuses the first list, so that the arrow keys do something at once."""

@@ -9,16 +9,17 @@ from rich.table import Table
 from rich.text import Text
 from textual import on
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from engine.printing import printable
 from persyn_tui.app import report
-from persyn_tui.app.frame import View
+from persyn_tui.app.filtered import FilteredView, FilterLine, passes
 from persyn_tui.app.settings import settings_path
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import one_line
+from persyn_tui.app.told import Told
 from storage import jobs
 from storage.job_records import Event
 from storage.store import Store
@@ -44,51 +45,34 @@ class Log:
     size_mb: float | None
 
 
-class LogsScreen(View[Log]):
+class LogsScreen(FilteredView[Log]):
     """Log, diagnostics and settings."""
 
     NUMBER, NAME = 7, "Logs & settings"
     EMPTY = "Nothing has happened in this store yet.\n\n1 goes to the jobs, where n makes the first one."
+    NEEDS_ROWS = frozenset({"filter"})
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter", key_display="/", id="logs.filter"),
         Binding("t", "theme", "Theme", id="logs.theme"),
         Binding("b", "report", "Copy a bug report", id="logs.report"),
-        Binding("escape", "clear", "Clear filter", show=False, id="logs.clear"),
     ]
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._words = ""
-
     def body(self) -> Iterable[Widget]:
-        """Filter line, log, and the facts beside it."""
-        yield Input(placeholder="words that a line must hold, e.g. error calibrate", id="words", compact=True)
+        """Filter line, log, the whole of the line under the cursor, and the facts beside them."""
+        yield FilterLine("error calibrate")
         with Horizontal():
-            yield Sheet(COLUMNS, id="log", newest_first=True)
+            with Vertical(id="lines"):
+                yield Sheet(COLUMNS, id="log", newest_first=True)
+                yield Told(id="whole")
             with VerticalScroll(id="facts", can_focus=False):
                 yield Static(id="diagnostics", markup=False)
-
-    def on_mount(self) -> None:
-        """The filter shows when it is asked for."""
-        self.query_one("#words").display = False
-
-    def question(self) -> Any:
-        """The words of the filter."""
-        return self._words
 
     def read(self, store: Store, question: Any) -> Log | None:
         """The newest events with all the words."""
         found = jobs.newest_events(store, limit=KEPT)
         if not found:
             return None
-        words = str(question).lower().split()
-
-        def passes(event: Event) -> bool:
-            text = f"{event.kind} job {event.job_id} {event.stage} {event.message}".lower()
-            return all(word in text for word in words)
-
         size = store.path.stat().st_size / 1e6 if store.path else None
-        return Log([event for event in reversed(found) if passes(event)], len(found), size)
+        return Log([event for event in reversed(found) if passes(_line(event), question)], len(found), size)
 
     def show(self, data: Log) -> None:
         """Rows and facts."""
@@ -98,6 +82,10 @@ class LogsScreen(View[Log]):
             facts.add_row(name, Text(printable(value), overflow="fold"))
         self.query_one("#diagnostics", Static).update(facts)
         self.call_after_refresh(self.paint_title)
+
+    @on(Sheet.Highlighted, "#log")
+    def _moved(self) -> None:
+        self.query_one("#whole", Told).tell(self.text_to_copy() or " ")  # it keeps its place: rows would jump
 
     def about(self) -> str:
         """How many lines pass the filter."""
@@ -135,28 +123,6 @@ class LogsScreen(View[Log]):
         key = self.query_one("#log", Sheet).key
         return next((e.message for e in self.data.events if e.id == key), "") if self.data else ""
 
-    def action_filter(self) -> None:
-        """Opens the filter line."""
-        words = self.query_one("#words", Input)
-        words.display = True
-        words.focus()
-
-    @on(Input.Changed, "#words")
-    def _filtered(self, event: Input.Changed) -> None:
-        self._words = event.value
-        self.ask()
-
-    @on(Input.Submitted, "#words")
-    def _to_log(self) -> None:
-        self.query_one("#log").focus()
-
-    def action_clear(self) -> None:
-        """Takes the filter away."""
-        words = self.query_one("#words", Input)
-        words.value = ""
-        words.display = False
-        self.query_one("#log").focus()
-
     def action_theme(self) -> None:
         """Opens the list of themes."""
         self.app.search_themes()
@@ -170,6 +136,10 @@ class LogsScreen(View[Log]):
         text = report.write(self.facts(), events[:30], report.secrets(specs))
         self.app.copy_to_clipboard(text)
         self.notify(f"a bug report of {len(text.splitlines())} lines is on the clipboard")
+
+
+def _line(event: Event) -> str:
+    return f"{event.kind} job {event.job_id} {event.stage} {event.message}"
 
 
 def _cells(event: Event) -> list[Cell | str]:

@@ -20,6 +20,12 @@ def count(number: float | None) -> str:
     return "–" if number is None else f"{number:,.0f}"
 
 
+def done_of(done: int, total: int, width: int) -> str:
+    """`12,345 / 47,500`; shorter where it would not fit `width` cells."""
+    whole = f"{count(done)} / {count(total)}"
+    return whole if len(whole) <= width else f"{number(done)} / {number(total)}"
+
+
 def rate(value: float | None, unit: str = "") -> str:
     """Per second: one decimal under 100, thousands as k; `–` when not known."""
     if value is None:

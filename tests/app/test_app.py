@@ -231,5 +231,5 @@ async def test_the_palette_has_what_the_screen_can_do(tmp_path: Path) -> None:
         await pilot.press("7")
         await until(pilot, lambda: app.current_mode == "logs" and app.screen.is_current)
         titles = [command.title for command in app.get_system_commands(app.screen)]
-        assert {"Copy a bug report", "Filter", "Go to jobs", "Theme"} <= set(titles)
+        assert {"Copy a bug report", "Go to jobs", "Theme"} <= set(titles)
         assert len(titles) == len(set(titles))

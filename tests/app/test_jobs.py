@@ -253,6 +253,34 @@ async def test_an_engine_that_was_started_here_is_said_to_start(
         await until(pilot, lambda: "● running" in app.job_line)
 
 
+async def test_slash_filters_jobs_by_words_and_esc_shows_all(store: Store) -> None:
+    for name, state in (("first", "done"), ("second", "failed"), ("third", "done")):
+        submit(store, name, state)
+    async with running(store.location) as (app, pilot):
+        sheet = app.screen.query_one("#jobs", Sheet)
+        await until(pilot, lambda: len(sheet.rows) == 3)
+        await pilot.press("slash", *"FIRST do", "enter")
+        await until(pilot, lambda: len(sheet.rows) == 1 and sheet.has_focus)
+        assert "1 of 3 jobs" in str(app.screen.query_one("#title", Static).render())
+        await until(pilot, lambda: app.screen.chosen is not None and app.screen.chosen.name == "first")
+        await until(pilot, lambda: "first began" in line(app.screen.query_one("#events", Sheet), 1))
+        await pilot.press("slash", *"x")
+        await until(pilot, lambda: len(sheet.rows) == 0)
+        await pilot.press("escape")
+        await until(pilot, lambda: len(sheet.rows) == 3 and sheet.has_focus)
+
+
+async def test_the_log_shows_the_whole_line_under_the_cursor(store: Store) -> None:
+    fail(store)
+    submit(store, "second", "done")
+    async with running(store.location, mode="logs", size=(80, 24)) as (app, pilot):
+        whole = app.screen.query_one("#whole", Told)
+        await until(pilot, lambda: whole.text == "second began")
+        await pilot.press("j")
+        await until(pilot, lambda: REMEDY in whole.text)
+        assert app.screen.query_one("#log").size.height == 24 - 3 - 4  # which keeps its place
+
+
 async def test_where_words_are_typed_q_is_a_character(store: Store) -> None:
     submit(store, "first", "done")
     async with running(store.location, mode="logs") as (app, pilot):

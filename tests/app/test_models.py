@@ -460,3 +460,17 @@ def _ended(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+async def test_slash_filters_models_and_a_stopped_filter_shows_all(store: Store) -> None:
+    for name, model in (("terse", "zoo:brief"), ("sums", "zoo:adder")):
+        teacher(store, name, model)
+    async with running(store.location, mode="models") as (app, pilot):
+        await until(pilot, lambda: len(sheet(app).rows) == 2)
+        await pilot.press("slash", *"zoo:add", "enter")
+        await until(pilot, lambda: len(sheet(app).rows) == 1 and "1 filtered" in said(app, "#title"))
+        await until(pilot, lambda: said(app, "#facts").startswith("teacher sums"))
+        await pilot.press("slash", *"er2")
+        await until(pilot, lambda: "no model passes" in said(app, "#facts"))
+        await pilot.press("escape")
+        await until(pilot, lambda: len(sheet(app).rows) == 2)

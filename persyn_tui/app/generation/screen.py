@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, ClassVar, cast
 
+from rich.cells import cell_len
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
@@ -15,14 +16,16 @@ from persyn_tui.app.data.answers import AnswersPanel, load
 from persyn_tui.app.generation.generated import STAGES, Answer, Generated, Reader, TeacherLine
 from persyn_tui.app.jobs.view import JobView
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
-from persyn_tui.app.text import bar, count, duration, money, rate, time_left
+from persyn_tui.app.text import bar, count, done_of, duration, money, rate, time_left
 from storage.job_records import Job
 from storage.store import Store
 
+ASSIGNED = 15
+"""Cells of `done / assigned`."""
 TEACHERS = (
     Column("teacher"),
     Column("backend", 12, drop=10),
-    Column("done / assigned", 15, right=True),
+    Column("done / assigned", ASSIGNED, right=True),
     Column("", 7, drop=6),
     Column("tok/s", 6, right=True),
     Column("ETA", 6, right=True, drop=1),
@@ -99,7 +102,9 @@ class GenerationScreen(JobView[Generated]):
     def show(self, data: Generated) -> None:
         """Sums and rows."""
         self._new = 0
-        self.query_one("#sums", Static).update(_sums(data, brief=self.app.size.width < 100))
+        sums = _sums(data)
+        fits = cell_len(sums) <= self.app.size.width - 2
+        self.query_one("#sums", Static).update(sums if fits else _sums(data, brief=True))
         teachers = self.query_one("#teachers", Sheet)
         teachers.styles.height = len(data.teachers) + 1
         teachers.update(Listed([(line.name, _teacher(line)) for line in data.teachers]))
@@ -249,18 +254,18 @@ def _teacher(line: TeacherLine) -> list[Cell | str]:
     return [
         Cell(line.name, "strong" if line.busy else "plain"),
         Cell(line.backend, "dim"),
-        f"{count(line.done)} / {count(line.wanted)}" if line.wanted else "–",
+        done_of(line.done, line.wanted, ASSIGNED) if line.wanted else "–",
         Cell(bar(line.done / line.wanted, 7) if line.wanted else "", "dim" if whole else "accent"),
         Cell(f"⌀{rate(line.mean)}", "dim") if line.mean is not None else rate(line.tokens_per_second),
         Cell("waits", "warn") if line.note else duration(line.eta_s),
-        "–" if line.in_flight is None else f"{count(line.in_flight)}/{count(line.allowed)}",
+        "–" if line.in_flight is None else f"{line.in_flight}/{line.allowed}",
         _some(line.retries, "warn"),
         *(
             _some(line.counts.get(status, 0), "warn")
             for status in ("truncated", "empty", "refused", "too_long")
         ),
         _some(line.counts.get("error", 0), "bad"),
-        f"{line.cost:,.2f}",
+        f"{line.cost:,.2f}" if line.cost < 1000 else f"{line.cost:,.0f}",
     ]
 
 

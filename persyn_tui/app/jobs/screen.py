@@ -14,10 +14,10 @@ from textual.widget import Widget
 from engine.progress import Snapshot, from_json
 from persyn_tui.app.app import GLYPHS, LIVE, STOPPABLE, cancelling_since
 from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.frame import View
+from persyn_tui.app.filtered import FilteredView, FilterLine, passes
 from persyn_tui.app.jobs.again import go_on, starts
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
-from persyn_tui.app.text import STATE_TONES, bar, count, number, one_line, rate, time_left
+from persyn_tui.app.text import STATE_TONES, bar, done_of, one_line, rate, time_left
 from persyn_tui.app.told import Told
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class Jobs:
     events: "list[Event]"
     cancelling: dict[int, float]
     """Job → since when it is asked to stop, Unix seconds."""
+    total: int
+    """How many there are, whatever the filter."""
 
     def __eq__(self, other: object) -> bool:
         # A record's own clock changes with every read; what is shown does not.
@@ -61,10 +63,10 @@ class Jobs:
 
     def _shown(self) -> tuple[Any, ...]:
         listed = [(j.id, j.effective_state, j.stage, j.progress, j.error) for j in self.jobs]
-        return listed, self.chosen, self.cancelling, [event.id for event in self.events]
+        return listed, self.chosen, self.cancelling, [event.id for event in self.events], self.total
 
 
-class JobsScreen(View[Jobs]):
+class JobsScreen(FilteredView[Jobs]):
     """Jobs, newest first."""
 
     NUMBER, NAME, LIST = 1, "Jobs", "#jobs"
@@ -73,7 +75,7 @@ class JobsScreen(View[Jobs]):
         "n   make one: choose teachers, a student, prompts; or open a run file\n"
         "d   run the demo on the small models that come along (two minutes)"
     )
-    NEEDS_ROWS = frozenset({"open", "cancel", "resume"})
+    NEEDS_ROWS = frozenset({"open", "cancel", "resume", "filter"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "New", id="jobs.new"),
         Binding("d", "demo", "Demo", id="jobs.demo", show=False),
@@ -89,25 +91,30 @@ class JobsScreen(View[Jobs]):
         """The job just started: the cursor goes to its row once it is there, so that keys mean what is shown below."""
 
     def body(self) -> Iterable[Widget]:
-        """The list, and the history below it."""
+        """The filter, the list, and the history below it."""
+        yield FilterLine("failed distill")
         yield Sheet(COLUMNS, id="jobs")
         with Vertical(id="history"):
             yield Told(id="where")
             yield Sheet((Column("time", 8), Column("what happened")), id="events", newest_first=True)
 
     def question(self) -> Any:
-        """The job under the cursor."""
-        return self._chosen
+        """The job under the cursor, and the filter."""
+        return self._chosen, super().question()
 
     def read(self, store: "Store", question: Any) -> Jobs | None:
         """The newest jobs, and the newest events of the chosen one."""
         from storage import jobs
 
-        found = jobs.list(store, limit=500)
-        if not found:
+        wanted, words = question
+        everything = jobs.list(store, limit=500)
+        if not everything:
             return None
-        chosen = question if any(job.id == question for job in found) else found[0].id
-        return Jobs(found, chosen, jobs.newest_events(store, chosen, HISTORY), jobs.cancelling(store))
+        found = [job for job in everything if passes(_line(job), words)]
+        ids = [job.id for job in found]
+        chosen = wanted if wanted in ids else next(iter(ids), None)
+        events = [] if chosen is None else jobs.newest_events(store, chosen, HISTORY)
+        return Jobs(found, chosen, events, jobs.cancelling(store), len(everything))
 
     def show(self, data: Jobs) -> None:
         """Rows, then the history of the chosen job."""
@@ -127,8 +134,9 @@ class JobsScreen(View[Jobs]):
         if self.data is None:
             return ""
         running = sum(job.effective_state in LIVE for job in self.data.jobs)
-        many = len(self.data.jobs)
-        return f"{many} job{'' if many == 1 else 's'} · {running} active"
+        many, total = len(self.data.jobs), self.data.total
+        part = f"{many} of " if many < total else ""
+        return f"{part}{total} job{'' if total == 1 else 's'} · {running} active"
 
     def idle(self) -> frozenset[str]:
         """`d` where there are jobs; `x` on a job that has ended; `r` on one that runs or is done."""
@@ -270,7 +278,7 @@ def _cells(job: "Job", state: str, cancelling: dict[int, float]) -> list[Cell | 
         job.name,
         shown,
         job.stage or "–",
-        _of(snapshot.done, snapshot.total) if snapshot.total else "–",
+        done_of(snapshot.done, snapshot.total, PROGRESS) if snapshot.total else "–",
         Cell(bar(snapshot.done / snapshot.total, 10) if snapshot.total else "", "accent" if live else "dim"),
         f"{rate(snapshot.rate)}/s" if live and snapshot.rate else "–",
         rate(snapshot.tokens_per_second) if live else "–",
@@ -279,10 +287,9 @@ def _cells(job: "Job", state: str, cancelling: dict[int, float]) -> list[Cell | 
     ]
 
 
-def _of(done: int, total: int) -> str:
-    """`12,345 / 47,500`; shorter where it would not fit its column."""
-    whole = f"{count(done)} / {count(total)}"
-    return whole if len(whole) <= PROGRESS else f"{number(done)} / {number(total)}"
+def _line(job: "Job") -> str:
+    """What the filter looks at."""
+    return f"{job.id} {job.name} {job.effective_state} {job.stage} {job.error}"
 
 
 def _where(job: "Job", state: str, cancelling: dict[int, float]) -> str:

@@ -125,7 +125,9 @@ def _control(key: str, value: str) -> Control:
     from engine.models.modelfiles import DTYPES
     from engine.models.registering import ROLES
 
-    choices = {"role": ROLES, "backend": backends.kinds(), "dtype": (USUAL, *DTYPES)}
+    # Imported answers are read from the files of a run's prompts: a run file alone can name both.
+    kinds = [kind for kind in backends.kinds() if kind != "imported" or value == "imported"]
+    choices = {"role": ROLES, "backend": kinds, "dtype": (USUAL, *DTYPES)}
     if key in choices:
         return Choice(choices[key], value)
     if key == "system":

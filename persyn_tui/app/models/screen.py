@@ -16,7 +16,7 @@ from textual.worker import Worker
 
 from engine.printing import printable
 from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.frame import View
+from persyn_tui.app.filtered import FilteredView, FilterLine, passes
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet
 from persyn_tui.app.text import count, duration, number, short_reference
 from storage import lookup, registry
@@ -49,6 +49,8 @@ class Models:
     models: list[Model]
     hidden: int
     """Archived models that are not listed."""
+    filtered: int
+    """Others that do not pass the filter."""
     chosen: int | None
     answers: int
     """Stored answers of the chosen one, made with its present settings."""
@@ -66,7 +68,7 @@ class Probed:
     problem: str = ""
 
 
-class ModelsScreen(View[Models]):
+class ModelsScreen(FilteredView[Models]):
     """Teachers, students and reward models."""
 
     NUMBER, NAME, LIST = 2, "Models", "#models"
@@ -75,7 +77,7 @@ class ModelsScreen(View[Models]):
         "a   add a teacher or a student: a zoo model, a folder, or a hub id\n"
         "A run registers those of its run file too: 1 goes to Jobs, n makes one."
     )
-    NEEDS_ROWS = frozenset({"edit", "probe", "archive"})
+    NEEDS_ROWS = frozenset({"edit", "probe", "archive", "filter"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "add", "Add", id="models.add"),
         Binding("e,enter", "edit", "Edit", key_display="e", id="models.edit"),
@@ -83,7 +85,7 @@ class ModelsScreen(View[Models]):
         Binding("d", "archive", "Archive", id="models.archive"),
         Binding("u", "undo", "Undo the archive", show=False, id="models.undo"),
         Binding("h", "hidden", "Archived models too", show=False, id="models.hidden"),
-        Binding("escape", "stop", "Stop the probe", show=False, id="models.stop"),
+        Binding("escape", "stop", "Clear the filter, stop the probe", show=False, id="models.stop"),
     ]
 
     def __init__(self) -> None:
@@ -100,7 +102,8 @@ class ModelsScreen(View[Models]):
         self._spinner: Timer | None = None
 
     def body(self) -> Iterable[Widget]:
-        """The list; below it (beside it on a wide screen) settings and probe."""
+        """The filter, the list; below it (beside it on a wide screen) settings and probe."""
+        yield FilterLine("teacher qwen")
         yield Sheet(COLUMNS, id="models")
         with Container(id="about"):
             with VerticalScroll(id="settings"):
@@ -109,22 +112,24 @@ class ModelsScreen(View[Models]):
                 yield Static(id="token", markup=False)
 
     def question(self) -> Any:
-        """The model under the cursor, and whether archived ones are listed."""
-        return self._chosen, self._archived
+        """The model under the cursor, whether archived ones are listed, and the filter."""
+        return self._chosen, self._archived, super().question()
 
     def read(self, store: Store, question: Any) -> Models | None:
         """The newest settings of every name."""
-        wanted, archived = question
+        wanted, archived, words = question
         everything = registry.list(store, archived=True)
         if not everything:
             return None
-        listed = [model for model in everything if archived or not model.archived]
+        shown = [model for model in everything if archived or not model.archived]
+        listed = [model for model in shown if passes(_line(model), words)]
         listed.sort(key=lambda model: (ORDER.get(model.role, 9), model.name))
         ids = [model.id for model in listed]
         chosen = wanted if wanted in ids else ids[0] if ids else None
         answers = 0 if chosen is None else lookup.answer_count(store, chosen)
         contexts = {model.id: self._context_of(model) for model in listed}
-        return Models(listed, len(everything) - len(listed), chosen, answers, contexts)
+        filtered = len(shown) - len(listed)
+        return Models(listed, len(everything) - len(shown), filtered, chosen, answers, contexts)
 
     def _context_of(self, model: Model) -> int | None:
         """As set, or as its files say, which are read once. Called where the store is read, off the event loop."""
@@ -157,6 +162,8 @@ class ModelsScreen(View[Models]):
             )
             if roles.count(role)
         ]
+        if self.data.filtered:
+            parts.append(f"{self.data.filtered} filtered, esc shows them")
         if self.data.hidden:
             parts.append(f"{self.data.hidden} archived, h shows them")
         return " · ".join(parts)
@@ -186,7 +193,13 @@ class ModelsScreen(View[Models]):
     def _paint_chosen(self) -> None:
         model = self.chosen
         if model is None or self.data is None:
-            self.query_one("#facts", Static).update("every model is archived; h shows them, a adds one")
+            filtered = self.data is not None and self.data.filtered
+            none = (
+                "no model passes; esc clears the filter"
+                if filtered
+                else "every model is archived; h shows them, a adds one"
+            )
+            self.query_one("#facts", Static).update(none)
             self.query_one("#token", Static).update("")
             return
         answers = self.data.answers if self.data.chosen == model.id else None
@@ -343,7 +356,10 @@ class ModelsScreen(View[Models]):
         self._paint_chosen()
 
     def action_stop(self) -> None:
-        """Ends the probe of the model under the cursor."""
+        """Takes the filter away; without one, ends the probe of the model under the cursor."""
+        if self.filters:
+            self.action_back()
+            return
         model = self.chosen
         if model is not None and model.id in self._probes:
             self._probes[model.id][1].cancel()
@@ -374,6 +390,11 @@ class ModelsScreen(View[Models]):
             if self.query("#models"):
                 self._paint_rows()
                 self._paint_chosen()
+
+
+def _line(model: Model) -> str:
+    """What the filter looks at."""
+    return f"{model.role} {model.name} {model.family} {model.backend} {model.model}"
 
 
 def _cells(model: Model, context: int | None, health: Cell) -> list[Cell | str]:

@@ -93,7 +93,7 @@ class RouterScreen(View[Routed]):
         yield Static(id="measures", markup=False, classes="line")
         with Horizontal():
             with Vertical(id="left"):
-                yield Sheet(words.STAGE_ROWS, id="shares")
+                yield Sheet(words.STAGE_ROWS, id="shares", least=11)
                 with Vertical(id="labels"):
                     yield Slider("α", id="alpha")
                     yield Static(id="changes", markup=False)
