@@ -128,12 +128,14 @@ class Store:
         engine: the SQLAlchemy engine.
         path: the SQLite file; None for PostgreSQL.
         folder: where adapters, routers and logs go (0700).
+        made: whether there was no file before it was opened.
     """
 
     def __init__(self, engine: Engine, path: Path | None, folder: Path) -> None:
         self.engine = engine
         self.path = path
         self.folder = folder
+        self.made = False
         self._file = _identity(path)
         self._waiting: dict[int, float] = {}
         """Thread → since when it waits for the write lock."""
@@ -161,6 +163,7 @@ class Store:
             StoreError: it is no store of this program, or it must not lie here.
         """
         url = locations.parse(location)
+        made = False
         if url.get_backend_name() == "postgresql":
             path = None
             folder = user_data_path("persyn") / f"{url.database}.files"
@@ -182,7 +185,7 @@ class Store:
                 )
             try:
                 locations.private_folder(path.parent)
-                locations.private_file(path)
+                made = locations.private_file(path)
             except OSError as problem:
                 raise StoreError(
                     f"the store {path} cannot be created: {problem.strerror}",
@@ -190,6 +193,7 @@ class Store:
                 ) from problem
             engine = _sqlite_engine(path, busy_timeout_s)
         store = cls(engine, path, folder)
+        store.made = made
         # A connection made later than the file was moved would make an empty one.
         event.listen(engine, "do_connect", lambda *given: store.check_file())
         try:

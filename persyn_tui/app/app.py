@@ -1,6 +1,7 @@
 """The application: one mode per screen, the loop that follows the store, and what all screens ask of it."""
 
 import asyncio
+import os
 import signal
 import time
 from collections import deque
@@ -173,6 +174,10 @@ class PersynApp(App[None]):
             return
         # Only now: a screen that reads before the job is picked would say that there is none.
         self.store = store
+        named = self._location is not None or "PERSYN_STORE" in os.environ
+        if store.made and named and isinstance(self.screen, View):
+            # Its name may be a mistake.
+            self.screen.add_to_empty(f"There was no store here, so this one is new:\n{store.name}")
         self.store_name = store.path.name if store.path else store.name
         if self.settings.keys and (doubts := await asyncio.to_thread(_doubtful_bindings, self.settings)):
             self.notify("\n".join(doubts), severity="warning", timeout=15)

@@ -287,6 +287,11 @@ class View(Screen[None], Generic[T]):
         if self._stands:
             self.query_one("#loading", Message).update(blocks(text))
 
+    def add_to_empty(self, text: str) -> None:
+        """Says something more where there is nothing to show."""
+        if self._stands:
+            self.query_one("#empty", Message).update(blocks(f"{self.EMPTY}\n\n{printable(text)}"))
+
     def fail(self, message: str) -> None:
         """Shows an error in place of what was read."""
         if not self._stands:

@@ -379,3 +379,21 @@ async def test_no_key_writes_into_a_store_that_was_moved(
         await until(pilot, lambda: "is no longer there" in toasts(app) + flat(app))
         assert not started
         assert (moved.read_bytes(), log.read_bytes(), len(list(tmp_path.glob("*.*")))) == before
+
+
+async def test_a_store_that_was_named_and_not_there_is_said_to_be_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "typo.db"
+    async with running(str(path), size=(140, 40)) as (app, pilot):
+        await until(pilot, lambda: "There was no store here" in shown(app))
+        assert str(path) in flat(app), "the whole path"
+    async with running(str(path), size=(140, 40)) as (app, pilot):
+        assert "There was no store" not in shown(app), "now there is one"
+    monkeypatch.delenv("PERSYN_STORE", raising=False)
+    app = PersynApp(None, settings=Settings(interval=0.1))
+    async with app.run_test(size=(140, 40)) as pilot:
+        await until(pilot, lambda: app.screen.state == "empty")
+        assert app.store is not None
+        assert app.store.made
+        assert "There was no store" not in shown(app), "the first start of all"
