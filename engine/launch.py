@@ -25,7 +25,7 @@ def submit(store: Store, run: Run, *, until: str | None = None) -> tuple[Job, bo
         ConfigError: something in the run file cannot work; nothing was stored.
         StoreMissingError: the store's file is no longer the one that was opened.
     """
-    store.check_file()
+    store.check_writable()
     preflight.check(run)
     spec = run.model_dump(mode="json")
     free = {**spec, "generation": {key: v for key, v in spec["generation"].items() if key != "budget_usd"}}
@@ -63,7 +63,9 @@ def detach(store: Store, job: Job) -> int:
 
     Raises:
         StoreMissingError: see `environment`.
+        StoreError: the store may only be read.
     """
+    store.check_writable()
     variables = environment(store)
     log = log_path(store, job)
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -69,7 +69,12 @@ def translated(problem: SQLAlchemyError, name: str, path: Path | None) -> Persyn
         return StoreError(
             f"{name} is damaged: {origin}", "Restore a copy, or recover it with: sqlite3 FILE .recover"
         )
-    if code in (_READONLY, _CANTOPEN):
+    if code == _CANTOPEN:
+        return StoreError(
+            f"{name} cannot be opened: {origin}",
+            "Check the owner and mode of the file, of its folder, and of the -wal and -shm files beside it.",
+        )
+    if code == _READONLY:
         return StoreError(
             f"{name} cannot be written: {origin}", "Check the owner and mode of the file and of its folder."
         )

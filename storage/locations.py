@@ -66,6 +66,11 @@ def private_file(path: Path) -> bool:
     return True
 
 
+def writable(path: Path) -> bool:
+    """Whether this user may write an existing file and make others beside it, as SQLite does for its log."""
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)
+
+
 def network_filesystem(path: Path, mounts: str) -> str | None:
     """The kind of the network filesystem that holds `path`, or None when it is local.
 

@@ -108,7 +108,18 @@ def sync(store: Store, limit: int = 20_000) -> int:
     Args:
         store: an open store.
         limit: most of either to look at in one transaction, so that it stays short; call again until 0.
+
+    Raises:
+        StoreError: the index is not up to date, and the store may only be read.
     """
+    if store.read_only:
+        mark, last = reached(store)
+        if mark < last:
+            raise StoreError(
+                f"the word index of {store.name} ends at answer {mark:,} of {last:,}, and the store may only be read",
+                "search a copy of it: --store PATH",
+            )
+        return 0
     return _prompt_step(store, limit) + _response_step(store, limit)
 
 

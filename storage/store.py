@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 from platformdirs import user_data_path
 from sqlalchemy import Connection, Dialect, Engine, RootTransaction, create_engine, event, update
@@ -90,12 +91,20 @@ def _set(cursor: Any, pragma: str, patience_s: float) -> None:
             return
 
 
-def _sqlite_engine(path: Path, busy_timeout_s: float) -> Engine:
+_READING = ("query_only=ON", "cache_size=-32000")
+
+
+def _sqlite_engine(path: Path, busy_timeout_s: float, mode: str = "") -> Engine:
+    """The engine of a file; `mode` is `ro` or `immutable` for one that may only be read."""
     from sqlalchemy import URL
 
+    url = URL.create("sqlite", database=str(path))
+    if mode:
+        query = {"uri": "true", "mode": "ro"} | ({"immutable": "1"} if mode == "immutable" else {})
+        url = URL.create("sqlite", database=f"file:{quote(str(path))}", query=query)
     driver = sqlite_driver()
     engine = create_engine(
-        URL.create("sqlite", database=str(path)),
+        url,
         module=driver,
         connect_args={
             "isolation_level": None,
@@ -109,7 +118,7 @@ def _sqlite_engine(path: Path, busy_timeout_s: float) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, record: Any) -> None:
         cursor = connection.cursor()
-        for pragma in _PRAGMAS:
+        for pragma in _READING if mode else _PRAGMAS:
             _set(cursor, pragma, busy_timeout_s)
         cursor.close()
 
@@ -129,13 +138,16 @@ class Store:
         path: the SQLite file; None for PostgreSQL.
         folder: where adapters, routers and logs go (0700).
         made: whether there was no file before it was opened.
+        read_only: whether file or folder may not be written: then nothing is.
     """
 
     def __init__(self, engine: Engine, path: Path | None, folder: Path) -> None:
         self.engine = engine
         self.path = path
         self.folder = folder
-        self.made = False
+        self.made = self.read_only = False
+        self._still: tuple[int, int] | None = None
+        """Size and time of a file that is read as one that nobody writes; None for others."""
         self._file = _identity(path)
         self._waiting: dict[int, float] = {}
         """Thread → since when it waits for the write lock."""
@@ -149,7 +161,7 @@ class Store:
         busy_timeout_s: float = 30.0,
         revisions: Revisions = SHIPPED,
     ) -> Self:
-        """The store at a path or URL, brought to the current version.
+        """The store at a path or URL, brought to the current version; one that may not be written is opened to read.
 
         Args:
             location: a path, a `postgresql://` URL, or None for `PERSYN_STORE` or the platform's data folder.
@@ -163,7 +175,7 @@ class Store:
             StoreError: it is no store of this program, or it must not lie here.
         """
         url = locations.parse(location)
-        made = False
+        made = read_only = False
         if url.get_backend_name() == "postgresql":
             path = None
             folder = user_data_path("persyn") / f"{url.database}.files"
@@ -183,22 +195,29 @@ class Store:
                     f"there is no store at {path}",
                     "name another file with --store; `persyn run`, `persyn demo` and `persyn models add` make one",
                 )
+            read_only = path.exists() and not locations.writable(path)
             try:
-                locations.private_folder(path.parent)
-                made = locations.private_file(path)
+                if not read_only:
+                    locations.private_folder(path.parent)
+                    made = locations.private_file(path)
             except OSError as problem:
                 raise StoreError(
                     f"the store {path} cannot be created: {problem.strerror}",
                     "Choose a folder that you may write to with --store PATH.",
                 ) from problem
-            engine = _sqlite_engine(path, busy_timeout_s)
+            # Without a log beside it nobody has it open; SQLite would make one, of an owner who cannot write it.
+            mode = "" if not read_only else "ro" if _logged(path) else "immutable"
+            engine = _sqlite_engine(path, busy_timeout_s, mode)
         store = cls(engine, path, folder)
-        store.made = made
+        store.made, store.read_only = made, read_only
+        if path is not None and read_only and not _logged(path):
+            store._still = _stamp(path)
         # A connection made later than the file was moved would make an empty one.
         event.listen(engine, "do_connect", lambda *given: store.check_file())
         try:
             store.migrate(revisions)
-            locations.private_folder(folder)
+            if not read_only:
+                locations.private_folder(folder)
         except BaseException:
             store.close()
             raise
@@ -209,6 +228,11 @@ class Store:
         with self.read() as connection:
             if migrate.is_current(connection, revisions, self.name):
                 return
+        if self.read_only:
+            raise StoreError(
+                f"the store {self.name} is of an older version, and may only be read",
+                "Open a copy, which can be brought to this version, with --store PATH.",
+            )
         with self.write() as connection:
             migrate.upgrade(connection, revisions, self.path, self.name)
 
@@ -243,6 +267,25 @@ class Store:
                 f"the store {self.path} {what}",
                 "put it back, or leave and start again with the store that you want (--store PATH)",
             )
+        if self.path is not None and self._still and (_logged(self.path) or _stamp(self.path) != self._still):
+            raise StoreError(
+                f"another program writes to the store {self.path}, which was opened as one that nobody writes to",
+                "leave and start again",
+            )
+
+    def check_writable(self) -> None:
+        """Looks whether something may be written.
+
+        Raises:
+            StoreMissingError: as `check_file`.
+            StoreError: the store may only be read.
+        """
+        if self.read_only:
+            raise StoreError(
+                f"the store {self.name} may only be read",
+                "mend owner and mode of the file and of its folder, or open a copy with --store PATH",
+            )
+        self.check_file()
 
     @property
     def waiting_s(self) -> float:
@@ -283,7 +326,9 @@ class Store:
             StoreMissingError: the file was moved, deleted or replaced: what is written would be lost with it.
             StoreBusyError: another writer kept the lock for `LOCK_ATTEMPTS` waits.
             DiskFullError: no space is left; nothing of this block was stored.
+            StoreError: the store may only be read.
         """
+        self.check_writable()
         try:
             with self.engine.connect().execution_options(persyn_write=True) as connection:
                 transaction = self._begin_write(connection)
@@ -341,6 +386,18 @@ def _identity(path: Path | None) -> tuple[int, int] | None:
     except OSError:
         return None
     return None if found is None else (found.st_dev, found.st_ino)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """(bytes, time of the last change in nanoseconds) of a file."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _logged(path: Path) -> bool:
+    """Whether a write-ahead log lies beside a file: its newest commits may be there alone."""
+    log = path.with_name(path.name + "-wal")
+    return log.exists() and log.stat().st_size > 0
 
 
 def insert(dialect: Dialect, table: type[Base]) -> sqlite.Insert | postgresql.Insert:

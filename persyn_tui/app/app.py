@@ -5,13 +5,15 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from textual.actions import ActionParseResult
 from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
+from textual.dom import DOMNode
 from textual.events import Event, Key
 from textual.filter import LineFilter
 from textual.notifications import Notification, Notify, SeverityLevel
@@ -259,6 +261,28 @@ class PersynApp(App[None]):
         if event.key == "escape":
             self.clear_notifications()
         await self.ahead.take(event)
+
+    async def run_action(
+        self,
+        action: "str | ActionParseResult",
+        default_namespace: DOMNode | None = None,
+        namespaces: Mapping[str, DOMNode] | None = None,
+    ) -> bool:
+        """Does what a key is for, where the store may be written or need not be."""
+        name = action.partition("(")[0] if isinstance(action, str) else action[1]
+        screen = self.screen
+        if (
+            isinstance(screen, View)
+            and name.rpartition(".")[2] in screen.WRITES
+            and self.store is not None
+            and self.store.read_only
+        ):
+            try:
+                self.store.check_writable()
+            except PersynError as problem:
+                self.notify(str(problem), severity="warning", timeout=10)
+            return True
+        return await super().run_action(action, default_namespace, namespaces)
 
     async def action_detach(self) -> None:
         """As `action_quit`, by a key that is a character where words are typed."""

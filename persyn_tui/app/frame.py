@@ -112,6 +112,8 @@ class View(Screen[None], Generic[T]):
 
     LIST: ClassVar[str] = ""
     """Selects the list whose hidden columns the title names."""
+    WRITES: ClassVar[frozenset[str]] = frozenset()
+    """Actions that write: idle where the store may only be read."""
     NEEDS_ROWS: ClassVar[frozenset[str]] = frozenset()
     """Actions that are offered only where there is something to act on."""
 
@@ -312,13 +314,15 @@ class View(Screen[None], Generic[T]):
         if not self._stands:
             return
         self.query_one("#trouble", Told).tell(self.trouble(), bad=True)
-        if (idle := self.idle()) != self._idle:
+        read_only = self.app.store is not None and self.app.store.read_only
+        if (idle := self.idle() | (self.WRITES if read_only else frozenset())) != self._idle:
             self._idle = idle
             self.refresh_bindings()
         title = self.query_one("#title", Static)
         about = " ".join(printable(self.about()).split())
         frozen = " · ‖ frozen, p goes on" if self.frozen else ""
         waits = "waiting for the store … · " if self.app.waits_for_store else ""
+        waits += "read-only · " if read_only else ""
         right = f"{waits}{self.NUMBER} {self.NAME}" + (f" · {about}" if about else "") + frozen
         line = title_line(self.app.store_name, right, (self.app.size.width or 80) - 1, self.without())
         if line != getattr(self, "_line", None):

@@ -27,9 +27,10 @@ from persyn_tui.app import actions
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.data.answers import AnswerColumn
-from persyn_tui.app.frame import title_line
+from persyn_tui.app.data.forms import ExportForm
+from persyn_tui.app.frame import View, title_line
 from persyn_tui.app.settings import Settings, SettingsError
-from storage import datasets, jobs
+from storage import datasets, jobs, locations
 from storage.changes import Changes
 from storage.errors import StoreBusyError, StoreError
 from storage.job_records import Job
@@ -401,3 +402,39 @@ async def test_a_store_that_was_named_and_not_there_is_said_to_be_new(
         assert app.store is not None
         assert app.store.made
         assert "There was no store" not in shown(app), "the first start of all"
+
+
+@pytest.mark.parametrize("mode", PersynApp.MODES)
+async def test_a_store_that_may_only_be_read_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    with Store.open(tmp_path / "app.db") as store:
+        lease = full.build(store, tmp_path)
+        full.put_stage(store, lease, mode)
+        jobs.release(store, lease, "failed", "it broke")
+    monkeypatch.setattr(locations, "writable", lambda path: False)
+    before = store.path.read_bytes() if store.path else b""
+    async with running(store.location, mode=mode, size=(140, 40)) as (app, pilot):
+        assert app.screen.state == "full"
+        await until(pilot, lambda: " read-only · " in shown(app).splitlines()[0])
+        offered = {active.binding.action for active in app.screen.active_bindings.values()}
+        assert not offered & app.screen.WRITES
+        asked = {
+            binding.action: binding.key.split(",")[0]
+            for _, binding in app.screen._bindings
+            if binding.action.partition("(")[0] in app.screen.WRITES
+        }
+        assert bool(asked) == (mode != "logs")
+        for action, key in asked.items():
+            app.clear_notifications()
+            await pilot.press(key)
+            await until(pilot, lambda action=action: "may only be read" in toasts(app))
+            assert isinstance(app.screen, View), action
+        if mode == "data":
+            await pilot.press("slash", *"answer", "enter")
+            await until(pilot, lambda: "the word index of" in toasts(app))
+            await pilot.press("escape", "e")
+            await until(pilot, lambda: isinstance(app.screen, ExportForm))
+    assert store.path is not None
+    assert store.path.read_bytes() == before
+    assert not store.path.with_name("app.db-wal").exists()

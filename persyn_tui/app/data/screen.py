@@ -74,6 +74,7 @@ class DataScreen(View[Stored]):
     DataScreen.answers AnswersPanel { display: block; }
     DataScreen.answers.low #rows, DataScreen.answers.low #query { display: none; }
     """
+    WRITES = frozenset({"exclude", "undo"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "search", "Search", key_display="/", id="data.search"),
         Binding("f", "filter", "Filter", id="data.filter"),

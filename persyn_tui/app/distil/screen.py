@@ -56,6 +56,7 @@ class DistilScreen(JobView[Distilled]):
     DistilScreen #strategies { height: auto; max-height: 70%; }
     """
     NEEDS_ROWS = frozenset({"start", "stop", "checkpoint", "metric", "strategy"})
+    WRITES = frozenset({"start", "stop", "checkpoint"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start", id="distil.start"),
         Binding("x", "stop", "Stop", id="distil.stop"),

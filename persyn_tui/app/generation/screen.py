@@ -72,6 +72,7 @@ class GenerationScreen(JobView[Generated]):
     GenerationScreen.answers #answers { display: block; }
     """
     NEEDS_ROWS = frozenset({"start", "stop", "retry", "pace"})
+    WRITES = frozenset({"start", "stop", "retry", "pace"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start", id="generation.start"),
         Binding("x", "stop", "Pause", id="generation.pause"),

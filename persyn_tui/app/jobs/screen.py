@@ -76,6 +76,7 @@ class JobsScreen(FilteredView[Jobs]):
         "d   run the demo on the small models that come along (two minutes)"
     )
     NEEDS_ROWS = frozenset({"open", "cancel", "resume", "filter"})
+    WRITES = frozenset({"new", "demo", "cancel", "resume"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "New", id="jobs.new"),
         Binding("d", "demo", "Demo", id="jobs.demo", show=False),

@@ -78,6 +78,7 @@ class ModelsScreen(FilteredView[Models]):
         "A run registers those of its run file too: 1 goes to Jobs, n makes one."
     )
     NEEDS_ROWS = frozenset({"edit", "probe", "archive", "filter"})
+    WRITES = frozenset({"add", "edit", "archive", "undo"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "add", "Add", id="models.add"),
         Binding("e,enter", "edit", "Edit", key_display="e", id="models.edit"),
@@ -245,8 +246,8 @@ class ModelsScreen(FilteredView[Models]):
         self.ask()
 
     @on(Sheet.Chosen, "#models")
-    def _open(self) -> None:
-        self.action_edit()
+    async def _open(self) -> None:
+        await self.run_action("edit")
 
     def on_resize(self) -> None:
         """Columns may have come or gone."""

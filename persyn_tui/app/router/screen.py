@@ -53,6 +53,7 @@ class RouterScreen(View[Routed]):
     RouterScreen #measures { color: $text-muted; }
     """
     NEEDS_ROWS = frozenset({"start", "why", "alpha", "apply", "normalization", "strategy", "order", "export"})
+    WRITES = frozenset({"start", "apply"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start", id="router.start"),
         Binding("w,enter", "why", "Why", key_display="⏎", id="router.why"),
