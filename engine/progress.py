@@ -8,7 +8,7 @@ at the start, so that rate and ETA speak only of the work of this process.
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 WINDOW_S = 20.0
@@ -110,8 +110,12 @@ class Snapshot:
 
 
 def from_json(data: Mapping[str, Any]) -> Snapshot:
-    """The snapshot that `Snapshot.as_json` described."""
-    rows = {name: Row(**row) for name, row in data.get("rows", {}).items()}
+    """The snapshot that `Snapshot.as_json` described, of an engine of another version too."""
+    known = {field.name for field in fields(Row)}
+    rows = {
+        name: Row(**{key: value for key, value in row.items() if key in known})
+        for name, row in data.get("rows", {}).items()
+    }
     return Snapshot(
         stage=data.get("stage", ""),
         unit=data.get("unit", ""),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from textual import events
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
@@ -16,6 +17,7 @@ from textual.screen import ModalScreen
 from textual.suggester import Suggester
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
+from textual.worker import NoActiveWorker, get_current_worker
 
 from engine.printing import printable
 from persyn_tui.app.confirm import Confirm
@@ -301,6 +303,8 @@ class Dialog(ModalScreen[R]):
     def __init__(self) -> None:
         super().__init__()
         self._said = ("", "dim")
+        self.left = False
+        """Whether it has been dismissed: its widgets go one by one."""
 
     def body(self) -> Iterable[Widget]:
         """The widgets between title and strip."""
@@ -351,6 +355,18 @@ class Dialog(ModalScreen[R]):
                 self.dismiss(None)
 
         self.app.push_screen(Confirm(f"Leave {what}?", f"Lost is {loss}.", "Leave"), answer)
+
+    def dismiss(self, result: R | None = None) -> AwaitComplete:
+        """Leaves with an answer. What still works for the dialog ends first: it would find no widgets to tell."""
+        self.left = True
+        try:
+            leaving = get_current_worker()
+        except NoActiveWorker:
+            leaving = None
+        for worker in list(self.app.workers):
+            if worker is not leaving and self in worker.node.ancestors_with_self:
+                worker.cancel()
+        return super().dismiss(result)
 
     def action_keys(self) -> None:
         """Shows the keys, also where `?` is typed as a character."""

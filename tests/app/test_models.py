@@ -1,6 +1,7 @@
 """Screen 2: what is listed, added, edited, archived and probed; nothing wrong is ever stored."""
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -474,3 +475,40 @@ async def test_slash_filters_models_and_a_stopped_filter_shows_all(store: Store)
         await until(pilot, lambda: "no model passes" in said(app, "#facts"))
         await pilot.press("escape")
         await until(pilot, lambda: len(sheet(app).rows) == 2)
+
+
+async def test_what_is_still_looked_at_when_the_form_closes_is_given_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look outlasts the form: saving has one of its own."""
+    from persyn_tui.app.models import form as module
+
+    release, real, looks = threading.Event(), module.examine, list[bool]()
+
+    def examine(*arguments: Any) -> module.Examined:
+        first = not looks
+        looks.append(first)
+        if first:
+            release.wait(20)
+        return real(*arguments)
+
+    real_dismiss, given_up = ModelForm.dismiss, list[bool]()
+
+    def dismiss(self: ModelForm, result: Model | None = None) -> Any:
+        left = real_dismiss(self, result)
+        given_up.extend(worker.is_cancelled for worker in self.app.workers if worker.group == "examine")
+        return left
+
+    monkeypatch.setattr(module, "examine", examine)
+    monkeypatch.setattr(ModelForm, "dismiss", dismiss)
+    async with running(store.location, mode="models") as (app, pilot):
+        shown = await form(app, pilot, "a")
+        await put(pilot, shown, "name", "terse")
+        await put(pilot, shown, "model", "zoo:brief")
+        await until(pilot, lambda: looks == [True])
+        await pilot.press("f2")
+        await until(pilot, lambda: app.screen is not shown)
+        assert given_up == [True]
+        release.set()
+        await until(pilot, lambda: not any(worker.group == "examine" for worker in app.workers))
+        await until(pilot, lambda: len(sheet(app).rows) == 1)

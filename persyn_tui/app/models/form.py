@@ -222,6 +222,8 @@ class ModelForm(Dialog[Model | None]):
         self._timer = self.set_timer(PAUSE_S, self._look)
 
     def _look(self) -> None:
+        if self.left:
+            return
         from engine import backends
         from engine.models import registering
 
@@ -254,7 +256,7 @@ class ModelForm(Dialog[Model | None]):
             self._taken = await asyncio.to_thread(registry.get, store, name, self._role)
         except PersynError:
             return  # saving says what is wrong with the store
-        if self.is_mounted and (doubt := self._whose()) and not self.form["name"].wrong:
+        if not self.left and (doubt := self._whose()) and not self.form["name"].wrong:
             self.form["name"].say(doubt, "warn")
             self._tell()
 
@@ -279,7 +281,7 @@ class ModelForm(Dialog[Model | None]):
         if store is None:
             return None
         found = await asyncio.to_thread(examine, store, wanted, self._role)
-        if not self.is_mounted:
+        if self.left:
             return None
         self._examined = found
         entry = self.form["model"]
@@ -336,6 +338,8 @@ class ModelForm(Dialog[Model | None]):
     def action_save(self) -> None:
         """Stores the model when every field is right; else goes to the first that is not."""
         self._asked = True
+        if self._timer is not None:
+            self._timer.stop()  # saving looks by itself
         wanted = self._settings()
         if wanted is None:
             next(self.form[key] for key in self.form.entries if key in self._wrong).focus_control()
@@ -367,9 +371,10 @@ class ModelForm(Dialog[Model | None]):
 
     async def _may_replace(self, found: Examined) -> bool:
         """Whether the name is free, or the operator lets go of the settings it has."""
-        before = found.known.before if found.known is not None else None
-        if before is None:
-            return True
+        known = found.known
+        before = known.before if known is not None else None
+        if known is None or before is None or (known.same is not None and known.same.id == before.id):
+            return True  # nothing is replaced
         meaning = _meaning(found, None)[0].removeprefix("▲ ")
         question = Confirm(
             f"Replace the {before.role} {before.name}?",

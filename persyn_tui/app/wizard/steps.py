@@ -157,15 +157,20 @@ class Step(Vertical):
         """Whether it is the step on the screen."""
         return cast(ContentSwitcher, self.parent).current == self.id
 
+    @property
+    def dialog(self) -> "Dialog[Any]":
+        """The wizard."""
+        return cast("Dialog[Any]", self.screen)
+
     def say(self, text: str, tone: Any = "dim") -> None:
         """Says something below the step, while it is on the screen."""
         if self.shown:
-            cast("Dialog[Any]", self.screen).say(text, tone)
+            self.dialog.say(text, tone)
 
     def soon(self, action: Callable[[], object]) -> None:
         """Does something once typing rests."""
         self.not_soon()
-        self._timer = self.set_timer(PAUSE_S, action)
+        self._timer = self.set_timer(PAUSE_S, lambda: None if self.dialog.left else action())
 
     def not_soon(self) -> None:
         """Gives up what `soon` was to do."""
