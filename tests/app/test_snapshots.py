@@ -154,6 +154,7 @@ async def test_loading(place: Path, size: tuple[int, int], monkeypatch: pytest.M
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_empty(place: Path, size: tuple[int, int]) -> None:
+    Store.open(place / "persyn.db").close()  # else the first screen says that it is new, and where
     await walk(place / "persyn.db", size, "empty")
 
 
