@@ -273,7 +273,8 @@ class Progress:
             if speed is not None:
                 speeds[name] = speed
         left = {name: row.total - row.done for name, row in self._rows.items() if row.total > row.done}
-        if not speeds:
+        stands = any(self._rows[name].note and self._meters[name].speed(now)[0] is None for name in left)
+        if not speeds or stands:
             return (None if left else 0.0), False
         # Each unit as long as those of the others take on average.
         guess = len(speeds) / sum(1 / speed for speed in speeds.values())

@@ -109,6 +109,7 @@ class PersynApp(App[None]):
         Binding("question_mark", "toggle_help", "Help", key_display="?", id="app.help", priority=True),
         Binding("q", "detach", "Detach", id="app.detach"),
         Binding("ctrl+q", "quit", "Detach", show=False, id="app.quit", priority=False),
+        Binding("ctrl+z", "suspend_process", "To the shell", show=False, id="app.suspend"),
     ]
 
     def __init__(
@@ -148,6 +149,10 @@ class PersynApp(App[None]):
                 f"{settings_path()}: there is no theme {self.settings.theme!r}; t on screen 7 shows those there are",
                 severity="warning",
                 timeout=15,
+            )
+        if self.settings.unread:
+            self.notify(
+                f"{self.settings.unread}\nUntil then these are the defaults.", severity="warning", timeout=15
             )
         self.set_keymap(self.settings.keymap())
         if not self.is_headless:
@@ -371,7 +376,7 @@ class PersynApp(App[None]):
             return f"job {self.job.id} · {cancelling_since(self.cancelling)}"
         what = self.job.stage if state == "running" and self.job.stage else state
         runs = f" (job {self.others[0]} is running)" if self.others else ""
-        return f"job {self.job.id} · {GLYPHS.get(state, '·')} {what}{runs}"
+        return f"job {self.job.id} · {GLYPHS.get(state, '·')} {what.replace('_', ' ')}{runs}"
 
     @property
     def has_active_job(self) -> bool:
@@ -431,7 +436,7 @@ class PersynApp(App[None]):
             self.settings.theme = theme
             try:
                 self.settings.save()
-            except OSError as problem:
+            except (OSError, PersynError) as problem:
                 self.notify(f"{theme} is not kept for the next start: {problem}", severity="warning")
 
 
@@ -475,7 +480,7 @@ def run(location: str | None, start: str = "jobs") -> int:
             why, "leave out `<` and `2>`; without a terminal use the commands, `persyn --help` lists them"
         )
     terminal.speak_utf8()
-    app = PersynApp(location, settings=Settings.load(), start=start)
+    app = PersynApp(location, settings=Settings.load_or_default(), start=start)
     app.run()
     return app.return_code or 0
 
