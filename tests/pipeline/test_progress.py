@@ -63,6 +63,17 @@ def test_a_row_that_is_expected_again_starts_its_rate_anew(watch):
     assert (row.done, row.tokens_per_second, row.eta_s) == (1, 20, 3)
 
 
+def test_one_answer_after_a_long_loading_foretells_nothing(watch):
+    watch.progress.expect(1000, row="a", lane=0)
+    watch.now += 10
+    watch.progress.advance(row="a")
+    assert watch.progress.snapshot().eta_s is None
+    for _ in range(3):
+        watch.now += 0.5
+        watch.progress.advance(row="a")
+    assert watch.progress.snapshot().eta_s is not None
+
+
 def test_where_a_part_stands_still_no_time_is_known(watch):
     watch.progress.expect(10, row="a", lane=0)
     watch.progress.expect(10, row="b", lane=1)
