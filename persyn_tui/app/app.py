@@ -162,6 +162,8 @@ class PersynApp(App[None]):
             terminal.watch(
                 lambda: loop.call_soon_threadsafe(self._ended_by, signal.SIGHUP), 128 + signal.SIGHUP
             )
+        # After `fg` the terminal is empty.
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         self.switch_mode(self._start)
         self.run_worker(self._live(), exit_on_error=True, group="live")
 
