@@ -37,14 +37,14 @@ def refuse(out: Path) -> None:
     if out.is_symlink() or out.exists():
         raise _exists(out)
     if not out.parent.is_dir():
-        raise ConfigError(f"{out.parent}: no such folder", "make it first, or choose another with --out")
+        raise ConfigError(f"{out.parent}: no such folder", "make it first, or choose another")
 
 
 def failed(out: Path, error: OSError) -> ConfigError:
     """The error to raise when `out` could not be written."""
     if isinstance(error, FileExistsError):
         return _exists(out)
-    return ConfigError(f"{out}: cannot be written: {error.strerror}", "choose another place with --out")
+    return ConfigError(f"{out}: cannot be written: {error.strerror}", "choose another place")
 
 
 def flush(path: Path) -> None:
@@ -66,4 +66,4 @@ def _publish(temporary: Path, out: Path) -> None:
 
 def _exists(out: Path) -> ConfigError:
     kind = "a symbolic link" if out.is_symlink() else "there already"
-    return ConfigError(f"{out} is {kind}", "choose a new name with --out; nothing is overwritten")
+    return ConfigError(f"{out} is {kind}", "choose a new name; nothing is overwritten")

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 WINDOW_S = 20.0
+SETTLED, SETTLED_S = 4, 30.0
+"""Units, or seconds, after which a row's speed is one to tell the future by: the first answer waits for its model."""
 INTERVAL_S = 0.25
 
 
@@ -59,6 +61,10 @@ class Meter:
     def overall(self) -> float | None:
         """Units per second from the beginning to the last one; None before there is one."""
         return self.made / (self._last - self._began) if self._last > self._began else None
+
+    def settled(self, now: float) -> bool:
+        """Whether its speed says something of what is left."""
+        return self.made >= SETTLED or now - self._began >= SETTLED_S
 
     def mark(self, now: float) -> None:
         """Remembers where the counts stand, and forgets what is older than the window."""
@@ -269,11 +275,13 @@ class Progress:
         speeds = {}
         for name in self._rows:
             meter = self._meters[name]
-            speed = meter.speed(now)[0] or meter.overall or self._known.get(name)
+            own = meter.speed(now)[0] or meter.overall
+            speed = (own if meter.settled(now) else None) or self._known.get(name)
             if speed is not None:
                 speeds[name] = speed
         left = {name: row.total - row.done for name, row in self._rows.items() if row.total > row.done}
-        if not speeds:
+        stands = any(self._rows[name].note and self._meters[name].speed(now)[0] is None for name in left)
+        if not speeds or stands:
             return (None if left else 0.0), False
         # Each unit as long as those of the others take on average.
         guess = len(speeds) / sum(1 / speed for speed in speeds.values())

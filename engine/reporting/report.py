@@ -191,7 +191,7 @@ def render(report: dict[str, Any]) -> RenderableType:
             Text(
                 f"router on {router['n']:,} {router['on']}: "
                 f"Hit@1 {router['hit_at_1']:.2f}{_interval(router)} "
-                f"(chance {router['chance_hit_at_1']:.2f}, best single teacher "
+                f"(chance {router['chance_hit_at_1']:.2f}, always the teacher of the highest mean reward "
                 f"{router['best_single_hit_at_1']:.2f}), Hit@3 {router['hit_at_3']:.2f} (chance "
                 f"{router['chance_hit_at_3']:.2f}), regret {router['regret']:.3f} "
                 f"(random {router['random_regret']:.3f})"

@@ -100,7 +100,7 @@ def _evaluate(context: Context, strategy: str | None, total: int) -> None:
     results.finish_evaluation(context.store, context.lease, evaluation.id, summary)
     context.progress.say(
         f"evaluate: {label}: {summary['accuracy']:.1%} ({summary['ci_low']:.1%} to {summary['ci_high']:.1%}, "
-        f"n={summary['n']:,}), stops by itself {summary['stops']:.0%}"
+        f"n={summary['n']:,}), stops by itself {summary['stops']:.1%}"
     )
 
 

@@ -96,7 +96,9 @@ def _by_router(context: Context, plan: Plan) -> str:
             if (row := row_of.get(prompt.id or -1)) is not None:
                 rows[index] = rewards[row]
         decided = strategies.assign("persyn", _known(context, strengths=values, rewards=rows), len(batch))
-        margins = policy.choose(values).margins
+        chosen = policy.choose(values)
+        # A margin is that of the router's choice; what is known better goes to another teacher without one.
+        margins = np.where(decided.choices == chosen.choices, chosen.margins, np.nan)
         _commit(context, plan, list(enumerate(batch)), decided.choices, values, margins)
         context.progress.advance(len(batch), row="persyn")
         routed += len(batch)
@@ -123,7 +125,7 @@ def _commit(
                     prompt_id=prompt.id or 0,
                     teacher_id=ids[choices[index]],
                     strengths=None if strengths is None else tuple(map(float, strengths[index])),
-                    margin=None if margins is None else float(margins[index]),
+                    margin=None if margins is None or np.isnan(margins[index]) else float(margins[index]),
                 )
                 for index, prompt in numbered[start : start + COMMIT]
             ],

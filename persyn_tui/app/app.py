@@ -112,6 +112,7 @@ class PersynApp(App[None]):
         Binding("question_mark", "toggle_help", "Help", key_display="?", id="app.help", priority=True),
         Binding("q", "detach", "Detach", id="app.detach"),
         Binding("ctrl+q", "quit", "Detach", show=False, id="app.quit", priority=False),
+        Binding("ctrl+z", "suspend_process", "To the shell", show=False, id="app.suspend"),
     ]
 
     def __init__(
@@ -152,6 +153,10 @@ class PersynApp(App[None]):
                 severity="warning",
                 timeout=15,
             )
+        if self.settings.unread:
+            self.notify(
+                f"{self.settings.unread}\nUntil then these are the defaults.", severity="warning", timeout=15
+            )
         self.set_keymap(self.settings.keymap())
         if not self.is_headless:
             loop = asyncio.get_running_loop()
@@ -160,6 +165,8 @@ class PersynApp(App[None]):
             terminal.watch(
                 lambda: loop.call_soon_threadsafe(self._ended_by, signal.SIGHUP), 128 + signal.SIGHUP
             )
+        # After `fg` the terminal is empty.
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         self.switch_mode(self._start)
         self.run_worker(self._live(), exit_on_error=True, group="live")
 
@@ -400,7 +407,7 @@ class PersynApp(App[None]):
             return f"job {self.job.id} · {cancelling_since(self.cancelling)}"
         what = self.job.stage if state == "running" and self.job.stage else state
         runs = f" (job {self.others[0]} is running)" if self.others else ""
-        return f"job {self.job.id} · {GLYPHS.get(state, '·')} {what}{runs}"
+        return f"job {self.job.id} · {GLYPHS.get(state, '·')} {what.replace('_', ' ')}{runs}"
 
     @property
     def has_active_job(self) -> bool:
@@ -460,7 +467,7 @@ class PersynApp(App[None]):
             self.settings.theme = theme
             try:
                 self.settings.save()
-            except OSError as problem:
+            except (OSError, PersynError) as problem:
                 self.notify(f"{theme} is not kept for the next start: {problem}", severity="warning")
 
 
@@ -504,7 +511,7 @@ def run(location: str | None, start: str = "jobs") -> int:
             why, "leave out `<` and `2>`; without a terminal use the commands, `persyn --help` lists them"
         )
     terminal.speak_utf8()
-    app = PersynApp(location, settings=Settings.load(), start=start)
+    app = PersynApp(location, settings=Settings.load_or_default(), start=start)
     app.run()
     return app.return_code or 0
 

@@ -43,6 +43,11 @@ class FilteredView(View[T]):
         """Whether the line is open."""
         return self.query_one(FilterLine).has_class("on")
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """`/` is a character where words are typed."""
+        typed = action == "filter" and isinstance(self.focused, Input)
+        return False if typed else super().check_action(action, parameters)
+
     def action_filter(self) -> None:
         """Opens the line."""
         line = self.query_one(FilterLine)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.table import Table
@@ -71,7 +72,7 @@ class LogsScreen(FilteredView[Log]):
         found = jobs.newest_events(store, limit=KEPT)
         if not found:
             return None
-        size = store.path.stat().st_size / 1e6 if store.path else None
+        size = None if store.path is None else sum(map(_bytes, (store.path, Path(f"{store.path}-wal")))) / 1e6
         return Log([event for event in reversed(found) if passes(_line(event), question)], len(found), size)
 
     def show(self, data: Log) -> None:
@@ -130,12 +131,25 @@ class LogsScreen(FilteredView[Log]):
     def action_report(self) -> None:
         """Copies a bug report: no paths below the home folder, no keys, no prompts or answers."""
         events = [
-            f"{event.kind} {event.stage} {event.message}" for event in (self.data.events if self.data else [])
+            f"{_when(event)} job {event.job_id} {event.kind} {event.stage} {event.message}"
+            for event in (self.data.events if self.data else [])
         ]
         specs = [self.app.job.spec] if self.app.job else []
         text = report.write(self.facts(), events[:30], report.secrets(specs))
         self.app.copy_to_clipboard(text)
         self.notify(f"a bug report of {len(text.splitlines())} lines is on the clipboard")
+
+
+def _when(event: Event) -> str:
+    return time.strftime("%d %b %H:%M:%S", time.localtime(event.at))
+
+
+def _bytes(path: Path) -> int:
+    """Of a file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _line(event: Event) -> str:
@@ -144,7 +158,7 @@ def _line(event: Event) -> str:
 
 def _cells(event: Event) -> list[Cell | str]:
     return [
-        Cell(time.strftime("%d %b %H:%M:%S", time.localtime(event.at)), "dim"),
+        Cell(_when(event), "dim"),
         str(event.job_id),
         Cell(event.kind, TONES.get(event.kind, "dim")),
         Cell(one_line(event.message), TONES.get(event.kind, "plain")),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_state_path
+from textual.worker import WorkerFailed
 
 PACKAGES = ("persyn", "textual", "rich", "sqlalchemy", "pysqlite3", "torch", "transformers", "peft", "vllm")
 TERMINAL = ("TERM", "COLORTERM", "TERM_PROGRAM", "NO_COLOR", "LANG")
@@ -80,7 +81,9 @@ def crash(error: BaseException | None) -> str:
 
     The message is redacted; text of prompts and answers can only be in it where a library quotes them.
     """
-    lines = traceback.format_exception(error) if error is not None else ["no exception is known"]
+    # A worker's failure has no calls of its own: they are those of the error within.
+    inner = error.error if isinstance(error, WorkerFailed) else error
+    lines = traceback.format_exception(inner) if inner is not None else ["no exception is known"]
     text = write(machine(), (line.rstrip("\n") for line in lines)).replace("last events:", "what happened:")
     path = user_state_path("persyn") / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.txt"
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_config_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from storage.errors import PersynError
 
@@ -40,6 +40,14 @@ class Settings(BaseModel):
     keys: dict[str, str] = Field(default_factory=dict)
     """Binding id → keys, comma-separated; ids are what `?` and the screen 7 list."""
 
+    _unread: str = PrivateAttr("")
+    """Why the file could not be used, where these are the defaults in its place."""
+
+    @property
+    def unread(self) -> str:
+        """Why these are the defaults and not what the file says; empty where the file was read, or there is none."""
+        return self._unread
+
     def keymap(self) -> dict[str, str]:
         """The keys that differ from the defaults.
 
@@ -65,7 +73,7 @@ class Settings(BaseModel):
         path = settings_path()
         try:
             found = cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return cls()
         except (OSError, ValueError, ValidationError) as problem:
             first: Any = problem.errors()[0] if isinstance(problem, ValidationError) else None
@@ -74,9 +82,25 @@ class Settings(BaseModel):
         found.keymap()
         return found
 
+    @classmethod
+    def load_or_default(cls) -> "Settings":
+        """As `load`; of a file that cannot be used the defaults, with the reason in `unread`."""
+        try:
+            return cls.load()
+        except SettingsError as problem:
+            found = cls()
+            found._unread = str(problem)
+            return found
+
     def save(self) -> None:
-        """Writes the file, whole or not at all."""
+        """Writes the file, whole or not at all.
+
+        Raises:
+            SettingsError: there is a file that could not be used: what it says would be lost.
+        """
         path = settings_path()
+        if self._unread:
+            raise SettingsError(f"{path} could not be read and is not overwritten", f"mend or delete {path}")
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         data = self.model_dump(exclude_defaults=True)

@@ -43,6 +43,8 @@ class Column:
     """Aligned to the right, as numbers are."""
     drop: int = 0
     """Where the screen is narrow, the columns with the highest number go first; 0 stays."""
+    most: int = 0
+    """Cells at most of a column without a width: on a wide screen its numbers stay near its words; 0 for any."""
 
 
 class Rows(Protocol):
@@ -102,6 +104,7 @@ def fit(columns: Sequence[Column], width: int, least: int = 12) -> list[tuple[in
     flexible = [i for i in shown if not columns[i].width]
     spare, odd = divmod(width - taken(), max(1, len(flexible)))
     room = {i: max(1, least + spare + (place < odd)) for place, i in enumerate(flexible)}
+    room = {i: min(cells, columns[i].most or cells) for i, cells in room.items()}
     return [(i, room.get(i, columns[i].width)) for i in shown]
 
 
@@ -118,11 +121,11 @@ class Sheet(ScrollView, can_focus=True):
     Sheet { height: 1fr; scrollbar-size-horizontal: 0; scrollbar-size-vertical: 1; scrollbar-gutter: stable;
             background: transparent;
             scrollbar-color: $foreground 25%; scrollbar-background: $background; scrollbar-corner-color: $background; }
-    Sheet > .sheet--header { color: $foreground 55%; text-style: none; }
+    Sheet > .sheet--header { color: $foreground 65%; text-style: none; }
     Sheet > .sheet--cursor { background: $surface-lighten-2; }
     Sheet:focus > .sheet--cursor { background: $primary 40%; text-style: bold; }
     Sheet > .sheet--marked { background: $accent 25%; }
-    Sheet > .sheet--dim { color: $foreground 55%; }
+    Sheet > .sheet--dim { color: $foreground 65%; }
     Sheet > .sheet--good { color: $text-success; }
     Sheet > .sheet--warn { color: $text-warning; }
     Sheet > .sheet--bad { color: $text-error; }

@@ -182,6 +182,24 @@ def test_a_wrong_settings_file_is_named_with_the_key(tmp_path: Path, content: st
         Settings.load().keymap()
 
 
+async def test_a_settings_file_that_cannot_be_read_is_named_kept_and_stops_nobody(tmp_path: Path) -> None:
+    path = settings_module.settings_path()
+    path.parent.mkdir(parents=True)
+    path.write_text('{"theme": "nord",', encoding="utf-8")
+    app = PersynApp(str(tmp_path / "x.db"), settings=Settings.load_or_default())
+    async with app.run_test(size=(120, 30)) as pilot:
+        said: set[str] = set()
+
+        def hears(words: str) -> bool:
+            said.update(note.message for note in app._notifications)
+            return words in "\n".join(said)
+
+        await until(pilot, lambda: hears("mend it, or delete"))
+        app.theme = "gruvbox"
+        await until(pilot, lambda: hears("is not overwritten"))
+    assert path.read_text(encoding="utf-8") == '{"theme": "nord",'
+
+
 @pytest.mark.parametrize("problem", [None, StoreError("the disk is full")])
 async def test_a_read_that_ends_after_the_app_is_left_is_no_defect(
     tmp_path: Path, problem: StoreError | None, monkeypatch: pytest.MonkeyPatch

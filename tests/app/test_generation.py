@@ -124,13 +124,13 @@ def told(app: PersynApp) -> str:
 async def test_totals_stay_after_the_job_has_ended_and_no_rate_is_claimed(made: MadeRun) -> None:
     for place in range(3):
         made.answer(place, 0)
-    row = {"done": 3, "total": 3, "tokens": 6, "tokens_per_second": 55.0, "eta_s": 0.0}
+    row = {"done": 3, "total": 3, "tokens": 6, "tokens_per_second": 4321.0, "eta_s": 0.0}
     jobs.release(made.store, made.stage("evaluate", 3, 3, brief=row), "done")
     async with showing(made.store.location, "generation") as (app, _):
         assert "3 / 3" in lines(app, "#teachers")[1]
         assert "tok/s" not in words(app, "#sums")
         # Of its three answers of 2 tokens, 0.1 s each, stored one after the other.
-        assert "55" not in lines(app, "#teachers")[1]
+        assert "4,321" not in lines(app, "#teachers")[1]
         assert "⌀" in lines(app, "#teachers")[1]
         assert "⌀" not in lines(app, "#teachers")[2]
 

@@ -12,8 +12,10 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from app import full
 from app.support import PATIENCE_S, running, until
@@ -254,6 +256,38 @@ def test_a_signal_leaves_a_usable_terminal(store: Store, number: signal.Signals)
     assert code == 128 + number
     assert b"\x1b[?1049l" in shown
     assert b"\x1b[?1000l" in shown
+
+
+def test_ctrl_z_goes_to_the_shell_and_the_screen_is_painted_when_it_goes_on(store: Store) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "persyn_tui.cli", "--store", store.location],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm-256color"},
+    )
+    os.close(theirs)
+
+    def shows(words: bytes, done: Callable[[], bool] = lambda: True) -> bytes:
+        shown, end = b"", time.monotonic() + PATIENCE_S
+        while (words not in shown or not done()) and time.monotonic() < end:
+            if select.select([ours], [], [], 0.1)[0]:
+                shown += os.read(ours, 65536)
+        return shown
+
+    try:
+        assert b"No jobs yet" in shows(b"No jobs yet")
+        os.write(ours, b"\x1a")
+        stopped = psutil.Process(process.pid)
+        assert b"\x1b[?1049l" in shows(b"\x1b[?1049l", lambda: stopped.status() == psutil.STATUS_STOPPED)
+        process.send_signal(signal.SIGCONT)
+        assert b"No jobs yet" in shows(b"No jobs yet")
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
 
 
 def test_a_locale_without_utf8_spoils_no_border(store: Store) -> None:

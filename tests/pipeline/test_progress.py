@@ -63,6 +63,34 @@ def test_a_row_that_is_expected_again_starts_its_rate_anew(watch):
     assert (row.done, row.tokens_per_second, row.eta_s) == (1, 20, 3)
 
 
+def test_one_answer_after_a_long_loading_foretells_nothing(watch):
+    watch.progress.expect(1000, row="a", lane=0)
+    watch.now += 10
+    watch.progress.advance(row="a")
+    assert watch.progress.snapshot().eta_s is None
+    for _ in range(3):
+        watch.now += 0.5
+        watch.progress.advance(row="a")
+    assert watch.progress.snapshot().eta_s is not None
+
+
+def test_where_a_part_stands_still_no_time_is_known(watch):
+    watch.progress.expect(10, row="a", lane=0)
+    watch.progress.expect(10, row="b", lane=1)
+    for _ in range(4):
+        watch.now += 1
+        watch.progress.advance(row="a")
+        watch.progress.advance(row="b")
+    assert watch.progress.snapshot().eta_s == 6
+    for _ in range(25):
+        watch.now += 1
+        watch.progress.traffic("b", 0, 8, 8, 3, "waits 300 s: http://x/v1: HTTP 429")
+    assert watch.progress.snapshot().eta_s is None
+    watch.progress.traffic("b", 1, 8, 8, 3, "")
+    watch.progress.advance(row="b")
+    assert watch.progress.snapshot().eta_s is not None
+
+
 def test_a_snapshot_comes_back_from_json_as_it_was_and_an_older_one_can_be_read(watch):
     watch.progress.expect(10, row="a")
     watch.now += 1

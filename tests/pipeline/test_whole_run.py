@@ -61,6 +61,24 @@ def test_every_row_says_where_it_comes_from(finished):
     assert all(row.quality in (0.0, 1.0) and row.learnability < 0 for row in rows)
 
 
+def test_a_margin_is_that_of_the_router_s_own_choice(finished):
+    workspace, _ = finished
+    with workspace.open() as store:
+        context = reader(store, config.load(workspace.folder / "run.yaml"))
+        plan = routing.plan(store, context.plan_sha("persyn"))
+        columns = {who.teacher_id: place for place, who in enumerate(context.generations)}
+        rows = routing.assignments(store, plan.id)
+    better_known = 0
+    for row in rows:
+        chosen, others = row.strengths[columns[row.teacher_id]], sorted(row.strengths)
+        if chosen < others[-1]:  # on a prompt that all teachers answered, the best answer counts
+            better_known += 1
+            assert row.margin is None
+        else:
+            assert np.isclose(row.margin, others[-1] - others[-2])
+    assert 0 < better_known < len(rows) / 2
+
+
 def test_running_again_finds_everything_there(copied, finished):
     workspace, report = copied, finished[1]
     before = workspace.counts()

@@ -141,7 +141,7 @@ class AnswersPanel(Vertical, can_focus=True):
     AnswersPanel > #origin { height: 1fr; display: none; scrollbar-size-vertical: 1; }
     AnswersPanel.origin > #columns, AnswersPanel.origin > #about-prompt { display: none; }
     AnswersPanel.origin > #origin { display: block; }
-    AnswersPanel > #which { height: 1; color: $foreground 55%; }
+    AnswersPanel > #which { height: 1; color: $foreground 65%; }
     AnswersPanel:focus > #which { color: $text-primary; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -72,7 +72,7 @@ class FilterForm(Dialog[Listing | None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "apply", "Apply", id="filter.apply"),
+        Binding("enter,f2", "apply", "Apply", id="filter.apply"),
         Binding("ctrl+l", "clear", "Clear all", id="filter.clear"),
     ]
 
@@ -250,7 +250,7 @@ class ExportForm(Dialog[ExportOrder | None]):
         rows: dataset id → how many rows it has that are not excluded.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "export", "Export", id="export.start")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,f2", "export", "Export", id="export.start")]
 
     def __init__(self, datasets: Sequence[Dataset], chosen: Dataset, rows: Mapping[int, int]) -> None:
         super().__init__()

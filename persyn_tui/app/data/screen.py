@@ -80,7 +80,7 @@ class DataScreen(View[Stored]):
         Binding("f", "filter", "Filter", id="data.filter"),
         Binding("o", "sort", "Sort", id="data.sort"),
         Binding("x", "exclude", "Exclude", id="data.exclude"),
-        Binding("u", "undo", "Undo exclude", show=False, id="data.undo"),
+        Binding("u", "undo", "Undo exclude", id="data.undo"),
         Binding("e", "export", "Export", id="data.export"),
         Binding("r", "reread", "Read again", show=False, id="data.reread"),
         Binding("escape", "back", "Back, clear search, clear filter", show=False, id="data.back"),
@@ -212,7 +212,8 @@ class DataScreen(View[Stored]):
 
     def idle(self) -> frozenset[str]:
         """Excluding, while no dataset is in view."""
-        return frozenset() if self.dataset is not None else frozenset({"exclude"})
+        idle = frozenset() if self.dataset is not None else frozenset({"exclude"})
+        return idle if self._undo else idle | {"undo"}
 
     # The list
 

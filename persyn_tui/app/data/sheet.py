@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from persyn_tui.app.app import PersynApp
 
 COLUMNS = (
-    Column("id", 8, right=True),
+    Column("id", 8, right=True, drop=1),
     Column("prompt"),
-    Column("response", drop=4),
+    Column("response", drop=7),
     Column("teacher", 12),
-    Column("tok", 6, right=True, drop=2),
-    Column("finish", 9, drop=1),
-    Column("quality", 8, right=True),
-    Column("learn.", 7, right=True),
+    Column("tok", 6, right=True, drop=5),
+    Column("finish", 9, drop=4),
+    Column("quality", 8, right=True, drop=2),
+    Column("learn.", 7, right=True, drop=3),
     Column("reward", 7, right=True),
-    Column("set", 10, drop=3),
+    Column("set", 10, drop=6),
 )
 PROMPT = 1
 """The column of the prompts."""

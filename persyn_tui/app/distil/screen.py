@@ -51,7 +51,7 @@ class DistilScreen(JobView[Distilled]):
         "A training is stopped at a checkpoint, and everything else committed is kept; s goes on from there."
     )
     DEFAULT_CSS = """
-    DistilScreen .rule { height: 1; color: $foreground 55%; text-wrap: nowrap; }
+    DistilScreen .rule { height: 1; color: $foreground 65%; text-wrap: nowrap; }
     DistilScreen #now, DistilScreen #checkpoints { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
     DistilScreen #strategies { height: auto; max-height: 70%; }
     """

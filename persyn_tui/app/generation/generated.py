@@ -322,7 +322,8 @@ def _line(
         done=min(cover.wanted, cover.done + new.done),
         wanted=cover.wanted,
         counts=counts,
-        retries=cover.retries,
+        # What is sent again before it is answered is in no stored row: only the engine's counters know it.
+        retries=max(cover.retries, row.retries if row else 0),
         cost=cover.cost,
         tokens_per_second=speed,
         eta_s=row.eta_s if row and row.done < row.total else None,

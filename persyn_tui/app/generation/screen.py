@@ -23,7 +23,7 @@ from storage.store import Store
 ASSIGNED = 15
 """Cells of `done / assigned`."""
 TEACHERS = (
-    Column("teacher"),
+    Column("teacher", most=48),
     Column("backend", 12, drop=10),
     Column("done / assigned", ASSIGNED, right=True),
     Column("", 7, drop=6),
@@ -66,7 +66,7 @@ class GenerationScreen(JobView[Generated]):
     DEFAULT_CSS = """
     GenerationScreen #sums { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
     GenerationScreen #teachers { height: auto; max-height: 60%; margin-top: 1; }
-    GenerationScreen #label { height: 1; margin-top: 1; color: $foreground 55%; text-wrap: nowrap; }
+    GenerationScreen #label { height: 1; margin-top: 1; color: $foreground 65%; text-wrap: nowrap; }
     GenerationScreen #newest { height: 1fr; min-height: 3; }
     GenerationScreen.answers #teachers, GenerationScreen.answers #label { display: none; }
     GenerationScreen.answers #answers { display: block; }

@@ -271,7 +271,9 @@ MODE_OF_STAGE = {
 def _cells(job: "Job", state: str, cancelling: dict[int, float]) -> list[Cell | str]:
     snapshot = from_json(job.progress)
     live = state == "running"
-    shown = Cell(f"{GLYPHS.get(state, '·')} {state}", cast(Tone, STATE_TONES.get(state, "plain")))
+    shown = Cell(
+        f"{GLYPHS.get(state, '·')} {state.replace('_', ' ')}", cast(Tone, STATE_TONES.get(state, "plain"))
+    )
     if live and job.id in cancelling:
         shown = Cell(f"{GLYPHS['cancelled']} cancelling", "warn")
     return [

@@ -232,7 +232,7 @@ def choice_of(row: Assignment, names: dict[int | None, str], order: Sequence[str
     measured = False
     if row.strengths and len(order) == len(row.strengths):
         measured = order[row.strengths.index(max(row.strengths))] != teacher
-    return Choice(row.prompt_id, text, teacher, row.strengths, row.margin, measured)
+    return Choice(row.prompt_id, text, teacher, row.strengths, None if measured else row.margin, measured)
 
 
 def last_words(messages: Messages) -> str:
