@@ -92,7 +92,7 @@ def _registered(model: Model) -> Candidate:
             trouble = f"{problem.message}: {problem.remedy}"
     key = str(as_entry(model).get("api_key_env") or "")
     if key and key not in os.environ:
-        trouble = f"export {key}=… first"
+        trouble = f"export {key}=…, then start persyn again"
     return Candidate(as_entry(model), "registered", model.parameters, context, trouble)
 
 
