@@ -22,7 +22,8 @@ def read(whose: str, name: str) -> str:
     if not value:
         raise ConfigError(
             f"{whose}: the environment variable {name} is {'empty' if name in os.environ else 'not set'}",
-            f"export {name}=… before the run",
+            # An environment is that of the start: a program that runs does not see a change.
+            f"export {name}=…, then start persyn again",
         )
     if not (value.isascii() and value.isprintable()):
         raise ConfigError(

@@ -2,9 +2,11 @@
 
 import argparse
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Timer
 
 from engine import backends
 from engine.backends import openai as endpoint
@@ -13,8 +15,11 @@ from engine.errors import ConfigError, ModelError
 from engine.printing import json_line, printable
 from engine.templates import render_prompt, with_system
 from storage import registry
-from storage.records import Messages, Model, Request
+from storage.records import Completion, Messages, Model, Request
 from storage.store import Store
+
+ENDPOINT_S = 60.0
+"""Seconds that an endpoint has for its token. Loading a local model may take longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +30,10 @@ class Probe:
     rendered: str
     """The text that the model was given, its chat template around the prompt; for an endpoint, the messages."""
     token: str
+    """Of the answer or its reasoning; empty where the server counts one and keeps it to itself."""
+    finish_reason: str
     load_s: float
-    """Seconds to load the model."""
+    """Seconds to load the model; next to none for an endpoint."""
     latency_s: float
     """Seconds from request to token, the model loaded."""
 
@@ -51,11 +58,10 @@ def main(options: argparse.Namespace) -> int:
             )
         )
     else:
-        print(
-            f"{found.model}: loaded in {found.load_s:.2f} s, first token after {found.latency_s * 1000:,.0f} ms"
-        )
+        loaded = "" if backends.is_endpoint(model) else f"loaded in {found.load_s:.2f} s, "
+        print(f"{found.model}: {loaded}first token after {found.latency_s * 1000:,.0f} ms")
         print(f"given:\n{printable(found.rendered)}")
-        print(f"token: {printable(found.token)!r}")
+        print(f"token: {printable(found.token)!r}, finish_reason {printable(found.finish_reason)}")
     return 0
 
 
@@ -68,23 +74,66 @@ def probe(model: Model, messages: Messages, folder: Path | None = None) -> Probe
         folder: where a server that is started keeps its log file; None: with the temporary files.
 
     Raises:
-        ModelError: it cannot be loaded, its template refuses the messages, or no token came.
+        ModelError: it cannot be loaded, its template refuses the messages, or no token came: from an endpoint,
+            within `ENDPOINT_S`.
     """
     asked = with_system(model.system, messages)
-    if backends.is_endpoint(model):
+    remote = backends.is_endpoint(model)
+    if remote:
         model = endpoint.impatient(model)
         rendered = "\n".join(f"{turn['role']}: {turn['content']}" for turn in asked)
     else:
         read = vllm.as_files(model) if model.backend == "vllm" else model
         rendered = render_prompt(transformers.tokenizer(read), asked)
     began = time.monotonic()
-    with closing(backends.open_backend(model, folder)) as backend:
+    with (
+        closing(backends.open_backend(model, folder)) as backend,
+        _closed_after(ENDPOINT_S if remote else None, backend),
+    ):
         request = Request(0, asked, replace(model.sampling, max_tokens=1))
-        completion = next(iter(backend.generate([request])))
-        loading = time.monotonic() - began - completion.latency_s
-    if completion.status in ("error", "too_long") or not completion.completion_tokens:
+        completion = next(iter(backend.generate([request])), None)
+    if completion is None:
         raise ModelError(
-            f"model `{model.name}` gave no token: {completion.error or completion.finish_reason}",
-            "mend what the message names, then try again",
+            f"model `{model.name}` gave no token within {ENDPOINT_S:g} s: {', '.join(endpoint.urls(model))} has "
+            "sent nothing",
+            "see whether the server there hangs or still loads the model, then try again",
         )
-    return Probe(model.name, rendered, completion.text, loading, completion.latency_s)
+    loading = time.monotonic() - began - completion.latency_s
+    said = completion.text or completion.reasoning
+    # With `length`, a token was made that is not shown: reasoning that the server keeps to itself.
+    unseen = completion.finish_reason == "length" and completion.completion_tokens
+    if not said and not unseen:
+        raise ModelError(f"model `{model.name}` gave no token: {_came(completion)}", _remedy(completion))
+    return Probe(model.name, rendered, said, completion.finish_reason, loading, completion.latency_s)
+
+
+@contextmanager
+def _closed_after(seconds: float | None, backend: backends.Backend) -> Iterator[None]:
+    """Closes the backend while it is asked, when it takes longer; None: it has all the time."""
+    if seconds is None:
+        yield
+        return
+    timer = Timer(seconds, backend.close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _came(completion: Completion) -> str:
+    """What came in place of a token."""
+    if completion.status in ("error", "too_long"):
+        return completion.error or completion.finish_reason
+    if completion.status == "refused":
+        return "a content filter refused the answer" + (f": {completion.error}" if completion.error else "")
+    return f"the answer is empty, finish_reason {completion.finish_reason}"
+
+
+def _remedy(completion: Completion) -> str:
+    if completion.status == "refused":
+        return "the model can be asked; its provider has refused this prompt"
+    if completion.status == "empty":
+        return "see what the model makes of other prompts, and of its system prompt"
+    return "mend what the message names, then try again"

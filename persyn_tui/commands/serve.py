@@ -36,7 +36,7 @@ def serve(
             "keep 127.0.0.1 and use `ssh -L 8000:localhost:8000 HOST`, or add --public",
         )
     try:
-        from textual_serve.server import Server
+        from persyn_tui.web import Guarded
     except ImportError:
         raise NotAvailable(
             "serving needs the package textual-serve", "install it with: pip install 'persyn[serve]'"
@@ -44,6 +44,7 @@ def serve(
     if store is not None:
         # A URL's password must not show in the list of processes.
         os.environ["PERSYN_STORE"] = store
-    say(f"serving on http://{host}:{port}; ctrl+c ends it, jobs go on")
+    place = f"[{host}]" if ":" in host else host
+    say(f"serving on http://{place}:{port}; ctrl+c ends it, jobs go on")
     command = f"{shlex.quote(sys.executable)} -P -m persyn_tui.cli"
-    Server(command, host=host, port=port, title="PerSyn").serve()
+    Guarded(command, host=host, port=port, title="PerSyn").serve()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from app.support import running, until
-from backends.endpoint import Endpoint, answer
+from backends.endpoint import Endpoint, Reply, answer
 from textual.pilot import Pilot
 from textual.widgets import Static
 from textual.widgets._footer import FooterKey
@@ -512,3 +512,103 @@ async def test_what_is_still_looked_at_when_the_form_closes_is_given_up(
         release.set()
         await until(pilot, lambda: not any(worker.group == "examine" for worker in app.workers))
         await until(pilot, lambda: len(sheet(app).rows) == 1)
+
+
+def far(store: Store, name: str, url: str, **more: str) -> Model:
+    return registry.put(
+        store, Model(name, "teacher", "openai", "m", options={"base_url": url, **more}), f"sha-{name}"
+    )
+
+
+def health(app: PersynApp, name: str) -> str:
+    lines = [row(app, y) for y in range(1, len(sheet(app).rows) + 1)]
+    return next(line for line in lines if f" {name} " in line)
+
+
+async def test_an_endpoint_that_hangs_holds_no_other_up(store: Store) -> None:
+    hold = threading.Event()
+    slow = Endpoint(lambda body, number: Reply(hold=hold))
+    try:
+        with slow, Endpoint() as quick:
+            far(store, "quick", quick.url)
+            far(store, "slow", slow.url)
+            async with running(store.location, mode="models") as (app, pilot):
+                await until(pilot, lambda: len(sheet(app).rows) == 2)
+                assert "t asks the endpoint for one real token" in said(app, "#token")
+                await pilot.press("j", "t")
+                await until(pilot, lambda: "asked for one token" in said(app, "#token"))
+                assert "loading" not in said(app, "#token")
+                assert "60 s" in said(app, "#token")
+                await pilot.press("k", "t")
+                await until(pilot, lambda: "✓" in health(app, "quick"))
+                assert "loaded in" not in said(app, "#token")
+                await until(pilot, lambda: slow.in_flight == 1)
+                assert "✓" not in health(app, "slow")
+                await pilot.press("j", "escape")
+                await until(pilot, lambda: "not probed" in health(app, "slow"))
+    finally:
+        hold.set()
+
+
+async def test_local_models_are_probed_in_turn_and_the_waiting_one_says_for_whom(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, release = list[str](), asyncio.Event()
+
+    async def ask(store: Store, tool: str, positional: list[str], options: list[str]) -> dict[str, Any]:
+        asked.extend(positional)
+        await release.wait()
+        return {"token": "5", "latency_s": 0.1, "load_s": 1.0, "rendered": "x", "finish_reason": "length"}
+
+    monkeypatch.setattr("persyn_tui.app.models.tool.ask", ask)
+    models = [teacher(store, name) for name in ("a1", "b2", "c3")]
+    far(store, "d4", "http://127.0.0.1:9/v1")
+    async with running(store.location, mode="models") as (app, pilot):
+        await until(pilot, lambda: len(sheet(app).rows) == 4)
+        await pilot.press("t", "j", "t")
+        await until(pilot, lambda: "waits for the probe of a1" in said(app, "#token"))
+        assert "waits" in health(app, "b2")
+        await pilot.press("j", "t")
+        await until(pilot, lambda: "waits for the probe of a1" in said(app, "#token"))
+        await pilot.press("j", "t")
+        await until(pilot, lambda: len(asked) == 2)
+        await pilot.press("k", "escape")
+        await until(pilot, lambda: "not probed" in health(app, "c3"))
+        await pilot.press("k", "k", "escape")
+        await until(pilot, lambda: "not probed" in health(app, "a1"))
+        await until(pilot, lambda: len(asked) == 3)
+        await pilot.press("j")
+        await until(pilot, lambda: "loading the model" in said(app, "#token"))
+        release.set()
+        await until(pilot, lambda: "✓" in health(app, "b2") and "✓" in health(app, "d4"))
+        assert asked[0] == str(models[0].id)
+        assert asked[2] == str(models[1].id)
+
+
+async def test_a_key_that_is_not_set_needs_another_start(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    far(store, "keyed", "http://127.0.0.1:9/v1", api_key_env="MY_KEY")
+    async with running(store.location, mode="models") as (app, pilot):
+        await pilot.press("t")
+        await until(pilot, lambda: "✗ failed" in row(app))
+        text = said(app, "#token")
+        assert "MY_KEY is not set" in text
+        assert "start persyn again" in text
+        assert "before the run" not in text
+        assert "t tries again" not in text
+        shown = await form(app, pilot, "e")
+        await until(pilot, lambda: "start persyn again" in shown.form["api_key_env"].said)
+    assert (
+        "start persyn again" in next(one for one in draft.candidates(store)[0] if one.name == "keyed").trouble
+    )
+
+
+async def test_what_an_endpoint_sent_in_place_of_a_token_is_told(store: Store) -> None:
+    with Endpoint(lambda body, number: answer("", "content_filter")) as filtered:
+        far(store, "filtered", filtered.url)
+        async with running(store.location, mode="models") as (app, pilot):
+            await pilot.press("t")
+            await until(pilot, lambda: "✗ failed" in row(app))
+            assert "content filter refused the answer" in said(app, "#token")

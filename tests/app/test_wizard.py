@@ -190,6 +190,79 @@ async def test_the_form_writes_a_run_file_that_uses_stored_answers(store: Store,
         assert jobs.list(store) == []
 
 
+async def test_a_max_tokens_holds_for_every_teacher_and_says_whose_own_it_replaces(
+    store: Store, tmp_path: Path
+) -> None:
+    terse = teacher(store)
+    own = terse.sampling.max_tokens
+    async with running(store.location, size=(80, 24)) as (app, pilot):
+        form = await to_settings(app, pilot)
+        assert form["max_tokens"].value == ""
+        assert f"terse {own:,}" in form["max_tokens"].said
+        await put(pilot, form, "tasks", "gcd")
+        await until(pilot, lambda: "times fewer" in said(app))
+        assert "max tokens" not in said(app)
+        await put(pilot, form, "max_tokens", "64")
+        assert f"replaces terse's {own:,}" in form["max_tokens"].said
+        assert not form["max_tokens"].wrong
+        await until(pilot, lambda: "answers stored with that are not used again" in said(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "dry run" in said(app, "#title"))
+        run = config.load(tmp_path / "run.yaml")
+        made = {one.name: registry.teacher(one, run.generation) for one in run.teachers}
+        assert [one.sampling.max_tokens for one in made.values()] == [64, 64]
+        assert made["terse"].sampling.temperature == terse.sampling.temperature
+        assert registry.identity_sha(made["terse"]) != registry.identity_sha(terse)
+        assert run.estimate.completion_tokens == config.EstimateConfig().completion_tokens
+        found = estimate.estimate(run)
+        assert found.all.completion_tokens == found.all.generations * 64
+        await pilot.press("escape")
+        await until(pilot, lambda: "settings" in said(app, "#title"))
+        await put(pilot, form, "max_tokens", "6x")
+        assert "not a whole number" in form["max_tokens"].said
+        await put(pilot, form, "max_tokens", str(own))
+        await until(pilot, lambda: "times fewer" in said(app) and "max tokens" not in said(app))
+        await put(pilot, form, "max_tokens", "")
+        assert not form["max_tokens"].wrong
+        await pilot.press("enter")
+        await until(pilot, lambda: "dry run" in said(app, "#title"))
+        run = config.load(tmp_path / "run.yaml")
+        made = {one.name: registry.teacher(one, run.generation) for one in run.teachers}
+        assert made["terse"].sampling.max_tokens == own
+        found = estimate.estimate(run)
+        assert found.all.completion_tokens == sum(
+            row.all.generations * min(made[row.name].sampling.max_tokens, run.estimate.completion_tokens)
+            for row in found.teachers
+        ), "what each is asked for, no less"
+
+
+def test_a_run_files_own_max_tokens_is_that_of_teachers_without_one() -> None:
+    zoo = draft.Candidate({"name": "z", "model": "zoo:brief"}, "zoo", 1e5, 256)
+    far = {"name": "f", "model": "m", "backend": "openai", "base_url": "http://127.0.0.1:9/v1"}
+    keeps = draft.Candidate(far | {"sampling": {"max_tokens": 2048, "top_p": 0.5}}, "registered", None, None)
+    taken = draft.Candidate(
+        {"name": "i", "model": "m", "backend": "imported", "sampling": {"max_tokens": 9}},
+        "registered",
+        1,
+        None,
+    )
+    values = dict.fromkeys(
+        ("name", "alpha", "epochs", "strategies", "tasks", "size", "seed", "calibration"), "1"
+    )
+    values |= {"validation": "", "evaluation": "", "synthesis": "", "source": "reasoning_gym"}
+
+    def made(longest: str) -> list[object]:
+        data = draft.run_file(values | {"max_tokens": longest}, [zoo, keeps, taken], zoo)
+        assert "estimate" not in data
+        return [data["generation"]["max_tokens"], *(one.get("sampling") for one in data["teachers"])]
+
+    own = {"max_tokens": 2048, "top_p": 0.5}
+    assert made("") == [160, None, own, {"max_tokens": 9}]
+    assert made("64") == [64, None, own | {"max_tokens": 64}, {"max_tokens": 9}]
+    assert made("4096") == [4096, None, own | {"max_tokens": 4096}, {"max_tokens": 9}]
+    assert keeps.entry["sampling"] == own
+
+
 async def test_wrong_fields_are_told_beside_them_and_nothing_is_written(store: Store, tmp_path: Path) -> None:
     async with running(store.location, size=(80, 24)) as (app, pilot):
         form = await to_settings(app, pilot)
@@ -223,7 +296,7 @@ async def test_wrong_fields_are_told_beside_them_and_nothing_is_written(store: S
 
 NEEDED = (
     *("tasks", "size", "seed", "calibration", "validation", "evaluation", "strategies"),
-    *("alpha", "max_tokens", "epochs", "name", "file"),
+    *("alpha", "epochs", "name", "file"),
 )
 """Fields of prompts from reasoning_gym that may not be empty."""
 

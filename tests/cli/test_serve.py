@@ -25,6 +25,9 @@ def test_the_page_is_served_on_loopback(tmp_path: Path) -> None:
     server = Workspace(tmp_path).start("serve", "--port", port)
     try:
         page = _fetch(f"http://127.0.0.1:{port}")
+        foreign = urllib.request.Request(f"http://127.0.0.1:{port}", headers={"Host": "evil.example"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(foreign, timeout=5)
     finally:
         server.kill()
     assert "PerSyn" in page

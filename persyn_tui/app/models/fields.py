@@ -177,11 +177,11 @@ def wrong_device(values: Mapping[str, str]) -> bool:
 
 
 def unset(values: Mapping[str, str]) -> str:
-    """A doubt about the key's variable, which may be set later; empty where there is none."""
+    """A doubt about the key's variable, which this process can no longer see set; empty where there is none."""
     name = values.get("api_key_env", "")
     if not name or os.environ.get(name, "").strip():
         return ""
-    return f"▲ not set here: export {name}=… before a probe or a run"
+    return f"▲ not set here: export {name}=…, then start persyn again"
 
 
 def named(message: str, keys: Container[str]) -> str | None:

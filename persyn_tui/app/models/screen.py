@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -12,13 +13,14 @@ from textual.containers import Container, VerticalScroll
 from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
-from textual.worker import Worker
 
 from engine.printing import printable
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.filtered import FilteredView, FilterLine, passes
+from persyn_tui.app.models import probes
+from persyn_tui.app.models.probes import Probed, Probing
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet
-from persyn_tui.app.text import count, duration, number, short_reference
+from persyn_tui.app.text import count, number, short_reference
 from storage import lookup, registry
 from storage.errors import PersynError
 from storage.records import Model
@@ -37,7 +39,6 @@ COLUMNS = (
     Column("health", 11, right=True),
 )
 ORDER = {"teacher": 0, "student": 1, "reward_model": 2}
-SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 PROMPT = "What is 2 + 3?"
 """What a probe asks."""
 
@@ -56,16 +57,6 @@ class Models:
     """Stored answers of the chosen one, made with its present settings."""
     contexts: Mapping[int | None, int | None]
     """Model id → tokens of prompt and answer, as set or as its files say."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """The last probe of a model in this session."""
-
-    at: float
-    answer: Mapping[str, Any] | None = None
-    """What the probe tool said; None when it failed."""
-    problem: str = ""
 
 
 class ModelsScreen(FilteredView[Models]):
@@ -95,11 +86,12 @@ class ModelsScreen(FilteredView[Models]):
         self._archived = False
         self._undo: list[Model] = []
         self._health: dict[int, Probed] = {}
-        self._probes: dict[int, tuple[float, Worker[None]]] = {}
-        """Model id → (start, worker) of the probes that wait or run."""
+        self._probes: dict[int, Probing] = {}
+        """By model id."""
         self._contexts: dict[int, int | None] = {}
         """Model id → what its files say."""
         self._turn = asyncio.Lock()
+        """Of the local ones: two large models at once may not fit the machine."""
         self._spinner: Timer | None = None
 
     def body(self) -> Iterable[Widget]:
@@ -208,36 +200,15 @@ class ModelsScreen(FilteredView[Models]):
         self.query_one("#token", Static).update(printable(self._probe_text(model)))
 
     def _word(self, model: Model) -> Cell:
-        """Its health, in a word."""
         assert model.id is not None
-        if model.id in self._probes:
-            began, _ = self._probes[model.id]
-            turn = SPINNER[int(time.monotonic() * 10) % len(SPINNER)]
-            return Cell(f"{turn} {duration(time.monotonic() - began)}", "accent")
-        probed = self._health.get(model.id)
-        if model.archived:
-            return Cell("archived", "dim")
-        if probed is None:
-            return Cell("not probed", "dim")
-        if probed.answer is None:
-            return Cell("✗ failed", "bad")
-        return Cell(f"✓ {probed.answer['latency_s'] * 1000:,.0f} ms", "good")
+        return probes.word(model, self._probes.get(model.id), self._health.get(model.id))
 
     def _probe_text(self, model: Model) -> str:
         assert model.id is not None
-        if model.id in self._probes:
-            return "probe: loading the model for one token …  esc stops it"
-        probed = self._health.get(model.id)
-        if probed is None:
-            return "probe: none in this session\n\nt loads the model and generates one real token"
-        when = time.strftime("%H:%M:%S", time.localtime(probed.at))
-        if probed.answer is None:
-            return f"probe at {when}: ✗ failed\n\n{probed.problem}\n\nt tries again"
-        said = probed.answer
-        return (
-            f"probe at {when}: token {said['token']!r} after {said['latency_s'] * 1000:,.0f} ms, "
-            f"loaded in {said['load_s']:.1f} s\n\nwhat the model was given:\n{said['rendered']}"
+        turn = next(
+            (one.name for one in self._probes.values() if one.local and not one.waits), "another model"
         )
+        return probes.text(model, self._probes.get(model.id), self._health.get(model.id), turn)
 
     @on(Sheet.Highlighted, "#models")
     def _look(self, event: Sheet.Highlighted) -> None:
@@ -343,14 +314,16 @@ class ModelsScreen(FilteredView[Models]):
     # Probe
 
     def action_probe(self) -> None:
-        """One real token of the model under the cursor, in a process of its own; one model at a time."""
+        """One real token of the model under the cursor, in a process of its own; local models one at a time."""
         model = self.chosen
         if model is None or model.id is None or model.id in self._probes:
             return
-        worker = self.run_worker(
-            self._probe(model, model.id), exit_on_error=True, group="probe", exclusive=False
+        local = probes.is_local(model)
+        waits = local and any(one.local for one in self._probes.values())
+        probing = self._probes[model.id] = Probing(model.name, local, waits, time.monotonic())
+        probing.worker = self.run_worker(
+            self._probe(model, model.id, probing), exit_on_error=True, group="probe", exclusive=False
         )
-        self._probes[model.id] = (time.monotonic(), worker)
         if self._spinner is None:
             self._spinner = self.set_interval(0.1, self._turn_spinner)
         self._paint_rows()
@@ -362,8 +335,9 @@ class ModelsScreen(FilteredView[Models]):
             self.action_back()
             return
         model = self.chosen
-        if model is not None and model.id in self._probes:
-            self._probes[model.id][1].cancel()
+        probing = None if model is None or model.id is None else self._probes.get(model.id)
+        if probing is not None and probing.worker is not None:
+            probing.worker.cancel()
 
     def _turn_spinner(self) -> None:
         if self._probes:
@@ -372,14 +346,16 @@ class ModelsScreen(FilteredView[Models]):
             self._spinner.stop()
             self._spinner = None
 
-    async def _probe(self, model: Model, number_of: int) -> None:
+    async def _probe(self, model: Model, number_of: int, probing: Probing) -> None:
         from persyn_tui.app.models import tool
 
         try:
-            # Two large models at once may not fit the machine.
-            async with self._turn:
+            async with self._turn if probing.local else nullcontext():
                 if self.app.store is None:
                     return
+                if probing.waits:
+                    probing.waits, probing.began = False, time.monotonic()
+                    self._paint_probes()
                 answer = await tool.ask(self.app.store, "probe", [str(number_of)], ["--prompt", PROMPT])
             self._health[number_of] = Probed(time.time(), answer)
         except PersynError as problem:
@@ -387,10 +363,13 @@ class ModelsScreen(FilteredView[Models]):
             self.notify(f"the probe of {printable(model.name)} failed", severity="error")
         finally:
             self._probes.pop(number_of, None)
-            # Leaving the app ends a probe too, when the widgets are gone already.
-            if self.query("#models"):
-                self._paint_rows()
-                self._paint_chosen()
+            self._paint_probes()
+
+    def _paint_probes(self) -> None:
+        # Leaving the app ends a probe too, when the widgets are gone already.
+        if self.query("#models"):
+            self._paint_rows()
+            self._paint_chosen()
 
 
 def _line(model: Model) -> str:

@@ -92,7 +92,7 @@ def _registered(model: Model) -> Candidate:
             trouble = f"{problem.message}: {problem.remedy}"
     key = str(as_entry(model).get("api_key_env") or "")
     if key and key not in os.environ:
-        trouble = f"export {key}=… first"
+        trouble = f"export {key}=…, then start persyn again"
     return Candidate(as_entry(model), "registered", model.parameters, context, trouble)
 
 
@@ -131,12 +131,15 @@ def places(values: Mapping[str, str]) -> dict[Place, str]:
 
 def run_file(values: Mapping[str, str], teachers: Sequence[Candidate], student: Candidate) -> dict[str, Any]:
     """The run file's content. Values are taken as typed: whether they are right, `engine.config` says."""
-    from engine.config import EstimateConfig
-
+    longest = _number(values["max_tokens"]) if values["max_tokens"] else usual_limit(teachers)
+    replaced = limits_replaced(values["max_tokens"], teachers)
     data: dict[str, Any] = {
         "name": values["name"],
         "student": {key: value for key, value in student.entry.items() if key not in TEACHER_ONLY},
-        "teachers": [dict(teacher.entry) for teacher in teachers],
+        "teachers": [
+            _limited(teacher.entry, longest) if teacher.name in replaced else dict(teacher.entry)
+            for teacher in teachers
+        ],
         "prompts": _sources(values),
         "split": {
             key: _number(values[key])
@@ -146,15 +149,38 @@ def run_file(values: Mapping[str, str], teachers: Sequence[Candidate], student: 
     }
     if values["alpha"]:
         data["reward"] = {"alpha": _number(values["alpha"])}
-    if values["max_tokens"]:
-        usual = EstimateConfig().completion_tokens
-        longest = data["generation"] = {"max_tokens": _number(values["max_tokens"])}
-        if isinstance(longest["max_tokens"], int) and 0 < longest["max_tokens"] < usual:
-            data["estimate"] = {"completion_tokens": longest["max_tokens"]}
+    data["generation"] = {"max_tokens": longest}
     if values["epochs"]:
         data["distill"] = {"epochs": _number(values["epochs"])}
     data["strategies"] = words(values["strategies"])
     return data
+
+
+def own_limits(teachers: Sequence[Candidate]) -> dict[str, int]:
+    """Teacher → the `max_tokens` that it was registered with, of those that have one and are asked."""
+    return {
+        teacher.name: teacher.entry["sampling"]["max_tokens"]
+        for teacher in teachers
+        if teacher.entry.get("backend") != "imported" and "max_tokens" in teacher.entry.get("sampling", {})
+    }
+
+
+def usual_limit(teachers: Sequence[Candidate]) -> int:
+    """The `max_tokens` of teachers without one of their own, and of the student: a short context holds prompt and
+    answer."""
+    smallest = min((one.context for one in teachers if one.context), default=2048)
+    return smallest * 5 // 8 if smallest < 2048 else 1024
+
+
+def limits_replaced(typed: str, teachers: Sequence[Candidate]) -> dict[str, int]:
+    """Those of `own_limits` that the field's value takes the place of: it holds for every teacher of the run."""
+    if not typed:
+        return {}
+    return {name: own for name, own in own_limits(teachers).items() if own != _number(typed)}
+
+
+def _limited(entry: Mapping[str, Any], longest: int | float | str) -> dict[str, Any]:
+    return {**entry, "sampling": {**entry["sampling"], "max_tokens": longest}}
 
 
 TEACHER_ONLY = ("backend", "sampling", "price", "base_url", "api_key_env", "endpoint", "server")

@@ -23,7 +23,7 @@ VERIFIERS = ("none", "math", "choice", "regex", "text", "json")
 GYM = ("tasks", "seed")
 FILE = ("path", "verifier")
 """Fields that only the one kind of source has."""
-MAY_BE_EMPTY = ("synthesis",)
+MAY_BE_EMPTY = ("synthesis", "max_tokens")
 """Fields whose emptiness says something; of a file `size` is another."""
 
 
@@ -59,11 +59,7 @@ class SettingsStep(Step):
 
     def enter(self) -> None:
         """The first field has the focus."""
-        if "max_tokens" not in self.form.touched:
-            contexts = [one.context for one in self.plan.teachers if one.context]
-            # A short context holds prompt and answer.
-            small = min(contexts, default=2048) < 2048
-            self.form.fill("max_tokens", str(min(contexts) * 5 // 8) if small else "1024")
+        self._limits()
         self._sources()
         self.form["source"].focus_control()
         self._settle()
@@ -100,6 +96,16 @@ class SettingsStep(Step):
             entry.display = (key in GYM) == gym
             entry.disabled = not entry.display
         self.form["size"].hint = "prompts of each task" if gym else "at most; empty: all"
+
+    def _limits(self) -> None:
+        """What an empty field means, by the teachers that are marked."""
+        own = draft.own_limits(self.plan.teachers)
+        rest = "" if len(own) == len(self.plan.teachers) else f"{draft.usual_limit(self.plan.teachers):,}"
+        entry = self.form["max_tokens"]
+        cast(Line, entry.control).placeholder = " or ".join(
+            filter(None, ["each its own" if own else "", rest])
+        )
+        entry.hint = f"own: {_limits(own)}" if own else "of an answer"
 
     def soon_look(self) -> None:
         """Looks at the reference answers once typing rests."""
@@ -180,10 +186,17 @@ class SettingsStep(Step):
             wrong["calibration" if "calibration" in rest[0] else "strategies"] = rest[0]
         for key, entry in self.form.entries.items():
             entry.say(f"✗ {wrong[key]}" if key in wrong else "", "bad" if key in wrong else "dim")
+        if "max_tokens" not in wrong and (replaced := self._replaced(values)):
+            self.form["max_tokens"].say(f"replaces {replaced}", "warn")
         if self._references is not None and "verifier" not in wrong:
             doubt = self._references.doubt(values.get("verifier", ""))
             self.form["verifier"].say(doubt or self._references.why, "warn" if doubt else "dim")
         return None if wrong else run
+
+    def _replaced(self, values: Mapping[str, str]) -> str:
+        """The teachers' own limits that the field takes the place of; empty where none."""
+        replaced = draft.limits_replaced(values["max_tokens"], self.plan.teachers)
+        return _limits(replaced, "'s")
 
     def _to_wrong(self) -> None:
         wrong = next((entry for entry in self.form.entries.values() if entry.wrong), None)
@@ -203,10 +216,17 @@ class SettingsStep(Step):
             self.form[key].say(f"✗ {problem.message}", "bad")
             self.say(str(problem), "bad")
             return False
+        replaced = self._replaced(self._values())
         self.say(
             f"{found.n:,} prompts · all teachers {found.all.generations:,.0f} generations · "
-            f"routed {found.routed.generations:,.0f}, {found.ratio:.1f} times fewer",
-            "good",
+            f"routed {found.routed.generations:,.0f}, {found.ratio:.1f} times fewer"
+            # Another limit is another generation identity.
+            + (
+                f"\nmax tokens replaces {replaced}: answers stored with that are not used again"
+                if replaced
+                else ""
+            ),
+            "warn" if replaced else "good",
         )
         return True
 
@@ -247,6 +267,10 @@ class SettingsStep(Step):
                 "Overwrite",
             )
         )
+
+
+def _limits(limits: Mapping[str, int], of: str = "") -> str:
+    return ", ".join(f"{name}{of} {limit:,}" for name, limit in limits.items())
 
 
 def _misplaced(values: Mapping[str, str]) -> dict[str, str]:
@@ -306,7 +330,7 @@ def _entries() -> list[Entry]:
             "to compare; tab completes",
         ),
         Entry("alpha", "α", Line("0.4"), "0 quality … 1 learnability"),
-        Entry("max_tokens", "max tokens", Line("1024"), "of an answer"),
+        Entry("max_tokens", "max tokens", Line(""), "of an answer"),
         Entry("epochs", "epochs", Line("2"), "of the student's training"),
         Entry("name", "run name", Line("run"), "what Jobs calls it"),
         Entry(
