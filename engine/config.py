@@ -8,6 +8,7 @@ below a stage imports it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,8 @@ from engine.sections.sources import ImportedSource, Source
 from engine.sections.vllm import ServerConfig
 from engine.yaml_places import check, line_of
 from storage.records import Role
+
+_UNKNOWN_KEY = re.compile(r"unknown key `([^`]+)`")
 
 STRATEGIES = ("strong", "mix", "family_strong", "car", "random", "persyn", "oracle")
 
@@ -418,7 +421,7 @@ def parse(
             or not any(other[: len(loc)] == loc != other for other in problems)
         }
         lines = [
-            f"{where}:{line_of(node, loc)}: {_dotted(loc)}"
+            f"{where}:{line_of(node, (*loc, *_UNKNOWN_KEY.findall(str(problem['msg']))[:1]))}: {_dotted(loc)}"
             + (f": {unknown[loc].message}" if loc in unknown else _message(problem))
             for loc, problem in problems.items()
         ]

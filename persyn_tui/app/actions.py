@@ -125,7 +125,8 @@ def pace(store: Store, job_id: int, teacher: str, *, more: bool) -> str:
         raise StoreError(f"`{teacher}` has one request in flight at a time", "x pauses the job")
     jobs.command(store, job_id, "concurrency", {"teacher": teacher, "more": more})
     wanted = min(row.most, 2 * row.allowed) if more else row.allowed // 2
-    return f"`{teacher}` may soon have about {wanted:,} requests in flight, instead of {row.allowed:,}"
+    unit = "request" if wanted == 1 else "requests"
+    return f"`{teacher}` may soon have about {wanted:,} {unit} in flight, instead of {row.allowed:,}"
 
 
 def cancel(store: Store, job_id: int) -> str:

@@ -139,6 +139,8 @@ class PersynApp(App[None]):
         """Other jobs that run while the followed one does not."""
         self._started: tuple[int, float] | None = None
         """The job that an engine was started for here last, and when."""
+        self.newly_started: int | None = None
+        """That job, until the list of jobs has gone to it."""
         self._leaving = False
 
     # Start and end
@@ -384,6 +386,7 @@ class PersynApp(App[None]):
     def has_started(self, job: "Job") -> None:
         """An engine was started for this job: the screens follow it, and say that it starts until it has claimed it."""
         self._started = job.id, time.monotonic()
+        self.newly_started = job.id
         self.follow_job(job)
 
     def state_of(self, job: "Job") -> str:

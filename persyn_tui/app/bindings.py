@@ -64,6 +64,6 @@ def taken_twice(keys: Mapping[str, str]) -> list[str]:
         lines += [
             f"keys: {key} is that of {' and '.join(ids)}; one of them cannot be reached"
             for key, ids in of_key.items()
-            if len(ids) > 1 and own & set(ids) & set(keys)
+            if len(ids) > 1 and own & set(ids) and set(ids) & set(keys)
         ]
     return list(dict.fromkeys(lines))

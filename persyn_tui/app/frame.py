@@ -129,6 +129,7 @@ class View(Screen[None], Generic[T]):
     def __init__(self) -> None:
         super().__init__()
         self.frozen = False
+        self._frozen_line = ""
         self.data: T | None = None
         self._question: Any = None
         self._reading = asyncio.Lock()
@@ -157,7 +158,12 @@ class View(Screen[None], Generic[T]):
 
     def about(self) -> str:
         """The title line after the screen's name: counts, job, state."""
-        return self.app.job_line
+        return self.job_line
+
+    @property
+    def job_line(self) -> str:
+        """The job that is shown; of a frozen screen that of then, whichever is followed by now."""
+        return self._frozen_line if self.frozen and self._frozen_line else self.app.job_line
 
     def without(self) -> Sequence[str]:
         """What the size leaves no room for, by name; the title line says it."""
@@ -341,6 +347,7 @@ class View(Screen[None], Generic[T]):
 
     def action_freeze(self) -> None:
         """Stops or goes on following the store, for reading."""
+        self._frozen_line = self.app.job_line
         self.frozen = not self.frozen
         if not self.frozen:
             self.ask()

@@ -13,7 +13,7 @@ from textual.events import AppBlur
 
 from persyn_tui.app import settings as settings_module
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.bindings import known
+from persyn_tui.app.bindings import known, taken_twice
 from persyn_tui.app.frame import View
 from persyn_tui.app.settings import Settings, SettingsError
 from persyn_tui.app.sheet import Sheet
@@ -136,6 +136,13 @@ async def test_keys_are_remapped_by_the_settings_file(tmp_path: Path) -> None:
         await until(pilot, lambda: app.store is not None)
         await pilot.press("f7")
         await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 7)
+
+
+def test_a_key_that_every_screen_has_for_something_else_is_said() -> None:
+    assert taken_twice({"go.data": "f5"}) == [
+        "keys: f5 is that of view.reread and go.data; one of them cannot be reached"
+    ]
+    assert taken_twice({"go.data": "f6", "jobs.cancel": "X"}) == []  # the example of docs/app.md
 
 
 async def test_an_unknown_binding_in_the_settings_file_is_said(tmp_path: Path) -> None:

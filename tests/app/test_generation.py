@@ -182,6 +182,11 @@ async def test_freeze_counts_what_is_new(made: MadeRun, monkeypatch: pytest.Monk
         made.answer(2, 0)
         await until(pilot, lambda: "2 new" in words(app, "#title"))
         assert len(lines(app, "#newest")) == 2
+        other, _ = jobs.submit(made.store, {"name": "other"}, "1" * 64, "other")
+        app.follow_job(other)
+        app.screen.paint_title()
+        assert f"job {made.job} · " in words(app, "#title")  # whose table it shows
+        app.follow_job(jobs.get(made.store, made.job))
         await pilot.press("p")
         await until(pilot, lambda: len(lines(app, "#newest")) == 4)
         assert "new" not in words(app, "#title")

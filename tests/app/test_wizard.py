@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from app.support import running, until
 from support import RUN
 from textual.pilot import Pilot
@@ -116,6 +117,18 @@ async def test_a_path_is_completed_and_run_files_are_offered(store: Store, tmp_p
         await pilot.press("tab")
         await until(pilot, lambda: "✓" in entry.said)
         assert "2 teachers (brief, speller)" in said(app, "#verdict")
+
+
+async def test_a_run_file_may_name_registered_models(store: Store, tmp_path: Path) -> None:
+    teacher(store)
+    text_of_run = yaml.safe_load(RUN)
+    text_of_run["teachers"] = ["terse", "zoo:speller"]
+    (tmp_path / "bare.yaml").write_text(yaml.safe_dump(text_of_run))
+    async with running(store.location) as (app, pilot):
+        shown = await wizard(app, pilot)
+        await pilot.press("enter", *"bare.yaml")
+        await until(pilot, lambda: "✓" in shown.query_one("#file Form", Form)["path"].said)
+        assert "2 teachers (terse, speller)" in said(app, "#verdict")
 
 
 async def test_going_down_takes_a_run_file_of_the_list(store: Store, tmp_path: Path) -> None:

@@ -34,8 +34,9 @@ def test_defaults_are_the_documented_ones():
 
 
 def test_an_unknown_key_names_file_line_and_the_nearest_valid_key():
+    assert problem(MINIMAL + "reward: {}\nstratgies: [persyn]\n").startswith("run.yaml:8: ")
     message = problem(MINIMAL + "reward:\n  alfa: 0.3\n")
-    assert message.startswith("run.yaml:7: reward")
+    assert message.startswith("run.yaml:8: reward")
     assert "unknown key `alfa`; did you mean `alpha`?" in message
 
 

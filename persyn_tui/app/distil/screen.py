@@ -147,7 +147,7 @@ class DistilScreen(JobView[Distilled]):
 
     def about(self) -> str:
         """The student, the job."""
-        return self.app.job_line + ("" if self.data is None else f" · {self.data.student}")
+        return self.job_line + ("" if self.data is None else f" · {self.data.student}")
 
     def without(self) -> Sequence[str]:
         """The plot, columns of the strategies."""
@@ -230,7 +230,7 @@ def _columns(top: float) -> tuple[Column, ...]:
     """The columns, with a picture of accuracies from 0 to `top`."""
     least, most = "0", f"{top:.0%}"
     return (
-        Column("strategy"),
+        Column("strategy", most=48),
         Column("training", 15),
         Column("ETA", 6, right=True, drop=5),
         Column("loss", 6, right=True, drop=4),

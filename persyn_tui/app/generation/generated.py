@@ -42,7 +42,8 @@ class TeacherLine:
     wanted: int
     counts: dict[str, int]
     """Responses by status."""
-    retries: int
+    retries: int | None
+    """Requests sent again; None where only the engine has known, and it has gone on or ended."""
     cost: float
     """Dollars."""
     tokens_per_second: float | None = None
@@ -323,7 +324,7 @@ def _line(
         wanted=cover.wanted,
         counts=counts,
         # What is sent again before it is answered is in no stored row: only the engine's counters know it.
-        retries=max(cover.retries, row.retries if row else 0),
+        retries=max(cover.retries, row.retries) if row else cover.retries or None,
         cost=cover.cost,
         tokens_per_second=speed,
         eta_s=row.eta_s if row and row.done < row.total else None,
@@ -343,7 +344,7 @@ def _unknown(job: Job) -> Generated:
         stage=job.stage,
         teachers=tuple(
             TeacherLine(
-                str(teacher.get("name", "?")), str(teacher.get("backend", "")), None, 0, 0, {}, 0, 0.0
+                str(teacher.get("name", "?")), str(teacher.get("backend", "")), None, 0, 0, {}, None, 0.0
             )
             for teacher in listed
         ),

@@ -62,7 +62,7 @@ class GenerationScreen(JobView[Generated]):
     EMPTY = "No job yet.\n\n1 goes to the jobs; n there makes one, and its teachers appear here."
     STAGES = ("", "prompts", *STAGES)
     STOP = "Pause"
-    KEPT = "Everything committed is kept; s goes on from there. Lost is at most the batch in flight."
+    KEPT = "Everything committed is kept; s goes on from there. Lost is what is in flight, which an endpoint may bill."
     DEFAULT_CSS = """
     GenerationScreen #sums { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
     GenerationScreen #teachers { height: auto; max-height: 60%; margin-top: 1; }
@@ -127,7 +127,7 @@ class GenerationScreen(JobView[Generated]):
 
     def about(self) -> str:
         """The job; what came while frozen."""
-        return self.app.job_line + (f" · {self._new:,} new" if self.frozen and self._new else "")
+        return self.job_line + (f" · {self._new:,} new" if self.frozen and self._new else "")
 
     def idle(self) -> frozenset[str]:
         """Asking failed ones again, where none failed or the job does it itself, as well."""
@@ -260,7 +260,7 @@ def _teacher(line: TeacherLine) -> list[Cell | str]:
         Cell(f"⌀{rate(line.mean)}", "dim") if line.mean is not None else rate(line.tokens_per_second),
         Cell("waits", "warn") if line.note else duration(line.eta_s),
         "–" if line.in_flight is None else f"{line.in_flight}/{line.allowed}",
-        _some(line.retries, "warn"),
+        Cell("–", "dim") if line.retries is None else _some(line.retries, "warn"),
         *(
             _some(line.counts.get(status, 0), "warn")
             for status in ("truncated", "empty", "refused", "too_long")

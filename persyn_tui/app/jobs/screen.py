@@ -88,8 +88,6 @@ class JobsScreen(FilteredView[Jobs]):
     def __init__(self) -> None:
         super().__init__()
         self._chosen: int | None = None
-        self._new: int | None = None
-        """The job just started: the cursor goes to its row once it is there, so that keys mean what is shown below."""
 
     def body(self) -> Iterable[Widget]:
         """The filter, the list, and the history below it."""
@@ -122,9 +120,10 @@ class JobsScreen(FilteredView[Jobs]):
         self.query_one("#jobs", Sheet).update(
             Listed([(job.id, _cells(job, self.app.state_of(job), data.cancelling)) for job in data.jobs])
         )
-        if self._new is not None and any(job.id == self._new for job in data.jobs):
-            self.query_one("#jobs", Sheet).go_to(self._new)
-            self._new = None
+        started = self.app.newly_started
+        if started is not None and any(job.id == started for job in data.jobs):
+            self.query_one("#jobs", Sheet).go_to(started)
+            self.app.newly_started = None
         chosen = next((job for job in data.jobs if job.id == data.chosen), None)
         where = "" if chosen is None else _where(chosen, self.app.state_of(chosen), data.cancelling)
         self.query_one("#where", Told).tell(where)
@@ -218,7 +217,9 @@ class JobsScreen(FilteredView[Jobs]):
         if job is None:
             return
         self.app.has_started(job)
-        self._chosen = self._new = job.id
+        self._chosen = (
+            job.id
+        )  # the cursor goes there once it is listed, so that keys mean what is shown below
         self.notify(starts(job, before))
         self.ask()
 

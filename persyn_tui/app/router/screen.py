@@ -215,7 +215,7 @@ class RouterScreen(View[Routed]):
 
     def about(self) -> str:
         """The job."""
-        return self.app.job_line
+        return self.job_line
 
     def without(self) -> Sequence[str]:
         """Columns of both lists."""

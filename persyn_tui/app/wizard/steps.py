@@ -296,6 +296,7 @@ class FileStep(Step):
     async def _load(self) -> bool:
         """Reads the file named in the field, and says beside and below it what is wrong."""
         from engine import config
+        from engine.models import registry
 
         verdict, path = self.query_one("#verdict", Static), self.entry.value
         verdict.set_classes("")
@@ -304,7 +305,9 @@ class FileStep(Step):
             verdict.update("")
             return False
         try:
-            self.plan.run = await asyncio.to_thread(config.load, path_of(path))
+            store = self.dialog.app.store
+            known = None if store is None else registry.saved(store.location)
+            self.plan.run = await asyncio.to_thread(config.load, path_of(path), known)
             self._read = path
         except PersynError as problem:
             self.plan.run, self._read = None, ""
