@@ -80,14 +80,16 @@ async def test_nothing_is_painted_while_nothing_changes(
         await until(pilot, lambda: len(app.machine) > 0)
         # The history of the load is as long as it gets.
         app.machine.extend([app.machine[-1]] * KEPT)
-        known = len(app.machine)
-        await until(pilot, lambda: len(app.machine) > known)
         paint = app._display
         monkeypatch.setattr(
             app,
             "_display",
             lambda screen, found: (painted.append(found) if found else None, paint(screen, found)),
         )
-        seen = len(app.machine)
-        await until(pilot, lambda: len(app.machine) >= seen + 3)
+        for _ in range(4):  # a start may still have something to paint; what paints every second never ends
+            painted.clear()
+            enough = len(app.machine) + 3
+            await until(pilot, lambda enough=enough: len(app.machine) >= enough)
+            if not painted:
+                break
     assert painted == []
