@@ -39,6 +39,9 @@ class Row:
     eta_s: float | None = None
 
 
+_OF_ROW = frozenset(field.name for field in fields(Row))
+
+
 class Meter:
     """Units and tokens counted by this process, and how fast over the last 20 s.
 
@@ -117,9 +120,8 @@ class Snapshot:
 
 def from_json(data: Mapping[str, Any]) -> Snapshot:
     """The snapshot that `Snapshot.as_json` described, of an engine of another version too."""
-    known = {field.name for field in fields(Row)}
     rows = {
-        name: Row(**{key: value for key, value in row.items() if key in known})
+        name: Row(**{key: value for key, value in row.items() if key in _OF_ROW})
         for name, row in data.get("rows", {}).items()
     }
     return Snapshot(

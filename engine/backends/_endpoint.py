@@ -145,11 +145,10 @@ class EndpointBackend:
         """Requests in flight, and what is in their way; may be asked from any thread."""
         now = time.monotonic()
         in_flight = sum(server.in_flight for server in self._servers)
-        asked = [server for server in self._servers if not server.breaker.given_up]
         return Traffic(
             in_flight,
-            allowed=sum(server.limit.allowed for server in asked),
-            most=self._settings.concurrency.max * len(asked),
+            allowed=sum(server.limit.allowed for server in self._asked),
+            most=self._settings.concurrency.max * len(self._asked),
             retries=self._retries,
             note=self._note(now, in_flight),
         )
@@ -157,6 +156,11 @@ class EndpointBackend:
     def pace(self, allowed: int, *, keep: bool) -> None:
         """Each server gets its part of what may be in flight; see `engine.backends.Paced`."""
         self._call(self._pace, allowed, keep)
+
+    @property
+    def _asked(self) -> list[_Server]:
+        """Those that are not given up."""
+        return [server for server in self._servers if not server.breaker.given_up]
 
     def _note(self, now: float, in_flight: int) -> str:
         """Why nothing moves, and until when; empty while it does."""
@@ -197,7 +201,7 @@ class EndpointBackend:
         self._dispatch()
 
     def _pace(self, allowed: int, keep: bool) -> None:
-        asked = [server for server in self._servers if not server.breaker.given_up]
+        asked = self._asked
         for server in asked:
             server.limit.turn(-(-allowed // len(asked)), time.monotonic(), keep=keep)
         self._dispatch()

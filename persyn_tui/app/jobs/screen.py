@@ -217,9 +217,8 @@ class JobsScreen(FilteredView[Jobs]):
         if job is None:
             return
         self.app.has_started(job)
-        self._chosen = (
-            job.id
-        )  # the cursor goes there once it is listed, so that keys mean what is shown below
+        # The cursor goes there once it is listed, so that keys mean what is shown below.
+        self._chosen = job.id
         self.notify(starts(job, before))
         self.ask()
 

@@ -234,7 +234,6 @@ class SettingsStep(Step):
 
     async def _write(self) -> bool:
         from engine import config
-        from engine.models import registry
 
         assert self.plan.student is not None
         text = draft.to_yaml(draft.run_file(self._values(), self.plan.teachers, self.plan.student))
@@ -252,9 +251,7 @@ class SettingsStep(Step):
                 return False
             await asyncio.to_thread(draft.write, path, text)
             self._written = (path, text)
-            store = self.dialog.app.store
-            known = None if store is None else registry.saved(store.location)
-            self.plan.run = await asyncio.to_thread(config.load, path, known)
+            self.plan.run = await asyncio.to_thread(config.load, path)
         except (OSError, PersynError) as problem:
             entry.focus_control()
             entry.say(f"✗ {problem}", "bad")
