@@ -39,6 +39,9 @@ def root(
     if store is not None:
         os.environ["PERSYN_STORE"] = store  # `persyn --store PATH data list`: the command asks there
     if context.invoked_subcommand is None:
+        from persyn_tui.app import collector
+
+        collector.rest()
         from persyn_tui.app.app import run as run_app
 
         raise typer.Exit(run_app(store))

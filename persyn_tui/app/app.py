@@ -22,7 +22,7 @@ from textual.widget import AwaitMount
 from textual.widgets import Input, TextArea
 
 from engine.printing import printable
-from persyn_tui.app import terminal
+from persyn_tui.app import collector, terminal
 from persyn_tui.app.ahead import Ahead
 from persyn_tui.app.frame import View
 from persyn_tui.app.harmless import Harmless
@@ -193,7 +193,7 @@ class PersynApp(App[None]):
         if self.settings.keys and (doubts := await asyncio.to_thread(_doubtful_bindings, self.settings)):
             self.notify("\n".join(doubts), severity="warning", timeout=15)
         machine = Machine()
-        self.set_timer(WARM_AFTER_S, lambda: self.run_worker(_warm, thread=True, group="warm"))
+        self.set_timer(WARM_AFTER_S, self._warm)
         beat = 0
         trouble = ""
         try:
@@ -223,6 +223,12 @@ class PersynApp(App[None]):
                 await asyncio.sleep(self.settings.interval)
         except ScreenStackError:
             return  # the app is being left
+
+    def _warm(self) -> None:
+        """Imports what comes after the first screen."""
+        # Where many apps come and go in one process, as in tests, their remains are to be collected.
+        sparing = not self.is_headless
+        self.run_worker(partial(_warm, sparing), thread=True, group="warm")
 
     def _show_wait(self, store: "Store") -> None:
         """Says that something waits for another program's write, and no longer when it does not."""
@@ -482,16 +488,24 @@ def _open(location: str | None) -> "tuple[Store, Changes]":
     return store, Changes(store)
 
 
-def _warm() -> None:
-    """Imports what the wizard, starting a job and the other screens need: half a second that no key has to wait for."""
+def _warm(sparing: bool) -> None:
+    """Imports what the wizard, starting a job and the other screens need: half a second that no key has to wait for.
+
+    Args:
+        sparing: from now on the collector is kept from what was imported.
+    """
     from importlib import import_module
 
-    for module in (
-        "actions",
-        "wizard.screen",
-        *("data.screen", "generation.screen", "router.screen", "distil.screen", "models.screen"),
-    ):
-        import_module(f"persyn_tui.app.{module}")
+    try:
+        for module in (
+            "actions",
+            "wizard.screen",
+            *("data.screen", "generation.screen", "router.screen", "distil.screen", "models.screen"),
+        ):
+            import_module(f"persyn_tui.app.{module}")
+    finally:
+        if sparing:
+            collector.settle()
 
 
 def _doubtful_bindings(settings: Settings) -> list[str]:

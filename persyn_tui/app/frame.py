@@ -21,6 +21,7 @@ from textual.worker import Worker, WorkerState
 
 from engine.printing import printable
 from persyn_tui.app.machine import MachineStrip
+from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import Sheet
 from persyn_tui.app.told import Told
 from storage.errors import PersynError
@@ -186,7 +187,7 @@ class View(Screen[None], Generic[T]):
 
     def compose(self) -> ComposeResult:
         """Title, states, strip, footer."""
-        yield Static(id="title", markup=False)
+        yield OneLine(id="title")
         yield Told(id="trouble")
         with ContentSwitcher(initial="loading", id="states"):
             yield Message("loading …", id="loading")
@@ -324,16 +325,13 @@ class View(Screen[None], Generic[T]):
         if (idle := self.idle() | (self.WRITES if read_only else frozenset())) != self._idle:
             self._idle = idle
             self.refresh_bindings()
-        title = self.query_one("#title", Static)
         about = " ".join(printable(self.about()).split())
         frozen = " · ‖ frozen, p goes on" if self.frozen else ""
         waits = "waiting for the store … · " if self.app.waits_for_store else ""
         waits += "read-only · " if read_only else ""
         right = f"{waits}{self.NUMBER} {self.NAME}" + (f" · {about}" if about else "") + frozen
         line = title_line(self.app.store_name, right, (self.app.size.width or 80) - 1, self.without())
-        if line != getattr(self, "_line", None):
-            self._line = line
-            title.update(line)
+        self.query_one("#title", OneLine).update(line)
 
     def on_resize(self) -> None:
         """The title line fills the width."""

@@ -182,5 +182,6 @@ class MachineStrip(Static):
         self._history = list(history[-KEPT:])
         line = "\n".join(lines(self._history, self.size.width or max(1, self.app.size.width - 2)))
         if line != self._line:
+            moves = len(line.splitlines()) != len(self._line.splitlines())
             self._line = line
-            self.update(line)
+            self.update(line, layout=moves)

@@ -13,6 +13,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.cache import LRUCache
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import reactive
@@ -22,6 +23,8 @@ from textual.strip import Strip
 from engine.printing import printable
 
 Tone = Literal["plain", "dim", "good", "warn", "bad", "accent", "strong"]
+LINES_KEPT = 512
+"""Painted lines held by a sheet: one that is shown again, or scrolled by a row, is not made anew."""
 TONES: tuple[Tone, ...] = ("plain", "dim", "good", "warn", "bad", "accent", "strong")
 
 
@@ -206,6 +209,10 @@ class Sheet(ScrollView, can_focus=True):
         """Cells that the columns are arranged for."""
         self._told: tuple[str, ...] = ()
         """The hidden columns that were told last."""
+        self._strips: LRUCache[Hashable, Strip] = LRUCache(LINES_KEPT)
+        """What a line holds and how it is painted → the line."""
+        self._tones: dict[Tone, Style] = {}
+        """As the theme has them now."""
         self.before_paint: Callable[[range], None] | None = None
         """Called with the visible places before they are painted, so that a source can fetch them."""
 
@@ -259,6 +266,7 @@ class Sheet(ScrollView, can_focus=True):
         self._told = self.hidden
         if self._told != before:
             self.post_message(self.Arranged())
+        self._strips.clear()
         self.refresh()
 
     def _resize(self) -> None:
@@ -275,6 +283,8 @@ class Sheet(ScrollView, can_focus=True):
     def notify_style_update(self) -> None:
         """A theme changed."""
         super().notify_style_update()
+        self._tones.clear()
+        self._strips.clear()
         self.refresh()
 
     # Painting
@@ -311,7 +321,15 @@ class Sheet(ScrollView, can_focus=True):
         return self._paint(cells, base, width, self.MARK if marked else " ")
 
     def _paint(self, cells: Sequence[Cell | str], base: Style, width: int, mark: str = " ") -> Strip:
+        known = tuple(cells), base, width, mark
+        strip = self._strips.get(known)
+        if strip is None:
+            strip = self._strips[known] = self._painted(cells, base, width, mark)
+        return strip
+
+    def _painted(self, cells: Sequence[Cell | str], base: Style, width: int, mark: str) -> Strip:
         segments: list[Segment] = []
+        taken = 0
         for number, (column, size) in enumerate(self._layout):
             if number:
                 segments.append(Segment(mark if number == 1 else " ", base))
@@ -319,18 +337,23 @@ class Sheet(ScrollView, can_focus=True):
             text, tone = Cell(cell) if isinstance(cell, str) else cell
             text = cut(text, size, right=self.columns[column].right)
             segments.append(Segment(text, base if tone == "plain" else base + self._tone(tone)))
-        return Strip(segments).adjust_cell_length(width, base)
+            taken += size + bool(number)
+        return Strip(segments, taken).adjust_cell_length(width, base)
 
     def _tone(self, tone: Tone) -> Style:
         """Colour and weight alone: the row's own background stays."""
-        full = self.get_component_rich_style(f"sheet--{tone}")
-        return Style(color=full.color, bold=full.bold)
+        style = self._tones.get(tone)
+        if style is None:
+            full = self.get_component_rich_style(f"sheet--{tone}")
+            style = self._tones[tone] = Style(color=full.color, bold=full.bold)
+        return style
 
     # Moving
 
-    def watch_place(self) -> None:
-        """Paints the cursor and tells who listens."""
-        self.refresh()
+    def watch_place(self, before: int, now: int) -> None:
+        """Paints the cursor where it was and where it is: over SSH a whole list for each key is slow."""
+        for place in (before, now):
+            self.refresh_line(place + 1)
 
     def _go(self, index: int, *, follow: bool = True) -> None:
         count = len(self.rows)

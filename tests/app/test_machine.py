@@ -93,3 +93,22 @@ async def test_nothing_is_painted_while_nothing_changes(
             if not painted:
                 break
     assert painted == []
+
+
+async def test_another_reading_paints_its_own_line_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = cycle((10.0, 40.0, 70.0))
+    monkeypatch.setattr("psutil.cpu_percent", lambda interval: next(loads))
+    laid_out: list[object] = []
+    async with running(str(tmp_path / "x.db")) as (app, pilot):
+        await until(pilot, lambda: len(app.machine) > 3)
+        layout = app.screen._refresh_layout
+        monkeypatch.setattr(
+            app.screen,
+            "_refresh_layout",
+            lambda *rest, **more: (laid_out.append(rest), layout(*rest, **more)),
+        )
+        enough = len(app.machine) + 3
+        await until(pilot, lambda: len(app.machine) >= enough)
+        assert laid_out == []

@@ -4,7 +4,7 @@ import pytest
 from app.support import until
 from textual.app import App, ComposeResult
 
-from persyn_tui.app.sheet import Column, Listed, Sheet, cut, fit
+from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, cut, fit
 
 COLUMNS = (Column("id", 5, right=True), Column("prompt"), Column("tok", 6, drop=1), Column("cost", 6, drop=2))
 
@@ -77,3 +77,47 @@ async def test_a_list_of_the_newest_stays_at_the_newest_until_the_cursor_leaves_
         sheet.update(rows(51))
         await pilot.pause()
         assert (sheet.key, sheet.window[0]) == (51, 0)
+
+
+async def test_a_moved_cursor_paints_two_lines_anew_and_a_scrolled_list_only_what_has_come() -> None:
+    sheet = Sheet((Column("id", 4, right=True), Column("text")), id="rows")
+    shown: list[int] = []
+    painted: list[str] = []
+    show, paint = sheet.render_line, sheet._painted
+
+    class Shown(App[None]):
+        def compose(self) -> ComposeResult:
+            yield sheet
+
+    async with Shown().run_test(size=(40, 10)) as pilot:
+        sheet.update(Listed([(n, [str(n), f"row {n}"]) for n in range(30)]))
+        sheet.focus()
+        await pilot.pause()
+        sheet.render_line = lambda y: (shown.append(y), show(y))[1]  # type: ignore[method-assign]
+        sheet._painted = lambda cells, *rest: (painted.append(str(cells[1])), paint(cells, *rest))[1]  # type: ignore[method-assign]
+        await pilot.press("j")
+        await until(pilot, lambda: sorted(shown) == [1, 2])
+        await pilot.press(*"jjjjjjj")
+        await pilot.pause()
+        painted.clear()
+        await pilot.press("j")
+        await until(pilot, lambda: sheet.window[0] == 1)
+        await pilot.pause()
+        assert set(painted) <= {"row 8", "row 9"}
+        assert [sheet.render_line(y).text.strip() for y in (1, 9)] == ["1 row 1", "9 row 9"]
+
+
+async def test_another_theme_paints_every_line_in_its_colours() -> None:
+    sheet = Sheet((Column("id", 4), Column("text")), Listed([(1, ["1", Cell("x", "good")])]), id="rows")
+
+    class Shown(App[None]):
+        def compose(self) -> ComposeResult:
+            yield sheet
+
+    def colours() -> set[object]:
+        return {segment.style.color for segment in sheet.render_line(1) if segment.style}
+
+    async with Shown().run_test(size=(40, 10)) as pilot:
+        dark = colours()
+        pilot.app.theme = "textual-light"
+        await until(pilot, lambda: not colours() & dark)

@@ -56,6 +56,21 @@ def test_no_command_on_the_store_imports_torch(command: list[str], tmp_path: Pat
     assert not _modules_after(command, tmp_path, tmp_path / "s.db") & {"torch", "transformers", "textual"}
 
 
+def test_the_first_rows_of_the_data_screen_wait_for_no_numpy(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from persyn_tui.app.data import screen\n"
+        "from storage import listing\n"
+        "from storage.store import Store\n"
+        "with Store.open(Path('s.db')) as store:\n"
+        "    rows = list(listing.stream(store, listing.Listing()))\n"
+        "    listing.cards(store, [1], None)\n"
+        "sys.exit('numpy' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=False).returncode == 0
+
+
 @pytest.mark.parametrize("command", [["jobs"], ["data", "list"], ["data", "search", "x"], ["models", "list"]])
 def test_reading_makes_no_store_of_a_mistyped_name(
     command: list[str], persyn: Callable[..., Any], tmp_path: Path

@@ -14,6 +14,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from persyn_tui import answer_view
+from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import cut
 from persyn_tui.app.text import count, signed
 from storage import browse, listing, lookup
@@ -141,7 +142,7 @@ class AnswersPanel(Vertical, can_focus=True):
     AnswersPanel > #origin { height: 1fr; display: none; scrollbar-size-vertical: 1; }
     AnswersPanel.origin > #columns, AnswersPanel.origin > #about-prompt { display: none; }
     AnswersPanel.origin > #origin { display: block; }
-    AnswersPanel > #which { height: 1; color: $foreground 65%; }
+    AnswersPanel > #which { color: $foreground 65%; }
     AnswersPanel:focus > #which { color: $text-primary; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -178,7 +179,7 @@ class AnswersPanel(Vertical, can_focus=True):
 
     def compose(self) -> ComposeResult:
         """What is looked at, the prompt, then the columns or the provenance."""
-        yield Static(id="which", markup=False)
+        yield OneLine(id="which")
         yield Static(id="about-prompt", markup=False)
         yield Horizontal(id="columns")
         with VerticalScroll(id="origin", can_focus=False):
@@ -226,7 +227,7 @@ class AnswersPanel(Vertical, can_focus=True):
         where = f" ({data.splits})" if data.splits else ""
         answered = f"{len(answers)} answer{'' if len(answers) == 1 else 's'}"
         which = f"── prompt #{data.prompt_id}{where} · {some}{answered}{star} "
-        self.query_one("#which", Static).update(which.ljust(self.size.width, "─"))
+        self.query_one("#which", OneLine).update(which.ljust(self.size.width, "─"))
         self.query_one("#about-prompt", Static).update(self._prompt(width))
         shown = [data.prompt_id, *(answers[self._first : last])]
         if shown != self._shown:

@@ -19,6 +19,7 @@ from persyn_tui.app.data.answers import AnswersPanel, load
 from persyn_tui.app.data.forms import ExportForm, ExportOrder, FilterForm, SortMenu, in_words
 from persyn_tui.app.data.sheet import PAUSE_S, SORTED, AnswerSheet, Ended
 from persyn_tui.app.frame import View
+from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import Sheet
 from persyn_tui.app.text import count
 from storage import browse, datasets, listing, registry, search
@@ -99,7 +100,7 @@ class DataScreen(View[Stored]):
 
     def body(self) -> Iterable[Widget]:
         """The filters, the list, the answers to one prompt, the search line."""
-        yield Static(id="query", markup=False, classes="line")
+        yield OneLine(id="query")
         yield AnswerSheet(id="rows")
         yield Static(id="nothing", markup=False)
         yield AnswersPanel(id="answers")
@@ -228,7 +229,7 @@ class DataScreen(View[Stored]):
         parts = [f"{words} · esc clears"] if words else []
         if (wanted.sort, wanted.descending) != ("id", True):
             parts.append(f"by {wanted.sort}, {'highest' if wanted.descending else 'lowest'} first")
-        self.query_one("#query", Static).update(" · ".join(parts))
+        self.query_one("#query", OneLine).update(" · ".join(parts))
         self.set_class(bool(parts), "filtered")
 
     # Search, filter, sort

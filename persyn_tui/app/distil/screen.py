@@ -13,6 +13,7 @@ from engine.printing import printable
 from persyn_tui.app.distil.curve import Plot, Series, interval
 from persyn_tui.app.distil.distilled import BEFORE, Distilled, Reader, StrategyLine
 from persyn_tui.app.jobs.view import JobView
+from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import count, duration, rate, signed
 from storage.job_records import Job
@@ -52,7 +53,6 @@ class DistilScreen(JobView[Distilled]):
     )
     DEFAULT_CSS = """
     DistilScreen .rule { height: 1; color: $foreground 65%; text-wrap: nowrap; }
-    DistilScreen #now, DistilScreen #checkpoints { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
     DistilScreen #strategies { height: auto; max-height: 70%; }
     """
     NEEDS_ROWS = frozenset({"start", "stop", "checkpoint", "metric", "strategy"})
@@ -78,12 +78,12 @@ class DistilScreen(JobView[Distilled]):
 
     def body(self) -> Iterable[Widget]:
         """The chosen training, its curve, all strategies, checkpoints."""
-        yield Static(id="now", markup=False)
+        yield OneLine(id="now")
         yield Static(id="drawn", markup=False, classes="rule")
         yield Plot(id="plot")
         yield Static(_rule("strategies"), markup=False, classes="rule")
         yield Sheet(_columns(1.0), id="strategies")
-        yield Static(id="checkpoints", markup=False)
+        yield OneLine(id="checkpoints")
 
     def question(self) -> Any:
         """The job, and the strategy that the operator chose."""
@@ -95,8 +95,8 @@ class DistilScreen(JobView[Distilled]):
 
     def show(self, data: Distilled) -> None:
         """The whole screen."""
-        self.query_one("#now", Static).update(_now(data))
-        self.query_one("#checkpoints", Static).update(_checkpoints(data))
+        self.query_one("#now", OneLine).update(_now(data))
+        self.query_one("#checkpoints", OneLine).update(_checkpoints(data))
         self._show_strategies(data)
         self._draw(data)
         self.call_after_refresh(self.paint_title)

@@ -15,6 +15,7 @@ from engine.printing import printable
 from persyn_tui.app.data.answers import AnswersPanel, load
 from persyn_tui.app.generation.generated import STAGES, Answer, Generated, Reader, TeacherLine
 from persyn_tui.app.jobs.view import JobView
+from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import bar, count, done_of, duration, money, rate, time_left
 from storage.job_records import Job
@@ -64,7 +65,6 @@ class GenerationScreen(JobView[Generated]):
     STOP = "Pause"
     KEPT = "Everything committed is kept; s goes on from there. Lost is what is in flight, which an endpoint may bill."
     DEFAULT_CSS = """
-    GenerationScreen #sums { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
     GenerationScreen #teachers { height: auto; max-height: 60%; margin-top: 1; }
     GenerationScreen #label { height: 1; margin-top: 1; color: $foreground 65%; text-wrap: nowrap; }
     GenerationScreen #newest { height: 1fr; min-height: 3; }
@@ -90,7 +90,7 @@ class GenerationScreen(JobView[Generated]):
 
     def body(self) -> Iterable[Widget]:
         """Sums, teachers, newest responses."""
-        yield Static(id="sums", markup=False)
+        yield OneLine(id="sums")
         yield Sheet(TEACHERS, id="teachers")
         yield Static(f"newest {'─' * 300}", id="label", markup=False)
         yield Sheet(NEWEST, id="newest")
@@ -105,7 +105,7 @@ class GenerationScreen(JobView[Generated]):
         self._new = 0
         sums = _sums(data)
         fits = cell_len(sums) <= self.app.size.width - 2
-        self.query_one("#sums", Static).update(sums if fits else _sums(data, brief=True))
+        self.query_one("#sums", OneLine).update(sums if fits else _sums(data, brief=True))
         teachers = self.query_one("#teachers", Sheet)
         teachers.styles.height = len(data.teachers) + 1
         teachers.update(Listed([(line.name, _teacher(line)) for line in data.teachers]))

@@ -14,6 +14,7 @@ from persyn_tui.app.apart import apart
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import Message, View
 from persyn_tui.app.jobs.again import go_on, starts
+from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.router import words
 from persyn_tui.app.router.routed import Choice, Question, Reader, Routed
 from persyn_tui.app.router.slider import STEP, Slider
@@ -90,8 +91,8 @@ class RouterScreen(View[Routed]):
 
     def body(self) -> Iterable[Widget]:
         """Two lines of numbers; allocation and slider; prompts."""
-        yield Static(id="where", markup=False, classes="line")
-        yield Static(id="measures", markup=False, classes="line")
+        yield OneLine(id="where")
+        yield OneLine(id="measures")
         with Horizontal():
             with Vertical(id="left"):
                 yield Sheet(words.STAGE_ROWS, id="shares", least=11)
@@ -122,12 +123,12 @@ class RouterScreen(View[Routed]):
         width = max(40, self.app.size.width - 2)
         job = self.app.job
         state = data.state if job is None or job.id != data.job_id else self.app.state_of(job)
-        self.query_one("#where", Static).update(
+        self.query_one("#where", OneLine).update(
             words.sides(words.where(data, state, width < 98), words.measures(data), width)
         )
         beside = words.held_out(data)
         room = max(0, min(30, width - len(beside) - 2))
-        self.query_one("#measures", Static).update(
+        self.query_one("#measures", OneLine).update(
             words.sides(bar(words.part_done(data), room), beside, width)
         )
         self._follow_scores(data)
