@@ -3,11 +3,10 @@
 import asyncio
 import os
 import signal
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.actions import ActionParseResult
 from textual.app import App, ScreenStackError, SystemCommand
@@ -24,6 +23,7 @@ from textual.widgets import Input, TextArea
 from engine.printing import printable
 from persyn_tui.app import collector, terminal
 from persyn_tui.app.ahead import Ahead
+from persyn_tui.app.followed import Followed
 from persyn_tui.app.frame import View
 from persyn_tui.app.harmless import Harmless
 from persyn_tui.app.machine import Machine, MachineStrip, Reading
@@ -34,15 +34,9 @@ from storage.errors import PersynError, StoreMissingError
 if TYPE_CHECKING:
     # The database's library takes longer to import than everything else: it comes after the first paint.
     from storage.changes import Changes
-    from storage.job_records import Job
     from storage.store import Store
 
 HARMLESS = Harmless()
-LIVE = ("queued", "running")
-STOPPABLE = (*LIVE, "interrupted", "paused")
-"""States of a job that can be stopped: an engine works on it, or it is kept to go on."""
-Choice = Literal["none", "live", "ended"]
-"""Whether the operator has chosen the followed job, and whether it was live then."""
 MOVES = ("sheet.", "go.", "app.", "keys.")
 """Beginnings of the ids of keys that the palette has no need of."""
 MESSAGES = 2
@@ -52,22 +46,8 @@ SHOWN_S: dict[SeverityLevel, float] = {"information": 3.0, "warning": 5.0, "erro
 SLOW_OPENING_S = 2.0
 SLOW_WRITE_S = 0.5
 """Waits that are said."""
-STARTING_S = 30.0
-"""So long an engine that was started here may take to claim its job."""
 WARM_AFTER_S = 1.5
 """What dialogs need is imported then: the first screen stands, and nobody waits yet."""
-GLYPHS = {
-    "queued": "○",
-    "starting": "○",
-    "running": "●",
-    "paused": "‖",
-    "done": "✓",
-    "failed": "✗",
-    "cancelled": "■",
-    "needs_attention": "▲",
-    "interrupted": "▲",
-}
-"""State → glyph; a state is never told by colour alone."""
 
 
 def _screen(module: str, name: str) -> Callable[[], Screen[Any]]:
@@ -122,11 +102,8 @@ class PersynApp(App[None]):
         self.settings = settings if settings is not None else Settings()
         self.store: Store | None = None
         self.store_name = "…"
-        self.job_id: int | None = None
-        """The job that the live screens show; None until there is one."""
-        self.job: Job | None = None
-        self.cancelling: float | None = None
-        """Since when that job is asked to stop, Unix seconds; None when it is not."""
+        self.followed = Followed()
+        """The job that the live screens show."""
         self.waits_for_store = False
         """Whether a write waits for another program's."""
         self.machine: deque[Reading] = deque(maxlen=60)
@@ -134,13 +111,6 @@ class PersynApp(App[None]):
         """Keys typed before what they are for is there."""
         self._location = location
         self._start = start
-        self._chosen: Choice = "none"
-        self.others: tuple[int, ...] = ()
-        """Other jobs that run while the followed one does not."""
-        self._started: tuple[int, float] | None = None
-        """The job that an engine was started for here last, and when."""
-        self.newly_started: int | None = None
-        """That job, until the list of jobs has gone to it."""
         self._leaving = False
 
     # Start and end
@@ -179,7 +149,7 @@ class PersynApp(App[None]):
             self.screen.still_loading("waiting for the store …\n\nAnother program may hold it.")
         try:
             store, changes = await opening
-            self.job = await asyncio.to_thread(self._pick, store)
+            await self.followed.read(store)
         except PersynError as problem:
             self.exit(return_code=problem.exit_code, message=f"error: {problem}")
             return
@@ -201,7 +171,7 @@ class PersynApp(App[None]):
                 try:
                     changed = await asyncio.to_thread(changes.seen) or bool(trouble)
                     if changed or beat % max(1, round(2 / self.settings.interval)) == 0:
-                        self.job = await asyncio.to_thread(self._pick, store)
+                        await self.followed.read(store)
                     if isinstance(self.screen, View):
                         await self.screen.follow(changed=changed)
                     if beat % max(1, round(1 / self.settings.interval)) == 0:
@@ -240,28 +210,6 @@ class PersynApp(App[None]):
             self.notify("waiting for the store: another program is writing to it", severity="warning")
         if isinstance(self.screen, View):
             self.screen.paint_title()
-
-    def _pick(self, store: "Store") -> "Job | None":
-        """The job that the live screens follow.
-
-        The one that was chosen: a live one until it has ended and another runs, an ended one until the operator
-        chooses again. Else the newest that runs, else the newest that waits, else the newest.
-        """
-        from storage import jobs
-
-        newest = jobs.list(store, limit=20)
-        running = [job.id for job in newest if job.effective_state == "running"]
-        job = None if self.job_id is None else jobs.get(store, self.job_id)
-        over = job is None or job.effective_state not in LIVE
-        if self._chosen == "none" or (self._chosen == "live" and over and running):
-            self._chosen = "none"
-            waiting = [job.id for job in newest if job.effective_state in LIVE]
-            self.job_id = next(iter(running or waiting or [job.id for job in newest]), None)
-            job = None if self.job_id is None else jobs.get(store, self.job_id)
-        live = job is not None and job.effective_state == "running"
-        self.others = () if live else tuple(number for number in running if number != self.job_id)
-        self.cancelling = jobs.cancelling(store).get(job.id) if live and job is not None else None
-        return job
 
     def show_machine(self) -> None:
         """Shows the newest reading on the current screen."""
@@ -314,11 +262,10 @@ class PersynApp(App[None]):
         self.exit(return_code=128 + number, message=self._farewell())
 
     def _farewell(self) -> str:
-        if self.job is not None and self.job.effective_state in LIVE:
-            return (
-                f"job {self.job.id} goes on; `persyn` shows it again, `persyn cancel {self.job.id}` stops it"
-            )
-        return ""
+        job = self.followed.job
+        if job is None or not self.followed.active:
+            return ""
+        return f"job {job.id} goes on; `persyn` shows it again, `persyn cancel {job.id}` stops it"
 
     def on_unmount(self) -> None:
         """Gives the store back."""
@@ -382,46 +329,6 @@ class PersynApp(App[None]):
         for note in list(self._notifications):
             self._take_back(note)
         super().clear_notifications()
-
-    def follow_job(self, job: "Job") -> None:
-        """The live screens show this job from now on, their titles too; a live one until another runs after it."""
-        self.job, self.job_id = job, job.id
-        self._chosen = "live" if job.effective_state in LIVE else "ended"
-        self.cancelling, self.others = None, ()
-
-    def has_started(self, job: "Job") -> None:
-        """An engine was started for this job: the screens follow it, and say that it starts until it has claimed it."""
-        self._started = job.id, time.monotonic()
-        self.newly_started = job.id
-        self.follow_job(job)
-
-    def state_of(self, job: "Job") -> str:
-        """A job's state; `starting` where its engine was started here just now."""
-        state, started = job.effective_state, self._started
-        if started is None or started[0] != job.id or state == "running" or state not in STOPPABLE:
-            return state
-        return "starting" if time.monotonic() - started[1] < STARTING_S else state
-
-    def stay_with_job(self) -> None:
-        """The live screens go on showing the followed job, whatever else runs."""
-        self._chosen = "ended"
-
-    @property
-    def job_line(self) -> str:
-        """`job 12 · ● generate`, for title lines."""
-        if self.job is None:
-            return ""
-        state = self.state_of(self.job)
-        if self.cancelling is not None and state == "running":
-            return f"job {self.job.id} · {cancelling_since(self.cancelling)}"
-        what = self.job.stage if state == "running" and self.job.stage else state
-        runs = f" (job {self.others[0]} is running)" if self.others else ""
-        return f"job {self.job.id} · {GLYPHS.get(state, '·')} {what.replace('_', ' ')}{runs}"
-
-    @property
-    def has_active_job(self) -> bool:
-        """Whether the followed job still has work to do."""
-        return self.job is not None and self.job.effective_state in LIVE
 
     def open_mode(self, mode: str) -> None:
         """Goes to a screen."""
@@ -531,15 +438,3 @@ def run(location: str | None, start: str = "jobs") -> int:
     app = PersynApp(location, settings=Settings.load_or_default(), start=start)
     app.run()
     return app.return_code or 0
-
-
-def cancelling_since(moment: float) -> str:
-    """`■ cancelling since 12:03:10`, in local time."""
-    return f"■ cancelling since {time.strftime('%H:%M:%S', time.localtime(moment))}"
-
-
-def since(moment: float | None) -> str:
-    """How long ago, in words of at most seven cells; `–` for never."""
-    from engine.display import duration
-
-    return "–" if moment is None else duration(max(0.0, time.time() - moment))

@@ -147,7 +147,7 @@ class View(Screen[None], Generic[T]):
 
     def question(self) -> Any:
         """What `read` must know: job, filters, cursor. Taken in the event loop; a new one causes a read."""
-        return self.app.job_id
+        return self.app.followed.id
 
     def read(self, store: "Store", question: Any) -> T | None:
         """What to show, None when there is nothing. Runs in a thread."""
@@ -164,7 +164,7 @@ class View(Screen[None], Generic[T]):
     @property
     def job_line(self) -> str:
         """The job that is shown; of a frozen screen that of then, whichever is followed by now."""
-        return self._frozen_line if self.frozen and self._frozen_line else self.app.job_line
+        return self._frozen_line if self.frozen and self._frozen_line else self.app.followed.line
 
     def without(self) -> Sequence[str]:
         """What the size leaves no room for, by name; the title line says it."""
@@ -345,7 +345,7 @@ class View(Screen[None], Generic[T]):
 
     def action_freeze(self) -> None:
         """Stops or goes on following the store, for reading."""
-        self._frozen_line = self.app.job_line
+        self._frozen_line = self.app.followed.line
         self.frozen = not self.frozen
         if not self.frozen:
             self.ask()

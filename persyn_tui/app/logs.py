@@ -134,7 +134,7 @@ class LogsScreen(FilteredView[Log]):
             f"{_when(event)} job {event.job_id} {event.kind} {event.stage} {event.message}"
             for event in (self.data.events if self.data else [])
         ]
-        specs = [self.app.job.spec] if self.app.job else []
+        specs = [self.app.followed.job.spec] if self.app.followed.job else []
         text = report.write(self.facts(), events[:30], report.secrets(specs))
         self.app.copy_to_clipboard(text)
         self.notify(f"a bug report of {len(text.splitlines())} lines is on the clipboard")

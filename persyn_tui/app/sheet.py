@@ -211,6 +211,8 @@ class Sheet(ScrollView, can_focus=True):
         """The hidden columns that were told last."""
         self._strips: LRUCache[Hashable, Strip] = LRUCache(LINES_KEPT)
         """What a line holds and how it is painted → the line."""
+        self._shown: dict[int, Strip] = {}
+        """The lines on the screen, by their place there."""
         self._tones: dict[Tone, Style] = {}
         """As the theme has them now."""
         self.before_paint: Callable[[range], None] | None = None
@@ -252,7 +254,16 @@ class Sheet(ScrollView, can_focus=True):
         following = self.newest_first and self.place == 0
         found = None if self._key is None or following else rows.find(self._key)
         self._go(self.place if found is None else found, follow=found is not None)
-        self.refresh()
+        self._refresh_changed()
+
+    def _refresh_changed(self) -> None:
+        """Paints the lines that are others than those on the screen."""
+        if self.before_paint is not None or not self._layout:
+            self.refresh()
+            return
+        for y in range(self.size.height):
+            if self._line(y) != self._shown.get(y):
+                self.refresh(Region(0, y, self.size.width, 1))
 
     def set_columns(self, columns: Sequence[Column]) -> None:
         """Shows other columns; rows given next must fit them."""
@@ -299,6 +310,10 @@ class Sheet(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Line `y` of the widget: the header, then rows."""
+        self._shown[y] = strip = self._line(y)
+        return strip
+
+    def _line(self, y: int) -> Strip:
         width = self.size.width
         if not self._layout:
             self._layout = fit(self.columns, max(1, width), self._least)

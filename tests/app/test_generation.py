@@ -183,10 +183,10 @@ async def test_freeze_counts_what_is_new(made: MadeRun, monkeypatch: pytest.Monk
         await until(pilot, lambda: "2 new" in words(app, "#title"))
         assert len(lines(app, "#newest")) == 2
         other, _ = jobs.submit(made.store, {"name": "other"}, "1" * 64, "other")
-        app.follow_job(other)
+        app.followed.choose(other)
         app.screen.paint_title()
         assert f"job {made.job} · " in words(app, "#title")  # whose table it shows
-        app.follow_job(jobs.get(made.store, made.job))
+        app.followed.choose(jobs.get(made.store, made.job))
         await pilot.press("p")
         await until(pilot, lambda: len(lines(app, "#newest")) == 4)
         assert "new" not in words(app, "#title")
@@ -234,24 +234,38 @@ async def test_the_screens_go_on_to_the_job_that_runs(made: MadeRun) -> None:
     jobs.release(made.store, made.stage("evaluate", 3, 3), "done")
     other, _ = jobs.submit(made.store, {"name": "other"}, "1" * 64, "other")
     async with showing(made.store.location, "generation") as (app, pilot):
-        await until(pilot, lambda: app.job_id == other.id)
+        await until(pilot, lambda: app.followed.id == other.id)
         lease = jobs.claim(made.store, other.id, "test", lease_seconds=600)
-        await until(pilot, lambda: app.job is not None and app.job.state == "running")
+        await until(pilot, lambda: app.followed.job is not None and app.followed.job.state == "running")
         newest, _ = jobs.submit(made.store, {"name": "newest"}, "2" * 64, "newest")
-        app.follow_job(app.job)
+        app.followed.choose(app.followed.job)
         second = jobs.claim(made.store, newest.id, "test", lease_seconds=600)
-        await until(pilot, lambda: app.others == () and app.job_id == other.id)
+        await until(pilot, lambda: app.followed.others == () and app.followed.id == other.id)
         jobs.release(made.store, lease, "done")
-        await until(pilot, lambda: app.job_id == newest.id)
-        app.follow_job(jobs.get(made.store, made.job))
-        await until(pilot, lambda: app.others == (newest.id,))
+        await until(pilot, lambda: app.followed.id == newest.id)
+        app.followed.choose(jobs.get(made.store, made.job))
+        await until(pilot, lambda: app.followed.others == (newest.id,))
         app.screen.ask()
         await until(
             pilot, lambda: f"job {made.job} · ✓ done (job {newest.id} is running)" in words(app, "#title")
         )
         jobs.release(made.store, second, "done")
-        await until(pilot, lambda: app.others == ())
-        assert app.job_id == made.job
+        await until(pilot, lambda: app.followed.others == ())
+        assert app.followed.id == made.job
+
+
+async def test_a_run_that_goes_on_as_another_job_is_followed_wherever_it_was_started(made: MadeRun) -> None:
+    jobs.release(made.store, made.stage("calibrate", 1, 3), "cancelled")
+    stopped = jobs.get(made.store, made.job)
+    async with showing(made.store.location, "generation") as (app, pilot):
+        await until(pilot, lambda: app.followed.id == made.job)
+        app.followed.stay()  # as `x` does
+        other, _ = jobs.submit(made.store, {"name": "other"}, "1" * 64, "other")
+        jobs.claim(made.store, other.id, "test", lease_seconds=600)
+        await until(pilot, lambda: app.followed.others == (other.id,))
+        assert app.followed.id == made.job
+        again, _ = jobs.submit(made.store, stopped.spec, stopped.spec_sha, "small")
+        await until(pilot, lambda: app.followed.id == again.id)
 
 
 async def test_start_is_refused_while_it_runs_and_when_it_is_done(made: MadeRun) -> None:
@@ -262,7 +276,7 @@ async def test_start_is_refused_while_it_runs_and_when_it_is_done(made: MadeRun)
         jobs.release(made.store, lease, "done")
         await pilot.press("s")
         await until(pilot, lambda: f"job {made.job} is done" in notes(app))
-        await until(pilot, lambda: app.job.state == "done")
+        await until(pilot, lambda: app.followed.job.state == "done")
         await pilot.press("x")
         await until(pilot, lambda: "has already ended" in notes(app))
 
@@ -283,7 +297,7 @@ async def test_retry_makes_a_job_with_more_attempts_and_the_same_results(
     async with showing(made.store.location, "generation") as (app, pilot):
         await pilot.press("r")
         await until(pilot, lambda: found != [])
-        await until(pilot, lambda: app.job_id == found[0])
+        await until(pilot, lambda: app.followed.id == found[0])
     job = jobs.get(made.store, found[0])
     assert job.id > made.job
     assert job.spec["generation"]["max_attempts"] == 5

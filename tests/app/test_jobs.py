@@ -87,7 +87,7 @@ async def test_a_job_just_started_has_the_cursor_so_that_keys_mean_it(store: Sto
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, Confirm))
         await pilot.press("enter")
-        assert app.job_line.startswith(f"job {started.id} ")
+        assert app.followed.line.startswith(f"job {started.id} ")
 
 
 async def test_cancel_names_what_is_kept_and_leaves_the_command(store: Store) -> None:
@@ -135,7 +135,7 @@ async def test_freeze_keeps_the_screen_while_the_store_goes_on(store: Store) -> 
         sheet = app.screen.query_one("#jobs", Sheet)
         await pilot.press("p")
         submit(store, "second", "done")
-        await until(pilot, lambda: app.job is not None and app.job.id == 2)
+        await until(pilot, lambda: app.followed.job is not None and app.followed.job.id == 2)
         assert sheet.key is not None
         await pilot.press("p")
         await until(pilot, lambda: len(sheet.rows) == 2)
@@ -160,7 +160,7 @@ async def test_the_log_is_filtered_and_the_report_holds_no_secret(
         await until(pilot, lambda: sheet.key is not None)
         await pilot.press("escape")
         await until(pilot, lambda: len(sheet.rows) == 2)
-        await until(pilot, lambda: app.job is not None)
+        await until(pilot, lambda: app.followed.job is not None)
         await pilot.press("b")
         await until(pilot, lambda: "bug report" in app.clipboard)
         for secret in ("hunter2", "very-secret-value", "sk-abcdefghijklmnop"):
@@ -181,7 +181,7 @@ async def test_a_job_that_was_asked_to_stop_says_so_until_it_does(tmp_path: Path
             assert "cancelling since" in where
             assert "stops when the current batch ends" in where
             assert [taken.kind for taken in jobs.take_commands(store, lease)] == ["cancel"]
-            await until(pilot, lambda: "cancelling since" in app.job_line)
+            await until(pilot, lambda: "cancelling since" in app.followed.line)
             jobs.release(store, lease, "queued")
             jobs.claim(store, job.id, "another", lease_seconds=600)
             await until(pilot, lambda: "● running" in line(app.screen.query_one("#jobs", Sheet), 1))
@@ -244,13 +244,13 @@ async def test_an_engine_that_was_started_here_is_said_to_start(
         await pilot.press("r")
         await until(pilot, lambda: "r" not in app.screen.active_bindings)
         assert started == [1]
-        assert "○ starting" in app.job_line
+        assert "○ starting" in app.followed.line
         await pilot.press("3")
         await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 3 and app.screen.state == "full")
         await until(pilot, lambda: "○ starting" in str(app.screen.query_one("#title", Static).render()))
         assert "s" not in app.screen.active_bindings
         jobs.claim(store, 1, "test", lease_seconds=600)
-        await until(pilot, lambda: "● running" in app.job_line)
+        await until(pilot, lambda: "● running" in app.followed.line)
 
 
 async def test_slash_filters_jobs_by_words_and_esc_shows_all(store: Store) -> None:

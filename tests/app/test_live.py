@@ -16,8 +16,9 @@ from textual.pilot import Pilot
 
 from engine import config, launch
 from persyn_tui.app import actions
-from persyn_tui.app.app import LIVE, PersynApp
+from persyn_tui.app.app import PersynApp
 from persyn_tui.app.data.screen import DataScreen
+from persyn_tui.app.followed import LIVE
 from storage import jobs, responses, schema
 from storage.job_records import Job
 from storage.store import Store
@@ -112,8 +113,8 @@ async def test_a_run_is_followed_left_and_found_again(folder: Path) -> None:
         totals, shown = answered(app), by_teacher(app)
         await go(app, pilot, 3)
         shares = allocated(app)
-        assert app.job is not None
-        assert app.job.effective_state in LIVE, "the app was to be left in the middle of the run"
+        assert app.followed.job is not None
+        assert app.followed.job.effective_state in LIVE, "the app was to be left in the middle of the run"
         await pilot.press("q")
         await until(pilot, lambda: not app.is_running or app._exit)
     assert f"job {job.id} goes on" in app._farewell()

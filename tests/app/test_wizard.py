@@ -162,7 +162,7 @@ async def test_the_dry_run_shows_the_estimate_and_enter_starts_the_job(store: St
         await pilot.press("enter")
         await until(pilot, lambda: app.screen is not shown)
         (job,) = jobs.list(store)
-        assert app.job_id == job.id
+        assert app.followed.id == job.id
         engines = [one for one in psutil.Process().children() if ["work", str(job.id)] == one.cmdline()[-2:]]
         for engine in engines:
             engine.kill()

@@ -87,7 +87,7 @@ class DistilScreen(JobView[Distilled]):
 
     def question(self) -> Any:
         """The job, and the strategy that the operator chose."""
-        return self.app.job_id, self._chosen
+        return self.app.followed.id, self._chosen
 
     def read(self, store: Store, question: Any) -> Distilled | None:
         """Curves, checkpoints and evaluations of the followed job."""
@@ -163,7 +163,7 @@ class DistilScreen(JobView[Distilled]):
 
     def idle(self) -> frozenset[str]:
         """A checkpoint of what does not train, as well."""
-        job = self.app.job
+        job = self.app.followed.job
         trains = job is not None and job.effective_state == "running" and job.stage == "distill"
         return super().idle() | (frozenset() if trains else {"checkpoint"})
 

@@ -131,7 +131,7 @@ class GenerationScreen(JobView[Generated]):
 
     def idle(self) -> frozenset[str]:
         """Asking failed ones again, where none failed or the job does it itself, as well."""
-        job = self.app.job
+        job = self.app.followed.job
         live = job is not None and job.effective_state == "running"
         failed = self.data is not None and self.data.errors > 0
         idle = super().idle() | (frozenset() if failed and not live else {"retry"})

@@ -12,9 +12,9 @@ from textual.containers import Vertical
 from textual.widget import Widget
 
 from engine.progress import Snapshot, from_json
-from persyn_tui.app.app import GLYPHS, LIVE, STOPPABLE, cancelling_since
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.filtered import FilteredView, FilterLine, passes
+from persyn_tui.app.followed import GLYPHS, LIVE, STOPPABLE, cancelling_since
 from persyn_tui.app.jobs.again import go_on, starts
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import STATE_TONES, bar, done_of, one_line, rate, time_left
@@ -118,14 +118,16 @@ class JobsScreen(FilteredView[Jobs]):
     def show(self, data: Jobs) -> None:
         """Rows, then the history of the chosen job."""
         self.query_one("#jobs", Sheet).update(
-            Listed([(job.id, _cells(job, self.app.state_of(job), data.cancelling)) for job in data.jobs])
+            Listed(
+                [(job.id, _cells(job, self.app.followed.state_of(job), data.cancelling)) for job in data.jobs]
+            )
         )
-        started = self.app.newly_started
+        started = self.app.followed.newly_started
         if started is not None and any(job.id == started for job in data.jobs):
             self.query_one("#jobs", Sheet).go_to(started)
-            self.app.newly_started = None
+            self.app.followed.newly_started = None
         chosen = next((job for job in data.jobs if job.id == data.chosen), None)
-        where = "" if chosen is None else _where(chosen, self.app.state_of(chosen), data.cancelling)
+        where = "" if chosen is None else _where(chosen, self.app.followed.state_of(chosen), data.cancelling)
         self.query_one("#where", Told).tell(where)
         self.query_one("#events", Sheet).update(Listed([(e.id, _event(e)) for e in reversed(data.events)]))
 
@@ -143,7 +145,7 @@ class JobsScreen(FilteredView[Jobs]):
         job = self.chosen
         if job is None:
             return frozenset()
-        state = self.app.state_of(job)
+        state = self.app.followed.state_of(job)
         return frozenset(
             ["demo"]
             + (["cancel"] if state not in (*STOPPABLE, "starting") else [])
@@ -177,7 +179,7 @@ class JobsScreen(FilteredView[Jobs]):
         """Goes to the screen of the stage that the job is in."""
         job = self.chosen
         if job is not None:
-            self.app.follow_job(job)
+            self.app.followed.choose(job)
             self.app.open_mode(MODE_OF_STAGE.get(job.stage, "generation"))
 
     def action_new(self) -> None:
@@ -216,7 +218,7 @@ class JobsScreen(FilteredView[Jobs]):
     def _started(self, job: "Job | None", before: "Job | None" = None) -> None:
         if job is None:
             return
-        self.app.has_started(job)
+        self.app.followed.started(job)
         # The cursor goes there once it is listed, so that keys mean what is shown below.
         self._chosen = job.id
         self.notify(starts(job, before))

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
 from engine.progress import from_json
-from persyn_tui.app.app import STOPPABLE
 from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.followed import STOPPABLE
 from persyn_tui.app.frame import View
 from persyn_tui.app.jobs.again import go_on, starts
 from persyn_tui.app.told import trouble
@@ -30,25 +30,25 @@ class JobView(View[T]):
 
     def trouble(self) -> str:
         """Why the job stopped."""
-        return trouble(self.app.job)
+        return trouble(self.app.followed.job)
 
     def idle(self) -> frozenset[str]:
         """Starting what runs or is done; stopping what does not work here, or is stopping already."""
-        job = self.app.job
+        job = self.app.followed.job
         if job is None:
             return frozenset()
-        state = self.app.state_of(job)
+        state = self.app.followed.state_of(job)
         start = (
             []
             if state not in ("starting", "running", "done") or (state == "done" and self.outdated())
             else ["start"]
         )
-        return frozenset(start + ([] if self._works and self.app.cancelling is None else ["stop"]))
+        return frozenset(start + ([] if self._works and self.app.followed.cancelling is None else ["stop"]))
 
     @property
     def _works(self) -> bool:
         """Whether an engine is at one of this screen's stages of the job."""
-        job = self.app.job
+        job = self.app.followed.job
         return job is not None and job.effective_state == "running" and job.stage in self.STAGES
 
     def outdated(self) -> bool:
@@ -62,7 +62,7 @@ class JobView(View[T]):
 
     def act(self, action: Callable[[Store, Job], Job | str]) -> None:
         """Does something to the followed job in a thread, and says what came of it."""
-        store, job_id = self.app.store, self.app.job_id
+        store, job_id = self.app.store, self.app.followed.id
         if store is None or job_id is None:
             self.notify("there is no job; n on screen 1 makes one", severity="warning")
             return
@@ -80,8 +80,8 @@ class JobView(View[T]):
                 self.notify(str(problem), severity="error", timeout=10)
                 return
             if isinstance(found, Job):
-                before = self.app.job
-                self.app.has_started(found)
+                before = self.app.followed.job
+                self.app.followed.started(found)
                 found = starts(found, before)
             self.notify(found)
             self.ask()
@@ -90,7 +90,7 @@ class JobView(View[T]):
 
     def action_start(self) -> None:
         """Starts an engine for the job, or a job that goes on where this one stopped."""
-        job = self.app.job
+        job = self.app.followed.job
         if job is None:
             self.act(_resume)
         else:
@@ -98,14 +98,14 @@ class JobView(View[T]):
 
     def action_stop(self) -> None:
         """Asks, then leaves a cancel command for the job's engine."""
-        job = self.app.job
+        job = self.app.followed.job
         if job is None:
             self.notify("there is no job to stop", severity="warning")
             return
         if job.effective_state not in STOPPABLE:
             self.notify(f"job {job.id} has already ended ({job.effective_state})", severity="warning")
             return
-        if job.effective_state == "running" and self.app.cancelling is not None:
+        if job.effective_state == "running" and self.app.followed.cancelling is not None:
             self.notify(f"job {job.id} is stopping already", severity="warning")
             return
         # A job that waits, or works on what another screen shows, is cancelled as on screen 1.
@@ -120,7 +120,7 @@ class JobView(View[T]):
 
     def _stop(self, yes: bool | None) -> None:
         if yes:
-            self.app.stay_with_job()  # s goes on with it, when another one runs too
+            self.app.followed.stay()  # s goes on with it, when another one runs too
             self.act(_cancel)
 
 

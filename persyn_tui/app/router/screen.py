@@ -110,7 +110,7 @@ class RouterScreen(View[Routed]):
     def question(self) -> Question:
         """The job, and which part of which plan."""
         teacher = None if self._teacher is None else self._teacher[1]
-        return Question(self.app.job_id, self._strategy, teacher, self._closest)
+        return Question(self.app.followed.id, self._strategy, teacher, self._closest)
 
     def read(self, store: Store, question: Question) -> Routed | None:
         """Where the job stands, and the plan of the strategy."""
@@ -121,8 +121,8 @@ class RouterScreen(View[Routed]):
     def show(self, data: Routed) -> None:
         """Lines, then lists; the slider follows when there are other scores."""
         width = max(40, self.app.size.width - 2)
-        job = self.app.job
-        state = data.state if job is None or job.id != data.job_id else self.app.state_of(job)
+        job = self.app.followed.job
+        state = data.state if job is None or job.id != data.job_id else self.app.followed.state_of(job)
         self.query_one("#where", OneLine).update(
             words.sides(words.where(data, state, width < 98), words.measures(data), width)
         )
@@ -227,13 +227,13 @@ class RouterScreen(View[Routed]):
 
     def trouble(self) -> str:
         """Why the job stopped, or why its plans cannot be found."""
-        return trouble(self.app.job) or ("" if self.data is None else words.missing(self.data))
+        return trouble(self.app.followed.job) or ("" if self.data is None else words.missing(self.data))
 
     def idle(self) -> frozenset[str]:
         """Starting what runs or is done; what needs a plan or scores where there are none."""
-        job, data = self.app.job, self.data
+        job, data = self.app.followed.job, self.data
         none = {
-            "start": job is not None and self.app.state_of(job) in ("starting", "running", "done"),
+            "start": job is not None and self.app.followed.state_of(job) in ("starting", "running", "done"),
             "why": data is None or not data.choices,
             "alpha(-1)": self.what_if is None,
             "alpha(1)": self.what_if is None,
@@ -373,7 +373,7 @@ class RouterScreen(View[Routed]):
 
     def action_apply(self) -> None:
         """Asks, then starts a job that differs from this one by the slider's settings."""
-        job, store, what_if = self.app.job, self.app.store, self.what_if
+        job, store, what_if = self.app.followed.job, self.app.store, self.what_if
         if job is None or store is None or what_if is None or not what_if.other:
             self.notify("[ and ] move α first: these are the settings of the run", severity="warning")
             return
@@ -449,7 +449,7 @@ class RouterScreen(View[Routed]):
 
     def action_start(self) -> None:
         """Goes on with the job that is followed."""
-        job = self.app.job
+        job = self.app.followed.job
         store = self.app.store
         if job is None or store is None:
             self.notify("no job yet: 1 goes to the jobs, n makes one there", severity="warning")
@@ -472,7 +472,7 @@ class RouterScreen(View[Routed]):
         except PersynError as problem:
             self.notify(str(problem), severity="warning", markup=False)
             return
-        self.app.has_started(started)
+        self.app.followed.started(started)
         self.notify(starts(started))
         self.ask()
 

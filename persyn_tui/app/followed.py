@@ -1,0 +1,141 @@
+"""The job that the live screens show: which one, and what is known of it beyond what the store says."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    # The database's library takes longer to import than everything else: it comes after the first paint.
+    from storage.job_records import Job
+    from storage.store import Store
+
+LIVE = ("queued", "running")
+STOPPABLE = (*LIVE, "interrupted", "paused")
+"""States of a job that can be stopped: an engine works on it, or it is kept to go on."""
+Choice = Literal["none", "live", "ended"]
+"""Whether the operator has chosen the followed job, and whether it was live then."""
+STARTING_S = 30.0
+"""So long an engine that was started here may take to claim its job."""
+LOOKED_AT = 20
+"""Jobs that are looked through for one to follow, the newest."""
+GLYPHS = {
+    "queued": "○",
+    "starting": "○",
+    "running": "●",
+    "paused": "‖",
+    "done": "✓",
+    "failed": "✗",
+    "cancelled": "■",
+    "needs_attention": "▲",
+    "interrupted": "▲",
+}
+"""State → glyph; a state is never told by colour alone."""
+
+
+class Picked(NamedTuple):
+    """What the store says of the job to follow."""
+
+    job: "Job | None"
+    chosen: Choice
+    others: tuple[int, ...]
+    cancelling: float | None
+
+
+class Followed:
+    """The followed job."""
+
+    def __init__(self) -> None:
+        self.id: int | None = None
+        """None until there is one."""
+        self.job: Job | None = None
+        """As it was read last."""
+        self.cancelling: float | None = None
+        """Since when it is asked to stop, Unix seconds; None when it is not."""
+        self.others: tuple[int, ...] = ()
+        """Other jobs that run while it does not."""
+        self.newly_started: int | None = None
+        """The job that an engine was started for here last, until the list of jobs has gone to it."""
+        self._chosen: Choice = "none"
+        self._started: tuple[int, float] | None = None
+        """The job that an engine was started for here last, and when."""
+
+    async def read(self, store: "Store") -> None:
+        """Reads which job to follow, and what is known of it. What the operator chooses meanwhile stands."""
+        before = self.id, self._chosen
+        found = await asyncio.to_thread(_pick, store, *before)
+        if before == (self.id, self._chosen):
+            self.job, self._chosen, self.others, self.cancelling = found
+            self.id = None if found.job is None else found.job.id
+
+    def choose(self, job: "Job") -> None:
+        """The live screens show this job from now on, their titles too; a live one until another runs after it."""
+        self.job, self.id = job, job.id
+        self._chosen = "live" if job.effective_state in LIVE else "ended"
+        self.cancelling, self.others = None, ()
+
+    def started(self, job: "Job") -> None:
+        """An engine was started for this job: the screens follow it, and say that it starts until it has claimed it."""
+        self._started = job.id, time.monotonic()
+        self.newly_started = job.id
+        self.choose(job)
+
+    def stay(self) -> None:
+        """The live screens go on showing this job, whatever else runs."""
+        self._chosen = "ended"
+
+    def state_of(self, job: "Job") -> str:
+        """A job's state; `starting` where its engine was started here just now."""
+        state, started = job.effective_state, self._started
+        if started is None or started[0] != job.id or state == "running" or state not in STOPPABLE:
+            return state
+        return "starting" if time.monotonic() - started[1] < STARTING_S else state
+
+    @property
+    def active(self) -> bool:
+        """Whether it still has work to do."""
+        return self.job is not None and self.job.effective_state in LIVE
+
+    @property
+    def line(self) -> str:
+        """`job 12 · ● generate`, for title lines."""
+        if self.job is None:
+            return ""
+        state = self.state_of(self.job)
+        if self.cancelling is not None and state == "running":
+            return f"job {self.job.id} · {cancelling_since(self.cancelling)}"
+        what = self.job.stage if state == "running" and self.job.stage else state
+        runs = f" (job {self.others[0]} is running)" if self.others else ""
+        return f"job {self.job.id} · {GLYPHS.get(state, '·')} {what.replace('_', ' ')}{runs}"
+
+
+def _pick(store: "Store", followed: int | None, chosen: Choice) -> Picked:
+    """The job that was chosen: a live one until it has ended and another runs, an ended one until the operator chooses
+    again or the same run goes on as another job, wherever that was started. Else the newest that runs, else the
+    newest that waits, else the newest.
+    """
+    from storage import jobs
+
+    newest = jobs.list(store, limit=LOOKED_AT)
+    running = [job for job in newest if job.effective_state == "running"]
+    job = None if followed is None else jobs.get(store, followed)
+    over = job is None or job.effective_state not in LIVE
+    if job is not None and over and (again := _goes_on_as(job, newest)):
+        job, chosen, over = again, "live", False
+    if chosen == "none" or (chosen == "live" and over and running):
+        waiting = [job for job in newest if job.effective_state in LIVE]
+        job, chosen = next(iter(running or waiting or newest), None), "none"
+    live = job is not None and job.effective_state == "running"
+    others = () if live else tuple(one.id for one in running if job is None or one.id != job.id)
+    cancelling = jobs.cancelling(store).get(job.id) if live and job is not None else None
+    return Picked(job, chosen, others, cancelling)
+
+
+def _goes_on_as(job: "Job", newest: "list[Job]") -> "Job | None":
+    """The live job of the same run that came after this one; None where there is none."""
+    later = (one for one in newest if one.id > job.id and one.spec_sha == job.spec_sha)
+    return next((one for one in later if one.effective_state in LIVE), None)
+
+
+def cancelling_since(moment: float) -> str:
+    """`■ cancelling since 12:03:10`, in local time."""
+    return f"■ cancelling since {time.strftime('%H:%M:%S', time.localtime(moment))}"
