@@ -63,7 +63,7 @@ def _sqlite() -> Finding:
 
 
 def _store() -> Finding:
-    place = "PERSYN_STORE" if os.environ.get("PERSYN_STORE") else "default"
+    place = "named by --store or PERSYN_STORE" if os.environ.get("PERSYN_STORE") else "default"
     url = locations.parse(None)
     name = url.render_as_string(hide_password=True)
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():

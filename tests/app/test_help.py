@@ -6,8 +6,9 @@ import pytest
 from app.support import running, until
 from textual.widgets import Input, Static
 
+from persyn_tui.app import bindings
 from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.keys import KeysScreen, written
+from persyn_tui.app.keys import Entry, KeysScreen, written
 from persyn_tui.app.wizard.screen import Wizard
 
 
@@ -60,8 +61,33 @@ async def test_the_wizard_and_a_question_have_it_and_a_line_takes_the_character(
 
 
 def test_columns_are_read_downwards_and_fit() -> None:
-    parts = [("one", [("a", "first"), ("b", "second"), ("c", "x" * 90)])]
+    parts = [
+        (
+            "one",
+            [
+                Entry("first", {"a": "x.first", "A": "x.other"}),
+                Entry("second", {"b": ""}),
+                Entry("x" * 90, {"c": "x.third"}),
+            ],
+        )
+    ]
     lines = written(parts, 60).splitlines()
     assert lines[0] == "── one "
-    assert lines[1].split() == ["a", "first", "c", "x" * 15 + "…"]
+    assert lines[1].split() == ["a", "A", "first", "c", "x" * 15 + "…"]
     assert lines[2].split() == ["b", "second"]
+    lines = written(parts, 60, ids=True).splitlines()
+    assert [line.split() for line in lines[1:]] == [["a", "x.first", "c", "x.third"], ["A", "x.other"]]
+
+
+async def test_i_shows_the_ids_that_the_settings_file_takes(tmp_path: Path) -> None:
+    async with running(str(tmp_path / "s.db"), mode="data", size=(80, 24)) as (app, pilot):
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, KeysScreen) and len(keys(app)) > 1)
+        shown = keys(app)
+        await pilot.press("i")
+        await until(pilot, lambda: any("view.freeze" in line for line in keys(app)))
+        found = [word for line in keys(app) for word in line.split() if "." in word]
+        assert {"go.data", "app.detach", "view.maximise"} <= set(found)
+        assert bindings.unknown(dict.fromkeys(found, "f9")) == []
+        await pilot.press("i")
+        await until(pilot, lambda: keys(app) == shown)

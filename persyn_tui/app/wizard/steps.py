@@ -474,10 +474,15 @@ class DryRunStep(Step):
         self.query_one("#per-teacher", Still).show(TEACHERS, teachers, list)
         lines = [f"assumed: {line}" for line in found.assumptions] if found else []
         self.query_one("#assumed", Static).update(printable("\n".join(lines)))
+        self.call_after_refresh(self._conclude)
+
+    def _conclude(self) -> None:
+        """Says whether it can be started, once it is known whether all of the page is seen."""
+        more = " · j: there is more below" if self.query_one("#page").max_scroll_y else ""
         if self.trouble:
-            self.say(f"✗ {self.trouble}", "bad")
+            self.say(f"✗ {self.trouble}{more}", "bad")
         else:
-            self.say("enter starts it in the background; it outlives this terminal", "good")
+            self.say(f"enter starts it in the background; it outlives this terminal{more}", "good")
 
 
 def _row(one: Candidate, mark: str) -> tuple[tuple[str, str], list[Cell | str]]:
