@@ -23,6 +23,7 @@ from textual.widgets import Input, TextArea
 from engine.printing import printable
 from persyn_tui.app import collector, terminal
 from persyn_tui.app.ahead import Ahead
+from persyn_tui.app.colours import readable
 from persyn_tui.app.followed import Followed
 from persyn_tui.app.frame import View
 from persyn_tui.app.harmless import Harmless
@@ -291,6 +292,12 @@ class PersynApp(App[None]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's own, and the guard after them."""
         return [*super().get_line_filters(), HARMLESS]
+
+    def get_css_variables(self) -> dict[str, str]:
+        """The theme's, readable."""
+        theme = super().get_css_variables()
+        self.theme_variables = {**theme, **readable(theme)}
+        return self.theme_variables
 
     def notify(
         self,

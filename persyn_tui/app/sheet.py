@@ -124,11 +124,11 @@ class Sheet(ScrollView, can_focus=True):
     Sheet { height: 1fr; scrollbar-size-horizontal: 0; scrollbar-size-vertical: 1; scrollbar-gutter: stable;
             background: transparent;
             scrollbar-color: $foreground 25%; scrollbar-background: $background; scrollbar-corner-color: $background; }
-    Sheet > .sheet--header { color: $foreground 65%; text-style: none; }
+    Sheet > .sheet--header { color: $quiet; text-style: none; }
     Sheet > .sheet--cursor { background: $surface-lighten-2; }
     Sheet:focus > .sheet--cursor { background: $primary 40%; text-style: bold; }
     Sheet > .sheet--marked { background: $accent 25%; }
-    Sheet > .sheet--dim { color: $foreground 65%; }
+    Sheet > .sheet--dim { color: $quiet; }
     Sheet > .sheet--good { color: $text-success; }
     Sheet > .sheet--warn { color: $text-warning; }
     Sheet > .sheet--bad { color: $text-error; }

@@ -142,7 +142,7 @@ class AnswersPanel(Vertical, can_focus=True):
     AnswersPanel > #origin { height: 1fr; display: none; scrollbar-size-vertical: 1; }
     AnswersPanel.origin > #columns, AnswersPanel.origin > #about-prompt { display: none; }
     AnswersPanel.origin > #origin { display: block; }
-    AnswersPanel > #which { color: $foreground 65%; }
+    AnswersPanel > #which { color: $quiet; }
     AnswersPanel:focus > #which { color: $text-primary; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [

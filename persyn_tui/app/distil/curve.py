@@ -120,7 +120,7 @@ class Plot(Widget):
     COMPONENT_CLASSES: ClassVar[set[str]] = {"plot--axis", "plot--first", "plot--second"}
     DEFAULT_CSS = """
     Plot { height: 1fr; }
-    Plot > .plot--axis { color: $foreground 65%; }
+    Plot > .plot--axis { color: $quiet; }
     Plot > .plot--first { color: $text-primary; }
     Plot > .plot--second { color: $text-warning; }
     """

@@ -52,7 +52,7 @@ class DistilScreen(JobView[Distilled]):
         "A training is stopped at a checkpoint, and everything else committed is kept; s goes on from there."
     )
     DEFAULT_CSS = """
-    DistilScreen .rule { height: 1; color: $foreground 65%; text-wrap: nowrap; }
+    DistilScreen .rule { height: 1; color: $quiet; text-wrap: nowrap; }
     DistilScreen #strategies { height: auto; max-height: 70%; }
     """
     NEEDS_ROWS = frozenset({"start", "stop", "checkpoint", "metric", "strategy"})

@@ -66,7 +66,7 @@ class GenerationScreen(JobView[Generated]):
     KEPT = "Everything committed is kept; s goes on from there. Lost is what is in flight, which an endpoint may bill."
     DEFAULT_CSS = """
     GenerationScreen #teachers { height: auto; max-height: 60%; margin-top: 1; }
-    GenerationScreen #label { height: 1; margin-top: 1; color: $foreground 65%; text-wrap: nowrap; }
+    GenerationScreen #label { height: 1; margin-top: 1; color: $quiet; text-wrap: nowrap; }
     GenerationScreen #newest { height: 1fr; min-height: 3; }
     GenerationScreen.answers #teachers, GenerationScreen.answers #label { display: none; }
     GenerationScreen.answers #answers { display: block; }
