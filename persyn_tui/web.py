@@ -10,6 +10,7 @@ import ipaddress
 import json
 import re
 import socket
+from pathlib import Path
 from typing import Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -22,11 +23,22 @@ _ORIGIN = re.compile(rf"(https?)://{_HOST.pattern}", re.IGNORECASE)
 _PORTS = {"http": "80", "https": "443"}
 _MOST_CELLS = 4000
 """Of a window's side; a larger one is no window."""
+_PAGE = Path(__file__).with_name("page")
+"""The folder of the page: textual-serve's own names a font of a third party, and hears no key before a click."""
 _WILDCARDS = ("0.0.0.0", "::")
 
 
 class Guarded(Server):
-    """Serves the app to its own page, at every name and port by which a browser may reach it."""
+    """Serves the app to its own page, at every name and port by which a browser may reach it.
+
+    Args:
+        command: starts an app for a visitor.
+        host: address to listen on.
+        port: likewise.
+    """
+
+    def __init__(self, command: str, host: str, port: int) -> None:
+        super().__init__(command, host=host, port=port, title="PerSyn", templates_path=_PAGE)
 
     async def _make_app(self) -> web.Application:
         app = await super()._make_app()

@@ -47,4 +47,4 @@ def serve(
     place = f"[{host}]" if ":" in host else host
     say(f"serving on http://{place}:{port}; ctrl+c ends it, jobs go on")
     command = f"{shlex.quote(sys.executable)} -P -m persyn_tui.cli"
-    Guarded(command, host=host, port=port, title="PerSyn").serve()
+    Guarded(command, host=host, port=port).serve()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,7 +44,7 @@ async def no_app_outlives_its_test(monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 @asynccontextmanager
 async def serving(host: str = "127.0.0.1") -> AsyncIterator[TestClient]:
-    server = Guarded(f"{sys.executable} -c '{ECHO}'", host=host, port=8000, title="PerSyn")
+    server = Guarded(f"{sys.executable} -c '{ECHO}'", host=host, port=8000)
     async with TestClient(TestServer(await server._make_app())) as client:
         yield client
 
@@ -142,7 +143,15 @@ async def test_the_own_page_drives_the_app(host: str, origin: str | None) -> Non
 
 async def test_the_page_asks_nobody_else_and_stands_in_no_frame() -> None:
     async with serving() as client:
-        headers = (await get(client, "localhost:8000")).headers
+        answer = await get(client, "localhost:8000")
+        headers, page = answer.headers, await answer.text()
+        named = re.findall(r'(?<!-)\b(?:href=|src=|url\()"([^"]+)', page)
+        assert len(named) == 4, named
+        for link in (link for link in named if link != "data:,"):
+            assert link.startswith("http://localhost:8000/static/")
+            assert (
+                await get(client, "localhost:8000", link.removeprefix("http://localhost:8000"))
+            ).status == 200
     policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
     assert policy["default-src"] == "'none'"
     assert policy["frame-ancestors"] == "'none'"
