@@ -26,6 +26,7 @@ from persyn_tui.app import terminal
 from persyn_tui.app.ahead import Ahead
 from persyn_tui.app.frame import View
 from persyn_tui.app.harmless import Harmless
+from persyn_tui.app.jobs import stopping
 from persyn_tui.app.machine import Machine, MachineStrip, Reading
 from persyn_tui.app.question import Question
 from persyn_tui.app.settings import Settings, settings_path
@@ -34,7 +35,7 @@ from storage.errors import PersynError, StoreMissingError
 if TYPE_CHECKING:
     # The database's library takes longer to import than everything else: it comes after the first paint.
     from storage.changes import Changes
-    from storage.job_records import Job
+    from storage.job_records import Job, Stopping
     from storage.store import Store
 
 HARMLESS = Harmless()
@@ -125,8 +126,8 @@ class PersynApp(App[None]):
         self.job_id: int | None = None
         """The job that the live screens show; None until there is one."""
         self.job: Job | None = None
-        self.cancelling: float | None = None
-        """Since when that job is asked to stop, Unix seconds; None when it is not."""
+        self.stopping: Stopping | None = None
+        """What that job is asked to end with; None when it is not."""
         self.waits_for_store = False
         """Whether a write waits for another program's."""
         self.machine: deque[Reading] = deque(maxlen=60)
@@ -254,7 +255,7 @@ class PersynApp(App[None]):
             job = None if self.job_id is None else jobs.get(store, self.job_id)
         live = job is not None and job.effective_state == "running"
         self.others = () if live else tuple(number for number in running if number != self.job_id)
-        self.cancelling = jobs.cancelling(store).get(job.id) if live and job is not None else None
+        self.stopping = jobs.stopping(store).get(job.id) if live and job is not None else None
         return job
 
     def show_machine(self) -> None:
@@ -381,7 +382,7 @@ class PersynApp(App[None]):
         """The live screens show this job from now on, their titles too; a live one until another runs after it."""
         self.job, self.job_id = job, job.id
         self._chosen = "live" if job.effective_state in LIVE else "ended"
-        self.cancelling, self.others = None, ()
+        self.stopping, self.others = None, ()
 
     def has_started(self, job: "Job") -> None:
         """An engine was started for this job: the screens follow it, and say that it starts until it has claimed it."""
@@ -406,8 +407,8 @@ class PersynApp(App[None]):
         if self.job is None:
             return ""
         state = self.state_of(self.job)
-        if self.cancelling is not None and state == "running":
-            return f"job {self.job.id} · {cancelling_since(self.cancelling)}"
+        if self.stopping is not None and state == "running":
+            return f"job {self.job.id} · {stopping.line(self.stopping, self.job)}"
         what = self.job.stage if state == "running" and self.job.stage else state
         runs = f" (job {self.others[0]} is running)" if self.others else ""
         return f"job {self.job.id} · {GLYPHS.get(state, '·')} {what.replace('_', ' ')}{runs}"
@@ -517,11 +518,6 @@ def run(location: str | None, start: str = "jobs") -> int:
     app = PersynApp(location, settings=Settings.load_or_default(), start=start)
     app.run()
     return app.return_code or 0
-
-
-def cancelling_since(moment: float) -> str:
-    """`■ cancelling since 12:03:10`, in local time."""
-    return f"■ cancelling since {time.strftime('%H:%M:%S', time.localtime(moment))}"
 
 
 def since(moment: float | None) -> str:
