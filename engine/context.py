@@ -47,6 +47,8 @@ class Context:
     student: Model
     progress: Progress
     cancelled: Callable[[], bool]
+    waits: Callable[[], bool] = _never
+    """Whether, once cancelled, answers in flight at endpoints are waited for."""
     servers: Servers = field(default_factory=Servers)
     """Through which its teachers are asked."""
     take_save: Callable[[], bool] = _never

@@ -35,8 +35,8 @@ def run(context: Context, until: str | None = None) -> None:
     """Runs the stages in order, through `until` when one is named."""
     for name, stage in STAGES.items():
         context.check()
-        jobs.set_stage(context.store, context.lease, name, {})
         context.progress.begin(name)
+        jobs.set_stage(context.store, context.lease, name, context.progress.kept)
         stage(context)
         context.progress.flush()
         if name == until:

@@ -31,8 +31,10 @@ class Row:
     """How many may be in flight now; 0 where nothing is asked through an endpoint."""
     most: int = 0
     """How many the run file allows."""
+    held: str = ""
+    """Why fewer than that may be; empty where nothing stands in their way."""
     retries: int = 0
-    """Requests sent to an endpoint again, in this run of the stage."""
+    """Requests sent to an endpoint again, since its work was last counted."""
     counts: dict[str, int] = field(default_factory=dict)
     tokens_per_second: float | None = None
     """Over the last 20 s; None while nothing moves."""
@@ -101,6 +103,8 @@ class Snapshot:
     """Latest metrics: loss, learning rate, Hit@1 …; those given last are last."""
     rough: bool = False
     """The ETA takes rows of unknown speed for as fast as the others."""
+    retries: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Stage → row → requests sent to an endpoint again: of all stages so far, by whatever process."""
 
     def as_json(self) -> dict[str, Any]:
         """The snapshot as the store keeps it."""
@@ -115,6 +119,7 @@ class Snapshot:
             "rows": {name: vars(row) for name, row in self.rows.items()},
             "values": dict(self.values),
             "rough": self.rough,
+            "retries": {stage: dict(rows) for stage, rows in self.retries.items()},
         }
 
 
@@ -135,6 +140,7 @@ def from_json(data: Mapping[str, Any]) -> Snapshot:
         rows=rows,
         values=data.get("values", {}),
         rough=data.get("rough", False),
+        retries=data.get("retries", {}),
     )
 
 
@@ -147,6 +153,7 @@ class Progress:
         show: called with every persisted snapshot, for a console.
         say: persists and shows one line: (kind, message).
         clock: seconds that never go back.
+        retries: what an earlier process of the job had counted; see `Snapshot`.
     """
 
     def __init__(
@@ -156,7 +163,9 @@ class Progress:
         show: Callable[[Snapshot], None],
         say: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
+        retries: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
+        self._retries = {stage: dict(rows) for stage, rows in (retries or {}).items()}
         self._store_snapshot, self._store_metrics, self._show, self._say = (
             store_snapshot,
             store_metrics,
@@ -174,7 +183,13 @@ class Progress:
         self._values: dict[str, float] = {}
         self._whole, self._meters = Meter(self._clock()), dict[str, Meter]()
         self._lanes, self._known, self._begun = dict[str, int](), dict[str, float](), set[str]()
+        self._retried_before = dict(self._retries.get(stage, {}))
         self._last = -INTERVAL_S
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What of the progress outlives its stage, as JSON: the next one begins with it."""
+        return {"retries": {stage: dict(rows) for stage, rows in self._retries.items()}}
 
     def expect(
         self,
@@ -203,6 +218,7 @@ class Progress:
         if known is not None:
             self._known[row] = known
         self._rows[row] = Row(done=done, total=total)
+        self._retried_before[row] = self._retries.get(self.stage, {}).get(row, 0)
         self._meters[row] = Meter(self._clock())
         self._publish()
 
@@ -223,11 +239,25 @@ class Progress:
             self._begun.add(row)
             self._meters[row] = Meter(self._clock())
 
-    def traffic(self, row: str, in_flight: int, allowed: int, most: int, retries: int, note: str) -> None:
-        """Says where a row's requests are, how many may be out, and why nothing moves when nothing does."""
+    def traffic(
+        self, row: str, in_flight: int, allowed: int, most: int, retries: int, note: str, held: str = ""
+    ) -> None:
+        """Says where a row's requests are, how many may be out, and why nothing moves when nothing does.
+
+        Args:
+            row: its name.
+            in_flight: sent and not answered.
+            allowed: how many may be.
+            most: how many the run file allows.
+            retries: sent again since `expect` was last called for the row.
+            note: why nothing moves.
+            held: why `allowed` is below `most`.
+        """
         entry = self._rows.setdefault(row, Row())
         entry.in_flight, entry.allowed, entry.most = in_flight, allowed, most
-        entry.retries, entry.note = retries, note
+        entry.retries, entry.note, entry.held = retries, note, held
+        kept = self._retries.setdefault(self.stage, {})
+        kept[row] = self._retried_before.get(row, 0) + retries
         self._publish()
 
     def values(self, step: int, values: Mapping[str, float]) -> None:
@@ -270,7 +300,8 @@ class Progress:
         total = sum(row.total for row in self._rows.values())
         rate, speed = self._whole.speed(now)
         eta, rough = self._by_lanes(now) if self._lanes else (_eta(total - done, rate), False)
-        return Snapshot(self.stage, self.unit, done, total, rate, speed, eta, rows, dict(self._values), rough)
+        values, retries = dict(self._values), self.kept["retries"]
+        return Snapshot(self.stage, self.unit, done, total, rate, speed, eta, rows, values, rough, retries)
 
     def _by_lanes(self, now: float) -> tuple[float | None, bool]:
         """(time left of the lane that takes longest, whether some row's speed is a guess)."""

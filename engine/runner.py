@@ -6,7 +6,6 @@ import signal
 import socket
 import threading
 import traceback
-from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -15,60 +14,28 @@ from types import FrameType
 from engine import pipeline
 from engine.answers.servers import Servers
 from engine.backends import _orphans
-from engine.config import Run
 from engine.context import Context
 from engine.display import Display
 from engine.errors import BudgetSpent, Cancelled, ConfigError, NeedsAttention, PersynError
 from engine.models import registry
 from engine.progress import Progress, Snapshot, from_json
 from engine.reader import run_of
+from engine.stopping import Stop
 from storage import jobs
 from storage import registry as stored_models
 from storage.errors import DiskFullError, FencedError, StoreError, StoreMissingError
-from storage.job_records import JobState
+from storage.job_records import Job, JobState
 from storage.jobs import Lease
 from storage.store import Store
 
 LEASE_S = 30.0
 HEARTBEAT_S = 2.0
+PAUSED = 3
+"""Exit code of a job that an operator pauses: there is work undone, and the same command does it."""
+LOOK_S = 0.25
+"""Between two looks for commands once a stop is asked for: another one ends the waiting for answers."""
 _NO_SPACE = os.strerror(errno.ENOSPC)
 """Found in an error's text: safetensors and torch wrap the number away."""
-
-
-class Stop:
-    """Whether the job was asked to stop, and why."""
-
-    def __init__(self) -> None:
-        self.event = threading.Event()
-        self.save = threading.Event()
-        """Set when the operator asked for a checkpoint."""
-        self.fenced: FencedError | StoreMissingError | None = None
-        """Why nothing more may be written."""
-        self._paces = Counter[str]()
-        self._paces_lock = threading.Lock()
-
-    def asked(self) -> bool:
-        """True once a signal, a command or a lost lease asks the job to stop."""
-        if self.fenced is not None:
-            raise self.fenced
-        return self.event.is_set()
-
-    def take_save(self) -> bool:
-        """True once after each time that the operator asked for a checkpoint."""
-        asked = self.save.is_set()
-        self.save.clear()
-        return asked
-
-    def pace(self, teacher: str, steps: int) -> None:
-        """Notes that the operator wants more (steps > 0) or fewer requests of a teacher in flight."""
-        with self._paces_lock:
-            self._paces[teacher] += steps
-
-    def take_paces(self) -> Counter[str]:
-        """What was noted since the last call."""
-        with self._paces_lock:
-            taken, self._paces = self._paces, Counter()
-        return taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +43,7 @@ class Outcome:
     """How a job ended."""
 
     code: int
-    """Exit code: 0 done, 2 configuration, 3 needs attention, 130 cancelled, 1 a defect of ours."""
+    """Exit code: 0 done, 2 configuration, 3 needs attention or paused, 130 cancelled, 1 a defect of ours."""
     context: Context | None
     """What it worked with; None when it did not get that far."""
 
@@ -96,7 +63,7 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     )
     pulse.start()
     state: JobState = "failed"
-    error, code = "", 1
+    error, notice, code = "", "", 1
     context = None
     lost = sum(row.in_flight for row in from_json(job.progress).rows.values())
     try:
@@ -108,12 +75,16 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
             )
         for teacher in _orphans.sweep(store.folder / _orphans.FOLDER):
             say("warning", f"ended the server of `{teacher}`, left by an engine that was killed")
-        context = prepare(store, lease, run_of(job), display, stop)
+        context = prepare(store, lease, job, display, stop)
         with closing(context.servers):
             pipeline.run(context, until=job.until_stage)
         state, code = "done", 0
     except Cancelled as problem:
-        state, error, code = "cancelled", str(problem), problem.exit_code
+        if stop.pausing:
+            state, code = "paused", PAUSED
+            notice = "paused; everything committed is kept, and the same command goes on with this job"
+        else:
+            state, error, code = "cancelled", str(problem), problem.exit_code
     except KeyboardInterrupt:  # the second ctrl+c
         stopped = Cancelled(
             "stopped at once; everything committed is kept", "run the same command again to go on"
@@ -152,6 +123,8 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
                         context.progress.flush()  # where it stands, beside why it ended
                 if error:
                     say("error" if code != 130 else "warning", error)
+                elif notice:
+                    say("info", notice)
                 jobs.release(store, lease, state, error)
             except StoreError as problem:
                 # A full disk cannot even note that it is full; the lease runs out and the job reads as interrupted.
@@ -160,8 +133,9 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     return Outcome(code, context)
 
 
-def prepare(store: Store, lease: Lease, run: Run, display: Display, stop: Stop) -> Context:
+def prepare(store: Store, lease: Lease, job: Job, display: Display, stop: Stop) -> Context:
     """The context of a job: its models registered, its progress wired to store and console."""
+    run, before = run_of(job), from_json(job.progress)
     teachers = tuple(registry.teacher(config, run.generation) for config in run.teachers)
     student = registry.student(run)
     say = _say(store, lease, display)
@@ -187,8 +161,9 @@ def prepare(store: Store, lease: Lease, run: Run, display: Display, stop: Stop) 
         lease=lease,
         teachers=tuple(stored[:-1]),
         student=stored[-1],
-        progress=Progress(store_snapshot, store_metrics, display.show, say),
+        progress=Progress(store_snapshot, store_metrics, display.show, say, retries=before.retries),
         cancelled=stop.asked,
+        waits=stop.waits,
         servers=Servers(store.folder),
         take_save=stop.take_save,
         take_paces=stop.take_paces,
@@ -208,19 +183,20 @@ def _pulse(
 ) -> None:
     """Renews the lease and takes the operator's commands until the job ends."""
     told = False
-    while not ended.wait(HEARTBEAT_S):
+    while not ended.wait(min(LOOK_S, HEARTBEAT_S) if stop.event.is_set() else HEARTBEAT_S):
         try:
             jobs.renew(store, lease)
             for command in jobs.take_commands(store, lease):
-                if command.kind == "cancel":
-                    stop.event.set()
+                if command.kind in ("pause", "cancel"):
+                    stop.ask(pause=command.kind == "pause")
                 elif command.kind == "checkpoint":
                     stop.save.set()
                 elif command.kind == "concurrency":
                     stop.pace(str(command.args["teacher"]), 1 if command.args["more"] else -1)
             if stop.event.is_set() and not told:
                 told = True
-                say("info", "cancelling: the job stops at the next point where nothing is lost")
+                doing = "pausing" if stop.pausing else "cancelling"
+                say("info", f"{doing}: the job stops at the next point where nothing is lost")
         except (FencedError, StoreMissingError) as problem:
             stop.fenced = problem
             return
@@ -229,7 +205,7 @@ def _pulse(
 
 
 def _on_signals(stop: Stop) -> Callable[[], None]:
-    """Makes ctrl+c and SIGTERM ask for a stop at the next batch; a second one is immediate.
+    """Makes ctrl+c and SIGTERM ask for a stop, as a cancel; a second one is immediate.
 
     Any more change nothing: they would hit the code that writes down how the job ended.
     """
@@ -240,7 +216,7 @@ def _on_signals(stop: Stop) -> Callable[[], None]:
         if stop.event.is_set() and not ending:
             ending = True
             raise KeyboardInterrupt
-        stop.event.set()
+        stop.ask(pause=False)
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -83,6 +83,17 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class Stopping:
+    """What a running job was asked to end with."""
+
+    kind: Literal["pause", "cancel"]
+    since: float
+    """Unix seconds of the first time that it was asked."""
+    at_once: bool
+    """Whether it was asked again, so that answers in flight are not waited for any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """An operator's wish to a running job."""
 

@@ -25,6 +25,7 @@ from storage.job_records import Event as Event
 from storage.job_records import Job as Job
 from storage.job_records import Lease as Lease
 from storage.job_records import Metric as Metric
+from storage.job_records import Stopping as Stopping
 from storage.rows import AnyRow
 from storage.schema import CommandRow, EventRow, JobRow, MetricRow
 from storage.store import Store
@@ -195,6 +196,8 @@ def release(store: Store, lease: Lease, state: JobState, error: str = "") -> Non
             .where(JobRow.id == lease.job_id)
             .values(state=state, error=error, owner=None, pid=None, lease_until=0.0, finished_at=finished)
         )
+        # What this process was told too late is no wish to the next one.
+        connection.execute(delete(CommandRow).where(CommandRow.job_id == lease.job_id))
 
 
 def set_stage(store: Store, lease: Lease, stage: str, progress: Mapping[str, Any]) -> None:
@@ -336,16 +339,26 @@ def command(store: Store, job_id: int, kind: str, args: Mapping[str, Any] | None
         ).scalar_one()
 
 
-def cancelling(store: Store) -> dict[int, float]:
-    """Running jobs that were asked to cancel → since when, Unix seconds."""
+def stopping(store: Store) -> dict[int, Stopping]:
+    """Running jobs that were asked to pause or to cancel → what of it and since when."""
     query = (
-        select(CommandRow.job_id, func.min(CommandRow.created_at))
+        select(CommandRow.job_id, CommandRow.kind, CommandRow.created_at)
         .join(JobRow, JobRow.id == CommandRow.job_id)
-        .where(CommandRow.kind == "cancel", JobRow.state == "running")
-        .group_by(CommandRow.job_id)
+        .where(CommandRow.kind.in_(("pause", "cancel")), JobRow.state == "running")
+        .order_by(CommandRow.id)
     )
+    found: dict[int, Stopping] = {}
     with store.read() as connection:
-        return {job_id: float(since) for job_id, since in connection.execute(query)}
+        for job_id, kind, since in connection.execute(query):
+            first = found.get(job_id)
+            # Who asks for a cancel after a pause wants the job to end; after a cancel it ends anyway.
+            pauses = kind == "pause" and (first is None or first.kind == "pause")
+            found[job_id] = Stopping(
+                "pause" if pauses else "cancel",
+                float(since) if first is None else first.since,
+                at_once=first is not None,
+            )
+    return found
 
 
 def take_commands(store: Store, lease: Lease) -> builtins.list[Command]:

@@ -10,7 +10,7 @@ from engine.answers.budget import cost
 from engine.answers.due import LOCAL_S, SERVED_S, Due
 from engine.answers.lanes import QUEUE, Answered, Commit, Ended, Item, Lane, Unusable, Work, share
 from engine.context import Context
-from engine.errors import BudgetSpent, NeedsAttention, PersynError
+from engine.errors import BudgetSpent, Cancelled, NeedsAttention, PersynError
 from storage import responses
 from storage.records import NewResponse
 
@@ -83,6 +83,14 @@ class _Filling:
                     self._commit()
                     self._context.check()
             self._commit()
+        except Cancelled:
+            try:
+                self._drain()
+            except Exception:
+                self._wind_up()
+                raise
+            self._wind_up()
+            raise
         except Exception:
             self._wind_up()
             raise
@@ -97,11 +105,12 @@ class _Filling:
                 self._unusable[0].remedy,
             )
 
-    def _take(self) -> None:
+    def _take(self, *, stopping: bool = False) -> None:
         try:
             item = self._out.get(timeout=self._due.left)
         except queue.Empty:
-            self._context.check()
+            if not stopping:
+                self._context.check()
         else:
             self._handle(item)
         for lane in self._lanes:
@@ -188,6 +197,26 @@ class _Filling:
     def _skip(self, problem: PersynError) -> None:
         self._unusable.append(problem)
         self._context.progress.say(problem.message, "warning")
+
+    def _drain(self) -> None:
+        """Lets what is in flight at endpoints be answered, and stores it, for as long as the operator waits."""
+        for lane in self._lanes:
+            lane.drain()
+        if count := self._owed():
+            self._context.progress.say(f"nothing more is sent; {count:,} answers in flight are waited for")
+        while self._lanes and self._context.waits():
+            self._take(stopping=True)
+            if self._due.now:
+                self._commit()
+        if count := self._owed():
+            self._context.progress.say(
+                f"{count:,} answers in flight are given up, which their endpoints may bill; they are asked for again "
+                "when the job goes on",
+                "warning",
+            )
+
+    def _owed(self) -> int:
+        return sum(lane.owed for lane in self._lanes)
 
     def _wind_up(self) -> None:
         """Stops the lanes and keeps what they had brought: it is paid for."""

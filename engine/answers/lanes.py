@@ -107,6 +107,9 @@ class Lane(Thread):
         self.column = self._works[0].column
         """The teacher that is being asked."""
         self.backend: backends.Backend | None = None
+        self._drain_asked = Event()
+        self._retries_before = 0
+        """What the backend had counted when this lane got it: its server may have been kept."""
 
     def run(self) -> None:
         """Asks until nothing is missing; how it ended is put last."""
@@ -125,7 +128,10 @@ class Lane(Thread):
 
     def traffic(self) -> backends.Traffic | None:
         """Where the requests of the teacher being asked are; None for a local one."""
-        return self.backend.traffic() if isinstance(self.backend, backends.Remote) else None
+        if not isinstance(self.backend, backends.Remote):
+            return None
+        found = self.backend.traffic()
+        return found._replace(retries=found.retries - self._retries_before)
 
     def pace(self, steps: int) -> tuple[int, int] | None:
         """(requests that might be in flight, those that may from now on): twice or half as many for each step.
@@ -148,6 +154,20 @@ class Lane(Thread):
         """What the server of the teacher being asked has measured since the last call."""
         return self.backend.gauges() if isinstance(self.backend, backends.Metered) else {}
 
+    def drain(self) -> None:
+        """Sends nothing more to an endpoint, and ends with the answers in flight there; else as `interrupt`."""
+        self._drain_asked.set()
+        if isinstance(self.backend, backends.Draining):
+            self.backend.drain()
+        else:
+            self.interrupt()
+
+    @property
+    def owed(self) -> int:
+        """Requests at an endpoint whose answers `drain` lets come."""
+        backend = self.backend
+        return backend.traffic().in_flight if isinstance(backend, backends.Draining) else 0
+
     def interrupt(self) -> None:
         """Ends the requests to an endpoint, or the batch of a local model."""
         if isinstance(self.backend, backends.Remote):
@@ -157,12 +177,16 @@ class Lane(Thread):
 
     def _fill(self, work: Work) -> None:
         """Asks for what is missing, and again for errors; attempts are bounded in the store as well."""
+        self.backend = None  # what is said of a backend is said of the teacher in `column`
         self.column, passes = work.column, 0
         teacher = self._context.teachers[work.column]
         if not work.count():
             return
         with self._context.servers.backend(teacher) as self.backend:
-            self._check()  # a stop that came before `interrupt` could find this backend
+            self._check()  # a stop that came before `interrupt` or `drain` could find this backend
+            self._retries_before = (
+                self.backend.traffic().retries if isinstance(self.backend, backends.Remote) else 0
+            )
             if (most := self._context.paces.get(teacher.name)) and isinstance(self.backend, backends.Paced):
                 self.backend.pace(most, keep=True)
             while passes < self._context.run.generation.max_attempts and work.count():
@@ -173,7 +197,7 @@ class Lane(Thread):
                     self._check()
                 if held is None:
                     passes += 1
-                elif not self._budget.wait(held, self._stop_asked.is_set):
+                elif not self._budget.wait(held, self._stops):
                     self._check()
                     raise BudgetSpent(
                         f"generation.budget_usd: ${self._budget.spent:,.4f} of ${self._budget.limit:,.4f} spent; "
@@ -199,7 +223,9 @@ class Lane(Thread):
         try:
             for completion in backend.generate(requests()):
                 self._budget.settle(reserved.pop(completion.key), cost(teacher, completion))
-                self._put(Answered(work.column, completion))
+                self._out.put(Answered(work.column, completion))
+                if self._stop_asked.is_set():
+                    raise Stopped
         finally:
             for dollars in reserved.values():
                 self._budget.settle(dollars, 0.0)
@@ -218,6 +244,9 @@ class Lane(Thread):
         self._out.put(item)
         self._check()
 
+    def _stops(self) -> bool:
+        return self._stop_asked.is_set() or self._drain_asked.is_set()
+
     def _check(self) -> None:
-        if self._stop_asked.is_set():
+        if self._stops():
             raise Stopped

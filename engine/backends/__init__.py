@@ -65,6 +65,8 @@ class Traffic(NamedTuple):
     """Requests sent again since the backend was opened."""
     note: str = ""
     """Why nothing moves; empty when something does."""
+    held: str = ""
+    """Why fewer than `most` may be in flight, in a few words; empty where nothing stands in their way."""
 
 
 @runtime_checkable
@@ -73,6 +75,15 @@ class Remote(Backend, Protocol):
 
     def traffic(self) -> Traffic:
         """Where its requests are."""
+        ...
+
+
+@runtime_checkable
+class Draining(Remote, Protocol):
+    """A backend whose requests may be billed once they are sent, so that it can be let end with what is in flight."""
+
+    def drain(self) -> None:
+        """Sends nothing more: `generate` ends once what is in flight has been answered. From any thread."""
         ...
 
 

@@ -20,7 +20,7 @@ import openai
 from engine.backends import Traffic
 from engine.backends._completion import failed
 from engine.backends._pace import Breaker, Limit
-from engine.backends._reply import Failure, failure, read
+from engine.backends._reply import BUSY, Failure, failure, read
 from engine.errors import EndpointError
 from engine.keys import redacted
 from engine.sections.endpoint import EndpointConfig, loopback
@@ -33,10 +33,18 @@ MAX_REPLY_BYTES = 8 * 2**20
 MAX_SENDS = 20
 """Times that one request is sent in all, whatever was the reason each time."""
 
+_SATURATED = "more is no faster"
+_LOWERED = "as the operator asked"
+
 _NO_KEY = "none"
 """Sent where no key is needed: without one the client would take OPENAI_API_KEY, which is not this server's."""
 
-Result = Completion | EndpointError | None
+
+class _Unsent:
+    """In the place of a request that is not sent any more."""
+
+
+Result = Completion | EndpointError | _Unsent | None
 """What the loop hands to `generate`; None when the backend was closed."""
 
 
@@ -60,6 +68,8 @@ class _Server:
         self.url, self.client, self.in_flight = url, client, 0
         self.limit = Limit(settings.concurrency.start, settings.concurrency.max, now)
         self.breaker = Breaker(retry.failures, retry.probes, retry.cooldown, retry.max_wait)
+        self.turned_away = dict.fromkeys(BUSY, 0)
+        """HTTP status → requests that it was too busy for."""
 
     @property
     def load(self) -> float:
@@ -105,7 +115,7 @@ class EndpointBackend:
         """Hashes of conversations that a server has broken on, whatever became of them: keys are used again."""
         self._remedy = ""
         """What helps against the last failure that no retry can mend."""
-        self._closed = False
+        self._closed = self._draining = False
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name=f"endpoint {name}", daemon=True)
         self._thread.start()
@@ -122,7 +132,7 @@ class EndpointBackend:
         outstanding, more = 0, True
         try:
             while not self._closed:
-                while more and outstanding < self._ahead:
+                while more and outstanding < self._ahead and not self._draining:
                     request = next(source, None)
                     if request is None:
                         more = False
@@ -137,25 +147,32 @@ class EndpointBackend:
                 if isinstance(result, EndpointError):
                     raise result
                 outstanding -= 1
-                yield result
+                if not isinstance(result, _Unsent):
+                    yield result
         finally:
             self._call(self._abandon)
 
     def traffic(self) -> Traffic:
         """Requests in flight, and what is in their way; may be asked from any thread."""
         now = time.monotonic()
-        in_flight = sum(server.in_flight for server in self._servers)
+        in_flight, asked = sum(server.in_flight for server in self._servers), self._asked
         return Traffic(
             in_flight,
-            allowed=sum(server.limit.allowed for server in self._asked),
-            most=self._settings.concurrency.max * len(self._asked),
+            allowed=sum(server.limit.allowed for server in asked),
+            most=self._settings.concurrency.max * len(asked),
             retries=self._retries,
             note=self._note(now, in_flight),
+            held=_held(asked),
         )
 
     def pace(self, allowed: int, *, keep: bool) -> None:
         """Each server gets its part of what may be in flight; see `engine.backends.Paced`."""
         self._call(self._pace, allowed, keep)
+
+    def drain(self) -> None:
+        """Sends nothing more; see `engine.backends.Draining`."""
+        self._draining = True
+        self._call(self._dispatch)
 
     @property
     def _asked(self) -> list[_Server]:
@@ -208,6 +225,8 @@ class EndpointBackend:
 
     def _dispatch(self) -> None:
         """Sends what may be sent now, and comes back when more may be."""
+        if self._draining:
+            self._drop()
         now = time.monotonic()
         while self._waiting:
             ready = [
@@ -230,6 +249,16 @@ class EndpointBackend:
         waits = [server.breaker.ready_at for server in self._servers if now < server.breaker.ready_at]
         if self._waiting and waits and min(waits) < float("inf"):
             self._timer = self._loop.call_later(min(waits) - now, self._dispatch)
+
+    def _drop(self) -> None:
+        """What waits is not sent any more; nor is it known of a server that has answered nothing what is to blame."""
+        dropped = list(self._waiting)
+        self._waiting.clear()
+        if not any(server.in_flight for server in self._servers):
+            dropped += self._failures
+            self._failures.clear()
+        for ticket in dropped:
+            ticket.results.put(_Unsent())
 
     async def _serve(self, server: _Server, ticket: _Ticket, probe: bool) -> None:
         """Sends a request once; its answer goes out, its failure back into the queue or out."""
@@ -275,7 +304,9 @@ class EndpointBackend:
         wait = problem.wait
         if problem.kind == "overload":
             server.limit.overload(now, sent_at)
-            wait = retry.cooldown if wait is None else wait
+            server.turned_away[problem.code] += 1
+            # One that turns a request away now and then is not left alone by all the others for it.
+            wait = retry.cooldown * server.limit.refused if wait is None else wait
         asked = hash(tuple(turn["content"] for turn in ticket.request.messages))
         again = problem.kind == "fault" and asked in self._faulty
         server.breaker.failure(now, reason, probe=probe, wait=wait, again=again)
@@ -293,7 +324,7 @@ class EndpointBackend:
             ticket.last = reason
             self._failures.append(ticket)
             return
-        self._retries += 1
+        self._retries += not self._draining
         self._waiting.append(ticket)
 
     async def _send(self, server: _Server, request: Request) -> Completion:
@@ -365,6 +396,15 @@ class EndpointBackend:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._http.aclose()
         self._results.put(None)
+
+
+def _held(servers: Sequence[_Server]) -> str:
+    """Why fewer requests are in flight than the run file allows: what was turned away, else the next best reason."""
+    causes = {server.limit.cause for server in servers}
+    if "overload" in causes:
+        counts = {code: sum(server.turned_away[code] for server in servers) for code in BUSY}
+        return ", ".join(f"{count:,} × {code}" for code, count in counts.items() if count)
+    return _LOWERED if "operator" in causes else _SATURATED if "saturation" in causes else ""
 
 
 def list_models(url: str, key: str | None, settings: EndpointConfig) -> list[str]:

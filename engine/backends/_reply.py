@@ -23,6 +23,9 @@ BYTES_PER_TOKEN = 4
 MAX_BYTES_PER_TOKEN = 256
 """No vocabulary has longer tokens on average: cl100k's longest, a run of spaces, has 128."""
 
+BUSY = (429, 503, 529)
+"""Status codes of a server of which too much is asked."""
+
 _SHOWN = 300
 _TOO_LONG = re.compile(
     r"context[ _](?:length|window)|maximum.{0,20}length|too (?:long|many tokens)", re.IGNORECASE
@@ -47,6 +50,7 @@ class Failure(Exception):
         wait: seconds that the server asks to be left alone; None when it does not.
         status: of the completion, when this is the last word.
         remedy: what the operator can do, where the reply tells.
+        code: HTTP status, where there was one that matters; else 0.
     """
 
     def __init__(
@@ -56,9 +60,11 @@ class Failure(Exception):
         wait: float | None = None,
         status: Status = "error",
         remedy: str = "",
+        code: int = 0,
     ) -> None:
         super().__init__(message)
         self.kind, self.message, self.wait, self.status, self.remedy = kind, message, wait, status, remedy
+        self.code = code
 
 
 def read(body: bytes, request: Request, latency_s: float) -> Completion:
@@ -148,8 +154,8 @@ def _refused(error: openai.APIStatusError, now: float) -> Failure:
     wait = retry_after(error.response.headers, now)
     if code == 429 and "insufficient_quota" in said:
         return Failure("unusable", message, remedy=_REMEDIES[402])
-    if code in (429, 503, 529):
-        return Failure("overload", message, wait)
+    if code in BUSY:
+        return Failure("overload", message, wait, code=code)
     if code == 502:
         return Failure("down", message, wait)
     if code >= 500 or code in (408, 409, 425):

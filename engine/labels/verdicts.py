@@ -14,7 +14,7 @@ from engine.answers import spending
 from engine.answers.budget import Budget
 from engine.answers.due import SERVED_S, Due
 from engine.context import Context
-from engine.errors import BudgetSpent, EndpointError, NeedsAttention, UselessReplies
+from engine.errors import BudgetSpent, Cancelled, EndpointError, NeedsAttention, UselessReplies
 from engine.labels import scoring
 from engine.reasoning import with_reasoning
 from storage import replies, scores
@@ -289,7 +289,9 @@ class _Asked:
                     self._context.check()
                 except BaseException as problem:
                     stopped = problem
-                    self._scorer.close()
+                    self._scorer.drain()
+            if stopped is not None and not (isinstance(stopped, Cancelled) and self._context.waits()):
+                self._scorer.close()
 
     def _commit(self) -> None:
         said, self._replies = self._replies, []

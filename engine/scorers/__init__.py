@@ -92,6 +92,10 @@ class Asking(Scorer, Protocol):
         """Where its requests are."""
         ...
 
+    def drain(self) -> None:
+        """Asks nothing more: `verdicts` ends once what is in flight has come. From any thread."""
+        ...
+
 
 class ScorerModule(Protocol):
     """What a scorer's file must offer."""

@@ -242,6 +242,11 @@ class Judge:
         """Where its requests are; may be asked from any thread."""
         return self._backend.traffic()
 
+    def drain(self) -> None:
+        """Asks nothing more; see `engine.scorers.Asking`."""
+        self._closed.set()
+        self._backend.drain()
+
     def close(self) -> None:
         """End all requests. May be called from any thread, and twice."""
         self._closed.set()

@@ -129,14 +129,25 @@ def pace(store: Store, job_id: int, teacher: str, *, more: bool) -> str:
     return f"`{teacher}` may soon have about {wanted:,} {unit} in flight, instead of {row.allowed:,}"
 
 
+def pause(store: Store, job_id: int) -> str:
+    """What happened: the engine was asked to pause, at once where it was asked before, or nobody works on the job."""
+    job = jobs.get(store, job_id)
+    if job is None or not jobs.alive(job):
+        return f"nobody works on job {job_id} now"
+    again = job_id in jobs.stopping(store)
+    jobs.command(store, job_id, "pause")
+    return f"job {job_id} " + ("pauses at once" if again else "pauses once what is in flight is answered")
+
+
 def cancel(store: Store, job_id: int) -> str:
-    """What happened: the engine was asked to stop, or nobody worked on the job and it is cancelled."""
+    """What happened: the engine was asked to stop, at once where it was asked before, or the job is cancelled."""
     job = jobs.get(store, job_id)
     if job is None:
         return f"there is no job {job_id}"
     if jobs.alive(job):
+        again = job_id in jobs.stopping(store)
         jobs.command(store, job_id, "cancel")
-        return f"job {job_id} stops at its next batch"
+        return f"job {job_id} stops " + ("at once" if again else "at its next batch")
     if jobs.end_unowned(store, job_id, "cancelled"):
         return f"job {job_id} was not running; it is cancelled"
     return f"job {job_id} has already ended ({job.effective_state})"

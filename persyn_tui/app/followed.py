@@ -4,9 +4,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from persyn_tui.app.jobs import stopping
+
 if TYPE_CHECKING:
     # The database's library takes longer to import than everything else: it comes after the first paint.
-    from storage.job_records import Job
+    from storage.job_records import Job, Stopping
     from storage.store import Store
 
 LIVE = ("queued", "running")
@@ -38,7 +40,7 @@ class Picked(NamedTuple):
     job: "Job | None"
     chosen: Choice
     others: tuple[int, ...]
-    cancelling: float | None
+    stopping: "Stopping | None"
 
 
 class Followed:
@@ -49,8 +51,8 @@ class Followed:
         """None until there is one."""
         self.job: Job | None = None
         """As it was read last."""
-        self.cancelling: float | None = None
-        """Since when it is asked to stop, Unix seconds; None when it is not."""
+        self.stopping: Stopping | None = None
+        """What it is asked to end with; None when it is not."""
         self.others: tuple[int, ...] = ()
         """Other jobs that run while it does not."""
         self.newly_started: int | None = None
@@ -64,14 +66,14 @@ class Followed:
         before = self.id, self._chosen
         found = await asyncio.to_thread(_pick, store, *before)
         if before == (self.id, self._chosen):
-            self.job, self._chosen, self.others, self.cancelling = found
+            self.job, self._chosen, self.others, self.stopping = found
             self.id = None if found.job is None else found.job.id
 
     def choose(self, job: "Job") -> None:
         """The live screens show this job from now on, their titles too; a live one until another runs after it."""
         self.job, self.id = job, job.id
         self._chosen = "live" if job.effective_state in LIVE else "ended"
-        self.cancelling, self.others = None, ()
+        self.stopping, self.others = None, ()
 
     def started(self, job: "Job") -> None:
         """An engine was started for this job: the screens follow it, and say that it starts until it has claimed it."""
@@ -101,8 +103,8 @@ class Followed:
         if self.job is None:
             return ""
         state = self.state_of(self.job)
-        if self.cancelling is not None and state == "running":
-            return f"job {self.job.id} · {cancelling_since(self.cancelling)}"
+        if self.stopping is not None and state == "running":
+            return f"job {self.job.id} · {stopping.line(self.stopping, self.job)}"
         what = self.job.stage if state == "running" and self.job.stage else state
         runs = f" (job {self.others[0]} is running)" if self.others else ""
         return f"job {self.job.id} · {GLYPHS.get(state, '·')} {what.replace('_', ' ')}{runs}"
@@ -126,16 +128,11 @@ def _pick(store: "Store", followed: int | None, chosen: Choice) -> Picked:
         job, chosen = next(iter(running or waiting or newest), None), "none"
     live = job is not None and job.effective_state == "running"
     others = () if live else tuple(one.id for one in running if job is None or one.id != job.id)
-    cancelling = jobs.cancelling(store).get(job.id) if live and job is not None else None
-    return Picked(job, chosen, others, cancelling)
+    asked = jobs.stopping(store).get(job.id) if live and job is not None else None
+    return Picked(job, chosen, others, asked)
 
 
 def _goes_on_as(job: "Job", newest: "list[Job]") -> "Job | None":
     """The live job of the same run that came after this one; None where there is none."""
     later = (one for one in newest if one.id > job.id and one.spec_sha == job.spec_sha)
     return next((one for one in later if one.effective_state in LIVE), None)
-
-
-def cancelling_since(moment: float) -> str:
-    """`■ cancelling since 12:03:10`, in local time."""
-    return f"■ cancelling since {time.strftime('%H:%M:%S', time.localtime(moment))}"

@@ -103,7 +103,7 @@ def watch(job: JobArgument, store: StoreOption = None, as_json: JsonOption = Fal
             for event in jobs.events(opened, job, after_id=last_event, limit=500):
                 screen.say(event.kind, event.message)
                 last_event = event.id
-            if found.progress:
+            if found.progress.get("stage"):
                 screen.show(from_json(found.progress))
             if found.effective_state not in ("queued", "running"):
                 break
@@ -119,7 +119,10 @@ def watch(job: JobArgument, store: StoreOption = None, as_json: JsonOption = Fal
 
 
 def cancel(job: JobArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Ask a job to stop at its next batch; everything committed is kept and the same run resumes."""
+    """Ask a job to stop at its next batch; everything committed is kept and the same run resumes.
+
+    Answers in flight at endpoints are waited for, 5 s at most. Asked a second time, it stops at once.
+    """
     from persyn_tui.app import actions
     from storage.store import Store
 

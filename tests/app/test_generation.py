@@ -200,13 +200,56 @@ async def test_pause_asks_and_leaves_the_command(made: MadeRun) -> None:
         shown = " ".join(str(widget.render()) for widget in app.screen.query(Static))
         assert f"Pause job {made.job} (small)?" in shown
         assert "Everything committed is kept" in shown
+        assert "answers in flight at endpoints are waited for, 30 s at most" in " ".join(shown.split())
         await pilot.press("n")
         await until(pilot, lambda: not isinstance(app.screen, Confirm))
         assert jobs.take_commands(made.store, lease) == []
         await pilot.press("x")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
-        await until(pilot, lambda: [c.kind for c in jobs.take_commands(made.store, lease)] == ["cancel"])
+        await until(pilot, lambda: [c.kind for c in jobs.take_commands(made.store, lease)] == ["pause"])
+
+
+async def test_a_pause_says_what_it_waits_for_and_a_second_one_what_it_gives_up(made: MadeRun) -> None:
+    row = {"done": 1, "total": 3, "in_flight": 5, "allowed": 8, "most": 8}
+    lease = made.stage("calibrate", 1, 3, brief=row)
+    async with showing(made.store.location, "generation") as (app, pilot):
+        jobs.command(made.store, made.job, "pause")
+        await until(pilot, lambda: "‖ pausing: 5 answers in flight" in words(app, "#title"))
+        await until(pilot, lambda: "x" in app.screen.active_bindings)
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        shown = " ".join(" ".join(str(widget.render()) for widget in app.screen.query(Static)).split())
+        assert f"Stop job {made.job} (small) at once?" in shown
+        assert "waits for 5 answers in flight. They are given up, and their endpoints may bill them" in shown
+        await pilot.press("y")
+        await until(pilot, lambda: "pauses at once" in notes(app))
+        await until(pilot, lambda: jobs.stopping(made.store)[made.job].at_once)
+        assert [c.kind for c in jobs.take_commands(made.store, lease)] == ["pause", "pause"]
+        await until(pilot, lambda: "‖ pausing since" in words(app, "#title"))
+        await until(pilot, lambda: "x" not in app.screen.active_bindings)
+        jobs.release(made.store, lease, "paused")
+        await until(pilot, lambda: "‖ paused" in words(app, "#title"))
+        assert told(app) == ""
+
+
+async def test_why_a_limit_is_low_stands_above_the_newest(made: MadeRun) -> None:
+    row = {"done": 1, "total": 3, "in_flight": 8, "allowed": 8, "most": 64, "held": "5 × 429"}
+    lease = made.stage("calibrate", 1, 3, brief=row)
+    async with showing(made.store.location, "generation", size=(80, 24)) as (app, pilot):
+        await until(pilot, lambda: "── brief held at 8 of 64: 5 × 429 ──" in words(app, "#label"))
+        jobs.release(made.store, lease, "done")
+        await until(pilot, lambda: "held" not in words(app, "#label"))
+
+
+async def test_what_was_sent_again_stays_known_after_the_stage(made: MadeRun) -> None:
+    lease = made.stage("calibrate", 1, 3, brief={"done": 1, "total": 3, "allowed": 8, "retries": 2})
+    progress = {"retries": {"calibrate": {"spell": 3}, "generate": {"spell": 4}, "score": {"spell": 50}}}
+    jobs.set_stage(made.store, lease, "distill", {"stage": "distill", "done": 1, "total": 9, **progress})
+    jobs.release(made.store, lease, "done")
+    async with showing(made.store.location, "generation", size=(140, 28)) as (app, _):
+        head, brief, spell = lines(app, "#teachers")
+        assert [line[: head.index("retry") + 5].split()[-1] for line in (brief, spell)] == ["0", "7"]
 
 
 async def test_keys_of_the_footer_are_those_of_the_stage(made: MadeRun) -> None:

@@ -185,7 +185,7 @@ async def test_a_job_that_was_asked_to_stop_says_so_until_it_does(tmp_path: Path
             jobs.release(store, lease, "queued")
             jobs.claim(store, job.id, "another", lease_seconds=600)
             await until(pilot, lambda: "● running" in line(app.screen.query_one("#jobs", Sheet), 1))
-            assert jobs.cancelling(store) == {}, "what another process took is no wish to this one"
+            assert jobs.stopping(store) == {}, "what another process took is no wish to this one"
 
 
 REMEDY = "lower the split, or add prompts (a reasoning_gym source: raise `size`), or take another source"

@@ -324,6 +324,67 @@ def test_a_burst_of_429_only_slows_the_teacher_down(serve) -> None:
     assert len(server.requests) == 110
 
 
+def test_a_few_429s_at_random_do_not_slow_a_teacher_down_and_are_said(serve) -> None:
+    """Each 50th request is turned away, 2 %: where each refusal halved the limit, 64 became 1."""
+
+    def script(body: dict[str, Any], number: int) -> Reply:
+        time.sleep(0.01)  # as long as an answer takes
+        return error(429, "busy") if number % 50 == 25 else answer()
+
+    server = serve(script)
+    with closing(
+        backends.open_backend(teacher(server.url, endpoint={"concurrency": {"start": 64}}))
+    ) as backend:
+        assert isinstance(backend, backends.Paced)
+        allowed = [backend.traffic().allowed for _ in backend.generate(requests(1000))]
+        assert min(allowed) >= 32
+        assert backend.traffic().retries == 20
+        backend.pace(16, keep=True)
+        until(lambda: backend.traffic().allowed == 16)
+        assert backend.traffic().held == "as the operator asked"
+
+
+def test_why_a_limit_is_low_is_said(serve) -> None:
+    server = serve(lambda body, number: error(429 if number % 2 else 503, "busy", retry_after="0"))
+    with closing(backends.open_backend(teacher(server.url))) as backend:
+        assert isinstance(backend, backends.Paced)
+        with pytest.raises(EndpointError):
+            list(backend.generate(requests(20)))
+    server = serve(
+        lambda body, number: error(429, "busy", retry_after="0") if 20 <= number < 28 else answer()
+    )
+    model = teacher(server.url, endpoint={"concurrency": {"start": 8, "max": 8}})
+    with closing(backends.open_backend(model)) as backend:
+        assert isinstance(backend, backends.Paced)
+        held = [backend.traffic().held for _ in backend.generate(requests(40))]
+        assert held[0] == ""
+        assert re.fullmatch(r"[4-8] × 429", next(filter(None, held)))
+
+
+def test_drained_it_sends_nothing_more_and_gives_what_was_in_flight(serve) -> None:
+    release = threading.Event()
+    server = serve(
+        lambda body, number: (
+            Reply(body=answer().body, hold=release) if number < 4 else error(500, retry_after="0")
+        )
+    )
+    model = teacher(server.url, endpoint={"concurrency": {"start": 5, "max": 5}})
+    with closing(backends.open_backend(model)) as backend:
+        assert isinstance(backend, backends.Draining)
+        out: list[Completion] = []
+        thread = threading.Thread(target=lambda: out.extend(backend.generate(requests(100))))
+        thread.start()
+        until(lambda: server.in_flight == 4 and backend.traffic().in_flight == 4)
+        backend.drain()
+        sent = len(server.requests)
+        release.set()
+        thread.join(20)
+        assert not thread.is_alive()
+        assert len(server.requests) == sent
+        assert [done.status for done in out] == ["ok"] * 4
+        assert list(backend.generate(requests(3))) == []
+
+
 def test_concurrency_starts_small_grows_and_stays_below_its_bound(serve) -> None:
     together = threading.Barrier(4)
 

@@ -1,5 +1,6 @@
 """Runs with endpoint teachers, by the real engine (processes that are killed) and a real local server."""
 
+import signal
 import threading
 import time
 from collections import Counter
@@ -9,6 +10,10 @@ import pytest
 from backends.endpoint import Endpoint, Reply, error
 from support import RUN, Workspace, good, wait_until
 
+from engine import runner, stopping
+from engine.progress import from_json
+from persyn_tui.app.generation.generated import Reader
+from persyn_tui.app.jobs.stopping import in_flight
 from storage import jobs, schema
 from storage.errors import PersynError
 from storage.store import Store
@@ -165,6 +170,134 @@ def test_an_operator_halves_what_is_in_flight(workspace) -> None:
     assert process.returncode == 0
     assert len(counted) == CALIBRATED - 8
     assert max(counted) < 8
+
+
+def held(workspace: Workspace, far: Endpoint, release: threading.Event) -> None:
+    """A run whose only teacher, five requests at a time, answers the first 10 and the others once `release` is set."""
+    far.script = lambda body, number: (
+        good(body, number) if number < 10 else Reply(body=good(body, number).body, hold=release)
+    )
+    five = "endpoint: {concurrency: {start: 5, max: 5}}"
+    start, end = RUN.index("  - {name: speller"), RUN.index("prompts:")
+    teacher = f"  - {{name: far, backend: openai, model: m, base_url: {far.url}, {five}}}\n"
+    workspace.write(RUN[:start] + teacher + RUN[end:])
+
+
+def waits(workspace: Workspace) -> bool:
+    """Whether the engine has said that it waits for the five answers in flight."""
+    with workspace.open() as store:
+        said = [event.message for event in jobs.events(store, 1)]
+    return "nothing more is sent; 5 answers in flight are waited for" in said
+
+
+def stored(workspace: Workspace) -> int:
+    with workspace.open() as store:
+        return rows(store)["far", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "state"), [("pause", 3, "paused"), ("cancel", 130, "cancelled"), ("", 130, "cancelled")]
+)
+def test_what_is_in_flight_at_a_stop_is_waited_for_and_stored(
+    workspace, servers, how: str, code: int, state: str
+) -> None:
+    """It is paid for: neither a pause nor a cancel, nor one ctrl+c (``), gives it up at once."""
+    far, release = servers[2], threading.Event()
+    held(workspace, far, release)
+    process = workspace.start("run", workspace.folder / "run.yaml", "--until", "calibrate")
+    wait_until(process, lambda: far.in_flight == 5 and stored(workspace) == 10)
+    with workspace.open() as store:
+        if how:
+            jobs.command(store, 1, how)
+        else:
+            process.send_signal(signal.SIGINT)
+        wait_until(process, lambda: waits(workspace))
+        if how:
+            assert jobs.stopping(store)[1].kind == how
+        wait_until(process, lambda: in_flight(jobs.get(store, 1)) == 5)  # what the app says
+    release.set()
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    with workspace.open() as store:
+        (job,) = jobs.list(store)
+    assert (job.state, stored(workspace), len(far.requests)) == (state, 15, 15)
+    workspace.finish("calibrate")
+    assert (stored(workspace), len(far.requests)) == (CALIBRATED, CALIBRATED)
+    with workspace.open() as store:
+        assert len(jobs.list(store)) == (1 if state == "paused" else 2)
+
+
+@pytest.mark.parametrize(
+    ("how", "state"), [(("pause", "pause"), "paused"), (("pause", "cancel"), "cancelled"), ((), "cancelled")]
+)
+def test_a_stop_that_is_asked_for_again_gives_up_what_is_in_flight(
+    workspace, servers, how: tuple[str, ...], state: str
+) -> None:
+    far, release = servers[2], threading.Event()
+    held(workspace, far, release)
+    process = workspace.start("run", workspace.folder / "run.yaml", "--until", "calibrate")
+    wait_until(process, lambda: far.in_flight == 5 and stored(workspace) == 10)
+    with workspace.open() as store:
+        for time_asked in range(2):
+            if how:
+                jobs.command(store, 1, how[time_asked])
+            else:
+                process.send_signal(signal.SIGINT)
+            if not time_asked:
+                wait_until(process, lambda: waits(workspace))
+    began = time.monotonic()
+    process.communicate(timeout=60)
+    assert time.monotonic() - began < stopping.PAUSE_S
+    assert not release.is_set()
+    release.set()
+    with workspace.open() as store:
+        (job,) = jobs.list(store)
+        said = " ".join(event.message for event in jobs.events(store, 1))
+    assert (job.state, stored(workspace), len(far.requests)) == (state, 10, 15)
+    if how:
+        assert "5 answers in flight are given up, which their endpoints may bill" in said
+    else:
+        assert job.error.startswith("stopped at once")
+
+
+def test_a_pause_waits_so_long_and_no_longer(workspace, servers, monkeypatch) -> None:
+    far, release = servers[2], threading.Event()
+    held(workspace, far, release)
+    monkeypatch.setattr(stopping, "PAUSE_S", 0.3)
+    monkeypatch.setattr(runner, "HEARTBEAT_S", 0.05)
+
+    def pause() -> None:
+        end = time.monotonic() + 60
+        while far.in_flight < 5 and time.monotonic() < end:
+            time.sleep(0.01)
+        with workspace.open() as store:
+            jobs.command(store, 1, "pause")
+
+    thread = threading.Thread(target=pause)
+    thread.start()
+    code, job, _ = workspace.work("calibrate")
+    thread.join()
+    release.set()
+    assert (code, job.state, stored(workspace)) == (3, "paused", 10)
+    workspace.finish("calibrate")
+    assert len(far.requests) == CALIBRATED + 5  # those that were given up are sent again
+
+
+def test_what_was_sent_again_stays_known_after_its_stage_and_its_job(workspace, servers) -> None:
+    far = servers[2]
+    far.script = lambda body, number: (
+        error(429, "busy", retry_after="0") if number in (3, 30, 32) else good(body, number)
+    )
+    start, end = RUN.index("  - {name: speller"), RUN.index("prompts:")
+    teacher = f"  - {{name: far, backend: openai, model: m, base_url: {far.url}}}\n"
+    workspace.write(RUN[:start] + teacher + RUN[end:] + "strategies: [random, persyn]\n")
+    workspace.finish("build_dataset")
+    with workspace.open() as store:
+        (job,) = jobs.list(store)
+        shown = {line.name: line.retries for line in Reader().read(store, job.id).teachers}
+    assert job.stage == "build_dataset"
+    assert from_json(job.progress).retries == {"calibrate": {"far": 1}, "generate": {"far": 2}}
+    assert shown == {"far": 3, "brief": 0}
 
 
 def test_a_teacher_that_only_fails_stops_no_other_and_is_named(workspace, servers) -> None:

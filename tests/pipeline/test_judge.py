@@ -253,6 +253,35 @@ def test_a_cancelled_job_does_not_wait_for_the_judge(workspace, server) -> None:
     assert re.search(r"▲ judge: waits \d+ s: http://\S+: HTTP 429: later", err)
 
 
+def test_verdicts_in_flight_at_a_cancel_are_waited_for_and_stored(workspace, server) -> None:
+    release = threading.Event()
+    server.script = lambda body, number: (
+        rating(body, number) if number < 8 else Reply(body=rating(body, number).body, hold=release)
+    )
+    workspace.write(RUN + f"quality: {JUDGE % (server.url, '')}\n")
+    process = workspace.start("run", workspace.folder / "run.yaml", "--until", "score")
+    wait_until(process, lambda: server.in_flight > 0 and len(verdicts_or_none(workspace)) == 8)
+    with workspace.open() as store:
+        jobs.command(store, 1, "pause")
+        wait_until(process, lambda: any(e.message.startswith("pausing") for e in jobs.events(store, 1)))
+    release.set()
+    process.communicate(timeout=60)
+    assert (process.returncode, job(workspace).state) == (3, "paused")
+    sent = len(server.requests)
+    assert sent > 8
+    assert len(verdicts(workspace)) == sent
+    workspace.finish("score")
+    assert len(server.requests) == len(verdicts(workspace))
+
+
+def verdicts_or_none(workspace: Workspace) -> list[Any]:
+    """What the judge has said, while the store is being made too."""
+    try:
+        return verdicts(workspace)
+    except PersynError:
+        return []
+
+
 def test_the_dry_run_says_what_a_judge_would_cost_and_a_missing_key_is_named(workspace, server) -> None:
     path = workspace.write(
         RUN + f"quality: {JUDGE % (server.url, ', mode: pairs, api_key_env: NO_SUCH_KEY')}\n"

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 STAGES = ("calibrate", "generate")
 """The stages in which teachers answer."""
+SERVED = ("openai", "vllm")
+"""Backends whose requests may be sent again before they are answered."""
 EVERY_S = 1.0
 PART = 20
 PART_AT_REST = 200
@@ -43,7 +45,7 @@ class TeacherLine:
     counts: dict[str, int]
     """Responses by status."""
     retries: int | None
-    """Requests sent again; None where only the engine has known, and it has gone on or ended."""
+    """Requests sent again; None where the job has asked its endpoint nothing, and no stored row knows of any."""
     cost: float
     """Dollars."""
     tokens_per_second: float | None = None
@@ -52,6 +54,10 @@ class TeacherLine:
     """Requests sent to its endpoint and not answered; None where none is being asked."""
     allowed: int = 0
     """How many may be."""
+    most: int = 0
+    """How many the run file allows."""
+    held: str = ""
+    """Why fewer than that may be, where something stands in their way."""
     note: str = ""
     """Why it gives no answers now."""
     mean: float | None = None
@@ -197,6 +203,7 @@ class Reader:
                 teacher.backend,
                 cover,
                 *_moved(counted.rows, snapshot, teacher.name, live),
+                _retries(snapshot, teacher.name, teacher.backend),
                 counted.means.get(teacher.name),
             )
             for teacher, cover in zip(context.teachers, counted.coverage, strict=True)
@@ -308,8 +315,22 @@ def _moved(before: dict[str, Row], now: Snapshot, name: str, live: bool) -> tupl
     return Row(done=row.done - old.done, counts=counts), row
 
 
+def _retries(snapshot: Snapshot, name: str, backend: str) -> int | None:
+    """What the job has sent again to the teacher's endpoint, in all stages; None where it has asked none."""
+    counted = [rows[name] for stage in STAGES if name in (rows := snapshot.retries.get(stage, {}))]
+    if counted or backend not in SERVED:  # of a model in this process the store knows all
+        return sum(counted)
+    return None
+
+
 def _line(
-    name: str, backend: str, cover: Coverage, new: Row, row: Row | None, mean: float | None
+    name: str,
+    backend: str,
+    cover: Coverage,
+    new: Row,
+    row: Row | None,
+    retries: int | None,
+    mean: float | None,
 ) -> TeacherLine:
     counts = {
         status: cover.counts.get(status, 0) + new.counts.get(status, 0)
@@ -323,13 +344,15 @@ def _line(
         done=min(cover.wanted, cover.done + new.done),
         wanted=cover.wanted,
         counts=counts,
-        # What is sent again before it is answered is in no stored row: only the engine's counters know it.
-        retries=max(cover.retries, row.retries) if row else cover.retries or None,
+        # What is sent again before it is answered is in no stored row: only the job's counters know it.
+        retries=cover.retries or None if retries is None else max(cover.retries, retries),
         cost=cover.cost,
         tokens_per_second=speed,
         eta_s=row.eta_s if row and row.done < row.total else None,
         in_flight=row.in_flight if row and row.allowed else None,
         allowed=row.allowed if row else 0,
+        most=row.most if row else 0,
+        held=row.held if row and row.allowed else "",
         note=row.note if row else "",
         mean=mean if speed is None else None,
     )

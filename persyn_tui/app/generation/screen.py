@@ -12,6 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.printing import printable
+from engine.stopping import PAUSE_S
 from persyn_tui.app.data.answers import AnswersPanel, load
 from persyn_tui.app.generation.generated import STAGES, Answer, Generated, Reader, TeacherLine
 from persyn_tui.app.jobs.view import JobView
@@ -63,7 +64,10 @@ class GenerationScreen(JobView[Generated]):
     EMPTY = "No job yet.\n\n1 goes to the jobs; n there makes one, and its teachers appear here."
     STAGES = ("", "prompts", *STAGES)
     STOP = "Pause"
-    KEPT = "Everything committed is kept; s goes on from there. Lost is what is in flight, which an endpoint may bill."
+    KEPT = (
+        "Everything committed is kept; s goes on from there. Nothing more is sent; answers in flight at endpoints are "
+        f"waited for, {PAUSE_S:.0f} s at most (x again: no longer), and kept. A local model stops at its next token."
+    )
     DEFAULT_CSS = """
     GenerationScreen #teachers { height: auto; max-height: 60%; margin-top: 1; }
     GenerationScreen #label { height: 1; margin-top: 1; color: $quiet; text-wrap: nowrap; }
@@ -92,7 +96,7 @@ class GenerationScreen(JobView[Generated]):
         """Sums, teachers, newest responses."""
         yield OneLine(id="sums")
         yield Sheet(TEACHERS, id="teachers")
-        yield Static(f"newest {'─' * 300}", id="label", markup=False)
+        yield Static(_label(()), id="label", markup=False)
         yield Sheet(NEWEST, id="newest")
         yield AnswersPanel(id="answers")
 
@@ -109,6 +113,7 @@ class GenerationScreen(JobView[Generated]):
         teachers = self.query_one("#teachers", Sheet)
         teachers.styles.height = len(data.teachers) + 1
         teachers.update(Listed([(line.name, _teacher(line)) for line in data.teachers]))
+        self.query_one("#label", Static).update(_label(data.teachers))
         newest = self.query_one("#newest", Sheet)
         at_top = newest.place == 0
         newest.update(Listed([(answer.id, _answer(answer)) for answer in data.newest]))
@@ -259,7 +264,9 @@ def _teacher(line: TeacherLine) -> list[Cell | str]:
         Cell(bar(line.done / line.wanted, 7) if line.wanted else "", "dim" if whole else "accent"),
         Cell(f"⌀{rate(line.mean)}", "dim") if line.mean is not None else rate(line.tokens_per_second),
         Cell("waits", "warn") if line.note else duration(line.eta_s),
-        "–" if line.in_flight is None else f"{line.in_flight}/{line.allowed}",
+        "–"
+        if line.in_flight is None
+        else Cell(f"{line.in_flight}/{line.allowed}", "warn" if line.held else "plain"),
         Cell("–", "dim") if line.retries is None else _some(line.retries, "warn"),
         *(
             _some(line.counts.get(status, 0), "warn")
@@ -268,6 +275,12 @@ def _teacher(line: TeacherLine) -> list[Cell | str]:
         _some(line.counts.get("error", 0), "bad"),
         f"{line.cost:,.2f}" if line.cost < 1000 else f"{line.cost:,.0f}",
     ]
+
+
+def _label(teachers: Iterable[TeacherLine]) -> str:
+    """The line between teachers and newest responses, with the limits that are held below what the run file allows."""
+    held = (f"── {t.name} held at {t.allowed:,} of {t.most:,}: {t.held} " for t in teachers if t.held)
+    return printable(f"newest {''.join(held)}{'─' * 300}")
 
 
 def _some(number: int, tone: Tone) -> Cell:

@@ -12,9 +12,11 @@ from textual.containers import Vertical
 from textual.widget import Widget
 
 from engine.progress import Snapshot, from_json
+from engine.stopping import CANCEL_S
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.filtered import FilteredView, FilterLine, passes
-from persyn_tui.app.followed import GLYPHS, LIVE, STOPPABLE, cancelling_since
+from persyn_tui.app.followed import GLYPHS, LIVE, STOPPABLE
+from persyn_tui.app.jobs import stopping
 from persyn_tui.app.jobs.again import go_on, starts
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import STATE_TONES, bar, done_of, one_line, rate, time_left
@@ -22,7 +24,7 @@ from persyn_tui.app.told import Told
 
 if TYPE_CHECKING:
     # The first screen stands before the database's library is imported.
-    from storage.job_records import Event, Job
+    from storage.job_records import Event, Job, Stopping
     from storage.store import Store
 
 PROGRESS = 17
@@ -50,8 +52,8 @@ class Jobs:
     jobs: "list[Job]"
     chosen: int | None
     events: "list[Event]"
-    cancelling: dict[int, float]
-    """Job → since when it is asked to stop, Unix seconds."""
+    stopping: "dict[int, Stopping]"
+    """Job → what it is asked to end with."""
     total: int
     """How many there are, whatever the filter."""
 
@@ -63,7 +65,7 @@ class Jobs:
 
     def _shown(self) -> tuple[Any, ...]:
         listed = [(j.id, j.effective_state, j.stage, j.progress, j.error) for j in self.jobs]
-        return listed, self.chosen, self.cancelling, [event.id for event in self.events], self.total
+        return listed, self.chosen, self.stopping, [event.id for event in self.events], self.total
 
 
 class JobsScreen(FilteredView[Jobs]):
@@ -113,13 +115,13 @@ class JobsScreen(FilteredView[Jobs]):
         ids = [job.id for job in found]
         chosen = wanted if wanted in ids else next(iter(ids), None)
         events = [] if chosen is None else jobs.newest_events(store, chosen, HISTORY)
-        return Jobs(found, chosen, events, jobs.cancelling(store), len(everything))
+        return Jobs(found, chosen, events, jobs.stopping(store), len(everything))
 
     def show(self, data: Jobs) -> None:
         """Rows, then the history of the chosen job."""
         self.query_one("#jobs", Sheet).update(
             Listed(
-                [(job.id, _cells(job, self.app.followed.state_of(job), data.cancelling)) for job in data.jobs]
+                [(job.id, _cells(job, self.app.followed.state_of(job), data.stopping)) for job in data.jobs]
             )
         )
         started = self.app.followed.newly_started
@@ -127,7 +129,7 @@ class JobsScreen(FilteredView[Jobs]):
             self.query_one("#jobs", Sheet).go_to(started)
             self.app.followed.newly_started = None
         chosen = next((job for job in data.jobs if job.id == data.chosen), None)
-        where = "" if chosen is None else _where(chosen, self.app.followed.state_of(chosen), data.cancelling)
+        where = "" if chosen is None else _where(chosen, self.app.followed.state_of(chosen), data.stopping)
         self.query_one("#where", Told).tell(where)
         self.query_one("#events", Sheet).update(Listed([(e.id, _event(e)) for e in reversed(data.events)]))
 
@@ -233,13 +235,21 @@ class JobsScreen(FilteredView[Jobs]):
             self.notify(f"job {job.id} has already ended ({job.effective_state})", severity="warning")
             return
         snapshot = from_json(job.progress)
+        asked = None if self.data is None else self.data.stopping.get(job.id)
+        if asked is not None and job.effective_state == "running" and stopping.can_hurry(asked, job):
+            self.app.push_screen(
+                Confirm(*stopping.hurry(job), "Stop at once"),
+                lambda yes: self._cancel(job.id) if yes else None,
+            )
+            return
         place = f"is at stage {job.stage}"
         place += f", {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}" if snapshot.total else ""
         self.app.push_screen(
             Confirm(
                 f"Cancel job {job.id} ({job.name})?",
                 f"It {place if job.stage else 'has not begun'}. Everything committed is kept; `r` goes on from there. "
-                "Lost is at most the batch in flight.",
+                f"Answers in flight at endpoints are waited for, {CANCEL_S:.0f} s at most; lost is at most what comes "
+                "later and the batch of a local model.",
                 "Cancel the job",
             ),
             lambda yes: self._cancel(job.id) if yes else None,
@@ -270,14 +280,14 @@ MODE_OF_STAGE = {
 }
 
 
-def _cells(job: "Job", state: str, cancelling: dict[int, float]) -> list[Cell | str]:
+def _cells(job: "Job", state: str, asked: "dict[int, Stopping]") -> list[Cell | str]:
     snapshot = from_json(job.progress)
     live = state == "running"
     shown = Cell(
         f"{GLYPHS.get(state, '·')} {state.replace('_', ' ')}", cast(Tone, STATE_TONES.get(state, "plain"))
     )
-    if live and job.id in cancelling:
-        shown = Cell(f"{GLYPHS['cancelled']} cancelling", "warn")
+    if live and job.id in asked:
+        shown = Cell(stopping.name(asked[job.id]), "warn")
     return [
         str(job.id),
         job.name,
@@ -297,12 +307,17 @@ def _line(job: "Job") -> str:
     return f"{job.id} {job.name} {job.effective_state} {job.stage} {job.error}"
 
 
-def _where(job: "Job", state: str, cancelling: dict[int, float]) -> str:
+def _where(job: "Job", state: str, asked: "dict[int, Stopping]") -> str:
     snapshot: Snapshot = from_json(job.progress)
     if job.error:
         return f"── job {job.id} · {job.error.strip()}"
-    if state == "running" and job.id in cancelling:
-        return f"── job {job.id} · {cancelling_since(cancelling[job.id])}; stops when the current batch ends"
+    if state == "running" and job.id in asked:
+        ends = (
+            "which are waited for; x stops at once"
+            if stopping.can_hurry(asked[job.id], job)
+            else "stops when the current batch ends"
+        )
+        return f"── job {job.id} · {stopping.line(asked[job.id], job)}; {ends}"
     if state == "running" and snapshot.total:
         return (
             f"── job {job.id} · {job.stage}: {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}, "

@@ -8,6 +8,7 @@ from engine.progress import from_json
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.followed import STOPPABLE
 from persyn_tui.app.frame import View
+from persyn_tui.app.jobs import stopping
 from persyn_tui.app.jobs.again import go_on, starts
 from persyn_tui.app.told import trouble
 from storage import jobs
@@ -43,7 +44,9 @@ class JobView(View[T]):
             if state not in ("starting", "running", "done") or (state == "done" and self.outdated())
             else ["start"]
         )
-        return frozenset(start + ([] if self._works and self.app.followed.cancelling is None else ["stop"]))
+        asked = self.app.followed.stopping
+        stops = self._works and (asked is None or stopping.can_hurry(asked, job))
+        return frozenset(start + ([] if stops else ["stop"]))
 
     @property
     def _works(self) -> bool:
@@ -97,7 +100,7 @@ class JobView(View[T]):
             go_on(self.app, job, lambda: self.act(_resume))
 
     def action_stop(self) -> None:
-        """Asks, then leaves a cancel command for the job's engine."""
+        """Asks, then leaves a command for the job's engine; a second time, one that lets nothing in flight come."""
         job = self.app.followed.job
         if job is None:
             self.notify("there is no job to stop", severity="warning")
@@ -105,7 +108,14 @@ class JobView(View[T]):
         if job.effective_state not in STOPPABLE:
             self.notify(f"job {job.id} has already ended ({job.effective_state})", severity="warning")
             return
-        if job.effective_state == "running" and self.app.followed.cancelling is not None:
+        asked = self.app.followed.stopping if job.effective_state == "running" else None
+        if asked is not None and stopping.can_hurry(asked, job):
+            again = _pause if asked.kind == "pause" else _cancel
+            self.app.push_screen(
+                Confirm(*stopping.hurry(job), "Stop at once"), lambda yes: self._stop(again) if yes else None
+            )
+            return
+        if asked is not None:
             self.notify(f"job {job.id} is stopping already", severity="warning")
             return
         # A job that waits, or works on what another screen shows, is cancelled as on screen 1.
@@ -115,13 +125,12 @@ class JobView(View[T]):
         place += f", {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}." if snapshot.total else "."
         self.app.push_screen(
             Confirm(f"{verb} job {job.id} ({job.name})?", f"{place} {self.KEPT}", verb),
-            self._stop,
+            lambda yes: self._stop(_pause if verb == "Pause" else _cancel) if yes else None,
         )
 
-    def _stop(self, yes: bool | None) -> None:
-        if yes:
-            self.app.followed.stay()  # s goes on with it, when another one runs too
-            self.act(_cancel)
+    def _stop(self, how: Callable[[Store, Job], str]) -> None:
+        self.app.followed.stay()  # s goes on with it, when another one runs too
+        self.act(how)
 
 
 # What is done to a job needs the run file's models, which take their time to import: in the thread that does it.
@@ -131,6 +140,12 @@ def _resume(store: Store, job: Job) -> Job:
     from persyn_tui.app import actions
 
     return actions.resume(store, job)
+
+
+def _pause(store: Store, job: Job) -> str:
+    from persyn_tui.app import actions
+
+    return actions.pause(store, job.id)
 
 
 def _cancel(store: Store, job: Job) -> str:
