@@ -39,6 +39,8 @@ from storage.store import Store
 COLUMNS, LINES = 120, 40
 # Every key moves the cursor: one that changes nothing is not answered by a paint.
 DOWN, UP = [b"j", b"j", b"\x1b[6~"] * 13, [b"k", b"k", b"\x1b[5~"] * 13
+HISTORY_S = 9.5
+"""So long the machine strip shows what the keys have cost: its history moves until that has left it."""
 BUDGET = {
     "start_s": 0.5,
     "open_data_s": 0.3,
@@ -120,10 +122,10 @@ class Terminal:
             self.read(0.05)
         return time.perf_counter() - self.began
 
-    def quiet(self, seconds: float = 0.4) -> int:
-        """Bytes read until nothing came for `seconds`."""
-        count = 0
-        while piece := self.read(seconds):
+    def quiet(self, seconds: float = 0.4, patience: float = 60.0) -> int:
+        """Bytes read until nothing came for `seconds`, or patience has run out."""
+        count, end = 0, time.perf_counter() + patience
+        while time.perf_counter() < end and (piece := self.read(seconds)):
             count += len(piece)
         return count
 
@@ -222,7 +224,7 @@ def data_screen(path: Path) -> dict[str, float]:
         for key in keys:
             taken.append(terminal.press(key) * 1000)
             terminal.quiet(0.03)
-    terminal.quiet(2.5)
+    terminal.quiet(HISTORY_S)
     cpu = terminal.process.cpu_times()
     began = time.perf_counter()
     count = 0
