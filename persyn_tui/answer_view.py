@@ -3,13 +3,15 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.labels.beside import Rewards
-from engine.labels.setting import Setting
 from engine.printing import printable
-from persyn_tui.dataset_view import Datasets
 from storage.records import ResponseContext
+
+if TYPE_CHECKING:
+    from engine.labels.beside import Rewards
+    from engine.labels.setting import Setting
+    from persyn_tui.dataset_view import Datasets
 
 Names = Mapping[int, Sequence[str]]
 """Plan id → the teachers that its strengths belong to."""
@@ -19,8 +21,8 @@ def as_json(
     found: ResponseContext,
     beside: Sequence[ResponseContext],
     names: Names,
-    rewards: Rewards,
-    datasets: Datasets,
+    rewards: "Rewards",
+    datasets: "Datasets",
 ) -> dict[str, Any]:
     """Everything about the answer as plain JSON, harmless to a terminal.
 
@@ -230,7 +232,7 @@ def _scores(found: ResponseContext) -> list[dict[str, Any]]:
     ]
 
 
-def _setting(made_with: Setting | None, datasets: Datasets) -> dict[str, Any] | None:
+def _setting(made_with: "Setting | None", datasets: "Datasets") -> dict[str, Any] | None:
     if made_with is None:
         return None
     return {
@@ -244,7 +246,7 @@ def _setting(made_with: Setting | None, datasets: Datasets) -> dict[str, Any] | 
     }
 
 
-def _beside(other: ResponseContext, rewards: Rewards) -> dict[str, Any]:
+def _beside(other: ResponseContext, rewards: "Rewards") -> dict[str, Any]:
     response = other.line.response
     return {
         "id": response.id,

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.labels import beside
 from persyn_tui import answer_view
 from persyn_tui.app import contexts
 from persyn_tui.dataset_view import Datasets
@@ -13,7 +12,9 @@ from storage.records import ResponseContext
 from storage.store import Store
 
 if TYPE_CHECKING:
+    # Imported where they are used, in the thread: the list does not wait for what enter needs.
     from engine.context import Context
+    from engine.labels.beside import Rewards
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,12 @@ class Beside:
         self._store, self._in_view = store, in_view
         self._datasets = Datasets()
         self._contexts: list[ResponseContext] = []
-        self._rewards = beside.Rewards()
+        self._rewards: Rewards | None = None
 
     def read(self, response_id: int) -> Answers | None:
         """All answers to the prompt of this one, with the rewards that datasets have; None when it is not there."""
+        from engine.labels import beside
+
         store = self._store
         found = browse.get(store, response_id)
         if found is None:
@@ -62,27 +65,31 @@ class Beside:
         self._contexts = [context for context in beside_it if context is not None]
         self._datasets = Datasets(datasets.list(store))
         self._rewards = beside.stored(self._contexts, self._datasets.all, self._in_view)
-        return self._answers()
+        return self._answers(self._rewards)
 
     def complete(self) -> Answers | None:
         """The same with rewards from stored scores, which waits for a run's models to be read; None: nothing new."""
+        from engine.labels import beside
+
+        if self._rewards is None:
+            return None
         more = beside.completed(
             self._store, self._rewards, self._contexts, self._datasets.all, self._context_of, self._in_view
         )
         if more == self._rewards:
             return None
         self._rewards = more
-        return self._answers()
+        return self._answers(more)
 
     def _context_of(self, job_id: int) -> "Context | None":
         job = jobs.get(self._store, job_id)
         return None if job is None else contexts.of(self._store, job)
 
-    def _answers(self) -> Answers:
+    def _answers(self, rewards: "Rewards") -> Answers:
         store, found = self._store, self._contexts
         plans = {stored.plan_id for context in found for stored in context.assignments}
         names = {plan: lookup.plan_teachers(store, plan) for plan in plans}
-        data = [answer_view.as_json(context, [], names, self._rewards, self._datasets) for context in found]
+        data = [answer_view.as_json(context, [], names, rewards, self._datasets) for context in found]
         routed = [
             (plan["plan"], plan["strengths"], plan["attempt"], one["id"])
             for one in data
@@ -104,7 +111,7 @@ class Beside:
             strengths=chosen[0][1] if chosen else {},
             starred=starred,
             why_starred=why if starred is not None else "",
-            rewards=self._datasets.words_of(self._rewards.setting) if self._rewards.values else "",
+            rewards=self._datasets.words_of(rewards.setting) if rewards.values else "",
             texts={context.line.response.id: context.line.response.text for context in found},
         )
 
