@@ -3,17 +3,36 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.printing import printable
 from storage.records import ResponseContext
+
+if TYPE_CHECKING:
+    from engine.labels.beside import Rewards
+    from engine.labels.setting import Setting
+    from persyn_tui.dataset_view import Datasets
 
 Names = Mapping[int, Sequence[str]]
 """Plan id → the teachers that its strengths belong to."""
 
 
-def as_json(found: ResponseContext, beside: Sequence[ResponseContext], names: Names) -> dict[str, Any]:
-    """Everything about the answer as plain JSON, harmless to a terminal."""
+def as_json(
+    found: ResponseContext,
+    beside: Sequence[ResponseContext],
+    names: Names,
+    rewards: "Rewards",
+    datasets: "Datasets",
+) -> dict[str, Any]:
+    """Everything about the answer as plain JSON, harmless to a terminal.
+
+    Args:
+        found: the answer.
+        beside: all answers to its prompt, or none.
+        names: of the plans that gave its prompt to a teacher.
+        rewards: of all answers to the prompt, on one scale.
+        datasets: of the store.
+    """
     response, prompt, teacher = found.line.response, found.line.prompt, found.teacher
     data = {
         "id": response.id,
@@ -34,8 +53,9 @@ def as_json(found: ResponseContext, beside: Sequence[ResponseContext], names: Na
         "latency_s": response.latency_s,
         "cost": response.cost,
         "scores": _scores(found),
-        "reward": _reward(found),
-        "answers": [_beside(other) for other in beside],
+        "reward": rewards.values.get(response.id),
+        "reward_by": _setting(rewards.setting, datasets),
+        "answers": [_beside(other, rewards) for other in beside],
         "provenance": {
             "teacher": teacher.name,
             "backend": teacher.backend,
@@ -66,6 +86,7 @@ def as_json(found: ResponseContext, beside: Sequence[ResponseContext], names: Na
                 "id": member.dataset_id,
                 "name": member.dataset,
                 "reward": member.reward,
+                "reward_by": datasets.reward_words(member.dataset_id),
                 "excluded": member.excluded,
             }
             for member in found.datasets
@@ -75,14 +96,13 @@ def as_json(found: ResponseContext, beside: Sequence[ResponseContext], names: Na
     return harmless
 
 
-def show(found: ResponseContext, beside: Sequence[ResponseContext], names: Names) -> None:
-    """Prints the answer for people."""
+def show(data: Mapping[str, Any]) -> None:
+    """Prints an answer of `as_json` for people."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    data = as_json(found, beside, names)
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=160)
@@ -114,8 +134,9 @@ def show(found: ResponseContext, beside: Sequence[ResponseContext], names: Names
     head("scores")
     for said in score_lines(data):
         line(said)
-    line(f"reward {'–' if data['reward'] is None else format(data['reward'], '+.4f')}")
-    head(f"all answers to prompt {prompt['id']}")
+    line(reward_line(data))
+    by = data["reward_by"]
+    head(f"all answers to prompt {prompt['id']}" + (f", rewards by {by['words']}" if by else ""))
     view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("", "id", "teacher", "status", "tokens", "scores", "reward", "answer"):
         view.add_column(column, justify="right" if column in ("id", "tokens", "reward") else "left")
@@ -160,6 +181,15 @@ def score_lines(data: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def reward_line(data: Mapping[str, Any]) -> str:
+    """The reward of `as_json` and what it was made with."""
+    value = "–" if data["reward"] is None else f"{data['reward']:+.4f}".replace("-", "−")
+    by = data["reward_by"]
+    if by is None or data["reward"] is None:
+        return f"reward {value}"
+    return f"reward {value}  by {by['words']}, among {len(by['teachers'])} teachers"
+
+
 def origin_lines(data: Mapping[str, Any]) -> list[str]:
     """Where the answer of `as_json` came from, and the plans and datasets that hold it."""
     origin = data["provenance"]
@@ -180,7 +210,9 @@ def origin_lines(data: Mapping[str, Any]) -> list[str]:
             lines.append("  strengths: " + "  ".join(f"{name} {value:+.3f}" for name, value in ranked))
     for member in data["datasets"]:
         excluded = " (excluded)" if member["excluded"] else ""
-        lines.append(f"dataset {member['id']} {member['name']}{excluded}")
+        reward = "" if member["reward"] is None else f", reward {member['reward']:+.4f}".replace("-", "−")
+        by = f" by {member['reward_by']}" if reward and member["reward_by"] else ""
+        lines.append(f"dataset {member['id']} {member['name']}{excluded}{reward}{by}")
     return lines
 
 
@@ -200,13 +232,21 @@ def _scores(found: ResponseContext) -> list[dict[str, Any]]:
     ]
 
 
-def _reward(found: ResponseContext) -> float | None:
-    """As the newest dataset that holds the answer has it; None where no reward is known."""
-    known = [member.reward for member in found.datasets if member.reward is not None]
-    return known[-1] if known else None
+def _setting(made_with: "Setting | None", datasets: "Datasets") -> dict[str, Any] | None:
+    if made_with is None:
+        return None
+    return {
+        "words": datasets.words_of(made_with),
+        "alpha": made_with.alpha,
+        "normalization": made_with.normalization,
+        "unusable": made_with.unusable,
+        "teachers": list(made_with.teachers),
+        "student": made_with.student,
+        "quality": made_with.quality,
+    }
 
 
-def _beside(other: ResponseContext) -> dict[str, Any]:
+def _beside(other: ResponseContext, rewards: "Rewards") -> dict[str, Any]:
     response = other.line.response
     return {
         "id": response.id,
@@ -214,7 +254,7 @@ def _beside(other: ResponseContext) -> dict[str, Any]:
         "status": response.status,
         "completion_tokens": response.completion_tokens,
         "scores": [{"kind": score["kind"], "value": score["value"]} for score in _scores(other)],
-        "reward": _reward(other),
+        "reward": rewards.values.get(response.id),
         "text": response.text,
         "error": response.error,
     }

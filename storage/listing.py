@@ -5,7 +5,7 @@ read by id when the line is looked at. No page ever needs an offset, and the pla
 """
 
 from array import array
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -91,7 +91,9 @@ class Card:
     learnability: float | None
     """Nats per token."""
     reward: float | None
-    """As the dataset in view has it, else the newest that has one."""
+    """As the dataset in view has it; without one in view, as the newest that has one."""
+    reward_dataset_id: int | None
+    """The dataset that the reward is of."""
     dataset_id: int | None
     dataset: str
     """The dataset in view, else the newest that holds it; empty for none."""
@@ -325,7 +327,7 @@ def cards(store: Store, ids: Sequence[int], dataset_id: int | None = None) -> di
                 held.get(line[0], ()), key=lambda row: (row.dataset_id == dataset_id, row.dataset_id)
             )
             shown = rows[-1] if rows else None
-            rewards = [row.reward for row in rows if row.reward is not None]
+            rewarded = _rewarded(rows, dataset_id)
             found[line[0]] = Card(
                 id=line[0],
                 prompt_id=line[1],
@@ -337,7 +339,8 @@ def cards(store: Store, ids: Sequence[int], dataset_id: int | None = None) -> di
                 finish_reason=line[7],
                 quality=qualities[-1] if qualities else None,
                 learnability=learnability,
-                reward=rewards[-1] if rewards else None,
+                reward=rewarded.reward if rewarded else None,
+                reward_dataset_id=rewarded.dataset_id if rewarded else None,
                 dataset_id=shown.dataset_id if shown else None,
                 dataset=shown.name if shown else "",
                 more_datasets=max(0, len(rows) - 1),
@@ -360,6 +363,35 @@ def _held(connection: Connection, prompt_ids: Collection[int]) -> dict[int, list
     for response_id, dataset_id, reward, excluded in connection.execute(query):
         found.setdefault(response_id, []).append(_Row(dataset_id, names[dataset_id], reward, excluded))
     return found
+
+
+def rewards(store: Store, ids: Sequence[int], dataset_id: int | None = None) -> dict[int, tuple[float, int]]:
+    """Response id → (reward, the dataset that it is of), as in `cards`, of the responses that have one.
+
+    Args:
+        store: an open store.
+        ids: of responses.
+        dataset_id: the dataset in view; None: of each response the newest that has one.
+    """
+    found: dict[int, tuple[float, int]] = {}
+    with store.read() as connection:
+        for part in chunks(ids):
+            query = select(ResponseRow.prompt_id).where(ResponseRow.id.in_(part)).distinct()
+            held = _held(connection, connection.execute(query).scalars().all())
+            for id in part:
+                row = _rewarded(held.get(id, ()), dataset_id)
+                if row is not None and row.reward is not None:
+                    found[id] = row.reward, row.dataset_id
+    return found
+
+
+def _rewarded(rows: Iterable[_Row], dataset_id: int | None) -> _Row | None:
+    """The row whose reward is shown: that of the dataset in view, else of the newest with a reward.
+
+    Never another dataset's than the one in view: it may be on another scale, and rows are sorted by this one.
+    """
+    known = [row for row in rows if row.reward is not None and dataset_id in (None, row.dataset_id)]
+    return max(known, key=lambda row: row.dataset_id, default=None)
 
 
 def newest(store: Store) -> int:

@@ -334,6 +334,7 @@ def matrix_pages(
     generations: Sequence[Generation],
     scorer_id: int,
     page: int = 5000,
+    prompt_id: int | None = None,
 ) -> Iterator[ScoreMatrix]:
     """The score matrix in pages of at most `page` prompts, in the set's order.
 
@@ -344,22 +345,21 @@ def matrix_pages(
         generations: the M columns, in order.
         scorer_id: whose scores.
         page: prompts a page.
+        prompt_id: only this prompt, where it is in these splits; None for all.
     """
     if len(set(generations)) != len(generations):
         raise StoreError("a teacher is asked for twice in a score matrix", "Name every generation once.")
     after = -1
     while True:
         with store.read() as connection:
-            members = connection.execute(
-                select(MemberRow.ordinal, MemberRow.prompt_id)
-                .where(
-                    MemberRow.prompt_set_id == prompt_set_id,
-                    MemberRow.split.in_(splits or SPLITS),
-                    MemberRow.ordinal > after,
-                )
-                .order_by(MemberRow.ordinal)
-                .limit(page)
-            ).all()
+            query = select(MemberRow.ordinal, MemberRow.prompt_id).where(
+                MemberRow.prompt_set_id == prompt_set_id,
+                MemberRow.split.in_(splits or SPLITS),
+                MemberRow.ordinal > after,
+            )
+            if prompt_id is not None:
+                query = query.where(MemberRow.prompt_id == prompt_id)
+            members = connection.execute(query.order_by(MemberRow.ordinal).limit(page)).all()
             if not members:
                 return
             ids = np.asarray([member.prompt_id for member in members], dtype=np.int64)
@@ -417,9 +417,10 @@ def matrix(
     splits: Sequence[Split] | None,
     generations: Sequence[Generation],
     scorer_id: int,
+    prompt_id: int | None = None,
 ) -> ScoreMatrix:
-    """The whole score matrix: 10 bytes a cell. Use `matrix_pages` where a page at a time will do."""
-    parts = list(matrix_pages(store, prompt_set_id, splits, generations, scorer_id))
+    """The whole score matrix, or a prompt's: 10 bytes a cell. Use `matrix_pages` where a page at a time will do."""
+    parts = list(matrix_pages(store, prompt_set_id, splits, generations, scorer_id, prompt_id=prompt_id))
     empty = (0, len(generations))
     return ScoreMatrix(
         np.concatenate([np.zeros(0, np.int64), *(part.prompt_ids for part in parts)]),

@@ -62,14 +62,16 @@ class Evidence:
         return _column_means(self.quality), -_column_means(self.learnability)
 
 
-def gather(context: Context, splits: tuple[Split, ...], *, whole: bool = False) -> Evidence:
-    """The scores of this run's teachers on the prompts of these splits.
+def gather(
+    context: Context, splits: tuple[Split, ...], *, whole: bool = False, prompt_id: int | None = None
+) -> Evidence:
+    """The scores of this run's teachers on the prompts of these splits, or on one of these prompts.
 
     Of a partial calibration only the answers that its design asked for, whatever other strategies have added to the
     store since: labels must not depend on them. `whole` takes these too.
     """
     asked = None if whole else _design(context)
-    found = {name: _matrix(context, splits, name, asked) for name in scoring.names(context)}
+    found = {name: _matrix(context, splits, name, asked, prompt_id) for name in scoring.names(context)}
     learnability = found.pop("learnability")
     judged = [matrix.values for matrix in found.values()]
     return Evidence(
@@ -80,6 +82,24 @@ def gather(context: Context, splits: tuple[Split, ...], *, whole: bool = False) 
         asked=learnability.asked,
         correct=_correct(context, found),
     )
+
+
+def rewards(context: Context, prompt_id: int | None = None) -> dict[tuple[int, int], float]:
+    """(prompt, teacher id) → reward, on the prompts that several teachers answer: only there it is defined.
+
+    Args:
+        context: of the run whose settings make the rewards.
+        prompt_id: only of this prompt; None for all.
+    """
+    if not context.calibrates:
+        return {}
+    known = gather(context, context.labelled, whole=context.full, prompt_id=prompt_id)
+    found = known.labels(context.run.reward).rewards
+    ids = [teacher_id for teacher_id, _ in context.generations]
+    return {
+        (int(known.prompt_ids[row]), ids[column]): float(found[row, column])
+        for row, column in np.argwhere(~np.isnan(found))
+    }
 
 
 def weights(context: Context) -> list[float]:
@@ -102,10 +122,14 @@ def scales(context: Context) -> list[quality.Scale]:
 
 
 def _matrix(
-    context: Context, splits: tuple[Split, ...], name: str, asked: Mapping[int, set[int]] | None
+    context: Context,
+    splits: tuple[Split, ...],
+    name: str,
+    asked: Mapping[int, set[int]] | None,
+    prompt_id: int | None = None,
 ) -> scores.ScoreMatrix:
     scorer = scoring.scorer_id(context, name)
-    found = scores.matrix(context.store, context.prompt_set, splits, context.generations, scorer)
+    found = scores.matrix(context.store, context.prompt_set, splits, context.generations, scorer, prompt_id)
     if asked is not None:
         ids = [teacher_id for teacher_id, _ in context.generations]
         everyone = set(ids)

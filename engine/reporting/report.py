@@ -11,11 +11,11 @@ from rich.text import Text
 from engine import strategies
 from engine.answers import spending
 from engine.context import CALIBRATED, Context
-from engine.labels import scoring
+from engine.labels import evidence, scoring, setting
 from engine.planning import calibration
 from engine.reporting import measured, statistics
 from storage import datasets, jobs, prompts, results, routing
-from storage.records import Adapter
+from storage.records import Adapter, Dataset
 from storage.store import Store
 
 COLUMNS = ("generations", "rows", "after", "95 %", "mean\nreward", "persyn − this,\npoints (p)")
@@ -116,7 +116,7 @@ def _strategy(context: Context, name: str, before: dict[str, Any] | None) -> dic
         "accuracy_after": after and after["summary"]["accuracy"],
         "ci_low": after and after["summary"]["ci_low"],
         "ci_high": after and after["summary"]["ci_high"],
-        "mean_reward": means.get("reward"),
+        "mean_reward": _mean_reward(context, dataset, means.get("reward")) if dataset else None,
         "mean_quality": means.get("quality"),
         "mean_learnability": means.get("learnability"),
         "adapter": str(context.store.folder / adapter.path) if adapter else None,
@@ -130,6 +130,25 @@ def _strategy(context: Context, name: str, before: dict[str, Any] | None) -> dic
         if persyn is not None:
             row["persyn_minus_this"] = _paired(persyn["values"], after["values"], context.run.evaluation)
     return row
+
+
+def _mean_reward(context: Context, dataset: Dataset, stored: float | None) -> float | None:
+    """Over the rows that are not excluded, by this run's settings, so that strategies are compared on one scale.
+
+    Args:
+        context: the run.
+        dataset: a strategy's. One that does not depend on rewards may be of an earlier run with other settings.
+        stored: the mean of its own rewards.
+    """
+    own = setting.recorded(dataset.manifest)
+    if own is not None and own.includes(setting.of_run(context.run)):
+        return stored
+    known, found, after = evidence.rewards(context), [], 0
+    while page := datasets.rows(context.store, dataset.id, after_prompt_id=after):
+        rewards = (known.get((row.response.prompt_id, row.response.teacher_id)) for row in page)
+        found += [reward for reward in rewards if reward is not None]
+        after = page[-1].response.prompt_id
+    return sum(found) / len(found) if found else None
 
 
 def _evaluation(context: Context, adapter: Adapter | None) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 Only `ok` answers become rows. What is left out is counted by reason and kept in the dataset's manifest.
 """
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from engine import scorers
 from engine.context import TRAINED, Context
-from engine.labels import evidence, quality, scoring, verdicts
+from engine.labels import evidence, quality, scoring, setting, verdicts
 from engine.planning import plans
 from storage import datasets, responses, routing, scores
 from storage.records import DatasetRow, Plan
@@ -29,7 +30,7 @@ def run(context: Context) -> None:
             context.progress.say(
                 f"build_dataset: {new:,} answers scored by {name}{scoring.unscored(context, name)}"
             )
-    rewards = _known_rewards(context)
+    rewards = evidence.rewards(context)
     for plan in opened:
         context.check()
         _build(context, plan, rewards)
@@ -37,15 +38,25 @@ def run(context: Context) -> None:
 
 def _build(context: Context, plan: Plan, rewards: dict[tuple[int, int], float]) -> None:
     name = f"{context.run.name}/{plan.strategy}"
+    manifest = {
+        "strategy": plan.strategy,
+        "job": context.lease.job_id,
+        "built_at": time.time(),
+        "teachers": [teacher.name for teacher in context.teachers],
+        "student": context.student.name,
+        "quality": setting.of_run(context.run).quality,
+        "reward": context.run.reward.model_dump(),
+        "reasoning": context.run.reasoning.dataset,
+    }
     dataset = datasets.open(
-        context.store, context.lease, context.dataset_sha(plan.strategy), plan.id, name, {}
+        context.store, context.lease, context.dataset_sha(plan.strategy), plan.id, name, manifest
     )
     if dataset.complete:
         return
     left_out: Counter[str] = Counter()
     ids = {name: scoring.scorer_id(context, name) for name in scoring.names(context)}
     graded = _Quality(context, ids)
-    after, kept = 0, 0
+    after, kept, rewarded = 0, 0, 0
     while page := routing.assignments(context.store, plan.id, after_prompt_id=after, limit=PAGE):
         context.check()
         after = page[-1].prompt_id
@@ -80,14 +91,9 @@ def _build(context: Context, plan: Plan, rewards: dict[tuple[int, int], float]) 
             )
         datasets.add(context.store, context.lease, dataset.id, rows)
         kept += len(rows)
-    manifest = {
-        "strategy": plan.strategy,
-        "teachers": [teacher.name for teacher in context.teachers],
-        "left_out": dict(left_out),
-        "reward": context.run.reward.model_dump(),
-        "reasoning": context.run.reasoning.dataset,
-    }
-    datasets.finish(context.store, context.lease, dataset.id, manifest)
+        rewarded += sum(row.reward is not None for row in rows)
+    counted = {"left_out": dict(left_out), "rows": kept, "rewarded": rewarded}
+    datasets.finish(context.store, context.lease, dataset.id, manifest | counted)
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
     context.progress.say(
         f"build_dataset: {plan.strategy}: {kept:,} rows" + (f"; left out: {reasons}" if reasons else "")
@@ -107,16 +113,3 @@ class _Quality:
         raw = [np.array([[values.get((response_id, scorer), np.nan)]]) for scorer in self._scorers]
         found = float(quality.blend(raw, self._weights, self._scales)[0, 0])
         return None if np.isnan(found) else found
-
-
-def _known_rewards(context: Context) -> dict[tuple[int, int], float]:
-    """(prompt, teacher) → reward, on the prompts that several teachers answered: only there it is defined."""
-    if not context.calibrates:
-        return {}
-    known = evidence.gather(context, context.labelled, whole=context.full)
-    rewards = known.labels(context.run.reward).rewards
-    ids = [teacher_id for teacher_id, _ in context.generations]
-    return {
-        (int(known.prompt_ids[row]), ids[column]): float(rewards[row, column])
-        for row, column in np.argwhere(~np.isnan(rewards))
-    }

@@ -21,13 +21,14 @@ from textual.widget import AwaitMount
 from textual.widgets import Input, TextArea
 
 from engine.printing import printable
-from persyn_tui.app import collector, terminal
+from persyn_tui.app import collector, messages, terminal
 from persyn_tui.app.ahead import Ahead
 from persyn_tui.app.colours import readable
 from persyn_tui.app.followed import Followed
 from persyn_tui.app.frame import View
 from persyn_tui.app.harmless import Harmless
 from persyn_tui.app.machine import Machine, MachineStrip, Reading
+from persyn_tui.app.messages import SHOWN_S, Note
 from persyn_tui.app.question import Question
 from persyn_tui.app.settings import Settings, settings_path
 from storage.errors import PersynError, StoreMissingError
@@ -40,10 +41,6 @@ if TYPE_CHECKING:
 HARMLESS = Harmless()
 MOVES = ("sheet.", "go.", "app.", "keys.")
 """Beginnings of the ids of keys that the palette has no need of."""
-MESSAGES = 2
-"""Shown at a time at most."""
-SHOWN_S: dict[SeverityLevel, float] = {"information": 3.0, "warning": 5.0, "error": 10.0}
-"""How long, where nothing else is said."""
 SLOW_OPENING_S = 2.0
 SLOW_WRITE_S = 0.5
 """Waits that are said."""
@@ -178,11 +175,13 @@ class PersynApp(App[None]):
                     if beat % max(1, round(1 / self.settings.interval)) == 0:
                         self.machine.append(await asyncio.to_thread(machine.read))
                         self.show_machine()
-                    trouble = ""
+                    if trouble:
+                        trouble = ""
+                        self.settle("store")
                 except PersynError as problem:
                     if str(problem) != trouble:
                         trouble = str(problem)
-                        self.notify(trouble, severity="error")
+                        self.notify(trouble, severity="error", about="store")
                     if isinstance(problem, StoreMissingError) and isinstance(self.screen, View):
                         self.screen.fail(trouble)
                 except NoMatches:
@@ -307,21 +306,24 @@ class PersynApp(App[None]):
         severity: SeverityLevel = "information",
         timeout: float | None = None,
         markup: bool = False,
+        about: str = "",
     ) -> None:
-        """Shows a message for some seconds. It may hold names and model output: never as markup."""
-        super().notify(
-            printable(message),
-            title=title,
-            severity=severity,
-            timeout=timeout or SHOWN_S[severity],
-            markup=False,
-        )
+        """Shows a message for some seconds. It may hold names and model output: never as markup.
+
+        One about an action (any name) takes the place of what was said of that action before.
+        """
+        lasts = timeout or SHOWN_S[severity]
+        self.post_message(Notify(Note(printable(message), title, severity, lasts, about=about)))
+
+    def settle(self, about: str) -> None:
+        """An action went well, or is begun again: what was said of it before no longer holds."""
+        for note in list(self._notifications):
+            if about and messages.about(note) == about:
+                self._take_back(note)
 
     def on_notify(self, event: Notify) -> None:
-        """Makes room for a message: the same one before it goes, else the oldest, errors last."""
-        shown = sorted(self._notifications, key=lambda note: (note.severity == "error", note.raised_at))
-        again = [note for note in shown if note.message == event.notification.message]
-        for note in again or shown[: max(0, len(shown) + 1 - MESSAGES)]:
+        """Makes room for a message."""
+        for note in messages.giving_way(event.notification, self._notifications):
             self._take_back(note)
 
     def _take_back(self, note: Notification) -> None:

@@ -14,6 +14,7 @@ from rich.cells import cell_len, set_cell_size
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Vertical
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Footer, Static
@@ -249,14 +250,31 @@ class View(Screen[None], Generic[T]):
         store.check_file()
         return self.read(store, question)
 
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+        about: str = "",
+    ) -> None:
+        """As the app's."""
+        self.app.notify(message, title=title, severity=severity, timeout=timeout, markup=markup, about=about)
+
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        """Says what a key could not do."""
+        """Says what a key could not do, until it can."""
         problem = event.worker.error
+        named = event.worker.group != "default"  # of the others one says nothing about the next
+        about = f"{self.NAME} {event.worker.group}" if named else ""
+        if event.state is WorkerState.SUCCESS:
+            self.app.settle(about)
         if event.state is WorkerState.ERROR and problem is not None:
             what = (
                 str(problem) if isinstance(problem, PersynError) else f"{type(problem).__name__}: {problem}"
             )
-            self.notify(what, severity="error", timeout=10)
+            self.notify(what, severity="error", timeout=10, about=about)
 
     def _to(self, state: str) -> None:
         switcher = self.query_one("#states", ContentSwitcher)

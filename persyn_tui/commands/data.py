@@ -1,23 +1,21 @@
-"""`persyn data`: stored answers, their scores and where they came from; datasets and their export.
+"""`persyn data`: stored answers, their scores and where they came from.
 
 Everything that a model or a file wrote passes `printable` before it reaches the terminal.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from persyn_tui.output import JsonOption, StoreOption, emit, say, table, tell
+from persyn_tui.commands import datasets as dataset_commands
+from persyn_tui.output import JsonOption, StoreOption, emit, say, table
 
 if TYPE_CHECKING:
+    from engine.context import Context
+    from persyn_tui.dataset_view import Datasets
     from storage.records import Dataset, ResponseContext, ResponseLine
     from storage.store import Store
 
-DatasetArgument = Annotated[str, typer.Argument(help="Number or name of a dataset.", show_default=False)]
-PromptsArgument = Annotated[
-    list[int], typer.Argument(help="Numbers of prompts, column `no.` of `data list`.", show_default=False)
-]
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Rows at most.")]
 AfterOption = Annotated[int | None, typer.Option("--after", help="The last id of the page before.")]
 
@@ -28,10 +26,7 @@ def register(app: typer.Typer) -> None:
     group.command("list")(list_answers)
     group.command("show")(show)
     group.command("search")(search)
-    group.command("datasets")(list_datasets)
-    group.command("export")(export)
-    group.command("exclude")(exclude)
-    group.command("restore")(restore)
+    dataset_commands.register(group)
     app.add_typer(group, name="data")
 
 
@@ -41,7 +36,9 @@ def list_answers(
     split: Annotated[
         str | None, typer.Option("--split", help="calibration, validation, synthesis, …")
     ] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Only rows of this dataset.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Only rows of this dataset: its number or name.")
+    ] = None,
     strategy: Annotated[str | None, typer.Option("--strategy", help="Rows of its newest dataset.")] = None,
     limit: LimitOption = 20,
     after: AfterOption = None,
@@ -54,7 +51,11 @@ def list_answers(
 
     opened = Store.open(store, create=False)
     _check_filters(opened, teacher, status, split)
-    within = _dataset(opened, dataset, strategy) if dataset or strategy else None
+    within: Dataset | None = None
+    if dataset:
+        within = dataset_commands.named(opened, dataset)
+    elif strategy:
+        within = dataset_commands.of_strategy(opened, strategy)
     found = browse.browse(
         opened,
         teacher=teacher,
@@ -65,7 +66,7 @@ def list_answers(
         limit=limit,
         newest_first=True,
     )
-    _print_lines(opened, found, as_json)
+    _print_lines(opened, found, within, as_json)
     if len(found) == limit:
         say(f"more: the same command with --after {found[-1].response.id}")
 
@@ -129,8 +130,10 @@ def show(
 ) -> None:
     """Show one answer: prompt, scores, every teacher's answer to the prompt, and where it came from."""
     from engine.errors import ConfigError
+    from engine.labels import beside as rewarded
     from persyn_tui import answer_view
-    from storage import browse, lookup
+    from persyn_tui.dataset_view import Datasets
+    from storage import browse, datasets, lookup
     from storage.store import Store
 
     opened = Store.open(store, create=False)
@@ -145,148 +148,20 @@ def show(
         if context is not None:
             beside.append(context)
     names = {a.plan_id: lookup.plan_teachers(opened, a.plan_id) for a in found.assignments}
-    emit(answer_view.as_json(found, beside, names), as_json, lambda: answer_view.show(found, beside, names))
+    known = Datasets(datasets.list(opened))
+    rewards = rewarded.stored(beside, known.all)
+    rewards = rewarded.completed(opened, rewards, beside, known.all, lambda job_id: _context(opened, job_id))
+    data = answer_view.as_json(found, beside, names, rewards, known)
+    emit(data, as_json, lambda: answer_view.show(data))
 
 
-def list_datasets(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """List datasets, newest first."""
-    from storage import datasets
-    from storage.store import Store
+def _context(opened: "Store", job_id: int) -> "Context | None":
+    """A stored job's, for reading."""
+    from engine.reader import reader, run_of
+    from storage import jobs
 
-    opened = Store.open(store, create=False)
-    found = [
-        {
-            "id": dataset.id,
-            "name": dataset.name,
-            "rows": datasets.count(opened, dataset.id),
-            "excluded": datasets.count(opened, dataset.id, include_excluded=True)
-            - datasets.count(opened, dataset.id),
-            "complete": dataset.complete,
-            "manifest": dict(dataset.manifest),
-        }
-        for dataset in datasets.list(opened)
-    ]
-
-    def show_datasets() -> None:
-        if not found:
-            say("no datasets yet; `persyn run FILE.yaml` builds one")
-            return
-        rows = [
-            (
-                row["id"],
-                row["name"],
-                f"{row['rows']:,}",
-                f"{row['excluded']:,}",
-                "yes" if row["complete"] else "no",
-            )
-            for row in found
-        ]
-        table(("id", "name", "rows", "excluded", "complete"), rows, right=("id", "rows", "excluded"))
-
-    emit(found, as_json, show_datasets)
-
-
-def export(
-    dataset: DatasetArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help="File or folder to make.", show_default=False)],
-    form: Annotated[
-        str, typer.Option("--format", "-f", help="messages, sharegpt, alpaca, parquet or huggingface.")
-    ] = "messages",
-    store: StoreOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Write a dataset to a new file (or folder, for huggingface), each row with its provenance."""
-    from engine import export as exporting
-    from storage.store import Store
-
-    opened = Store.open(store, create=False)
-    chosen = _dataset(opened, dataset, None)
-    bar = _Bar()
-    try:
-        written = exporting.export(opened, chosen, form, out, bar.update)
-    finally:
-        bar.close()
-    data = {
-        "path": written.path,
-        "format": written.format,
-        "rows": written.rows,
-        "excluded": written.excluded,
-        "teachers": dict(written.teachers),
-        "means": written.means,
-    }
-    emit(data, as_json, lambda: tell(f"{written.path}: {written.rows:,} rows of `{chosen.name}`"))
-
-
-def exclude(
-    dataset: DatasetArgument, prompts: PromptsArgument, store: StoreOption = None, as_json: JsonOption = False
-) -> None:
-    """Take rows out of a dataset; they stay visible and are not trained on or exported."""
-    _mark(store, dataset, prompts, True, as_json)
-
-
-def restore(
-    dataset: DatasetArgument, prompts: PromptsArgument, store: StoreOption = None, as_json: JsonOption = False
-) -> None:
-    """Put excluded rows back."""
-    _mark(store, dataset, prompts, False, as_json)
-
-
-def _mark(location: str | None, ref: str, prompts: list[int], excluded: bool, as_json: bool) -> None:
-    from engine.errors import ConfigError
-    from storage import datasets, lookup
-    from storage.store import Store
-
-    opened = Store.open(location, create=False)
-    chosen = _dataset(opened, ref, None)
-    missing = sorted(set(prompts) - lookup.dataset_prompts(opened, chosen.id, prompts))
-    if missing:
-        raise ConfigError(
-            f"dataset `{chosen.name}` has no row for prompt {', '.join(map(str, missing))}; nothing was changed",
-            f"`persyn data list --dataset {chosen.id} --json` shows its prompts",
-        )
-    changed = datasets.exclude(opened, chosen.id, prompts, excluded)
-    left = datasets.count(opened, chosen.id)
-    word, undo = ("excluded", "restore") if excluded else ("restored", "exclude")
-    data = {"dataset": chosen.id, "changed": changed, "rows": left}
-
-    def show_change() -> None:
-        if not changed:
-            tell(f"nothing to do: {'they are' if len(prompts) > 1 else 'it is'} {word} already")
-            return
-        rows = "row" if changed == 1 else "rows"
-        tell(f"{word} {changed:,} {rows}; `{chosen.name}` now has {left:,}")
-        say("the student is distilled anew by the next `persyn run`")
-        say(f"undo: persyn data {undo} {chosen.id} {' '.join(map(str, prompts))}")
-
-    emit(data, as_json, show_change)
-
-
-def _dataset(opened: "Store", ref: str | None, strategy: str | None) -> "Dataset":
-    """The dataset of this number or name (the newest of several), or the newest of a strategy."""
-    from engine.errors import ConfigError
-    from engine.suggest import nearest
-    from storage import datasets
-
-    found = datasets.list(opened)
-    if ref is None:
-        chosen = [dataset for dataset in found if dataset.name.endswith(f"/{strategy}")]
-        what = f"the strategy `{strategy}`"
-    elif ref.isdecimal():
-        chosen = [dataset for dataset in found if dataset.id == int(ref)]
-        what = f"number {ref}"
-    else:
-        chosen = [dataset for dataset in found if dataset.name == ref]
-        what = f"the name `{ref}`"
-    if not chosen:
-        guess = nearest(ref, [dataset.name for dataset in found]) if ref else None
-        raise ConfigError(
-            f"there is no dataset of {what} in {opened.name}"
-            + (f"; did you mean `{guess}`?" if guess else ""),
-            "list them with `persyn data datasets`",
-        )
-    if len(chosen) > 1:
-        say(f"{len(chosen)} datasets have {what}; taking the newest, number {chosen[0].id}")
-    return chosen[0]
+    job = jobs.get(opened, job_id)
+    return None if job is None else reader(opened, run_of(job))
 
 
 def _check_filters(opened: "Store", teacher: str | None, status: str | None, split: str | None) -> None:
@@ -313,11 +188,17 @@ def _check_filters(opened: "Store", teacher: str | None, status: str | None, spl
             )
 
 
-def _print_lines(opened: "Store", found: "list[ResponseLine]", as_json: bool) -> None:
+def _print_lines(
+    opened: "Store", found: "list[ResponseLine]", within: "Dataset | None", as_json: bool
+) -> None:
     from engine.printing import printable
-    from storage import lookup
+    from persyn_tui.dataset_view import Datasets
+    from storage import datasets, listing, lookup
 
-    values = lookup.values(opened, [line.response.id for line in found])
+    ids = [line.response.id for line in found]
+    values = lookup.values(opened, ids)
+    known = Datasets(datasets.list(opened))
+    rewards = listing.rewards(opened, ids, within.id if within else None)
     data: list[dict[str, Any]] = [
         {
             "id": line.response.id,
@@ -330,6 +211,8 @@ def _print_lines(opened: "Store", found: "list[ResponseLine]", as_json: bool) ->
             "prompt_tokens": line.response.prompt_tokens,
             "completion_tokens": line.response.completion_tokens,
             "scores": values.get(line.response.id, {}),
+            "reward": rewards[line.response.id][0] if line.response.id in rewards else None,
+            "reward_dataset": rewards[line.response.id][1] if line.response.id in rewards else None,
             "text": printable(line.response.text),
         }
         for line in found
@@ -344,6 +227,7 @@ def _print_lines(opened: "Store", found: "list[ResponseLine]", as_json: bool) ->
             scores = dict(row["scores"])
             learnability = scores.pop("learnability", None)
             quality = next((value for value in scores.values() if value is not None), None)
+            letter = "" if within else known.letter(row["reward_dataset"])
             rows.append(
                 (
                     row["id"],
@@ -354,39 +238,36 @@ def _print_lines(opened: "Store", found: "list[ResponseLine]", as_json: bool) ->
                     f"{row['completion_tokens']:,}",
                     "–" if quality is None else f"{quality:.2f}",
                     "–" if learnability is None else f"{learnability:.2f}",
+                    "–" if row["reward"] is None else f"{row['reward']:+.2f} {letter}".rstrip(),
                     row["text"][:120],
                 )
             )
-        columns = ("id", "no.", "prompt", "teacher", "status", "tokens", "quality", "learn.", "answer")
-        table(columns, rows, right=("id", "no.", "tokens", "quality", "learn."))
+        columns = (
+            "id",
+            "no.",
+            "prompt",
+            "teacher",
+            "status",
+            "tokens",
+            "quality",
+            "learn.",
+            "reward",
+            "answer",
+        )
+        table(columns, rows, right=("id", "no.", "tokens", "quality", "learn.", "reward"))
+        _say_scales(known, within)
 
     emit(data, as_json, show_lines)
 
 
-class _Bar:
-    """Progress of an export on stderr: a bar with rate and ETA on a terminal, a line at the end elsewhere."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("export"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("export", total=None)
-        self._bar.start()
-
-    def update(self, done: int, total: int) -> None:
-        """Moves the bar."""
-        self._bar.update(self._task, completed=done, total=total)
-
-    def close(self) -> None:
-        """Removes the bar."""
-        self._bar.stop()
+def _say_scales(known: "Datasets", within: "Dataset | None") -> None:
+    """Says what the rewards of a list were made with, where that is not the same everywhere in the store."""
+    if known.scales < 2:
+        return
+    if within is not None:
+        say(f"reward: {known.reward_words(within.id) or 'none in this dataset'}")
+        return
+    say(f"rewards of {known.scales} settings, not comparable with each other: {', '.join(known.legend)}")
+    say(
+        "each row's is that of its newest dataset; --dataset NUMBER shows those of one (`persyn data datasets`)"
+    )

@@ -240,7 +240,8 @@ def _train(store: Store, context: Context, lease: Lease, numbers: list[int]) -> 
             for answer in [found[number][context.generations[1].teacher_id]]
         ]
         datasets.add(store, None, dataset.id, rows)
-        datasets.finish(store, None, dataset.id, {"strategy": strategy})
+        manifest = {"strategy": strategy, "reward": context.run.reward.model_dump()}
+        datasets.finish(store, None, dataset.id, manifest)
         sha = context.adapter_sha(strategy)
         adapter = results.open_adapter(store, None, sha, dataset.id, context.student_id)
         steps = 60 if strategy == "persyn" else 90

@@ -5,9 +5,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from storage import datasets, routing
+from storage.records import DatasetRow
+from storage.store import Store
 
 Persyn = Callable[..., Any]
 # What may not reach a terminal: C0 but newline and tab, DEL, C1, bidi controls, lone surrogates.
@@ -71,7 +76,12 @@ def test_list_shows_scores(persyn: Persyn, filled: Any) -> None:
     rows = {row["id"]: row for row in persyn("data", "list", "--json").json}
     assert rows[filled.answers[0, "alpha"]]["scores"] == {"exact_answer": 1.0, "learnability": -0.5}
     line = next(line for line in persyn("data", "list").out.splitlines() if "The answer is 2." in line)
-    assert line.split()[-6:-4] == ["1.00", "-0.50"]
+    assert line.split()[-7:-4] == ["1.00", "-0.50", "+0.25"]
+    assert (rows[filled.answers[0, "alpha"]]["reward"], rows[filled.answers[0, "beta"]]["reward"]) == (
+        0.25,
+        None,
+    )
+    assert rows[filled.answers[0, "alpha"]]["reward_dataset"] == filled.dataset
 
 
 def test_show_has_everything_known_of_an_answer(persyn: Persyn, filled: Any) -> None:
@@ -92,15 +102,22 @@ def test_show_has_everything_known_of_an_answer(persyn: Persyn, filled: Any) -> 
     assert data["provenance"]["sampling"]["temperature"] == 0.5
     assert data["assignments"][0]["strengths"] == {"alpha": 0.75, "beta": -0.25}
     assert data["datasets"] == [
-        {"id": filled.dataset, "name": "demo/persyn", "reward": 0.25, "excluded": False}
+        {
+            "id": filled.dataset,
+            "name": "demo/persyn",
+            "reward": 0.25,
+            "reward_by": "α 0.4",
+            "excluded": False,
+        }
     ]
+    assert (data["reward_by"]["words"], data["reward_by"]["alpha"]) == ("α 0.4", 0.4)
     text = persyn("data", "show", str(number)).out
     for words in (
         "It equals 3, surely.",
         "learnability -0.5000",
         "-3.5 over 7 tokens",
         "alpha +0.750",
-        "+0.2500",
+        "reward +0.2500  by α 0.4",
     ):
         assert words in text
 
@@ -156,3 +173,55 @@ def test_a_reader_that_leaves_early_is_no_failure(filled: Any) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "[", "")
+
+
+@pytest.fixture
+def twin(filled: Any) -> int:
+    """Another dataset of the name `demo/persyn`, with other rewards."""
+    manifest = {"strategy": "persyn", "job": 7, "reward": {"alpha": 0.9, "normalization": "rank"}}
+    with Store.open(filled.path) as store:
+        plan = routing.open_plan(store, None, "twin", "persyn", 1, None, {})
+        made = datasets.open(store, None, "twin", plan.id, "demo/persyn", manifest)
+        datasets.add(
+            store, None, made.id, [DatasetRow(filled.prompts[0], filled.answers[0, "alpha"], reward=-1.0)]
+        )
+        datasets.finish(store, None, made.id, manifest)
+        return made.id
+
+
+@pytest.mark.parametrize("command", ["list", "export", "exclude"])
+def test_a_name_that_two_datasets_have_is_refused_with_both(
+    command: str, persyn: Persyn, filled: Any, twin: int, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    more = {
+        "list": ["--dataset", "demo/persyn"],
+        "export": ["demo/persyn", "-o", str(out)],
+        "exclude": ["demo/persyn", str(filled.prompts[0])],
+    }[command]
+    ran = persyn("data", command, *more)
+    assert ran.code == 2
+    both = f"#{twin} (job 7, α 0.9 rank, 1 row) or #{filled.dataset} (α 0.4, 2 rows)"
+    assert f"2 datasets have the name `demo/persyn`: {both}" in ran.err
+    assert f"use the number: {twin} is the newest" in ran.err
+    assert not out.exists()
+    by_number = [str(twin) if word == "demo/persyn" else word for word in more]
+    assert persyn("data", command, *by_number).code == 0
+    newest = persyn("data", "list", "--strategy", "persyn", "--json")
+    assert [row["id"] for row in newest.json] == [filled.answers[0, "alpha"]]
+    assert f"the newest of 2 datasets of `persyn`: #{twin} (job 7, α 0.9 rank)" in newest.err
+
+
+def test_rewards_of_two_settings_are_marked_and_named(persyn: Persyn, filled: Any, twin: int) -> None:
+    listed = persyn("data", "list")
+    assert "-1.00 b" in listed.out
+    assert "rewards of 2 settings, not comparable with each other: a α 0.4, b α 0.9 rank" in listed.err
+    within = persyn("data", "list", "--dataset", str(filled.dataset))
+    assert "+0.25 " in within.out
+    assert "reward: α 0.4" in within.err
+    number = str(filled.answers[0, "alpha"])
+    text = persyn("data", "show", number).out
+    assert "reward −1.0000  by α 0.9 rank" in text
+    assert "rewards by α 0.9 rank" in text
+    assert f"dataset {filled.dataset} demo/persyn, reward +0.2500 by α 0.4" in text
+    assert "α 0.9 rank" in persyn("data", "datasets").out

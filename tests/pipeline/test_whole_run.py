@@ -56,6 +56,11 @@ def test_every_row_says_where_it_comes_from(finished):
     with workspace.open() as store:
         (dataset,) = datasets.list(store)
         rows = datasets.rows(store, dataset.id, limit=1000)
+        (job,) = jobs.list(store)
+    manifest = dataset.manifest
+    assert manifest["rewarded"] == sum(row.reward is not None for row in rows) > 0
+    assert (manifest["job"], manifest["rows"]) == (job.id, len(rows))
+    assert (manifest["quality"], manifest["built_at"] > 0) == ("exact_answer", True)
     assert {row.teacher for row in rows} <= {"brief", "speller"}
     assert all(row.response.status == "ok" and row.response.generation_sha for row in rows)
     assert all(row.quality in (0.0, 1.0) and row.learnability < 0 for row in rows)

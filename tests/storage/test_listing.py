@@ -116,6 +116,7 @@ def test_a_card_holds_what_a_line_shows(store, filled) -> None:
     assert (card.prompt, card.teacher, card.tokens, card.finish_reason) == ("What is 0?", "a", 3, "stop")
     assert (card.quality, card.learnability, card.reward) == (1.0, -0.1, -0.5)
     assert (card.dataset, card.dataset_id, card.more_datasets, card.excluded) == ("run/d1", second, 1, True)
+    assert (card.reward_dataset_id, found[9].reward_dataset_id) == (second, None)
     in_view = listing.cards(store, [1], first)[1]
     assert (in_view.dataset, in_view.reward, in_view.excluded) == ("run/d0", 0.5, False)
     assert (found[9].status, found[9].quality, found[9].dataset, found[9].reward) == (
@@ -125,3 +126,14 @@ def test_a_card_holds_what_a_line_shows(store, filled) -> None:
         None,
     )
     assert listing.splits(store, ids[0]) == ["calibration"]
+
+
+def test_a_reward_is_never_another_datasets_than_the_one_in_view(store, filled) -> None:
+    ids, (first, second) = filled
+    datasets.add(store, None, second, [DatasetRow(ids[1], 2, reward=0.75)])
+    assert listing.cards(store, [2])[2].reward == 0.75
+    assert listing.cards(store, [2], first)[2].reward is None, (
+        "its row there has none; the other is of another scale"
+    )
+    assert listing.rewards(store, [1, 2, 3, 9]) == {1: (-0.5, second), 2: (0.75, second), 3: (0.25, second)}
+    assert listing.rewards(store, [1, 2, 3, 9], first) == {1: (0.5, first)}

@@ -1,7 +1,7 @@
 """Every teacher's answer to one prompt, side by side, with scores, the router's strength and where it came from."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -14,11 +14,10 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from persyn_tui import answer_view
+from persyn_tui.app.data.beside import Answers, Beside
 from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import cut
 from persyn_tui.app.text import count, signed
-from storage import browse, listing, lookup
-from storage.records import ResponseContext
 from storage.store import Store
 
 NARROWEST = 34
@@ -26,75 +25,6 @@ NARROWEST = 34
 SHOWN_CHARACTERS = 40_000
 SHOWN_LINES = 1_000
 """Of one answer; `y` copies all of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """All that is known of a prompt's answers; texts are harmless to a terminal."""
-
-    prompt_id: int
-    splits: str
-    """The splits that the prompt is in; empty for none."""
-    answers: Sequence[dict[str, Any]]
-    """One per answer, by teacher name, as `answer_view.as_json` has them."""
-    strengths: dict[str, float]
-    """Teacher → the router's coefficient for this prompt; empty without a router."""
-    starred: int | None
-    """The answer that the dataset in view holds, else the one that the router chose."""
-    why_starred: str
-    texts: dict[int, str]
-    """Response id → its text as it is stored."""
-
-
-def load(store: Store, response_id: int, dataset_id: int | None = None) -> Answers | None:
-    """The answers beside this one; None when it is not there.
-
-    Args:
-        store: an open store.
-        response_id: one of the answers.
-        dataset_id: the dataset in view.
-    """
-    found = browse.get(store, response_id)
-    if found is None:
-        return None
-    prompt_id = found.line.response.prompt_id
-    contexts = [
-        context
-        for context in (browse.get(store, other) for other in lookup.answers(store, prompt_id))
-        if context is not None
-    ]
-    plans = {stored.plan_id for context in contexts for stored in context.assignments}
-    names = {plan: lookup.plan_teachers(store, plan) for plan in plans}
-    data = [answer_view.as_json(context, [], names) for context in contexts]
-    routed = [
-        (plan["plan"], plan["strengths"], plan["attempt"], one["id"])
-        for one in data
-        for plan in one["assignments"]
-        if plan["strengths"]
-    ]
-    newest = max((plan for plan, *_ in routed), default=None)
-    chosen = [row for row in routed if row[0] == newest]
-    starred = _held(contexts, dataset_id)
-    why = "in the dataset"
-    if starred is None:
-        starred = next((identifier for _, _, attempt, identifier in chosen if attempt == 0), None)
-        why = "router's choice"
-    return Answers(
-        prompt_id=prompt_id,
-        splits=", ".join(listing.splits(store, prompt_id)),
-        answers=data,
-        strengths=chosen[0][1] if chosen else {},
-        starred=starred,
-        why_starred=why if starred is not None else "",
-        texts={context.line.response.id: context.line.response.text for context in contexts},
-    )
-
-
-def _held(contexts: Iterable[ResponseContext], dataset_id: int | None) -> int | None:
-    for context in contexts:
-        if any(member.dataset_id == dataset_id for member in context.datasets):
-            return context.line.response.id
-    return None
 
 
 class AnswerColumn(VerticalScroll, can_focus=False):
@@ -195,6 +125,38 @@ class AnswersPanel(Vertical, can_focus=True):
         """The chosen answer's text as it is stored."""
         return "" if self.data is None or self.chosen is None else self.data.texts[self.chosen["id"]]
 
+    async def read(
+        self,
+        store: Store,
+        response_id: int,
+        in_view: int | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> bool:
+        """Reads the answers beside this one and shows them; whether it is there.
+
+        Args:
+            store: an open store.
+            response_id: one of the answers.
+            in_view: the dataset in view.
+            wanted: whether they still are, when they have been read.
+        """
+        beside = Beside(store, in_view)
+        found = await asyncio.to_thread(beside.read, response_id)
+        if found is None:
+            return False
+        if wanted():
+            await self.put(found, response_id)
+            # Not waited for: a run's models may have to be read first.
+            work = self._complete(beside, response_id)
+            self.run_worker(work, group="rewards", exclusive=True, exit_on_error=False)
+        return True
+
+    async def _complete(self, beside: Beside, response_id: int) -> None:
+        """Adds rewards that no dataset has, where they can be known."""
+        more = await asyncio.to_thread(beside.complete)
+        if more is not None and self.data is not None and response_id == self._opened:
+            await self.put(more, response_id)
+
     async def put(self, data: Answers, response_id: int) -> None:
         """Shows these answers, with the cursor on the one of `response_id`; read anew, it stays where it is."""
         ids = [answer["id"] for answer in data.answers]
@@ -222,11 +184,12 @@ class AnswersPanel(Vertical, can_focus=True):
         self._first = max(self._first, self.place - fits + 1)
         columns = await self._columns(fits)
         last = self._first + fits
-        some = "" if fits == len(answers) else f"{self._first + 1}–{last} of "
+        some = "" if fits == len(answers) else f"{self._first + 1}–{last} of {len(answers)}"
         star = f" · ★ {data.why_starred}" if data.why_starred else ""
         where = f" ({data.splits})" if data.splits else ""
-        answered = f"{len(answers)} answer{'' if len(answers) == 1 else 's'}"
-        which = f"── prompt #{data.prompt_id}{where} · {some}{answered}{star} "
+        answered = some or f"{len(answers)} answer{'' if len(answers) == 1 else 's'}"
+        rewards = f" · r {data.rewards}" if data.rewards else ""
+        which = f"── prompt #{data.prompt_id}{where} · {answered}{star}{rewards} "
         self.query_one("#which", OneLine).update(which.ljust(self.size.width, "─"))
         self.query_one("#about-prompt", Static).update(self._prompt(width))
         shown = [data.prompt_id, *(answers[self._first : last])]
@@ -314,7 +277,7 @@ class AnswersPanel(Vertical, can_focus=True):
                 f"{count(answer['completion_tokens'])} tok · {answer['latency_s']:.2f} s · ${answer['cost']:.6f}",
                 *([f"error: {answer['error']}"] if answer["error"] else []),
                 *answer_view.score_lines(answer),
-                f"reward {signed(answer['reward'], 4)}",
+                answer_view.reward_line(answer),
             ],
         )
         part("provenance", answer_view.origin_lines(answer))

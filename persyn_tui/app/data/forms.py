@@ -12,17 +12,17 @@ from textual.widget import Widget
 from textual.widgets import OptionList
 
 from engine.export import FORMATS
-from engine.printing import printable
 from engine.suggest import nearest
+from persyn_tui.app.data.query import SCORES
 from persyn_tui.app.forms import Choice, Dialog, Edited, Entry, Form, Line, Paths, Words, path_of
 from persyn_tui.app.question import Question
 from persyn_tui.app.text import count
+from persyn_tui.dataset_view import Datasets
 from storage.listing import SORTS, Listing, Sort
 from storage.records import Dataset, Split, Status
 from storage.rows import SPLITS
 
 ANY = "any"
-SCORES = ("quality", "learnability", "reward")
 CONTENTS = {
     "messages": "JSONL, a conversation a line",
     "sharegpt": "JSONL, ShareGPT",
@@ -33,9 +33,20 @@ CONTENTS = {
 SUFFIXES = {"parquet": ".parquet", "huggingface": ""}
 
 
-def dataset_of(text: str, datasets: Sequence[Dataset]) -> Dataset | None:
-    """The dataset of this name (the newest of several) or number, or None."""
-    return next((one for one in datasets if text in (one.name, str(one.id))), None)
+def which_dataset(text: str, ready: Sequence[Dataset], datasets: Datasets) -> tuple[Dataset | None, str]:
+    """(the dataset that is meant, what is wrong: empty where one is).
+
+    Args:
+        text: a number, a name, or both.
+        ready: those to choose from.
+        datasets: all of the store.
+    """
+    found = [one for one in datasets.find(text) if one in ready]
+    if len(found) == 1:
+        return found[0], ""
+    if found:
+        return None, f"{len(found)} have this name, add the number: {datasets.which(found)}"
+    return None, unknown(text, [datasets.name(one) for one in ready])
 
 
 def unknown(text: str, names: Sequence[str]) -> str:
@@ -46,29 +57,13 @@ def unknown(text: str, names: Sequence[str]) -> str:
     return "not stored" + (f"; did you mean {guess}?" if guess else "")
 
 
-def in_words(listing: Listing, datasets: Sequence[Dataset]) -> str:
-    """The filters of a listing on one line, harmless to a terminal; empty for none."""
-    dataset = next((one.name for one in datasets if one.id == listing.dataset_id), "")
-    named = {
-        "teacher": listing.teacher,
-        "status": listing.status,
-        "dataset": dataset,
-        "split": listing.split,
-    }
-    least = {name: getattr(listing, name) for name in SCORES}
-    parts = [f'q:"{listing.words}"'] if listing.words else []
-    parts += [f"{name} {value}" for name, value in named.items() if value]
-    parts += [f"{name} ≥ {value:g}" for name, value in least.items() if value is not None]
-    return printable(" · ".join(parts)).replace("\n", " ")
-
-
 class FilterForm(Dialog[Listing | None]):
     """Asks which answers to list; the answer is the listing with these filters.
 
     Args:
         listing: filters to start from; words and order are kept.
         teachers: names that are stored.
-        datasets: those that are stored, newest first.
+        datasets: those that are stored.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -76,7 +71,7 @@ class FilterForm(Dialog[Listing | None]):
         Binding("ctrl+l", "clear", "Clear all", id="filter.clear"),
     ]
 
-    def __init__(self, listing: Listing, teachers: Sequence[str], datasets: Sequence[Dataset]) -> None:
+    def __init__(self, listing: Listing, teachers: Sequence[str], datasets: Datasets) -> None:
         super().__init__()
         self._listing, self._teachers, self._datasets = listing, teachers, datasets
 
@@ -86,8 +81,8 @@ class FilterForm(Dialog[Listing | None]):
 
     def body(self) -> Iterable[Widget]:
         """A field per filter; an empty one filters nothing."""
-        start, names = self._listing, [one.name for one in self._datasets]
-        held = next((one.name for one in self._datasets if one.id == start.dataset_id), "")
+        start, names = self._listing, self._datasets.names
+        held = self._datasets.get(start.dataset_id)
         hints = {
             "quality": "at least, as the scorer gives it: 1 is right, 0 wrong",
             "learnability": "at least, nats per token: -0.4",
@@ -106,7 +101,12 @@ class FilterForm(Dialog[Listing | None]):
                     _few(self._teachers),
                 ),
                 Entry("status", "status", Choice((ANY, *get_args(Status)), start.status or ANY)),
-                Entry("dataset", "dataset", Line(held, "", Words(names)), _few(names)),
+                Entry(
+                    "dataset",
+                    "dataset",
+                    Line(self._datasets.name(held) if held else "", "", Words(names)),
+                    _few(names),
+                ),
                 Entry("split", "split", Choice((ANY, *SPLITS), start.split or ANY)),
                 *scores,
             ],
@@ -116,6 +116,7 @@ class FilterForm(Dialog[Listing | None]):
     def on_mount(self) -> None:
         """The cursor is in the first field."""
         super().on_mount()
+        self._wanted()
         self.query_one(Form)["teacher"].focus_control()
 
     @on(Edited)
@@ -130,9 +131,11 @@ class FilterForm(Dialog[Listing | None]):
         teacher, dataset = values["teacher"], values["dataset"]
         if teacher and teacher not in self._teachers:
             wrong["teacher"] = unknown(teacher, self._teachers)
-        chosen = dataset_of(dataset, self._datasets) if dataset else None
-        if dataset and chosen is None:
-            wrong["dataset"] = unknown(dataset, [one.name for one in self._datasets])
+        chosen: Dataset | None = None
+        if dataset:
+            chosen, problem = which_dataset(dataset, self._datasets.all, self._datasets)
+            if problem:
+                wrong["dataset"] = problem
         least: dict[str, float | None] = {}
         for name in SCORES:
             try:
@@ -141,6 +144,12 @@ class FilterForm(Dialog[Listing | None]):
                 wrong[name] = "not a number"
         for key, entry in form.entries.items():
             entry.say(wrong.get(key, ""), "bad" if key in wrong else "dim")
+        if chosen is not None:
+            name = self._datasets.name(chosen)
+            form["dataset"].say(" · ".join([name] * (dataset != name) + self._datasets.facts(chosen)))
+        elif values["reward"] and self._datasets.scales > 1 and not wrong:
+            form["reward"].say(f"{self._datasets.scales} scales mixed: name a dataset above", "warn")
+        self.say(f"✗ dataset: {wrong['dataset']}" if "dataset" in wrong else "", "bad")
         if wrong:
             return None
         return replace(
@@ -174,7 +183,13 @@ def _few(names: Sequence[str]) -> str:
 
 
 class SortMenu(Question[tuple[Sort, bool] | None]):
-    """Asks by what to sort: (key, whether the highest comes first)."""
+    """Asks by what to sort: (key, whether the highest comes first).
+
+    Args:
+        sort: the present key.
+        descending: whether the highest comes first now.
+        scales: how many settings the rewards of the list are of.
+    """
 
     DEFAULT_CSS = """
     SortMenu { align: center middle; }
@@ -189,9 +204,9 @@ class SortMenu(Question[tuple[Sort, bool] | None]):
         Binding("k", "step(-1)", "Up", show=False, id="sort.up"),
     ]
 
-    def __init__(self, sort: Sort, descending: bool) -> None:
+    def __init__(self, sort: Sort, descending: bool, scales: int = 1) -> None:
         super().__init__()
-        self._at, self._descending = SORTS.index(sort), descending
+        self._at, self._descending, self._scales = SORTS.index(sort), descending, scales
 
     def compose(self) -> ComposeResult:
         """One line per key."""
@@ -201,7 +216,10 @@ class SortMenu(Question[tuple[Sort, bool] | None]):
         yield options
 
     def _line(self, name: Sort) -> str:
-        return f"{name:<14}{'▼ highest first' if self._descending else '▲ lowest first'}"
+        line = f"{name:<14}{'▼ highest first' if self._descending else '▲ lowest first'}"
+        if name == "reward" and self._scales > 1:
+            line += f"\n  mixes {self._scales} scales; f: one dataset"
+        return line
 
     def on_mount(self) -> None:
         """The cursor is on the present order."""
@@ -236,6 +254,8 @@ class ExportOrder:
     """What to write, and where."""
 
     dataset: Dataset
+    name: str
+    """What the dataset is called."""
     form: str
     """One of `engine.export.FORMATS`."""
     out: Path
@@ -245,16 +265,17 @@ class ExportForm(Dialog[ExportOrder | None]):
     """Asks which dataset goes where.
 
     Args:
-        datasets: those that can be exported, newest first.
+        datasets: of the store.
         chosen: the one to begin with.
-        rows: dataset id → how many rows it has that are not excluded.
+        rows: id of each dataset that can be exported → how many rows it has that are not excluded.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,f2", "export", "Export", id="export.start")]
 
-    def __init__(self, datasets: Sequence[Dataset], chosen: Dataset, rows: Mapping[int, int]) -> None:
+    def __init__(self, datasets: Datasets, chosen: Dataset, rows: Mapping[int, int]) -> None:
         super().__init__()
         self._datasets, self._chosen, self._rows = datasets, chosen, rows
+        self._ready = [one for one in datasets.all if one.id in rows]
 
     def heading(self) -> str:
         """What is asked."""
@@ -262,10 +283,11 @@ class ExportForm(Dialog[ExportOrder | None]):
 
     def body(self) -> Iterable[Widget]:
         """Dataset, format, place."""
-        names = [one.name for one in self._datasets]
+        names = [self._datasets.name(one) for one in self._ready]
+        begin = self._datasets.name(self._chosen)
         yield Form(
             [
-                Entry("dataset", "dataset", Line(self._chosen.name, "", Words(names)), _few(names)),
+                Entry("dataset", "dataset", Line(begin, "", Words(names)), _few(names)),
                 Entry("form", "format", Choice(FORMATS, FORMATS[0])),
                 Entry("out", "to", Line("", "", Paths()), "a new file"),
             ],
@@ -286,15 +308,17 @@ class ExportForm(Dialog[ExportOrder | None]):
         """What the fields ask for; None where one is wrong. Beside the fields and below them stands the same."""
         form = self.query_one(Form)
         values = form.values
-        dataset = dataset_of(values["dataset"], self._datasets)
+        dataset, problem = which_dataset(values["dataset"], self._ready, self._datasets)
         wrong: dict[str, str] = {}
         form["form"].say(CONTENTS[values["form"]])
         if dataset is None:
-            wrong["dataset"] = unknown(values["dataset"], [one.name for one in self._datasets])
+            wrong["dataset"] = problem
         else:
-            form["dataset"].say(f"{count(self._rows[dataset.id])} rows that are not excluded")
+            rows, twin = self._rows[dataset.id], self._datasets.number(dataset.id)
+            facts = self._datasets.facts(dataset, rows) if twin else []
+            form["dataset"].say(" · ".join(facts) or f"{count(rows)} rows that are not excluded")
             if "out" not in form.touched:
-                name = dataset.name.replace("/", "-") + f"-{values['form']}"
+                name = f"{dataset.name.replace('/', '-')}{twin.replace('#', '-')}-{values['form']}"
                 form.fill("out", str(Path.cwd() / (name + SUFFIXES.get(values["form"], ".jsonl"))))
         what = "a new folder" if values["form"] == "huggingface" else "a new file"
         out, problem = place(form.values["out"])
@@ -310,7 +334,9 @@ class ExportForm(Dialog[ExportOrder | None]):
         else:
             # The field may be too narrow for all of it.
             self.say(f"{what}: {out}")
-        return None if wrong or dataset is None else ExportOrder(dataset, values["form"], out)
+        if wrong or dataset is None:
+            return None
+        return ExportOrder(dataset, self._datasets.name(dataset), values["form"], out)
 
     def action_export(self) -> None:
         """Starts, when the place is free; else goes to what is wrong."""

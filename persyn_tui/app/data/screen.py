@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
@@ -10,26 +10,25 @@ from typing import Any, ClassVar, cast
 
 from textual import on
 from textual.binding import Binding, BindingType
-from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
-from textual.worker import get_current_worker
 
-from persyn_tui.app.data.answers import AnswersPanel, load
-from persyn_tui.app.data.forms import ExportForm, ExportOrder, FilterForm, SortMenu, in_words
+from persyn_tui.app.data import tasks
+from persyn_tui.app.data.answers import AnswersPanel
+from persyn_tui.app.data.exclusions import Exclusions
+from persyn_tui.app.data.forms import ExportForm, ExportOrder, FilterForm, SortMenu
+from persyn_tui.app.data.query import in_words, query_line
 from persyn_tui.app.data.sheet import PAUSE_S, SORTED, AnswerSheet, Ended
+from persyn_tui.app.data.tasks import Doing, Said
 from persyn_tui.app.frame import View
-from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import Sheet
 from persyn_tui.app.text import count
-from storage import browse, datasets, listing, registry, search
+from persyn_tui.dataset_view import Datasets
+from storage import browse, datasets, listing, registry
 from storage.errors import PersynError
 from storage.listing import Listing
 from storage.records import Dataset
 from storage.store import Store
-
-STEP = 5000
-"""Texts indexed in one transaction: a job that writes waits no longer than this takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +37,8 @@ class Stored:
 
     newest: int
     """The highest response id."""
-    datasets: Sequence[Dataset]
-    """Newest first."""
+    datasets: Datasets
     teachers: Sequence[str]
-
-
-class Doing(Message):
-    """How far something in the background is; without text it has ended."""
-
-    def __init__(self, what: str, text: str = "") -> None:
-        super().__init__()
-        self.what, self.text = what, text
-
-
-class Said(Message):
-    """The end of something in the background."""
-
-    def __init__(self, what: str, text: str = "", problem: PersynError | None = None) -> None:
-        super().__init__()
-        self.what, self.text, self.problem = what, text, problem
 
 
 class DataScreen(View[Stored]):
@@ -67,7 +49,7 @@ class DataScreen(View[Stored]):
     EVERY = inf  # nothing here depends on the clock
     DEFAULT_CSS = """
     DataScreen #rows { height: 1fr; min-height: 6; }
-    DataScreen #query { display: none; color: $text-primary; }
+    DataScreen #query { display: none; height: auto; max-height: 2; color: $text-primary; }
     DataScreen #nothing { display: none; height: 1fr; content-align: center middle; color: $text-muted; }
     DataScreen #search { display: none; background: $surface; }
     DataScreen.filtered #query, DataScreen.none #nothing, DataScreen.searching #search { display: block; }
@@ -92,7 +74,7 @@ class DataScreen(View[Stored]):
         self.new = 0
         """Responses that came after the list was read."""
         self._doing: dict[str, str] = {}
-        self._undo: list[tuple[Dataset, list[int], bool]] = []
+        self._exclusions = Exclusions()
         self._looked_s = 0.0
         """When the answers to one prompt were read last."""
         self._beside: int | None = None
@@ -100,7 +82,7 @@ class DataScreen(View[Stored]):
 
     def body(self) -> Iterable[Widget]:
         """The filters, the list, the answers to one prompt, the search line."""
-        yield OneLine(id="query")
+        yield Static(id="query", markup=False)
         yield AnswerSheet(id="rows")
         yield Static(id="nothing", markup=False)
         yield AnswersPanel(id="answers")
@@ -119,16 +101,16 @@ class DataScreen(View[Stored]):
         return self.query_one(AnswersPanel)
 
     @property
-    def _datasets(self) -> Sequence[Dataset]:
-        return () if self.data is None else self.data.datasets
+    def _datasets(self) -> Datasets:
+        return Datasets() if self.data is None else self.data.datasets
 
     @property
     def dataset(self) -> Dataset | None:
         """The dataset in view: the one that is filtered by, else the only one there is."""
         known = self._datasets
         if self.sheet.listing.dataset_id is None:
-            return known[0] if len(known) == 1 else None
-        return next((one for one in known if one.id == self.sheet.listing.dataset_id), None)
+            return known.all[0] if len(known.all) == 1 else None
+        return known.get(self.sheet.listing.dataset_id)
 
     # Following the store
 
@@ -142,11 +124,13 @@ class DataScreen(View[Stored]):
         if newest == 0:
             return None
         teachers = dict.fromkeys(model.name for model in registry.list(store, "teacher", archived=True))
-        return Stored(newest, datasets.list(store), list(teachers))
+        return Stored(newest, Datasets(datasets.list(store)), list(teachers))
 
     def show(self, data: Stored) -> None:
         """Reads the list when there is none yet, and what came after it."""
         sheet = self.sheet
+        sheet.name_datasets(data.datasets)
+        self._paint_query()
         if sheet.upto == 0 and sheet.reading is None:
             sheet.read(sheet.wanted)
             self.refresh_bindings()
@@ -185,9 +169,10 @@ class DataScreen(View[Stored]):
     @on(Ended)
     def _ended(self, event: Ended) -> None:
         if event.problem is not None:
-            self.notify(str(event.problem), severity="error", timeout=15, markup=False)
+            self.notify(str(event.problem), severity="error", timeout=15, about="list answers")
         else:
             self.new = 0
+            self.app.settle("list answers")
 
     def action_reread(self) -> None:
         """Reads the whole list again."""
@@ -214,7 +199,7 @@ class DataScreen(View[Stored]):
     def idle(self) -> frozenset[str]:
         """Excluding, while no dataset is in view."""
         idle = frozenset() if self.dataset is not None else frozenset({"exclude"})
-        return idle if self._undo else idle | {"undo"}
+        return idle if self._exclusions.done else idle | {"undo"}
 
     # The list
 
@@ -224,13 +209,11 @@ class DataScreen(View[Stored]):
             self.sheet.read(wanted)
 
     def _paint_query(self) -> None:
-        wanted = self.sheet.wanted
-        words = in_words(wanted, self._datasets)
-        parts = [f"{words} · esc clears"] if words else []
-        if (wanted.sort, wanted.descending) != ("id", True):
-            parts.append(f"by {wanted.sort}, {'highest' if wanted.descending else 'lowest'} first")
-        self.query_one("#query", OneLine).update(" · ".join(parts))
-        self.set_class(bool(parts), "filtered")
+        line = query_line(self.sheet.wanted, self._datasets)
+        shown = self.query_one("#query", Static)
+        if line != shown.content:
+            shown.update(line)
+        self.set_class(bool(line), "filtered")
 
     # Search, filter, sort
 
@@ -252,25 +235,8 @@ class DataScreen(View[Stored]):
         store = self.app.store
         if store is not None and "index" not in self._doing:
             self._doing["index"] = "indexing …"
-            self.run_worker(partial(self._index, store), thread=True, group="index", exit_on_error=False)
-
-    def _index(self, store: Store) -> None:
-        """Brings the word index up to date; what was searched meanwhile is read again at the end."""
-        worker = get_current_worker()
-        added = 0
-        try:
-            while not worker.is_cancelled:
-                reached, last = search.reached(store)
-                if reached < last:
-                    self.post_message(Doing("index", f"indexing {count(reached)} of {count(last)}"))
-                new = search.sync(store, limit=STEP)
-                added += new
-                if not new:
-                    break
-        except PersynError as problem:
-            self.post_message(Said("index", problem=problem))
-            return
-        self.post_message(Said("index", "more" if added else ""))
+            work = partial(tasks.index, store, self.post_message)
+            self.run_worker(work, thread=True, group="index", exit_on_error=False)
 
     def _close_search(self) -> None:
         self.remove_class("searching")
@@ -289,7 +255,9 @@ class DataScreen(View[Stored]):
             if order is not None:
                 self.list_answers(replace(self.sheet.wanted, sort=order[0], descending=order[1]))
 
-        self.app.push_screen(SortMenu(self.sheet.wanted.sort, self.sheet.wanted.descending), chosen)
+        wanted = self.sheet.wanted
+        mixed = self._datasets.scales if wanted.dataset_id is None else 1
+        self.app.push_screen(SortMenu(wanted.sort, wanted.descending, mixed), chosen)
 
     @on(Sheet.HeaderClicked, "#rows")
     def _sort_by(self, event: Sheet.HeaderClicked) -> None:
@@ -349,14 +317,12 @@ class DataScreen(View[Stored]):
         store = self.app.store
         if store is None:
             return
-        dataset_id = self.dataset.id if self.dataset else None
+        in_view = self.dataset.id if self.dataset else None
         try:
-            found = await asyncio.to_thread(load, store, response_id, dataset_id)
+            await self.panel.read(store, response_id, in_view, lambda: response_id == self._beside)
+            self.app.settle("answers")
         except PersynError as problem:
-            self.notify(str(problem), severity="error", markup=False)
-            return
-        if found is not None and response_id == self._beside:
-            await self.panel.put(found, response_id)
+            self.notify(str(problem), severity="error", about="answers")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What belongs to the list is not offered beside the answers, and nothing where there are none."""
@@ -392,45 +358,34 @@ class DataScreen(View[Stored]):
         if dataset is None:
             self.notify("rows are excluded from one dataset: choose it first, f", severity="warning")
             return
-        self.run_worker(self._exclude(store, dataset, ids), group="exclude", exit_on_error=False)
-
-    async def _exclude(self, store: Store, dataset: Dataset, ids: Sequence[int]) -> None:
-        found = (await asyncio.to_thread(listing.cards, store, ids, dataset.id)).values()
-        held = [card for card in found if card.dataset_id == dataset.id]
-        if not held:
-            self.notify(f"`{dataset.name}` does not hold this answer", severity="warning", markup=False)
-            return
-        out = not all(card.excluded for card in held)
-        prompts = [card.prompt_id for card in held if card.excluded != out]
-        self._undo.append((dataset, prompts, not out))
+        name = self._datasets.name(dataset)
+        self._change(lambda: self._exclusions.turn(store, dataset, name, ids))
         self.sheet.marked.clear()
-        await self._set_excluded(store, dataset, prompts, out, undoing=False)
 
     def action_undo(self) -> None:
         """Takes the last exclusion or restoring back."""
         store = self.app.store
-        if not self._undo or store is None:
+        if not self._exclusions.done or store is None:
             self.notify("nothing to undo", timeout=2)
             return
-        dataset, prompts, out = self._undo.pop()
-        work = self._set_excluded(store, dataset, prompts, out, undoing=True)
-        self.run_worker(work, group="exclude", exit_on_error=False)
+        last = self._exclusions.done.pop()
+        name = self._datasets.name(last.dataset)
+        self._change(lambda: self._exclusions.undo(store, last, name))
 
-    async def _set_excluded(
-        self, store: Store, dataset: Dataset, prompts: Sequence[int], out: bool, *, undoing: bool
-    ) -> None:
-        try:
-            changed = await asyncio.to_thread(datasets.exclude, store, dataset.id, prompts, out)
-            left = await asyncio.to_thread(datasets.count, store, dataset.id)
-        except PersynError as problem:
-            self.notify(str(problem), severity="error", markup=False)
-            return
-        done = "excluded from" if out else "back in"
-        rows = f"{count(changed)} row{'' if changed == 1 else 's'}"
-        hint = "" if undoing else " · u undoes"
-        self.notify(f"{rows} {done} `{dataset.name}`, {count(left)} left{hint}", markup=False)
-        self.sheet.outdate()
-        self.paint_title()
+    def _change(self, change: Callable[[], str]) -> None:
+        """Changes a dataset in a thread, and says what came of it."""
+
+        async def do() -> None:
+            try:
+                done = await asyncio.to_thread(change)
+            except PersynError as problem:
+                self.notify(str(problem), severity="error", about="exclude")
+                return
+            self.notify(done, about="exclude")
+            self.sheet.outdate()
+            self.paint_title()
+
+        self.run_worker(do(), group="exclude", exit_on_error=False)
 
     # Export
 
@@ -442,7 +397,8 @@ class DataScreen(View[Stored]):
         if "export" in self._doing:
             self.notify("an export is being written", severity="warning")
             return
-        ready = [one for one in self.data.datasets if one.complete]
+        known = self.data.datasets
+        ready = [one for one in known.all if one.complete]
         if not ready:
             self.notify("no dataset is complete; the stage build_dataset makes them", severity="warning")
             return
@@ -452,34 +408,17 @@ class DataScreen(View[Stored]):
             await asyncio.to_thread(store.check_file)
             rows = await asyncio.to_thread(lambda: {one.id: datasets.count(store, one.id) for one in ready})
         except PersynError as problem:
-            self.notify(str(problem), severity="error", markup=False)
+            self.notify(str(problem), severity="error", about="export")
             return
 
         def start(order: ExportOrder | None) -> None:
             if order is not None:
                 self._doing["export"] = "exporting …"
-                self.run_worker(partial(self._export, store, order), thread=True, group="export")
+                self.app.settle("export")
+                work = partial(tasks.export, store, order, self.post_message)
+                self.run_worker(work, thread=True, group="export")
 
-        self.app.push_screen(ExportForm(ready, chosen, rows), start)
-
-    def _export(self, store: Store, order: ExportOrder) -> None:
-        from engine.export import export
-
-        worker = get_current_worker()
-
-        def progress(done: int, total: int) -> None:
-            if worker.is_cancelled:  # the app is left: the unfinished file is removed on the way out
-                raise PersynError("the export was given up")
-            self.post_message(Doing("export", f"exporting {count(done)} of {count(total)}"))
-
-        try:
-            written = export(store, order.dataset, order.form, order.out, progress)
-        except PersynError as problem:
-            self.post_message(Said("export", problem=problem))
-            return
-        self.post_message(
-            Said("export", f"{count(written.rows)} rows of `{order.dataset.name}` are in {written.path}")
-        )
+        self.app.push_screen(ExportForm(known, chosen, rows), start)
 
     # What comes from the background
 
@@ -492,11 +431,13 @@ class DataScreen(View[Stored]):
         """Something ended, well or not."""
         self._doing.pop(event.what, None)
         if event.problem is not None:
-            self.notify(str(event.problem), severity="error", timeout=15, markup=False)
+            self.notify(str(event.problem), severity="error", timeout=15, about=event.what)
         elif event.what == "export":
-            self.notify(event.text, timeout=15, markup=False)
-        elif event.text and self.sheet.wanted.words is not None:
-            self.sheet.read(self.sheet.wanted)
+            self.notify(event.text, timeout=15, about="export")
+        else:
+            self.app.settle(event.what)
+            if event.text and self.sheet.wanted.words is not None:
+                self.sheet.read(self.sheet.wanted)
         self._changed()
 
     def on_resize(self) -> None:

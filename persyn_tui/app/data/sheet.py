@@ -16,6 +16,7 @@ from persyn_tui.app.apart import apart
 from persyn_tui.app.data.pages import Pages
 from persyn_tui.app.sheet import Cell, Column, Rows, Sheet, Tone
 from persyn_tui.app.text import count, signed
+from persyn_tui.dataset_view import Datasets
 from storage import listing
 from storage.errors import PersynError
 from storage.listing import Card, Listing
@@ -91,7 +92,9 @@ class AnswerSheet(Sheet):
     app: "PersynApp"
 
     def __init__(self, *, id: str | None = None) -> None:
-        self.pages = Pages(_cells, PROMPT)
+        self.pages = Pages(lambda card: _cells(card, self.datasets, self.listing), PROMPT)
+        self.datasets = Datasets()
+        """What rows call the datasets that hold them."""
         super().__init__(COLUMNS, self.pages, id=id, markable=True, least=20)
         self.before_paint = self._prepare
         self.listing = Listing()
@@ -113,6 +116,13 @@ class AnswerSheet(Sheet):
     def on_resize(self) -> None:
         """Columns may have come or gone."""
         self.call_after_refresh(self.post_message, self.Changed())
+
+    def name_datasets(self, datasets: Datasets) -> None:
+        """Rows call datasets, and what rewards were made with, as these do from now on."""
+        if datasets != self.datasets:
+            self.datasets = datasets
+            self.pages.outdate()
+            self.refresh()
 
     # Which rows
 
@@ -245,21 +255,25 @@ class AnswerSheet(Sheet):
         try:
             found = await asyncio.to_thread(listing.cards, store, ids, dataset_id)
         except PersynError as problem:
-            self.notify(str(problem), severity="error", markup=False)
+            self.app.notify(str(problem), severity="error", about="lines")
             return
         finally:
             self._fetching = False
         if dataset_id == self.listing.dataset_id:
             self.pages.put(ids, found, age)
+        self.app.settle("lines")
         self.refresh()
 
 
-def _cells(card: Card) -> list[Cell | str]:
+def _cells(card: Card, datasets: Datasets, shown: Listing) -> list[Cell | str]:
     tone: Tone = "dim" if card.excluded else "plain"
     good = card.status == "ok"
-    more = f" +{card.more_datasets}" if card.more_datasets else ""
-    within = card.dataset.rpartition("/")[2]
+    # The number first: names are cut at their end.
+    within = [datasets.number(card.dataset_id or 0), card.dataset.rpartition("/")[2]]
+    within += [f"+{card.more_datasets}"] if card.more_datasets else []
     quality = "–" if card.quality is None else f"{card.quality:.2f}"
+    # Of a dataset in view all rewards are on its scale, which is said above the list.
+    letter = datasets.letter(card.reward_dataset_id) if shown.dataset_id is None else ""
     return [
         Cell(str(card.id), "dim"),
         Cell(card.prompt, tone),
@@ -269,6 +283,6 @@ def _cells(card: Card) -> list[Cell | str]:
         Cell(card.finish_reason if good else card.status, "dim" if good else "warn"),
         Cell(quality, tone),
         Cell(signed(card.learnability), tone),
-        Cell(signed(card.reward), tone),
-        Cell("✗ excluded", "warn") if card.excluded else Cell(within + more, "dim"),
+        Cell(f"{signed(card.reward)} {letter}".rstrip(), tone),
+        Cell("✗ excluded", "warn") if card.excluded else Cell(" ".join(filter(None, within)), "dim"),
     ]

@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from engine.printing import printable
 from engine.stopping import PAUSE_S
-from persyn_tui.app.data.answers import AnswersPanel, load
+from persyn_tui.app.data.answers import AnswersPanel
 from persyn_tui.app.generation.generated import STAGES, Answer, Generated, Reader, TeacherLine
 from persyn_tui.app.jobs.view import JobView
 from persyn_tui.app.oneline import OneLine
@@ -179,12 +179,10 @@ class GenerationScreen(JobView[Generated]):
         """Shows all answers to the prompt of this one."""
         if self.app.store is None:
             return
-        found = await asyncio.to_thread(load, self.app.store, response_id)
-        if found is None:
+        panel = self.query_one(AnswersPanel)
+        if not await panel.read(self.app.store, response_id):
             self.notify(f"response #{response_id} is not there", severity="warning")
             return
-        panel = self.query_one(AnswersPanel)
-        await panel.put(found, response_id)
         self.add_class("answers")
         panel.focus()
 

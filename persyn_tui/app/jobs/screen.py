@@ -215,7 +215,7 @@ class JobsScreen(FilteredView[Jobs]):
         try:
             self._started(await asyncio.to_thread(action, self.app.store), before)
         except PersynError as problem:
-            self.notify(str(problem), severity="error", timeout=10)
+            self.notify(str(problem), severity="error", timeout=10, about="job")
 
     def _started(self, job: "Job | None", before: "Job | None" = None) -> None:
         if job is None:
@@ -223,7 +223,7 @@ class JobsScreen(FilteredView[Jobs]):
         self.app.followed.started(job)
         # The cursor goes there once it is listed, so that keys mean what is shown below.
         self._chosen = job.id
-        self.notify(starts(job, before))
+        self.notify(starts(job, before), about="job")
         self.ask()
 
     def action_cancel(self) -> None:
@@ -265,7 +265,7 @@ class JobsScreen(FilteredView[Jobs]):
                 self.notify(await asyncio.to_thread(actions.cancel, self.app.store, job_id))
                 self.ask()
 
-        self.run_worker(leave(), exit_on_error=False)
+        self.run_worker(leave(), group="cancel", exit_on_error=False)
 
 
 MODE_OF_STAGE = {

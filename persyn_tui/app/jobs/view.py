@@ -80,13 +80,13 @@ class JobView(View[T]):
             try:
                 found = await asyncio.to_thread(now, store)
             except PersynError as problem:
-                self.notify(str(problem), severity="error", timeout=10)
+                self.notify(str(problem), severity="error", timeout=10, about="job")
                 return
             if isinstance(found, Job):
                 before = self.app.followed.job
                 self.app.followed.started(found)
                 found = starts(found, before)
-            self.notify(found)
+            self.notify(found, about="job")
             self.ask()
 
         self.run_worker(run(), exit_on_error=False)

@@ -286,15 +286,15 @@ class ModelsScreen(FilteredView[Models]):
             try:
                 await asyncio.to_thread(registering.archive, self.app.store, model, archived)
             except PersynError as problem:
-                self.notify(str(problem), severity="error", timeout=10)
+                self.notify(str(problem), severity="error", timeout=10, about="archive")
                 return
             self._undo = [old for old in self._undo if (old.role, old.name) != (model.role, model.name)]
             if archived:
                 self._undo.append(model)
-                self.notify(f"{model.name} is archived · u brings it back")
+                self.notify(f"{model.name} is archived · u brings it back", about="archive")
                 self.ask()
             else:
-                self.notify(f"{model.name} is back")
+                self.notify(f"{model.name} is back", about="archive")
                 await self._go_to(model)
 
         self.run_worker(do(), exit_on_error=True, group="archive")
@@ -358,9 +358,11 @@ class ModelsScreen(FilteredView[Models]):
                     self._paint_probes()
                 answer = await tool.ask(self.app.store, "probe", [str(number_of)], ["--prompt", PROMPT])
             self._health[number_of] = Probed(time.time(), answer)
+            self.app.settle(f"probe {number_of}")
         except PersynError as problem:
             self._health[number_of] = Probed(time.time(), problem=str(problem))
-            self.notify(f"the probe of {printable(model.name)} failed", severity="error")
+            failed = f"the probe of {printable(model.name)} failed"
+            self.notify(failed, severity="error", about=f"probe {number_of}")
         finally:
             self._probes.pop(number_of, None)
             self._paint_probes()

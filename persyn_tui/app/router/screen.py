@@ -331,9 +331,10 @@ class RouterScreen(View[Routed]):
                     self._labels = labels = await asyncio.to_thread(Labels, store, context)
                 self.what_if = await asyncio.to_thread(labels.under, *wanted[1:])
                 done = wanted
+            self.app.settle("what if")
         except PersynError as problem:
             self.what_if = None
-            self.notify(str(problem), severity="error", markup=False)
+            self.notify(str(problem), severity="error", about="what if")
         finally:
             self._busy = False
         if self.is_mounted:
@@ -495,8 +496,8 @@ class RouterScreen(View[Routed]):
             try:
                 path, rows = await asyncio.to_thread(assignments.export, self.app.store, plan)
             except PersynError as problem:
-                self.notify(str(problem), severity="error", timeout=10, markup=False)
+                self.notify(str(problem), severity="error", timeout=10, about="export plan")
                 return
-            self.notify(f"{rows:,} assignments: {path}", timeout=10, markup=False)
+            self.notify(f"{rows:,} assignments: {path}", timeout=10, about="export plan")
 
         self._work(export(), "export")

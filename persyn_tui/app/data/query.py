@@ -1,0 +1,48 @@
+"""The line above the list: which answers, in which order, and what their rewards were made with."""
+
+from engine.printing import printable
+from persyn_tui.dataset_view import Datasets
+from storage.listing import Listing
+
+SCORES = ("quality", "learnability", "reward")
+
+
+def in_words(listing: Listing, datasets: Datasets) -> str:
+    """The filters of a listing on one line, harmless to a terminal; empty for none."""
+    dataset = datasets.get(listing.dataset_id)
+    named = {
+        "teacher": listing.teacher,
+        "status": listing.status,
+        "dataset": datasets.name(dataset) if dataset else "",
+        "split": listing.split,
+    }
+    least = {name: getattr(listing, name) for name in SCORES}
+    parts = [f'q:"{listing.words}"'] if listing.words else []
+    parts += [f"{name} {value}" for name, value in named.items() if value]
+    parts += [f"{name} ≥ {value:g}" for name, value in least.items() if value is not None]
+    return printable(" · ".join(parts)).replace("\n", " ")
+
+
+def query_line(listing: Listing, datasets: Datasets) -> str:
+    """Filters, order, and whose rewards these are where the store has several settings; empty for nothing to say."""
+    words = in_words(listing, datasets)
+    parts = [f"{words} · esc clears"] if words else []
+    if (listing.sort, listing.descending) != ("id", True):
+        parts.append(f"by {listing.sort}, {'highest' if listing.descending else 'lowest'} first")
+    return " · ".join([*parts, *_rewards(listing, datasets)])
+
+
+def _rewards(listing: Listing, datasets: Datasets) -> list[str]:
+    if datasets.scales < 2:
+        return []
+    if listing.dataset_id is not None:
+        return [_whole(f"reward {datasets.reward_words(listing.dataset_id) or 'none'}")]
+    ordered = listing.sort == "reward" or listing.reward is not None
+    # Sorted or bounded, rows of different scales are compared: that is said before what the letters stand for.
+    mixed = f"{datasets.scales} scales mixed (f: one dataset)" if ordered else "rewards"
+    return [f"{mixed}: {' · '.join(map(_whole, datasets.legend))}"]
+
+
+def _whole(words: str) -> str:
+    """Words that no line break tears apart."""
+    return printable(words).replace(" ", "\u00a0")

@@ -1,0 +1,223 @@
+"""`persyn data datasets`, `export`, `exclude`, `restore`: the rows that a student is trained on."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from persyn_tui.output import JsonOption, StoreOption, emit, say, table, tell
+
+if TYPE_CHECKING:
+    from storage.records import Dataset
+    from storage.store import Store
+
+DatasetArgument = Annotated[
+    str,
+    typer.Argument(help="Number of a dataset, or its name where no other has the same.", show_default=False),
+]
+PromptsArgument = Annotated[
+    list[int], typer.Argument(help="Numbers of prompts, column `no.` of `data list`.", show_default=False)
+]
+
+
+def register(group: typer.Typer) -> None:
+    """Adds the commands to `persyn data`."""
+    group.command("datasets")(list_datasets)
+    group.command("export")(export)
+    group.command("exclude")(exclude)
+    group.command("restore")(restore)
+
+
+def list_datasets(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """List datasets, newest first."""
+    from persyn_tui.dataset_view import Datasets
+    from storage import datasets
+    from storage.store import Store
+
+    opened = Store.open(store, create=False)
+    known = Datasets(datasets.list(opened))
+    found = [
+        {
+            "id": dataset.id,
+            "name": dataset.name,
+            "rows": datasets.count(opened, dataset.id),
+            "excluded": datasets.count(opened, dataset.id, include_excluded=True)
+            - datasets.count(opened, dataset.id),
+            "complete": dataset.complete,
+            "manifest": dict(dataset.manifest),
+        }
+        for dataset in known.all
+    ]
+
+    def show_datasets() -> None:
+        if not found:
+            say("no datasets yet; `persyn run FILE.yaml` builds one")
+            return
+        rows = [
+            (
+                row["id"],
+                row["name"],
+                dataset.manifest.get("job", "–"),
+                known.reward_words(dataset.id) or "none",
+                f"{row['rows']:,}",
+                f"{row['excluded']:,}",
+                "yes" if row["complete"] else "no",
+            )
+            for dataset, row in zip(known.all, found, strict=True)
+        ]
+        columns = ("id", "name", "job", "reward", "rows", "excluded", "complete")
+        table(columns, rows, right=("id", "job", "rows", "excluded"))
+
+    emit(found, as_json, show_datasets)
+
+
+def export(
+    dataset: DatasetArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File or folder to make.", show_default=False)],
+    form: Annotated[
+        str, typer.Option("--format", "-f", help="messages, sharegpt, alpaca, parquet or huggingface.")
+    ] = "messages",
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a dataset to a new file (or folder, for huggingface), each row with its provenance."""
+    from engine import export as exporting
+    from storage.store import Store
+
+    opened = Store.open(store, create=False)
+    chosen = named(opened, dataset)
+    bar = _Bar()
+    try:
+        written = exporting.export(opened, chosen, form, out, bar.update)
+    finally:
+        bar.close()
+    data = {
+        "path": written.path,
+        "format": written.format,
+        "rows": written.rows,
+        "excluded": written.excluded,
+        "teachers": dict(written.teachers),
+        "means": written.means,
+    }
+    emit(data, as_json, lambda: tell(f"{written.path}: {written.rows:,} rows of `{chosen.name}`"))
+
+
+def exclude(
+    dataset: DatasetArgument, prompts: PromptsArgument, store: StoreOption = None, as_json: JsonOption = False
+) -> None:
+    """Take rows out of a dataset; they stay visible and are not trained on or exported."""
+    _mark(store, dataset, prompts, True, as_json)
+
+
+def restore(
+    dataset: DatasetArgument, prompts: PromptsArgument, store: StoreOption = None, as_json: JsonOption = False
+) -> None:
+    """Put excluded rows back."""
+    _mark(store, dataset, prompts, False, as_json)
+
+
+def _mark(location: str | None, ref: str, prompts: list[int], excluded: bool, as_json: bool) -> None:
+    from engine.errors import ConfigError
+    from storage import datasets, lookup
+    from storage.store import Store
+
+    opened = Store.open(location, create=False)
+    chosen = named(opened, ref)
+    missing = sorted(set(prompts) - lookup.dataset_prompts(opened, chosen.id, prompts))
+    if missing:
+        raise ConfigError(
+            f"dataset `{chosen.name}` has no row for prompt {', '.join(map(str, missing))}; nothing was changed",
+            f"`persyn data list --dataset {chosen.id} --json` shows its prompts",
+        )
+    changed = datasets.exclude(opened, chosen.id, prompts, excluded)
+    left = datasets.count(opened, chosen.id)
+    word, undo = ("excluded", "restore") if excluded else ("restored", "exclude")
+    data = {"dataset": chosen.id, "changed": changed, "rows": left}
+
+    def show_change() -> None:
+        if not changed:
+            tell(f"nothing to do: {'they are' if len(prompts) > 1 else 'it is'} {word} already")
+            return
+        rows = "row" if changed == 1 else "rows"
+        tell(f"{word} {changed:,} {rows}; `{chosen.name}` now has {left:,}")
+        say("the student is distilled anew by the next `persyn run`")
+        say(f"undo: persyn data {undo} {chosen.id} {' '.join(map(str, prompts))}")
+
+    emit(data, as_json, show_change)
+
+
+def named(opened: "Store", ref: str) -> "Dataset":
+    """The dataset of this number, or of this name where it is the only one.
+
+    Raises:
+        ConfigError: there is none, or several have the name: which one is meant would be a guess.
+    """
+    from engine.errors import ConfigError
+    from engine.suggest import nearest
+    from persyn_tui.dataset_view import Datasets
+    from storage import datasets
+
+    known = Datasets(datasets.list(opened))
+    found = known.find(ref)
+    if not found:
+        what = f"number {ref}" if ref.isdecimal() else f"the name `{ref}`"
+        guess = nearest(ref, [dataset.name for dataset in known.all])
+        raise ConfigError(
+            f"there is no dataset of {what} in {opened.name}"
+            + (f"; did you mean `{guess}`?" if guess else ""),
+            "list them with `persyn data datasets`",
+        )
+    if len(found) > 1:
+        rows = {one.id: datasets.count(opened, one.id) for one in found}
+        raise ConfigError(
+            f"{len(found)} datasets have the name `{ref}`: {known.which(found, rows)}",
+            f"use the number: {found[0].id} is the newest",
+        )
+    return found[0]
+
+
+def of_strategy(opened: "Store", strategy: str) -> "Dataset":
+    """The newest dataset of a strategy; says which, where there are others."""
+    from engine.errors import ConfigError
+    from persyn_tui.dataset_view import Datasets
+    from storage import datasets
+
+    known = Datasets(datasets.list(opened))
+    found = [dataset for dataset in known.all if dataset.name.endswith(f"/{strategy}")]
+    if not found:
+        raise ConfigError(
+            f"there is no dataset of the strategy `{strategy}` in {opened.name}",
+            "list them with `persyn data datasets`",
+        )
+    if len(found) > 1:
+        say(f"the newest of {len(found)} datasets of `{strategy}`: {known.about(found[0])}")
+    return found[0]
+
+
+class _Bar:
+    """Progress of an export on stderr: a bar with rate and ETA on a terminal, a line at the end elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("export"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("export", total=None)
+        self._bar.start()
+
+    def update(self, done: int, total: int) -> None:
+        """Moves the bar."""
+        self._bar.update(self._task, completed=done, total=total)
+
+    def close(self) -> None:
+        """Removes the bar."""
+        self._bar.stop()

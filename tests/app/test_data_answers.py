@@ -1,0 +1,85 @@
+"""Screen 5: the answers to one prompt, side by side."""
+
+import pytest
+from app.answers import Made, come, line, opened, screen, sheet, shown
+from app.support import running, until
+from textual.widgets import Static
+
+from persyn_tui.app.data.answers import SHOWN_CHARACTERS, SHOWN_LINES, AnswerColumn, AnswersPanel, _body
+from persyn_tui.app.text import count
+from storage import listing, scores
+from storage.records import Verdict
+
+
+async def test_hostile_text_stays_text_in_the_list_and_beside_the_others(made: Made) -> None:
+    async with running(opened(made), mode="data") as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        sheet(app).go_to(12)
+        await pilot.press("enter")
+        panel = screen(app).query_one(AnswersPanel)
+        await until(pilot, lambda: panel.chosen is not None and panel.chosen["id"] == 12)
+        painted = str(panel.query(AnswerColumn).first().body.render())
+        painted += str(panel.query_one("#about-prompt", Static).render()) + line(app, 4)
+        assert "[red]text[/red]" in painted
+        assert not {"\x1b", "\x07", "\u202e"} & set(
+            painted + str(panel.query_one("#origin-text", Static).render())
+        )
+
+
+async def test_all_answers_side_by_side_with_the_choice_starred(made: Made) -> None:
+    async with running(opened(made), mode="data") as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        await pilot.press("enter")
+        panel = screen(app).query_one(AnswersPanel)
+        await until(pilot, lambda: panel.chosen is not None and panel.has_focus)
+        assert panel.text == "quick 3", "the cursor is on the answer that was opened"
+        quick, wise = panel.query(AnswerColumn)
+        assert "★" in str(wise.head.render())
+        assert "★" not in str(quick.head.render())
+        assert "q 0.00 l −0.40 r +0.30 s +0.75" in str(wise.head.render())
+        assert "s −0.25" in str(quick.head.render())
+        assert "prompt #4 (calibration) · 2 answers" in str(panel.query_one("#which", Static).render())
+        assert "ref 3" in str(panel.query_one("#about-prompt", Static).render())
+        await pilot.press("tab")
+        assert panel.text == "wise 3 "
+        await pilot.press("y")
+        await until(pilot, lambda: app.clipboard == "wise 3 ")
+        screen(app)._looked_s = 0.0
+        judge = scores.put_scorer(made.store, "judge", {})
+        scores.add(made.store, None, judge, [(4, Verdict(0.25))])
+        await until(pilot, lambda: "q 0.25" in str(wise.head.render()))
+        assert panel.text == "wise 3 ", "what is read anew does not move the cursor"
+        await pilot.press("shift+tab", "i")
+        origin = str(panel.query_one("#origin-text", Static).render())
+        for known in (
+            "max_tokens 77",
+            "hub/quick",
+            "$0.002000",
+            "generation sha1",
+            "5 + 103 tok",
+        ):
+            assert known in origin
+        await pilot.press("i", "right_square_bracket")
+        await until(pilot, lambda: panel.text == "quick 2" and sheet(app).key == 15)
+        await pilot.press("escape")
+        await until(pilot, lambda: sheet(app).has_focus and not panel.display)
+
+
+async def test_the_star_is_the_row_of_the_dataset_in_view(made: Made) -> None:
+    async with running(opened(made), mode="data") as (app, pilot):
+        screen(app).list_answers(listing.Listing(dataset_id=made.datasets[0]))
+        await come(app, pilot, lambda: len(shown(app)) == 12)
+        await pilot.press("G", "enter")
+        panel = screen(app).query_one(AnswersPanel)
+        await until(pilot, lambda: panel.chosen is not None)
+        assert "★ in the dataset" in str(panel.query_one("#which", Static).render())
+
+
+@pytest.mark.parametrize("whole", ["line\n" * 20_000, "x" * 100_000], ids=["many lines", "one line"])
+def test_a_long_answer_is_shown_from_its_beginning_and_says_how_much_is_left(whole: str) -> None:
+    shown = _body({"reasoning": "", "error": "", "text": whole}).plain
+    body, _, rest = shown.rpartition("\n… ")
+    assert whole.startswith(body)
+    assert len(body) <= SHOWN_CHARACTERS
+    assert body.count("\n") < SHOWN_LINES
+    assert rest == f"{count(len(whole) - len(body))} more characters; y copies all"

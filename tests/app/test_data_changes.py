@@ -1,0 +1,153 @@
+"""Screen 5: rows taken out of a dataset and put back, and exports."""
+
+import json
+from pathlib import Path
+
+import pytest
+from app.answers import Made, come, line, opened, screen, sheet, shown
+from app.support import running, until
+from textual.widgets import Static
+
+from persyn_tui.app.data.forms import ExportForm
+from persyn_tui.app.forms import Form
+from storage import datasets, listing
+from storage.errors import PersynError
+
+
+async def test_an_export_begins_with_persyn_and_says_the_whole_path(made: Made, tmp_path: Path) -> None:
+    async with running(opened(made), mode="data", size=(80, 24)) as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, ExportForm))
+        assert app.screen.query_one(Form)["dataset"].value == "run/persyn"
+        says = app.screen.query_one("#says", Static)
+        await until(pilot, lambda: str(tmp_path) in str(says.render()))
+
+
+async def test_marked_rows_leave_the_dataset_and_come_back(made: Made) -> None:
+    first = made.datasets[0]
+    async with running(opened(made), mode="data") as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        await pilot.press("x")
+        assert datasets.excluded(made.store, first) == [], "without a dataset in view nothing is excluded"
+        screen(app).list_answers(listing.Listing(dataset_id=first))
+        await come(app, pilot, lambda: len(shown(app)) == 12)
+        await pilot.press("space", "space", "x")
+        await until(pilot, lambda: datasets.excluded(made.store, first) == made.prompts[-2:])
+        assert datasets.excluded(made.store, made.datasets[1]) == []
+        await come(app, pilot, lambda: "✗ excluded" in line(app, 0) and not sheet(app).marked)
+        # A mixed choice is excluded as a whole; undo gives back only what that changed.
+        await pilot.press("g", "space", "j", "space", "x")
+        await until(pilot, lambda: len(datasets.excluded(made.store, first)) == 3)
+        await pilot.press("u")
+        await until(pilot, lambda: datasets.excluded(made.store, first) == made.prompts[-2:])
+        await pilot.press("g", "x")
+        await until(pilot, lambda: datasets.excluded(made.store, first) == made.prompts[-2:-1])
+        await pilot.press("u")
+        await until(pilot, lambda: datasets.excluded(made.store, first) == made.prompts[-2:])
+
+
+async def test_an_export_runs_in_the_background_and_says_where_it_is(made: Made, tmp_path: Path) -> None:
+    datasets.exclude(made.store, made.datasets[1], made.prompts[:2])
+    async with running(opened(made), mode="data") as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, ExportForm))
+        await pilot.press("right")
+        form = app.screen.query_one("Form")
+        await until(pilot, lambda: form.values["out"].endswith("run-persyn-sharegpt.jsonl"))  # type: ignore[attr-defined]
+        await pilot.press("enter")
+        out = tmp_path / "run-persyn-sharegpt.jsonl"
+        await until(pilot, lambda: any(str(out) in note.message for note in app._notifications))
+        rows = [json.loads(text) for text in out.read_text().splitlines()]
+        assert len(rows) == 10
+        assert rows[0]["conversations"][-1] == {"from": "gpt", "value": "wise 2 "}
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, ExportForm))
+        await pilot.press("right", "enter")
+        assert isinstance(app.screen, ExportForm), "nothing is overwritten"
+        assert "already" in app.screen.query_one("Form")["out"].said  # type: ignore[index]
+
+
+async def test_an_export_form_says_one_thing_beside_the_rows_and_below(made: Made, tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("precious")
+    async with running(opened(made), mode="data", size=(120, 30)) as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, ExportForm))
+        form, says = app.screen.query_one(Form), app.screen.query_one("#says", Static)
+
+        async def put(key: str, value: str, told: str) -> None:
+            form[key].focus_control()
+            await pilot.press("end", "ctrl+u", *value)
+            assert told in form[key].said
+            assert told in str(says.render())
+            assert "a new file" not in str(says.render())
+            form["form"].focus_control()
+            await pilot.press("enter")
+            assert form[key].control.has_focus, "enter goes to what is wrong"
+            assert told in str(says.render())
+
+        await put("out", str(tmp_path / "there"), "there already")
+        await put("out", str(tmp_path / "nowhere" / "x"), "no such folder")
+        await put("out", "~nobody-of-this-name/x", "no such folder")
+        await put("out", "x" * 300, "too long")
+        await put("out", "", "needed")
+        await pilot.press(*"fresh")
+        assert str(says.render()).startswith("a new file: ")
+        await put("dataset", "nothing", "not stored")
+        assert (tmp_path / "there").read_text() == "precious"
+
+
+async def test_an_error_goes_when_the_same_action_is_done(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run-persyn-messages.jsonl"
+    async with running(opened(made), mode="data") as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+
+        async def ordered(told: str) -> None:
+            await pilot.press("e")
+            await until(pilot, lambda: isinstance(app.screen, ExportForm))
+            await pilot.press("enter")
+            await until(pilot, lambda: any(told in note.message for note in app._notifications))
+
+        def full(*arguments: object) -> None:
+            raise PersynError("the disk is full", "make room")
+
+        app.notify("of something else", severity="error", timeout=60, about="else")
+        with monkeypatch.context() as broken:
+            broken.setattr("engine.export.export", full)
+            await ordered("the disk is full")
+        await ordered(f"are in {out}")
+        assert [note.message for note in app._notifications if note.severity == "error"] == [
+            "of something else"
+        ]
+        screen(app).list_answers(listing.Listing(dataset_id=made.datasets[0]))
+        await come(app, pilot, lambda: len(shown(app)) == 12)
+        with monkeypatch.context() as broken:
+            broken.setattr(datasets, "exclude", full)
+            await pilot.press("x")
+            await until(pilot, lambda: any("disk is full" in note.message for note in app._notifications))
+        await pilot.press("x")
+        await until(pilot, lambda: any("1 row excluded" in note.message for note in app._notifications))
+        assert not any("disk is full" in note.message for note in app._notifications)
+
+
+async def test_an_undo_that_fails_can_be_tried_again(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = made.datasets[0]
+
+    def fail(*arguments: object) -> None:
+        raise PersynError("the store is busy")
+
+    async with running(opened(made), mode="data") as (app, pilot):
+        screen(app).list_answers(listing.Listing(dataset_id=first))
+        await come(app, pilot, lambda: len(shown(app)) == 12)
+        await pilot.press("x")
+        await until(pilot, lambda: datasets.excluded(made.store, first) == made.prompts[-1:])
+        with monkeypatch.context() as broken:
+            broken.setattr(datasets, "exclude", fail)
+            await pilot.press("u")
+            await until(pilot, lambda: any("is busy" in note.message for note in app._notifications))
+        await pilot.press("u")
+        await until(pilot, lambda: datasets.excluded(made.store, first) == [])
