@@ -23,7 +23,7 @@ from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.forms import Form
 from persyn_tui.app.settings import Settings
 from persyn_tui.app.sheet import Sheet
-from persyn_tui.app.wizard import draft, steps
+from persyn_tui.app.wizard import draft, dry_run
 from persyn_tui.app.wizard.screen import Wizard
 from persyn_tui.app.wizard.steps import TeachersStep
 from storage import jobs
@@ -532,7 +532,7 @@ async def test_all_of_the_dry_run_can_be_read(
         for name in ("all teachers", "routed", "strong", "mix", "car", "random", "persyn", "oracle")
     ]
     monkeypatch.setattr(dryrun, "totals", lambda found: rows)
-    monkeypatch.setattr("persyn_tui.app.wizard.steps.TOTALS", steps.TOTALS_LEFT)
+    monkeypatch.setattr("persyn_tui.app.wizard.dry_run.TOTALS", dry_run.TOTALS_LEFT)
     async with running(store.location, size=size) as (app, pilot):
         shown = await wizard(app, pilot)
         await pilot.press("enter", *"run.yaml", "enter")

@@ -19,7 +19,7 @@ from persyn_tui.app.router import words
 from persyn_tui.app.router.routed import Choice, Question, Reader, Routed
 from persyn_tui.app.router.slider import STEP, Slider
 from persyn_tui.app.sheet import Cell, Listed, Sheet
-from persyn_tui.app.text import bar, count
+from persyn_tui.app.text import bar
 from persyn_tui.app.told import trouble
 from storage.errors import PersynError
 from storage.job_records import Job
@@ -141,56 +141,18 @@ class RouterScreen(View[Routed]):
         if data.shares:
             other = self.what_if is not None and self.what_if.other
             columns = words.allocation_columns(self.query_one("#alpha", Slider).value, other=other)
-            rows = self._allocation(data)
+            rows = words.allocation_rows(data, self.what_if)
         elif data.curves:
             columns = words.CURVES
             room = max(8, sheet.size.width - sum(column.width + 1 for column in words.CURVES))
             rows = [(curve.name, words.curve_cells(curve.name, curve.values, room)) for curve in data.curves]
         else:
             columns = words.STAGE_ROWS
-            rows = [
-                (
-                    name,
-                    [
-                        name or data.stage,
-                        Cell(bar(row.done / row.total if row.total else 0.0, 12), "accent"),
-                        f"{count(row.done)} / {count(row.total)}",
-                        f"{100 * row.done / row.total:.1f} %" if row.total else "–",
-                    ],
-                )
-                for name, row in data.snapshot.rows.items()
-            ]
+            rows = words.stage_rows(data)
         if columns != sheet.columns:
             sheet.rows = Listed()
             sheet.set_columns(columns)
         sheet.update(Listed(rows))
-
-    def _allocation(self, data: Routed) -> list[tuple[str, Sequence[Cell | str]]]:
-        """A row per teacher of the run: those that get most come first, those that get nothing last."""
-        given = dict(data.shares)
-        total = sum(share.prompts for share in given.values())
-        most = max(share.prompts for share in given.values())
-        names = [*given, *(name for name in data.teachers if name not in given)]
-        rows: list[tuple[str, Sequence[Cell | str]]] = []
-        for name in names:
-            share = given.get(name)
-            prompts = share.prompts if share else 0
-            best, change = words.best_cells(self.what_if, data.teachers, name)
-            rows.append(
-                (
-                    name,
-                    [
-                        Cell(name, "plain" if prompts else "dim"),
-                        Cell(bar(prompts / most, words.BAR), "accent"),
-                        count(prompts),
-                        f"{100 * prompts / total:.1f} %",
-                        "–" if share is None or share.margin is None else f"{share.margin:.2f}",
-                        best,
-                        change,
-                    ],
-                )
-            )
-        return rows
 
     def _show_choices(self, data: Routed) -> None:
         sheet = self.query_one("#choices", Sheet)

@@ -7,7 +7,7 @@ from engine.printing import printable
 from persyn_tui.app.machine import spark
 from persyn_tui.app.router.routed import Choice, Routed
 from persyn_tui.app.sheet import Cell, Column, cut
-from persyn_tui.app.text import count, rate, short, signed, time_left
+from persyn_tui.app.text import bar, count, rate, short, signed, time_left
 
 if TYPE_CHECKING:
     from engine.router.metrics import Metrics
@@ -233,3 +233,40 @@ def changes(what_if: "WhatIf | None") -> str:
     if found.idle:
         lines.append(f"⚠ {found.idle}")
     return "\n".join(lines)
+
+
+def allocation_rows(data: Routed, what_if: "WhatIf | None") -> list[tuple[str, Sequence[Cell | str]]]:
+    """A row per teacher of the run: those that get most come first, those that get nothing last."""
+    given = dict(data.shares)
+    total = sum(share.prompts for share in given.values())
+    most = max(share.prompts for share in given.values())
+    rows: list[tuple[str, Sequence[Cell | str]]] = []
+    for name in (*given, *(name for name in data.teachers if name not in given)):
+        share = given.get(name)
+        prompts = share.prompts if share else 0
+        cells: list[Cell | str] = [
+            Cell(name, "plain" if prompts else "dim"),
+            Cell(bar(prompts / most, BAR), "accent"),
+            count(prompts),
+            f"{100 * prompts / total:.1f} %",
+            "–" if share is None or share.margin is None else f"{share.margin:.2f}",
+            *best_cells(what_if, data.teachers, name),
+        ]
+        rows.append((name, cells))
+    return rows
+
+
+def stage_rows(data: Routed) -> list[tuple[str, Sequence[Cell | str]]]:
+    """A row per part of the stage at work, while nothing is routed."""
+    return [
+        (
+            name,
+            [
+                name or data.stage,
+                Cell(bar(row.done / row.total if row.total else 0.0, 12), "accent"),
+                f"{count(row.done)} / {count(row.total)}",
+                f"{100 * row.done / row.total:.1f} %" if row.total else "–",
+            ],
+        )
+        for name, row in data.snapshot.rows.items()
+    ]

@@ -14,17 +14,9 @@ from textual.widgets import ContentSwitcher
 from persyn_tui.app.forms import Dialog
 from persyn_tui.app.sheet import Sheet
 from persyn_tui.app.wizard import draft
+from persyn_tui.app.wizard.dry_run import DryRunStep, Still
 from persyn_tui.app.wizard.form import SettingsStep
-from persyn_tui.app.wizard.steps import (
-    DryRunStep,
-    FileStep,
-    Plan,
-    Step,
-    Still,
-    StudentStep,
-    TeachersStep,
-    WayStep,
-)
+from persyn_tui.app.wizard.steps import FileStep, Plan, Step, StudentStep, TeachersStep, WayStep
 from storage.errors import PersynError
 from storage.job_records import Job
 
