@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from backends.endpoint import Reply, answer
 from sqlalchemy import func, select
@@ -60,6 +61,8 @@ class Workspace:
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    fresh: bool = False
+    """Whether a process starts as a person starts it, and imports all that it needs; else it is forked."""
 
     @property
     def database(self) -> Path:
@@ -70,16 +73,19 @@ class Workspace:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def start(self, *arguments: object) -> subprocess.Popen[str]:
+    def start(self, *arguments: object) -> forked.Process:
+        environment = {
+            **os.environ,
+            "PERSYN_STORE": str(self.database),
+            "XDG_DATA_HOME": str(self.folder / "data"),
+            "OMP_NUM_THREADS": "1",
+            **self.environment,
+        }
+        if not self.fresh:
+            return forked.start([*map(str, arguments)], environment, Path.cwd(), engine=True)
         return subprocess.Popen(
             [sys.executable, "-m", "persyn_tui.cli", *map(str, arguments)],
-            env={
-                **os.environ,
-                "PERSYN_STORE": str(self.database),
-                "XDG_DATA_HOME": str(self.folder / "data"),
-                "OMP_NUM_THREADS": "1",
-                **self.environment,
-            },
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -151,7 +157,7 @@ class Workspace:
         return [file.read_bytes() for file in files]
 
 
-def wait_until(process: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait_until(process: forked.Process, condition: Callable[[], bool], seconds: float = 120) -> None:
     """Polls until the condition holds; fails when the process ends first."""
     end = time.monotonic() + seconds
     while not condition():

@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 from app.runs import make, showing
-from app.support import running, until
+from app.support import burst, running, until
 from support import RUN
-from textual.app import App
-from textual.events import Key
 from textual.widgets import Input
 
 from persyn_tui.app.confirm import Confirm
@@ -18,14 +16,6 @@ from persyn_tui.app.forms import Form
 from persyn_tui.app.wizard.screen import Wizard
 from storage import jobs
 from storage.store import Store
-
-NAMES = {"/": "slash", ".": "full_stop", "-": "minus"}
-
-
-def burst(app: App[None], *keys: str) -> None:
-    """All of them at once, as a terminal that was not read for a while gives them."""
-    for key in keys:
-        app.post_message(Key(NAMES.get(key, key), key if len(key) == 1 else None))
 
 
 @pytest.fixture

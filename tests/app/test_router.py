@@ -1,173 +1,30 @@
-"""Screen 3 on small real stores: what it shows of each stage, its keys, and why a teacher was chosen."""
+"""Screen 3 on small real stores: what it shows of each stage, and its keys."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from app.routed import HOSTILE, Made, lines, make, words
 from app.support import running, until
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
-from engine import config
-from engine.context import Context
-from engine.labels import evidence, scoring
-from engine.models import registry
+from engine.labels import evidence
 from engine.progress import from_json
-from engine.reader import reader
-from engine.stages import prompts as prompt_stage
 from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.router.helper import reason
 from persyn_tui.app.router.routed import Question, Routed
 from persyn_tui.app.router.screen import RouterScreen
 from persyn_tui.app.router.slider import Slider
-from persyn_tui.app.router.why import WhyScreen
 from persyn_tui.app.router.words import later
 from persyn_tui.app.sheet import Sheet
-from storage import jobs, prompts, responses, routing, scores
-from storage import registry as stored_models
-from storage.records import Assignment, Completion, NewResponse, Prompt, Verdict
+from storage import jobs, routing
+from storage.records import Assignment
 from storage.store import Store
-
-HOSTILE = "\x1b]0;owned\x07\x1b[31mred \u202egnp.exe [bold]markup[/bold]"
-RUN = """
-name: small
-student: {name: s, model: "zoo:student"}
-teachers: [{name: brief, model: "zoo:brief"}, {name: spell, model: "zoo:speller"}]
-prompts: [{source: jsonl, path: p.jsonl}]
-split: {calibration: 4, validation: 2}
-router: {backbone: "zoo:student"}
-strategies: [strong, persyn]
-"""
-QUALITY = [(1, 0), (0, 1), (1, 1), (0, 0), (1, 0), (0, 1)]
-LEARNABILITY = [(-1.0, -0.2), (-0.2, -1.0), (-0.5, -0.9), (-0.1, -0.2), (-1.0, -0.2), (-0.9, -0.3)]
-# Quality first: best are brief, spell, brief (by learnability), none (all wrong), brief, spell.
-# Learnability alone turns the first two and the fifth round.
-STRENGTHS = [(1.0, 0.0), (0.0, 0.5), (0.3, 0.2), (0.0, 2.0), (0.5, 0.0), (0.0, 0.5), (0.1, 0.0), (0.0, 0.9)]
-TEXTS = [f"question number {i}" for i in range(7)] + [HOSTILE]
-
-
-@dataclass
-class Made:
-    """A store with a run of 8 prompts: 4 calibration, 2 validation, 2 synthesis; the last one is hostile."""
-
-    path: Path
-    file: Path
-    job: int
-    prompts: list[int]
-
-    @property
-    def location(self) -> str:
-        return str(self.path)
-
-    def context(self, store: Store) -> Context:
-        return reader(store, config.load(self.file))
-
-    def answer(self) -> None:
-        """Stores the answers and both scores of the first 6 prompts."""
-        with Store.open(self.path) as store:
-            context = self.context(store)
-            known = self.prompts[:6]
-            rows = [
-                NewResponse(
-                    n, g.teacher_id, g.generation_sha, Completion(n, HOSTILE, "ok", "stop", 1, 3, 0.1)
-                )
-                for n in known
-                for g in context.generations
-            ]
-            responses.add(store, None, rows)
-            found = responses.of_prompts(store, known, context.generations)
-            for kind, values in (("exact_answer", QUALITY), ("learnability", LEARNABILITY)):
-                verdicts = [
-                    (found[n][g.teacher_id].id, Verdict(float(values[place][column])))
-                    for place, n in enumerate(known)
-                    for column, g in enumerate(context.generations)
-                ]
-                scores.add(store, None, scoring.scorer_id(context, kind), verdicts)
-
-    def route(self, places: Sequence[int] = range(8)) -> int:
-        """Stores the router's record and assigns these prompts by `STRENGTHS`; the plan's id."""
-        with Store.open(self.path) as store:
-            context = self.context(store)
-            measured = {
-                "n": 2,
-                "on": "prompts it never saw",
-                **{"hit_at_1": 1.0, "hit_at_3": 1.0, "regret": 0.125},
-                **{"chance_hit_at_1": 0.5, "chance_hit_at_3": 1.0, "random_regret": 0.75},
-            }
-            router = routing.put_router(
-                store, None, context.router_sha, context.student_id, "routers/r", {}, measured
-            )
-            names = {"teachers": ["brief", "spell"]}
-            plan = routing.open_plan(
-                store, None, context.plan_sha("persyn"), "persyn", context.prompt_set, router.id, names
-            )
-            rows = []
-            for place in places:
-                strengths = STRENGTHS[place]
-                # The third prompt's reward is known and speaks for the other teacher.
-                chosen = 1 if place == 2 else int(strengths[1] > strengths[0])
-                teacher = context.generations[chosen].teacher_id
-                margin = abs(strengths[0] - strengths[1])
-                rows.append(Assignment(self.prompts[place], teacher, 0, strengths, margin))
-            routing.assign(store, None, plan.id, rows)
-            return plan.id
-
-    def stage(self, stage: str, progress: dict[str, object], curve: Sequence[float] = ()) -> None:
-        """Puts the job into a stage, as a running engine would."""
-        with Store.open(self.path) as store:
-            lease = jobs.claim(store, self.job, "test")
-            jobs.set_stage(store, lease, stage, progress)
-            points = [(stage, "hit_at_1", step, value) for step, value in enumerate(curve)]
-            jobs.record_metrics(store, lease, points)
-
-    def finish(self) -> None:
-        """Ends the job."""
-        with Store.open(self.path) as store:
-            lease = jobs.claim(store, self.job, "test")
-            jobs.set_stage(store, lease, "evaluate", {})
-            jobs.release(store, lease, "done")
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
-    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in TEXTS))
-    file = tmp_path / "run.yaml"
-    file.write_text(RUN)
-    run = config.load(file)
-    path = tmp_path / "store.db"
-    with Store.open(path) as store:
-        for model in [*(registry.teacher(c, run.generation) for c in run.teachers), registry.student(run)]:
-            stored_models.put(store, model, registry.identity_sha(model))
-        prompt_set = prompts.open_set(store, prompt_stage.set_sha(run), run.name)
-        splits = ["calibration"] * 4 + ["validation"] * 2 + ["synthesis"] * 2
-        members = [
-            Prompt(({"role": "user", "content": text},), split=split)  # type: ignore[arg-type]
-            for text, split in zip(TEXTS, splits, strict=True)
-        ]
-        prompts.add(store, None, prompt_set.id, members, 0)
-        prompts.finish_set(store, None, prompt_set.id, {})
-        numbers = [prompt.id or 0 for _, prompt in prompts.page(store, prompt_set.id)]
-        job, _ = jobs.submit(store, run.model_dump(mode="json"), "spec", run.name)
-    return Made(path, file, job.id, numbers)
-
-
-def lines(screen: object, which: str) -> list[str]:
-    """The rows of a sheet as they are painted, header first."""
-    sheet = screen.query_one(which, Sheet)  # type: ignore[attr-defined]
-    return [
-        "".join(segment.text for segment in sheet.render_line(y)).rstrip() for y in range(len(sheet.rows) + 1)
-    ]
-
-
-def words(screen: object, which: str) -> str:
-    """What a line says."""
-    return str(screen.query_one(which, Static).render())  # type: ignore[attr-defined]
+    return make(tmp_path)
 
 
 async def test_an_empty_store_says_the_next_step(tmp_path: Path) -> None:
@@ -397,108 +254,3 @@ async def test_export_writes_every_assignment(made: Made) -> None:
         assert file.stat().st_mode & 0o077 == 0
         await pilot.press("s")
         await until(pilot, lambda: any("is done" in note.message for note in app._notifications))
-
-
-async def test_why_shows_what_is_stored_before_the_router_answers_and_esc_goes_back(made: Made) -> None:
-    made.answer()
-    made.route()
-    made.finish()
-    async with running(made.location, mode="router") as (app, pilot):
-        router = app.screen
-        await until(pilot, lambda: len(lines(router, "#choices")) == 9)
-        for _ in range(5):
-            await pilot.press("j")
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, WhyScreen) and app.screen.state == "full")
-        assert "question number 2" in words(app.screen, "#prompt")
-        assert "→ spell, by the measured rewards of this prompt; the router: brief" in words(
-            app.screen, "#verdict"
-        )
-        await until(pilot, lambda: "+0.30" in lines(app.screen, "#teachers")[1])
-        _, spell = lines(app.screen, "#teachers")[1:]
-        assert spell.startswith("★")
-        await until(pilot, lambda: "the router reads the prompt" in words(app.screen, "#neighbour"))
-        await pilot.press("escape")
-        await until(pilot, lambda: app.screen is router)
-        assert router.chosen.prompt_id == made.prompts[2]
-
-
-async def test_why_asks_the_real_router_for_a_typed_prompt_without_torch_here(
-    made: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    made.answer()
-    made.route()
-    made.finish()
-    program = f"""
-import sys, torch
-from engine import config
-from engine.progress import from_json
-from engine.reader import reader
-from engine.router.backbone import load_backbone
-from engine.router.model import Router
-from engine.router.saved import Labelling, Teacher
-from storage.store import Store
-with Store.open({made.location!r}) as store:
-    context = reader(store, config.load({str(made.file)!r}))
-    pairs = zip(context.teachers, context.generations, strict=True)
-    made = Router(load_backbone("zoo:student"), [Teacher(t.name, g.generation_sha) for t, g in pairs])
-    with torch.no_grad():
-        made.head.bias.copy_(torch.tensor([0.0, 1.0]))
-    made.save(store.folder / "routers" / "r", Labelling())
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-    async with running(made.location, mode="router", size=(120, 34)) as (app, pilot):
-        await until(pilot, lambda: app.screen.data is not None and app.screen.data.router is not None)
-        await pilot.press("slash")
-        await until(pilot, lambda: isinstance(app.screen, WhyScreen) and app.focused is not None)
-        await pilot.press(*"question 1", "enter")
-        screen = app.screen
-        await until(pilot, lambda: bool(screen.data and screen.data.nearest))
-        assert "→ spell" in words(screen, "#verdict")
-        assert "73% to beat brief" in words(screen, "#verdict")
-        await until(pilot, lambda: len(lines(screen, "#teachers")) == 3)
-        assert "q 1.00" in "".join(lines(screen, "#teachers"))
-        await until(pilot, lambda: "answered (ok, 3 tokens)" in words(screen, "#answer"))
-        assert "\x1b" not in words(screen, "#answer")
-        first = words(screen, "#neighbour")
-        assert "nearest 1 of 3: calibration prompt" in first
-        await pilot.press("right")
-        await until(pilot, lambda: "nearest 2 of 3" in words(screen, "#neighbour"))
-        # The process goes on: the second question does not read the router again.
-        process = screen._helper._process
-        await pilot.press("slash", *"again", "enter")
-        await until(pilot, lambda: "again" in words(screen, "#prompt") and bool(screen.data.nearest))
-        assert screen._helper._process is process
-        # A prompt like none of the calibration's is marked; these are too few to tell, so the reply is told to.
-        assert "unlike" not in words(screen, "#verdict")
-        screen._found = {**screen._found, "unlike": True}
-        screen.ask()
-        await until(pilot, lambda: "▲ unlike all it learned from" in words(screen, "#verdict"))
-        assert not screen.query_one("#ask", Input).has_focus
-        # A process that dies is told, and the next question starts another.
-        os.kill(process.pid, signal.SIGSTOP)
-        await pilot.press("slash", *"once more", "enter")
-        await until(pilot, lambda: "the router reads the prompt" in words(screen, "#neighbour"))
-        process.kill()
-        await until(pilot, lambda: "✗ the router's process ended" in words(screen, "#neighbour"))
-        await pilot.press("slash", *"and now", "enter")
-        await until(pilot, lambda: screen._helper._process is not None)
-        process = screen._helper._process
-    assert await process.wait() != 0, "the app's end is the process's end"
-
-
-def test_the_reason_is_the_engines_error_with_its_remedy() -> None:
-    said = "loading\nerror: routers/r: no head\nin it\n  → train it again\n"
-    assert reason(said) == ("routers/r: no head\nin it", "train it again")
-    assert reason("Traceback …\nMemoryError") == ("MemoryError", "ask again, or look at screen 7")
-    assert reason("")[0] == "the router's process ended"
-
-
-def test_nothing_of_the_screen_imports_torch() -> None:
-    program = (
-        "import sys, persyn_tui.app.router.screen, persyn_tui.app.router.why, persyn_tui.app.router.labels\n"
-        "print([m for m in ('torch', 'transformers') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

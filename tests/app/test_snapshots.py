@@ -74,15 +74,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     time.tzset()
 
 
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Lease]:
-    """The full store, to be copied, and the lease of its job."""
-    folder = tmp_path_factory.mktemp("full")
-    with Store.open(folder / "persyn.db") as store:
-        lease = full.build(store, folder)
-    return folder / "persyn.db", lease
-
-
 def picture(app: PersynApp) -> str:
     """The characters on the screen."""
     strips = app.screen._compositor.render_strips()

@@ -1,23 +1,15 @@
 """What goes wrong around the app: names that are markup, a full disk, a busy store, signals, keys that cannot be."""
 
 import errno
-import fcntl
 import json
 import os
-import pty
-import select
+import shutil
 import signal
-import struct
-import subprocess
-import sys
-import termios
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from app import full
+from app import full, terminal
 from app.support import PATIENCE_S, running, until
 from rich.cells import cell_len
 from sqlalchemy import text
@@ -35,7 +27,7 @@ from persyn_tui.app.settings import Settings, SettingsError
 from storage import datasets, jobs, locations
 from storage.changes import Changes
 from storage.errors import StoreBusyError, StoreError
-from storage.job_records import Job
+from storage.job_records import Job, Lease
 from storage.listing import Listing
 from storage.store import Store, sqlite_driver
 
@@ -43,6 +35,11 @@ from storage.store import Store, sqlite_driver
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path / "app.db")
+
+
+def copied(filled: tuple[Path, Lease], folder: Path) -> Store:
+    shutil.copy(filled[0], folder / "app.db")
+    return Store.open(folder / "app.db")
 
 
 def submit(store: Store, name: str) -> Job:
@@ -231,116 +228,46 @@ def test_a_key_of_tmux_is_refused_before_the_app_starts(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_a_usable_terminal(store: Store, number: signal.Signals) -> None:
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    line = [sys.executable, "-m", "persyn_tui.cli", "--store", store.location]
-    process = subprocess.Popen(
-        line, stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm-256color"}
-    )
-    os.close(theirs)
-    shown, sent, end = b"", False, time.monotonic() + PATIENCE_S
-    try:
-        while time.monotonic() < end:
-            if select.select([ours], [], [], 0.1)[0]:
-                try:
-                    shown += os.read(ours, 65536)
-                except OSError:  # how Linux tells the end of a terminal
-                    break
-            if b"No jobs yet" in shown and not sent:
-                process.send_signal(number)
-                sent = True
-        code = process.wait(PATIENCE_S)
-    finally:
-        process.kill()
-        os.close(ours)
-    assert code == 128 + number
+    with terminal.started(store.location) as app:
+        assert b"No jobs yet" in app.shows(b"No jobs yet")
+        app.process.send_signal(number)
+        shown = app.shows(None)
+        assert app.process.wait(PATIENCE_S) == 128 + number
     assert b"\x1b[?1049l" in shown
     assert b"\x1b[?1000l" in shown
 
 
 def test_ctrl_z_goes_to_the_shell_and_the_screen_is_painted_when_it_goes_on(store: Store) -> None:
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "persyn_tui.cli", "--store", store.location],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=os.environ | {"TERM": "xterm-256color"},
-    )
-    os.close(theirs)
-
-    def shows(words: bytes, done: Callable[[], bool] = lambda: True) -> bytes:
-        shown, end = b"", time.monotonic() + PATIENCE_S
-        while (words not in shown or not done()) and time.monotonic() < end:
-            if select.select([ours], [], [], 0.1)[0]:
-                shown += os.read(ours, 65536)
-        return shown
-
-    try:
-        assert b"No jobs yet" in shows(b"No jobs yet")
-        os.write(ours, b"\x1a")
-        stopped = psutil.Process(process.pid)
-        assert b"\x1b[?1049l" in shows(b"\x1b[?1049l", lambda: stopped.status() == psutil.STATUS_STOPPED)
-        process.send_signal(signal.SIGCONT)
-        assert b"No jobs yet" in shows(b"No jobs yet")
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
+    with terminal.started(store.location) as app:
+        assert b"No jobs yet" in app.shows(b"No jobs yet")
+        os.write(app.ours, b"\x1a")
+        stopped = psutil.Process(app.process.pid)
+        assert b"\x1b[?1049l" in app.shows(b"\x1b[?1049l", lambda: stopped.status() == psutil.STATUS_STOPPED)
+        app.process.send_signal(signal.SIGCONT)
+        assert b"No jobs yet" in app.shows(b"No jobs yet")
 
 
 def test_a_locale_without_utf8_spoils_no_border(store: Store) -> None:
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "persyn_tui.cli", "--store", store.location],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=os.environ | {"TERM": "xterm-256color", "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"},
-    )
-    os.close(theirs)
-    shown, end = b"", time.monotonic() + PATIENCE_S
-    try:
-        while b"No jobs yet" not in shown and time.monotonic() < end:
-            if select.select([ours], [], [], 0.1)[0]:
-                shown += os.read(ours, 65536)
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
+    with terminal.started(store.location, PYTHONUTF8="0", PYTHONIOENCODING="latin-1") as app:
+        shown = app.shows(b"No jobs yet")
     assert "─── 1 Jobs".encode() in shown
     assert b"u2500" not in shown
 
 
 def test_an_app_whose_terminal_vanishes_ends(store: Store) -> None:
     """Without a signal: the terminal is not the process's controlling one, as after `nohup` or `setsid`."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "persyn_tui.cli", "--store", store.location],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=os.environ | {"TERM": "xterm-256color"},
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN) and None,
-    )
-    os.close(theirs)
-    shown, end = b"", time.monotonic() + PATIENCE_S
-    try:
-        while b"No jobs yet" not in shown and time.monotonic() < end:
-            if select.select([ours], [], [], 0.1)[0]:
-                shown += os.read(ours, 65536)
-        os.close(ours)
-        assert process.wait(PATIENCE_S) == 128 + signal.SIGHUP
-    finally:
-        process.kill()
+    with terminal.started(store.location, hears_of_its_end=False) as app:
+        assert b"No jobs yet" in app.shows(b"No jobs yet")
+        app.vanish()
+        assert app.process.wait(PATIENCE_S) == 128 + signal.SIGHUP
 
 
 @pytest.mark.parametrize("mode", PersynApp.MODES)
-async def test_text_that_is_no_utf8_blanks_no_screen(tmp_path: Path, mode: str) -> None:
-    with Store.open(tmp_path / "app.db") as store:
-        full.put_stage(store, full.build(store, tmp_path), mode)
+async def test_text_that_is_no_utf8_blanks_no_screen(
+    tmp_path: Path, filled: tuple[Path, Lease], mode: str
+) -> None:
+    with copied(filled, tmp_path) as store:
+        full.put_stage(store, filled[1], mode)
         with store.write() as connection:
             for column in (
                 "responses SET text",
@@ -360,9 +287,8 @@ async def test_text_that_is_no_utf8_blanks_no_screen(tmp_path: Path, mode: str) 
         assert not app._notifications
 
 
-def test_text_that_is_no_utf8_is_exported(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "app.db") as store:
-        full.build(store, tmp_path)
+def test_text_that_is_no_utf8_is_exported(tmp_path: Path, filled: tuple[Path, Lease]) -> None:
+    with copied(filled, tmp_path) as store:
         with store.write() as connection:
             for column in ("responses SET text", "prompts SET messages"):
                 connection.execute(text(f"UPDATE {column} = CAST(x'ff41' AS TEXT)"))
@@ -386,15 +312,14 @@ MOVING = {
 
 @pytest.mark.parametrize("what", MOVING)
 async def test_no_key_writes_into_a_store_that_was_moved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    tmp_path: Path, filled: tuple[Path, Lease], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     path, moved = tmp_path / "app.db", tmp_path / "moved.db"
     mode, key = MOVING[what]
-    with Store.open(path) as store:
+    with Store.open(path) if what == "demo" else copied(filled, tmp_path) as store:
         if what != "demo":
-            lease = full.build(store, tmp_path)
-            full.put_stage(store, lease, mode)
-            jobs.release(store, lease, "failed", "it broke")
+            full.put_stage(store, filled[1], mode)
+            jobs.release(store, filled[1], "failed", "it broke")
         chosen = next((one.id for one in datasets.list(store)), None)
     started: list[object] = []
     monkeypatch.setattr(launch, "command", lambda *given, **more: started.append(given))
@@ -440,12 +365,11 @@ async def test_a_store_that_was_named_and_not_there_is_said_to_be_new(
 
 @pytest.mark.parametrize("mode", PersynApp.MODES)
 async def test_a_store_that_may_only_be_read_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+    tmp_path: Path, filled: tuple[Path, Lease], monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    with Store.open(tmp_path / "app.db") as store:
-        lease = full.build(store, tmp_path)
-        full.put_stage(store, lease, mode)
-        jobs.release(store, lease, "failed", "it broke")
+    with copied(filled, tmp_path) as store:
+        full.put_stage(store, filled[1], mode)
+        jobs.release(store, filled[1], "failed", "it broke")
     monkeypatch.setattr(locations, "writable", lambda path: False)
     before = store.path.read_bytes() if store.path else b""
     async with running(store.location, mode=mode, size=(140, 40)) as (app, pilot):

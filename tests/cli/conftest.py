@@ -2,13 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 from storage import datasets, prompts, registry, responses, routing, scores
@@ -48,23 +47,21 @@ def persyn(tmp_path: Path) -> Callable[..., Ran]:
     """Runs `persyn ARGUMENTS` as a process, on the store `tmp_path/store.db`, in a data folder of its own."""
 
     def run(*arguments: str, **variables: str) -> Ran:
-        done = subprocess.run(
-            [sys.executable, "-m", "persyn_tui.cli", *map(str, arguments)],
-            capture_output=True,
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "PERSYN_STORE": str(tmp_path / "store.db"),
-                "XDG_DATA_HOME": str(tmp_path / "data"),
-                "HF_HUB_OFFLINE": "1",
-                "OMP_NUM_THREADS": "1",
-                "COLUMNS": "200",
-                **variables,
-            },
-            timeout=120,
-            check=False,
-        )
-        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+        environment = {
+            **os.environ,
+            "PERSYN_STORE": str(tmp_path / "store.db"),
+            "XDG_DATA_HOME": str(tmp_path / "data"),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "200",
+            **variables,
+        }
+        process = forked.start([*map(str, arguments)], environment, tmp_path, engine=False)
+        try:
+            out, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
+        return Ran(process.returncode, out, err)
 
     return run
 

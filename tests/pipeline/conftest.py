@@ -16,7 +16,7 @@ def workspace(tmp_path: Path) -> Workspace:
 @pytest.fixture(scope="package")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, dict[str, Any]]:
     """An undisturbed run, and what it reported; tests read it only."""
-    workspace = Workspace(tmp_path_factory.mktemp("finished"))
+    workspace = Workspace(tmp_path_factory.mktemp("finished"), fresh=True)
     workspace.write()
     return workspace, workspace.run()
 

@@ -8,9 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
-from support import RUN
+from support import RUN, Workspace
 
 ZOO = Path(__file__).parents[2] / "engine" / "zoo" / "weights"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path, fresh=True)
 
 
 def refused(workspace, text: str, *parts: str) -> None:

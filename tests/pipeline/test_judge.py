@@ -237,7 +237,9 @@ def test_a_dead_judge_needs_attention_and_blames_no_answer(workspace, server) ->
 
 def test_a_cancelled_job_does_not_wait_for_the_judge(workspace, server) -> None:
     server.script = lambda body, number: error(429, "later", retry_after="300")
-    workspace.write(RUN + f"quality: {JUDGE % (server.url, '')}\n")
+    # One request at a time: while others are in flight there is no telling yet that all wait.
+    one = JUDGE.replace("endpoint: {", "endpoint: {concurrency: {start: 1, max: 1}, ")
+    workspace.write(RUN + f"quality: {one % (server.url, '')}\n")
     process = workspace.start("run", workspace.folder / "run.yaml", "--until", "score")
 
     def waits() -> bool:

@@ -3,12 +3,12 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
 from contextlib import suppress
 
+import forked
 import psutil
 from backends import standin
 from support import RUN, Workspace, wait_until
@@ -53,7 +53,7 @@ def notes(workspace: Workspace) -> list[_orphans.Note]:
     return found
 
 
-def kill_9(process: subprocess.Popen[str], note: _orphans.Note) -> None:
+def kill_9(process: forked.Process, note: _orphans.Note) -> None:
     """The engine and then its server, which has no time to end what it has started: that lives on."""
     psutil.Process(note.pid).suspend()
     process.kill()

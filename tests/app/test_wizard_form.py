@@ -1,0 +1,251 @@
+"""The settings of the new-job wizard: wrong fields are told at once, and what it writes is a run file."""
+
+import json
+from pathlib import Path
+
+import pytest
+from app.support import put, running, until
+from app.wizards import open_store, said, teacher, to_settings
+
+from engine import config
+from engine.models import registry
+from engine.reporting import estimate
+from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.wizard import draft
+from storage import jobs
+from storage.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    return open_store(tmp_path, monkeypatch)
+
+
+async def test_the_form_writes_a_run_file_that_uses_stored_answers(store: Store, tmp_path: Path) -> None:
+    model = teacher(store)
+    async with running(store.location, size=(80, 24)) as (app, pilot):
+        form = await to_settings(app, pilot)
+        await put(pilot, form, "tasks", "chain_sum, gcd")
+        await put(pilot, form, "alpha", "0.25")
+        await put(pilot, form, "file", "made.yaml")
+        await until(pilot, lambda: "times fewer" in said(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "dry run" in said(app, "#title"))
+        run = config.load(tmp_path / "made.yaml")
+        assert [source.task for source in run.prompts] == ["chain_sum", "gcd"]  # type: ignore[union-attr]
+        assert run.reward.alpha == 0.25
+        assert run.generation.max_tokens == 160  # the zoo's context holds no more
+        assert run.student.model == "zoo:student"
+        mine = next(one for one in run.teachers if one.name == "terse")
+        written = registry.teacher(mine, run.generation)
+        assert registry.identity_sha(written) == registry.identity_sha(model)
+        assert jobs.list(store) == []
+
+
+async def test_a_max_tokens_holds_for_every_teacher_and_says_whose_own_it_replaces(
+    store: Store, tmp_path: Path
+) -> None:
+    terse = teacher(store)
+    own = terse.sampling.max_tokens
+    async with running(store.location, size=(80, 24)) as (app, pilot):
+        form = await to_settings(app, pilot)
+        assert form["max_tokens"].value == ""
+        assert f"terse {own:,}" in form["max_tokens"].said
+        await put(pilot, form, "tasks", "gcd")
+        await until(pilot, lambda: "times fewer" in said(app))
+        assert "max tokens" not in said(app)
+        await put(pilot, form, "max_tokens", "64")
+        assert f"replaces terse's {own:,}" in form["max_tokens"].said
+        assert not form["max_tokens"].wrong
+        await until(pilot, lambda: "answers stored with that are not used again" in said(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "dry run" in said(app, "#title"))
+        run = config.load(tmp_path / "run.yaml")
+        made = {one.name: registry.teacher(one, run.generation) for one in run.teachers}
+        assert [one.sampling.max_tokens for one in made.values()] == [64, 64]
+        assert made["terse"].sampling.temperature == terse.sampling.temperature
+        assert registry.identity_sha(made["terse"]) != registry.identity_sha(terse)
+        assert run.estimate.completion_tokens == config.EstimateConfig().completion_tokens
+        found = estimate.estimate(run)
+        assert found.all.completion_tokens == found.all.generations * 64
+        await pilot.press("escape")
+        await until(pilot, lambda: "settings" in said(app, "#title"))
+        await put(pilot, form, "max_tokens", "6x")
+        assert "not a whole number" in form["max_tokens"].said
+        await put(pilot, form, "max_tokens", str(own))
+        await until(pilot, lambda: "times fewer" in said(app) and "max tokens" not in said(app))
+        await put(pilot, form, "max_tokens", "")
+        assert not form["max_tokens"].wrong
+        await pilot.press("enter")
+        await until(pilot, lambda: "dry run" in said(app, "#title"))
+        run = config.load(tmp_path / "run.yaml")
+        made = {one.name: registry.teacher(one, run.generation) for one in run.teachers}
+        assert made["terse"].sampling.max_tokens == own
+        found = estimate.estimate(run)
+        assert found.all.completion_tokens == sum(
+            row.all.generations * min(made[row.name].sampling.max_tokens, run.estimate.completion_tokens)
+            for row in found.teachers
+        ), "what each is asked for, no less"
+
+
+def test_a_run_files_own_max_tokens_is_that_of_teachers_without_one() -> None:
+    zoo = draft.Candidate({"name": "z", "model": "zoo:brief"}, "zoo", 1e5, 256)
+    far = {"name": "f", "model": "m", "backend": "openai", "base_url": "http://127.0.0.1:9/v1"}
+    keeps = draft.Candidate(far | {"sampling": {"max_tokens": 2048, "top_p": 0.5}}, "registered", None, None)
+    taken = draft.Candidate(
+        {"name": "i", "model": "m", "backend": "imported", "sampling": {"max_tokens": 9}},
+        "registered",
+        1,
+        None,
+    )
+    values = dict.fromkeys(
+        ("name", "alpha", "epochs", "strategies", "tasks", "size", "seed", "calibration"), "1"
+    )
+    values |= {"validation": "", "evaluation": "", "synthesis": "", "source": "reasoning_gym"}
+
+    def made(longest: str) -> list[object]:
+        data = draft.run_file(values | {"max_tokens": longest}, [zoo, keeps, taken], zoo)
+        assert "estimate" not in data
+        return [data["generation"]["max_tokens"], *(one.get("sampling") for one in data["teachers"])]
+
+    own = {"max_tokens": 2048, "top_p": 0.5}
+    assert made("") == [160, None, own, {"max_tokens": 9}]
+    assert made("64") == [64, None, own | {"max_tokens": 64}, {"max_tokens": 9}]
+    assert made("4096") == [4096, None, own | {"max_tokens": 4096}, {"max_tokens": 9}]
+    assert keeps.entry["sampling"] == own
+
+
+async def test_wrong_fields_are_told_beside_them_and_nothing_is_written(store: Store, tmp_path: Path) -> None:
+    async with running(store.location, size=(80, 24)) as (app, pilot):
+        form = await to_settings(app, pilot)
+        await until(pilot, lambda: "needed" in form["tasks"].said)
+        await put(pilot, form, "tasks", "chain_sun")
+        await until(pilot, lambda: "did you mean `chain_sum`?" in form["tasks"].said)
+        await pilot.press("backspace", "m")
+        await until(pilot, lambda: "✗" not in form["tasks"].said)
+        await put(pilot, form, "alpha", "1.5")
+        assert "at most 1" in form["alpha"].said
+        await put(pilot, form, "alpha", "0.5")
+        await put(pilot, form, "strategies", "persin")
+        assert "did you mean `persyn`?" in form["strategies"].said
+        await put(pilot, form, "strategies", "persyn")
+        await put(pilot, form, "calibration", "many")
+        assert "not a whole number" in form["calibration"].said
+        await put(pilot, form, "tasks", "")
+        await put(pilot, form, "size", "5x")
+        assert "✗" in form["size"].said
+        await until(pilot, lambda: said(app).startswith("size: "))
+        await put(pilot, form, "size", "500")
+        await put(pilot, form, "tasks", "chain_sum")
+        await put(pilot, form, "calibration", "9000")
+        await until(pilot, lambda: "split" in form["calibration"].said)
+        await put(pilot, form, "file", "nowhere/run.yaml")
+        assert "no such folder" in form["file"].said
+        await pilot.press("enter")
+        assert "settings" in said(app, "#title")
+        assert not list(tmp_path.glob("*.yaml"))
+
+
+NEEDED = (
+    *("tasks", "size", "seed", "calibration", "validation", "evaluation", "strategies"),
+    *("alpha", "epochs", "name", "file"),
+)
+"""Fields of prompts from reasoning_gym that may not be empty."""
+
+
+async def test_every_emptied_field_shows_its_own_error_and_no_others(store: Store) -> None:
+    async with running(store.location, size=(100, 30)) as (app, pilot):
+        form = await to_settings(app, pilot)
+        await put(pilot, form, "tasks", "gcd")
+        await until(pilot, lambda: "times fewer" in said(app))
+        for key in NEEDED:
+            value = form[key].value
+            await put(pilot, form, key, "")
+            await until(pilot, lambda key=key: form[key].said.startswith("✗ "))  # type: ignore[misc]
+            assert [other for other, entry in form.entries.items() if entry.wrong] == [key]
+            await until(pilot, lambda key=key: said(app).startswith(form[key].title))  # type: ignore[misc]
+            await put(pilot, form, key, value)
+            assert not form[key].wrong
+        await put(pilot, form, "calibration", "9000")
+        await put(pilot, form, "size", "")
+        await until(pilot, lambda: form["size"].wrong and not form["calibration"].wrong)
+        await put(pilot, form, "calibration", "100")
+        await put(pilot, form, "size", "500")
+        await until(pilot, lambda: "times fewer" in said(app))
+
+
+async def test_prompts_may_come_from_a_file(store: Store, tmp_path: Path) -> None:
+    rows = "".join(f'{{"prompt": "What is {n} + 1?", "answer": "{n + 1}"}}\n' for n in range(60))
+    (tmp_path / "asked.jsonl").write_text(rows)
+    async with running(store.location) as (app, pilot):
+        form = await to_settings(app, pilot)
+        form["source"].focus_control()
+        await pilot.press("space")
+        assert form["source"].value == "jsonl"
+        assert not form["tasks"].display
+        for missing in ("missing.jsonl", "~nobody-of-this-name/x", "x" * 300):
+            await put(pilot, form, "path", missing)
+            assert "no such file" in form["path"].said
+        await put(pilot, form, "path", "asked.jsonl")
+        await put(pilot, form, "size", "")
+        for key, value in (("calibration", "10"), ("validation", "5"), ("evaluation", "5")):
+            await put(pilot, form, key, value)
+        await until(pilot, lambda: "55 prompts" in said(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "dry run" in said(app, "#title"))
+        (source,) = config.load(tmp_path / "run.yaml").prompts
+        assert (source.source, source.path) == ("jsonl", str(tmp_path / "asked.jsonl"))  # type: ignore[union-attr]
+
+
+async def test_the_verifier_is_that_of_the_files_answers_and_said(store: Store, tmp_path: Path) -> None:
+    def write(name: str, answers: list[str]) -> None:
+        rows = (json.dumps({"prompt": f"what {n}?", "answer": answer}) for n, answer in enumerate(answers))
+        (tmp_path / name).write_text("\n".join(rows) + "\n")
+
+    write("sums.jsonl", ["1", "-2.5", "1,000", "3/4", "so it is\n#### 42"])
+    write("towns.jsonl", ["1", "Paris", "5 apples"])
+    (tmp_path / "open.jsonl").write_text('{"prompt": "why?"}\n')
+    async with running(store.location, size=(80, 24)) as (app, pilot):
+        form = await to_settings(app, pilot)
+        assert form["source"].control.has_focus
+        assert "← →" in form["source"].said
+        await pilot.press("right")
+        await put(pilot, form, "path", "sums.jsonl")
+        await until(pilot, lambda: form["verifier"].value == "math")
+        assert "all of 5 answers looked at are numbers" in form["verifier"].said
+        await put(pilot, form, "path", "towns.jsonl")
+        await until(pilot, lambda: form["verifier"].value == "text")
+        assert "1 of 3 answers looked at are numbers" in form["verifier"].said
+        await put(pilot, form, "path", "open.jsonl")
+        await until(pilot, lambda: form["verifier"].value == "none")
+        await put(pilot, form, "path", "towns.jsonl")
+        await until(pilot, lambda: form["verifier"].value == "text")
+        form["verifier"].focus_control()
+        await pilot.press("left", "left", "left")
+        assert form["verifier"].value == "math"
+        await until(pilot, lambda: "2 of 3 answers looked at are no numbers" in form["verifier"].said)
+        await put(pilot, form, "path", "sums.jsonl")
+        await until(pilot, lambda: "all of 5 answers" in form["verifier"].said)
+        assert form["verifier"].value == "math", "what the operator chose stays"
+
+
+async def test_a_run_file_is_not_overwritten_without_asking(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("precious\n")
+    async with running(store.location) as (app, pilot):
+        form = await to_settings(app, pilot)
+        await put(pilot, form, "tasks", "gcd")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("n")
+        await until(pilot, lambda: "exists" in form["file"].said)
+        assert (tmp_path / "run.yaml").read_text() == "precious\n"
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: "dry run" in said(app, "#title"))
+        await pilot.press("escape")
+        await until(pilot, lambda: "settings" in said(app, "#title"))
+        await put(pilot, form, "epochs", "3")
+        await pilot.press("enter")
+        await until(pilot, lambda: "dry run" in said(app, "#title"))  # its own file it may replace
+        assert config.load(tmp_path / "run.yaml").distill.epochs == 3
