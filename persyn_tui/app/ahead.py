@@ -3,7 +3,8 @@
 The library passes a key to the widget that has the focus when it arrives. On a busy machine several keys arrive
 before the first of them has opened its dialog or its line: they would go to the list behind it, where a letter of
 a word is a command. Here a key is passed on once the one before it has been answered, and the screen that it is
-for can hear it. Keys keep their order, and none waits longer than `PATIENCE_S`, however many are before it.
+for can hear it. Keys keep their order. Once `PATIENCE_S` have gone by in which none could be passed on, they are passed
+on to what is there.
 """
 
 import time
@@ -16,8 +17,8 @@ from textual.dom import DOMNode
 from textual.events import Key
 from textual.screen import Screen
 
-PATIENCE_S = 1.0
-"""How long a key waits at most: for an answer that does not come, for a dialog that takes no focus."""
+PATIENCE_S = 2.0
+"""How long keys wait: for an answer that does not come, for a dialog that takes no focus."""
 LOOKS_S = 0.02
 STEP_S = 0.1
 """What one look takes of that at most: while the loop stands still, what keys wait for cannot come either."""
@@ -33,11 +34,12 @@ class Ahead:
 
     def __init__(self, app: App[Any], deliver: Callable[[Key], Awaitable[None]]) -> None:
         self._app, self._deliver = app, deliver
-        self._keys: deque[tuple[Key, float]] = deque()
-        """Each with the patience spent when it came."""
+        self._keys: deque[Key] = deque()
         self._spent = 0.0
-        """Patience spent in all looks so far, seconds."""
+        """Seconds waited since a key could be passed on last."""
         self._looked = 0.0
+        self._going = False
+        """Whether keys are being passed on: a timer and a message may ask for it at the same time."""
         self._passing: tuple[Key, float] | None = None
         """The key that is on its way, and since when."""
         self._opening = set[tuple[Screen[Any], float]]()
@@ -50,7 +52,9 @@ class Ahead:
 
     async def take(self, key: Key) -> None:
         """A key arrives."""
-        self._keys.append((key, self._spent))
+        if not self._keys:
+            self._spent = 0.0
+        self._keys.append(key)
         await self._go_on()
 
     def hold(self) -> Callable[[], None]:
@@ -60,17 +64,28 @@ class Ahead:
         return lambda: self._opening.discard(began)
 
     async def _go_on(self) -> None:
-        while self._keys:
-            key, came = self._keys[0]
-            if self._spent - came < PATIENCE_S and not self._hears():
-                self._look_later()
-                return
-            self._keys.popleft()
-            app = self._app
-            target: DOMNode = app.focused or app.screen
-            self._passing = key, time.monotonic()
-            await self._deliver(key)
-            self._passed(key, target)
+        if self._going:
+            return
+        self._going = True
+        try:
+            while self._keys and self._may_pass():
+                key, app = self._keys.popleft(), self._app
+                target: DOMNode = app.focused or app.screen
+                self._passing = key, time.monotonic()
+                await self._deliver(key)
+                self._passed(key, target)
+        finally:
+            self._going = False
+
+    def _may_pass(self) -> bool:
+        """Whether the next key can be heard, or has waited long enough; else looks again later."""
+        if self._hears():
+            self._spent = 0.0
+            return True
+        if self._spent < PATIENCE_S:
+            self._look_later()
+            return False
+        return True
 
     def _shown_at(self, screen: Screen[Any]) -> float:
         """Since when this screen has been on top, as far as keys came for it."""

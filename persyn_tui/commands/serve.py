@@ -27,6 +27,7 @@ def serve(
 ) -> None:
     """Show the terminal app in a browser; one app process for each visitor, until ctrl+c."""
     import os
+    import socket
 
     from engine.errors import ConfigError, NotAvailable
 
@@ -45,6 +46,12 @@ def serve(
         # A URL's password must not show in the list of processes.
         os.environ["PERSYN_STORE"] = store
     place = f"[{host}]" if ":" in host else host
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass  # only to say at once, and without a traceback, why the server could not listen there
+    except (OSError, UnicodeError) as problem:
+        why = str(getattr(problem, "strerror", None) or problem).partition(" (while")[0]
+        raise ConfigError(f"http://{place}:{port}: {why}", "name a free --port, or another --host") from None
     say(f"serving on http://{place}:{port}; ctrl+c ends it, jobs go on")
     command = f"{shlex.quote(sys.executable)} -P -m persyn_tui.cli"
     Guarded(command, host=host, port=port).serve()

@@ -12,7 +12,7 @@ from textual.widgets import Input
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.data.forms import FilterForm
 from persyn_tui.app.data.screen import DataScreen
-from persyn_tui.app.forms import Form
+from persyn_tui.app.forms import Form, Line
 from persyn_tui.app.wizard.screen import Wizard
 from storage import jobs
 from storage.store import Store
@@ -106,3 +106,24 @@ async def test_a_key_for_a_screen_that_has_read_nothing_yet_waits_for_its_rows(
     async with showing(store.location, "jobs") as (app, pilot):
         burst(app, "5", "f")
         await until(pilot, lambda: isinstance(app.screen, FilterForm))
+
+
+async def test_words_keep_their_fields_on_a_machine_that_takes_long_for_each_key(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert = Line.insert_text_at_cursor
+
+    def slow(self: Line, text: str) -> None:
+        time.sleep(0.1)
+        insert(self, text)
+
+    monkeypatch.setattr(Line, "insert_text_at_cursor", slow)
+    made = make(store, tmp_path)
+    made.answer(0, 0)
+    async with showing(store.location, "data") as (app, pilot):
+        await until(pilot, lambda: app.screen.state == "full")
+        burst(app, "f", *"a-teacher-of-long-name", "down", "down", *"its-dataset")
+        await until(pilot, lambda: isinstance(app.screen, FilterForm) and bool(app.screen.query(Form)))
+        form = app.screen.query_one(Form)
+        await until(pilot, lambda: form["dataset"].value == "its-dataset")
+        assert form["teacher"].value == "a-teacher-of-long-name"

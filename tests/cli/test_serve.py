@@ -44,3 +44,15 @@ def _fetch(address: str, patience: float = 60.0) -> str:
             if time.monotonic() > end:
                 raise
             time.sleep(0.1)
+
+
+def test_an_address_that_is_taken_or_is_none_is_said_before_anything_is_served(tmp_path: Path) -> None:
+    pytest.importorskip("textual_serve", reason="the extra `serve` is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = Workspace(tmp_path).call("serve", "--port", port)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: http://127.0.0.1:{port}: Address already in use\n  → ")
+    done = Workspace(tmp_path).call("serve", "--host", "name.invalid", "--public")
+    assert done.returncode == 2
+    assert "serving on" not in done.stderr
