@@ -57,6 +57,7 @@ LASTING = "live"
 """The group of the worker that runs as long as the app."""
 IDLE_S = 0.02
 IDLE_SHARE = 0.05
+LOOKS = 5
 
 
 def answered(app: App[Any]) -> bool:
@@ -88,15 +89,21 @@ async def settle(min_sleep: float = IDLE_S, max_sleep: float = 1.0) -> None:
 
     Work that waits for something else, as a thread that a test holds, ends it as there: by an idle processor.
     """
-    app, clock = active_app.get(), time.monotonic
+    app, clock, computed = active_app.get(), time.monotonic, time.process_time
     end = clock() + max_sleep
     while clock() < end:
-        began, computed = clock(), time.process_time()
-        while (took := clock() - began) < IDLE_S:
-            await asyncio.sleep(0 if took < 0.001 else 0.001)
+        for _ in range(LOOKS):
+            await asyncio.sleep(0)
             if settled(app):
                 return
-        if time.process_time() - computed < IDLE_SHARE * took:
+        began, before, own = clock(), computed(), 0.0
+        while clock() - began < IDLE_S:
+            await asyncio.sleep(IDLE_S / LOOKS)
+            since = computed()
+            if settled(app):
+                return
+            own += computed() - since
+        if computed() - before - own < IDLE_SHARE * (clock() - began):
             return
 
 
