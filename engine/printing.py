@@ -4,9 +4,10 @@ import json
 import re
 from typing import Any
 
-# C0 but newline and tab, DEL, C1, bidi controls, zero-width marks, lone surrogates.
+# C0 but newline and tab, DEL, C1, soft hyphen, bidi controls, zero-width marks, lone surrogates, tag characters.
 _HARMFUL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
 )
 
 
@@ -17,4 +18,4 @@ def printable(text: str) -> str:
 
 def json_line(data: Any) -> str:
     """The data as JSON on one line; characters that could act on a terminal stand as `\\uXXXX`."""
-    return _HARMFUL.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(data, ensure_ascii=False))
+    return _HARMFUL.sub(lambda found: json.dumps(found[0])[1:-1], json.dumps(data, ensure_ascii=False))

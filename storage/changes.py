@@ -1,7 +1,9 @@
 """Whether another connection has changed the database: what lets a screen do nothing while nothing happens."""
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
+from storage.faults import translated
 from storage.store import Store
 
 
@@ -21,14 +23,19 @@ class Changes:
 
         Raises:
             StoreMissingError: the database's file was moved, deleted or replaced.
+            StoreError: it cannot be read any more.
         """
         self._store.check_file()
         if not self._store.is_sqlite:
             return True
-        if self._connection is None:
-            self._connection = self._store.engine.connect()
-        with self._connection.begin():
-            version: int = self._connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+        try:
+            if self._connection is None:
+                self._connection = self._store.engine.connect()
+            with self._connection.begin():
+                version: int = self._connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+        except SQLAlchemyError as problem:
+            self.close()
+            raise translated(problem, self._store.name, self._store.path) from problem
         changed, self._version = version != self._version, version
         return changed
 

@@ -1,6 +1,7 @@
 """Where a store lives, and whether a database may live there."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from platformdirs import user_data_path
@@ -55,15 +56,24 @@ def private_folder(folder: Path) -> None:
 
 
 def private_file(path: Path) -> bool:
-    """True when the file was created, empty and for this user only (0600); an existing one is tightened."""
+    """True when the file was created, empty and for this user only (0600); an existing one stays as it is."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
-        state = path.stat()
-        if state.st_mode & 0o077 and state.st_uid == os.geteuid():
-            path.chmod(0o600)
         return False
     return True
+
+
+def tighten(path: Path) -> None:
+    """Keeps a store's file, and SQLite's log beside it, from other users, where they are this user's own.
+
+    Only of a file that is known to be a store: one that was named by mistake is not ours to change.
+    """
+    for part in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+        with suppress(FileNotFoundError):
+            state = part.stat()
+            if state.st_mode & 0o077 and state.st_uid == os.geteuid():
+                part.chmod(0o600)
 
 
 def writable(path: Path) -> bool:

@@ -195,6 +195,11 @@ class Store:
                     f"there is no store at {path}",
                     "name another file with --store; `persyn run`, `persyn demo` and `persyn models add` make one",
                 )
+            if path.exists() and not path.is_file():
+                raise StoreError(
+                    f"{path} is {'a folder' if path.is_dir() else 'no file'}",
+                    "name a file in it with --store" if path.is_dir() else "name a file with --store",
+                )
             read_only = path.exists() and not locations.writable(path)
             try:
                 if not read_only:
@@ -218,6 +223,8 @@ class Store:
             store.migrate(revisions)
             if not read_only:
                 locations.private_folder(folder)
+                if path is not None:
+                    locations.tighten(path)
         except BaseException:
             store.close()
             raise

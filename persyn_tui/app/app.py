@@ -17,11 +17,12 @@ from textual.events import Event, Key
 from textual.filter import LineFilter
 from textual.notifications import Notification, Notify, SeverityLevel
 from textual.screen import Screen
+from textual.theme import ThemeProvider
 from textual.widget import AwaitMount
 from textual.widgets import Input, TextArea
 
 from engine.printing import printable
-from persyn_tui.app import collector, messages, terminal
+from persyn_tui.app import collector, messages, palette, terminal
 from persyn_tui.app.ahead import Ahead
 from persyn_tui.app.colours import readable
 from persyn_tui.app.followed import Followed
@@ -29,6 +30,7 @@ from persyn_tui.app.frame import View
 from persyn_tui.app.harmless import Harmless
 from persyn_tui.app.machine import Machine, MachineStrip, Reading
 from persyn_tui.app.messages import SHOWN_S, Note
+from persyn_tui.app.palette import Palette
 from persyn_tui.app.question import Question
 from persyn_tui.app.settings import Settings, settings_path
 from storage.errors import PersynError, StoreMissingError
@@ -345,8 +347,11 @@ class PersynApp(App[None]):
 
     def switch_mode(self, mode: str) -> AwaitMount:
         """Goes to a screen: no question stays open behind it, and of the messages only errors go along."""
-        while isinstance(self.screen, Question):
-            self.screen.dismiss(None)
+        while isinstance(self.screen, Question | Palette):
+            if isinstance(self.screen, Palette):
+                self.screen.leave()
+            else:
+                self.screen.dismiss(None)
         if mode != self.current_mode:
             for note in list(self._notifications):
                 if note.severity != "error":
@@ -356,8 +361,19 @@ class PersynApp(App[None]):
     # Help and palette
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """`?` and `q` are characters where words are typed."""
-        return action not in ("toggle_help", "detach") or not isinstance(self.focused, Input | TextArea)
+        """`?` and `q` are characters where words are typed, or are about to be."""
+        typed = isinstance(self.focused, Input | TextArea) or palette.is_open(self)
+        return action not in ("toggle_help", "detach") or not typed
+
+    def action_command_palette(self) -> None:
+        """Every command by its name."""
+        if not palette.is_open(self):
+            self.push_screen(Palette())
+
+    def search_themes(self) -> None:
+        """Every theme by its name."""
+        if not palette.is_open(self):
+            self.push_screen(Palette(providers=[ThemeProvider], placeholder="Search for themes…"))
 
     def action_toggle_help(self) -> None:
         """Shows or hides the keys of the screen and of the focused widget."""

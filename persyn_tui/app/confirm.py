@@ -60,9 +60,9 @@ class Confirm(Question[bool]):
 
     def on_resize(self) -> None:
         """On a low screen the loss gives way: the buttons stay."""
-        loss = self.query_one(".loss", Static)
         height = self.app.size.height
-        loss.styles.max_height = max(1, height - (BESIDE if height < LOW else AROUND))
+        for loss in self.query(".loss"):  # none while it is being left
+            loss.styles.max_height = max(1, height - (BESIDE if height < LOW else AROUND))
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """A click answers."""

@@ -23,6 +23,7 @@ from engine.printing import printable
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import Keys, title_line
 from persyn_tui.app.machine import MachineStrip
+from persyn_tui.app.once import Once
 from persyn_tui.app.sheet import Tone
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ class Form(VerticalScroll, can_focus=False):
         self.post_message(Edited(key))
 
 
-class Dialog(ModalScreen[R]):
+class Dialog(ModalScreen[R], Once[R]):
     """A full screen with an answer: title, body, machine strip, footer. Nothing behind it can be reached."""
 
     DEFAULT_CSS = """
@@ -335,7 +336,8 @@ class Dialog(ModalScreen[R]):
     def paint_title(self) -> None:
         """Rewrites the title line."""
         line = title_line(self.app.store_name, printable(self.heading()), (self.app.size.width or 80) - 1)
-        self.query_one("#title", Static).update(line)
+        for title in self.query("#title").results(Static):  # none while it is being left
+            title.update(line)
 
     def say(self, text: str, tone: Literal["dim", "bad", "good", "warn"] = "dim") -> None:
         """Says something below the body."""
@@ -358,6 +360,8 @@ class Dialog(ModalScreen[R]):
 
     def dismiss(self, result: R | None = None) -> AwaitComplete:
         """Leaves with an answer. What still works for the dialog ends first: it would find no widgets to tell."""
+        if not self.is_active:
+            return AwaitComplete()
         self.left = True
         try:
             leaving = get_current_worker()

@@ -40,6 +40,12 @@ class Keys(Footer):
     def __init__(self) -> None:
         super().__init__(compact=True, show_command_palette=False)
 
+    async def recompose(self) -> None:
+        """Other keys. The library would remember those of before as long as the screen lives."""
+        await super().recompose()
+        for watching in getattr(self, "__watchers", {}).values():
+            watching[:] = [(node, callback) for node, callback in watching if node.is_attached]
+
     def bindings_changed(self, screen: Screen[Any]) -> None:
         """The library leaves the line as it is while the terminal is looked away from: empty, where it is new."""
         super().bindings_changed(screen)

@@ -109,7 +109,8 @@ class KeysScreen(Question[None]):
     def on_resize(self) -> None:
         """As wide as there is room."""
         width = min(100, self.app.size.width) - 5
-        self.query_one("#keys", Static).update(written(self._parts, width, ids=self._ids))
+        for shown in self.query("#keys").results(Static):  # none while it is being left
+            shown.update(written(self._parts, width, ids=self._ids))
 
     def action_ids(self) -> None:
         """Shows by which ids the settings file gives other keys, or again what the keys do."""

@@ -160,7 +160,11 @@ def _many(gpus: Sequence[Gpu], width: int) -> list[str]:
 class MachineStrip(Static):
     """One line that stays when everything else is dropped."""
 
-    DEFAULT_CSS = "MachineStrip { height: auto; max-height: 4; padding: 0 1; color: $text-muted; }"
+    DEFAULT_CSS = """
+    MachineStrip {
+        height: auto; max-height: 4; padding: 0 1; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    """
 
     def __init__(self) -> None:
         super().__init__(id="machine", markup=False)

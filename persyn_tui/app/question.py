@@ -6,10 +6,12 @@ from textual.binding import BindingsMap
 from textual.dom import DOMNode
 from textual.screen import ModalScreen
 
+from persyn_tui.app.once import Once
+
 R = TypeVar("R")
 
 
-class Question(ModalScreen[R], Generic[R]):
+class Question(ModalScreen[R], Once[R], Generic[R]):
     """A small dialog over a screen. It never stays behind: going to another screen dismisses it with None."""
 
     @property

@@ -10,7 +10,7 @@ from engine.printing import json_line, printable
 from persyn_tui import output
 
 HARMFUL = [chr(code) for code in (0x00, 0x1B, 0x7F, 0x85, 0x9B, 0x61C, 0x200E, 0x200F, 0xD800, 0xDFFF)]
-HARMFUL += [chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))]
+HARMFUL += [chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xAD, 0xE0041)]
 
 
 @pytest.mark.parametrize("character", HARMFUL, ids=ascii)

@@ -1,9 +1,13 @@
+import os
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from storage import locations
+from storage.changes import Changes
 from storage.errors import StoreError
 from storage.store import Store
 
@@ -53,6 +57,20 @@ def test_a_file_that_others_could_read_is_tightened(tmp_path: Path) -> None:
     assert mode(path) == 0o600
 
 
+def test_what_is_no_store_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    text, foreign, folder, pipe = (tmp_path / name for name in ("notes.txt", "other.db", "folder", "pipe"))
+    text.write_text("not a database, but longer than the header of one would be")
+    with closing(sqlite3.connect(foreign)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    folder.mkdir()
+    os.mkfifo(pipe)
+    for path in (text, foreign, folder, pipe):
+        path.chmod(0o755)
+        with pytest.raises(StoreError):
+            Store.open(path)
+        assert mode(path) == 0o755, path
+
+
 def test_the_environment_names_the_default_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERSYN_STORE", str(tmp_path / "named.db"))
     with Store.open() as store:
@@ -89,3 +107,13 @@ def test_a_folder_that_cannot_be_made_is_named_with_a_remedy(tmp_path: Path) -> 
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match="cannot be created"):
         Store.open(tmp_path / "file" / "my.db")
+
+
+def test_a_store_that_is_damaged_while_it_is_watched_is_an_error_that_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "my.db"
+    with Store.open(path) as store:
+        store.close()  # the next look opens it anew
+        path.write_bytes(b"x" * 8192)
+        changes = Changes(store)
+        with pytest.raises(StoreError, match="not a database"):
+            changes.seen()

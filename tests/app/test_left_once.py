@@ -1,0 +1,106 @@
+"""Dialogs, the palette and the list of keys, under keys and clicks that come twice, too early or too late."""
+
+from pathlib import Path
+
+import pytest
+from app.answers import Made
+from app.support import burst, running, until
+from textual.screen import Screen
+from textual.widgets import Input, OptionList
+
+from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.data.forms import SortMenu
+from persyn_tui.app.frame import Keys
+from persyn_tui.app.keys import KeysScreen
+from persyn_tui.app.palette import Palette
+from persyn_tui.app.wizard.screen import Wizard
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Confirm("Stop?", "Nothing is lost.", "Stop"),
+        lambda: KeysScreen([]),
+        lambda: SortMenu("id", True),
+        Palette,
+        Wizard,
+    ],
+    ids=["question", "keys", "menu", "palette", "dialog"],
+)
+async def test_what_is_left_twice_takes_the_screen_behind_it_not_along(made: Made, make) -> None:
+    async with running(made.store.location) as (app, pilot):
+        below, above = app.screen, make()
+        await app.push_screen(above)
+        above.dismiss(None)
+        above.dismiss(None)
+        await until(pilot, lambda: app.screen is below and above not in app.children)
+        assert app.screen_stack == [below]
+
+
+async def test_a_choice_made_twice_is_made_once(made: Made) -> None:
+    async with running(made.store.location, mode="data") as (app, pilot):
+        below = app.screen
+        await pilot.press("o")
+        await until(pilot, lambda: isinstance(app.screen, SortMenu))
+        options = app.screen.query_one(OptionList)
+        options.action_select()
+        options.action_select()
+        await until(pilot, lambda: app.screen is below)
+        await pilot.pause()
+        assert app.screen_stack == [below]
+
+
+@pytest.mark.parametrize("keys", [("pagedown",), ("pageup",), ("end", "pagedown"), ("down", "pageup")])
+async def test_the_palette_takes_keys_before_its_list_is_there(tmp_path: Path, keys: tuple[str, ...]) -> None:
+    async with running(str(tmp_path / "s.db")) as (app, pilot):
+        burst(app, "ctrl+p", *keys)
+        await until(pilot, lambda: isinstance(app.screen, Palette))
+        app.screen._action_command_list("page_down")
+        await until(pilot, lambda: app.screen.query_one(OptionList).option_count > 3)
+        app.screen._action_command_list("page_down")
+        burst(app, "escape")
+        await until(pilot, lambda: len(app.screen_stack) == 1)
+
+
+async def test_one_palette_at_a_time_and_none_stays_behind(tmp_path: Path) -> None:
+    def palettes() -> list[Screen[object]]:
+        return [one for screens in app._screen_stacks.values() for one in screens if isinstance(one, Palette)]
+
+    async with running(str(tmp_path / "s.db")) as (app, pilot):
+        burst(app, "ctrl+p", "?", "ctrl+p")
+        await until(pilot, lambda: isinstance(app.screen, Palette) and isinstance(app.focused, Input))
+        await until(pilot, lambda: app.screen.query_one(Input).value == "?")
+        assert len(palettes()) == 1
+        app.push_screen(KeysScreen([]))
+        app.open_mode("data")
+        await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 5 and not palettes())
+        for _ in range(3):  # faster than one is gone
+            burst(app, "ctrl+p", "escape")
+        burst(app, "ctrl+p")
+        await until(pilot, lambda: isinstance(app.screen, Palette) and len(palettes()) == 1)
+
+
+@pytest.mark.parametrize("make", [lambda: Confirm("a", "b", "c"), lambda: KeysScreen([]), Wizard])
+async def test_a_dialog_without_widgets_can_be_resized(tmp_path: Path, make) -> None:
+    """As the terminal may be while the dialog is mounted or left."""
+    async with running(str(tmp_path / "s.db")) as (app, pilot):
+        shown = make()
+        await app.push_screen(shown)
+        await shown.query("*").remove()
+        shown.on_resize()
+        await pilot.pause()
+
+
+async def test_a_footer_forgets_the_keys_that_it_showed_before(made: Made) -> None:
+    async with running(made.store.location) as (app, pilot):
+        for _ in range(8):
+            await pilot.press("5")
+            await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 5)
+            await pilot.press("1")
+            await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 1)
+        footer = app.screen.query_one(Keys)
+
+        def watched() -> int:
+            return sum(len(of) for of in getattr(footer, "__watchers", {}).values())
+
+        await until(pilot, lambda: watched() <= 2 * len(footer.query("*")))
