@@ -45,7 +45,10 @@ class DataScreen(View[Stored]):
     """Answers, newest first until asked otherwise."""
 
     NUMBER, NAME, LIST = 5, "Data", "#rows"
-    EMPTY = "No answers yet.\n\n1   goes to the jobs: n makes one, d runs the demo on small models"
+    EMPTY = (
+        "No answers yet.\n\n"
+        "{go.jobs:1}   goes to the jobs: {jobs.new:n} makes one, {jobs.demo:d} runs the demo on small models"
+    )
     EVERY = inf  # nothing here depends on the clock
     DEFAULT_CSS = """
     DataScreen #rows { height: 1fr; min-height: 6; }
@@ -159,7 +162,8 @@ class DataScreen(View[Stored]):
         if none:
             why = "What is indexed so far does not hold it" if "index" in self._doing else "No answer passes"
             self.query_one("#nothing", Static).update(
-                f"{why}: {in_words(sheet.listing, self._datasets)}\n\nesc clears · f changes the filter"
+                f"{why}: {in_words(sheet.listing, self._datasets)}\n\n"
+                + self.app.keyed("{data.back:esc} clears · {data.filter:f} changes the filter")
             )
         if sheet.reading is None and self.data is not None and not self.frozen:
             sheet.catch_up(self.data.newest)
@@ -356,7 +360,9 @@ class DataScreen(View[Stored]):
         if store is None or not ids:
             return
         if dataset is None:
-            self.notify("rows are excluded from one dataset: choose it first, f", severity="warning")
+            self.notify(
+                "rows are excluded from one dataset: choose it first, {data.filter:f}", severity="warning"
+            )
             return
         name = self._datasets.name(dataset)
         self._change(lambda: self._exclusions.turn(store, dataset, name, ids))

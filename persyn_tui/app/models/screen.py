@@ -65,8 +65,8 @@ class ModelsScreen(FilteredView[Models]):
     NUMBER, NAME, LIST = 2, "Models", "#models"
     EMPTY = (
         "No models yet.\n\n"
-        "a   add a teacher or a student: a zoo model, a folder, or a hub id\n"
-        "A run registers those of its run file too: 1 goes to Jobs, n makes one."
+        "{models.add:a}   add a teacher or a student: a zoo model, a folder, or a hub id\n"
+        "A run registers those of its run file too: {go.jobs:1} goes to Jobs, {jobs.new:n} makes one."
     )
     NEEDS_ROWS = frozenset({"edit", "probe", "archive", "filter"})
     WRITES = frozenset({"add", "edit", "archive", "undo"})
@@ -158,7 +158,7 @@ class ModelsScreen(FilteredView[Models]):
         if self.data.filtered:
             parts.append(f"{self.data.filtered} filtered, esc shows them")
         if self.data.hidden:
-            parts.append(f"{self.data.hidden} archived, h shows them")
+            parts.append(f"{self.data.hidden} archived, {{models.hidden:h}} shows them")
         return " · ".join(parts)
 
     def text_to_copy(self) -> str:
@@ -190,9 +190,9 @@ class ModelsScreen(FilteredView[Models]):
             none = (
                 "no model passes; esc clears the filter"
                 if filtered
-                else "every model is archived; h shows them, a adds one"
+                else "every model is archived; {models.hidden:h} shows them, {models.add:a} adds one"
             )
-            self.query_one("#facts", Static).update(none)
+            self.query_one("#facts", Static).update(self.app.keyed(none))
             self.query_one("#token", Static).update("")
             return
         answers = self.data.answers if self.data.chosen == model.id else None
@@ -291,7 +291,7 @@ class ModelsScreen(FilteredView[Models]):
             self._undo = [old for old in self._undo if (old.role, old.name) != (model.role, model.name)]
             if archived:
                 self._undo.append(model)
-                self.notify(f"{model.name} is archived · u brings it back", about="archive")
+                self.notify(f"{model.name} is archived · {{models.undo:u}} brings it back", about="archive")
                 self.ask()
             else:
                 self.notify(f"{model.name} is back", about="archive")
@@ -304,7 +304,7 @@ class ModelsScreen(FilteredView[Models]):
         if self._undo:
             self._set_archived(self._undo[-1], False)
         else:
-            self.notify("nothing was archived in this session · h shows all archived models")
+            self.notify("nothing was archived in this session · {models.hidden:h} shows all archived models")
 
     def action_hidden(self) -> None:
         """Lists archived models too, or no longer."""
