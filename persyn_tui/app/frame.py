@@ -24,6 +24,7 @@ from engine.printing import printable
 from persyn_tui.app.machine import MachineStrip
 from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.text import sent
 from persyn_tui.app.told import Told
 from storage.errors import PersynError
 
@@ -385,7 +386,7 @@ class View(Screen[None], Generic[T]):
         text = self.text_to_copy()
         if text:
             self.app.copy_to_clipboard(text)
-            self.notify(f"copied {len(text):,} characters", timeout=2)
+            self.notify(sent(len(text)), about="copy")
 
     def action_reread(self) -> None:
         """Reads now."""

@@ -140,7 +140,8 @@ class LogsScreen(FilteredView[Log]):
         specs = [self.app.followed.job.spec] if self.app.followed.job else []
         text = report.write(self.facts(), events[:30], report.secrets(specs))
         self.app.copy_to_clipboard(text)
-        self.notify(f"a bug report of {len(text.splitlines())} lines is on the clipboard")
+        lines = f"a bug report of {len(text.splitlines())} lines was sent to the terminal's clipboard"
+        self.notify(f"{lines} and written to\n{report.keep(text, 'report')}", timeout=15, about="report")
 
 
 def _when(event: Event) -> str:
