@@ -22,7 +22,7 @@ from persyn_tui.app.data.sheet import PAUSE_S, SORTED, AnswerSheet, Ended
 from persyn_tui.app.data.tasks import Doing, Said
 from persyn_tui.app.frame import View
 from persyn_tui.app.sheet import Sheet
-from persyn_tui.app.text import count
+from persyn_tui.app.text import count, sent
 from persyn_tui.dataset_view import Datasets
 from storage import browse, datasets, listing, registry
 from storage.errors import PersynError
@@ -213,7 +213,7 @@ class DataScreen(View[Stored]):
             self.sheet.read(wanted)
 
     def _paint_query(self) -> None:
-        line = query_line(self.sheet.wanted, self._datasets)
+        line = query_line(self.sheet.wanted, self._datasets, self.sheet.letters)
         shown = self.query_one("#query", Static)
         if line != shown.content:
             shown.update(line)
@@ -260,7 +260,10 @@ class DataScreen(View[Stored]):
                 self.list_answers(replace(self.sheet.wanted, sort=order[0], descending=order[1]))
 
         wanted = self.sheet.wanted
-        mixed = self._datasets.scales if wanted.dataset_id is None else 1
+        letters = self.sheet.letters
+        mixed = self._datasets.scales if letters is None else len(letters)
+        if wanted.dataset_id is not None:
+            mixed = 1
         self.app.push_screen(SortMenu(wanted.sort, wanted.descending, mixed), chosen)
 
     @on(Sheet.HeaderClicked, "#rows")
@@ -348,8 +351,7 @@ class DataScreen(View[Stored]):
         else:
             return
         self.app.copy_to_clipboard(text)
-        characters = "1 character" if len(text) == 1 else f"{count(len(text))} characters"
-        self.notify(f"copied {characters} of answer {key}", timeout=2)
+        self.notify(sent(len(text), f" of answer {key}"), about="copy")
 
     # Excluding
 
@@ -424,7 +426,8 @@ class DataScreen(View[Stored]):
                 work = partial(tasks.export, store, order, self.post_message)
                 self.run_worker(work, thread=True, group="export")
 
-        self.app.push_screen(ExportForm(known, chosen, rows), start)
+        filtered = bool(in_words(self.sheet.wanted, known))
+        self.app.push_screen(ExportForm(known, chosen, rows, filtered=filtered), start)
 
     # What comes from the background
 
