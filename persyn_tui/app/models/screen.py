@@ -7,6 +7,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
@@ -196,7 +199,7 @@ class ModelsScreen(FilteredView[Models]):
             self.query_one("#token", Static).update("")
             return
         answers = self.data.answers if self.data.chosen == model.id else None
-        self.query_one("#facts", Static).update(printable(_facts(model, answers)))
+        self.query_one("#facts", Static).update(_facts(model, answers))
         self.query_one("#token", Static).update(printable(self._probe_text(model)))
 
     def _word(self, model: Model) -> Cell:
@@ -395,19 +398,22 @@ def _cells(model: Model, context: int | None, health: Cell) -> list[Cell | str]:
     ]
 
 
-def _facts(model: Model, answers: int | None) -> str:
+def _facts(model: Model, answers: int | None) -> Group:
     drawn = model.sampling
     options = ", ".join(f"{key} {value}" for key, value in sorted(model.options.items())) or "none"
     stop = f", stop {list(drawn.stop)}" if drawn.stop else ""
-    return "\n".join(
-        [
-            f"{model.role.replace('_', ' ')} {model.name} · number {model.id}"
-            + (" · archived, u or d brings it back" if model.archived else ""),
-            f"model     {model.model}" + (f" @ {model.revision}" if model.revision else ""),
-            f"sampling  temperature {drawn.temperature:g}, top p {drawn.top_p:g}, top k {drawn.top_k}, "
-            f"at most {drawn.max_tokens:,} tokens, seed {drawn.seed}{stop}",
-            f"options   {options}",
-            "answers   " + ("…" if answers is None else f"{answers:,} stored with these settings"),
-            f"system    {model.system or 'none'}",
-        ]
+    facts = {
+        "model": model.model + (f" @ {model.revision}" if model.revision else ""),
+        "sampling": f"temperature {drawn.temperature:g}, top p {drawn.top_p:g}, top k {drawn.top_k}, "
+        f"at most {drawn.max_tokens:,} tokens, seed {drawn.seed}{stop}",
+        "options": options,
+        "answers": "…" if answers is None else f"{answers:,} stored with these settings",
+        "system": model.system or "none",
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        table.add_row(name, Text(printable(value), overflow="fold"))
+    head = f"{model.role.replace('_', ' ')} {model.name} · number {model.id}"
+    return Group(
+        Text(printable(head + (" · archived, u or d brings it back" if model.archived else ""))), table
     )
