@@ -209,3 +209,17 @@ def test_a_row_says_of_which_run_its_dataset_is_where_several_call_it_so(
     named = [replace(one, id=n, name=name) for n, name in enumerate(("lab/a", "night/a", "night/b"), start=1)]
     known = Datasets(named)
     assert [known.within(each.name) for each in named] == ["lab/a", "nig…/a", "b"]
+
+
+async def test_a_line_shows_the_same_of_its_prompt_when_fewer_are_seen(
+    two: tuple[Made, Dataset, Dataset],
+) -> None:
+    async with running(opened(two[0]), mode="data") as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        rows = sheet(app)
+        rows._prepare(range(16))
+        before = dict(rows.pages.shown)
+        rows._prepare(range(3))
+        after = rows.pages.shown
+        assert after
+        assert {id: before[id] for id in after} == after
