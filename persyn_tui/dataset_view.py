@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from engine.labels import setting
 from engine.labels.setting import Setting
@@ -104,8 +104,24 @@ class Datasets:
         place = self._settings.index(own)
         return LETTERS[place] if place < len(LETTERS) else "*"
 
-    @property
-    def legend(self) -> list[str]:
-        """`a α 0.4 zscore`, …: what the letters stand for; empty where there are none."""
+    def legend(self, among: Collection[str] = LETTERS) -> list[str]:
+        """`a α 0.4 zscore`, …: what the letters stand for; empty where there are none.
+
+        Args:
+            among: letters that are asked for.
+        """
         named = zip(LETTERS, self._words.values(), strict=False)
-        return [f"{letter} {words}" for letter, words in named] if self.scales > 1 else []
+        return [f"{letter} {words}" for letter, words in named if letter in among] if self.scales > 1 else []
+
+    def within(self, name: str) -> str:
+        """`persyn` of `run/persyn`; where datasets of several runs are called so, with a short name of the run.
+
+        Not where several have the whole name: their numbers tell them apart.
+        """
+        run, _, last = name.rpartition("/")
+        runs = {one.name.rpartition("/")[0] for one in self.all if one.name.rpartition("/")[2] == last}
+        if len(runs) < 2 or not run or sum(one.name == name for one in self.all) > 1:
+            return last
+        told = len({each[:3] for each in runs}) == len(runs)
+        short = run if len(run) <= 4 else f"{run[:3]}…" if told else f"…{run[-3:]}"
+        return f"{short}/{last}"

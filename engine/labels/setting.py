@@ -1,12 +1,15 @@
 """What a reward was made with. Rewards of two settings are two scales, even where both are of one answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     # The app's list of answers names settings: it must not wait for the run file's models to be imported.
     from engine.config import Run
+
+
+NOT_RECORDED = "settings not recorded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class Setting:
     def words(self) -> str:
         """`α 0.4 zscore`."""
         if self.alpha is None:
-            return "settings not recorded"
+            return NOT_RECORDED
         return f"α {self.alpha:g} {self.normalization}".rstrip()
 
     def includes(self, other: "Setting") -> bool:
@@ -76,23 +79,28 @@ def recorded(manifest: Mapping[str, Any]) -> Setting | None:
 
 
 def told_apart(settings: Sequence[Setting]) -> list[str]:
-    """Each setting in words: α and normalization, and where these do not tell it from all others, what does."""
+    """Each setting in words: α and normalization, and where these do not tell all apart, what does, of each of them."""
+    alike = [[other for other in settings if other.words == one.words] for one in settings]
+    differing = {
+        name
+        for group in alike
+        for name in ("student", "quality", "unusable", "teachers")
+        if len({getattr(other, name) for other in group}) > 1
+    }
     return [
-        ", ".join([one.words, *_beyond(one, [other for other in settings if other.words == one.words])])
-        for one in settings
+        ", ".join([one.words, *_beyond(one, differing, group)])
+        for one, group in zip(settings, alike, strict=True)
     ]
 
 
-def _beyond(one: Setting, alike: Sequence[Setting]) -> list[str]:
-    """What tells a setting from those with the same α and normalization."""
-    parts = []
-    if len({other.student for other in alike}) > 1:
-        parts.append(f"student {one.student or 'not recorded'}")
-    if len({other.quality for other in alike}) > 1:
-        parts.append(f"quality {one.quality or 'not recorded'}")
-    if len({other.unusable for other in alike}) > 1:
-        parts.append(f"unusable {one.unusable or 'not recorded'}")
-    if len({other.teachers for other in alike}) > 1:
+def _beyond(one: Setting, differing: Collection[str], alike: Sequence[Setting]) -> list[str]:
+    """What of a setting differs among those that have α and normalization in common with others."""
+    parts = [
+        f"{name} {getattr(one, name) or 'not recorded'}"
+        for name in ("student", "quality", "unusable")
+        if name in differing and one.words != NOT_RECORDED
+    ]
+    if "teachers" in differing and one.words != NOT_RECORDED:
         sizes = [len(other.teachers) for other in alike]
         who = ", ".join(one.teachers) or "not recorded"
         same_size = sizes.count(len(one.teachers)) > 1

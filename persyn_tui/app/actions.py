@@ -55,11 +55,14 @@ def _check_outdated(store: Store, job: Job) -> None:
     from engine.reporting import measured
 
     if job.until_stage not in (None, "distill", "evaluate"):
-        raise StoreError(f"job {job.id} is done: it ends with stage {job.until_stage}", "n makes a new one")
+        raise StoreError(
+            f"job {job.id} is done: it ends with stage {job.until_stage}", "{jobs.new:n} makes a new one"
+        )
     if not measured.outdated(reader(store, Run.model_validate(job.spec))):
         raise StoreError(
             f"job {job.id} is done, and no dataset of it has changed since",
-            "exclude rows on screen 5 and r trains anew on what is left, or n makes a new job",
+            "exclude rows on screen {go.data:5} and {jobs.resume:r} trains anew on what is left, or {jobs.new:n} "
+            "makes a new job",
         )
 
 
@@ -122,7 +125,9 @@ def pace(store: Store, job_id: int, teacher: str, *, more: bool) -> str:
             "raise `endpoint: {concurrency: {max}}` there",
         )
     if not more and row.allowed == 1:
-        raise StoreError(f"`{teacher}` has one request in flight at a time", "x pauses the job")
+        raise StoreError(
+            f"`{teacher}` has one request in flight at a time", "{generation.pause:x} pauses the job"
+        )
     jobs.command(store, job_id, "concurrency", {"teacher": teacher, "more": more})
     wanted = min(row.most, 2 * row.allowed) if more else row.allowed // 2
     unit = "request" if wanted == 1 else "requests"

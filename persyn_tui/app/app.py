@@ -22,7 +22,7 @@ from textual.widget import AwaitMount
 from textual.widgets import Input, TextArea
 
 from engine.printing import printable
-from persyn_tui.app import collector, messages, palette, terminal
+from persyn_tui.app import collector, keymap, messages, palette, terminal
 from persyn_tui.app.ahead import Ahead
 from persyn_tui.app.colours import readable
 from persyn_tui.app.followed import Followed
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from storage.store import Store
 
 HARMLESS = Harmless()
-MOVES = ("sheet.", "go.", "app.", "keys.")
-"""Beginnings of the ids of keys that the palette has no need of."""
 SLOW_OPENING_S = 2.0
 SLOW_WRITE_S = 0.5
 """Waits that are said."""
@@ -102,6 +100,9 @@ class PersynApp(App[None]):
         self.settings = settings if settings is not None else Settings()
         self.store: Store | None = None
         self.store_name = "…"
+        self.works: dict[str, str] = {}
+        """Binding id → keys, of those that have others than the app gives them."""
+        self._doubts: list[str] = []
         self.followed = Followed()
         """The job that the live screens show."""
         self.waits_for_store = False
@@ -117,19 +118,18 @@ class PersynApp(App[None]):
 
     def on_mount(self) -> None:
         """Shows the first screen, then opens the store in a thread."""
+        faults = list(self.settings.faults)
         if self.settings.theme in self.available_themes:
             self.theme = self.settings.theme
         else:
-            self.notify(
-                f"{settings_path()}: there is no theme {self.settings.theme!r}; t on screen 7 shows those there are",
-                severity="warning",
-                timeout=15,
+            faults.append(
+                f"there is no theme {self.settings.theme!r}; t on screen {{go.logs:7}} shows those there are"
             )
-        if self.settings.unread:
-            self.notify(
-                f"{self.settings.unread}\nUntil then these are the defaults.", severity="warning", timeout=15
-            )
-        self.set_keymap(self.settings.keymap())
+        own: list[Any] = [*self.BINDINGS, *View.BINDINGS]
+        self.works, refused = keymap.settled(self.settings.keys, own)
+        self._doubts = [*faults, *refused]
+        self._say_doubts()
+        self.set_keymap(self.works)
         if not self.is_headless:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGHUP):
@@ -160,8 +160,9 @@ class PersynApp(App[None]):
             # Its name may be a mistake.
             self.screen.add_to_empty(f"There was no store here, so this one is new:\n{store.name}")
         self.store_name = store.path.name if store.path else store.name
-        if self.settings.keys and (doubts := await asyncio.to_thread(_doubtful_bindings, self.settings)):
-            self.notify("\n".join(doubts), severity="warning", timeout=15)
+        if self.works and (doubts := await asyncio.to_thread(_doubtful_bindings, self.works)):
+            self._doubts += doubts
+            self._say_doubts()
         machine = Machine()
         self.set_timer(WARM_AFTER_S, self._warm)
         beat = 0
@@ -195,6 +196,16 @@ class PersynApp(App[None]):
                 await asyncio.sleep(self.settings.interval)
         except ScreenStackError:
             return  # the app is being left
+
+    def _say_doubts(self) -> None:
+        """Says in one message what of the settings file does not hold."""
+        if self._doubts:
+            what = "\n".join(self._doubts)
+            self.notify(f"{settings_path()}: {what}", severity="warning", timeout=15, about="settings")
+
+    def keyed(self, text: str) -> str:
+        """The text with the keys that work now in the place of `{jobs.new:n}`."""
+        return keymap.keyed(text, self.works)
 
     def _warm(self) -> None:
         """Imports what comes after the first screen."""
@@ -315,7 +326,7 @@ class PersynApp(App[None]):
         One about an action (any name) takes the place of what was said of that action before.
         """
         lasts = timeout or SHOWN_S[severity]
-        self.post_message(Notify(Note(printable(message), title, severity, lasts, about=about)))
+        self.post_message(Notify(Note(self.keyed(printable(message)), title, severity, lasts, about=about)))
 
     def settle(self, about: str) -> None:
         """An action went well, or is begun again: what was said of it before no longer holds."""
@@ -385,22 +396,13 @@ class PersynApp(App[None]):
             self.push_screen(KeysScreen(sections(self, self.screen)))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The palette: screens first, then what can be done here, then Textual's own."""
-        for number, mode in enumerate(self.MODES, start=1):
-            yield SystemCommand(f"Go to {mode}", f"key {number}", lambda mode=mode: self.open_mode(mode))
-        yield SystemCommand("Keys", "the keys of this screen", self.action_toggle_help)
-        given = {"Keys"}
-        for active in screen.active_bindings.values():
-            binding = active.binding
-            ours = binding.id and not binding.id.startswith(MOVES)
-            if active.enabled and ours and binding.description not in given:
-                given.add(binding.description)
-                yield SystemCommand(
-                    binding.description,
-                    f"key {self.get_key_display(binding)}",
-                    partial(self.run_action, binding.action, active.node),
-                )
-        yield from (one for one in super().get_system_commands(screen) if one.title not in given)
+        """What the palette offers: ours, then Textual's own."""
+
+        given: set[str] = set()
+        for one in [*palette.commands(self, screen), *super().get_system_commands(screen)]:
+            if one.title not in given:
+                given.add(one.title)
+                yield one
 
     def watch_theme(self, theme: str) -> None:
         """Remembers a theme that the operator chose."""
@@ -440,11 +442,10 @@ def _warm(sparing: bool) -> None:
             collector.settle()
 
 
-def _doubtful_bindings(settings: Settings) -> list[str]:
+def _doubtful_bindings(works: Mapping[str, str]) -> list[str]:
     from persyn_tui.app import bindings
 
-    found = [*bindings.unknown(settings.keys), *bindings.taken_twice(settings.keys)]
-    return [f"{settings_path()}: {line}" for line in found]
+    return [*bindings.unknown(works), *bindings.taken_twice(works)]
 
 
 def run(location: str | None, start: str = "jobs") -> int:
@@ -460,6 +461,6 @@ def run(location: str | None, start: str = "jobs") -> int:
             why, "leave out `<` and `2>`; without a terminal use the commands, `persyn --help` lists them"
         )
     terminal.speak_utf8()
-    app = PersynApp(location, settings=Settings.load_or_default(), start=start)
+    app = PersynApp(location, settings=Settings.load(), start=start)
     app.run()
     return app.return_code or 0

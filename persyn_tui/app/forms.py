@@ -84,7 +84,7 @@ class Choice(Static, can_focus=True):
 
     def render(self) -> str:
         """The value between the arrows that change it."""
-        return f"‹ {self.value} ›" if len(self.options) > 1 else self.value
+        return f"‹ {self.value} ›" if len(self.options) > 1 and not self.is_disabled else self.value
 
     def action_turn(self, by: int) -> None:
         """Takes the next value, round the end."""
@@ -185,6 +185,9 @@ class Entry(Horizontal):
             self.control.text = value
         else:
             self.control.value = value
+            if isinstance(self.control, Line):
+                # The library keeps the cursor where it stood, which may be in the middle of another value.
+                self.control.cursor_position = len(self.control.value)
 
     def say(self, text: str = "", tone: Tone = "dim") -> None:
         """Says `text` beside the field; nothing: the hint again."""

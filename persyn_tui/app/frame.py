@@ -24,6 +24,7 @@ from engine.printing import printable
 from persyn_tui.app.machine import MachineStrip
 from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.text import sent
 from persyn_tui.app.told import Told
 from storage.errors import PersynError
 
@@ -114,7 +115,7 @@ class View(Screen[None], Generic[T]):
     """Its key, and its place in the title."""
     NAME: ClassVar[str]
     EMPTY: ClassVar[str]
-    """What to say when there is nothing: the next step and its key."""
+    """What to say when there is nothing: the next step and its key, as `{jobs.new:n}`."""
     EVERY: ClassVar[float] = 2.0
     """Seconds after which it reads again though the store has not changed, for what depends on the clock."""
 
@@ -198,7 +199,7 @@ class View(Screen[None], Generic[T]):
         yield Told(id="trouble")
         with ContentSwitcher(initial="loading", id="states"):
             yield Message("loading …", id="loading")
-            yield Message(self.EMPTY, id="empty")
+            yield Message(self.app.keyed(self.EMPTY), id="empty")
             yield Message(id="failure")
             with Vertical(id="full"):
                 yield from self.body()
@@ -323,15 +324,17 @@ class View(Screen[None], Generic[T]):
     def add_to_empty(self, text: str) -> None:
         """Says something more where there is nothing to show."""
         if self._stands:
-            self.query_one("#empty", Message).update(blocks(f"{self.EMPTY}\n\n{printable(text)}"))
+            self.query_one("#empty", Message).update(
+                blocks(self.app.keyed(f"{self.EMPTY}\n\n{printable(text)}"))
+            )
 
     def fail(self, message: str) -> None:
         """Shows an error in place of what was read."""
         if not self._stands:
             return
-        self.query_one("#failure", Message).update(
-            f"✗ {printable(message)}\n\nF5 reads again" + ("" if self.NUMBER == 7 else " · 7 shows the log")
-        )
+        more = "" if self.NUMBER == 7 else " · {go.logs:7} shows the log"
+        text = f"✗ {printable(message)}\n\n{{view.reread:F5}} reads again{more}"
+        self.query_one("#failure", Message).update(self.app.keyed(text))
         self._to("failure")
         self.paint_title()
 
@@ -344,17 +347,19 @@ class View(Screen[None], Generic[T]):
         """Rewrites the title line, and what depends on the same: the trouble below it, the keys offered."""
         if not self._stands:
             return
-        self.query_one("#trouble", Told).tell(self.trouble(), bad=True)
+        self.query_one("#trouble", Told).tell(self.app.keyed(self.trouble()), bad=True)
         read_only = self.app.store is not None and self.app.store.read_only
         if (idle := self.idle() | (self.WRITES if read_only else frozenset())) != self._idle:
             self._idle = idle
             self.refresh_bindings()
         about = " ".join(printable(self.about()).split())
-        frozen = " · ‖ frozen, p goes on" if self.frozen else ""
+        frozen = " · ‖ frozen, {view.freeze:p} goes on" if self.frozen else ""
         waits = "waiting for the store … · " if self.app.waits_for_store else ""
         waits += "read-only · " if read_only else ""
         right = f"{waits}{self.NUMBER} {self.NAME}" + (f" · {about}" if about else "") + frozen
-        line = title_line(self.app.store_name, right, (self.app.size.width or 80) - 1, self.without())
+        line = title_line(
+            self.app.store_name, self.app.keyed(right), (self.app.size.width or 80) - 1, self.without()
+        )
         self.query_one("#title", OneLine).update(line)
 
     def on_resize(self) -> None:
@@ -387,7 +392,7 @@ class View(Screen[None], Generic[T]):
         text = self.text_to_copy()
         if text:
             self.app.copy_to_clipboard(text)
-            self.notify(f"copied {len(text):,} characters", timeout=2)
+            self.notify(sent(len(text)), about="copy")
 
     def action_reread(self) -> None:
         """Reads now."""

@@ -43,7 +43,10 @@ def sections(app: App[Any], screen: Screen[Any]) -> list[tuple[str, list[Entry]]
         entry.keys.setdefault(app.get_key_display(binding), binding.id or "")
     headings = ("this screen", "where the cursor is", "everywhere")
     found = zip(headings, (own, focused, everybody), strict=True)
-    return [(heading, list(of.values())) for heading, of in found if of]
+    parts = [(heading, list(of.values())) for heading, of in found if of]
+    legend: dict[str, str] = getattr(screen.focused, "LEGEND", {})
+    shown = [Entry(what, {letter: ""}) for letter, what in legend.items()]
+    return parts + [("what the letters stand for", shown)] * bool(shown)
 
 
 def written(parts: Sequence[tuple[str, Sequence[Entry]]], width: int, *, ids: bool = False) -> str:

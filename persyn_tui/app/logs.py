@@ -50,7 +50,10 @@ class LogsScreen(FilteredView[Log]):
     """Log, diagnostics and settings."""
 
     NUMBER, NAME = 7, "Logs & settings"
-    EMPTY = "Nothing has happened in this store yet.\n\n1 goes to the jobs, where n makes the first one."
+    EMPTY = (
+        "Nothing has happened in this store yet.\n\n"
+        "{go.jobs:1} goes to the jobs, where {jobs.new:n} makes the first one."
+    )
     NEEDS_ROWS = frozenset({"filter"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "theme", "Theme", id="logs.theme"),
@@ -108,11 +111,11 @@ class LogsScreen(FilteredView[Log]):
         settings, store = self.app.settings, self.app.store
         size = f" ({self.data.size_mb:,.1f} MB)" if self.data and self.data.size_mb is not None else ""
         gpus = self.app.machine[-1].gpus if self.app.machine else ()
-        own_keys = ", ".join(f"{name} = {keys}" for name, keys in settings.keys.items())
+        own_keys = ", ".join(f"{name} = {keys}" for name, keys in self.app.works.items())
         return [
             ("store", f"{store.name if store else '…'}{size}"),
             ("settings", str(settings_path())),
-            ("theme", f"{self.app.theme} (t)"),
+            ("theme", self.app.keyed(f"{self.app.theme} ({{logs.theme:t}})")),
             ("looks every", f"{settings.interval:g} s"),
             ("own keys", own_keys or "none; set `keys` in the settings file: binding id → key"),
             ("GPU", ", ".join(gpu.name for gpu in gpus) or "none found"),
@@ -137,7 +140,8 @@ class LogsScreen(FilteredView[Log]):
         specs = [self.app.followed.job.spec] if self.app.followed.job else []
         text = report.write(self.facts(), events[:30], report.secrets(specs))
         self.app.copy_to_clipboard(text)
-        self.notify(f"a bug report of {len(text.splitlines())} lines is on the clipboard")
+        lines = f"a bug report of {len(text.splitlines())} lines was sent to the terminal's clipboard"
+        self.notify(f"{lines} and written to\n{report.keep(text, 'report')}", timeout=15, about="report")
 
 
 def _when(event: Event) -> str:

@@ -85,7 +85,17 @@ def crash(error: BaseException | None) -> str:
     inner = error.error if isinstance(error, WorkerFailed) else error
     lines = traceback.format_exception(inner) if inner is not None else ["no exception is known"]
     text = write(machine(), (line.rstrip("\n") for line in lines)).replace("last events:", "what happened:")
-    path = user_state_path("persyn") / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.txt"
+    return keep(text, "crash")
+
+
+def keep(text: str, what: str) -> str:
+    """Where a report was written, for its owner alone; why it was not.
+
+    Args:
+        text: the report.
+        what: how the file's name begins.
+    """
+    path = user_state_path("persyn") / f"{what}-{time.strftime('%Y%m%d-%H%M%S')}.txt"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

@@ -40,69 +40,87 @@ class Settings(BaseModel):
     keys: dict[str, str] = Field(default_factory=dict)
     """Binding id → keys, comma-separated; ids are what `?` and the screen 7 list."""
 
-    _unread: str = PrivateAttr("")
-    """Why the file could not be used, where these are the defaults in its place."""
+    _faults: list[str] = PrivateAttr(default_factory=list)
+    _unread: bool = PrivateAttr(False)
+    _held: dict[str, Any] = PrivateAttr(default_factory=lambda: _defaults())
+    """As the file has them."""
 
     @property
-    def unread(self) -> str:
-        """Why these are the defaults and not what the file says; empty where the file was read, or there is none."""
-        return self._unread
-
-    def keymap(self) -> dict[str, str]:
-        """The keys that differ from the defaults.
-
-        Raises:
-            SettingsError: a key that never reaches the app.
-        """
-        for binding, keys in self.keys.items():
-            for key in keys.split(","):
-                if key.strip() in TAKEN:
-                    raise SettingsError(
-                        f"{settings_path()}: keys.{binding}: {key.strip()} belongs to the terminal or to tmux",
-                        f"choose a key other than {', '.join(TAKEN)}",
-                    )
-        return dict(self.keys)
+    def faults(self) -> list[str]:
+        """A line for each thing in the file that cannot be used; of each the default holds."""
+        return self._faults
 
     @classmethod
     def load(cls) -> "Settings":
-        """The settings of the file; the defaults where there is none.
+        """The settings of the file, as far as it is valid; the defaults where there is none.
 
-        Raises:
-            SettingsError: the file is not valid, or holds a key that never reaches the app.
+        What cannot be used is in `faults`.
         """
         path = settings_path()
         try:
-            found = cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, NotADirectoryError):
-            return cls()
-        except (OSError, ValueError, ValidationError) as problem:
-            first: Any = problem.errors()[0] if isinstance(problem, ValidationError) else None
-            what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(problem)
-            raise SettingsError(f"{path}: {what}", f"mend it, or delete {path} for the defaults") from None
-        found.keymap()
-        return found
-
-    @classmethod
-    def load_or_default(cls) -> "Settings":
-        """As `load`; of a file that cannot be used the defaults, with the reason in `unread`."""
-        try:
-            return cls.load()
+            data = _content(path)
         except SettingsError as problem:
             found = cls()
-            found._unread = str(problem)
+            found._faults, found._unread = [str(problem).removeprefix(f"{path}: ")], True
             return found
+        faults: list[str] = []
+        while True:
+            try:
+                found = cls.model_validate(data)
+                break
+            except ValidationError as problem:
+                for fault in problem.errors():
+                    place = fault["loc"]
+                    faults.append(f"{'.'.join(map(str, place))}: {_words(fault['type'], fault['msg'])}")
+                    within, name = (data["keys"], place[1]) if len(place) > 1 else (data, place[0])
+                    within.pop(str(name), None)
+        found._faults, found._held = faults, found.model_dump()
+        return found
 
     def save(self) -> None:
-        """Writes the file, whole or not at all.
+        """Writes what has changed into the file, whole or not at all; what else it says stays, right or wrong.
 
         Raises:
-            SettingsError: there is a file that could not be used: what it says would be lost.
+            SettingsError: there is a file that cannot be read: what it says would be lost.
         """
         path = settings_path()
-        if self._unread:
-            raise SettingsError(f"{path} could not be read and is not overwritten", f"mend or delete {path}")
+        now = self.model_dump()
+        try:
+            data = _content(path)
+        except SettingsError:
+            raise SettingsError(
+                f"{path} could not be read and is not overwritten", f"mend or delete {path}"
+            ) from None
+        data |= {name: value for name, value in now.items() if value != self._held[name]}
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        data = self.model_dump(exclude_defaults=True)
         part.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
         part.replace(path)
+        self._held = now
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What the file holds; nothing where there is none.
+
+    Raises:
+        SettingsError: it is no JSON object, or cannot be read.
+    """
+    hint = f"mend it, or delete {path} for the defaults"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as problem:
+        raise SettingsError(f"{path}: {problem}", hint) from None
+    if not isinstance(data, dict):
+        raise SettingsError(f"{path}: not a JSON object", hint)
+    return data
+
+
+def _defaults() -> dict[str, Any]:
+    fields = Settings.model_fields.items()
+    return {name: field.get_default(call_default_factory=True) for name, field in fields}
+
+
+def _words(kind: str, said: str) -> str:
+    return "no such setting" if kind == "extra_forbidden" else said.removeprefix("Input ").lower()

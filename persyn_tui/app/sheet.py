@@ -6,6 +6,7 @@ text: markup is never read, and characters that could act on the terminal are re
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple, Protocol
 
 from rich.cells import cell_len, set_cell_size
@@ -14,6 +15,7 @@ from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.cache import LRUCache
+from textual.css.match import match
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import reactive
@@ -410,6 +412,23 @@ class Sheet(ScrollView, can_focus=True):
     def action_bottom(self) -> None:
         """Moves the cursor to the last row."""
         self._go(len(self.rows) - 1)
+
+    @cached_property
+    def _opens(self) -> bool:
+        """Whether anybody hears of a row that is chosen."""
+        heard = (
+            selectors
+            for node in self.ancestors_with_self
+            for kind in type(node).__mro__
+            for _, selectors in vars(kind).get("_decorated_handlers", {}).get(Sheet.Chosen, ())
+        )
+        return any(all(match(one, self) for one in selectors.values()) for selectors in heard)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that do nothing here are not offered."""
+        if action == "mark":
+            return self._markable
+        return action != "choose" or not self.is_attached or self._opens
 
     def action_choose(self) -> None:
         """Opens the row under the cursor."""

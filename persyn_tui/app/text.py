@@ -7,6 +7,20 @@ from persyn_tui.app.sheet import Cell
 
 THIN = "━"
 HALF = "╸"
+OF_TERMINAL = 1_000
+"""Characters from which on it is said what a copy needs: they are not seen at a glance where they are missed."""
+
+
+def sent(length: int, what: str = "") -> str:
+    """What to say of a copy: no terminal answers whether it took it.
+
+    Args:
+        length: characters that were sent.
+        what: of what they are, ` of answer 3`.
+    """
+    characters = "1 character" if length == 1 else f"{count(length)} characters"
+    needs = "; it must allow OSC 52 (tmux: set -g set-clipboard on)" if length >= OF_TERMINAL else ""
+    return f"{characters}{what} sent to the terminal's clipboard{needs}"
 
 
 def bar(share: float, width: int) -> str:

@@ -267,7 +267,7 @@ def _say_scales(known: "Datasets", within: "Dataset | None") -> None:
     if within is not None:
         say(f"reward: {known.reward_words(within.id) or 'none in this dataset'}")
         return
-    say(f"rewards of {known.scales} settings, not comparable with each other: {', '.join(known.legend)}")
+    say(f"rewards of {known.scales} settings, not comparable with each other: {', '.join(known.legend())}")
     say(
         "each row's is that of its newest dataset; --dataset NUMBER shows those of one (`persyn data datasets`)"
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from app.support import until
+from rich.console import Group
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -54,7 +55,12 @@ def row(app: PersynApp, y: int = 1) -> str:
 
 
 def said(app: PersynApp, selector: str = "#says") -> str:
-    return str(app.screen.query_one(selector, Static).render())
+    shown = app.screen.query_one(selector, Static)
+    if not isinstance(shown.content, Group):
+        return str(shown.render())
+    head, table = shown.content.renderables
+    rows = zip(*(column._cells for column in table.columns), strict=True)
+    return "\n".join([str(head), *(f"{name} {value}" for name, value in rows)])
 
 
 async def form(app: PersynApp, pilot: Pilot[None], key: str) -> ModelForm:

@@ -1,5 +1,7 @@
 """What a line shows of prompts that begin alike."""
 
+import time
+
 from persyn_tui.app.apart import apart
 
 TASK = "State the final answer to the following arithmetic problem: "
@@ -43,3 +45,33 @@ def test_alone_empty_and_without_spaces() -> None:
 def test_the_end_of_one_may_be_the_beginning_of_another() -> None:
     short, long = TASK + "1 + 1 =", TASK + "1 + 1 = ? Show each step."
     assert apart([short, long], 20) == ["…problem: 1 + 1 =", "…1 + 1 = ? Show each step."]
+
+
+def test_shared_words_after_the_first_difference_give_way_too() -> None:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    asked = [
+        f"Determine the exact value of {letters[n]} in the equation {n * 37 + 11}*{letters[n]} + {n * 91} = {n * 7}."
+        for n in range(20)
+    ]
+    for width in (24, 30):
+        for n, shown in enumerate(apart(asked, width)):
+            assert f"{n * 37 + 11}*{letters[n]}" in shown[: width - 1]
+    assert apart(asked, 100) == asked
+
+
+def test_what_differs_all_along_is_shown_from_the_end_of_what_is_shared() -> None:
+    asked = [
+        TASK + " ".join(f"{word}{n}" for word in ("one", "two", "three", "four", "five", "six", "seven"))
+        for n in range(5)
+    ]
+    assert apart(asked, 30)[0].startswith("…one0 two0 three0")
+
+
+def test_a_page_of_prompts_that_begin_alike_takes_no_time() -> None:
+    asked = [f"Determine the exact value of {n} in " + f"the equation {n} = " * 60 for n in range(40)]
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        apart(asked, 30)
+        took.append(time.perf_counter() - began)
+    assert min(took) < 0.01, "2 ms where nothing else runs"

@@ -8,14 +8,16 @@ import threading
 from pathlib import Path
 
 import pytest
-from app.support import running, until
+from app.support import running, stands, until
+from textual.command import CommandList
 from textual.events import AppBlur
+from textual.widgets import Static
 
+from persyn_tui.app import bindings, keymap
 from persyn_tui.app import settings as settings_module
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.bindings import known, taken_twice
 from persyn_tui.app.frame import View
-from persyn_tui.app.settings import Settings, SettingsError
+from persyn_tui.app.settings import Settings
 from persyn_tui.app.sheet import Sheet
 from storage import jobs
 from storage.errors import StoreError
@@ -139,10 +141,10 @@ async def test_keys_are_remapped_by_the_settings_file(tmp_path: Path) -> None:
 
 
 def test_a_key_that_every_screen_has_for_something_else_is_said() -> None:
-    assert taken_twice({"go.data": "f5"}) == [
+    assert bindings.taken_twice({"go.data": "f5"}) == [
         "keys: f5 is that of view.reread and go.data; one of them cannot be reached"
     ]
-    assert taken_twice({"go.data": "f6", "jobs.cancel": "X"}) == []  # the example of docs/app.md
+    assert bindings.taken_twice({"go.data": "f6", "jobs.cancel": "X"}) == []  # the example of docs/app.md
 
 
 async def test_an_unknown_binding_in_the_settings_file_is_said(tmp_path: Path) -> None:
@@ -154,7 +156,14 @@ async def test_an_unknown_binding_in_the_settings_file_is_said(tmp_path: Path) -
 
 
 def test_every_binding_has_an_id_that_can_be_remapped() -> None:
-    assert {"go.data", "app.help", "jobs.cancel", "view.freeze", "confirm.yes", "wizard.next"} <= known()
+    assert {
+        "go.data",
+        "app.help",
+        "jobs.cancel",
+        "view.freeze",
+        "confirm.yes",
+        "wizard.next",
+    } <= bindings.known()
 
 
 @pytest.mark.parametrize(("number", "kept"), [(1, "n d"), (2, "a"), (3, "/"), (4, ""), (6, "")])
@@ -175,25 +184,111 @@ async def test_an_empty_screen_offers_only_keys_that_do_something(
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ("{", "settings.json"),
-        ('{"thme": "x"}', "thme"),
-        ('{"interval": 0}', "interval"),
-        ('{"keys": {"go.logs": "ctrl+b"}}', "ctrl\\+b belongs to the terminal"),
+        ("{", ["Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"]),
+        ("[]", ["not a JSON object"]),
+        ('{"thme": "x"}', ["thme: no such setting"]),
+        (
+            '{"interval": 0, "keys": {"go.data": 5, "go.logs": "f7"}, "x": 1}',
+            [
+                "interval: should be greater than or equal to 0.1",
+                "keys.go.data: should be a valid string",
+                "x: no such setting",
+            ],
+        ),
+        ('{"keys": []}', ["keys: should be a valid dictionary"]),
     ],
 )
-def test_a_wrong_settings_file_is_named_with_the_key(tmp_path: Path, content: str, what: str) -> None:
+def test_every_fault_of_a_settings_file_is_named(content: str, what: list[str]) -> None:
     path = settings_module.settings_path()
     path.parent.mkdir(parents=True)
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(SettingsError, match=what):
-        Settings.load().keymap()
+    found = Settings.load()
+    assert [fault.partition("\n")[0] for fault in found.faults] == what
+    assert found.keys == ({"go.logs": "f7"} if "f7" in content else {})
+
+
+def test_choosing_a_theme_keeps_what_the_settings_file_says_right_or_wrong() -> None:
+    path = settings_module.settings_path()
+    path.parent.mkdir(parents=True)
+    said = {"theme": "nord", "interval": 0, "keys": {"jobs.new": "ctrl+b", "go.data": "f6"}, "thme": "x"}
+    path.write_text(json.dumps(said), encoding="utf-8")
+    found = Settings.load()
+    assert found.theme == "nord"
+    found.theme = "textual-dark"
+    found.save()
+    assert json.loads(path.read_text(encoding="utf-8")) == {**said, "theme": "textual-dark"}
+
+
+def test_keys_that_cannot_work_are_left_out_and_named() -> None:
+    def settled(**keys: str) -> tuple[dict[str, str], list[str]]:
+        chosen = {id.replace("__", "."): text for id, text in keys.items()}
+        return keymap.settled(chosen, [*PersynApp.BINDINGS, *View.BINDINGS])  # type: ignore[list-item]
+
+    assert settled(jobs__new="N", go__data=" f6, ?") == (
+        {"jobs.new": "N"} | {"go.data": "f6"},
+        ["keys.go.data: ? is that of app.help, which works everywhere"],
+    )
+    assert settled(jobs__new="n, ctrl+b") == (
+        {"jobs.new": "n"},
+        ["keys.jobs.new: ctrl+b belongs to the terminal or to tmux; choose another"],
+    )
+    assert settled(jobs__new="q") == (
+        {},
+        ["keys.jobs.new: q is that of app.detach, which works everywhere; jobs.new keeps its own key"],
+    )
+    assert settled(jobs__new="q", app__detach="Q")[1] == []
+    assert settled(confirm__yes="z")[1] == [], "what everybody's keys do is not behind a question"
+
+
+async def test_texts_and_the_palette_name_the_keys_that_work_now(tmp_path: Path) -> None:
+    path = settings_module.settings_path()
+    path.parent.mkdir(parents=True)
+    keys = {"jobs.new": "N", "jobs.demo": "q", "go.data": "f6", "go.jobs": "f1,f2", "models.add": "ctrl+s"}
+    path.write_text(json.dumps({"interval": 0.1, "theme": "nord", "keys": keys}), encoding="utf-8")
+    app = PersynApp(str(tmp_path / "x.db"), settings=Settings.load())
+    async with app.run_test(size=(120, 30)) as pilot:
+        await until(pilot, lambda: stands(app))
+        assert app.theme == "nord"
+        empty = str(app.screen.query_one("#empty", Static).content)
+        assert "N   make one" in empty
+        assert "d   run the demo" in empty
+        (note,) = app._notifications
+        assert "keys.jobs.demo: q is that of app.detach" in note.message
+        assert "keys.models.add: ctrl+s belongs" in note.message
+        commands = {one.title: one.help for one in app.get_system_commands(app.screen)}
+        assert commands["Go to data"] == "key f6"
+        assert commands["Go to models"] == "key 2"
+        assert commands["New"] == "key N"
+        await pilot.press("f6")
+        await until(pilot, lambda: app.current_mode == "data" and stands(app))
+        empty = str(app.screen.query_one("#empty", Static).content)
+        assert "f1  goes to the jobs: N makes one, d runs the demo" in empty.replace("\u00a0", " ")
+        app.notify("{jobs.new:n} makes one")
+        await until(pilot, lambda: any(note.message == "N makes one" for note in app._notifications))
+
+
+def test_texts_name_keys_by_bindings_that_there_are_with_the_keys_they_have() -> None:
+    keys = {str(each.id): each.key for of in bindings._bound().values() for each in of}
+    found = [
+        (place[1], place[2])
+        for path in Path(keymap.__file__).parent.rglob("*.py")
+        for place in keymap.NAMED.finditer(path.read_text(encoding="utf-8").replace("{{", "{"))
+        if path.name != "keymap.py" and place[1].partition(".")[0] in keymap.SCREENS
+    ]
+    assert len(found) > 20
+    short = {"esc": "escape", "⏎": "enter", "/": "slash"}
+    assert [
+        (id, key)
+        for id, key in found
+        if short.get(key, key.lower() if len(key) > 1 else key) not in keys.get(id, "").split(",")
+    ] == []
 
 
 async def test_a_settings_file_that_cannot_be_read_is_named_kept_and_stops_nobody(tmp_path: Path) -> None:
     path = settings_module.settings_path()
     path.parent.mkdir(parents=True)
     path.write_text('{"theme": "nord",', encoding="utf-8")
-    app = PersynApp(str(tmp_path / "x.db"), settings=Settings.load_or_default())
+    app = PersynApp(str(tmp_path / "x.db"), settings=Settings.load())
     async with app.run_test(size=(120, 30)) as pilot:
         said: set[str] = set()
 
@@ -201,7 +296,7 @@ async def test_a_settings_file_that_cannot_be_read_is_named_kept_and_stops_nobod
             said.update(note.message for note in app._notifications)
             return words in "\n".join(said)
 
-        await until(pilot, lambda: hears("mend it, or delete"))
+        await until(pilot, lambda: hears("settings.json: Expecting"))
         app.theme = "gruvbox"
         await until(pilot, lambda: hears("is not overwritten"))
     assert path.read_text(encoding="utf-8") == '{"theme": "nord",'
@@ -244,7 +339,11 @@ async def test_what_the_settings_file_cannot_mean_is_said(tmp_path: Path) -> Non
             found = "\n".join(said)
             return all(
                 part in found
-                for part in ("no theme 'nosuch'", "X is that of jobs.cancel and jobs.resume", "2 is that of")
+                for part in (
+                    "no theme 'nosuch'",
+                    "X is that of jobs.cancel and jobs.resume",
+                    "2 is that of go.models",
+                )
             )
 
         await until(pilot, all_said)
@@ -256,5 +355,28 @@ async def test_the_palette_has_what_the_screen_can_do(tmp_path: Path) -> None:
         await pilot.press("7")
         await until(pilot, lambda: app.current_mode == "logs" and app.screen.is_current)
         titles = [command.title for command in app.get_system_commands(app.screen)]
+        assert "Theme: nord" in titles
         assert {"Copy a bug report", "Go to jobs", "Theme"} <= set(titles)
         assert len(titles) == len(set(titles))
+
+
+async def test_the_palette_does_what_another_screen_does(tmp_path: Path) -> None:
+    from persyn_tui.app.models import form, screen  # as they are imported once the first screen stands
+
+    assert screen.ModelsScreen.NUMBER == 2
+    async with running(str(tmp_path / "x.db")) as (app, pilot):
+        found = {one.title: one for one in app.get_system_commands(app.screen)}
+        assert "Go to jobs: New" not in found, "it is a command of this screen: New"
+        assert found["Go to models: Add"].help == "key a there"
+        found["Go to models: Edit"].callback()
+        await until(pilot, lambda: any("Edit: nothing here" in note.message for note in app._notifications))
+        assert app.current_mode == "models"
+        await pilot.press("1")
+        await until(pilot, lambda: app.current_mode == "jobs" and stands(app))
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: bool(app.screen.query("CommandInput")))
+        await pilot.press(*"models:", "space", *"add")
+        commands = app.screen.query_one(CommandList)
+        await until(pilot, lambda: "Go to models: Add" in str([one.prompt for one in commands.options]))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, form.ModelForm))

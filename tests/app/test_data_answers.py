@@ -44,6 +44,8 @@ async def test_all_answers_side_by_side_with_the_choice_starred(made: Made) -> N
         assert panel.text == "wise 3 "
         await pilot.press("y")
         await until(pilot, lambda: app.clipboard == "wise 3 ")
+        assert any("7 characters of answer" in note.message for note in app._notifications)
+        assert all("is on the clipboard" not in note.message for note in app._notifications)
         screen(app)._looked_s = 0.0
         judge = scores.put_scorer(made.store, "judge", {})
         scores.add(made.store, None, judge, [(4, Verdict(0.25))])

@@ -1,5 +1,6 @@
 """Screen 5: rewards of several settings, and datasets of one name."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from engine.reader import reader, run_of
 from persyn_tui.app.data.answers import AnswerColumn, AnswersPanel
 from persyn_tui.app.data.beside import Beside
 from persyn_tui.app.data.forms import ExportForm, FilterForm, SortMenu
-from persyn_tui.app.forms import Form
+from persyn_tui.app.forms import Form, Line
 from persyn_tui.dataset_view import Datasets
 from storage import datasets, jobs, listing, lookup, responses, routing
 from storage.records import Dataset, DatasetRow
@@ -51,12 +52,13 @@ async def test_rewards_of_several_settings_say_whose_they_are(two: tuple[Made, D
             lambda: "−1.00 c" in line(app, 10),
         )
         assert "+2.00 b" in line(app, 5)
-        assert "a settings not recorded · b α 0.4 zscore · c α 0.8 rank" in query(app)
+        known = "rewards: b α 0.4 zscore · c α 0.8 rank"  # no row that is listed is of a
+        await until(pilot, lambda: known in query(app))
         await pilot.press("o", "j", "j", "j", "j")
         assert isinstance(app.screen, SortMenu)
-        await until(pilot, lambda: "mixes 3 scales" in str(app.screen._compositor.render_strips()))
+        await until(pilot, lambda: "mixes 2 scales" in str(app.screen._compositor.render_strips()))
         await pilot.press("enter")
-        await until(pilot, lambda: "by reward, highest first · 3 scales mixed (f: one dataset)" in query(app))
+        await until(pilot, lambda: "by reward, highest first · 2 scales mixed (f: one dataset)" in query(app))
         screen(app).list_answers(listing.Listing(dataset_id=new.id, sort="reward"))
         await come(app, pilot, lambda: len(shown(app)) == 6)
         assert "reward α 0.8 rank" in query(app)
@@ -182,3 +184,42 @@ def test_numbers_letters_and_names_of_datasets() -> None:
     ]
     assert known.which(known.find("run/a"), {3: 1}) == "#3 (α 0.8, 1 row) or #1 (α 0.4, not complete)"
     assert beside.stored([], known.all) == beside.Rewards()
+
+
+async def test_the_export_form_says_that_filters_do_not_count(two: tuple[Made, Dataset, Dataset]) -> None:
+    made, _, new = two
+    known = Datasets(datasets.list(made.store))
+    async with running(opened(made), mode="data") as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        await app.push_screen(ExportForm(known, new, {new.id: 6}, filtered=True))
+        await until(pilot, lambda: any(form.at is not None for form in app.screen.query(Form)))
+        says = str(app.screen.query_one("#says", Static).render())
+        assert "all 6 rows of the dataset that are not excluded; filters of the list do not count" in says
+        await pilot.press("right", "right", "right")
+        out = app.screen.query_one(Form)["out"].control
+        assert isinstance(out, Line)
+        await until(pilot, lambda: out.value.endswith(".parquet"))
+        assert out.cursor_position == len(out.value)
+
+
+def test_a_row_says_of_which_run_its_dataset_is_where_several_call_it_so(
+    two: tuple[Made, Dataset, Dataset],
+) -> None:
+    one = two[1]
+    named = [replace(one, id=n, name=name) for n, name in enumerate(("lab/a", "night/a", "night/b"), start=1)]
+    known = Datasets(named)
+    assert [known.within(each.name) for each in named] == ["lab/a", "nig…/a", "b"]
+
+
+async def test_a_line_shows_the_same_of_its_prompt_when_fewer_are_seen(
+    two: tuple[Made, Dataset, Dataset],
+) -> None:
+    async with running(opened(two[0]), mode="data") as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        rows = sheet(app)
+        rows._prepare(range(16))
+        before = dict(rows.pages.shown)
+        rows._prepare(range(3))
+        after = rows.pages.shown
+        assert after
+        assert {id: before[id] for id in after} == after

@@ -9,6 +9,7 @@ from textual.widgets import Input, Static
 from persyn_tui.app import bindings
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.keys import Entry, KeysScreen, written
+from persyn_tui.app.sheet import Sheet
 from persyn_tui.app.wizard.screen import Wizard
 
 
@@ -91,3 +92,13 @@ async def test_i_shows_the_ids_that_the_settings_file_takes(tmp_path: Path) -> N
         assert bindings.unknown(dict.fromkeys(found, "f9")) == []
         await pilot.press("i")
         await until(pilot, lambda: keys(app) == shown)
+
+
+@pytest.mark.parametrize(("mode", "opens"), [("logs", False), ("models", True)])
+async def test_a_key_of_a_list_that_does_nothing_there_is_not_offered(
+    tmp_path: Path, mode: str, opens: bool
+) -> None:
+    async with running(str(tmp_path / "s.db"), mode=mode) as (app, _):
+        sheet = app.screen.query(Sheet).first()
+        assert sheet.check_action("choose", ()) is opens
+        assert sheet.check_action("mark", ()) is False

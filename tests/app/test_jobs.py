@@ -166,6 +166,11 @@ async def test_the_log_is_filtered_and_the_report_holds_no_secret(
         for secret in ("hunter2", "very-secret-value", "sk-abcdefghijklmnop"):
             assert secret not in app.clipboard
         assert "POST https://me:***@host/v1" in app.clipboard
+        (note,) = app._notifications
+        assert "sent to the terminal's clipboard and written to" in note.message
+        written = Path(note.message.partition("written to\n")[2])
+        assert written.read_text(encoding="utf-8") == app.clipboard
+        assert written.stat().st_mode & 0o077 == 0
 
 
 async def test_a_job_that_was_asked_to_stop_says_so_until_it_does(tmp_path: Path) -> None:

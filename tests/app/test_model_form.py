@@ -320,3 +320,16 @@ async def test_what_is_still_looked_at_when_the_form_closes_is_given_up(
         release.set()
         await until(pilot, lambda: not any(worker.group == "examine" for worker in app.workers))
         await until(pilot, lambda: len(sheet(app).rows) == 1)
+
+
+async def test_answers_longer_than_the_context_are_doubted(tmp_path: Path) -> None:
+    async with running(str(tmp_path / "s.db"), mode="models", size=(140, 40)) as (app, pilot):
+        await app.push_screen(ModelForm())
+        shown = app.screen
+        assert isinstance(shown, ModelForm)
+        await put(pilot, shown.form, "context", "256")
+        await until(
+            pilot, lambda: "1,024, but prompt and answer together have 256" in shown.form["max_tokens"].said
+        )
+        await put(pilot, shown.form, "max_tokens", "64")
+        await until(pilot, lambda: not shown.form["max_tokens"].doubtful)

@@ -1,7 +1,6 @@
 """What goes wrong around the app: names that are markup, a full disk, a busy store, signals, keys that cannot be."""
 
 import errno
-import json
 import os
 import shutil
 import signal
@@ -23,7 +22,7 @@ from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.data.answers import AnswerColumn
 from persyn_tui.app.data.forms import ExportForm
 from persyn_tui.app.frame import View, title_line
-from persyn_tui.app.settings import Settings, SettingsError
+from persyn_tui.app.settings import Settings
 from storage import datasets, jobs, locations
 from storage.changes import Changes
 from storage.errors import StoreBusyError, StoreError
@@ -214,16 +213,6 @@ async def test_a_theme_is_used_though_it_cannot_be_kept(
         app.theme = "nord"
         await until(pilot, lambda: "No space left on device" in toasts(app))
         assert app.theme == "nord"
-
-
-def test_a_key_of_tmux_is_refused_before_the_app_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    (tmp_path / "persyn").mkdir()
-    (tmp_path / "persyn" / "settings.json").write_text(json.dumps({"keys": {"jobs.new": "n, ctrl+b"}}))
-    with pytest.raises(SettingsError, match=r"keys\.jobs\.new: ctrl\+b belongs to the terminal"):
-        Settings.load()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -26,6 +26,13 @@ def test_what_tells_settings_apart_is_said_and_no_more() -> None:
         "α 0.4 zscore, student pupil, teachers a, c",
         "α 0.4 zscore, student not recorded, teachers a, b",
     ]
+    several = [BASE, replace(BASE, quality="judge"), replace(BASE, alpha=0.8), setting.Setting()]
+    assert setting.told_apart(several) == [
+        "α 0.4 zscore, quality exact_answer",
+        "α 0.4 zscore, quality judge",
+        "α 0.8 zscore, quality exact_answer",
+        "settings not recorded",
+    ]
 
 
 def test_a_manifest_of_before_may_say_less() -> None:

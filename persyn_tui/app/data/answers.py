@@ -89,6 +89,14 @@ class AnswersPanel(Vertical, can_focus=True):
         Binding("G,end", "scroll(1000000)", "End", show=False, id="answers.bottom"),
     ]
 
+    LEGEND: ClassVar[dict[str, str]] = {
+        "q": "quality",
+        "l": "learnability, nats per token",
+        "r": "reward",
+        "s": "the router's strength",
+    }
+    """What stands in the heads; `?` says it."""
+
     class Row(Message):
         """The operator wants the answers of the next row, or of the one before."""
 

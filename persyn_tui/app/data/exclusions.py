@@ -49,7 +49,7 @@ class Exclusions:
         change = Change(dataset, [card.prompt_id for card in held if card.excluded != out], out)
         said = _make(store, change, name)
         self.done.append(change)
-        return f"{said} · u undoes"
+        return f"{said} · {{data.undo:u}} undoes"
 
     def undo(self, store: Store, last: Change, name: str) -> str:
         """What happened: a change was taken back.

@@ -268,12 +268,16 @@ class ExportForm(Dialog[ExportOrder | None]):
         datasets: of the store.
         chosen: the one to begin with.
         rows: id of each dataset that can be exported → how many rows it has that are not excluded.
+        filtered: whether the list shows fewer rows than there are.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,f2", "export", "Export", id="export.start")]
 
-    def __init__(self, datasets: Datasets, chosen: Dataset, rows: Mapping[int, int]) -> None:
+    def __init__(
+        self, datasets: Datasets, chosen: Dataset, rows: Mapping[int, int], *, filtered: bool = False
+    ) -> None:
         super().__init__()
+        self._filtered = filtered
         self._datasets, self._chosen, self._rows = datasets, chosen, rows
         self._ready = [one for one in datasets.all if one.id in rows]
 
@@ -333,7 +337,11 @@ class ExportForm(Dialog[ExportOrder | None]):
             self.say(f"✗ {form[key].title}: {text}" + (f": {out}" if key == "out" else ""), "bad")
         else:
             # The field may be too narrow for all of it.
-            self.say(f"{what}: {out}")
+            whole = ""
+            if self._filtered and dataset is not None:
+                kept = f"all {count(self._rows[dataset.id])} rows of the dataset that are not excluded"
+                whole = f"\n{kept}; filters of the list do not count"
+            self.say(f"{what}: {out}{whole}")
         if wrong or dataset is None:
             return None
         return ExportOrder(dataset, self._datasets.name(dataset), values["form"], out)

@@ -22,7 +22,7 @@ from persyn_tui.app.data.sheet import PAUSE_S, SORTED, AnswerSheet, Ended
 from persyn_tui.app.data.tasks import Doing, Said
 from persyn_tui.app.frame import View
 from persyn_tui.app.sheet import Sheet
-from persyn_tui.app.text import count
+from persyn_tui.app.text import count, sent
 from persyn_tui.dataset_view import Datasets
 from storage import browse, datasets, listing, registry
 from storage.errors import PersynError
@@ -45,7 +45,10 @@ class DataScreen(View[Stored]):
     """Answers, newest first until asked otherwise."""
 
     NUMBER, NAME, LIST = 5, "Data", "#rows"
-    EMPTY = "No answers yet.\n\n1   goes to the jobs: n makes one, d runs the demo on small models"
+    EMPTY = (
+        "No answers yet.\n\n"
+        "{go.jobs:1}   goes to the jobs: {jobs.new:n} makes one, {jobs.demo:d} runs the demo on small models"
+    )
     EVERY = inf  # nothing here depends on the clock
     DEFAULT_CSS = """
     DataScreen #rows { height: 1fr; min-height: 6; }
@@ -159,7 +162,8 @@ class DataScreen(View[Stored]):
         if none:
             why = "What is indexed so far does not hold it" if "index" in self._doing else "No answer passes"
             self.query_one("#nothing", Static).update(
-                f"{why}: {in_words(sheet.listing, self._datasets)}\n\nesc clears · f changes the filter"
+                f"{why}: {in_words(sheet.listing, self._datasets)}\n\n"
+                + self.app.keyed("{data.back:esc} clears · {data.filter:f} changes the filter")
             )
         if sheet.reading is None and self.data is not None and not self.frozen:
             sheet.catch_up(self.data.newest)
@@ -209,7 +213,7 @@ class DataScreen(View[Stored]):
             self.sheet.read(wanted)
 
     def _paint_query(self) -> None:
-        line = query_line(self.sheet.wanted, self._datasets)
+        line = query_line(self.sheet.wanted, self._datasets, self.sheet.letters)
         shown = self.query_one("#query", Static)
         if line != shown.content:
             shown.update(line)
@@ -256,7 +260,10 @@ class DataScreen(View[Stored]):
                 self.list_answers(replace(self.sheet.wanted, sort=order[0], descending=order[1]))
 
         wanted = self.sheet.wanted
-        mixed = self._datasets.scales if wanted.dataset_id is None else 1
+        letters = self.sheet.letters
+        mixed = self._datasets.scales if letters is None else len(letters)
+        if wanted.dataset_id is not None:
+            mixed = 1
         self.app.push_screen(SortMenu(wanted.sort, wanted.descending, mixed), chosen)
 
     @on(Sheet.HeaderClicked, "#rows")
@@ -344,8 +351,7 @@ class DataScreen(View[Stored]):
         else:
             return
         self.app.copy_to_clipboard(text)
-        characters = "1 character" if len(text) == 1 else f"{count(len(text))} characters"
-        self.notify(f"copied {characters} of answer {key}", timeout=2)
+        self.notify(sent(len(text), f" of answer {key}"), about="copy")
 
     # Excluding
 
@@ -356,7 +362,9 @@ class DataScreen(View[Stored]):
         if store is None or not ids:
             return
         if dataset is None:
-            self.notify("rows are excluded from one dataset: choose it first, f", severity="warning")
+            self.notify(
+                "rows are excluded from one dataset: choose it first, {data.filter:f}", severity="warning"
+            )
             return
         name = self._datasets.name(dataset)
         self._change(lambda: self._exclusions.turn(store, dataset, name, ids))
@@ -418,7 +426,8 @@ class DataScreen(View[Stored]):
                 work = partial(tasks.export, store, order, self.post_message)
                 self.run_worker(work, thread=True, group="export")
 
-        self.app.push_screen(ExportForm(known, chosen, rows), start)
+        filtered = bool(in_words(self.sheet.wanted, known))
+        self.app.push_screen(ExportForm(known, chosen, rows, filtered=filtered), start)
 
     # What comes from the background
 

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.worker import get_current_worker
 
 from persyn_tui.app.apart import apart
-from persyn_tui.app.data.pages import Pages
+from persyn_tui.app.data.pages import KEPT, Pages
 from persyn_tui.app.sheet import Cell, Column, Rows, Sheet, Tone
 from persyn_tui.app.text import count, signed
 from persyn_tui.dataset_view import Datasets
@@ -107,11 +107,26 @@ class AnswerSheet(Sheet):
         """The response up to which the list was read; 0 before the first."""
         self._read_at = self._took = 0.0
         self._fetching = False
+        self._apart: dict[int, tuple[str, int]] = {}
+        """Prompt id → what its lines show of it, and among how many prompts that was found."""
+        self._apart_for = 0
+        """Cells that it was cut for."""
 
     @property
     def wanted(self) -> Listing:
         """What the rows are, or are about to be."""
         return self.listing if self.reading is None else self.reading.listing
+
+    @property
+    def letters(self) -> set[str] | None:
+        """Those behind the rewards of the list; None where it is about to be another, or not all of it is known."""
+        if self.reading is not None or not len(self.pages) or len(self.pages) > SCREENFUL:
+            return None
+        cards = [self.pages.card(self.pages.id(index)) for index in range(len(self.pages))]
+        if None in cards:
+            return None
+        found = {self.datasets.letter(card.reward_dataset_id) for card in cards if card is not None}
+        return found - {""}
 
     def on_resize(self) -> None:
         """Columns may have come or gone."""
@@ -219,6 +234,7 @@ class AnswerSheet(Sheet):
         reading.begun = True
         if other.dataset_id != self.listing.dataset_id:
             self.pages.forget()
+        self._apart = {}
         self.listing = other
         mark = "▼" if other.descending else "▲"
         self.set_columns(
@@ -236,8 +252,17 @@ class AnswerSheet(Sheet):
     def _prepare(self, window: range) -> None:
         """Cuts what the visible prompts begin with alike, and fetches what the visible rows lack."""
         cards = [card for index in window if (card := self.pages.card(self.pages.id(index))) is not None]
-        shown = apart([card.prompt for card in cards], self.room(PROMPT))
-        self.pages.shown = {card.prompt_id: text for card, text in zip(cards, shown, strict=True)}
+        width = self.room(PROMPT)
+        many = len({card.prompt_id for card in cards})
+        if width != self._apart_for or len(self._apart) > KEPT:
+            self._apart, self._apart_for = {}, width
+        # A line once cut stays as it is, also where fewer rows are seen; among far more it is cut anew.
+        if any(2 * self._apart.get(card.prompt_id, ("", 0))[1] <= many for card in cards):
+            shown = apart([card.prompt for card in cards], width)
+            for card, text in zip(cards, shown, strict=True):
+                if 2 * self._apart.get(card.prompt_id, ("", 0))[1] <= many:
+                    self._apart[card.prompt_id] = text, many
+        self.pages.shown = {card.prompt_id: self._apart[card.prompt_id][0] for card in cards}
         self._fetch(window)
 
     def _fetch(self, window: range) -> None:
@@ -269,7 +294,7 @@ def _cells(card: Card, datasets: Datasets, shown: Listing) -> list[Cell | str]:
     tone: Tone = "dim" if card.excluded else "plain"
     good = card.status == "ok"
     # The number first: names are cut at their end.
-    within = [datasets.number(card.dataset_id or 0), card.dataset.rpartition("/")[2]]
+    within = [datasets.number(card.dataset_id or 0), datasets.within(card.dataset)]
     within += [f"+{card.more_datasets}"] if card.more_datasets else []
     quality = "–" if card.quality is None else f"{card.quality:.2f}"
     # Of a dataset in view all rewards are on its scale, which is said above the list.

@@ -45,7 +45,7 @@ class DistilScreen(JobView[Distilled]):
     """Students in training and compared."""
 
     NUMBER, NAME = 6, "Distil"
-    EMPTY = "No job yet.\n\n1 goes to the jobs; n there makes one. Its students are trained here."
+    EMPTY = "No job yet.\n\n{go.jobs:1} goes to the jobs; {jobs.new:n} there makes one. Its students are trained here."
     STAGES = ("distill", "evaluate")
     STOP = "Stop"
     KEPT = (

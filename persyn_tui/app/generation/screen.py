@@ -61,7 +61,7 @@ class GenerationScreen(JobView[Generated]):
     """Teachers at work."""
 
     NUMBER, NAME, LIST = 4, "Generation", "#teachers"
-    EMPTY = "No job yet.\n\n1 goes to the jobs; n there makes one, and its teachers appear here."
+    EMPTY = "No job yet.\n\n{go.jobs:1} goes to the jobs; {jobs.new:n} there makes one, and its teachers appear here."
     STAGES = ("", "prompts", *STAGES)
     STOP = "Pause"
     KEPT = (

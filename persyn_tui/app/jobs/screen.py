@@ -74,8 +74,8 @@ class JobsScreen(FilteredView[Jobs]):
     NUMBER, NAME, LIST = 1, "Jobs", "#jobs"
     EMPTY = (
         "No jobs yet.\n\n"
-        "n   make one: choose teachers, a student, prompts; or open a run file\n"
-        "d   run the demo on the small models that come along (two minutes)"
+        "{jobs.new:n}   make one: choose teachers, a student, prompts; or open a run file\n"
+        "{jobs.demo:d}   run the demo on the small models that come along (two minutes)"
     )
     NEEDS_ROWS = frozenset({"open", "cancel", "resume", "filter"})
     WRITES = frozenset({"new", "demo", "cancel", "resume"})

@@ -8,6 +8,7 @@ from typing import Any
 from persyn_tui.app.forms import Area, Choice, Control, Entry, Line, Paths, Place, amount, words
 from storage.records import Model
 
+DEFAULT_TOKENS = "1024"
 SAMPLING = ("temperature", "top_p", "top_k", "max_tokens", "seed")
 PRICES = {"price_input": "input", "price_output": "output"}
 PLAIN = ("name", "backend", "model", "revision", "family", "parameters", "context", "system")
@@ -69,7 +70,7 @@ HINTS_OF = {
 """Where a backend's hint is another one."""
 PLACEHOLDERS = {
     **{"device": "auto", "price_input": "0", "price_output": "0", "temperature": "0.7", "top_p": "1"},
-    **{"top_k": "0", "max_tokens": "1024", "seed": "0", "system": "none"},
+    **{"top_k": "0", "max_tokens": DEFAULT_TOKENS, "seed": "0", "system": "none"},
 }
 ORDER = (
     *("role", "name", "backend", "model", "base_url", "api_key_env", "revision", "device", "dtype"),

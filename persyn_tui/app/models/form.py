@@ -12,7 +12,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.forms import Dialog, Edited, Form, Line, problems
+from persyn_tui.app.forms import Dialog, Edited, Form, Line, amount, problems
 from persyn_tui.app.models import fields
 from persyn_tui.app.text import count, number, short_reference
 from storage import registry
@@ -199,7 +199,11 @@ class ModelForm(Dialog[Model | None]):
         return None if wrong else wanted
 
     def _say_beside(self, wrong: dict[str, str]) -> None:
-        doubts = {"api_key_env": fields.unset(self._values()), "name": self._whose()}
+        doubts = {
+            "api_key_env": fields.unset(self._values()),
+            "name": self._whose(),
+            "max_tokens": self._tight(),
+        }
         for key, entry in self.form.entries.items():
             if key in wrong and (self._asked or wrong[key] != NEEDED):
                 text = f"{NEEDED}: {entry.hint}" if wrong[key] == NEEDED and entry.hint else wrong[key]
@@ -208,6 +212,21 @@ class ModelForm(Dialog[Model | None]):
                 entry.say(doubts[key], "warn")
             elif entry.wrong or entry.doubtful or key in ("model", "backend"):
                 entry.say()
+
+    def _tight(self) -> str:
+        """A doubt about answers that may be longer than what the model can hold."""
+        check = self._examined.check if self._examined is not None else None
+        try:
+            context = int(amount(self.form["context"].value)) or 0
+        except ValueError:
+            context = (check.context if check is not None else None) or 0
+        try:
+            wanted = int(amount(self.form["max_tokens"].value or fields.DEFAULT_TOKENS))
+        except ValueError:
+            return ""
+        if not context or wanted <= context:
+            return ""
+        return f"▲ {wanted:,}, but prompt and answer together have {context:,}"
 
     def _whose(self) -> str:
         """A doubt about a name that is in use."""
@@ -298,6 +317,8 @@ class ModelForm(Dialog[Model | None]):
                 self.form["context"].hint = f"its files say {found.check.context:,}"
                 if "context" not in self._wrong:
                     self.form["context"].say()
+                if "max_tokens" not in self._wrong and (doubt := self._tight()):
+                    self.form["max_tokens"].say(doubt, "warn")
         self._tell()
         return found
 

@@ -7,6 +7,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
@@ -65,8 +68,8 @@ class ModelsScreen(FilteredView[Models]):
     NUMBER, NAME, LIST = 2, "Models", "#models"
     EMPTY = (
         "No models yet.\n\n"
-        "a   add a teacher or a student: a zoo model, a folder, or a hub id\n"
-        "A run registers those of its run file too: 1 goes to Jobs, n makes one."
+        "{models.add:a}   add a teacher or a student: a zoo model, a folder, or a hub id\n"
+        "A run registers those of its run file too: {go.jobs:1} goes to Jobs, {jobs.new:n} makes one."
     )
     NEEDS_ROWS = frozenset({"edit", "probe", "archive", "filter"})
     WRITES = frozenset({"add", "edit", "archive", "undo"})
@@ -158,7 +161,7 @@ class ModelsScreen(FilteredView[Models]):
         if self.data.filtered:
             parts.append(f"{self.data.filtered} filtered, esc shows them")
         if self.data.hidden:
-            parts.append(f"{self.data.hidden} archived, h shows them")
+            parts.append(f"{self.data.hidden} archived, {{models.hidden:h}} shows them")
         return " · ".join(parts)
 
     def text_to_copy(self) -> str:
@@ -190,13 +193,13 @@ class ModelsScreen(FilteredView[Models]):
             none = (
                 "no model passes; esc clears the filter"
                 if filtered
-                else "every model is archived; h shows them, a adds one"
+                else "every model is archived; {models.hidden:h} shows them, {models.add:a} adds one"
             )
-            self.query_one("#facts", Static).update(none)
+            self.query_one("#facts", Static).update(self.app.keyed(none))
             self.query_one("#token", Static).update("")
             return
         answers = self.data.answers if self.data.chosen == model.id else None
-        self.query_one("#facts", Static).update(printable(_facts(model, answers)))
+        self.query_one("#facts", Static).update(_facts(model, answers))
         self.query_one("#token", Static).update(printable(self._probe_text(model)))
 
     def _word(self, model: Model) -> Cell:
@@ -291,7 +294,7 @@ class ModelsScreen(FilteredView[Models]):
             self._undo = [old for old in self._undo if (old.role, old.name) != (model.role, model.name)]
             if archived:
                 self._undo.append(model)
-                self.notify(f"{model.name} is archived · u brings it back", about="archive")
+                self.notify(f"{model.name} is archived · {{models.undo:u}} brings it back", about="archive")
                 self.ask()
             else:
                 self.notify(f"{model.name} is back", about="archive")
@@ -304,7 +307,7 @@ class ModelsScreen(FilteredView[Models]):
         if self._undo:
             self._set_archived(self._undo[-1], False)
         else:
-            self.notify("nothing was archived in this session · h shows all archived models")
+            self.notify("nothing was archived in this session · {models.hidden:h} shows all archived models")
 
     def action_hidden(self) -> None:
         """Lists archived models too, or no longer."""
@@ -395,19 +398,22 @@ def _cells(model: Model, context: int | None, health: Cell) -> list[Cell | str]:
     ]
 
 
-def _facts(model: Model, answers: int | None) -> str:
+def _facts(model: Model, answers: int | None) -> Group:
     drawn = model.sampling
     options = ", ".join(f"{key} {value}" for key, value in sorted(model.options.items())) or "none"
     stop = f", stop {list(drawn.stop)}" if drawn.stop else ""
-    return "\n".join(
-        [
-            f"{model.role.replace('_', ' ')} {model.name} · number {model.id}"
-            + (" · archived, u or d brings it back" if model.archived else ""),
-            f"model     {model.model}" + (f" @ {model.revision}" if model.revision else ""),
-            f"sampling  temperature {drawn.temperature:g}, top p {drawn.top_p:g}, top k {drawn.top_k}, "
-            f"at most {drawn.max_tokens:,} tokens, seed {drawn.seed}{stop}",
-            f"options   {options}",
-            "answers   " + ("…" if answers is None else f"{answers:,} stored with these settings"),
-            f"system    {model.system or 'none'}",
-        ]
+    facts = {
+        "model": model.model + (f" @ {model.revision}" if model.revision else ""),
+        "sampling": f"temperature {drawn.temperature:g}, top p {drawn.top_p:g}, top k {drawn.top_k}, "
+        f"at most {drawn.max_tokens:,} tokens, seed {drawn.seed}{stop}",
+        "options": options,
+        "answers": "…" if answers is None else f"{answers:,} stored with these settings",
+        "system": model.system or "none",
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        table.add_row(name, Text(printable(value), overflow="fold"))
+    head = f"{model.role.replace('_', ' ')} {model.name} · number {model.id}"
+    return Group(
+        Text(printable(head + (" · archived, u or d brings it back" if model.archived else ""))), table
     )

@@ -43,8 +43,8 @@ class RouterScreen(View[Routed]):
     NUMBER, NAME = 3, "Router"
     EMPTY = (
         "No job yet, so nothing is routed.\n\n"
-        "1   goes to the jobs: n makes one, d runs the demo\n"
-        "/   asks a router that is stored here for a prompt of yours"
+        "{go.jobs:1}   goes to the jobs: {jobs.new:n} makes one, {jobs.demo:d} runs the demo\n"
+        "{router.ask:/}   asks a router that is stored here for a prompt of yours"
     )
     DEFAULT_CSS = """
     RouterScreen #left { width: 46%; min-width: 39; max-width: 66; padding-right: 1; }
@@ -387,7 +387,8 @@ class RouterScreen(View[Routed]):
             router = await asyncio.to_thread(lookup.newest_router, store)
         if router is None:
             self.notify(
-                "no router has been trained yet: s starts the job, 1 goes to the jobs", severity="warning"
+                "no router has been trained yet: {router.start:s} starts the job, {go.jobs:1} goes to the jobs",
+                severity="warning",
             )
             return
         if self._helper is not None and self._helper.router != router.id:
@@ -415,10 +416,13 @@ class RouterScreen(View[Routed]):
         job = self.app.followed.job
         store = self.app.store
         if job is None or store is None:
-            self.notify("no job yet: 1 goes to the jobs, n makes one there", severity="warning")
+            self.notify(
+                "no job yet: {go.jobs:1} goes to the jobs, {jobs.new:n} makes one there", severity="warning"
+            )
         elif job.state == "done":
             self.notify(
-                f"job {job.id} is done; a trains a router with another α, 1 goes to the jobs",
+                f"job {job.id} is done; {{router.apply:a}} trains a router with another α, "
+                "{go.jobs:1} goes to the jobs",
                 severity="warning",
             )
         else:

@@ -75,8 +75,8 @@ class WhyScreen(View[Why]):
     WhyScreen #ask.open { display: block; }
     WhyScreen #prompt { height: auto; max-height: 4; }
     WhyScreen #verdict { height: auto; max-height: 2; }
-    WhyScreen #teachers { height: 1fr; min-height: 4; }
-    WhyScreen #neighbour { height: auto; max-height: 3; color: $text-muted; border-top: solid $foreground 20%; }
+    WhyScreen #teachers { height: auto; min-height: 4; max-height: 30%; }
+    WhyScreen #neighbour { height: auto; max-height: 30%; color: $text-muted; border-top: solid $foreground 20%; }
     WhyScreen #words { height: 1fr; min-height: 3; scrollbar-size-vertical: 1; }
     WhyScreen #answer { height: auto; }
     """
@@ -249,7 +249,7 @@ class WhyScreen(View[Why]):
         neighbour.update(
             printable(
                 f"nearest {data.place + 1} of {len(data.nearest)}: calibration prompt #{one['prompt_id']}, "
-                f"cosine {one['cosine']:.2f}: {one['prompt'][:600]}"
+                f"cosine {one['cosine']:.2f}: {one['prompt'][:2000]}"
             ).replace("\n", "⏎")
         )
         teacher = self.query_one("#teachers", Sheet).key
