@@ -397,7 +397,6 @@ class PersynApp(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """What the palette offers: ours, then Textual's own."""
-
         given: set[str] = set()
         for one in [*palette.commands(self, screen), *super().get_system_commands(screen)]:
             if one.title not in given:
