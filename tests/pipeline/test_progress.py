@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.display import summary
+from engine.display import summary, time_left
 from engine.progress import Progress, Snapshot, from_json
 
 
@@ -219,3 +219,12 @@ def test_a_row_whose_turn_is_over_or_to_come_has_no_speed_and_a_silent_one_loses
         watch.progress.works_on("second")
     assert watch.stored[-1].tokens_per_second is None, "it is told although nothing comes"
     assert watch.stored[-1].eta_s is None
+
+
+def test_a_time_left_is_whole_in_the_cells_that_lists_have_for_it():
+    seconds = (0.4, 59.6, 599.4, 599.6, 763, 1431, 3599.4, 3599.7, 35_999, 36_000, 400_000)
+    assert [time_left(time) for time in seconds] == (
+        ["0s", "1m 00s", "9m 59s", "10m", "12m", "23m", "59m", "1h 00m", "9h 59m", "10h", "111h"]
+    )
+    assert all(len(time_left(time)) <= 6 and len(time_left(time, rough=True)) <= 7 for time in seconds)
+    assert time_left(None, rough=True) == "–"

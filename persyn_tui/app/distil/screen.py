@@ -15,7 +15,7 @@ from persyn_tui.app.distil.distilled import BEFORE, Distilled, Reader, StrategyL
 from persyn_tui.app.jobs.view import JobView
 from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
-from persyn_tui.app.text import count, duration, rate, signed
+from persyn_tui.app.text import count, rate, signed, time_left
 from storage.job_records import Job
 from storage.store import Store
 
@@ -255,7 +255,7 @@ def _strategy(line: StrategyLine, top: float) -> list[Cell | str]:
     return [
         Cell(line.name, accent),
         Cell(f"{glyph} {what}" if line.name != BEFORE or line.phase == "evaluating" else "–", tone),
-        duration(line.eta_s),
+        time_left(line.eta_s),
         "–" if line.loss is None else f"{line.loss:.3f}",
         count(line.rows),
         count(line.generations),
@@ -286,7 +286,7 @@ def _now(data: Distilled) -> str:
         parts.append(f"loss {line.loss:.3f}")
     # A narrow screen cuts the end.
     if line.eta_s is not None:
-        parts.append(f"ETA {duration(line.eta_s)}")
+        parts.append(f"ETA {time_left(line.eta_s)}")
     if line.tokens_per_second:
         parts.append(f"{rate(line.tokens_per_second)} tok/s")
     for name, metric, form in (

@@ -18,7 +18,7 @@ from persyn_tui.app.generation.generated import STAGES, Answer, Generated, Reade
 from persyn_tui.app.jobs.view import JobView
 from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
-from persyn_tui.app.text import bar, count, done_of, duration, money, rate, time_left
+from persyn_tui.app.text import bar, count, done_of, money, rate, time_left
 from storage.job_records import Job
 from storage.store import Store
 
@@ -261,7 +261,7 @@ def _teacher(line: TeacherLine) -> list[Cell | str]:
         done_of(line.done, line.wanted, ASSIGNED) if line.wanted else "–",
         Cell(bar(line.done / line.wanted, 7) if line.wanted else "", "dim" if whole else "accent"),
         Cell(f"⌀{rate(line.mean)}", "dim") if line.mean is not None else rate(line.tokens_per_second),
-        Cell("waits", "warn") if line.note else duration(line.eta_s),
+        Cell("waits", "warn") if line.note else time_left(line.eta_s),
         "–"
         if line.in_flight is None
         else Cell(f"{line.in_flight}/{line.allowed}", "warn" if line.held else "plain"),
