@@ -68,20 +68,28 @@ async def test_counts_of_calibration_and_what_all_teachers_would_be(made: MadeRu
         assert "to route" not in words(app, "#sums")
 
 
-async def test_counters_of_a_running_job_move_before_the_sums_are_made_again(
+async def test_counts_of_a_running_job_are_of_what_is_stored_and_move_before_the_sums_are_made_again(
     made: MadeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What the engine has counted and not yet stored is in no number: counts and rows never go back."""
     monkeypatch.setattr("persyn_tui.app.generation.generated.EVERY_S", 1e9)
     made.answer(0, 0)
-    row = {"done": 1, "total": 3, "tokens": 2, "counts": {"ok": 1}, "tokens_per_second": 120.0, "eta_s": 61.0}
-    made.stage("calibrate", 1, 3, brief=row)
+    row = {"done": 3, "total": 4, "tokens": 2, "counts": {"ok": 3}, "tokens_per_second": 120.0, "eta_s": 61.0}
+    made.stage("calibrate", 3, 6, brief=row)
     async with showing(made.store.location, "generation", size=(140, 28)) as (app, pilot):
         assert "1 / 3" in lines(app, "#teachers")[1]
         assert "120 1m 01s" in lines(app, "#teachers")[1]
-        made.stage("calibrate", 2, 3, brief={**row, "done": 2, "counts": {"ok": 1, "refused": 1}})
+        made.answer(1, 0, "no", "refused")
         await until(pilot, lambda: "2 / 3" in lines(app, "#teachers")[1])
+        assert "2 / 6 responses" in words(app, "#sums")
+        assert "$4.00" in words(app, "#sums")
+        assert len(lines(app, "#newest")) == 3
         head, brief, _ = lines(app, "#teachers")
         assert brief[: head.index("refused") + 7].split()[-1] == "1"
+        made.answer(2, 0)
+        jobs.command(made.store, made.job, "pause")
+        await until(pilot, lambda: "3 / 6 responses" in words(app, "#sums"))
+        assert len(lines(app, "#newest")) == 4
 
 
 async def test_an_endpoint_s_requests_and_why_it_waits(made: MadeRun) -> None:
