@@ -82,7 +82,7 @@ class DistilScreen(JobView[Distilled]):
         yield Static(id="drawn", markup=False, classes="rule")
         yield Plot(id="plot")
         yield Static(_rule("strategies"), markup=False, classes="rule")
-        yield Sheet(_columns(1.0), id="strategies")
+        yield Sheet(_columns(1.0), id="strategies", least=10)
         yield OneLine(id="checkpoints")
 
     def question(self) -> Any:
@@ -232,13 +232,13 @@ def _columns(top: float) -> tuple[Column, ...]:
     return (
         Column("strategy", most=48),
         Column("training", 15),
-        Column("ETA", 6, right=True, drop=5),
-        Column("loss", 6, right=True, drop=4),
-        Column("rows", 6, right=True, drop=6),
-        Column("responses", 9, right=True, drop=2),
+        Column("ETA", 6, right=True, drop=3),
+        Column("loss", 6, right=True, drop=2),
+        Column("rows", 6, right=True, drop=5),
+        Column("responses", 9, right=True, drop=4),
         Column("accuracy", 8, right=True),
         Column("95 %", 11, right=True, drop=1),
-        Column(f"{least}{most:>{DOTS - 1}}", DOTS, drop=3),
+        Column(f"{least}{most:>{DOTS - 1}}", DOTS, drop=6),
         Column("persyn by", 9, right=True),
         Column("p", 5, right=True),
     )

@@ -1,7 +1,8 @@
 """Screen 4: what each teacher has answered, how fast, at what price; the newest responses as they come."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -28,18 +29,21 @@ TEACHERS = (
     Column("teacher", most=48),
     Column("backend", 12, drop=10),
     Column("done / assigned", ASSIGNED, right=True),
-    Column("", 7, drop=6),
+    Column("", 7, drop=7),
     Column("tok/s", 6, right=True),
     Column("ETA", 6, right=True, drop=1),
-    Column("in flight", 9, right=True, drop=7),
+    Column("in flight", 9, right=True, drop=3),
     Column("retry", 5, right=True, drop=8),
-    Column("trunc", 5, right=True, drop=3),
-    Column("empty", 5, right=True, drop=4),
-    Column("refused", 7, right=True, drop=4),
+    Column("trunc", 5, right=True, drop=4),
+    Column("empty", 5, right=True, drop=5),
+    Column("refused", 7, right=True, drop=5),
     Column("long", 4, right=True, drop=9),
     Column("error", 5, right=True, drop=2),
-    Column("$", 7, right=True, drop=5),
+    Column("$", 7, right=True, drop=6),
 )
+NOTHING = ("–", "0", "0.00")
+EMPTY_DROP = 20
+"""Columns from `in flight` on that hold nothing go before all others."""
 NEWEST = (
     Column("id", 9, right=True),
     Column("teacher", 14),
@@ -112,7 +116,10 @@ class GenerationScreen(JobView[Generated]):
         self.query_one("#sums", OneLine).update(sums if fits else _sums(data, brief=True))
         teachers = self.query_one("#teachers", Sheet)
         teachers.styles.height = len(data.teachers) + 1
-        teachers.update(Listed([(line.name, _teacher(line)) for line in data.teachers]))
+        rows = [(line.name, _teacher(line)) for line in data.teachers]
+        if (columns := _columns([cells for _, cells in rows])) != teachers.columns:
+            teachers.set_columns(columns)
+        teachers.update(Listed(rows))
         self.query_one("#label", Static).update(_label(data.teachers))
         newest = self.query_one("#newest", Sheet)
         at_top = newest.place == 0
@@ -275,10 +282,25 @@ def _teacher(line: TeacherLine) -> list[Cell | str]:
     ]
 
 
+def _columns(rows: Sequence[Sequence[Cell | str]]) -> tuple[Column, ...]:
+    """The columns of the teachers; those in which no row says anything go first where it is narrow."""
+    first = next(place for place, column in enumerate(TEACHERS) if column.title == "in flight")
+    return tuple(
+        replace(column, drop=column.drop + EMPTY_DROP)
+        if place >= first and all(_text(row[place]) in NOTHING for row in rows)
+        else column
+        for place, column in enumerate(TEACHERS)
+    )
+
+
 def _label(teachers: Iterable[TeacherLine]) -> str:
     """The line between teachers and newest responses, with the limits that are held below what the run file allows."""
     held = (f"── {t.name} held at {t.allowed:,} of {t.most:,}: {t.held} " for t in teachers if t.held)
     return printable(f"newest {''.join(held)}{'─' * 300}")
+
+
+def _text(cell: Cell | str) -> str:
+    return cell if isinstance(cell, str) else cell.text
 
 
 def _some(number: int, tone: Tone) -> Cell:
