@@ -102,9 +102,9 @@ async def test_an_endpoint_s_requests_and_why_it_waits(made: MadeRun) -> None:
         assert [line[: head.index("in flight") + 9].split()[-1] for line in (brief, spell)] == ["12/16", "–"]
         await until(pilot, lambda: "plus" in app.screen.active_bindings)
         await pilot.press("minus")
-        await until(pilot, lambda: "about 8 requests in flight, instead of 16" in notes(app))
+        await until(pilot, lambda: "half as many requests in flight (16 as last reported)" in notes(app))
         await pilot.press("plus")
-        await until(pilot, lambda: "about 32 requests in flight, instead of 16" in notes(app))
+        await until(pilot, lambda: "twice as many requests in flight (16 as last reported)" in notes(app))
         found = jobs.take_commands(made.store, lease)
         assert [(command.kind, command.args) for command in found] == [
             ("concurrency", {"teacher": "brief", "more": False}),
@@ -201,14 +201,15 @@ async def test_freeze_counts_what_is_new(made: MadeRun, monkeypatch: pytest.Monk
 
 
 async def test_pause_asks_and_leaves_the_command(made: MadeRun) -> None:
-    lease = made.stage("calibrate", 1, 3)
+    row = {"done": 1, "total": 3, "in_flight": 5, "allowed": 8, "most": 8}
+    lease = made.stage("calibrate", 1, 3, brief=row)
     async with showing(made.store.location, "generation") as (app, pilot):
         await pilot.press("x")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         shown = " ".join(str(widget.render()) for widget in app.screen.query(Static))
         assert f"Pause job {made.job} (small)?" in shown
         assert "Everything committed is kept" in shown
-        assert "answers in flight at endpoints are waited for, 30 s at most" in " ".join(shown.split())
+        assert "5 answers in flight at endpoints are waited for, 30 s at most" in " ".join(shown.split())
         await pilot.press("n")
         await until(pilot, lambda: not isinstance(app.screen, Confirm))
         assert jobs.take_commands(made.store, lease) == []
@@ -261,20 +262,25 @@ async def test_what_was_sent_again_stays_known_after_the_stage(made: MadeRun) ->
 
 
 async def test_keys_of_the_footer_are_those_of_the_stage(made: MadeRun) -> None:
-    """`x` pauses here what teachers answer; a training is stopped where it is shown, and here by its true name."""
+    """`x` pauses on screen 4, at whatever stage the job has just come to; a training is stopped where it is shown."""
     made.stage("calibrate", 1, 3)
     async with showing(made.store.location, "generation") as (app, pilot):
         await until(pilot, lambda: "x" in app.screen.active_bindings)
         lease = made.stage("distill", 5, 90)
-        await until(pilot, lambda: "x" not in app.screen.active_bindings)
+        await until(pilot, lambda: app.followed.job is not None and app.followed.job.stage == "distill")
+        assert "x" in app.screen.active_bindings
         await pilot.press("x")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
-        assert app.screen._question == f"Cancel job {made.job} (small)?"
+        assert app.screen._question == f"Pause job {made.job} (small)?"
+        shown = " ".join(str(widget.render()) for widget in app.screen.query(Static))
+        assert "in flight" not in shown
         await pilot.press("6")
         await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 6 and stands(app))
-        await until(pilot, lambda: "x" in app.screen.active_bindings)
+        await until(pilot, lambda: {"x", "c"} <= set(app.screen.active_bindings))
         jobs.command(made.store, made.job, "cancel")
-        await until(pilot, lambda: "x" not in app.screen.active_bindings)
+        await until(pilot, lambda: not {"x", "c"} & set(app.screen.active_bindings))
+        await pilot.press("s")
+        await until(pilot, lambda: "once it has stopped, the same key goes on with it" in notes(app))
         await pilot.press("x")
         await until(pilot, lambda: "is stopping already" in notes(app))
         jobs.release(made.store, lease, "cancelled")

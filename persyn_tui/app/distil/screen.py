@@ -162,9 +162,10 @@ class DistilScreen(JobView[Distilled]):
         return self.data is not None and any(line.changed for line in self.data.lines)
 
     def idle(self) -> frozenset[str]:
-        """A checkpoint of what does not train, as well."""
+        """A checkpoint of what does not train, or is stopping, as well."""
         job = self.app.followed.job
         trains = job is not None and job.effective_state == "running" and job.stage == "distill"
+        trains = trains and self.app.followed.stopping is None
         return super().idle() | (frozenset() if trains else {"checkpoint"})
 
     def text_to_copy(self) -> str:

@@ -16,6 +16,7 @@ from engine.printing import printable
 from engine.stopping import PAUSE_S
 from persyn_tui.app.data.answers import AnswersPanel
 from persyn_tui.app.generation.generated import STAGES, Answer, Generated, Reader, TeacherLine
+from persyn_tui.app.jobs import stopping
 from persyn_tui.app.jobs.view import JobView
 from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
@@ -68,10 +69,7 @@ class GenerationScreen(JobView[Generated]):
     EMPTY = "No job yet.\n\n1 goes to the jobs; n there makes one, and its teachers appear here."
     STAGES = ("", "prompts", *STAGES)
     STOP = "Pause"
-    KEPT = (
-        "Everything committed is kept; s goes on from there. Nothing more is sent; answers in flight at endpoints are "
-        f"waited for, {PAUSE_S:.0f} s at most (x again: no longer), and kept. A local model stops at its next token."
-    )
+    KEPT = "Everything committed is kept; s goes on from there."
     DEFAULT_CSS = """
     GenerationScreen #teachers { height: auto; max-height: 60%; margin-top: 1; }
     GenerationScreen #label { height: 1; margin-top: 1; color: $quiet; text-wrap: nowrap; }
@@ -149,6 +147,25 @@ class GenerationScreen(JobView[Generated]):
         idle = super().idle() | (frozenset() if failed and not live else {"retry"})
         chosen = self.chosen
         return idle if chosen is not None and chosen.allowed else idle | {"pace(True)", "pace(False)"}
+
+    @property
+    def _works(self) -> bool:
+        """Whether an engine works on the job: here `x` pauses it at any stage, which may just have changed."""
+        job = self.app.followed.job
+        return job is not None and job.effective_state == "running"
+
+    def kept(self, job: Job) -> str:
+        """That, and what is waited for."""
+        if job.effective_state != "running":
+            return self.KEPT
+        if count := stopping.in_flight(job):
+            return (
+                f"{self.KEPT} Nothing more is sent; {stopping.answers(count)} at endpoints "
+                f"{'is' if count == 1 else 'are'} waited for, {PAUSE_S:.0f} s at most (x again: no longer), and kept."
+            )
+        if job.stage in STAGES:
+            return f"{self.KEPT} A local model stops at its next token."
+        return f"{self.KEPT} {job.stage or 'The job'} stops at the next point where nothing is lost."
 
     def trouble(self) -> str:
         """Why the job stopped, or why teachers give no answers."""
