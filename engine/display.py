@@ -29,11 +29,21 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 60}m {whole % 60:02d}s" if whole >= 60 else f"{whole}s"
 
 
-def time_left(seconds: float | None, *, rough: bool) -> str:
-    """An ETA: `~3m 20s` where some teacher's speed is a guess; `–` when not known."""
-    if seconds is None or not rough:
-        return duration(seconds)
-    return f"~{duration(seconds)}" if seconds < 36_000 else f"~{seconds / 3600:.0f}h"
+def time_left(seconds: float | None, *, rough: bool = False) -> str:
+    """An ETA in seven cells at most: `9m 20s`, `13m`, `2h 05m`, `14h`; `–` when not known.
+
+    `~` is before it where some teacher's speed is a guess.
+    """
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole >= 36_000:
+        text = f"{whole // 3600:,}h"
+    elif 600 <= whole < 3600:
+        text = f"{whole // 60}m"
+    else:
+        text = duration(whole)
+    return f"~{text}" if rough else text
 
 
 class Display(Protocol):

@@ -15,6 +15,8 @@ WINDOW_S = 20.0
 SETTLED, SETTLED_S = 4, 30.0
 """Units, or seconds, after which a row's speed is one to tell the future by: the first answer waits for its model."""
 INTERVAL_S = 0.25
+QUIET_S, QUIET_GAPS = 2.0, 3.0
+"""Seconds, or usual times between two units, without one: then a row whose endpoint has nothing to answer stands."""
 
 
 @dataclass
@@ -37,8 +39,9 @@ class Row:
     """Requests sent to an endpoint again, since its work was last counted."""
     counts: dict[str, int] = field(default_factory=dict)
     tokens_per_second: float | None = None
-    """Over the last 20 s; None while nothing moves."""
+    """Over the last 20 s; None while nothing moves, once all is done, and before and after its turn."""
     eta_s: float | None = None
+    """Of its own work, from the speed that the stage's ETA counts with too; None where `tokens_per_second` is."""
 
 
 _OF_ROW = frozenset(field.name for field in fields(Row))
@@ -71,6 +74,11 @@ class Meter:
         """Whether its speed says something of what is left."""
         return self.made >= SETTLED or now - self._began >= SETTLED_S
 
+    def quiet(self, now: float) -> bool:
+        """Whether nothing came for longer than usual."""
+        rate = self.speed(now)[0]
+        return rate is None or now - self._last > max(QUIET_S, QUIET_GAPS / rate)
+
     def mark(self, now: float) -> None:
         """Remembers where the counts stand, and forgets what is older than the window."""
         self._marks.append((now, self.made, self.tokens))
@@ -97,7 +105,9 @@ class Snapshot:
     rate: float | None
     """Units per second over the last 20 s; None before there is one."""
     tokens_per_second: float | None
+    """Of the rows that move now."""
     eta_s: float | None
+    """Of the stage: no shorter than that of any row which is worked on beside the others."""
     rows: Mapping[str, Row]
     values: Mapping[str, float]
     """Latest metrics: loss, learning rate, Hit@1 …; those given last are last."""
@@ -183,6 +193,7 @@ class Progress:
         self._values: dict[str, float] = {}
         self._whole, self._meters = Meter(self._clock()), dict[str, Meter]()
         self._lanes, self._known, self._begun = dict[str, int](), dict[str, float](), set[str]()
+        self._turns = dict[int, str]()
         self._retried_before = dict(self._retries.get(stage, {}))
         self._last = -INTERVAL_S
 
@@ -235,9 +246,13 @@ class Progress:
 
     def works_on(self, row: str) -> None:
         """Says that a row is worked on: the time that it has waited for its turn is not its own."""
+        if row in self._lanes:
+            self._turns[self._lanes[row]] = row
         if row not in self._begun:
             self._begun.add(row)
             self._meters[row] = Meter(self._clock())
+        if self._clock() - self._last >= 4 * INTERVAL_S:
+            self._publish()  # nothing comes: the speeds fall
 
     def traffic(
         self, row: str, in_flight: int, allowed: int, most: int, retries: int, note: str, held: str = ""
@@ -292,29 +307,56 @@ class Progress:
     def snapshot(self) -> Snapshot:
         """Where the stage stands now."""
         now = self._clock()
-        rows = {}
+        speeds, rows = self._speeds(now), {}
         for name, row in self._rows.items():
-            rate, speed = self._meters[name].speed(now)
+            rate, speed = self._meters[name].speed(now) if self._moves(name, now) else (None, None)
+            if rate and self._lanes:
+                rate = speeds.get(name)
             rows[name] = replace(row, tokens_per_second=speed, eta_s=_eta(row.total - row.done, rate))
         done = sum(row.done for row in self._rows.values())
         total = sum(row.total for row in self._rows.values())
-        rate, speed = self._whole.speed(now)
-        eta, rough = self._by_lanes(now) if self._lanes else (_eta(total - done, rate), False)
+        rate = self._whole.speed(now)[0]
+        moving = [row.tokens_per_second for row in rows.values() if row.tokens_per_second is not None]
+        eta, rough = self._by_lanes(now, speeds) if self._lanes else (_eta(total - done, rate), False)
         values, retries = dict(self._values), self.kept["retries"]
-        return Snapshot(self.stage, self.unit, done, total, rate, speed, eta, rows, values, rough, retries)
+        return Snapshot(
+            self.stage, self.unit, done, total, rate, sum(moving) or None, eta, rows, values, rough, retries
+        )
 
-    def _by_lanes(self, now: float) -> tuple[float | None, bool]:
-        """(time left of the lane that takes longest, whether some row's speed is a guess)."""
+    def _speeds(self, now: float) -> dict[str, float]:
+        """Row → units per second to tell the future by, where there is such a speed."""
         speeds = {}
-        for name in self._rows:
-            meter = self._meters[name]
+        for name, meter in self._meters.items():
             own = meter.speed(now)[0] or meter.overall
             speed = (own if meter.settled(now) else None) or self._known.get(name)
             if speed is not None:
                 speeds[name] = speed
+        return speeds
+
+    def _moves(self, name: str, now: float) -> bool:
+        """Whether something may come of a row: it is not done, it is its turn, and its endpoint does not stand."""
+        row = self._rows[name]
+        return self._in_turn(name) and not self._stands(name, now) and (not row.total or row.done < row.total)
+
+    def _in_turn(self, name: str) -> bool:
+        """Whether no other row of its lane is worked on."""
+        lane = self._lanes.get(name)
+        return lane is None or self._turns.get(lane, name) == name
+
+    def _stands(self, name: str, now: float) -> bool:
+        """Whether a row's endpoint gives nothing now: it refuses, or nothing is asked of it."""
+        row = self._rows[name]
+        stuck = bool(row.note) or (row.allowed > 0 and row.in_flight == 0)
+        return stuck and self._meters[name].quiet(now)
+
+    def _by_lanes(self, now: float, speeds: Mapping[str, float]) -> tuple[float | None, bool]:
+        """(time left of the lane that takes longest, whether some row's speed is a guess)."""
         left = {name: row.total - row.done for name, row in self._rows.items() if row.total > row.done}
-        stands = any(self._rows[name].note and self._meters[name].speed(now)[0] is None for name in left)
-        if not speeds or stands:
+        stands = any(self._rows[name].note and self._stands(name, now) for name in left)
+        begun = [self._meters[name] for name in left if self._meters[name].made and self._in_turn(name)]
+        silent = bool(begun) and not any(self._moves(name, now) for name in left)
+        silent = silent or (bool(begun) and all(meter.speed(now)[0] is None for meter in begun))
+        if not speeds or stands or silent:
             return (None if left else 0.0), False
         # Each unit as long as those of the others take on average.
         guess = len(speeds) / sum(1 / speed for speed in speeds.values())

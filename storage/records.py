@@ -212,6 +212,8 @@ class Coverage:
     completion_tokens: int
     cost: float
     """Dollars."""
+    last_id: int = field(default=0, compare=False)
+    """The store's newest response when this was counted; see `responses.since`."""
 
     @property
     def done(self) -> int:

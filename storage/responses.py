@@ -7,6 +7,7 @@ way to the next attempt.
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -393,6 +394,24 @@ def coverage(
                     cost=sum(row[4] for row in answered),
                 )
             )
+        last = connection.execute(select(func.max(ResponseRow.id))).scalar() or 0
+    return [replace(cover, last_id=last) for cover in found]
+
+
+def since(store: Store, job_id: int, after_id: int) -> dict[int, dict[str, tuple[int, float]]]:
+    """What a job has stored after a response: teacher id → status → (how many, dollars).
+
+    An answer in place of an `error` keeps that one's id, and is not among them.
+    """
+    found: dict[int, dict[str, tuple[int, float]]] = {}
+    with store.read() as connection:
+        rows = connection.execute(
+            select(ResponseRow.teacher_id, ResponseRow.status, func.count(), func.sum(ResponseRow.cost))
+            .where(ResponseRow.id > after_id, ResponseRow.job_id == job_id, ResponseRow.sample == 0)
+            .group_by(ResponseRow.teacher_id, ResponseRow.status)
+        )
+        for teacher_id, status, count, dollars in rows:
+            found.setdefault(teacher_id, {})[status] = (count, dollars)
     return found
 
 

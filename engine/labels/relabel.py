@@ -5,7 +5,7 @@ Rewards are derived from raw scores (`engine.reward`), so another α or normaliz
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,8 @@ class Relabelled:
     best_changed: int
     """Prompts whose best teacher is another one."""
     pairs: int
-    """Ordered pairs of teachers under the old settings: what the router is trained on, so of the calibration alone."""
+    """Pairs of teachers under the old settings that count in the router's loss, so of the calibration alone: those of
+    equal rewards too where targets are soft, or ties count half."""
     pairs_changed: int
     """Pairs that turn round, appear or disappear."""
     before: tuple[int, ...]
@@ -38,7 +39,12 @@ class Relabelled:
 
 
 def compare(
-    evidence: Evidence, trained: Evidence, old: RewardConfig, new: RewardConfig, targets: reward.Targets
+    evidence: Evidence,
+    trained: Evidence,
+    old: RewardConfig,
+    new: RewardConfig,
+    targets: reward.Targets,
+    ties: Literal["drop", "half"] = "drop",
 ) -> Relabelled:
     """The labels of `evidence` under `old` and under `new` settings.
 
@@ -48,15 +54,19 @@ def compare(
         old: the run file's settings.
         new: the ones to try.
         targets: the router's; soft ones see the size of a difference, so α is never idle with them.
+        ties: the router's: whether equal rewards make no pair, with hard targets.
     """
     first = evidence.labels(old).training_rewards
     second = evidence.labels(new).training_rewards
-    signs_before, signs_after = (_signs(trained.labels(settings).training_rewards) for settings in (old, new))
+    taught = trained.labels(old).training_rewards
+    signs_before, signs_after = _signs(taught), _signs(trained.labels(new).training_rewards)
     best_before, best_after = _best(first), _best(second)
     return Relabelled(
         prompts=int(np.count_nonzero((best_before >= 0) | (best_after >= 0))),
         best_changed=int(np.count_nonzero(best_before != best_after)),
-        pairs=int(np.count_nonzero(signs_before)),
+        pairs=_known_pairs(taught)
+        if targets == "soft" or ties == "half"
+        else int(np.count_nonzero(signs_before)),
         pairs_changed=int(np.count_nonzero(signs_before != signs_after)),
         before=_counts(best_before, first.shape[1]),
         after=_counts(best_after, first.shape[1]),
@@ -127,6 +137,12 @@ def _signs(rewards: NDArray[np.float64]) -> NDArray[np.int8]:
     """(B, M·(M−1)/2): sign of r_i − r_j for i < j; 0 for ties and where one of them is missing."""
     i, j = np.triu_indices(rewards.shape[1], k=1)
     return np.sign(np.nan_to_num(rewards[:, i] - rewards[:, j])).astype(np.int8)
+
+
+def _known_pairs(rewards: NDArray[np.float64]) -> int:
+    """Pairs of two known rewards, ties among them."""
+    known = np.isfinite(rewards).sum(axis=1)
+    return int((known * (known - 1) // 2).sum())
 
 
 def _best(rewards: NDArray[np.float64]) -> NDArray[np.int64]:

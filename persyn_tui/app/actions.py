@@ -40,6 +40,8 @@ def resume(store: Store, job: Job) -> Job:
         StoreError: it is running, or done and its datasets are those that it trained on.
     """
     if jobs.alive(job):
+        if job.id in jobs.stopping(store):
+            raise StoreError(f"job {job.id} is stopping", "once it has stopped, the same key goes on with it")
         raise StoreError(f"job {job.id} is running", "there is nothing to go on with")
     if job.state == "done":
         _check_outdated(store, job)
@@ -101,6 +103,8 @@ def checkpoint(store: Store, job_id: int) -> str:
         ]
         others = f"; job {', '.join(training)} is: choose it on screen 1" if training else ""
         return f"job {job_id} is not training now{others}"
+    if job_id in jobs.stopping(store):
+        return f"job {job_id} is stopping, at a checkpoint"
     jobs.command(store, job_id, "checkpoint")
     return f"job {job_id} writes a checkpoint after its next step"
 
@@ -129,9 +133,9 @@ def pace(store: Store, job_id: int, teacher: str, *, more: bool) -> str:
             f"`{teacher}` has one request in flight at a time", "{generation.pause:x} pauses the job"
         )
     jobs.command(store, job_id, "concurrency", {"teacher": teacher, "more": more})
-    wanted = min(row.most, 2 * row.allowed) if more else row.allowed // 2
-    unit = "request" if wanted == 1 else "requests"
-    return f"`{teacher}` may soon have about {wanted:,} {unit} in flight, instead of {row.allowed:,}"
+    # Not how many it will be: what was asked before may not be done yet.
+    part = "twice" if more else "half"
+    return f"`{teacher}` may soon have {part} as many requests in flight ({row.allowed:,} as last reported)"
 
 
 def pause(store: Store, job_id: int) -> str:
@@ -141,7 +145,11 @@ def pause(store: Store, job_id: int) -> str:
         return f"nobody works on job {job_id} now"
     again = job_id in jobs.stopping(store)
     jobs.command(store, job_id, "pause")
-    return f"job {job_id} " + ("pauses at once" if again else "pauses once what is in flight is answered")
+    if again:
+        return f"job {job_id} pauses at once"
+    waits = any(row.in_flight for row in from_json(job.progress).rows.values())
+    when = "once what is in flight is answered" if waits else "at the next point where nothing is lost"
+    return f"job {job_id} pauses {when}"
 
 
 def cancel(store: Store, job_id: int) -> str:

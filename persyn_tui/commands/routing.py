@@ -95,7 +95,7 @@ def relabel(
     context = reader.reader(opened, loaded)
     known = evidence.gather(context, context.labelled)
     trained = evidence.gather(context, ("calibration",))
-    found = relabelling.compare(known, trained, old, new, loaded.router.targets)
+    found = relabelling.compare(known, trained, old, new, loaded.router.targets, loaded.router.ties)
     if not found.prompts:
         raise ConfigError(
             "no prompt of this run has answers with both scores yet",

@@ -66,7 +66,9 @@ class MadeRun:
         error = text if status == "error" else ""
         completion = Completion(self.prompts[place], text, status, finish, 3, 2, 0.1, error=error)
         cost = 2.0 if teacher == 0 else 0.0
-        row = NewResponse(self.prompts[place], who.teacher_id, who.generation_sha, completion, cost)
+        row = NewResponse(
+            self.prompts[place], who.teacher_id, who.generation_sha, completion, cost, job_id=self.job
+        )
         responses.add(self.store, None, [row])
 
     def route(self, strategy: str, teachers: list[int]) -> int:

@@ -340,3 +340,13 @@ async def test_keys_that_would_do_nothing_are_not_offered_and_messages_cover_no_
         await pilot.press("2")
         await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 2)
         assert [note.message for note in app._notifications] == ["wrong"]
+
+
+async def test_jobs_of_one_name_are_told_apart_by_their_alpha(store: Store) -> None:
+    for number, alpha in enumerate((0.4, 0.7)):
+        jobs.submit(store, {"name": "same", "reward": {"alpha": alpha}}, str(number) * 64, "same")
+    async with running(store.location, size=(140, 40)) as (app, pilot):
+        sheet = app.screen.query_one("#jobs", Sheet)
+        await until(pilot, lambda: len(sheet.rows) == 2 and sheet.size.width > 0)
+        await until(pilot, lambda: [sheet.render_line(y).text.split()[-1] for y in (1, 2)] == ["0.7", "0.4"])
+        await until(pilot, lambda: "α 0.7" in app.screen.query_one("#where", Told).text)

@@ -41,12 +41,12 @@ async def test_each_teacher_has_a_share_and_each_prompt_its_choice(made: Made) -
     made.answer()
     made.route()
     made.finish()
-    async with running(made.location, mode="router", size=(150, 40)) as (app, pilot):
+    async with running(made.location, mode="router", size=(158, 40)) as (app, pilot):
         await until(pilot, lambda: len(lines(app.screen, "#choices")) == 9)
         # Columns have their width once the layout is done.
-        await until(pilot, lambda: "62.5" in lines(app.screen, "#shares")[1])
+        await until(pilot, lambda: "62.5" in lines(app.screen, "#shares")[2])
         await until(pilot, lambda: "[bold]mark" in lines(app.screen, "#choices")[1])
-        spell, brief = lines(app.screen, "#shares")[1:]
+        brief, spell = lines(app.screen, "#shares")[1:]
         assert spell.split()[0] == "spell"
         assert ("5" in spell.split(), "62.5" in spell) == (True, True)
         assert "37.5" in brief
@@ -63,6 +63,22 @@ async def test_each_teacher_has_a_share_and_each_prompt_its_choice(made: Made) -
         assert "random  .75" in words(app.screen, "#measures")
 
 
+async def test_bars_of_strength_stand_in_the_order_of_the_rows_beside_which_is_kept_while_routing(
+    made: Made,
+) -> None:
+    made.answer()
+    plan = made.route()
+    async with running(made.location, mode="router", size=(150, 40)) as (app, pilot):
+        names = lambda: [row.split()[0] for row in lines(app.screen, "#shares")[1:]]  # noqa: E731
+        await until(pilot, lambda: "strength ← " in lines(app.screen, "#choices")[0])
+        await until(pilot, lambda: names() == ["brief", "spell"])  # the run file's
+        assert "▁█" in lines(app.screen, "#choices")[1]  # spell is chosen
+        with Store.open(made.path) as store:
+            routing.finish_plan(store, None, plan)
+        await until(pilot, lambda: names() == ["spell", "brief"])
+        assert "█▁" in lines(app.screen, "#choices")[1]
+
+
 async def test_80_by_24_keeps_strip_and_footer_and_names_what_is_hidden(made: Made) -> None:
     made.answer()
     made.route()
@@ -75,6 +91,8 @@ async def test_80_by_24_keeps_strip_and_footer_and_names_what_is_hidden(made: Ma
         assert app.screen.query_one("Footer").region.y == 23
         assert app.screen.query_one("#changes").region.bottom <= 22
         assert all(len(row) <= 80 for row in lines(app.screen, "#choices"))
+        # The word has no room; where what is measured, not the router, has chosen, a mark stays.
+        assert ["✓" in row for row in lines(app.screen, "#choices")[1:]] == [place == 5 for place in range(8)]
 
 
 async def test_keys_choose_strategy_order_and_teacher(made: Made) -> None:
@@ -93,7 +111,7 @@ async def test_keys_choose_strategy_order_and_teacher(made: Made) -> None:
         assert "+" not in "".join(row for row in rows if "measured" in row)  # the router chose otherwise
         await pilot.press("o")
         screen.query_one("#shares", Sheet).focus()
-        await pilot.press("j", "enter")
+        await pilot.press("g", "enter")
         await until(pilot, lambda: "of brief" in lines(screen, "#choices")[0])
         assert len(lines(screen, "#choices")) == 4
         await pilot.press("escape")
@@ -125,7 +143,7 @@ async def test_alpha_shows_at_once_what_it_would_change(made: Made) -> None:
         assert screen.what_if.found.after == (2, 3)
         header = lines(screen, "#shares")[0]
         assert "best 1.00" in header
-        assert "60.0 %" in lines(screen, "#shares")[1]
+        assert "60.0 %" in lines(screen, "#shares")[2]
         assert made.path.read_bytes() == before, "looking writes nothing"
         await pilot.press("n")
         await until(pilot, lambda: screen.what_if.normalization == "minmax")

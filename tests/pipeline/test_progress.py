@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.display import summary
+from engine.display import summary, time_left
 from engine.progress import Progress, Snapshot, from_json
 
 
@@ -155,3 +155,76 @@ def test_a_speed_measured_before_counts_until_there_is_one_of_this_run(watch):
     watch.progress.expect(60, row="b", lane=0, known=2.0)
     found = watch.progress.snapshot()
     assert (found.eta_s, found.rough) == (100 / 4 + 60 / 2, False)
+
+
+def test_the_stage_is_as_fast_as_the_rows_that_move_and_takes_as_long_as_the_slowest(watch):
+    """One teacher ends early, one is refused everything: neither is counted on."""
+    for lane, (name, total, known) in enumerate(
+        (("ended", 20, None), ("brief", 400, 50.0), ("far", 100, None))
+    ):
+        watch.progress.expect(total, row=name, lane=lane, known=known)
+    for _ in range(10):
+        watch.now += 1
+        watch.progress.advance(2, tokens=200, row="ended")
+        watch.progress.advance(1, tokens=12, row="brief")
+        watch.progress.traffic("far", 4, 10, 10, 0, "")
+        watch.progress.advance(1, tokens=6, row="far")
+    found = watch.progress.snapshot()
+    assert found.rows["ended"].tokens_per_second is None
+    assert found.tokens_per_second == pytest.approx(18)
+    etas = [found.rows[name].eta_s for name in ("brief", "far")]
+    assert etas == [pytest.approx(390), pytest.approx(90)]
+    assert found.eta_s == pytest.approx(390)
+    for _ in range(5):  # well within the window of 20 s
+        watch.now += 1
+        watch.progress.traffic("far", 0, 10, 10, 9, "")
+        watch.progress.advance(1, tokens=12, row="brief")
+    found = watch.progress.snapshot()
+    assert (found.rows["far"].tokens_per_second, found.rows["far"].eta_s) == (None, None)
+    assert found.tokens_per_second == found.rows["brief"].tokens_per_second
+
+
+def test_where_every_request_is_refused_no_speed_and_no_time_is_known(watch):
+    watch.progress.expect(100, row="far", lane=0, known=5.0)
+    for _ in range(10):
+        watch.now += 1
+        watch.progress.works_on("far")
+        watch.progress.traffic("far", 4, 10, 10, 0, "")
+        watch.progress.advance(1, tokens=30, row="far")
+    assert watch.progress.snapshot().eta_s == pytest.approx(90, rel=0.2)
+    for _ in range(4):
+        watch.now += 1
+        watch.progress.traffic("far", 0, 10, 10, 7, "")
+    found = watch.progress.snapshot()
+    assert (found.tokens_per_second, found.eta_s, found.rows["far"].eta_s) == (None, None, None)
+
+
+def test_a_row_whose_turn_is_over_or_to_come_has_no_speed_and_a_silent_one_loses_it(watch):
+    for name in ("first", "second"):
+        watch.progress.expect(100, row=name, lane=0)
+    watch.progress.works_on("first")
+    for _ in range(10):
+        watch.now += 1
+        watch.progress.advance(1, tokens=5, row="first")
+    watch.progress.works_on("second")  # some of the first one's requests have failed for good
+    found = watch.progress.snapshot()
+    assert [row.tokens_per_second for row in found.rows.values()] == [None, None]
+    assert found.tokens_per_second is None
+    for _ in range(5):
+        watch.now += 1
+        watch.progress.advance(1, tokens=5, row="second")
+    assert watch.progress.snapshot().tokens_per_second == 5
+    for _ in range(25):
+        watch.now += 1
+        watch.progress.works_on("second")
+    assert watch.stored[-1].tokens_per_second is None, "it is told although nothing comes"
+    assert watch.stored[-1].eta_s is None
+
+
+def test_a_time_left_is_whole_in_the_cells_that_lists_have_for_it():
+    seconds = (0.4, 59.6, 599.4, 599.6, 763, 1431, 3599.4, 3599.7, 35_999, 36_000, 400_000)
+    assert [time_left(time) for time in seconds] == (
+        ["0s", "1m 00s", "9m 59s", "10m", "12m", "23m", "59m", "1h 00m", "9h 59m", "10h", "111h"]
+    )
+    assert all(len(time_left(time)) <= 6 and len(time_left(time, rough=True)) <= 7 for time in seconds)
+    assert time_left(None, rough=True) == "–"

@@ -188,5 +188,8 @@ def test_coverage_is_what_a_run_asks_for_and_what_is_there(store, make) -> None:
         Coverage(a.teacher_id, 3, {"ok": 1, "error": 1}, 1, 6, 0.5),
     ]
     assert found[1].done == 2
+    first = found[1].last_id
+    assert first > 0
+    assert responses.since(store, 1, first) == {}
     changed = a._replace(generation_sha="other settings")
     assert responses.coverage(store, [changed], set_id, (), []) == [Coverage(a.teacher_id, 0, {}, 0, 0, 0)]

@@ -15,7 +15,7 @@ from persyn_tui.app.distil.distilled import BEFORE, Distilled, Reader, StrategyL
 from persyn_tui.app.jobs.view import JobView
 from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
-from persyn_tui.app.text import count, duration, rate, signed
+from persyn_tui.app.text import count, rate, signed, time_left
 from storage.job_records import Job
 from storage.store import Store
 
@@ -82,7 +82,7 @@ class DistilScreen(JobView[Distilled]):
         yield Static(id="drawn", markup=False, classes="rule")
         yield Plot(id="plot")
         yield Static(_rule("strategies"), markup=False, classes="rule")
-        yield Sheet(_columns(1.0), id="strategies")
+        yield Sheet(_columns(1.0), id="strategies", least=10)
         yield OneLine(id="checkpoints")
 
     def question(self) -> Any:
@@ -162,9 +162,10 @@ class DistilScreen(JobView[Distilled]):
         return self.data is not None and any(line.changed for line in self.data.lines)
 
     def idle(self) -> frozenset[str]:
-        """A checkpoint of what does not train, as well."""
+        """A checkpoint of what does not train, or is stopping, as well."""
         job = self.app.followed.job
         trains = job is not None and job.effective_state == "running" and job.stage == "distill"
+        trains = trains and self.app.followed.stopping is None
         return super().idle() | (frozenset() if trains else {"checkpoint"})
 
     def text_to_copy(self) -> str:
@@ -232,13 +233,13 @@ def _columns(top: float) -> tuple[Column, ...]:
     return (
         Column("strategy", most=48),
         Column("training", 15),
-        Column("ETA", 6, right=True, drop=5),
-        Column("loss", 6, right=True, drop=4),
-        Column("rows", 6, right=True, drop=6),
-        Column("responses", 9, right=True, drop=2),
+        Column("ETA", 6, right=True, drop=3),
+        Column("loss", 6, right=True, drop=2),
+        Column("rows", 6, right=True, drop=5),
+        Column("responses", 9, right=True, drop=4),
         Column("accuracy", 8, right=True),
         Column("95 %", 11, right=True, drop=1),
-        Column(f"{least}{most:>{DOTS - 1}}", DOTS, drop=3),
+        Column(f"{least}{most:>{DOTS - 1}}", DOTS, drop=6),
         Column("persyn by", 9, right=True),
         Column("p", 5, right=True),
     )
@@ -255,7 +256,7 @@ def _strategy(line: StrategyLine, top: float) -> list[Cell | str]:
     return [
         Cell(line.name, accent),
         Cell(f"{glyph} {what}" if line.name != BEFORE or line.phase == "evaluating" else "–", tone),
-        duration(line.eta_s),
+        time_left(line.eta_s),
         "–" if line.loss is None else f"{line.loss:.3f}",
         count(line.rows),
         count(line.generations),
@@ -286,7 +287,7 @@ def _now(data: Distilled) -> str:
         parts.append(f"loss {line.loss:.3f}")
     # A narrow screen cuts the end.
     if line.eta_s is not None:
-        parts.append(f"ETA {duration(line.eta_s)}")
+        parts.append(f"ETA {time_left(line.eta_s)}")
     if line.tokens_per_second:
         parts.append(f"{rate(line.tokens_per_second)} tok/s")
     for name, metric, form in (

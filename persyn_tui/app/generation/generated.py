@@ -1,10 +1,12 @@
 """What the generation screen reads: per teacher what is asked and what is there, and the newest responses.
 
 While the job runs this is read several times a second. The sums over all responses are made again only so
-often that they take a small part of the time; between two of them the job's own counters are added.
+often that they take a small part of the time; between two of them what the job has stored since is added. So
+the counts and the rows below them are of what is stored, and never fall.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -169,9 +171,8 @@ class _Counted:
     coverage: list[Coverage]
     means: dict[str, float]
     """Teacher → tokens per second of its newest stored answers."""
-    rows: dict[str, Row]
-    """The job's counters at that time."""
-    newest: tuple[Answer, ...]
+    last_id: int
+    """The newest response that is in them."""
     unrouted: int
     prompts: int
     calibrated: int
@@ -185,6 +186,8 @@ class Reader:
 
     def __init__(self) -> None:
         self._counted: _Counted | None = None
+        self._newest: tuple[Any, tuple[Answer, ...]] = (None, ())
+        """(what it was read at, the newest responses)."""
 
     def read(self, store: Store, job_id: int | None) -> Generated | None:
         """What to show; None without a job."""
@@ -196,13 +199,15 @@ class Reader:
         context = contexts.of(store, job)
         if context is None:
             return _unknown(job)
-        counted = self._count(store, job, context, snapshot, live)
+        counted = self._count(store, job, context, live)
+        new = responses.since(store, job.id, counted.last_id) if live else {}
         lines = tuple(
             _line(
                 teacher.name,
                 teacher.backend,
                 cover,
-                *_moved(counted.rows, snapshot, teacher.name, live),
+                new.get(cover.teacher_id, {}),
+                snapshot.rows.get(teacher.name) if live else None,
                 _retries(snapshot, teacher.name, teacher.backend),
                 counted.means.get(teacher.name),
             )
@@ -213,7 +218,7 @@ class Reader:
             state=job.effective_state,
             stage=job.stage,
             teachers=lines,
-            newest=counted.newest,
+            newest=self._read_newest(store, context, (counted.at, new)),
             unrouted=counted.unrouted,
             prompts=counted.prompts,
             calibrated=counted.calibrated,
@@ -226,7 +231,7 @@ class Reader:
             rough=snapshot.rough,
         )
 
-    def _count(self, store: Store, job: Job, context: "Context", snapshot: Snapshot, live: bool) -> _Counted:
+    def _count(self, store: Store, job: Job, context: "Context", live: bool) -> _Counted:
         key = (store.name, job.id, job.epoch, job.effective_state, job.stage)
         clock, old = time.monotonic(), self._counted
         part = PART if live else PART_AT_REST
@@ -251,8 +256,7 @@ class Reader:
             seconds=time.monotonic() - clock,
             coverage=coverage,
             means=_means(store, context),
-            rows=dict(snapshot.rows) if job.stage in STAGES else {},
-            newest=_newest(store, context),
+            last_id=max((cover.last_id for cover in coverage), default=0),
             unrouted=0 if plans else total - several,
             prompts=total,
             calibrated=sum(sizes.get(split, 0) for split in CALIBRATED),
@@ -261,6 +265,12 @@ class Reader:
             trouble=trouble,
         )
         return self._counted
+
+    def _read_newest(self, store: Store, context: "Context", at: Any) -> tuple[Answer, ...]:
+        """The newest responses, read anew where more is stored than when they were read."""
+        if self._newest[0] != at:
+            self._newest = at, _newest(store, context)
+        return self._newest[1]
 
 
 def _plans(store: Store, context: "Context") -> tuple[list[int], str]:
@@ -302,19 +312,6 @@ def _answer(line: ResponseLine) -> Answer:
     )
 
 
-def _moved(before: dict[str, Row], now: Snapshot, name: str, live: bool) -> tuple[Row, Row | None]:
-    """(what came since the sums were made, the row of the counters); nothing when the job does not run."""
-    row = now.rows.get(name) if live else None
-    if row is None:
-        return Row(), None
-    # A row that was not there then counts from the next sums on: it may begin with what was stored before.
-    old = before.get(name, row)
-    if row.done < old.done:
-        return Row(), row
-    counts = {status: count - old.counts.get(status, 0) for status, count in row.counts.items()}
-    return Row(done=row.done - old.done, counts=counts), row
-
-
 def _retries(snapshot: Snapshot, name: str, backend: str) -> int | None:
     """What the job has sent again to the teacher's endpoint, in all stages; None where it has asked none."""
     counted = [rows[name] for stage in STAGES if name in (rows := snapshot.retries.get(stage, {}))]
@@ -327,26 +324,25 @@ def _line(
     name: str,
     backend: str,
     cover: Coverage,
-    new: Row,
+    new: Mapping[str, tuple[int, float]],
     row: Row | None,
     retries: int | None,
     mean: float | None,
 ) -> TeacherLine:
     counts = {
-        status: cover.counts.get(status, 0) + new.counts.get(status, 0)
-        for status in (*cover.counts, *new.counts)
+        status: cover.counts.get(status, 0) + new.get(status, (0, 0.0))[0] for status in (*cover.counts, *new)
     }
     speed = row.tokens_per_second if row and row.done < row.total else None
     return TeacherLine(
         name=name,
         backend=backend,
         model_id=cover.teacher_id,
-        done=min(cover.wanted, cover.done + new.done),
+        done=min(cover.wanted, sum(counts.values())),
         wanted=cover.wanted,
         counts=counts,
         # What is sent again before it is answered is in no stored row: only the job's counters know it.
         retries=cover.retries or None if retries is None else max(cover.retries, retries),
-        cost=cover.cost,
+        cost=cover.cost + sum(dollars for _, dollars in new.values()),
         tokens_per_second=speed,
         eta_s=row.eta_s if row and row.done < row.total else None,
         in_flight=row.in_flight if row and row.allowed else None,

@@ -1,7 +1,8 @@
 """Screen 4: what each teacher has answered, how fast, at what price; the newest responses as they come."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -15,10 +16,11 @@ from engine.printing import printable
 from engine.stopping import PAUSE_S
 from persyn_tui.app.data.answers import AnswersPanel
 from persyn_tui.app.generation.generated import STAGES, Answer, Generated, Reader, TeacherLine
+from persyn_tui.app.jobs import stopping
 from persyn_tui.app.jobs.view import JobView
 from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
-from persyn_tui.app.text import bar, count, done_of, duration, money, rate, time_left
+from persyn_tui.app.text import bar, count, done_of, money, rate, time_left
 from storage.job_records import Job
 from storage.store import Store
 
@@ -28,18 +30,21 @@ TEACHERS = (
     Column("teacher", most=48),
     Column("backend", 12, drop=10),
     Column("done / assigned", ASSIGNED, right=True),
-    Column("", 7, drop=6),
+    Column("", 7, drop=7),
     Column("tok/s", 6, right=True),
     Column("ETA", 6, right=True, drop=1),
-    Column("in flight", 9, right=True, drop=7),
+    Column("in flight", 9, right=True, drop=3),
     Column("retry", 5, right=True, drop=8),
-    Column("trunc", 5, right=True, drop=3),
-    Column("empty", 5, right=True, drop=4),
-    Column("refused", 7, right=True, drop=4),
+    Column("trunc", 5, right=True, drop=4),
+    Column("empty", 5, right=True, drop=5),
+    Column("refused", 7, right=True, drop=5),
     Column("long", 4, right=True, drop=9),
     Column("error", 5, right=True, drop=2),
-    Column("$", 7, right=True, drop=5),
+    Column("$", 7, right=True, drop=6),
 )
+NOTHING = ("–", "0", "0.00")
+EMPTY_DROP = 20
+"""Columns from `in flight` on that hold nothing go before all others."""
 NEWEST = (
     Column("id", 9, right=True),
     Column("teacher", 14),
@@ -64,10 +69,7 @@ class GenerationScreen(JobView[Generated]):
     EMPTY = "No job yet.\n\n{go.jobs:1} goes to the jobs; {jobs.new:n} there makes one, and its teachers appear here."
     STAGES = ("", "prompts", *STAGES)
     STOP = "Pause"
-    KEPT = (
-        "Everything committed is kept; s goes on from there. Nothing more is sent; answers in flight at endpoints are "
-        f"waited for, {PAUSE_S:.0f} s at most (x again: no longer), and kept. A local model stops at its next token."
-    )
+    KEPT = "Everything committed is kept; s goes on from there."
     DEFAULT_CSS = """
     GenerationScreen #teachers { height: auto; max-height: 60%; margin-top: 1; }
     GenerationScreen #label { height: 1; margin-top: 1; color: $quiet; text-wrap: nowrap; }
@@ -112,7 +114,10 @@ class GenerationScreen(JobView[Generated]):
         self.query_one("#sums", OneLine).update(sums if fits else _sums(data, brief=True))
         teachers = self.query_one("#teachers", Sheet)
         teachers.styles.height = len(data.teachers) + 1
-        teachers.update(Listed([(line.name, _teacher(line)) for line in data.teachers]))
+        rows = [(line.name, _teacher(line)) for line in data.teachers]
+        if (columns := _columns([cells for _, cells in rows])) != teachers.columns:
+            teachers.set_columns(columns)
+        teachers.update(Listed(rows))
         self.query_one("#label", Static).update(_label(data.teachers))
         newest = self.query_one("#newest", Sheet)
         at_top = newest.place == 0
@@ -142,6 +147,25 @@ class GenerationScreen(JobView[Generated]):
         idle = super().idle() | (frozenset() if failed and not live else {"retry"})
         chosen = self.chosen
         return idle if chosen is not None and chosen.allowed else idle | {"pace(True)", "pace(False)"}
+
+    @property
+    def _works(self) -> bool:
+        """Whether an engine works on the job: here `x` pauses it at any stage, which may just have changed."""
+        job = self.app.followed.job
+        return job is not None and job.effective_state == "running"
+
+    def kept(self, job: Job) -> str:
+        """That, and what is waited for."""
+        if job.effective_state != "running":
+            return self.KEPT
+        if count := stopping.in_flight(job):
+            return (
+                f"{self.KEPT} Nothing more is sent; {stopping.answers(count)} at endpoints "
+                f"{'is' if count == 1 else 'are'} waited for, {PAUSE_S:.0f} s at most (x again: no longer), and kept."
+            )
+        if job.stage in STAGES:
+            return f"{self.KEPT} A local model stops at its next token."
+        return f"{self.KEPT} {job.stage or 'The job'} stops at the next point where nothing is lost."
 
     def trouble(self) -> str:
         """Why the job stopped, or why teachers give no answers."""
@@ -261,7 +285,7 @@ def _teacher(line: TeacherLine) -> list[Cell | str]:
         done_of(line.done, line.wanted, ASSIGNED) if line.wanted else "–",
         Cell(bar(line.done / line.wanted, 7) if line.wanted else "", "dim" if whole else "accent"),
         Cell(f"⌀{rate(line.mean)}", "dim") if line.mean is not None else rate(line.tokens_per_second),
-        Cell("waits", "warn") if line.note else duration(line.eta_s),
+        Cell("waits", "warn") if line.note else time_left(line.eta_s),
         "–"
         if line.in_flight is None
         else Cell(f"{line.in_flight}/{line.allowed}", "warn" if line.held else "plain"),
@@ -275,10 +299,25 @@ def _teacher(line: TeacherLine) -> list[Cell | str]:
     ]
 
 
+def _columns(rows: Sequence[Sequence[Cell | str]]) -> tuple[Column, ...]:
+    """The columns of the teachers; those in which no row says anything go first where it is narrow."""
+    first = next(place for place, column in enumerate(TEACHERS) if column.title == "in flight")
+    return tuple(
+        replace(column, drop=column.drop + EMPTY_DROP)
+        if place >= first and all(_text(row[place]) in NOTHING for row in rows)
+        else column
+        for place, column in enumerate(TEACHERS)
+    )
+
+
 def _label(teachers: Iterable[TeacherLine]) -> str:
     """The line between teachers and newest responses, with the limits that are held below what the run file allows."""
     held = (f"── {t.name} held at {t.allowed:,} of {t.most:,}: {t.held} " for t in teachers if t.held)
     return printable(f"newest {''.join(held)}{'─' * 300}")
+
+
+def _text(cell: Cell | str) -> str:
+    return cell if isinstance(cell, str) else cell.text
 
 
 def _some(number: int, tone: Tone) -> Cell:

@@ -40,6 +40,7 @@ COLUMNS = (
     Column("tok/s", 7, right=True, drop=5),
     Column("ETA", 7, right=True, drop=2),
     Column("started", 12, drop=6),
+    Column("α", 4, right=True, drop=7),
 )
 HISTORY = 200
 """Newest events shown of a job."""
@@ -299,7 +300,14 @@ def _cells(job: "Job", state: str, asked: "dict[int, Stopping]") -> list[Cell | 
         rate(snapshot.tokens_per_second) if live else "–",
         time_left(snapshot.eta_s, rough=snapshot.rough) if live else "–",
         time.strftime("%d %b %H:%M", time.localtime(job.started_at or job.created_at)),
+        _alpha(job),
     ]
+
+
+def _alpha(job: "Job") -> str:
+    """α of its rewards, by which jobs of one name often differ."""
+    found = dict(job.spec.get("reward") or {}).get("alpha")
+    return f"{found:g}" if isinstance(found, int | float) else "–"
 
 
 def _line(job: "Job") -> str:
@@ -309,23 +317,24 @@ def _line(job: "Job") -> str:
 
 def _where(job: "Job", state: str, asked: "dict[int, Stopping]") -> str:
     snapshot: Snapshot = from_json(job.progress)
+    which = f"── job {job.id} · " + ("" if (alpha := _alpha(job)) == "–" else f"α {alpha} · ")
     if job.error:
-        return f"── job {job.id} · {job.error.strip()}"
+        return f"{which}{job.error.strip()}"
     if state == "running" and job.id in asked:
         ends = (
             "which are waited for; x stops at once"
             if stopping.can_hurry(asked[job.id], job)
             else "stops when the current batch ends"
         )
-        return f"── job {job.id} · {stopping.line(asked[job.id], job)}; {ends}"
+        return f"{which}{stopping.line(asked[job.id], job)}; {ends}"
     if state == "running" and snapshot.total:
         return (
-            f"── job {job.id} · {job.stage}: {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}, "
+            f"{which}{job.stage}: {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}, "
             f"ETA {time_left(snapshot.eta_s, rough=snapshot.rough)}"
         )
     if state == "interrupted":
-        return f"── job {job.id} · its engine is gone; r goes on from what is stored"
-    return f"── job {job.id} · {state}"
+        return f"{which}its engine is gone; r goes on from what is stored"
+    return f"{which}{state}"
 
 
 TONES: dict[str, Tone] = {"error": "bad", "warning": "warn", "done": "good", "stage": "strong"}

@@ -29,6 +29,10 @@ class JobView(View[T]):
     KEPT: ClassVar[str]
     """What stopping keeps and loses."""
 
+    def kept(self, job: Job) -> str:
+        """What stopping this job keeps and loses."""
+        return self.KEPT
+
     def trouble(self) -> str:
         """Why the job stopped."""
         return trouble(self.app.followed.job)
@@ -124,7 +128,7 @@ class JobView(View[T]):
         place = f"It is in {job.stage or 'the queue'}"
         place += f", {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}." if snapshot.total else "."
         self.app.push_screen(
-            Confirm(f"{verb} job {job.id} ({job.name})?", f"{place} {self.KEPT}", verb),
+            Confirm(f"{verb} job {job.id} ({job.name})?", f"{place} {self.kept(job)}", verb),
             lambda yes: self._stop(_pause if verb == "Pause" else _cancel) if yes else None,
         )
 

@@ -35,7 +35,7 @@ class Labels:
 
     def __init__(self, store: Store, context: Context) -> None:
         self.reward = context.run.reward
-        self.targets = context.run.router.targets
+        self.targets, self.ties = context.run.router.targets, context.run.router.ties
         self._known = evidence.gather(context, context.labelled)
         self._trained = evidence.gather(context, ("calibration",))
         self._held = evidence.gather(context, ("validation",))
@@ -50,7 +50,7 @@ class Labels:
         """What follows from these settings; None while no answer has both scores."""
         changes = {"alpha": alpha, "normalization": normalization}
         new = self.reward.model_copy(update=changes)
-        found = relabel.compare(self._known, self._trained, self.reward, new, self.targets)
+        found = relabel.compare(self._known, self._trained, self.reward, new, self.targets, self.ties)
         if not found.prompts:
             return None
         before = relabel.measured(self._held, self._strengths, self.reward)

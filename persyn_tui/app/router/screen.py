@@ -159,13 +159,13 @@ class RouterScreen(View[Routed]):
         title = "smallest margins" if self._closest else "newest"
         if self._teacher is not None:
             title += f" of {self._teacher[0]}"
-        columns = words.choice_columns(title, len(data.teachers))
+        columns = words.choice_columns(title, len(data.teachers), brief=self.app.size.width < 140)
         if columns != sheet.columns:
             sheet.rows = Listed()
             sheet.set_columns(columns)
         texts = apart([choice.text for choice in data.choices], max(NARROW, sheet.room(0)))
         rows = [
-            (choice.prompt_id, words.choice_cells(choice, text))
+            (choice.prompt_id, words.choice_cells(choice, text, words.in_order(data, choice.strengths or ())))
             for choice, text in zip(data.choices, texts, strict=True)
         ]
         sheet.update(Listed(rows))

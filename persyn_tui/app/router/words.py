@@ -50,11 +50,12 @@ def allocation_columns(alpha: float, *, other: bool) -> tuple[Column, ...]:
     )
 
 
-def choice_columns(title: str, teachers: int) -> tuple[Column, ...]:
-    """The columns of the list of prompts."""
+def choice_columns(title: str, teachers: int, *, brief: bool = True) -> tuple[Column, ...]:
+    """The columns of the list of prompts; the bars of the strengths are in the order of the rows at their left."""
+    strength = "strength ←" if brief else "strength ← rows"
     return (
         Column(title),
-        Column("strength", max(8, min(WIDEST, teachers)), drop=1),
+        Column(strength, max(len(strength), min(WIDEST, teachers)), drop=1),
         Column("choice", 10),
         Column("margin", 6, right=True),
         Column("", 1),
@@ -184,16 +185,36 @@ def curve_cells(name: str, values: Sequence[float], room: int) -> list[Cell | st
     return [CURVE_NAMES[name], Cell(levels(values[::-1][::step][::-1]), "accent"), f"{values[-1]:.3f}"]
 
 
-def choice_cells(choice: Choice, text: str) -> list[Cell | str]:
-    """A prompt, as `text` shows it, with its strengths, choice and margin."""
+def order(data: Routed) -> tuple[str, ...]:
+    """The teachers as the allocation lists them, and the bars of the strengths too.
+
+    Those that get most come first once that is known of all prompts; until then nothing changes its place.
+    """
+    given = [name for name, _ in data.shares] if data.plan is not None and data.plan.complete else []
+    return tuple(dict.fromkeys([*given, *data.teachers, *(name for name, _ in data.shares)]))
+
+
+def in_order(data: Routed, strengths: Sequence[float]) -> list[float]:
+    """A prompt's strengths in that order."""
+    names: Any = () if data.plan is None else data.plan.manifest.get("teachers", ())
+    if len(names) != len(strengths):
+        names = data.teachers
+    if len(names) != len(strengths):
+        return list(strengths)
+    said = dict(zip(names, strengths, strict=True))
+    return [said[name] for name in order(data) if name in said]
+
+
+def choice_cells(choice: Choice, text: str, strengths: Sequence[float]) -> list[Cell | str]:
+    """A prompt, as `text` shows it, with its strengths in the order of the rows beside, choice and margin."""
     tone: Any = "warn" if choice.near_tie else "plain"
     note = "near tie" if choice.near_tie else "measured" if choice.measured else ""
     return [
         text,
-        Cell(levels(choice.strengths[:WIDEST]) if choice.strengths else "–", "accent"),
+        Cell(levels(strengths[:WIDEST]) if strengths else "–", "accent"),
         choice.teacher,
         Cell(signed(choice.margin), tone),
-        Cell("⚠" if choice.near_tie else "", tone),
+        Cell("⚠" if choice.near_tie else "✓" if choice.measured else "", tone),
         Cell(note, tone if choice.near_tie else "dim"),
     ]
 
@@ -236,12 +257,12 @@ def changes(what_if: "WhatIf | None") -> str:
 
 
 def allocation_rows(data: Routed, what_if: "WhatIf | None") -> list[tuple[str, Sequence[Cell | str]]]:
-    """A row per teacher of the run: those that get most come first, those that get nothing last."""
+    """A row per teacher of the run, in `order`."""
     given = dict(data.shares)
     total = sum(share.prompts for share in given.values())
     most = max(share.prompts for share in given.values())
     rows: list[tuple[str, Sequence[Cell | str]]] = []
-    for name in (*given, *(name for name in data.teachers if name not in given)):
+    for name in order(data):
         share = given.get(name)
         prompts = share.prompts if share else 0
         cells: list[Cell | str] = [
