@@ -4,7 +4,17 @@ import pytest
 from app.support import until
 from textual.app import App, ComposeResult
 
+from persyn_tui.app.colours import readable
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, cut, fit
+
+
+class Coloured(App[None]):
+    """An app with nothing of ours but the colours."""
+
+    def get_css_variables(self) -> dict[str, str]:
+        theme = super().get_css_variables()
+        return {**theme, **readable(theme)}
+
 
 COLUMNS = (Column("id", 5, right=True), Column("prompt"), Column("tok", 6, drop=1), Column("cost", 6, drop=2))
 
@@ -43,7 +53,7 @@ async def test_a_marked_row_is_told_without_colour() -> None:
     rows = [(n, [str(n), f"row {n}"]) for n in range(3)]
     sheet = Sheet((Column("id", 4, right=True), Column("text")), id="rows", markable=True)
 
-    class Shown(App[None]):
+    class Shown(Coloured):
         def compose(self) -> ComposeResult:
             yield sheet
 
@@ -61,7 +71,7 @@ async def test_a_list_of_the_newest_stays_at_the_newest_until_the_cursor_leaves_
 
     sheet = Sheet((Column("id", 4, right=True), Column("text")), rows(30), newest_first=True)
 
-    class Shown(App[None]):
+    class Shown(Coloured):
         def compose(self) -> ComposeResult:
             yield sheet
 
@@ -85,7 +95,7 @@ async def test_a_moved_cursor_paints_two_lines_anew_and_a_scrolled_list_only_wha
     painted: list[str] = []
     show, paint = sheet.render_line, sheet._painted
 
-    class Shown(App[None]):
+    class Shown(Coloured):
         def compose(self) -> ComposeResult:
             yield sheet
 
@@ -110,7 +120,7 @@ async def test_a_moved_cursor_paints_two_lines_anew_and_a_scrolled_list_only_wha
 async def test_another_theme_paints_every_line_in_its_colours() -> None:
     sheet = Sheet((Column("id", 4), Column("text")), Listed([(1, ["1", Cell("x", "good")])]), id="rows")
 
-    class Shown(App[None]):
+    class Shown(Coloured):
         def compose(self) -> ComposeResult:
             yield sheet
 
