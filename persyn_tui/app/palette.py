@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding
-from textual.command import CommandPalette
+from textual.command import CommandList, CommandPalette
 from textual.screen import Screen
 
 from persyn_tui.app.frame import View
@@ -31,6 +31,11 @@ class Palette(CommandPalette, Once[Any]):
         # Moving by pages looks up lines that are there only once they are laid out.
         with suppress(KeyError, IndexError):
             super()._action_command_list(action)
+
+    def _refresh_command_list(self, *found: Any) -> None:
+        # The search may end after the palette was left.
+        if self.query(CommandList):
+            super()._refresh_command_list(*found)
 
     def leave(self) -> None:
         """As esc."""
