@@ -48,17 +48,18 @@ def is_open(app: App[Any]) -> bool:
 
 
 def commands(app: "PersynApp", screen: Screen[Any]) -> Iterable[SystemCommand]:
-    """Screens first, then what can be done here; what is found by its name only comes after them."""
+    """Screens first, then what can be done here; what is found by its name only comes after them.
+
+    Two may have one title: the first is meant.
+    """
     for number, mode in enumerate(app.MODES, start=1):
         key = app.keyed(f"key {{go.{mode}:{number}}}")
         yield SystemCommand(f"Go to {mode}", key, partial(app.open_mode, mode))
     yield SystemCommand("Keys", "the keys of this screen", app.action_toggle_help)
-    given = {"Keys"}
     for active in screen.active_bindings.values():
         binding = active.binding
         ours = binding.id and not binding.id.startswith(MOVES)
-        if active.enabled and ours and binding.description not in given:
-            given.add(binding.description)
+        if active.enabled and ours:
             yield SystemCommand(
                 binding.description,
                 f"key {app.get_key_display(binding)}",
