@@ -13,11 +13,11 @@ from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
 from textual.dom import DOMNode
-from textual.events import Event, Key
+from textual.errors import NoWidget
+from textual.events import Event, Key, MouseEvent
 from textual.filter import LineFilter
 from textual.notifications import Notification, Notify, SeverityLevel
 from textual.screen import Screen
-from textual.theme import ThemeProvider
 from textual.widget import AwaitMount
 from textual.widgets import Input, TextArea
 
@@ -230,13 +230,26 @@ class PersynApp(App[None]):
             strip.show(list(self.machine))
 
     async def on_event(self, event: Event) -> None:
-        """Keys come one after the other; esc clears the messages, whatever else it does."""
+        """Keys come one after the other; esc clears the messages, whatever else it does.
+
+        The library fails at a click on a widget that has been taken away since it was painted.
+        """
+        if isinstance(event, MouseEvent) and self._is_gone(event):
+            return
         if not isinstance(event, Key) or event.is_forwarded:
             await super().on_event(event)
             return
         if event.key == "escape":
             self.clear_notifications()
         await self.ahead.take(event)
+
+    def _is_gone(self, event: MouseEvent) -> bool:
+        """Whether what the mouse is on has been taken away, and is only still painted."""
+        try:
+            under, _ = self.screen.get_widget_at(event.x, event.y)
+        except NoWidget:
+            return False
+        return under is not self.screen and not under.is_attached
 
     async def run_action(
         self,
@@ -359,10 +372,7 @@ class PersynApp(App[None]):
     def switch_mode(self, mode: str) -> AwaitMount:
         """Goes to a screen: no question stays open behind it, and of the messages only errors go along."""
         while isinstance(self.screen, Question | Palette):
-            if isinstance(self.screen, Palette):
-                self.screen.leave()
-            else:
-                self.screen.dismiss(None)
+            self.screen.dismiss(None)
         if mode != self.current_mode:
             for note in list(self._notifications):
                 if note.severity != "error":
@@ -378,13 +388,19 @@ class PersynApp(App[None]):
 
     def action_command_palette(self) -> None:
         """Every command by its name."""
-        if not palette.is_open(self):
-            self.push_screen(Palette())
+        self._offer(self.get_system_commands(self.screen), "Search for commands…")
 
     def search_themes(self) -> None:
         """Every theme by its name."""
+        self._offer(palette.themes(self), "Search for themes…")
+
+    def _offer(self, commands: Iterable[SystemCommand], example: str) -> None:
+        def does(chosen: SystemCommand | None) -> None:
+            if chosen is not None:
+                self.call_later(chosen.callback)  # once the palette is gone
+
         if not palette.is_open(self):
-            self.push_screen(Palette(providers=[ThemeProvider], placeholder="Search for themes…"))
+            self.push_screen(Palette(commands, example), does)
 
     def action_toggle_help(self) -> None:
         """Shows or hides the keys of the screen and of the focused widget."""

@@ -21,7 +21,8 @@ from textual.worker import NoActiveWorker, get_current_worker
 
 from engine.printing import printable
 from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.frame import Keys, title_line
+from persyn_tui.app.footer import Keys
+from persyn_tui.app.frame import title_line
 from persyn_tui.app.machine import MachineStrip
 from persyn_tui.app.once import Once
 from persyn_tui.app.sheet import Tone

@@ -17,10 +17,11 @@ from textual.containers import Vertical
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import ContentSwitcher, Footer, Static
+from textual.widgets import ContentSwitcher, Static
 from textual.worker import Worker, WorkerState
 
 from engine.printing import printable
+from persyn_tui.app.footer import Keys
 from persyn_tui.app.machine import MachineStrip
 from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import Sheet
@@ -33,25 +34,6 @@ if TYPE_CHECKING:
     from storage.store import Store
 
 T = TypeVar("T")
-
-
-class Keys(Footer):
-    """The keys that work now, also on a screen that comes up while the terminal does not have the focus."""
-
-    def __init__(self) -> None:
-        super().__init__(compact=True, show_command_palette=False)
-
-    async def recompose(self) -> None:
-        """Other keys. The library would remember those of before as long as the screen lives."""
-        await super().recompose()
-        for watching in getattr(self, "__watchers", {}).values():
-            watching[:] = [(node, callback) for node, callback in watching if node.is_attached]
-
-    def bindings_changed(self, screen: Screen[Any]) -> None:
-        """The library leaves the line as it is while the terminal is looked away from: empty, where it is new."""
-        super().bindings_changed(screen)
-        if not screen.app.app_focus and not self.children and self.is_attached and screen is self.screen:
-            self.call_after_refresh(self.recompose)
 
 
 class Message(Static):
@@ -126,7 +108,7 @@ class View(Screen[None], Generic[T]):
     NEEDS_ROWS: ClassVar[frozenset[str]] = frozenset()
     """Actions that are offered only where there is something to act on."""
 
-    ALLOW_IN_MAXIMIZED_VIEW = "#title, MachineStrip, Footer"
+    ALLOW_IN_MAXIMIZED_VIEW = "#title, MachineStrip, Keys"
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "freeze", "Freeze", show=False, id="view.freeze"),

@@ -184,7 +184,7 @@ class Sheet(ScrollView, can_focus=True):
             self.column = column
 
     class Chosen(Highlighted):
-        """Enter or a click on the row under the cursor."""
+        """Enter, or a click: on the row under the cursor, or on any where the first click opens."""
 
     def __init__(
         self,
@@ -195,6 +195,7 @@ class Sheet(ScrollView, can_focus=True):
         markable: bool = False,
         least: int = 12,
         newest_first: bool = False,
+        opens_at_once: bool = False,
     ) -> None:
         super().__init__(id=id)
         self.columns = columns
@@ -203,6 +204,8 @@ class Sheet(ScrollView, can_focus=True):
         self._markable = markable
         self.newest_first = newest_first
         """A cursor on the first row stays there: it follows what is new."""
+        self._opens_at_once = opens_at_once
+        """The first click on a row opens it."""
         self._least = least
         """Cells that the flexible column keeps."""
         self._key: Hashable = None
@@ -452,7 +455,7 @@ class Sheet(ScrollView, can_focus=True):
             return
         again = index == self.place
         self._go(index)
-        if again or event.chain > 1:
+        if again or event.chain > 1 or self._opens_at_once:
             self.action_choose()
 
     def _click_header(self, x: int) -> None:

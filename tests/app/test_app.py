@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 from app.support import running, stands, until
-from textual.command import CommandList
 from textual.events import AppBlur
 from textual.widgets import Static
 
 from persyn_tui.app import bindings, keymap
 from persyn_tui.app import settings as settings_module
 from persyn_tui.app.app import PersynApp
+from persyn_tui.app.footer import Keys
 from persyn_tui.app.frame import View
+from persyn_tui.app.palette import Palette
 from persyn_tui.app.settings import Settings
 from persyn_tui.app.sheet import Sheet
 from storage import jobs
@@ -126,7 +127,7 @@ async def test_the_keys_are_there_when_the_terminal_has_no_focus(tmp_path: Path)
         app.post_message(AppBlur())
         await until(pilot, lambda: not app.app_focus)
         app.open_mode("models")
-        await until(pilot, lambda: bool(app.screen.query("FooterKey")))
+        await until(pilot, lambda: any(keys.offered for keys in app.screen.query(Keys)))
 
 
 async def test_keys_are_remapped_by_the_settings_file(tmp_path: Path) -> None:
@@ -374,9 +375,8 @@ async def test_the_palette_does_what_another_screen_does(tmp_path: Path) -> None
         await pilot.press("1")
         await until(pilot, lambda: app.current_mode == "jobs" and stands(app))
         await pilot.press("ctrl+p")
-        await until(pilot, lambda: bool(app.screen.query("CommandInput")))
+        await until(pilot, lambda: isinstance(app.screen, Palette))
         await pilot.press(*"models:", "space", *"add")
-        commands = app.screen.query_one(CommandList)
-        await until(pilot, lambda: "Go to models: Add" in str([one.prompt for one in commands.options]))
+        await until(pilot, lambda: app.screen.titles[:1] == ["Go to models: Add"])
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, form.ModelForm))

@@ -79,7 +79,7 @@ async def test_what_the_width_leaves_out_is_named(made: Made, size: tuple[int, i
         await until(pilot, lambda: len(screen(app).query(AnswerColumn)) == 2)
         assert sheet(app).display == (size[1] > 24), "on a low screen the answers stand alone"
         assert app.screen.query_one("#machine").region.height == 1
-        assert app.screen.query_one("Footer").region.bottom == size[1]
+        assert app.screen.query_one("Keys").region.bottom == size[1]
         await pilot.press("escape")
         await until(pilot, lambda: sheet(app).has_focus)
 

@@ -288,7 +288,7 @@ async def test_the_plot_goes_first_and_strip_and_footer_stay(
         await until(pilot, lambda: app.screen.query_one(Plot).display == plot)
         await until(pilot, lambda: ("plot" in app.screen.without()) != plot)
         await until(pilot, lambda: lines(app, "#strategies")[-1].startswith("persyn"))
-        for name in ("#machine", "Footer", "#title", "#checkpoints"):
+        for name in ("#machine", "Keys", "#title", "#checkpoints"):
             assert app.screen.query_one(name).region.bottom <= size[1]
             assert app.screen.query_one(name).size.height >= 1
         if plot:

@@ -424,7 +424,7 @@ async def test_every_size_shows_teachers_newest_strip_and_footer(
     async with showing(made.store.location, "generation", size=size) as (app, pilot):
         assert "1 / 3" in lines(app, "#teachers")[1]
         assert app.screen.query_one("#newest").size.height >= 5
-        for name in ("#machine", "Footer", "#title"):
+        for name in ("#machine", "Keys", "#title"):
             assert app.screen.query_one(name).region.bottom <= size[1]
             assert app.screen.query_one(name).size.height >= 1
         hidden = {80: "hidden: in flight", 100: "hidden: retry", 140: "queued"}[size[0]]

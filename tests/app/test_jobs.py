@@ -124,7 +124,7 @@ async def test_every_size_keeps_name_state_strip_and_footer(store: Store, size: 
     async with running(store.location, size=size) as (app, _):
         assert "first" in line(app.screen.query_one("#jobs", Sheet), 1)
         assert "✓ done" in line(app.screen.query_one("#jobs", Sheet), 1)
-        for name in ("#machine", "Footer", "#title"):
+        for name in ("#machine", "Keys", "#title"):
             assert app.screen.query_one(name).region.bottom <= size[1]
             assert app.screen.query_one(name).size.height >= 1
 
@@ -218,7 +218,7 @@ async def test_the_whole_remedy_of_a_failed_job_is_read_at_80_columns(store: Sto
         shown = " ".join(" ".join(strip.text.split()) for strip in strips)
         assert REMEDY in shown
         assert not told.focusable, "all of it is seen: there is nothing to scroll"
-        assert app.screen.query_one("Footer").region.y == 23
+        assert app.screen.query_one("Keys").region.y == 23
 
 
 async def test_a_job_that_would_fail_again_says_first_what_it_needs(
@@ -307,7 +307,7 @@ async def test_maximised_and_back_title_machine_and_columns_are_as_before(store:
         before = line(sheet, 0)
         await pilot.press("z")
         await until(pilot, lambda: sheet.size.height > 18)
-        for name in ("#title", "#machine", "Footer"):
+        for name in ("#title", "#machine", "Keys"):
             assert app.screen.query_one(name).region.height == 1
         assert app.screen.query_one("#title").region.y == 0
         assert "ETA" in line(sheet, 0)

@@ -10,7 +10,6 @@ from textual.widgets import Input, OptionList
 
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.data.forms import SortMenu
-from persyn_tui.app.frame import Keys
 from persyn_tui.app.keys import KeysScreen
 from persyn_tui.app.palette import Palette
 from persyn_tui.app.wizard.screen import Wizard
@@ -22,7 +21,7 @@ from persyn_tui.app.wizard.screen import Wizard
         lambda: Confirm("Stop?", "Nothing is lost.", "Stop"),
         lambda: KeysScreen([]),
         lambda: SortMenu("id", True),
-        Palette,
+        lambda: Palette([]),
         Wizard,
     ],
     ids=["question", "keys", "menu", "palette", "dialog"],
@@ -48,18 +47,6 @@ async def test_a_choice_made_twice_is_made_once(made: Made) -> None:
         await until(pilot, lambda: app.screen is below)
         await pilot.pause()
         assert app.screen_stack == [below]
-
-
-@pytest.mark.parametrize("keys", [("pagedown",), ("pageup",), ("end", "pagedown"), ("down", "pageup")])
-async def test_the_palette_takes_keys_before_its_list_is_there(tmp_path: Path, keys: tuple[str, ...]) -> None:
-    async with running(str(tmp_path / "s.db")) as (app, pilot):
-        burst(app, "ctrl+p", *keys)
-        await until(pilot, lambda: isinstance(app.screen, Palette))
-        app.screen._action_command_list("page_down")
-        await until(pilot, lambda: app.screen.query_one(OptionList).option_count > 3)
-        app.screen._action_command_list("page_down")
-        burst(app, "escape")
-        await until(pilot, lambda: len(app.screen_stack) == 1)
 
 
 async def test_one_palette_at_a_time_and_none_stays_behind(tmp_path: Path) -> None:
@@ -89,18 +76,3 @@ async def test_a_dialog_without_widgets_can_be_resized(tmp_path: Path, make) -> 
         await shown.query("*").remove()
         shown.on_resize()
         await pilot.pause()
-
-
-async def test_a_footer_forgets_the_keys_that_it_showed_before(made: Made) -> None:
-    async with running(made.store.location) as (app, pilot):
-        for _ in range(8):
-            await pilot.press("5")
-            await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 5)
-            await pilot.press("1")
-            await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 1)
-        footer = app.screen.query_one(Keys)
-
-        def watched() -> int:
-            return sum(len(of) for of in getattr(footer, "__watchers", {}).values())
-
-        await until(pilot, lambda: watched() <= 2 * len(footer.query("*")))

@@ -10,11 +10,11 @@ from app.support import put, running, until
 from backends.endpoint import Endpoint, answer
 from textual.pilot import Pilot
 from textual.widgets import Static
-from textual.widgets._footer import FooterKey
 
 from engine.models import registering
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.confirm import Confirm
+from persyn_tui.app.footer import Keys
 from persyn_tui.app.models.form import ModelForm
 from persyn_tui.app.wizard import draft
 from storage import lookup, registry
@@ -171,8 +171,7 @@ async def test_a_missing_model_is_told_on_its_own_row(store: Store) -> None:
 
 async def test_enter_in_the_system_prompt_is_a_new_line_and_the_footer_says_how_to_save(store: Store) -> None:
     def footer(app: PersynApp) -> list[tuple[str, str]]:
-        keys = app.screen.query(FooterKey)
-        return [(key.key_display, key.description) for key in keys]
+        return [(key.label, key.name) for key in app.screen.query_one(Keys).offered]
 
     async with running(store.location, mode="models") as (app, pilot):
         shown = await form(app, pilot, "a")

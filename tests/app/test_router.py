@@ -88,7 +88,7 @@ async def test_80_by_24_keeps_strip_and_footer_and_names_what_is_hidden(made: Ma
         await until(pilot, lambda: "hidden: " in words(app.screen, "#title"))
         assert "strength" in words(app.screen, "#title")
         assert app.screen.query_one("MachineStrip").region.bottom == 23
-        assert app.screen.query_one("Footer").region.y == 23
+        assert app.screen.query_one("Keys").region.y == 23
         assert app.screen.query_one("#changes").region.bottom <= 22
         assert all(len(row) <= 80 for row in lines(app.screen, "#choices"))
         # The word has no room; where what is measured, not the router, has chosen, a mark stays.

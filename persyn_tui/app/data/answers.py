@@ -312,10 +312,10 @@ class AnswersPanel(Vertical, can_focus=True):
 
     def action_scroll(self, by: int) -> None:
         """Scrolls the chosen answer, or the provenance."""
-        target: Widget = self.query_one("#origin")
-        if not self.has_class("origin"):
-            target = list(self.query(AnswerColumn))[self.place - self._first]
-        target.scroll_relative(y=by, animate=False)
+        origin = self.has_class("origin")
+        at: Iterable[Widget] = self.query("#origin") if origin else self.query("AnswerColumn.at")
+        for target in at:  # none while the columns are being made
+            target.scroll_relative(y=by, animate=False)
 
 
 def _body(answer: dict[str, Any]) -> Text:
