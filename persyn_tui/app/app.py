@@ -24,6 +24,7 @@ from textual.widgets import Input, TextArea
 from engine.printing import printable
 from persyn_tui.app import collector, keymap, messages, palette, terminal
 from persyn_tui.app.ahead import Ahead
+from persyn_tui.app.background import background
 from persyn_tui.app.colours import readable
 from persyn_tui.app.followed import Followed
 from persyn_tui.app.frame import View
@@ -140,7 +141,7 @@ class PersynApp(App[None]):
         # After `fg` the terminal is empty.
         self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         self.switch_mode(self._start)
-        self.run_worker(self._live(), exit_on_error=True, group="live")
+        background(self, self._live, group="live")
 
     async def _live(self) -> None:
         opening = asyncio.create_task(asyncio.to_thread(_open, self._location))

@@ -348,10 +348,10 @@ class Dialog(ModalScreen[R], Once[R]):
         if (text, tone) == self._said:
             return
         self._said = text, tone
-        says = self.query_one("#says", Static)
-        says.update(printable(text))
-        for name in ("bad", "good", "warn"):
-            says.set_class(name == tone, name)
+        for says in self.query("#says").results(Static):  # none while it is being left
+            says.update(printable(text))
+            for name in ("bad", "good", "warn"):
+                says.set_class(name == tone, name)
 
     def leave(self, what: str, loss: str) -> None:
         """Asks, then leaves without an answer."""

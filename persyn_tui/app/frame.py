@@ -8,6 +8,7 @@ and the screen's question stay the same.
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from rich.cells import cell_len, set_cell_size
@@ -15,16 +16,17 @@ from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Vertical
 from textual.notifications import SeverityLevel
-from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Static
 from textual.worker import Worker, WorkerState
 
 from engine.printing import printable
+from persyn_tui.app.background import background
 from persyn_tui.app.footer import Keys
 from persyn_tui.app.machine import MachineStrip
 from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.sized import Sized
 from persyn_tui.app.text import sent
 from persyn_tui.app.told import Told
 from storage.errors import PersynError
@@ -90,7 +92,7 @@ def title_line(store: str, right: str, room: int, hidden: Sequence[str] = ()) ->
     return f"{left}{'─' * max(1, room - cell_len(left) - cell_len(right) - 1)} {right}"
 
 
-class View(Screen[None], Generic[T]):
+class View(Sized[None], Generic[T]):
     """A screen that follows the store."""
 
     NUMBER: ClassVar[int]
@@ -200,7 +202,7 @@ class View(Screen[None], Generic[T]):
 
     def ask(self) -> None:
         """Reads in the background, whatever was read before."""
-        self.run_worker(self.follow(changed=True), exit_on_error=False, group="ask", exclusive=False)
+        background(self, partial(self.follow, changed=True), exit_on_error=False, group="ask")
 
     async def follow(self, *, changed: bool) -> None:
         """Reads and shows when the store changed, the question did, or the clock asks for it."""

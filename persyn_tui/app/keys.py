@@ -103,7 +103,9 @@ class KeysScreen(Question[None]):
         with VerticalScroll() as box:
             yield Static(id="keys", markup=False)
         box.border_title = "keys"
-        box.border_subtitle = "i shows ids for the settings file · esc closes"
+        box.border_subtitle = self.app.keyed(
+            "{keys.ids:i} shows ids for the settings file · {keys.close:esc} closes"
+        )
 
     def on_mount(self) -> None:
         """The arrows work at once."""

@@ -3,12 +3,13 @@
 from typing import Generic, TypeVar
 
 from textual.await_complete import AwaitComplete
-from textual.screen import Screen
+
+from persyn_tui.app.sized import Sized
 
 R = TypeVar("R")
 
 
-class Once(Screen[R], Generic[R]):
+class Once(Sized[R], Generic[R]):
     """A second key or click that comes while it is being left does nothing. To be named after the library's class.
 
     The library takes away whichever screen is on top then: the one behind it, and from the last one the app's end.

@@ -18,6 +18,7 @@ from textual.fuzzy import Matcher
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Input
 
+from persyn_tui.app.background import background
 from persyn_tui.app.frame import View
 from persyn_tui.app.once import Once
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet
@@ -171,7 +172,7 @@ def elsewhere(app: "PersynApp") -> Iterable[tuple[str, Binding]]:
 
 
 def _begin(app: "PersynApp", mode: str, binding: Binding) -> None:
-    app.run_worker(_there(app, mode, binding), group="palette", exclusive=True, exit_on_error=False)
+    background(app, partial(_there, app, mode, binding), group="palette", exclusive=True, exit_on_error=False)
 
 
 async def _there(app: "PersynApp", mode: str, binding: Binding) -> None:

@@ -1,6 +1,6 @@
 """Dialogs in which nothing is typed: the key of a screen leaves them without an answer and goes there."""
 
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from textual.binding import BindingsMap
 from textual.dom import DOMNode
@@ -8,11 +8,16 @@ from textual.screen import ModalScreen
 
 from persyn_tui.app.once import Once
 
+if TYPE_CHECKING:
+    from persyn_tui.app.app import PersynApp
+
 R = TypeVar("R")
 
 
 class Question(ModalScreen[R], Once[R], Generic[R]):
     """A small dialog over a screen. It never stays behind: going to another screen dismisses it with None."""
+
+    app: "PersynApp"
 
     @property
     def _modal_binding_chain(self) -> list[tuple[DOMNode, BindingsMap]]:

@@ -235,7 +235,10 @@ def fuzz(store: Path, home: Path, seed: int, seconds: float, *, mouse: bool) -> 
                 else:
                     at = time.monotonic() - began
                     memory = terminal.megabytes()
-                    print(f"seed {seed}: {at:4.0f} s {sent:6} keys {behind:4.1f} s behind {memory} MB", flush=True)
+                    print(
+                        f"seed {seed}: {at:4.0f} s {sent:6} keys {behind:4.1f} s behind {memory} MB",
+                        flush=True,
+                    )
                 looked = time.monotonic()
     if terminal.ended:
         (home / "painted.bin").write_bytes(terminal.painted)  # the last of it

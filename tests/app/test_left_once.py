@@ -6,12 +6,13 @@ import pytest
 from app.answers import Made
 from app.support import burst, running, until
 from textual.screen import Screen
-from textual.widgets import Input, OptionList
+from textual.widgets import Input
 
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.data.forms import SortMenu
 from persyn_tui.app.keys import KeysScreen
 from persyn_tui.app.palette import Palette
+from persyn_tui.app.sheet import Sheet
 from persyn_tui.app.wizard.screen import Wizard
 
 
@@ -41,9 +42,9 @@ async def test_a_choice_made_twice_is_made_once(made: Made) -> None:
         below = app.screen
         await pilot.press("o")
         await until(pilot, lambda: isinstance(app.screen, SortMenu))
-        options = app.screen.query_one(OptionList)
-        options.action_select()
-        options.action_select()
+        options = app.screen.query_one(Sheet)
+        options.action_choose()
+        options.action_choose()
         await until(pilot, lambda: app.screen is below)
         await pilot.pause()
         assert app.screen_stack == [below]

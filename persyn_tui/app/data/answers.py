@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -14,6 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from persyn_tui import answer_view
+from persyn_tui.app.background import background
 from persyn_tui.app.data.beside import Answers, Beside
 from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import cut
@@ -155,8 +157,8 @@ class AnswersPanel(Vertical, can_focus=True):
         if wanted():
             await self.put(found, response_id)
             # Not waited for: a run's models may have to be read first.
-            work = self._complete(beside, response_id)
-            self.run_worker(work, group="rewards", exclusive=True, exit_on_error=False)
+            work = partial(self._complete, beside, response_id)
+            background(self, work, group="rewards", exclusive=True, exit_on_error=False)
         return True
 
     async def _complete(self, beside: Beside, response_id: int) -> None:

@@ -8,14 +8,16 @@ from typing import ClassVar, cast, get_args
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Vertical
 from textual.widget import Widget
-from textual.widgets import OptionList
+from textual.widgets import Static
 
 from engine.export import FORMATS
 from engine.suggest import nearest
 from persyn_tui.app.data.query import SCORES
 from persyn_tui.app.forms import Choice, Dialog, Edited, Entry, Form, Line, Paths, Words, path_of
 from persyn_tui.app.question import Question
+from persyn_tui.app.sheet import Cell, Column, Listed, Sheet
 from persyn_tui.app.text import count
 from persyn_tui.dataset_view import Datasets
 from storage.listing import SORTS, Listing, Sort
@@ -193,56 +195,49 @@ class SortMenu(Question[tuple[Sort, bool] | None]):
 
     DEFAULT_CSS = """
     SortMenu { align: center middle; }
-    SortMenu > OptionList, SortMenu > OptionList:focus {
-        width: 36; height: auto; border: round $primary; background: $surface; padding: 0 1;
-    }
+    SortMenu > Vertical { width: 36; height: auto; border: round $primary; background: $surface; padding: 0 1; }
+    SortMenu Sheet { background: $surface; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,o", "leave", "Back", id="sort.back"),
         Binding("left,right,space", "turn", "Other direction", id="sort.turn"),
-        Binding("j", "step(1)", "Down", show=False, id="sort.down"),
-        Binding("k", "step(-1)", "Up", show=False, id="sort.up"),
     ]
 
     def __init__(self, sort: Sort, descending: bool, scales: int = 1) -> None:
         super().__init__()
-        self._at, self._descending, self._scales = SORTS.index(sort), descending, scales
+        self._sort, self._descending, self._scales = sort, descending, scales
 
     def compose(self) -> ComposeResult:
         """One line per key."""
-        options = OptionList(*(self._line(name) for name in SORTS))
-        options.border_title = "sort by"
-        options.border_subtitle = "← → other direction · enter"
-        yield options
-
-    def _line(self, name: Sort) -> str:
-        line = f"{name:<14}{'▼ highest first' if self._descending else '▲ lowest first'}"
-        if name == "reward" and self._scales > 1:
-            line += f"\n  mixes {self._scales} scales; f: one dataset"
-        return line
+        with Vertical() as box:
+            box.border_subtitle = "← → other direction · enter"
+            sheet = Sheet((Column("sort by", 13), Column("")), id="sorts", opens_at_once=True)
+            sheet.styles.height = len(SORTS) + 1
+            yield sheet
+            if self._scales > 1:
+                one = self.app.keyed(
+                    f"reward mixes {self._scales} scales; {{data.filter:f}} chooses one dataset"
+                )
+                yield Static(one, markup=False)
 
     def on_mount(self) -> None:
         """The cursor is on the present order."""
-        self.query_one(OptionList).highlighted = self._at
+        self._paint()
+        self.query_one(Sheet).go_to(self._sort)
+
+    def _paint(self) -> None:
+        order = "▼ highest first" if self._descending else "▲ lowest first"
+        for sheet in self.query(Sheet):
+            sheet.update(Listed([(name, [Cell(name), Cell(order)]) for name in SORTS]))
 
     def action_turn(self) -> None:
         """Turns the direction round."""
         self._descending = not self._descending
-        options = self.query_one(OptionList)
-        for place, name in enumerate(SORTS):
-            options.replace_option_prompt_at_index(place, self._line(name))
+        self._paint()
 
-    def action_step(self, by: int) -> None:
-        """Goes to the next line."""
-        options = self.query_one(OptionList)
-        if by > 0:
-            options.action_cursor_down()
-        else:
-            options.action_cursor_up()
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Sorts by this."""
-        self.dismiss((SORTS[event.option_index], self._descending))
+    @on(Sheet.Chosen)
+    def _chosen(self, event: Sheet.Chosen) -> None:
+        self.dismiss((cast(Sort, event.key), self._descending))
 
     def action_leave(self) -> None:
         """Leaves the order as it is."""

@@ -1,6 +1,6 @@
 """The line above the list: which answers, in which order, and what their rewards were made with."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from engine.printing import printable
 from persyn_tui.dataset_view import Datasets
@@ -25,22 +25,30 @@ def in_words(listing: Listing, datasets: Datasets) -> str:
     return printable(" · ".join(parts)).replace("\n", " ")
 
 
-def query_line(listing: Listing, datasets: Datasets, letters: Collection[str] | None = None) -> str:
+def query_line(
+    listing: Listing,
+    datasets: Datasets,
+    letters: Collection[str] | None = None,
+    keyed: Callable[[str], str] = str,
+) -> str:
     """Filters, order, and whose rewards these are where the store has several settings; empty for nothing to say.
 
     Args:
         listing: what is listed.
         datasets: of the store.
         letters: those that stand behind rewards in the list; None where not all of its rows are known.
+        keyed: puts the keys that work now into a text.
     """
     words = in_words(listing, datasets)
-    parts = [f"{words} · esc clears"] if words else []
+    parts = [f"{words} · " + keyed("{data.back:esc} clears")] if words else []
     if (listing.sort, listing.descending) != ("id", True):
         parts.append(f"by {listing.sort}, {'highest' if listing.descending else 'lowest'} first")
-    return " · ".join([*parts, *_rewards(listing, datasets, letters)])
+    return " · ".join([*parts, *_rewards(listing, datasets, letters, keyed)])
 
 
-def _rewards(listing: Listing, datasets: Datasets, letters: Collection[str] | None) -> list[str]:
+def _rewards(
+    listing: Listing, datasets: Datasets, letters: Collection[str] | None, keyed: Callable[[str], str]
+) -> list[str]:
     if datasets.scales < 2 or (letters is not None and not letters):
         return []
     if listing.dataset_id is not None:
@@ -48,7 +56,8 @@ def _rewards(listing: Listing, datasets: Datasets, letters: Collection[str] | No
     ordered = listing.sort == "reward" or listing.reward is not None
     # Sorted or bounded, rows of different scales are compared: that is said before what the letters stand for.
     several = datasets.scales if letters is None else len(letters)
-    mixed = f"{several} scales mixed (f: one dataset)" if ordered and several > 1 else "rewards"
+    one = keyed("({data.filter:f}: one dataset)")
+    mixed = f"{several} scales mixed {one}" if ordered and several > 1 else "rewards"
     legend = datasets.legend() if letters is None else datasets.legend(letters)
     return [f"{mixed}: {' · '.join(map(_whole, legend))}"]
 

@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
+from persyn_tui.app.background import background
 from persyn_tui.app.data import tasks
 from persyn_tui.app.data.answers import AnswersPanel
 from persyn_tui.app.data.exclusions import Exclusions
@@ -213,7 +214,7 @@ class DataScreen(View[Stored]):
             self.sheet.read(wanted)
 
     def _paint_query(self) -> None:
-        line = query_line(self.sheet.wanted, self._datasets, self.sheet.letters)
+        line = query_line(self.sheet.wanted, self._datasets, self.sheet.letters, self.app.keyed)
         shown = self.query_one("#query", Static)
         if line != shown.content:
             shown.update(line)
@@ -317,8 +318,8 @@ class DataScreen(View[Stored]):
     def _look(self, response_id: int) -> None:
         self._beside, self._looked_s = response_id, time.monotonic()
         self.sheet.follows = False
-        work: Any = partial(self._show_answers, response_id)
-        self.run_worker(work, group="answers", exclusive=True, exit_on_error=False)
+        work = partial(self._show_answers, response_id)
+        background(self, work, group="answers", exclusive=True, exit_on_error=False)
 
     async def _show_answers(self, response_id: int) -> None:
         store = self.app.store
@@ -339,7 +340,7 @@ class DataScreen(View[Stored]):
 
     def action_copy(self) -> None:
         """Copies the text of the chosen answer, or of the one under the cursor."""
-        self.run_worker(self._copy(), group="copy", exit_on_error=False)
+        background(self, self._copy, group="copy", exit_on_error=False)
 
     async def _copy(self) -> None:
         key, store = self.sheet.key, self.app.store
@@ -393,7 +394,7 @@ class DataScreen(View[Stored]):
             self.sheet.outdate()
             self.paint_title()
 
-        self.run_worker(do(), group="exclude", exit_on_error=False)
+        background(self, do, group="exclude", exit_on_error=False)
 
     # Export
 

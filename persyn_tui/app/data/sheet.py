@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.worker import get_current_worker
 
 from persyn_tui.app.apart import apart
+from persyn_tui.app.background import background
 from persyn_tui.app.data.pages import KEPT, Pages
 from persyn_tui.app.sheet import Cell, Column, Rows, Sheet, Tone
 from persyn_tui.app.text import count, signed
@@ -273,7 +274,7 @@ class AnswerSheet(Sheet):
         wanted = self.pages.wanted(window)
         if wanted:
             self._fetching = True
-            self.run_worker(self._bring(store, wanted), group="cards", exit_on_error=False)
+            background(self, partial(self._bring, store, wanted), group="cards", exit_on_error=False)
 
     async def _bring(self, store: Store, ids: Sequence[int]) -> None:
         age, dataset_id = self.pages.age, self.listing.dataset_id

@@ -49,7 +49,8 @@ class DistilScreen(JobView[Distilled]):
     STAGES = ("distill", "evaluate")
     STOP = "Stop"
     KEPT = (
-        "A training is stopped at a checkpoint, and everything else committed is kept; s goes on from there."
+        "A training is stopped at a checkpoint, and everything else committed is kept; "
+        "{distil.start:s} goes on from there."
     )
     DEFAULT_CSS = """
     DistilScreen .rule { height: 1; color: $quiet; text-wrap: nowrap; }

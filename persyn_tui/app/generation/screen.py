@@ -14,6 +14,7 @@ from textual.widgets import Static
 
 from engine.printing import printable
 from engine.stopping import PAUSE_S
+from persyn_tui.app.background import background
 from persyn_tui.app.data.answers import AnswersPanel
 from persyn_tui.app.generation.generated import STAGES, Answer, Generated, Reader, TeacherLine
 from persyn_tui.app.jobs import stopping
@@ -69,7 +70,7 @@ class GenerationScreen(JobView[Generated]):
     EMPTY = "No job yet.\n\n{go.jobs:1} goes to the jobs; {jobs.new:n} there makes one, and its teachers appear here."
     STAGES = ("", "prompts", *STAGES)
     STOP = "Pause"
-    KEPT = "Everything committed is kept; s goes on from there."
+    KEPT = "Everything committed is kept; {generation.start:s} goes on from there."
     DEFAULT_CSS = """
     GenerationScreen #teachers { height: auto; max-height: 60%; margin-top: 1; }
     GenerationScreen #label { height: 1; margin-top: 1; color: $quiet; text-wrap: nowrap; }
@@ -161,7 +162,8 @@ class GenerationScreen(JobView[Generated]):
         if count := stopping.in_flight(job):
             return (
                 f"{self.KEPT} Nothing more is sent; {stopping.answers(count)} at endpoints "
-                f"{'is' if count == 1 else 'are'} waited for, {PAUSE_S:.0f} s at most (x again: no longer), and kept."
+                f"{'is' if count == 1 else 'are'} waited for, {PAUSE_S:.0f} s at most "
+                "({generation.pause:x} again: no longer), and kept."
             )
         if job.stage in STAGES:
             return f"{self.KEPT} A local model stops at its next token."
@@ -197,7 +199,7 @@ class GenerationScreen(JobView[Generated]):
 
     @on(Sheet.Chosen, "#newest")
     def _open(self, event: Sheet.Chosen) -> None:
-        self.run_worker(self._look(cast(int, event.key)), group="look", exclusive=True)
+        background(self, partial(self._look, cast(int, event.key)), group="look", exclusive=True)
 
     async def _look(self, response_id: int) -> None:
         """Shows all answers to the prompt of this one."""

@@ -13,6 +13,7 @@ from textual.widget import Widget
 
 from engine.progress import Snapshot, from_json
 from engine.stopping import CANCEL_S
+from persyn_tui.app.background import background
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.filtered import FilteredView, FilterLine, passes
 from persyn_tui.app.followed import GLYPHS, LIVE, STOPPABLE
@@ -23,6 +24,8 @@ from persyn_tui.app.text import STATE_TONES, bar, done_of, one_line, rate, time_
 from persyn_tui.app.told import Told
 
 if TYPE_CHECKING:
+    from persyn_tui.app.app import PersynApp
+
     # The first screen stands before the database's library is imported.
     from storage.job_records import Event, Job, Stopping
     from storage.store import Store
@@ -130,7 +133,7 @@ class JobsScreen(FilteredView[Jobs]):
             self.query_one("#jobs", Sheet).go_to(started)
             self.app.followed.newly_started = None
         chosen = next((job for job in data.jobs if job.id == data.chosen), None)
-        where = "" if chosen is None else _where(chosen, self.app.followed.state_of(chosen), data.stopping)
+        where = "" if chosen is None else _where(chosen, self.app, data.stopping)
         self.query_one("#where", Told).tell(where)
         self.query_one("#events", Sheet).update(Listed([(e.id, _event(e)) for e in reversed(data.events)]))
 
@@ -195,7 +198,7 @@ class JobsScreen(FilteredView[Jobs]):
         """Starts the demo, detached."""
         from persyn_tui.app import actions
 
-        self.run_worker(self._start(actions.demo), exit_on_error=False)
+        background(self, partial(self._start, actions.demo), exit_on_error=False)
 
     def action_resume(self) -> None:
         """Starts an engine for a job that nobody works on."""
@@ -204,7 +207,7 @@ class JobsScreen(FilteredView[Jobs]):
         job = self.chosen
         if job is not None:
             work = partial(self._start, lambda store: actions.resume(store, job), job)
-            go_on(self.app, job, lambda: self.run_worker(work(), exit_on_error=False))
+            go_on(self.app, job, lambda: background(self, work, exit_on_error=False))
 
     async def _start(self, action: Any, before: "Job | None" = None) -> None:
         import asyncio
@@ -266,7 +269,7 @@ class JobsScreen(FilteredView[Jobs]):
                 self.notify(await asyncio.to_thread(actions.cancel, self.app.store, job_id))
                 self.ask()
 
-        self.run_worker(leave(), group="cancel", exit_on_error=False)
+        background(self, leave, group="cancel", exit_on_error=False)
 
 
 MODE_OF_STAGE = {
@@ -315,14 +318,15 @@ def _line(job: "Job") -> str:
     return f"{job.id} {job.name} {job.effective_state} {job.stage} {job.error}"
 
 
-def _where(job: "Job", state: str, asked: "dict[int, Stopping]") -> str:
+def _where(job: "Job", app: "PersynApp", asked: "dict[int, Stopping]") -> str:
+    state = app.followed.state_of(job)
     snapshot: Snapshot = from_json(job.progress)
     which = f"── job {job.id} · " + ("" if (alpha := _alpha(job)) == "–" else f"α {alpha} · ")
     if job.error:
         return f"{which}{job.error.strip()}"
     if state == "running" and job.id in asked:
         ends = (
-            "which are waited for; x stops at once"
+            app.keyed("which are waited for; {jobs.cancel:x} stops at once")
             if stopping.can_hurry(asked[job.id], job)
             else "stops when the current batch ends"
         )
@@ -333,7 +337,7 @@ def _where(job: "Job", state: str, asked: "dict[int, Stopping]") -> str:
             f"ETA {time_left(snapshot.eta_s, rough=snapshot.rough)}"
         )
     if state == "interrupted":
-        return f"{which}its engine is gone; r goes on from what is stored"
+        return which + app.keyed("its engine is gone; {jobs.resume:r} goes on from what is stored")
     return f"{which}{state}"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
 from engine.progress import from_json
+from persyn_tui.app.background import background
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.followed import STOPPABLE
 from persyn_tui.app.frame import View
@@ -27,7 +28,7 @@ class JobView(View[T]):
     STOP: ClassVar[str]
     """The verb of `x`, for its question."""
     KEPT: ClassVar[str]
-    """What stopping keeps and loses."""
+    """What stopping keeps and loses, with keys as `keymap.keyed` takes them."""
 
     def kept(self, job: Job) -> str:
         """What stopping this job keeps and loses."""
@@ -93,7 +94,7 @@ class JobView(View[T]):
             self.notify(found, about="job")
             self.ask()
 
-        self.run_worker(run(), exit_on_error=False)
+        background(self, run, exit_on_error=False)
 
     def action_start(self) -> None:
         """Starts an engine for the job, or a job that goes on where this one stopped."""
@@ -128,7 +129,7 @@ class JobView(View[T]):
         place = f"It is in {job.stage or 'the queue'}"
         place += f", {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}." if snapshot.total else "."
         self.app.push_screen(
-            Confirm(f"{verb} job {job.id} ({job.name})?", f"{place} {self.kept(job)}", verb),
+            Confirm(f"{verb} job {job.id} ({job.name})?", f"{place} {self.app.keyed(self.kept(job))}", verb),
             lambda yes: self._stop(_pause if verb == "Pause" else _cancel) if yes else None,
         )
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -11,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.timer import Timer
 from textual.widget import Widget
 
+from persyn_tui.app.background import background
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.forms import Dialog, Edited, Form, Line, amount, problems
 from persyn_tui.app.models import fields
@@ -248,7 +250,7 @@ class ModelForm(Dialog[Model | None]):
 
         wanted = self._settings()
         if self._model is None:
-            self.run_worker(self._ask_name(), group="name", exclusive=True)
+            background(self, self._ask_name, group="name", exclusive=True)
         if wanted is None:
             # The reference alone says much already.
             wanted = self._reference()
@@ -264,7 +266,7 @@ class ModelForm(Dialog[Model | None]):
             return
         if wanted.backend in backends.LOCAL:
             entry.say("looking …")
-        self.run_worker(self._examine(wanted), group="examine", exclusive=True)
+        background(self, partial(self._examine, wanted), group="examine", exclusive=True)
 
     async def _ask_name(self) -> None:
         """Learns which model has the name."""
@@ -365,8 +367,8 @@ class ModelForm(Dialog[Model | None]):
         if wanted is None:
             next(self.form[key] for key in self.form.entries if key in self._wrong).focus_control()
             return
-        work = self._save(wanted, self.app.ahead.hold())
-        self.run_worker(work, group="save", exclusive=True, exit_on_error=True)
+        work = partial(self._save, wanted, self.app.ahead.hold())
+        background(self, work, group="save", exclusive=True)
 
     async def _save(self, wanted: "TeacherConfig", release: Callable[[], None]) -> None:
         from engine.models import registering

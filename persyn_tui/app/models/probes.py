@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,21 +63,31 @@ def word(model: Model, probing: Probing | None, probed: Probed | None) -> Cell:
     return Cell(f"✓ {probed.answer['latency_s'] * 1000:,.0f} ms", "good")
 
 
-def text(model: Model, probing: Probing | None, probed: Probed | None, turn: str) -> str:
-    """What there is to say of a model's probe; `turn` is the local model that is probed now."""
+def text(
+    model: Model, probing: Probing | None, probed: Probed | None, turn: str, keyed: Callable[[str], str]
+) -> str:
+    """What there is to say of a model's probe.
+
+    Args:
+        model: any.
+        probing: its probe that waits or runs.
+        probed: its last one.
+        turn: the local model that is probed now.
+        keyed: puts the keys that work now into a text.
+    """
     local = is_local(model)
     if probing is not None:
         if not local:
-            return "probe: asked for one token, for 60 s at most …  esc stops it"
+            return keyed("probe: asked for one token, for 60 s at most …  {models.stop:esc} stops it")
         if probing.waits:
-            return f"probe: waits for the probe of {turn} …  esc takes it back"
-        return "probe: loading the model for one token …  esc stops it"
+            return f"probe: waits for the probe of {turn} …  " + keyed("{models.stop:esc} takes it back")
+        return keyed("probe: loading the model for one token …  {models.stop:esc} stops it")
     if probed is None:
         how = "loads the model and generates" if local else "asks the endpoint for"
-        return f"probe: none in this session\n\nt {how} one real token"
+        return keyed(f"probe: none in this session\n\n{{models.probe:t}} {how} one real token")
     when = time.strftime("%H:%M:%S", time.localtime(probed.at))
     if probed.answer is None:
-        return f"probe at {when}: ✗ failed\n\n{probed.problem}{_again(model)}"
+        return f"probe at {when}: ✗ failed\n\n{probed.problem}{keyed(_again(model))}"
     said = probed.answer
     loaded = f", loaded in {said['load_s']:.1f} s" if local else ""
     ended = said["finish_reason"]
@@ -93,4 +103,6 @@ def _again(model: Model) -> str:
     key = str(model.options.get("api_key_env") or "")
     if key and not os.environ.get(key, "").strip():
         return ""  # the failure says it: no try of this process can see the key
-    return "\n\nt tries again" + (f"; another key in {key} is seen once persyn starts again" if key else "")
+    return "\n\n{models.probe:t} tries again" + (
+        f"; another key in {key} is seen once persyn starts again" if key else ""
+    )

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, cast
 
 from rich.console import Group
@@ -18,6 +19,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.printing import printable
+from persyn_tui.app.background import background
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.filtered import FilteredView, FilterLine, passes
 from persyn_tui.app.models import probes
@@ -159,7 +161,7 @@ class ModelsScreen(FilteredView[Models]):
             if roles.count(role)
         ]
         if self.data.filtered:
-            parts.append(f"{self.data.filtered} filtered, esc shows them")
+            parts.append(f"{self.data.filtered} filtered, {{models.stop:esc}} shows them")
         if self.data.hidden:
             parts.append(f"{self.data.hidden} archived, {{models.hidden:h}} shows them")
         return " · ".join(parts)
@@ -191,7 +193,7 @@ class ModelsScreen(FilteredView[Models]):
         if model is None or self.data is None:
             filtered = self.data is not None and self.data.filtered
             none = (
-                "no model passes; esc clears the filter"
+                "no model passes; {models.stop:esc} clears the filter"
                 if filtered
                 else "every model is archived; {models.hidden:h} shows them, {models.add:a} adds one"
             )
@@ -211,7 +213,9 @@ class ModelsScreen(FilteredView[Models]):
         turn = next(
             (one.name for one in self._probes.values() if one.local and not one.waits), "another model"
         )
-        return probes.text(model, self._probes.get(model.id), self._health.get(model.id), turn)
+        return probes.text(
+            model, self._probes.get(model.id), self._health.get(model.id), turn, self.app.keyed
+        )
 
     @on(Sheet.Highlighted, "#models")
     def _look(self, event: Sheet.Highlighted) -> None:
@@ -253,7 +257,7 @@ class ModelsScreen(FilteredView[Models]):
             return
         self._chosen = model.id
         self.notify(f"{model.role} {model.name} is registered")
-        self.run_worker(self._go_to(model), group="go", exclusive=True)
+        background(self, partial(self._go_to, model), group="go", exclusive=True)
 
     async def _go_to(self, model: Model) -> None:
         await self.follow(changed=True)
@@ -300,7 +304,7 @@ class ModelsScreen(FilteredView[Models]):
                 self.notify(f"{model.name} is back", about="archive")
                 await self._go_to(model)
 
-        self.run_worker(do(), exit_on_error=True, group="archive")
+        background(self, do, group="archive")
 
     def action_undo(self) -> None:
         """Brings back what was archived last in this session."""
@@ -324,9 +328,7 @@ class ModelsScreen(FilteredView[Models]):
         local = probes.is_local(model)
         waits = local and any(one.local for one in self._probes.values())
         probing = self._probes[model.id] = Probing(model.name, local, waits, time.monotonic())
-        probing.worker = self.run_worker(
-            self._probe(model, model.id, probing), exit_on_error=True, group="probe", exclusive=False
-        )
+        probing.worker = background(self, partial(self._probe, model, model.id, probing), group="probe")
         if self._spinner is None:
             self._spinner = self.set_interval(0.1, self._turn_spinner)
         self._paint_rows()

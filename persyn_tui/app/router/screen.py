@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on
@@ -11,6 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from persyn_tui.app.apart import apart
+from persyn_tui.app.background import background
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.frame import Message, View
 from persyn_tui.app.jobs.again import go_on, starts
@@ -124,7 +126,7 @@ class RouterScreen(View[Routed]):
         job = self.app.followed.job
         state = data.state if job is None or job.id != data.job_id else self.app.followed.state_of(job)
         self.query_one("#where", OneLine).update(
-            words.sides(words.where(data, state, width < 98), words.measures(data), width)
+            words.sides(self.app.keyed(words.where(data, state, width < 98)), words.measures(data), width)
         )
         beside = words.held_out(data)
         room = max(0, min(30, width - len(beside) - 2))
@@ -275,7 +277,7 @@ class RouterScreen(View[Routed]):
 
     def _relabel(self) -> None:
         if self._labels_of is not None and not self._busy:  # before there are scores nothing is weighed
-            self.run_worker(self._relabelled(), group="labels", exit_on_error=False)
+            background(self, self._relabelled, group="labels", exit_on_error=False)
 
     async def _relabelled(self) -> None:
         """Computes for the newest settings, again if they have moved on meanwhile."""
@@ -311,7 +313,7 @@ class RouterScreen(View[Routed]):
         if labels is not None:
             behind += f"  {labels.targets} labels"
         self.query_one("#alpha", Slider).words = behind
-        self.query_one("#changes", Static).update(words.changes(self.what_if))
+        self.query_one("#changes", Static).update(self.app.keyed(words.changes(self.what_if)))
         if self.data is not None:
             self._show_left(self.data)
         self.paint_title()
@@ -357,7 +359,7 @@ class RouterScreen(View[Routed]):
                 f"assigns, and what follows from that are made anew. Job {job.id} and its results are kept.",
                 "Start the job",
             ),
-            lambda yes: self._work(start(), "start") if yes else None,
+            lambda yes: self._work(start, "start") if yes else None,
         )
 
     # Why
@@ -368,11 +370,11 @@ class RouterScreen(View[Routed]):
         if choice is None:
             self.notify("no prompt is routed yet; / asks for a prompt of yours", severity="warning")
             return
-        self._work(self._open(choice, self.app.ahead.hold()), "why")
+        self._work(partial(self._open, choice, self.app.ahead.hold()), "why")
 
     def action_ask(self) -> None:
         """Asks the router for a prompt that the operator types."""
-        self._work(self._open(None, self.app.ahead.hold()), "why")
+        self._work(partial(self._open, None, self.app.ahead.hold()), "why")
 
     async def _open(self, choice: Choice | None, release: Callable[[], None]) -> None:
         from persyn_tui.app.router.helper import RouterHelper
@@ -429,7 +431,7 @@ class RouterScreen(View[Routed]):
             from persyn_tui.app import actions
 
             def resume() -> None:
-                self._work(self._started(lambda: actions.resume(store, job)), "start")
+                self._work(partial(self._started, lambda: actions.resume(store, job)), "start")
 
             go_on(self.app, job, resume)
 
@@ -443,9 +445,9 @@ class RouterScreen(View[Routed]):
         self.notify(starts(started))
         self.ask()
 
-    def _work(self, work: Coroutine[Any, Any, None], group: str) -> None:
+    def _work(self, work: Callable[[], Coroutine[Any, Any, None]], group: str) -> None:
         """Does one thing of its kind at a time."""
-        self.run_worker(work, group=group, exclusive=True, exit_on_error=False)
+        background(self, work, group=group, exclusive=True, exit_on_error=False)
 
     def action_export(self) -> None:
         """Writes the plan's assignments as JSONL."""
@@ -466,4 +468,4 @@ class RouterScreen(View[Routed]):
                 return
             self.notify(f"{rows:,} assignments: {path}", timeout=10, about="export plan")
 
-        self._work(export(), "export")
+        self._work(export, "export")

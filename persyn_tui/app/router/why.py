@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from textual import on
@@ -15,6 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from engine.printing import printable
+from persyn_tui.app.background import background
 from persyn_tui.app.frame import View
 from persyn_tui.app.router.helper import RouterHelper, ranked
 from persyn_tui.app.router.routed import NEAR_TIE, Choice, last_words
@@ -100,7 +102,11 @@ class WhyScreen(View[Why]):
 
     def body(self) -> Iterable[Widget]:
         """The prompt, the verdict, a row per teacher, the answers to the nearest prompts."""
-        yield Input(placeholder="a prompt for the router; enter asks, esc leaves", id="ask", compact=True)
+        yield Input(
+            placeholder=self.app.keyed("a prompt for the router; enter asks, {why.back:esc} leaves"),
+            id="ask",
+            compact=True,
+        )
         yield Static(id="prompt", markup=False)
         yield Static(id="verdict", markup=False)
         yield Sheet(self._columns(()), id="teachers")
@@ -328,7 +334,9 @@ class WhyScreen(View[Why]):
         self._waiting_since, self._failure = time.monotonic(), ""
         if self._ticker is not None:
             self._ticker.resume()
-        self.run_worker(self._answered(messages), group="router", exclusive=True, exit_on_error=False)
+        background(
+            self, partial(self._answered, messages), group="router", exclusive=True, exit_on_error=False
+        )
         self.ask()
 
     async def _answered(self, messages: Messages) -> None:

@@ -64,15 +64,25 @@ def choice_columns(title: str, teachers: int, *, brief: bool = True) -> tuple[Co
 
 
 def where(data: Routed, state: str, brief: bool) -> str:
-    """How far the stage or the plan of a job in this state is; `brief`: in fewer words, for a narrow screen."""
+    """How far the stage or the plan of a job in this state is, with keys as `keymap.keyed` takes them.
+
+    Args:
+        data: what the screen has read.
+        state: of the job.
+        brief: in fewer words, for a narrow screen.
+    """
     snapshot = data.snapshot
     early = data.stage in EARLY_STAGES and not data.shares
     if missing(data):
         return "no plans"
     if early and not data.stage:
         starting = "the job's engine is starting"
-        begun = {"queued": "queued: s starts an engine", "starting": starting, "running": starting}
-        return begun.get(state, f"{state}: s goes on")
+        begun = {
+            "queued": "queued: {router.start:s} starts an engine",
+            "starting": starting,
+            "running": starting,
+        }
+        return begun.get(state, f"{state}: {{router.start:s}} goes on")
     name, done, total = data.strategy, data.assigned, data.total
     unit = "prompts routed"
     if early:
@@ -88,9 +98,9 @@ def where(data: Routed, state: str, brief: bool) -> str:
     elif state == "starting":
         parts.append("its engine is starting")
     elif state in ("interrupted", "cancelled", "paused"):
-        parts.append(f"{state}: s goes on")
+        parts.append(f"{state}: {{router.start:s}} goes on")
     elif state == "failed":
-        parts.append("failed: s tries again")
+        parts.append("failed: {router.start:s} tries again")
     return ("  " if brief else "   ").join(parts)
 
 
@@ -233,17 +243,19 @@ def best_cells(what_if: "WhatIf | None", teachers: Sequence[str], name: str) -> 
 
 
 def changes(what_if: "WhatIf | None") -> str:
-    """What the slider's settings would change, in a few lines."""
+    """What the slider's settings would change, in a few lines with keys as `keymap.keyed` takes them."""
     if what_if is None:
         return "no answer has both scores yet"
     found, lines = what_if.found, []
     if what_if.other:
         lines.append(
             f"{count(found.best_changed)} of {count(found.prompts)} prompts get another best teacher, "
-            f"{count(found.pairs_changed)} of {count(found.pairs)} training pairs change; a trains with it"
+            f"{count(found.pairs_changed)} of {count(found.pairs)} training pairs change; "
+            "{router.apply:a} trains with it"
         )
     else:
-        lines.append(f"as in the run; [ ] try another α on the scores of {count(found.prompts)} prompts")
+        keys = "{router.alpha_less:[} {router.alpha_more:]}"
+        lines.append(f"as in the run; {keys} try another α on the scores of {count(found.prompts)} prompts")
     if what_if.other and what_if.router is not None:
         before, after = what_if.router
         # Rewards of two settings have no common unit: each regret as part of a random choice's.

@@ -12,6 +12,7 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from engine.printing import printable
+from persyn_tui.app.background import background
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet
 from persyn_tui.app.wizard.steps import Step
 from storage.errors import PersynError
@@ -101,7 +102,7 @@ class DryRunStep(Step):
         self.query_one("#page").focus()
         self.trouble = "the dry run is not finished"
         self.say("counting …")
-        self.run_worker(self._estimate(), group="dry", exclusive=True)
+        background(self, self._estimate, group="dry", exclusive=True)
 
     async def finish(self) -> bool:
         """Whether the job can be started."""

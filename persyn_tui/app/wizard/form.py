@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -9,6 +10,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.timer import Timer
 
+from persyn_tui.app.background import background
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.forms import Choice, Edited, Entry, Form, Line, Paths, Words, path_of, problems, words
 from persyn_tui.app.text import count
@@ -112,7 +114,7 @@ class SettingsStep(Step):
         if self._looking is not None:
             self._looking.stop()
         self._looking = self.set_timer(
-            PAUSE_S, lambda: self.run_worker(self._look(), group="look", exclusive=True)
+            PAUSE_S, lambda: background(self, self._look, group="look", exclusive=True)
         )
 
     async def _look(self) -> None:
@@ -148,7 +150,7 @@ class SettingsStep(Step):
             self.say("enter goes to what is missing")
             self._tell()
         else:
-            self.soon(lambda: self.run_worker(self._count(run), group="count", exclusive=True))
+            self.soon(lambda: background(self, partial(self._count, run), group="count", exclusive=True))
 
     def _values(self) -> dict[str, str]:
         return {key: entry.value for key, entry in self.form.entries.items()}

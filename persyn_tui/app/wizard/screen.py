@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import ClassVar
 
 from textual import on
@@ -11,6 +12,7 @@ from textual.css.query import NoMatches
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher
 
+from persyn_tui.app.background import background
 from persyn_tui.app.forms import Dialog
 from persyn_tui.app.sheet import Sheet
 from persyn_tui.app.wizard import draft
@@ -76,7 +78,7 @@ class Wizard(Dialog[Job | None]):
         """The first step; the models are read meanwhile."""
         super().on_mount()
         self._part.enter()
-        self.run_worker(self._offer(), group="offer", exit_on_error=True)
+        background(self, self._offer, group="offer")
 
     async def _offer(self) -> None:
         while self.app.store is None:  # the first key may come before the store is open
@@ -135,7 +137,7 @@ class Wizard(Dialog[Job | None]):
         """Goes on where this step is right; else the step says what is not."""
         if not self._busy:
             self._busy = True
-            self.run_worker(self._next(self.app.ahead.hold()), group="next", exit_on_error=True)
+            background(self, partial(self._next, self.app.ahead.hold()), group="next")
 
     async def _next(self, release: Callable[[], None]) -> None:
         try:
@@ -151,7 +153,7 @@ class Wizard(Dialog[Job | None]):
         """Starts the job, detached."""
         if not self._busy:
             self._busy = True
-            self.run_worker(self._start(), group="next", exit_on_error=True)
+            background(self, self._start, group="next")
 
     async def _start(self) -> None:
         from persyn_tui.app import actions

@@ -13,6 +13,7 @@ from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Static
 
 from engine.printing import printable
+from persyn_tui.app.background import background
 from persyn_tui.app.forms import Dialog, Edited, Entry, Form, Line, Paths, path_of
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, Tone
 from persyn_tui.app.text import count, number
@@ -228,7 +229,7 @@ class FileStep(Step):
             self.soon(self._judge)
 
     def _judge(self) -> None:
-        self.run_worker(self._load(), group="judge", exclusive=True)
+        background(self, self._load, group="judge", exclusive=True)
 
     async def _load(self) -> bool:
         """Reads the file named in the field, and says beside and below it what is wrong."""
