@@ -278,6 +278,7 @@ def test_texts_name_keys_by_bindings_that_there_are_with_the_keys_they_have() ->
     ]
     assert len(found) > 20
     short = {"esc": "escape", "⏎": "enter", "/": "slash"}
+    short |= {"[": "left_square_bracket", "]": "right_square_bracket"}
     assert [
         (id, key)
         for id, key in found
