@@ -7,8 +7,9 @@ Texts are written as they are stored. They were made by models: an export is dat
 import json
 import shutil
 import tempfile
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import Any
 from engine import newfile
 from engine.errors import ConfigError
 from engine.reasoning import target
-from storage import datasets
+from storage import datasets, listing
+from storage.listing import Listing
 from storage.records import Dataset, TrainingRow
 from storage.store import Store
 
@@ -43,6 +45,8 @@ class Written:
     rows: int = 0
     excluded: int = 0
     """Rows of the dataset that an operator took out: not exported."""
+    filtered: int = 0
+    """Other rows of the dataset that do not pass the filter: not exported."""
     teachers: Counter[str] = field(default_factory=Counter)
     sums: dict[str, float] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -63,7 +67,12 @@ class Written:
 
 
 def export(
-    store: Store, dataset: Dataset, form: str, out: Path, progress: Progress = lambda done, total: None
+    store: Store,
+    dataset: Dataset,
+    form: str,
+    out: Path,
+    progress: Progress = lambda done, total: None,
+    only: Listing | None = None,
 ) -> Written:
     """What was written to `out`, which did not exist before: a file (0600), or a folder (0700) for `huggingface`.
 
@@ -73,10 +82,12 @@ def export(
         form: one of `FORMATS`.
         out: file or folder to make, in a folder that exists.
         progress: called about every thousand rows.
+        only: of the rows those that pass these filters, by the scores of the dataset; its order does not count.
 
     Raises:
         ConfigError: `out` exists or is a symbolic link, its folder does not exist, the dataset is not complete or
-            has no rows.
+            has no rows, or none that passes.
+        StoreError: the filter's words hold no word.
         StoreMissingError: the store's file is no longer the one that was opened.
     """
     store.check_file()
@@ -89,16 +100,31 @@ def export(
     if total == 0:
         raise ConfigError(f"dataset `{dataset.name}` has no rows", "see `persyn data datasets` for others")
     excluded = datasets.count(store, dataset.id, include_excluded=True) - total
-    written = Written(str(out), form, excluded=excluded)
-    rows = _counted(_rows(store, dataset), written, total, progress)
+    passing = None if only is None else listing.kept(store, replace(only, dataset_id=dataset.id))
+    if passing is not None and not passing:
+        raise ConfigError(f"no row of dataset `{dataset.name}` passes: {described(only)}", "filter less")
+    left = 0 if passing is None else total - len(passing)
+    written = Written(str(out), form, excluded=excluded, filtered=left)
+    rows = _counted(_rows(store, dataset, passing), written, total - left, progress)
     try:
         if form == "huggingface":
-            _folder(rows, written, dataset, out)
+            _folder(rows, written, dataset, out, described(only))
         else:
             _file(rows, form, out)
     except OSError as error:
         raise newfile.failed(out, error) from error
     return written
+
+
+def described(only: Listing | None) -> str:
+    """The filters in words; empty for none."""
+    if only is None:
+        return ""
+    named = {"teacher": only.teacher, "status": only.status, "split": only.split, "words": only.words}
+    parts = [f"{name} {value}" for name, value in named.items() if value]
+    least = ("quality", "learnability", "reward")
+    parts += [f"{name} ≥ {bound:g}" for name in least if (bound := getattr(only, name)) is not None]
+    return ", ".join(parts)
 
 
 def messages(row: TrainingRow) -> list[dict[str, str]]:
@@ -140,11 +166,20 @@ def record(form: str, row: TrainingRow) -> dict[str, Any]:
     return {"messages": turns, **_provenance(row)}
 
 
-def _rows(store: Store, dataset: Dataset) -> Iterator[TrainingRow]:
-    """The rows, their answers as a student learns them."""
+def _rows(store: Store, dataset: Dataset, passing: Sequence[int] | None) -> Iterator[TrainingRow]:
+    """The rows, their answers as a student learns them; `passing`: only these responses, ascending."""
+
+    def passes(id: int) -> bool:
+        if passing is None:
+            return True
+        place = bisect_left(passing, id)
+        return place < len(passing) and passing[place] == id
+
     after = 0
     while page := datasets.rows(store, dataset.id, after_prompt_id=after, limit=PAGE):
         for row in page:
+            if not passes(row.response.id or 0):
+                continue
             yield replace(row, response=replace(row.response, text=target(dataset, row)))
         after = page[-1].prompt.id or 0
 
@@ -171,7 +206,7 @@ def _file(rows: Iterator[TrainingRow], form: str, out: Path) -> None:
     newfile.write(out, fill)
 
 
-def _folder(rows: Iterator[TrainingRow], written: Written, dataset: Dataset, out: Path) -> None:
+def _folder(rows: Iterator[TrainingRow], written: Written, dataset: Dataset, out: Path, filters: str) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))  # 0700
     try:
         (temporary / "data").mkdir(mode=0o700)
@@ -180,7 +215,7 @@ def _folder(rows: Iterator[TrainingRow], written: Written, dataset: Dataset, out
             shard += 1
         if shard and written.rows % SHARD_ROWS == 0:
             (temporary / "data" / f"train-{shard:05d}.parquet").unlink(missing_ok=True)
-        (temporary / "README.md").write_text(card(written, dataset), encoding="utf-8")
+        (temporary / "README.md").write_text(card(written, dataset, filters), encoding="utf-8")
         for path in temporary.rglob("*"):
             if path.is_file():
                 path.chmod(0o600)
@@ -216,8 +251,14 @@ def _parquet(rows: Iterator[TrainingRow], path: Path, limit: int | None = None) 
     return True
 
 
-def card(written: Written, dataset: Dataset) -> str:
-    """The README of a `huggingface` export: what the rows are, and what is known of them."""
+def card(written: Written, dataset: Dataset, filters: str = "") -> str:
+    """The README of a `huggingface` export: what the rows are, and what is known of them.
+
+    Args:
+        written: what was counted.
+        dataset: whose rows they are.
+        filters: which of them, in words; empty for all.
+    """
     manifest = dataset.manifest
     strategy = _cell(manifest.get("strategy", "?"))
     shares = "\n".join(
@@ -231,6 +272,11 @@ def card(written: Written, dataset: Dataset) -> str:
         f"{count:,} {_cell(reason)}" for reason, count in manifest.get("left_out", {}).items()
     )
     reward = ", ".join(f"{key} {value}" for key, value in manifest.get("reward", {}).items())
+    only = (
+        f" Of its rows only those with {_cell(filters)}: {written.filtered:,} others are left out."
+        if filters
+        else ""
+    )
     return f"""---
 configs:
 - config_name: default
@@ -254,7 +300,7 @@ tags: [synthetic, distillation]
 {means}
 
 Reward settings: {reward or "not recorded"}. Left out: {left_out or "nothing"}; {written.excluded:,} rows excluded
-by hand.
+by hand.{only}
 
 Columns: `messages` (the answer is the last turn), `teacher`, `quality` (raw), `learnability` (mean log-likelihood
 under the untrained student, nats per token), `reward` (normalized within the prompt; empty where only one teacher

@@ -6,7 +6,7 @@ read by id when the line is looked at. No page ever needs an offset, and the pla
 
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, Text, case, cast, func, literal_column, select
@@ -149,6 +149,27 @@ def stream(
             upto = part[-1] - 1
         else:
             above = part[-1]
+
+
+def kept(store: Store, listing: Listing) -> "array[int]":
+    """The ids of the rows of `listing.dataset_id` that pass and are not excluded, ascending.
+
+    Args:
+        store: an open store.
+        listing: filters, with a dataset; bounds are on the scores that the dataset has. The order does not count.
+
+    Raises:
+        StoreError: `listing.words` holds no word.
+    """
+    with store.read() as connection:
+        others = replace(listing, sort="id", quality=None, learnability=None, reward=None)
+        query = _filtered(store, connection, others).where(DatasetRowRow.excluded.is_(False))
+        for name in ("quality", "learnability", "reward"):
+            if (least := getattr(listing, name)) is not None:
+                query = query.where(getattr(DatasetRowRow, name) >= least)
+        ids = query.subquery().c.id
+        packed = connection.execute(select(func.aggregate_strings(cast(ids, Text), ","))).scalar()
+    return array("q", sorted(_numbers(packed or "")))
 
 
 def _read(

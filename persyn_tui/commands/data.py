@@ -167,7 +167,6 @@ def _context(opened: "Store", job_id: int) -> "Context | None":
 def _check_filters(opened: "Store", teacher: str | None, status: str | None, split: str | None) -> None:
     from engine.errors import ConfigError
     from engine.suggest import nearest
-    from storage import registry
     from storage.records import Split, Status
 
     for option, given, known in (("status", status, get_args(Status)), ("split", split, get_args(Split))):
@@ -178,14 +177,7 @@ def _check_filters(opened: "Store", teacher: str | None, status: str | None, spl
                 f"use one of: {', '.join(known)}",
             )
     if teacher is not None:
-        names = [model.name for model in registry.list(opened, "teacher", archived=True)]
-        if teacher not in names:
-            guess = nearest(teacher, names)
-            raise ConfigError(
-                f"--teacher {teacher}: not in {opened.name}"
-                + (f"; did you mean `{guess}`?" if guess else ""),
-                "list them with `persyn models list`",
-            )
+        dataset_commands.check_teacher(opened, teacher)
 
 
 def _print_lines(

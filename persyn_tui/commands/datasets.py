@@ -77,18 +77,32 @@ def export(
     form: Annotated[
         str, typer.Option("--format", "-f", help="messages, sharegpt, alpaca, parquet or huggingface.")
     ] = "messages",
+    teacher: Annotated[str | None, typer.Option("--teacher", help="Only answers of this teacher.")] = None,
+    quality: Annotated[
+        float | None, typer.Option("--min-quality", help="Only rows of at least this.")
+    ] = None,
+    learnability: Annotated[
+        float | None, typer.Option("--min-learnability", help="Only rows of at least this, nats per token.")
+    ] = None,
+    reward: Annotated[float | None, typer.Option("--min-reward", help="Only rows of at least this.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a dataset to a new file (or folder, for huggingface), each row with its provenance."""
     from engine import export as exporting
+    from storage.listing import Listing
     from storage.store import Store
 
     opened = Store.open(store, create=False)
     chosen = named(opened, dataset)
+    if teacher is not None:
+        check_teacher(opened, teacher)
+    wanted = Listing(teacher=teacher, quality=quality, learnability=learnability, reward=reward)
     bar = _Bar()
     try:
-        written = exporting.export(opened, chosen, form, out, bar.update)
+        written = exporting.export(
+            opened, chosen, form, out, bar.update, wanted if exporting.described(wanted) else None
+        )
     finally:
         bar.close()
     data = {
@@ -96,10 +110,26 @@ def export(
         "format": written.format,
         "rows": written.rows,
         "excluded": written.excluded,
+        "filtered": written.filtered,
         "teachers": dict(written.teachers),
         "means": written.means,
     }
     emit(data, as_json, lambda: tell(f"{written.path}: {written.rows:,} rows of `{chosen.name}`"))
+
+
+def check_teacher(opened: "Store", name: str) -> None:
+    """Refuses a `--teacher` that the store does not have, with the nearest that it has."""
+    from engine.errors import ConfigError
+    from engine.suggest import nearest
+    from storage import registry
+
+    names = [model.name for model in registry.list(opened, "teacher", archived=True)]
+    if name not in names:
+        guess = nearest(name, names)
+        raise ConfigError(
+            f"--teacher {name}: not in {opened.name}" + (f"; did you mean `{guess}`?" if guess else ""),
+            "list them with `persyn models list`",
+        )
 
 
 def exclude(

@@ -69,6 +69,33 @@ async def test_an_export_runs_in_the_background_and_says_where_it_is(made: Made,
         assert "already" in app.screen.query_one("Form")["out"].said  # type: ignore[index]
 
 
+async def test_of_a_filtered_list_the_rows_that_pass_are_exported_or_all(made: Made, tmp_path: Path) -> None:
+    async with running(opened(made), mode="data") as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        screen(app).list_answers(listing.Listing(reward=0.6, dataset_id=made.datasets[0]))
+        await come(app, pilot, lambda: len(shown(app)) == 6)
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, ExportForm))
+        form = app.screen.query_one(Form)
+        await until(pilot, lambda: form.at is form["rows"])
+        assert form["rows"].said == "6 of 12: reward ≥ 0.6"
+        await pilot.press("enter")
+        await until(pilot, lambda: any("6 rows of" in note.message for note in app._notifications))
+        (out,) = tmp_path.glob("*.jsonl")
+        rows = [json.loads(text) for text in out.read_text().splitlines()]
+        assert [row["reward"] for row in rows] == [0.6, 0.7, 0.8, 0.9, 1.0, 1.1]
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, ExportForm))
+        form = app.screen.query_one(Form)
+        await until(pilot, lambda: form.at is form["rows"])
+        await pilot.press("right")
+        assert form["rows"].said == "12, whatever the list shows"
+        await pilot.press("left")
+        form.fill("dataset", "run/none")
+        await pilot.press("enter")
+        assert isinstance(app.screen, ExportForm)
+
+
 async def test_an_export_form_says_one_thing_beside_the_rows_and_below(made: Made, tmp_path: Path) -> None:
     (tmp_path / "there").write_text("precious")
     async with running(opened(made), mode="data", size=(120, 30)) as (app, pilot):

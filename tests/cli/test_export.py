@@ -112,6 +112,27 @@ def test_excluded_rows_are_left_out(persyn: Persyn, filled: Any, tmp_path: Path)
     assert (data["rows"], data["excluded"]) == (1, 1)
 
 
+def test_of_a_dataset_only_the_rows_that_pass_are_written(
+    persyn: Persyn, filled: Any, tmp_path: Path
+) -> None:
+    ran = persyn("data", "export", "demo/persyn", "-o", "all.jsonl", "--teacher", "alpha", "--json").json
+    assert (ran["rows"], ran["filtered"]) == (2, 0)
+    asked = ("--min-quality", "0.5", "-f", "huggingface", "-o", "good")
+    ran = persyn("data", "export", "demo/persyn", *asked, "--json").json
+    assert (ran["rows"], ran["excluded"], ran["filtered"]) == (1, 0, 1)
+    (row,) = pyarrow.parquet.read_table(tmp_path / "good" / "data" / "train-00000.parquet").to_pylist()
+    assert row["quality"] == 1.0
+    card = (tmp_path / "good" / "README.md").read_text(encoding="utf-8")
+    assert "only those with quality ≥ 0.5: 1 others are left out" in card
+    persyn("data", "exclude", "demo/persyn", str(row["prompt_id"]))
+    ran = persyn("data", "export", "demo/persyn", "--min-quality", "0.5", "-o", "none.jsonl")
+    assert ran.code == 2
+    assert "no row of dataset `demo/persyn` passes: quality ≥ 0.5" in ran.err
+    ran = persyn("data", "export", "demo/persyn", "--teacher", "alpa", "-o", "none.jsonl")
+    assert "did you mean `alpha`?" in ran.err
+    assert not (tmp_path / "none.jsonl").exists()
+
+
 @pytest.mark.parametrize("form", ["messages", "huggingface"])
 @pytest.mark.parametrize("kind", ["file", "folder", "link", "dangling"])
 def test_nothing_is_overwritten(kind: str, form: str, persyn: Persyn, filled: Any, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
+from engine import export
 from engine.export import FORMATS
 from engine.suggest import nearest
 from persyn_tui.app.data.query import SCORES
@@ -25,6 +26,8 @@ from storage.records import Dataset, Split, Status
 from storage.rows import SPLITS
 
 ANY = "any"
+LISTED, ALL = "as listed", "all"
+"""Which rows of a dataset are exported, where the list is filtered."""
 CONTENTS = {
     "messages": "JSONL, a conversation a line",
     "sharegpt": "JSONL, ShareGPT",
@@ -254,6 +257,8 @@ class ExportOrder:
     form: str
     """One of `engine.export.FORMATS`."""
     out: Path
+    only: Listing | None
+    """Of its rows those that pass; None for all that are not excluded."""
 
 
 class ExportForm(Dialog[ExportOrder | None]):
@@ -263,16 +268,22 @@ class ExportForm(Dialog[ExportOrder | None]):
         datasets: of the store.
         chosen: the one to begin with.
         rows: id of each dataset that can be exported → how many rows it has that are not excluded.
-        filtered: whether the list shows fewer rows than there are.
+        wanted: what the list is filtered by.
+        passing: id of each of these datasets → how many of its rows pass; empty where the list has no filter.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,f2", "export", "Export", id="export.start")]
 
     def __init__(
-        self, datasets: Datasets, chosen: Dataset, rows: Mapping[int, int], *, filtered: bool = False
+        self,
+        datasets: Datasets,
+        chosen: Dataset,
+        rows: Mapping[int, int],
+        wanted: Listing | None = None,
+        passing: Mapping[int, int] | None = None,
     ) -> None:
         super().__init__()
-        self._filtered = filtered
+        self._wanted_rows, self._passing = wanted, passing or {}
         self._datasets, self._chosen, self._rows = datasets, chosen, rows
         self._ready = [one for one in datasets.all if one.id in rows]
 
@@ -284,9 +295,11 @@ class ExportForm(Dialog[ExportOrder | None]):
         """Dataset, format, place."""
         names = [self._datasets.name(one) for one in self._ready]
         begin = self._datasets.name(self._chosen)
+        which = [Entry("rows", "rows", Choice((LISTED, ALL), LISTED))] if self._passing else []
         yield Form(
             [
                 Entry("dataset", "dataset", Line(begin, "", Words(names)), _few(names)),
+                *which,
                 Entry("form", "format", Choice(FORMATS, FORMATS[0])),
                 Entry("out", "to", Line("", "", Paths()), "a new file"),
             ],
@@ -297,11 +310,24 @@ class ExportForm(Dialog[ExportOrder | None]):
         """Place and hints are filled in."""
         super().on_mount()
         self._wanted()
-        self.query_one(Form)["form"].focus_control()
+        self.query_one(Form)["rows" if self._passing else "form"].focus_control()
 
     @on(Edited)
     def _check(self) -> None:
         self._wanted()
+
+    def _choose_rows(self, form: Form, dataset: Dataset, wrong: dict[str, str]) -> Listing | None:
+        """Which rows are asked for, and how many those are; None for all."""
+        if not self._passing or form.values["rows"] == ALL:
+            if self._passing:
+                form["rows"].say(f"{count(self._rows[dataset.id])}, whatever the list shows")
+            return None
+        many, filters = self._passing[dataset.id], export.described(self._wanted_rows)
+        if many:
+            form["rows"].say(f"{count(many)} of {count(self._rows[dataset.id])}: {filters}")
+        else:
+            wrong["rows"] = f"none of this dataset passes: {filters}"
+        return self._wanted_rows
 
     def _wanted(self) -> ExportOrder | None:
         """What the fields ask for; None where one is wrong. Beside the fields and below them stands the same."""
@@ -309,10 +335,12 @@ class ExportForm(Dialog[ExportOrder | None]):
         values = form.values
         dataset, problem = which_dataset(values["dataset"], self._ready, self._datasets)
         wrong: dict[str, str] = {}
+        only: Listing | None = None
         form["form"].say(CONTENTS[values["form"]])
         if dataset is None:
             wrong["dataset"] = problem
         else:
+            only = self._choose_rows(form, dataset, wrong)
             rows, twin = self._rows[dataset.id], self._datasets.number(dataset.id)
             facts = self._datasets.facts(dataset, rows) if twin else []
             form["dataset"].say(" · ".join(facts) or f"{count(rows)} rows that are not excluded")
@@ -332,14 +360,10 @@ class ExportForm(Dialog[ExportOrder | None]):
             self.say(f"✗ {form[key].title}: {text}" + (f": {out}" if key == "out" else ""), "bad")
         else:
             # The field may be too narrow for all of it.
-            whole = ""
-            if self._filtered and dataset is not None:
-                kept = f"all {count(self._rows[dataset.id])} rows of the dataset that are not excluded"
-                whole = f"\n{kept}; filters of the list do not count"
-            self.say(f"{what}: {out}{whole}")
+            self.say(f"{what}: {out}")
         if wrong or dataset is None:
             return None
-        return ExportOrder(dataset, self._datasets.name(dataset), values["form"], out)
+        return ExportOrder(dataset, self._datasets.name(dataset), values["form"], out, only)
 
     def action_export(self) -> None:
         """Starts, when the place is free; else goes to what is wrong."""

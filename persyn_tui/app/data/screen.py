@@ -413,9 +413,12 @@ class DataScreen(View[Stored]):
             return
         routed = [one for one in ready if one.manifest.get("strategy") == "persyn"]
         chosen = self.dataset if self.dataset in ready and self.dataset else (routed or ready)[0]
+        # A dataset in view is one to export; what else is filtered by chooses among its rows.
+        wanted = replace(self.sheet.wanted, dataset_id=None)
         try:
             await asyncio.to_thread(store.check_file)
             rows = await asyncio.to_thread(lambda: {one.id: datasets.count(store, one.id) for one in ready})
+            passing = await asyncio.to_thread(tasks.passing, store, wanted, ready)
         except PersynError as problem:
             self.notify(str(problem), severity="error", about="export")
             return
@@ -427,8 +430,7 @@ class DataScreen(View[Stored]):
                 work = partial(tasks.export, store, order, self.post_message)
                 self.run_worker(work, thread=True, group="export")
 
-        filtered = bool(in_words(self.sheet.wanted, known))
-        self.app.push_screen(ExportForm(known, chosen, rows, filtered=filtered), start)
+        self.app.push_screen(ExportForm(known, chosen, rows, wanted, passing), start)
 
     # What comes from the background
 

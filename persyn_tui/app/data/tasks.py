@@ -1,14 +1,16 @@
 """What the data screen does in threads while the list goes on: the word index, and exports."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from textual.message import Message
 from textual.worker import get_current_worker
 
 from persyn_tui.app.data.forms import ExportOrder
 from persyn_tui.app.text import count
-from storage import search
+from storage import listing, search
 from storage.errors import PersynError
+from storage.records import Dataset
 from storage.store import Store
 
 STEP = 5000
@@ -53,6 +55,15 @@ def index(store: Store, post: Post) -> None:
     post(Said("index", "more" if added else ""))
 
 
+def passing(store: Store, wanted: listing.Listing, ready: Sequence[Dataset]) -> dict[int, int]:
+    """Dataset id → how many of its rows that are not excluded pass; empty where there is no filter."""
+    from engine.export import described
+
+    if not described(wanted):
+        return {}
+    return {one.id: len(listing.kept(store, replace(wanted, dataset_id=one.id))) for one in ready}
+
+
 def export(store: Store, order: ExportOrder, post: Post) -> None:
     """Writes a dataset; said in the end is where it is."""
     from engine.export import export as write
@@ -65,7 +76,7 @@ def export(store: Store, order: ExportOrder, post: Post) -> None:
         post(Doing("export", f"exporting {count(done)} of {count(total)}"))
 
     try:
-        written = write(store, order.dataset, order.form, order.out, progress)
+        written = write(store, order.dataset, order.form, order.out, progress, order.only)
     except PersynError as problem:
         post(Said("export", problem=problem))
         return
