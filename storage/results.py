@@ -250,6 +250,25 @@ def iterate_results(store: Store, evaluation_id: int, page: int = _PAGE) -> Iter
         after = found[-1].prompt_id
 
 
+def values(store: Store, evaluation_id: int) -> dict[int, float | None]:
+    """Prompt id → value, of every result in order of prompt id; no text is read."""
+    query = (
+        select(ResultRow.prompt_id, ResultRow.value)
+        .where(ResultRow.evaluation_id == evaluation_id)
+        .order_by(ResultRow.prompt_id)
+    )
+    with store.read() as connection:
+        return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def result(store: Store, evaluation_id: int, prompt_id: int) -> Result | None:
+    """The result of this prompt, or None."""
+    query = select(*_RESULT).where(ResultRow.evaluation_id == evaluation_id, ResultRow.prompt_id == prompt_id)
+    with store.read() as connection:
+        row = connection.execute(query).first()
+    return None if row is None else Result(*row)
+
+
 def count_results(store: Store, evaluation_id: int) -> int:
     """How many results an evaluation has so far; their texts are not read."""
     query = select(func.count()).select_from(ResultRow).where(ResultRow.evaluation_id == evaluation_id)

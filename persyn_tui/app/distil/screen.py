@@ -56,13 +56,14 @@ class DistilScreen(JobView[Distilled]):
     DistilScreen .rule { height: 1; color: $quiet; text-wrap: nowrap; }
     DistilScreen #strategies { height: auto; max-height: 70%; }
     """
-    NEEDS_ROWS = frozenset({"start", "stop", "checkpoint", "metric", "strategy"})
+    NEEDS_ROWS = frozenset({"start", "stop", "checkpoint", "metric", "strategy", "answers"})
     WRITES = frozenset({"start", "stop", "checkpoint"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start", id="distil.start"),
         Binding("x", "stop", "Stop", id="distil.stop"),
         Binding("c", "checkpoint", "Checkpoint now", id="distil.checkpoint"),
         Binding("m", "metric", "Other curve", id="distil.metric"),
+        Binding("enter", "answers", "Answers", key_display="⏎", id="distil.answers"),
         # Before the list's own keys, which scroll sideways.
         Binding("right,tab", "strategy(1)", "Next strategy", show=False, id="distil.next", priority=True),
         Binding(
@@ -189,6 +190,17 @@ class DistilScreen(JobView[Distilled]):
     def action_strategy(self, by: int) -> None:
         """Shows the curve of the next strategy, or the one before."""
         self.query_one("#strategies", Sheet).action_move(by)
+
+    def action_answers(self) -> None:
+        """What the student of the strategy under the cursor answered to the evaluation prompts."""
+        from persyn_tui.app.distil.evaluated_screen import EvaluatedScreen
+
+        if self.data is not None:
+            self.app.push_screen(EvaluatedScreen(self.data.job_id, self.data.chosen))
+
+    @on(Sheet.Chosen, "#strategies")
+    def _open(self) -> None:
+        self.action_answers()
 
     def action_maximise(self) -> None:
         """The curve fills the screen, or no longer."""
