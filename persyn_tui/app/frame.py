@@ -193,7 +193,9 @@ class View(Sized[None], Generic[T]):
     @property
     def state(self) -> str:
         """loading, empty, failure or full."""
-        return str(self.query_one("#states", ContentSwitcher).current)
+        for switcher in self.query("#states").results(ContentSwitcher):
+            return str(switcher.current)
+        return "loading"  # its widgets are not there yet
 
     def on_screen_resume(self) -> None:
         """Reads at once when the operator comes here."""
