@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 JobState = Literal["queued", "running", "paused", "done", "failed", "cancelled", "needs_attention"]
+STOPPED = ("paused", "failed", "cancelled", "needs_attention", "interrupted")
+"""Effective states of jobs that have stopped before their end."""
 ACTIVE_STATES: tuple[JobState, ...] = ("queued", "running", "paused")
 """States in which a job still has work to do: at most one such job exists per specification."""
 

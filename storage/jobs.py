@@ -10,7 +10,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from sqlalchemy import Connection, and_, delete, func, or_, select, update
 
 from storage.clock import now
 from storage.errors import StoreError
-from storage.job_records import ACTIVE_STATES, JobState
+from storage.job_records import ACTIVE_STATES, STOPPED, JobState
 from storage.job_records import Command as Command
 from storage.job_records import Event as Event
 from storage.job_records import Job as Job
@@ -285,6 +285,22 @@ def list(store: Store, before_id: int | None = None, limit: int = 100) -> builti
         query = query.where(JobRow.id < before_id)
     with store.read() as connection:
         return [_job_of(row) for row in connection.execute(query)]
+
+
+def went_on(listed: Iterable[Job]) -> dict[int, int]:
+    """Job that stopped before its end → the newest one that the same run went on as; those without one are left out.
+
+    Args:
+        listed: jobs to look among.
+    """
+    newest: dict[str, int] = {}
+    found: dict[int, int] = {}
+    for job in sorted(listed, key=lambda job: -job.id):
+        if job.spec_sha not in newest:
+            newest[job.spec_sha] = job.id
+        elif job.effective_state in STOPPED:
+            found[job.id] = newest[job.spec_sha]
+    return found
 
 
 def events(store: Store, job_id: int, after_id: int = 0, limit: int = 500) -> builtins.list[Event]:

@@ -44,6 +44,7 @@ def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
 
     opened = Store.open(store, create=False)
     found = jobs.list(opened)
+    went_on = jobs.went_on(found)
 
     def show() -> None:
         if not found:
@@ -58,7 +59,7 @@ def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
                 (
                     job.id,
                     job.name,
-                    job.effective_state,
+                    job.effective_state + (f" → {went_on[job.id]}" if job.id in went_on else ""),
                     job.stage or "–",
                     f"{done:,}/{total:,}" if total else "–",
                     f"{rate:,.1f}/s" if rate and job.effective_state == "running" else "–",
@@ -84,7 +85,7 @@ def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
             columns, rows = columns[:-1], [row[:-1] for row in rows]
         table(columns, rows, right=("job", "progress", "rate", "ETA"))
 
-    emit([_as_json(job) for job in found], as_json, show)
+    emit([{**_as_json(job), "went_on_as": went_on.get(job.id)} for job in found], as_json, show)
 
 
 def watch(job: JobArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:

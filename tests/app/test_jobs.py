@@ -54,6 +54,20 @@ async def test_a_job_made_elsewhere_appears_and_its_state_follows(store: Store) 
         assert "1m 01s" in line(sheet, 1)
 
 
+async def test_a_job_that_went_on_as_another_says_so_and_asks_for_nothing(store: Store) -> None:
+    stopped = submit(store, "first", "cancelled")
+    submit(store, "other", "failed")
+    async with running(store.location) as (app, pilot):
+        sheet, where = app.screen.query_one("#jobs", Sheet), app.screen.query_one("#where", Told)
+        await until(pilot, lambda: "cancelled" in line(sheet, 2))
+        again = submit(store, "first")
+        await until(pilot, lambda: f"→ job {again.id}" in line(sheet, 3))
+        assert "failed" in line(sheet, 2), "another run"
+        assert "queued" in line(sheet, 1)
+        await pilot.press("G")
+        await until(pilot, lambda: f"job {stopped.id} · cancelled, went on as job {again.id}" in where.text)
+
+
 async def test_the_cursor_stays_on_its_job_while_others_come(store: Store) -> None:
     first = submit(store, "first", "done")
     async with running(store.location) as (app, pilot):

@@ -46,6 +46,7 @@ def test_after_a_job_has_ended_the_same_specification_makes_a_new_one(store, mak
     )
     again = make.job()
     assert again.id != job.id
+    assert jobs.went_on(jobs.list(store)) == {job.id: again.id}
     with pytest.raises(StoreError, match=f"job {job.id} is failed"):
         jobs.claim(store, job.id, "me")
 

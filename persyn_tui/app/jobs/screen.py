@@ -60,6 +60,8 @@ class Jobs:
     """Job → what it is asked to end with."""
     total: int
     """How many there are, whatever the filter."""
+    went_on: "dict[int, int]"
+    """Job that stopped → the one that its run went on as."""
 
     def __eq__(self, other: object) -> bool:
         # A record's own clock changes with every read; what is shown does not.
@@ -69,7 +71,14 @@ class Jobs:
 
     def _shown(self) -> tuple[Any, ...]:
         listed = [(j.id, j.effective_state, j.stage, j.progress, j.error) for j in self.jobs]
-        return listed, self.chosen, self.stopping, [event.id for event in self.events], self.total
+        return (
+            listed,
+            self.chosen,
+            self.stopping,
+            [event.id for event in self.events],
+            self.total,
+            self.went_on,
+        )
 
 
 class JobsScreen(FilteredView[Jobs]):
@@ -119,21 +128,19 @@ class JobsScreen(FilteredView[Jobs]):
         ids = [job.id for job in found]
         chosen = wanted if wanted in ids else next(iter(ids), None)
         events = [] if chosen is None else jobs.newest_events(store, chosen, HISTORY)
-        return Jobs(found, chosen, events, jobs.stopping(store), len(everything))
+        return Jobs(found, chosen, events, jobs.stopping(store), len(everything), jobs.went_on(everything))
 
     def show(self, data: Jobs) -> None:
         """Rows, then the history of the chosen job."""
         self.query_one("#jobs", Sheet).update(
-            Listed(
-                [(job.id, _cells(job, self.app.followed.state_of(job), data.stopping)) for job in data.jobs]
-            )
+            Listed([(job.id, _cells(job, self.app.followed.state_of(job), data)) for job in data.jobs])
         )
         started = self.app.followed.newly_started
         if started is not None and any(job.id == started for job in data.jobs):
             self.query_one("#jobs", Sheet).go_to(started)
             self.app.followed.newly_started = None
         chosen = next((job for job in data.jobs if job.id == data.chosen), None)
-        where = "" if chosen is None else _where(chosen, self.app, data.stopping)
+        where = "" if chosen is None else _where(chosen, self.app, data)
         self.query_one("#where", Told).tell(where)
         self.query_one("#events", Sheet).update(Listed([(e.id, _event(e)) for e in reversed(data.events)]))
 
@@ -284,14 +291,16 @@ MODE_OF_STAGE = {
 }
 
 
-def _cells(job: "Job", state: str, asked: "dict[int, Stopping]") -> list[Cell | str]:
+def _cells(job: "Job", state: str, data: Jobs) -> list[Cell | str]:
     snapshot = from_json(job.progress)
     live = state == "running"
     shown = Cell(
         f"{GLYPHS.get(state, '·')} {state.replace('_', ' ')}", cast(Tone, STATE_TONES.get(state, "plain"))
     )
-    if live and job.id in asked:
-        shown = Cell(stopping.name(asked[job.id]), "warn")
+    if live and job.id in data.stopping:
+        shown = Cell(stopping.name(data.stopping[job.id]), "warn")
+    if job.id in data.went_on and state != "starting":
+        shown = Cell(f"→ job {data.went_on[job.id]}", "dim")
     return [
         str(job.id),
         job.name,
@@ -318,12 +327,16 @@ def _line(job: "Job") -> str:
     return f"{job.id} {job.name} {job.effective_state} {job.stage} {job.error}"
 
 
-def _where(job: "Job", app: "PersynApp", asked: "dict[int, Stopping]") -> str:
+def _where(job: "Job", app: "PersynApp", data: Jobs) -> str:
     state = app.followed.state_of(job)
     snapshot: Snapshot = from_json(job.progress)
     which = f"── job {job.id} · " + ("" if (alpha := _alpha(job)) == "–" else f"α {alpha} · ")
+    if job.id in data.went_on and state != "starting":
+        error = f": {job.error.strip()}" if job.error else ""
+        return f"{which}{state.replace('_', ' ')}, went on as job {data.went_on[job.id]}{error}"
     if job.error:
         return f"{which}{job.error.strip()}"
+    asked = data.stopping
     if state == "running" and job.id in asked:
         ends = (
             app.keyed("which are waited for; {jobs.cancel:x} stops at once")
