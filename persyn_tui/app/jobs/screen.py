@@ -258,9 +258,7 @@ class JobsScreen(FilteredView[Jobs]):
         self.app.push_screen(
             Confirm(
                 f"Cancel job {job.id} ({job.name})?",
-                f"It {place if job.stage else 'has not begun'}. Everything committed is kept; `r` goes on from there. "
-                f"Answers in flight at endpoints are waited for, {CANCEL_S:.0f} s at most; lost is at most what comes "
-                "later and the batch of a local model.",
+                f"It {place if job.stage else 'has not begun'}. {self.app.keyed(_kept(job))}",
                 "Cancel the job",
             ),
             lambda yes: self._cancel(job.id) if yes else None,
@@ -314,6 +312,21 @@ def _cells(job: "Job", state: str, data: Jobs) -> list[Cell | str]:
         time.strftime("%d %b %H:%M", time.localtime(job.started_at or job.created_at)),
         _alpha(job),
     ]
+
+
+def _kept(job: "Job") -> str:
+    """What a cancel keeps and loses, with keys as `keymap.keyed` takes them."""
+    kept = "Everything committed is kept; {jobs.resume:r} goes on from there."
+    if job.effective_state != "running":
+        return kept
+    if count := stopping.in_flight(job):
+        return (
+            f"{kept} {stopping.answers(count)} at endpoints {'is' if count == 1 else 'are'} waited for, "
+            f"{CANCEL_S:.0f} s at most; what comes later is lost, and may be billed."
+        )
+    if job.stage == "distill":
+        return f"{kept} A training stops at a checkpoint."
+    return f"{kept} Lost is at most the batch in work."
 
 
 def _alpha(job: "Job") -> str:
