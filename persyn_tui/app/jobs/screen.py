@@ -317,7 +317,7 @@ def _cells(job: "Job", state: str, data: Jobs) -> list[Cell | str]:
 def _kept(job: "Job") -> str:
     """What a cancel keeps and loses, with keys as `keymap.keyed` takes them."""
     kept = "Everything committed is kept; {jobs.resume:r} goes on from there."
-    if job.effective_state != "running":
+    if job.effective_state != "running" or not job.stage:
         return kept
     if count := stopping.in_flight(job):
         return (
