@@ -29,6 +29,7 @@ SCREENS: dict[str, tuple[str, tuple[str, ...]]] = {
     "data": ("data", ()),
     "answers": ("data", ("enter",)),
     "distil": ("distil", ()),
+    "evaluated": ("distil", ("enter", "f")),
 }
 """Picture → (mode, keys pressed there). Not the logs: they name paths of the machine."""
 PATIENCE_S = 120.0
