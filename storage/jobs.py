@@ -298,7 +298,7 @@ def went_on(listed: Iterable[Job]) -> dict[int, int]:
     for job in sorted(listed, key=lambda job: -job.id):
         if job.spec_sha not in newest:
             newest[job.spec_sha] = job.id
-        elif job.effective_state in STOPPED:
+        elif job.id != newest[job.spec_sha] and job.effective_state in STOPPED:
             found[job.id] = newest[job.spec_sha]
     return found
 

@@ -24,6 +24,10 @@ class Speed:
     """Their generated tokens."""
     seconds: float
     """Wall time in which it worked on them: pauses between jobs are left out."""
+    of: str = ""
+    """The registered teacher whose answers these are, where that is not the one that is asked about."""
+    alike: bool = True
+    """Whether they were asked for with the same system prompt and sampling: then they are as long."""
 
     @property
     def tokens_per_second(self) -> float:

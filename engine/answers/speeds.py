@@ -1,6 +1,7 @@
 """How fast the teachers of a run have answered before, in whatever run: what a dry run and a first ETA rest on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from engine.config import Run
 from engine.models import registry as described
@@ -14,19 +15,30 @@ BESIDE = ("device", "dtype", "batch_tokens", "adapter", "base_url", "server")
 
 
 def measured(store: Store, teachers: Sequence[Model]) -> dict[str, Speed]:
-    """Teacher → the speed of its model in this store, the newest measured; what has not answered yet is left out.
+    """Teacher → the speed of its model in this store; what has not answered yet is left out.
 
-    Whatever system prompt and sampling it had: how fast a token comes does not depend on them.
+    Of its own answers where it has some: those asked for with its system prompt and sampling. Else of the answers of
+    the same model with other settings that has the most, which tell how fast a token comes, not how many there are.
     """
-    known = sorted(
-        registry.list(store, "teacher", archived=True, superseded=True), key=lambda model: -(model.id or 0)
-    )
+    known = [
+        model
+        for model in registry.list(store, "teacher", archived=True, superseded=True)
+        if model.id is not None
+    ]
     found: dict[str, Speed] = {}
     for teacher in teachers:
-        alike = (model.id for model in known if model.id and _machine(model) == _machine(teacher))
-        speed = next((speed for number in alike if (speed := speeds.measured(store, number))), None)
-        if speed is not None:
-            found[teacher.name] = speed
+        choice: list[tuple[bool, int, int, Speed]] = []
+        for model in known:
+            if (
+                _machine(model) != _machine(teacher)
+                or (speed := speeds.measured(store, model.id or 0)) is None
+            ):
+                continue
+            alike = (model.system, model.sampling) == (teacher.system, teacher.sampling)
+            speed = replace(speed, of="" if model.name == teacher.name else model.name, alike=alike)
+            choice.append((alike, speed.answers, model.id or 0, speed))
+        if choice:
+            found[teacher.name] = max(choice, key=lambda one: one[:3])[3]
     return found
 
 

@@ -232,12 +232,15 @@ def _with(run: Run, measured: "Mapping[str, Speed]") -> tuple[Run, list[str]]:
         speed, more = measured.get(teacher.name), dict[str, float]()
         if speed is not None and teacher.tokens_per_second is None:
             more["tokens_per_second"] = speed.tokens_per_second
-        if speed is not None and teacher.expected_tokens is None:
+        if speed is not None and teacher.expected_tokens is None and speed.alike:
             more["expected_tokens"] = speed.tokens_per_answer
         if speed is not None and more:
+            whose = speed.of or teacher.name
+            same = f" (the model of {teacher.name})" if speed.of else ""
+            length = f", {speed.tokens_per_answer:,.0f} an answer" if speed.alike else " with other settings"
             told.append(
-                f"measured on {speed.answers:,} stored answers of {teacher.name}: {speed.tokens_per_second:,.0f} "
-                f"tokens a second, {speed.tokens_per_answer:,.0f} an answer"
+                f"measured on {speed.answers:,} stored answers of {whose}{same}: {speed.tokens_per_second:,.0f} "
+                f"tokens a second{length}"
             )
         teachers.append(teacher.model_copy(update=more))
     return run.model_copy(update={"teachers": tuple(teachers)}), told

@@ -12,6 +12,8 @@ from storage.errors import StoreError
 from storage.job_records import ACTIVE_STATES, Job
 from storage.store import Store
 
+LOOKED_AT = 500
+"""Jobs among which one that went on from another is looked for, the newest."""
 RETRIES = 3
 """Further attempts at a response that ended in an error."""
 
@@ -37,12 +39,14 @@ def resume(store: Store, job: Job) -> Job:
     """A job that goes on where this one stopped; the same job while it is unfinished.
 
     Raises:
-        StoreError: it is running, or done and its datasets are those that it trained on.
+        StoreError: it is running, has gone on as another job, or is done and its datasets are those that it trained on.
     """
     if jobs.alive(job):
         if job.id in jobs.stopping(store):
             raise StoreError(f"job {job.id} is stopping", "once it has stopped, the same key goes on with it")
         raise StoreError(f"job {job.id} is running", "there is nothing to go on with")
+    if (later := jobs.went_on(jobs.list(store, limit=LOOKED_AT)).get(job.id)) is not None:
+        raise StoreError(f"job {job.id} went on as job {later}", "choose that one")
     if job.state == "done":
         _check_outdated(store, job)
     if job.state in ACTIVE_STATES:

@@ -41,6 +41,8 @@ class Picked(NamedTuple):
     chosen: Choice
     others: tuple[int, ...]
     stopping: "Stopping | None"
+    went_on: int | None
+    """The job that its run went on as."""
 
 
 class Followed:
@@ -55,29 +57,31 @@ class Followed:
         """What it is asked to end with; None when it is not."""
         self.others: tuple[int, ...] = ()
         """Other jobs that run while it does not."""
+        self.went_on: int | None = None
+        """The job that its run went on as, after it had stopped."""
         self.newly_started: int | None = None
         """The job that an engine was started for here last, until the list of jobs has gone to it."""
         self._chosen: Choice = "none"
-        self._started: tuple[int, float] | None = None
-        """The job that an engine was started for here last, and when."""
+        self._started: tuple[int, int, float] | None = None
+        """The job that an engine was started for here last, how often it had been claimed then, and when."""
 
     async def read(self, store: "Store") -> None:
         """Reads which job to follow, and what is known of it. What the operator chooses meanwhile stands."""
         before = self.id, self._chosen
         found = await asyncio.to_thread(_pick, store, *before)
         if before == (self.id, self._chosen):
-            self.job, self._chosen, self.others, self.stopping = found
+            self.job, self._chosen, self.others, self.stopping, self.went_on = found
             self.id = None if found.job is None else found.job.id
 
     def choose(self, job: "Job") -> None:
         """The live screens show this job from now on, their titles too; a live one until another runs after it."""
         self.job, self.id = job, job.id
         self._chosen = "live" if job.effective_state in LIVE else "ended"
-        self.stopping, self.others = None, ()
+        self.stopping, self.others, self.went_on = None, (), None
 
     def started(self, job: "Job") -> None:
         """An engine was started for this job: the screens follow it, and say that it starts until it has claimed it."""
-        self._started = job.id, time.monotonic()
+        self._started = job.id, job.epoch, time.monotonic()
         self.newly_started = job.id
         self.choose(job)
 
@@ -87,10 +91,14 @@ class Followed:
 
     def state_of(self, job: "Job") -> str:
         """A job's state; `starting` where its engine was started here just now."""
-        state, started = job.effective_state, self._started
-        if started is None or started[0] != job.id or state == "running" or state not in STOPPABLE:
+        state = job.effective_state
+        if self._started is None or self._started[0] != job.id:
             return state
-        return "starting" if time.monotonic() - started[1] < STARTING_S else state
+        _, epoch, at = self._started
+        if state == "running" or job.epoch != epoch or state not in STOPPABLE:
+            self._started = None  # an engine has claimed it: from here on it is as it says
+            return state
+        return "starting" if time.monotonic() - at < STARTING_S else state
 
     @property
     def active(self) -> bool:
@@ -107,6 +115,7 @@ class Followed:
             return f"job {self.job.id} · {stopping.line(self.stopping, self.job)}"
         what = self.job.stage if state == "running" and self.job.stage else state
         runs = f" (job {self.others[0]} is running)" if self.others else ""
+        runs = f", went on as job {self.went_on}" if self.went_on is not None else runs
         return f"job {self.job.id} · {GLYPHS.get(state, '·')} {what.replace('_', ' ')}{runs}"
 
 
@@ -129,7 +138,8 @@ def _pick(store: "Store", followed: int | None, chosen: Choice) -> Picked:
     live = job is not None and job.effective_state == "running"
     others = () if live else tuple(one.id for one in running if job is None or one.id != job.id)
     asked = jobs.stopping(store).get(job.id) if live and job is not None else None
-    return Picked(job, chosen, others, asked)
+    went_on = None if job is None else jobs.went_on([job, *newest]).get(job.id)
+    return Picked(job, chosen, others, asked, went_on)
 
 
 def _goes_on_as(job: "Job", newest: "list[Job]") -> "Job | None":

@@ -6,10 +6,13 @@ import pytest
 from app.support import running, until
 from textual.widgets import Input, Static
 
+from persyn_tui.app import actions
+from persyn_tui.app.app import PersynApp
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.sheet import Sheet
 from persyn_tui.app.told import Told
 from storage import jobs
+from storage.errors import StoreError
 from storage.job_records import Job
 from storage.store import Store
 
@@ -28,6 +31,10 @@ def submit(store: Store, name: str, state: str = "queued") -> Job:
         jobs.event(store, lease, "info", f"{name} began")
         jobs.release(store, lease, state)  # type: ignore[arg-type]
     return job
+
+
+def title(app: PersynApp) -> str:
+    return str(app.screen.query_one("#title", Static).render())
 
 
 def line(sheet: Sheet, y: int) -> str:
@@ -60,12 +67,18 @@ async def test_a_job_that_went_on_as_another_says_so_and_asks_for_nothing(store:
     async with running(store.location) as (app, pilot):
         sheet, where = app.screen.query_one("#jobs", Sheet), app.screen.query_one("#where", Told)
         await until(pilot, lambda: "cancelled" in line(sheet, 2))
-        again = submit(store, "first")
+        again = submit(store, "first", "done")
         await until(pilot, lambda: f"→ job {again.id}" in line(sheet, 3))
         assert "failed" in line(sheet, 2), "another run"
-        assert "queued" in line(sheet, 1)
+        assert "done" in line(sheet, 1)
         await pilot.press("G")
         await until(pilot, lambda: f"job {stopped.id} · cancelled, went on as job {again.id}" in where.text)
+        await until(pilot, lambda: "r" not in app.screen.active_bindings)
+        with pytest.raises(StoreError, match=f"job {stopped.id} went on as job {again.id}"):
+            actions.resume(store, jobs.get(store, stopped.id))
+        await pilot.press("enter")
+        await until(pilot, lambda: f"job {stopped.id} · ■ cancelled, went on as job {again.id}" in title(app))
+        assert "s" not in app.screen.active_bindings
 
 
 async def test_the_cursor_stays_on_its_job_while_others_come(store: Store) -> None:
@@ -268,8 +281,16 @@ async def test_an_engine_that_was_started_here_is_said_to_start(
         await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 3 and app.screen.state == "full")
         await until(pilot, lambda: "○ starting" in str(app.screen.query_one("#title", Static).render()))
         assert "s" not in app.screen.active_bindings
-        jobs.claim(store, 1, "test", lease_seconds=600)
+        lease = jobs.claim(store, 1, "test", lease_seconds=600)
         await until(pilot, lambda: "● running" in app.followed.line)
+        jobs.release(store, lease, "paused")
+        await until(pilot, lambda: "‖ paused" in app.followed.line)  # at once: it had been claimed
+        await until(pilot, lambda: "s" in app.screen.active_bindings)
+        await pilot.press("s")
+        await until(pilot, lambda: "○ starting" in app.followed.line)
+        # Claimed and interrupted between two looks: it does not start any more.
+        jobs.release(store, jobs.claim(store, 1, "test"), "paused")
+        await until(pilot, lambda: "‖ paused" in app.followed.line)
 
 
 async def test_slash_filters_jobs_by_words_and_esc_shows_all(store: Store) -> None:

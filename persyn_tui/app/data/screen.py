@@ -346,6 +346,7 @@ class DataScreen(View[Stored]):
         key, store = self.sheet.key, self.app.store
         if self._beside is not None:
             text = self.panel.text
+            key = None if self.panel.chosen is None else self.panel.chosen["id"]
         elif isinstance(key, int) and store is not None:
             lines = await asyncio.to_thread(browse.lines, store, [key])
             text = lines[0].response.text if lines else ""

@@ -162,8 +162,12 @@ class JobsScreen(FilteredView[Jobs]):
         return frozenset(
             ["demo"]
             + (["cancel"] if state not in (*STOPPABLE, "starting") else [])
-            + (["resume"] if state in ("starting", "running", "done") else [])
+            + (["resume"] if state in ("starting", "running", "done") or self._went_on(job) else [])
         )
+
+    def _went_on(self, job: "Job") -> bool:
+        """Whether its run went on as another job: there is nothing to do about it."""
+        return self.data is not None and job.id in self.data.went_on
 
     def text_to_copy(self) -> str:
         """The run of the chosen job as a command, or its error."""

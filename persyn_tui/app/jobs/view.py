@@ -35,8 +35,8 @@ class JobView(View[T]):
         return self.KEPT
 
     def trouble(self) -> str:
-        """Why the job stopped."""
-        return trouble(self.app.followed.job)
+        """Why the job stopped, where it is not another that goes on."""
+        return "" if self.app.followed.went_on is not None else trouble(self.app.followed.job)
 
     def idle(self) -> frozenset[str]:
         """Starting what runs or is done; stopping what does not work here, or is stopping already."""
@@ -46,7 +46,8 @@ class JobView(View[T]):
         state = self.app.followed.state_of(job)
         start = (
             []
-            if state not in ("starting", "running", "done") or (state == "done" and self.outdated())
+            if (state not in ("starting", "running", "done") or (state == "done" and self.outdated()))
+            and self.app.followed.went_on is None
             else ["start"]
         )
         asked = self.app.followed.stopping

@@ -125,6 +125,8 @@ class RouterScreen(View[Routed]):
         width = max(40, self.app.size.width - 2)
         job = self.app.followed.job
         state = data.state if job is None or job.id != data.job_id else self.app.followed.state_of(job)
+        if self.app.followed.went_on is not None:
+            state = "continued"
         self.query_one("#where", OneLine).update(
             words.sides(self.app.keyed(words.where(data, state, width < 98)), words.measures(data), width)
         )
@@ -191,13 +193,15 @@ class RouterScreen(View[Routed]):
 
     def trouble(self) -> str:
         """Why the job stopped, or why its plans cannot be found."""
-        return trouble(self.app.followed.job) or ("" if self.data is None else words.missing(self.data))
+        stopped = "" if self.app.followed.went_on is not None else trouble(self.app.followed.job)
+        return stopped or ("" if self.data is None else words.missing(self.data))
 
     def idle(self) -> frozenset[str]:
         """Starting what runs or is done; what needs a plan or scores where there are none."""
         job, data = self.app.followed.job, self.data
         none = {
-            "start": job is not None and self.app.followed.state_of(job) in ("starting", "running", "done"),
+            "start": self.app.followed.went_on is not None
+            or (job is not None and self.app.followed.state_of(job) in ("starting", "running", "done")),
             "why": data is None or not data.choices,
             "alpha(-1)": self.what_if is None,
             "alpha(1)": self.what_if is None,

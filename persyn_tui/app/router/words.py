@@ -80,6 +80,7 @@ def where(data: Routed, state: str, brief: bool) -> str:
         begun = {
             "queued": "queued: {router.start:s} starts an engine",
             "starting": starting,
+            "continued": "another job went on with it",
             "running": starting,
         }
         return begun.get(state, f"{state}: {{router.start:s}} goes on")
