@@ -22,6 +22,7 @@ from storage import datasets, listing
 from storage.listing import Listing
 from storage.records import Dataset, TrainingRow
 from storage.store import Store
+from storage.text import clean
 
 FORMATS = ("messages", "sharegpt", "alpaca", "parquet", "huggingface")
 """messages, sharegpt and alpaca are JSONL; huggingface is a folder that `datasets.load_dataset` reads."""
@@ -34,6 +35,36 @@ _SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
 
 Progress = Callable[[int, int], None]
 """Called with (rows written, rows in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Some of a dataset's rows."""
+
+    ids: Sequence[int]
+    """Of responses, ascending; others may be among them."""
+    words: str
+    """What they have in common, for messages and the card."""
+
+    def has(self, id: int) -> bool:
+        """Whether this response is among them."""
+        place = bisect_left(self.ids, id)
+        return place < len(self.ids) and self.ids[place] == id
+
+
+def passing(store: Store, dataset: Dataset, wanted: Listing) -> Only | None:
+    """The rows that pass these filters, by the dataset's own scores: those that the export has. None for no filter.
+
+    Raises:
+        StoreError: the filter's words hold no word.
+    """
+    named = {"teacher": wanted.teacher, "status": wanted.status, "split": wanted.split, "words": wanted.words}
+    parts = [f"{name} {value}" for name, value in named.items() if value]
+    scores = ("quality", "learnability", "reward")
+    parts += [f"{name} ≥ {least}" for name in scores if (least := getattr(wanted, name)) is not None]
+    if not parts:
+        return None
+    return Only(listing.kept(store, replace(wanted, dataset_id=dataset.id)), ", ".join(parts))
 
 
 @dataclass
@@ -72,7 +103,7 @@ def export(
     form: str,
     out: Path,
     progress: Progress = lambda done, total: None,
-    only: Listing | None = None,
+    only: Only | None = None,
 ) -> Written:
     """What was written to `out`, which did not exist before: a file (0600), or a folder (0700) for `huggingface`.
 
@@ -82,12 +113,11 @@ def export(
         form: one of `FORMATS`.
         out: file or folder to make, in a folder that exists.
         progress: called about every thousand rows.
-        only: of the rows those that pass these filters, by the scores of the dataset; its order does not count.
+        only: which of its rows; None for all.
 
     Raises:
         ConfigError: `out` exists or is a symbolic link, its folder does not exist, the dataset is not complete or
-            has no rows, or none that passes.
-        StoreError: the filter's words hold no word.
+            has no rows, or none of those that are asked for.
         StoreMissingError: the store's file is no longer the one that was opened.
     """
     store.check_file()
@@ -100,15 +130,15 @@ def export(
     if total == 0:
         raise ConfigError(f"dataset `{dataset.name}` has no rows", "see `persyn data datasets` for others")
     excluded = datasets.count(store, dataset.id, include_excluded=True) - total
-    passing = None if only is None else listing.kept(store, replace(only, dataset_id=dataset.id))
-    if passing is not None and not passing:
-        raise ConfigError(f"no row of dataset `{dataset.name}` passes: {described(only)}", "filter less")
-    left = 0 if passing is None else total - len(passing)
-    written = Written(str(out), form, excluded=excluded, filtered=left)
-    rows = _counted(_rows(store, dataset, passing), written, total - left, progress)
+    chosen = total if only is None else count_among(store, dataset, only)
+    if not chosen:
+        words = only.words if only else ""
+        raise ConfigError(f"no row of dataset `{dataset.name}` passes: {words}", "filter less")
+    written = Written(str(out), form, excluded=excluded, filtered=total - chosen)
+    rows = _counted(_rows(store, dataset, only), written, chosen, progress)
     try:
         if form == "huggingface":
-            _folder(rows, written, dataset, out, described(only))
+            _folder(rows, written, dataset, out, only.words if only else "")
         else:
             _file(rows, form, out)
     except OSError as error:
@@ -116,21 +146,13 @@ def export(
     return written
 
 
-def described(only: Listing | None) -> str:
-    """The filters in words; empty for none."""
-    if only is None:
-        return ""
-    named = {"teacher": only.teacher, "status": only.status, "split": only.split, "words": only.words}
-    parts = [f"{name} {value}" for name, value in named.items() if value]
-    least = ("quality", "learnability", "reward")
-    parts += [f"{name} ≥ {bound:g}" for name in least if (bound := getattr(only, name)) is not None]
-    return ", ".join(parts)
-
-
 def messages(row: TrainingRow) -> list[dict[str, str]]:
     """The conversation of a row, the answer as its last turn."""
-    asked = [{"role": m["role"], "content": m["content"]} for m in row.prompt.messages]
-    return [*asked, {"role": "assistant", "content": row.response.text}]
+    asked = [(m["role"], m["content"]) for m in row.prompt.messages]
+    # A store that another program has written to may hold what no file can.
+    return [
+        {"role": role, "content": clean(text)} for role, text in (*asked, ("assistant", row.response.text))
+    ]
 
 
 def _provenance(row: TrainingRow) -> dict[str, Any]:
@@ -166,19 +188,17 @@ def record(form: str, row: TrainingRow) -> dict[str, Any]:
     return {"messages": turns, **_provenance(row)}
 
 
-def _rows(store: Store, dataset: Dataset, passing: Sequence[int] | None) -> Iterator[TrainingRow]:
-    """The rows, their answers as a student learns them; `passing`: only these responses, ascending."""
+def count_among(store: Store, dataset: Dataset, only: Only) -> int:
+    """How many rows of the dataset that are not excluded are among these."""
+    return sum(map(only.has, listing.kept(store, Listing(dataset_id=dataset.id))))
 
-    def passes(id: int) -> bool:
-        if passing is None:
-            return True
-        place = bisect_left(passing, id)
-        return place < len(passing) and passing[place] == id
 
+def _rows(store: Store, dataset: Dataset, only: Only | None) -> Iterator[TrainingRow]:
+    """The rows, their answers as a student learns them."""
     after = 0
     while page := datasets.rows(store, dataset.id, after_prompt_id=after, limit=PAGE):
         for row in page:
-            if not passes(row.response.id or 0):
+            if only is not None and not only.has(row.response.id or 0):
                 continue
             yield replace(row, response=replace(row.response, text=target(dataset, row)))
         after = page[-1].prompt.id or 0
@@ -273,7 +293,7 @@ def card(written: Written, dataset: Dataset, filters: str = "") -> str:
     )
     reward = ", ".join(f"{key} {value}" for key, value in manifest.get("reward", {}).items())
     only = (
-        f" Of its rows only those with {_cell(filters)}: {written.filtered:,} others are left out."
+        f" Of its rows only these: {_cell(filters)}; {written.filtered:,} others are not here."
         if filters
         else ""
     )
@@ -299,8 +319,8 @@ tags: [synthetic, distillation]
 |---|---:|---:|
 {means}
 
-Reward settings: {reward or "not recorded"}. Left out: {left_out or "nothing"}; {written.excluded:,} rows excluded
-by hand.{only}
+Reward settings: {reward or "not recorded"}. Left out when it was built: {left_out or "nothing"};
+{written.excluded:,} rows excluded by hand.{only}
 
 Columns: `messages` (the answer is the last turn), `teacher`, `quality` (raw), `learnability` (mean log-likelihood
 under the untrained student, nats per token), `reward` (normalized within the prompt; empty where only one teacher

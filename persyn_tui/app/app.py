@@ -3,9 +3,11 @@
 import asyncio
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.actions import ActionParseResult
@@ -413,12 +415,20 @@ class PersynApp(App[None]):
             self.push_screen(KeysScreen(sections(self, self.screen)))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """What the palette offers: ours, then Textual's own."""
+        """What the palette offers; of two of one name the first."""
         given: set[str] = set()
-        for one in [*palette.commands(self, screen), *super().get_system_commands(screen)]:
+        for one in palette.commands(self, screen):
             if one.title not in given:
                 given.add(one.title)
                 yield one
+
+    def action_picture(self) -> None:
+        """Writes what is on the screen to a file in the folder that the app was started in."""
+        name = time.strftime("persyn-%Y%m%d-%H%M%S.svg")
+        try:
+            self.notify(f"the screen is in {self.save_screenshot(name, str(Path.cwd()))}", about="picture")
+        except OSError as problem:
+            self.notify(f"the picture could not be written: {problem}", severity="error", about="picture")
 
     def watch_theme(self, theme: str) -> None:
         """Remembers a theme that the operator chose."""

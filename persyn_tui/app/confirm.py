@@ -55,8 +55,9 @@ class Confirm(Question[bool]):
             yield Static(self._question, classes="question", markup=False)
             yield Static(self._loss, classes="loss", markup=False)
             with Horizontal():
-                yield Button("No (n)", id="no", compact=True)
-                yield Button(f"{self._verb} (y)", id="yes", variant="error", compact=True)
+                yield Button(self.app.keyed("No ({confirm.no:n})"), id="no", compact=True)
+                yes = f"{self._verb} ({self.app.keyed('{confirm.yes:y}')})"
+                yield Button(yes, id="yes", variant="error", compact=True)
 
     def on_resize(self) -> None:
         """On a low screen the loss gives way: the buttons stay."""

@@ -57,7 +57,7 @@ class FilteredView(View[T]):
     @on(Input.Changed, "#words")
     def _filtered(self, event: Input.Changed) -> None:
         self.words = tuple(event.value.lower().split())
-        self.ask()
+        self.ask(frozen_too=True)
 
     @on(Input.Submitted, "#words")
     def _to_list(self) -> None:

@@ -308,8 +308,6 @@ class Dialog(ModalScreen[R], Once[R]):
     def __init__(self) -> None:
         super().__init__()
         self._said = ("", "dim")
-        self.left = False
-        """Whether it has been dismissed: its widgets go one by one."""
 
     def body(self) -> Iterable[Widget]:
         """The widgets between title and strip."""
@@ -328,7 +326,7 @@ class Dialog(ModalScreen[R], Once[R]):
         yield MachineStrip()
         yield Keys()
 
-    def on_mount(self) -> None:
+    def ready(self) -> None:
         """Title and machine are there at once."""
         self.paint_title()
         self.app.show_machine()
@@ -366,7 +364,6 @@ class Dialog(ModalScreen[R], Once[R]):
         """Leaves with an answer. What still works for the dialog ends first: it would find no widgets to tell."""
         if not self.is_active:
             return AwaitComplete()
-        self.left = True
         try:
             leaving = get_current_worker()
         except NoActiveWorker:

@@ -123,6 +123,7 @@ class View(Sized[None], Generic[T]):
         super().__init__()
         self.frozen = False
         self._frozen_line = ""
+        self._frozen_too = False
         self.data: T | None = None
         self._question: Any = None
         self._reading = asyncio.Lock()
@@ -202,15 +203,17 @@ class View(Sized[None], Generic[T]):
         self.app.show_machine()
         self.ask()
 
-    def ask(self) -> None:
-        """Reads in the background, whatever was read before."""
+    def ask(self, *, frozen_too: bool = False) -> None:
+        """Reads in the background, whatever was read before; `frozen_too`: also where it is frozen."""
+        self._frozen_too |= frozen_too
         background(self, partial(self.follow, changed=True), exit_on_error=False, group="ask")
 
     async def follow(self, *, changed: bool) -> None:
         """Reads and shows when the store changed, the question did, or the clock asks for it."""
         store = self.app.store
-        if store is None or (self.frozen and self.data is not None):
+        if store is None or (self.frozen and self.data is not None and not self._frozen_too):
             return
+        self._frozen_too = False
         question = self.question()
         clock = asyncio.get_running_loop().time()
         if not changed and question == self._question and clock - self._read_at < self.EVERY:

@@ -30,6 +30,9 @@ def settled(chosen: Mapping[str, str], everybodys: Iterable[Binding]) -> tuple[d
     works: dict[str, str] = {}
     faults: list[str] = []
     for id, text in chosen.items():
+        if not text.isprintable():
+            faults.append(f"keys.{id}: no key is written like this")
+            continue
         keys = keys_of(text)
         faults += [
             f"keys.{id}: {key} belongs to the terminal or to tmux; choose another"
@@ -81,6 +84,17 @@ def keyed(text: str, works: Mapping[str, str]) -> str:
         return shown + (" " * max(2, len(default) + len(space) - len(shown)) if space else "")
 
     return NAMED.sub(key, text)
+
+
+def shown(binding: Binding, works: Mapping[str, str]) -> str:
+    """The key of a binding as a class declares it, as it stands on a keyboard.
+
+    Args:
+        binding: with any keys.
+        works: as `settled` has them.
+    """
+    own = works.get(binding.id or "")
+    return binding.key_display if own is None and binding.key_display else display(own or binding.key)
 
 
 def display(keys: str) -> str:

@@ -107,7 +107,7 @@ class KeysScreen(Question[None]):
             "{keys.ids:i} shows ids for the settings file · {keys.close:esc} closes"
         )
 
-    def on_mount(self) -> None:
+    def ready(self) -> None:
         """The arrows work at once."""
         self.query_one(VerticalScroll).focus()
 

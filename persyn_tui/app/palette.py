@@ -18,6 +18,7 @@ from textual.fuzzy import Matcher
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Input
 
+from persyn_tui.app import keymap
 from persyn_tui.app.background import background
 from persyn_tui.app.frame import View
 from persyn_tui.app.once import Once
@@ -70,7 +71,7 @@ class Palette(ModalScreen[SystemCommand], Once[SystemCommand]):
             sheet.can_focus = False  # what is typed goes to the line, wherever was clicked
             yield sheet
 
-    def on_mount(self) -> None:
+    def ready(self) -> None:
         """All that may be discovered."""
         self._find("")
 
@@ -140,6 +141,8 @@ def commands(app: "PersynApp", screen: Screen[Any]) -> Iterable[SystemCommand]:
         key = app.keyed(f"key {{go.{mode}:{number}}}")
         yield SystemCommand(f"Go to {mode}", key, partial(app.open_mode, mode))
     yield SystemCommand("Keys", "the keys of this screen", app.action_toggle_help)
+    yield SystemCommand("Theme", "choose the colours", app.action_change_theme)
+    yield SystemCommand("Screenshot", "an SVG file, here", lambda: app.call_after_refresh(app.action_picture))
     yield SystemCommand("Quit", "leave; jobs go on", app.action_quit)
     for active in screen.active_bindings.values():
         binding = active.binding
@@ -151,9 +154,12 @@ def commands(app: "PersynApp", screen: Screen[Any]) -> Iterable[SystemCommand]:
                 partial(app.run_action, binding.action, active.node),
             )
     for mode, binding in elsewhere(app):
-        key = app.keyed(f"key {{{binding.id}:{app.get_key_display(binding)}}} there")
+        key = keymap.shown(binding, app.works)
         yield SystemCommand(
-            f"Go to {mode}: {binding.description}", key, partial(_begin, app, mode, binding), discover=False
+            f"Go to {mode}: {binding.description}",
+            f"key {key} there",
+            partial(_begin, app, mode, binding),
+            discover=False,
         )
     for theme in sorted(app.available_themes):
         yield SystemCommand(f"Theme: {theme}", "", partial(setattr, app, "theme", theme), discover=False)

@@ -110,7 +110,7 @@ def _content(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise SettingsError(f"{path}: {problem}", hint) from None
     if not isinstance(data, dict):
         raise SettingsError(f"{path}: not a JSON object", hint)

@@ -208,7 +208,7 @@ class Sheet(ScrollView, can_focus=True):
         """The first click on a row opens it."""
         self._least = least
         """Cells that the flexible column keeps."""
-        self._key: Hashable = None
+        self._key: Hashable = self.rows.key(0) if len(self.rows) else None
         self._layout: list[tuple[int, int]] = []
         self._arranged = 0
         """Cells that the columns are arranged for."""

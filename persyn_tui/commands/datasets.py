@@ -89,7 +89,10 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a dataset to a new file (or folder, for huggingface), each row with its provenance."""
+    import math
+
     from engine import export as exporting
+    from engine.errors import ConfigError
     from storage.listing import Listing
     from storage.store import Store
 
@@ -97,12 +100,15 @@ def export(
     chosen = named(opened, dataset)
     if teacher is not None:
         check_teacher(opened, teacher)
-    wanted = Listing(teacher=teacher, quality=quality, learnability=learnability, reward=reward)
+    for option, bound in (("quality", quality), ("learnability", learnability), ("reward", reward)):
+        if bound is not None and not math.isfinite(bound):
+            raise ConfigError(f"--min-{option} {bound}: not a number", "give one, e.g. 0.5")
+    only = exporting.passing(
+        opened, chosen, Listing(teacher, quality=quality, learnability=learnability, reward=reward)
+    )
     bar = _Bar()
     try:
-        written = exporting.export(
-            opened, chosen, form, out, bar.update, wanted if exporting.described(wanted) else None
-        )
+        written = exporting.export(opened, chosen, form, out, bar.update, only)
     finally:
         bar.close()
     data = {

@@ -104,7 +104,7 @@ def watch(job: JobArgument, store: StoreOption = None, as_json: JsonOption = Fal
             for event in jobs.events(opened, job, after_id=last_event, limit=500):
                 screen.say(event.kind, event.message)
                 last_event = event.id
-            if found.progress.get("stage"):
+            if found.progress.get("stage") and found.effective_state == "running":
                 screen.show(from_json(found.progress))
             if found.effective_state not in ("queued", "running"):
                 break

@@ -233,6 +233,7 @@ def test_keys_that_cannot_work_are_left_out_and_named() -> None:
         {"jobs.new": "n"},
         ["keys.jobs.new: ctrl+b belongs to the terminal or to tmux; choose another"],
     )
+    assert settled(jobs__new="\ud800") == ({}, ["keys.jobs.new: no key is written like this"])
     assert settled(jobs__new="q") == (
         {},
         ["keys.jobs.new: q is that of app.detach, which works everywhere; jobs.new keeps its own key"],

@@ -10,8 +10,9 @@ from textual.widgets import Static
 
 from persyn_tui.app.data.forms import ExportForm
 from persyn_tui.app.forms import Form
-from storage import datasets, listing
+from storage import datasets, listing, scores
 from storage.errors import PersynError
+from storage.records import Verdict
 
 
 async def test_an_export_begins_with_persyn_and_says_the_whole_path(made: Made, tmp_path: Path) -> None:
@@ -89,11 +90,49 @@ async def test_of_a_filtered_list_the_rows_that_pass_are_exported_or_all(made: M
         form = app.screen.query_one(Form)
         await until(pilot, lambda: form.at is form["rows"])
         await pilot.press("right")
-        assert form["rows"].said == "12, whatever the list shows"
+        assert form["rows"].said == "12, whatever is listed or marked"
         await pilot.press("left")
         form.fill("dataset", "run/none")
         await pilot.press("enter")
         assert isinstance(app.screen, ExportForm)
+
+
+async def test_as_listed_are_the_rows_of_the_list_whatever_scored_them_since(
+    made: Made, tmp_path: Path
+) -> None:
+    """A newer scorer is what the list goes by; the dataset keeps the scores that it was made with."""
+    newer = scores.put_scorer(made.store, "reward_model", {})
+    scores.add(made.store, None, newer, [(n, Verdict(1.0 if n < 4 else 0.0)) for n in range(1, 13)])
+    async with running(opened(made), mode="data") as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        screen(app).list_answers(listing.Listing(quality=0.5, dataset_id=made.datasets[0]))
+        await come(app, pilot, lambda: len(shown(app)) == 3)
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, ExportForm))
+        form = app.screen.query_one(Form)
+        await until(pilot, lambda: form["rows"].said == "3 of 12: quality ≥ 0.5")
+        await pilot.press("enter")
+        await until(pilot, lambda: any("3 rows of" in note.message for note in app._notifications))
+        (out,) = tmp_path.glob("*.jsonl")
+        rows = [json.loads(text) for text in out.read_text().splitlines()]
+        assert sorted(row["response_id"] for row in rows) == [1, 2, 3]
+
+
+async def test_marked_rows_are_exported_alone(made: Made, tmp_path: Path) -> None:
+    async with running(opened(made), mode="data") as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        screen(app).list_answers(listing.Listing(dataset_id=made.datasets[0]))
+        await come(app, pilot, lambda: len(shown(app)) == 12)
+        marked = shown(app)[:2]
+        await pilot.press("space", "space", "e")
+        await until(pilot, lambda: isinstance(app.screen, ExportForm))
+        form = app.screen.query_one(Form)
+        await until(pilot, lambda: form["rows"].said == "2 of 12: marked by hand")
+        await pilot.press("enter")
+        await until(pilot, lambda: any("2 rows of" in note.message for note in app._notifications))
+        (out,) = tmp_path.glob("*.jsonl")
+        rows = [json.loads(text) for text in out.read_text().splitlines()]
+        assert {row["response_id"] for row in rows} == set(marked)
 
 
 async def test_an_export_form_says_one_thing_beside_the_rows_and_below(made: Made, tmp_path: Path) -> None:

@@ -293,6 +293,21 @@ async def test_an_engine_that_was_started_here_is_said_to_start(
         await until(pilot, lambda: "‖ paused" in app.followed.line)
 
 
+async def test_a_filter_works_while_frozen_and_says_where_nothing_passes(store: Store) -> None:
+    for name, state in (("first", "done"), ("second", "queued")):
+        submit(store, name, state)
+    async with running(store.location) as (app, pilot):
+        sheet, where = app.screen.query_one("#jobs", Sheet), app.screen.query_one("#where", Told)
+        await until(pilot, lambda: len(sheet.rows) == 2)
+        await pilot.press("p", "slash", *"first", "enter")
+        await until(pilot, lambda: len(sheet.rows) == 1)
+        assert "1 of 2 jobs · 1 active" in title(app)
+        submit(store, "first again", "done")
+        await pilot.press("slash", *"zz", "enter")
+        await until(pilot, lambda: where.text == "no job passes; esc clears the filter")
+        assert not {"x", "r"} & set(app.screen.active_bindings)
+
+
 async def test_slash_filters_jobs_by_words_and_esc_shows_all(store: Store) -> None:
     for name, state in (("first", "done"), ("second", "failed"), ("third", "done")):
         submit(store, name, state)

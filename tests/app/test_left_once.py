@@ -1,10 +1,11 @@
 """Dialogs, the palette and the list of keys, under keys and clicks that come twice, too early or too late."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from app.answers import Made
-from app.support import burst, running, until
+from app.support import burst, running, settled, until
 from textual.screen import Screen
 from textual.widgets import Input
 
@@ -35,6 +36,34 @@ async def test_what_is_left_twice_takes_the_screen_behind_it_not_along(made: Mad
         above.dismiss(None)
         await until(pilot, lambda: app.screen is below and above not in app.children)
         assert app.screen_stack == [below]
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 5])
+@pytest.mark.parametrize(
+    ("mode", "action"),
+    [
+        ("jobs", "command_palette"),
+        ("jobs", "toggle_help"),
+        ("jobs", "new"),
+        ("models", "add"),
+        ("data", "sort"),
+        ("data", "filter"),
+        ("data", "export"),
+    ],
+)
+async def test_what_is_left_before_it_is_there_ends_nothing(
+    made: Made, mode: str, action: str, turns: int
+) -> None:
+    async with running(made.store.location, mode=mode) as (app, pilot):
+        await until(pilot, lambda: settled(app))
+        below = app.screen
+        await app.run_action(f"{'app' if hasattr(app, f'action_{action}') else 'screen'}.{action}")
+        await until(pilot, lambda: app.screen is not below) if turns == 5 else None
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if app.screen is not below:
+            app.screen.dismiss(None)
+        await until(pilot, lambda: app.screen is below and settled(app))
 
 
 async def test_a_choice_made_twice_is_made_once(made: Made) -> None:

@@ -62,6 +62,31 @@ async def test_enter_and_one_click_do_what_the_line_says(tmp_path: Path) -> None
         assert isinstance(app.focused, Input)
 
 
+async def test_the_screen_is_written_to_a_file_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with running(str(tmp_path / "s.db")) as (app, pilot):
+        await pilot.press("ctrl+p", *"screenshot", "enter")
+        await until(pilot, lambda: any("the screen is in" in note.message for note in app._notifications))
+        (file,) = tmp_path.glob("persyn-*.svg")
+        assert "Jobs" in file.read_text()
+        assert "command" not in file.read_text(), "the palette has gone"
+
+
+async def test_a_command_of_another_screen_names_its_key_as_that_screen_does(tmp_path: Path) -> None:
+    from persyn_tui.app.distil import screen as distil
+    from persyn_tui.app.router import screen as router
+
+    assert (distil.DistilScreen.NUMBER, router.RouterScreen.NUMBER) == (
+        6,
+        3,
+    )  # imported, as they are after the start
+    async with running(str(tmp_path / "s.db")) as (app, _):
+        found = {one.title: one.help for one in app.get_system_commands(app.screen)}
+        assert found["Go to router: α"] == "key [ ] there"
+        assert found["Go to distil: Next strategy"] == "key → there"
+        assert not [text for text in found.values() if "{" in text]
+
+
 async def test_themes_have_a_palette_of_their_own(tmp_path: Path) -> None:
     async with running(str(tmp_path / "s.db")) as (app, pilot):
         app.action_change_theme()

@@ -123,7 +123,7 @@ def test_of_a_dataset_only_the_rows_that_pass_are_written(
     (row,) = pyarrow.parquet.read_table(tmp_path / "good" / "data" / "train-00000.parquet").to_pylist()
     assert row["quality"] == 1.0
     card = (tmp_path / "good" / "README.md").read_text(encoding="utf-8")
-    assert "only those with quality ≥ 0.5: 1 others are left out" in card
+    assert "only these: quality ≥ 0.5; 1 others are not here" in card
     persyn("data", "exclude", "demo/persyn", str(row["prompt_id"]))
     ran = persyn("data", "export", "demo/persyn", "--min-quality", "0.5", "-o", "none.jsonl")
     assert ran.code == 2

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual import events
@@ -21,6 +21,9 @@ from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import cut
 from persyn_tui.app.text import count, signed
 from storage.store import Store
+
+if TYPE_CHECKING:
+    from persyn_tui.app.app import PersynApp
 
 NARROWEST = 34
 """Cells of a column; as many columns as fit are shown."""
@@ -98,6 +101,8 @@ class AnswersPanel(Vertical, can_focus=True):
         "s": "the router's strength",
     }
     """What stands in the heads; `?` says it."""
+
+    app: "PersynApp"
 
     class Row(Message):
         """The operator wants the answers of the next row, or of the one before."""
@@ -231,7 +236,8 @@ class AnswersPanel(Vertical, can_focus=True):
         text = Text(no_wrap=False)
         asked = " ".join(str(prompt["messages"][-1]["content"]).split()) if prompt["messages"] else ""
         room = width * 3 - 4 if prompt["answer"] is None else width * 2 - 4
-        text.append(asked if len(asked) <= room else f"{asked[:room]}… (i: all of it)")
+        i = self.app.keyed("{answers.origin:i}")
+        text.append(asked if len(asked) <= room else f"{asked[:room]}… ({i}: all of it)")
         if prompt["answer"] is not None:
             text.append("\nreference ", style="dim")
             text.append(cut(str(prompt["answer"]), max(8, width - 14)).rstrip())

@@ -43,7 +43,7 @@ class Exclusions:
         held = [card for card in found if card.dataset_id == dataset.id]
         if not held:
             these = "this answer" if len(ids) == 1 else "any of these answers"
-            raise StoreError(f"`{name}` does not hold {these}", "f chooses another dataset")
+            raise StoreError(f"`{name}` does not hold {these}", "{data.filter:f} chooses another dataset")
         out = not all(card.excluded for card in held)
         # Only what changes, so that undo gives back no more.
         change = Change(dataset, [card.prompt_id for card in held if card.excluded != out], out)

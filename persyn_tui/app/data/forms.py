@@ -1,5 +1,6 @@
 """What the data screen asks: which answers, in which order, and where an export goes."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +27,8 @@ from storage.records import Dataset, Split, Status
 from storage.rows import SPLITS
 
 ANY = "any"
-LISTED, ALL = "as listed", "all"
-"""Which rows of a dataset are exported, where the list is filtered."""
+MARKED, LISTED, ALL = "marked", "as listed", "all"
+"""Which rows of a dataset are exported, where some are marked or the list is filtered."""
 CONTENTS = {
     "messages": "JSONL, a conversation a line",
     "sharegpt": "JSONL, ShareGPT",
@@ -94,7 +95,7 @@ class FilterForm(Dialog[Listing | None]):
             "reward": "at least; only rows of datasets have one",
         }
         scores = [
-            Entry(name, f"{name} ≥", Line("" if least is None else f"{least:g}"), hints[name])
+            Entry(name, f"{name} ≥", Line("" if least is None else str(least)), hints[name])
             for name, least in ((name, getattr(start, name)) for name in SCORES)
         ]
         yield Form(
@@ -118,9 +119,9 @@ class FilterForm(Dialog[Listing | None]):
             id="filters",
         )
 
-    def on_mount(self) -> None:
+    def ready(self) -> None:
         """The cursor is in the first field."""
-        super().on_mount()
+        super().ready()
         self._wanted()
         self.query_one(Form)["teacher"].focus_control()
 
@@ -145,6 +146,8 @@ class FilterForm(Dialog[Listing | None]):
         for name in SCORES:
             try:
                 least[name] = float(values[name].replace("−", "-")) if values[name] else None
+                if not math.isfinite(least[name] or 0.0):
+                    raise ValueError
             except ValueError:
                 wrong[name] = "not a number"
         for key, entry in form.entries.items():
@@ -154,7 +157,8 @@ class FilterForm(Dialog[Listing | None]):
             form["dataset"].say(" · ".join([name] * (dataset != name) + self._datasets.facts(chosen)))
         elif values["reward"] and self._datasets.scales > 1 and not wrong:
             form["reward"].say(f"{self._datasets.scales} scales mixed: name a dataset above", "warn")
-        self.say(f"✗ dataset: {wrong['dataset']}" if "dataset" in wrong else "", "bad")
+        key = next(iter(wrong), "")
+        self.say(f"✗ {form[key].title}: {wrong[key]}" if key else "", "bad")
         if wrong:
             return None
         return replace(
@@ -173,6 +177,8 @@ class FilterForm(Dialog[Listing | None]):
         wanted = self._wanted()
         if wanted is not None:
             self.dismiss(wanted)
+        else:
+            next(entry for entry in self.query_one(Form).entries.values() if entry.wrong).focus_control()
 
     def action_clear(self) -> None:
         """Empties every field."""
@@ -213,7 +219,7 @@ class SortMenu(Question[tuple[Sort, bool] | None]):
     def compose(self) -> ComposeResult:
         """One line per key."""
         with Vertical() as box:
-            box.border_subtitle = "← → other direction · enter"
+            box.border_subtitle = self.app.keyed("{sort.turn:←→} other direction · enter")
             sheet = Sheet((Column("sort by", 13), Column("")), id="sorts", opens_at_once=True)
             sheet.styles.height = len(SORTS) + 1
             yield sheet
@@ -223,7 +229,7 @@ class SortMenu(Question[tuple[Sort, bool] | None]):
                 )
                 yield Static(one, markup=False)
 
-    def on_mount(self) -> None:
+    def ready(self) -> None:
         """The cursor is on the present order."""
         self._paint()
         self.query_one(Sheet).go_to(self._sort)
@@ -257,8 +263,17 @@ class ExportOrder:
     form: str
     """One of `engine.export.FORMATS`."""
     out: Path
-    only: Listing | None
-    """Of its rows those that pass; None for all that are not excluded."""
+    only: export.Only | None
+    """Which of its rows; None for all that are not excluded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    """Rows that may be exported instead of all."""
+
+    only: export.Only
+    rows: Mapping[int, int]
+    """Id of each dataset that can be exported → how many of its rows are among these."""
 
 
 class ExportForm(Dialog[ExportOrder | None]):
@@ -268,8 +283,7 @@ class ExportForm(Dialog[ExportOrder | None]):
         datasets: of the store.
         chosen: the one to begin with.
         rows: id of each dataset that can be exported → how many rows it has that are not excluded.
-        wanted: what the list is filtered by.
-        passing: id of each of these datasets → how many of its rows pass; empty where the list has no filter.
+        some: other choices than all of its rows, by name.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,f2", "export", "Export", id="export.start")]
@@ -279,11 +293,10 @@ class ExportForm(Dialog[ExportOrder | None]):
         datasets: Datasets,
         chosen: Dataset,
         rows: Mapping[int, int],
-        wanted: Listing | None = None,
-        passing: Mapping[int, int] | None = None,
+        some: Mapping[str, Some] | None = None,
     ) -> None:
         super().__init__()
-        self._wanted_rows, self._passing = wanted, passing or {}
+        self._some = some or {}
         self._datasets, self._chosen, self._rows = datasets, chosen, rows
         self._ready = [one for one in datasets.all if one.id in rows]
 
@@ -295,7 +308,9 @@ class ExportForm(Dialog[ExportOrder | None]):
         """Dataset, format, place."""
         names = [self._datasets.name(one) for one in self._ready]
         begin = self._datasets.name(self._chosen)
-        which = [Entry("rows", "rows", Choice((LISTED, ALL), LISTED))] if self._passing else []
+        which = (
+            [Entry("rows", "rows", Choice((*self._some, ALL), next(iter(self._some))))] if self._some else []
+        )
         yield Form(
             [
                 Entry("dataset", "dataset", Line(begin, "", Words(names)), _few(names)),
@@ -306,28 +321,29 @@ class ExportForm(Dialog[ExportOrder | None]):
             id="export",
         )
 
-    def on_mount(self) -> None:
+    def ready(self) -> None:
         """Place and hints are filled in."""
-        super().on_mount()
+        super().ready()
         self._wanted()
-        self.query_one(Form)["rows" if self._passing else "form"].focus_control()
+        self.query_one(Form)["rows" if self._some else "form"].focus_control()
 
     @on(Edited)
     def _check(self) -> None:
         self._wanted()
 
-    def _choose_rows(self, form: Form, dataset: Dataset, wrong: dict[str, str]) -> Listing | None:
+    def _choose_rows(self, form: Form, dataset: Dataset, wrong: dict[str, str]) -> export.Only | None:
         """Which rows are asked for, and how many those are; None for all."""
-        if not self._passing or form.values["rows"] == ALL:
-            if self._passing:
-                form["rows"].say(f"{count(self._rows[dataset.id])}, whatever the list shows")
+        if not self._some:
             return None
-        many, filters = self._passing[dataset.id], export.described(self._wanted_rows)
-        if many:
-            form["rows"].say(f"{count(many)} of {count(self._rows[dataset.id])}: {filters}")
+        some = self._some.get(form.values["rows"])
+        if some is None:
+            form["rows"].say(f"{count(self._rows[dataset.id])}, whatever is listed or marked")
+            return None
+        if many := some.rows[dataset.id]:
+            form["rows"].say(f"{count(many)} of {count(self._rows[dataset.id])}: {some.only.words}")
         else:
-            wrong["rows"] = f"none of this dataset passes: {filters}"
-        return self._wanted_rows
+            wrong["rows"] = f"none of this dataset: {some.only.words}"
+        return some.only
 
     def _wanted(self) -> ExportOrder | None:
         """What the fields ask for; None where one is wrong. Beside the fields and below them stands the same."""
@@ -335,7 +351,7 @@ class ExportForm(Dialog[ExportOrder | None]):
         values = form.values
         dataset, problem = which_dataset(values["dataset"], self._ready, self._datasets)
         wrong: dict[str, str] = {}
-        only: Listing | None = None
+        only: export.Only | None = None
         form["form"].say(CONTENTS[values["form"]])
         if dataset is None:
             wrong["dataset"] = problem

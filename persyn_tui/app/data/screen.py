@@ -196,7 +196,7 @@ class DataScreen(View[Stored]):
             parts[0] = f"{parts[0]} …" if reading.begun else waits
         parts += self._doing.values()
         if self.new and (self.frozen or not sheet.listing.only_grows):
-            parts.append(f"{count(self.new)} new rows" + ("" if self.frozen else ", r reads"))
+            parts.append(f"{count(self.new)} new rows" + ("" if self.frozen else ", {data.reread:r} reads"))
         if sheet.marked:
             parts.append(f"{count(len(sheet.marked))} marked")
         return " · ".join(parts)
@@ -414,12 +414,13 @@ class DataScreen(View[Stored]):
             return
         routed = [one for one in ready if one.manifest.get("strategy") == "persyn"]
         chosen = self.dataset if self.dataset in ready and self.dataset else (routed or ready)[0]
+        wanted, marked = self.sheet.wanted, {int(str(key)) for key in self.sheet.marked}
         # A dataset in view is one to export; what else is filtered by chooses among its rows.
-        wanted = replace(self.sheet.wanted, dataset_id=None)
+        words = in_words(replace(wanted, dataset_id=None), known)
         try:
             await asyncio.to_thread(store.check_file)
             rows = await asyncio.to_thread(lambda: {one.id: datasets.count(store, one.id) for one in ready})
-            passing = await asyncio.to_thread(tasks.passing, store, wanted, ready)
+            some = await asyncio.to_thread(tasks.some, store, wanted, words, marked, ready)
         except PersynError as problem:
             self.notify(str(problem), severity="error", about="export")
             return
@@ -431,7 +432,7 @@ class DataScreen(View[Stored]):
                 work = partial(tasks.export, store, order, self.post_message)
                 self.run_worker(work, thread=True, group="export")
 
-        self.app.push_screen(ExportForm(known, chosen, rows, wanted, passing), start)
+        self.app.push_screen(ExportForm(known, chosen, rows, some), start)
 
     # What comes from the background
 

@@ -1,12 +1,12 @@
 """What the data screen does in threads while the list goes on: the word index, and exports."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from array import array
+from collections.abc import Callable, Collection, Sequence
 
 from textual.message import Message
 from textual.worker import get_current_worker
 
-from persyn_tui.app.data.forms import ExportOrder
+from persyn_tui.app.data.forms import LISTED, MARKED, ExportOrder, Some
 from persyn_tui.app.text import count
 from storage import listing, search
 from storage.errors import PersynError
@@ -55,13 +55,32 @@ def index(store: Store, post: Post) -> None:
     post(Said("index", "more" if added else ""))
 
 
-def passing(store: Store, wanted: listing.Listing, ready: Sequence[Dataset]) -> dict[int, int]:
-    """Dataset id → how many of its rows that are not excluded pass; empty where there is no filter."""
-    from engine.export import described
+def some(
+    store: Store, wanted: listing.Listing, words: str, marked: Collection[int], ready: Sequence[Dataset]
+) -> dict[str, Some]:
+    """What else than all rows may be exported: the marked ones, those of a filtered list.
 
-    if not described(wanted):
-        return {}
-    return {one.id: len(listing.kept(store, replace(wanted, dataset_id=one.id))) for one in ready}
+    Args:
+        store: an open store.
+        wanted: what the list is of.
+        words: what it is filtered by; empty where it is not.
+        marked: ids of responses.
+        ready: datasets that may be exported.
+    """
+    from engine.export import Only, count_among
+
+    found: dict[str, Only] = {}
+    if marked:
+        found[MARKED] = Only(sorted(marked), "marked by hand")
+    if words:
+        ids = array("q")
+        for part in listing.stream(store, wanted):
+            ids.extend(part)
+        found[LISTED] = Only(array("q", sorted(ids)), words)
+    return {
+        name: Some(only, {one.id: count_among(store, one, only) for one in ready})
+        for name, only in found.items()
+    }
 
 
 def export(store: Store, order: ExportOrder, post: Post) -> None:
@@ -79,5 +98,8 @@ def export(store: Store, order: ExportOrder, post: Post) -> None:
         written = write(store, order.dataset, order.form, order.out, progress, order.only)
     except PersynError as problem:
         post(Said("export", problem=problem))
+        return
+    except Exception as problem:  # the app goes on, and says what it was
+        post(Said("export", problem=PersynError(f"the export failed: {type(problem).__name__}: {problem}")))
         return
     post(Said("export", f"{count(written.rows)} rows of `{order.name}` are in {written.path}"))

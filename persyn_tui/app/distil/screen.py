@@ -50,7 +50,7 @@ class DistilScreen(JobView[Distilled]):
     STOP = "Stop"
     KEPT = (
         "A training is stopped at a checkpoint, and everything else committed is kept; "
-        "{distil.start:s} goes on from there."
+        "{distil.start:s} goes on from there, as another job."
     )
     DEFAULT_CSS = """
     DistilScreen .rule { height: 1; color: $quiet; text-wrap: nowrap; }

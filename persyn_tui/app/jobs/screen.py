@@ -60,6 +60,8 @@ class Jobs:
     """Job → what it is asked to end with."""
     total: int
     """How many there are, whatever the filter."""
+    active: int
+    """How many of all have work to do."""
     went_on: "dict[int, int]"
     """Job that stopped → the one that its run went on as."""
 
@@ -128,7 +130,9 @@ class JobsScreen(FilteredView[Jobs]):
         ids = [job.id for job in found]
         chosen = wanted if wanted in ids else next(iter(ids), None)
         events = [] if chosen is None else jobs.newest_events(store, chosen, HISTORY)
-        return Jobs(found, chosen, events, jobs.stopping(store), len(everything), jobs.went_on(everything))
+        active = sum(job.effective_state in LIVE for job in everything)
+        went_on = jobs.went_on(everything)
+        return Jobs(found, chosen, events, jobs.stopping(store), len(everything), active, went_on)
 
     def show(self, data: Jobs) -> None:
         """Rows, then the history of the chosen job."""
@@ -140,7 +144,8 @@ class JobsScreen(FilteredView[Jobs]):
             self.query_one("#jobs", Sheet).go_to(started)
             self.app.followed.newly_started = None
         chosen = next((job for job in data.jobs if job.id == data.chosen), None)
-        where = "" if chosen is None else _where(chosen, self.app, data)
+        none = self.app.keyed("no job passes; {view.back:esc} clears the filter")
+        where = none if chosen is None else _where(chosen, self.app, data)
         self.query_one("#where", Told).tell(where)
         self.query_one("#events", Sheet).update(Listed([(e.id, _event(e)) for e in reversed(data.events)]))
 
@@ -148,7 +153,7 @@ class JobsScreen(FilteredView[Jobs]):
         """How many there are, how many run."""
         if self.data is None:
             return ""
-        running = sum(job.effective_state in LIVE for job in self.data.jobs)
+        running = self.data.active
         many, total = len(self.data.jobs), self.data.total
         part = f"{many} of " if many < total else ""
         return f"{part}{total} job{'' if total == 1 else 's'} · {running} active"
@@ -157,7 +162,7 @@ class JobsScreen(FilteredView[Jobs]):
         """`d` where there are jobs; `x` on a job that has ended; `r` on one that runs or is done."""
         job = self.chosen
         if job is None:
-            return frozenset()
+            return frozenset() if self.data is None else frozenset({"demo", "cancel", "resume", "open"})
         state = self.app.followed.state_of(job)
         return frozenset(
             ["demo"]
@@ -320,7 +325,7 @@ def _cells(job: "Job", state: str, data: Jobs) -> list[Cell | str]:
 
 def _kept(job: "Job") -> str:
     """What a cancel keeps and loses, with keys as `keymap.keyed` takes them."""
-    kept = "Everything committed is kept; {jobs.resume:r} goes on from there."
+    kept = "Everything committed is kept; {jobs.resume:r} goes on from there, as another job."
     if job.effective_state != "running" or not job.stage:
         return kept
     if count := stopping.in_flight(job):

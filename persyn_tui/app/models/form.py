@@ -111,9 +111,9 @@ class ModelForm(Dialog[Model | None]):
         """The fields."""
         return self.query_one("#form", Form)
 
-    def on_mount(self) -> None:
+    def ready(self) -> None:
         """The first field to fill in has the focus."""
-        super().on_mount()
+        super().ready()
         self.form["name" if self._model is None else "model"].focus_control()
         self._roles()
         self._backend()
@@ -306,6 +306,8 @@ class ModelForm(Dialog[Model | None]):
             return None
         self._examined = found
         entry = self.form["model"]
+        if found.check is None:
+            self._forget_files(wanted.backend)
         if found.problem is not None:
             self.form[found.field].say(_one_line(found.problem), "bad")
         elif found.check is not None and found.check.folder is None:
@@ -323,6 +325,16 @@ class ModelForm(Dialog[Model | None]):
                     self.form["max_tokens"].say(doubt, "warn")
         self._tell()
         return found
+
+    def _forget_files(self, backend: str) -> None:
+        """Takes back what the files of another model have filled in."""
+        for key in ("family", "parameters", "context"):
+            if key in self._auto:
+                self.form.fill(key, "")
+                self._auto.discard(key)
+            self.form[key].hint = fields.hint(backend, key)
+            if key not in self._wrong:
+                self.form[key].say()
 
     def _fill(self, key: str, value: str) -> None:
         entry = self.form[key]

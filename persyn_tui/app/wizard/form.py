@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from textual import on
 from textual.app import ComposeResult
+from textual.css.query import NoMatches
 from textual.timer import Timer
 
 from persyn_tui.app.background import background
@@ -55,9 +57,10 @@ class SettingsStep(Step):
     async def on_mount(self) -> None:
         """Learns the names of all tasks."""
         self._tasks = await asyncio.to_thread(_tasks)
-        cast(Words, cast(Line, self.form["tasks"].control).suggester).words = self._tasks
-        if self.shown:
-            self._settle()
+        with suppress(NoMatches):  # the wizard was left meanwhile
+            cast(Words, cast(Line, self.form["tasks"].control).suggester).words = self._tasks
+            if self.shown:
+                self._settle()
 
     def enter(self) -> None:
         """The first field has the focus."""
@@ -185,7 +188,9 @@ class SettingsStep(Step):
             if not value and key not in MAY_BE_EMPTY and (gym or key != "size"):
                 wrong[key] = wrong.get(key, "needed")
         if rest and not wrong:
-            wrong["calibration" if "calibration" in rest[0] else "strategies"] = rest[0]
+            at = self.form.at.key if self.form.at is not None else ""
+            split = at if at in ("validation", "evaluation", "size") else "calibration"
+            wrong[split if "calibration" in rest[0] else "strategies"] = rest[0]
         for key, entry in self.form.entries.items():
             entry.say(f"✗ {wrong[key]}" if key in wrong else "", "bad" if key in wrong else "dim")
         if "max_tokens" not in wrong and (replaced := self._replaced(values)):

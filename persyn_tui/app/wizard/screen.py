@@ -74,9 +74,9 @@ class Wizard(Dialog[Job | None]):
             yield SettingsStep(plan, "settings")
             yield DryRunStep(plan, "dryrun")
 
-    def on_mount(self) -> None:
+    def ready(self) -> None:
         """The first step; the models are read meanwhile."""
-        super().on_mount()
+        super().ready()
         self._part.enter()
         background(self, self._offer, group="offer")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -9,6 +10,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.css.query import NoMatches
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Static
 
@@ -129,12 +131,8 @@ class WayStep(Step):
     def compose(self) -> ComposeResult:
         """The two ways."""
         yield Static("How shall the job be made?", classes="lead")
-        yield Pick((Column("", 16), Column("")), id="ways")
-
-    def on_mount(self) -> None:
-        """Lists them."""
         rows = [(step, (Cell(what, "strong"), Cell(about, "dim"))) for step, what, about in self.WAYS]
-        self.query_one("#ways", Sheet).update(Listed(rows))
+        yield Pick((Column("", 16), Column("")), Listed(rows), id="ways")
 
     def enter(self) -> None:
         """The list has the focus."""
@@ -170,7 +168,8 @@ class FileStep(Step):
     async def on_mount(self) -> None:
         """Looks for run files."""
         self._files = await asyncio.to_thread(runfiles.in_reach)
-        self._list()
+        with suppress(NoMatches):  # the wizard was left meanwhile
+            self._list()
 
     def enter(self) -> None:
         """The field has the focus."""
