@@ -201,8 +201,15 @@ def _folder(ref: str, revision: str) -> Path | None:
             f"model folder {ref!r} does not exist", "correct the path, or give zoo:NAME or a hub id"
         )
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    cached = try_to_load_from_cache(ref, "config.json", revision=revision or None)
+    try:
+        cached = try_to_load_from_cache(ref, "config.json", revision=revision or None)
+    except HFValidationError:
+        raise ModelError(
+            f"model folder {ref!r} does not exist, and no hub id is written like this",
+            "correct the path, or give zoo:NAME or a hub id",
+        ) from None
     if isinstance(cached, str) and any(Path(cached).parent.glob("*.safetensors")):
         return Path(cached).parent
     return None

@@ -106,6 +106,12 @@ def test_paths_that_are_no_folder(folder) -> None:
         loading.check("zoo:nothing")
 
 
+@pytest.mark.parametrize("ref", ["modèle", "-x", "a..b", "x" * 97])
+def test_what_is_neither_a_folder_nor_written_like_a_hub_id_is_named(ref: str) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        loading.check(ref)
+
+
 def test_hub_id_when_the_hub_is_off(monkeypatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelError, match="the hub is off") as caught:

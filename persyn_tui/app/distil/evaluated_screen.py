@@ -75,8 +75,9 @@ class EvaluatedScreen(View[Evaluated]):
 
     def question(self) -> Any:
         """Of which strategy which prompts, and the one under the cursor."""
-        sheet = self.query_one("#prompts", Sheet)
-        room = sheet.room(len(sheet.columns) - 2)
+        room = 0
+        for sheet in self.query("#prompts").results(Sheet):  # none before the screen is there
+            room = sheet.room(len(sheet.columns) - 2)
         return self._job_id, self._strategy, self._kind, self._at, room or LEAST
 
     def read(self, store: Store, question: Any) -> Evaluated | None:
