@@ -2,7 +2,7 @@
 
     python tests/app/fuzz.py demo.db --seed 1 --seconds 120
 
-The store is copied first. Every 15 seconds it asks for three screens by their keys; an app that does not come to
+The store is copied first, unless it is to be used `--in-place`. Every 15 seconds it asks for three screens by their keys; an app that does not come to
 one of them, or has ended, fails, and what its tasks wait for is written beside the keys that it was sent.
 """
 
@@ -260,13 +260,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--no-mouse", action="store_true", help="keys only, in one size")
+    parser.add_argument("--in-place", action="store_true", help="no copy: a store that an engine is filling")
     given = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix=f"persyn-fuzz-{given.seed}-"))
-    store = home / given.store.name
-    shutil.copy(given.store, store)
+    store = given.store.absolute() if given.in_place else home / given.store.name
     files = given.store.with_suffix(".files")
-    if files.exists():
-        shutil.copytree(files, home / files.name)
+    if not given.in_place:
+        shutil.copy(given.store, store)
+        if files.exists():
+            shutil.copytree(files, home / files.name)
     heard = fuzz(store, home, given.seed, given.seconds, mouse=not given.no_mouse)
     if heard:
         shutil.rmtree(home)
