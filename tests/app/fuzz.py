@@ -2,8 +2,9 @@
 
     python tests/app/fuzz.py demo.db --seed 1 --seconds 120
 
-The store is copied first, unless it is to be used `--in-place`. Every 15 seconds it asks for three screens by their keys; an app that does not come to
-one of them, or has ended, fails, and what its tasks wait for is written beside the keys that it was sent.
+The store is copied first, unless it is to be used `--in-place`. Every 15 seconds it asks for three screens by their
+keys; an app that does not come to one of them, or has ended, fails, and what its tasks wait for is written beside the
+keys that it was sent.
 """
 
 import argparse
