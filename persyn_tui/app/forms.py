@@ -14,6 +14,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
 from textual.reactive import reactive
 from textual.screen import ModalScreen
+from textual.strip import Strip
 from textual.suggester import Suggester
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
@@ -110,6 +111,10 @@ class Area(TextArea):
         super().__init__(
             value, compact=True, placeholder=placeholder, highlight_cursor_line=False, tab_behavior="focus"
         )
+
+    def render_line(self, y: int) -> Strip:
+        """A line; nothing where there is no room for a character: the library wraps its example to that width."""
+        return super().render_line(y) if self.content_size.width > 0 else Strip.blank(self.size.width)
 
     def action_new_line(self) -> None:
         """Begins a new line, as the library does on enter; bound so that the footer says it."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from app.listed import answered, form, open_store, said, sheet, teacher
-from app.support import put, running, until
+from app.support import put, running, settled, until
 from backends.endpoint import Endpoint, answer
 from textual.pilot import Pilot
 from textual.widgets import Static
@@ -167,6 +167,18 @@ async def test_a_missing_model_is_told_on_its_own_row(store: Store) -> None:
         assert [key for key, entry in shown.form.entries.items() if entry.wrong] == ["model"]
         assert "zoo:NAME" in shown.form["model"].said
         assert shown.form["model"].control.has_focus
+
+
+async def test_a_field_of_many_lines_without_room_for_one_character_shows_nothing(store: Store) -> None:
+    async with running(store.location, mode="models") as (app, pilot):
+        shown = await form(app, pilot, "a")
+        area = shown.form["system"].control
+        assert area.placeholder
+        area.focus()
+        for width in (0, 1, 2):
+            area.styles.width, area.styles.padding = width, (0, 1)
+            await until(pilot, lambda: settled(app))
+            assert len(area.render_line(0).text) == area.size.width
 
 
 async def test_enter_in_the_system_prompt_is_a_new_line_and_the_footer_says_how_to_save(store: Store) -> None:
