@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from textual.app import App
+from textual.app import App, ScreenStackError
 from textual.dom import DOMNode
 from textual.events import Key
 from textual.screen import Screen
@@ -100,6 +100,10 @@ class Ahead:
 
     async def _look(self) -> None:
         self._looking = False
+        try:
+            self._app.screen  # noqa: B018 — none is left while the app ends
+        except ScreenStackError:
+            return
         self._spent += min(STEP_S, time.monotonic() - self._looked)
         await self._go_on()
 
@@ -116,7 +120,9 @@ class Ahead:
         # A screen that has read nothing yet would drop what is meant for its rows.
         if getattr(screen, "state", "") == "loading" and clock - self._shown_at(screen) < PATIENCE_S:
             return False
-        if len(app.screen_stack) == 1 or screen.focused is not None:
+        # Where a screen has nothing to show, nothing takes the focus: its own keys are heard.
+        bare = getattr(screen, "state", "") in ("empty", "failure")
+        if len(app.screen_stack) == 1 or screen.focused is not None or bare:
             self._deaf = None
             return True
         if self._deaf is None or self._deaf[0] is not screen:

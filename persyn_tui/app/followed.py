@@ -101,6 +101,13 @@ class Followed:
         return "starting" if time.monotonic() - at < STARTING_S else state
 
     @property
+    def starting(self) -> int | None:
+        """The job whose engine was started here and has not claimed it, as far as is known."""
+        if self._started is None or time.monotonic() - self._started[2] > STARTING_S:
+            return None
+        return self._started[0]
+
+    @property
     def active(self) -> bool:
         """Whether it still has work to do."""
         return self.job is not None and self.job.effective_state in LIVE

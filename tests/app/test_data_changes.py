@@ -79,7 +79,7 @@ async def test_of_a_filtered_list_the_rows_that_pass_are_exported_or_all(made: M
         await until(pilot, lambda: isinstance(app.screen, ExportForm))
         form = app.screen.query_one(Form)
         await until(pilot, lambda: form.at is form["rows"])
-        assert form["rows"].said == "6 of 12: reward ≥ 0.6"
+        assert form["rows"].said == "6 of 12: dataset run/mix · reward ≥ 0.6"
         await pilot.press("enter")
         await until(pilot, lambda: any("6 rows of" in note.message for note in app._notifications))
         (out,) = tmp_path.glob("*.jsonl")
@@ -110,7 +110,7 @@ async def test_as_listed_are_the_rows_of_the_list_whatever_scored_them_since(
         await pilot.press("e")
         await until(pilot, lambda: isinstance(app.screen, ExportForm))
         form = app.screen.query_one(Form)
-        await until(pilot, lambda: form["rows"].said == "3 of 12: quality ≥ 0.5")
+        await until(pilot, lambda: form["rows"].said == "3 of 12: dataset run/mix · quality ≥ 0.5")
         await pilot.press("enter")
         await until(pilot, lambda: any("3 rows of" in note.message for note in app._notifications))
         (out,) = tmp_path.glob("*.jsonl")

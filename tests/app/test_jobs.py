@@ -276,6 +276,7 @@ async def test_an_engine_that_was_started_here_is_said_to_start(
         await pilot.press("r")
         await until(pilot, lambda: "r" not in app.screen.active_bindings)
         assert started == [1]
+        await until(pilot, lambda: "○ starting" in line(app.screen.query_one("#jobs", Sheet), 1))
         assert "○ starting" in app.followed.line
         await pilot.press("3")
         await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 3 and app.screen.state == "full")

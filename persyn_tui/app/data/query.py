@@ -21,7 +21,7 @@ def in_words(listing: Listing, datasets: Datasets) -> str:
     least = {name: getattr(listing, name) for name in SCORES}
     parts = [f'q:"{listing.words}"'] if listing.words else []
     parts += [f"{name} {value}" for name, value in named.items() if value]
-    parts += [f"{name} ≥ {value:g}" for name, value in least.items() if value is not None]
+    parts += [f"{name} ≥ {value}" for name, value in least.items() if value is not None]
     return printable(" · ".join(parts)).replace("\n", " ")
 
 

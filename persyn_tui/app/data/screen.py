@@ -416,7 +416,7 @@ class DataScreen(View[Stored]):
         chosen = self.dataset if self.dataset in ready and self.dataset else (routed or ready)[0]
         wanted, marked = self.sheet.wanted, {int(str(key)) for key in self.sheet.marked}
         # A dataset in view is one to export; what else is filtered by chooses among its rows.
-        words = in_words(replace(wanted, dataset_id=None), known)
+        words = in_words(wanted, known) if in_words(replace(wanted, dataset_id=None), known) else ""
         try:
             await asyncio.to_thread(store.check_file)
             rows = await asyncio.to_thread(lambda: {one.id: datasets.count(store, one.id) for one in ready})

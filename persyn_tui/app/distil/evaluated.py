@@ -1,6 +1,6 @@
 """What a student answered to the evaluation prompts: read from the store, before training beside after."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from engine.printing import printable
@@ -44,6 +44,18 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """How many answers are right, before training or after."""
+
+    right: float | None
+    """Share of those that are judged; None without any."""
+    judged: int
+    unjudged: int
+    complete: bool
+    """Whether every prompt is answered."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answers:
     """The prompt under the cursor, whole."""
 
@@ -61,15 +73,13 @@ class Evaluated:
     strategies: tuple[str, ...]
     """Of the run, the student before training first."""
     shown: str
-    """One of `SHOWN`."""
+    """One of `SHOWN`: the one that was asked for, or all where it has none."""
     lines: tuple[Line, ...]
     """Those to list."""
     counts: Mapping[str, int]
     """How many prompts each of `SHOWN` has."""
-    right: tuple[float | None, float | None]
-    """Share of right answers before and after; None without any."""
-    complete: bool
-    """Whether every prompt is answered."""
+    before: Side
+    after: Side
     answers: Answers | None
 
 
@@ -80,7 +90,9 @@ class _Listed:
     key: tuple[object, ...]
     lines: tuple[Line, ...]
     counts: Mapping[str, int]
-    right: tuple[float | None, float | None]
+    shown: str
+    before: Side
+    after: Side
 
 
 class Reader:
@@ -131,11 +143,11 @@ class Reader:
         return Evaluated(
             name=name,
             strategies=(BEFORE, *map(str, job.spec.get("strategies", ()))),
-            shown=shown,
+            shown=listed.shown,
             lines=listed.lines,
             counts=listed.counts,
-            right=listed.right,
-            complete=after.complete,
+            before=listed.before,
+            after=listed.after,
             answers=None if at is None else _answers(store, at, before, after),
         )
 
@@ -152,13 +164,17 @@ class Reader:
         then = {} if before is None else results.values(store, before.id)
         self._learn(store, now)
         every = [Line(id, *self._prompts.get(id, ("", "")), then.get(id), value) for id, value in now.items()]
+        if not any(shown in line.kinds for line in every):
+            shown = SHOWN[0]  # an empty list has nothing to read
         lines = [line for line in every if shown in line.kinds]
         words = apart([line.prompt for line in lines], width)
         return _Listed(
             key,
             tuple(replace(line, prompt=text) for line, text in zip(lines, words, strict=True)),
             {kind: sum(kind in line.kinds for line in every) for kind in SHOWN},
-            (_share([line.before for line in every]), _share([line.after for line in every])),
+            shown,
+            _side(then, before is None or before.complete),
+            _side(now, after.complete),
         )
 
     def _learn(self, store: Store, ids: Mapping[int, object]) -> None:
@@ -183,6 +199,7 @@ def _right(value: float) -> bool:
     return value >= RIGHT
 
 
-def _share(values: Sequence[float | None]) -> float | None:
-    judged = [_right(value) for value in values if value is not None]
-    return sum(judged) / len(judged) if judged else None
+def _side(values: Mapping[int, float | None], complete: bool) -> Side:
+    judged = [_right(value) for value in values.values() if value is not None]
+    share = sum(judged) / len(judged) if judged else None
+    return Side(share, len(judged), len(values) - len(judged), complete)

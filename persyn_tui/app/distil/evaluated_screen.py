@@ -12,11 +12,12 @@ from textual.widgets import Static
 
 from engine.printing import printable
 from persyn_tui.app.distil.distilled import BEFORE
-from persyn_tui.app.distil.evaluated import RIGHT, SHOWN, Evaluated, Line, Reader
+from persyn_tui.app.distil.evaluated import RIGHT, SHOWN, Evaluated, Line, Reader, Side
 from persyn_tui.app.frame import View
 from persyn_tui.app.oneline import OneLine
 from persyn_tui.app.sheet import Cell, Column, Listed, Sheet
 from persyn_tui.app.text import count
+from persyn_tui.app.told import Told
 from storage.records import Result
 from storage.store import Store
 
@@ -67,7 +68,7 @@ class EvaluatedScreen(View[Evaluated]):
         """How it came out, the prompts, the two answers."""
         yield OneLine(id="sums")
         yield Sheet(_columns(self._strategy), id="prompts")
-        yield Static(id="prompt", markup=False)
+        yield Told(id="prompt")
         with Horizontal():
             for side in ("before", "after"):
                 with VerticalScroll(classes="answer", id=side):
@@ -86,7 +87,7 @@ class EvaluatedScreen(View[Evaluated]):
 
     def show(self, data: Evaluated) -> None:
         """The whole screen."""
-        self._strategies = data.strategies
+        self._strategies, self._kind = data.strategies, data.shown
         self.query_one("#sums", OneLine).update(_sums(data))
         sheet = self.query_one("#prompts", Sheet)
         if (columns := _columns(data.name)) != sheet.columns:
@@ -97,13 +98,12 @@ class EvaluatedScreen(View[Evaluated]):
 
     def _show_answers(self, data: Evaluated) -> None:
         found = data.answers
-        prompt = self.query_one("#prompt", Static)
-        if found is None:
-            prompt.update("")
-        else:
-            turns = "⏎".join(printable(str(turn["content"])) for turn in found.prompt.messages)
-            reference = "" if found.prompt.answer is None else f"\nreference {printable(found.prompt.answer)}"
-            prompt.update((turns.replace("\n", "⏎")[:LONGEST] + reference).strip())
+        asked = ""
+        if found is not None:
+            reference = [] if found.prompt.answer is None else [f"reference {found.prompt.answer}"]
+            turns = "⏎".join(str(turn["content"]) for turn in found.prompt.messages).replace("\n", "⏎")
+            asked = "\n".join([*reference, turns[:LONGEST]])
+        self.query_one("#prompt", Told).tell(asked)
         before, after = (None, None) if found is None else (found.before, found.after)
         for side, result, name in (("before", before, "before training"), ("after", after, data.name)):
             box = self.query_one(f"#{side}", VerticalScroll)
@@ -127,13 +127,13 @@ class EvaluatedScreen(View[Evaluated]):
     def _look(self, event: Sheet.Highlighted) -> None:
         if isinstance(event.key, int) and event.key != self._at:
             self._at = event.key
-            self.ask()
+            self.ask(frozen_too=True)
 
     def action_strategy(self, by: int) -> None:
         """The answers of the next strategy to the same prompt."""
         at = self._strategies.index(self._strategy) if self._strategy in self._strategies else 0
         self._strategy = self._strategies[(at + by) % len(self._strategies)]
-        self.ask()
+        self.ask(frozen_too=True)
 
     def action_show(self) -> None:
         """Lists other prompts: all, newly right, newly wrong, wrong."""
@@ -141,7 +141,7 @@ class EvaluatedScreen(View[Evaluated]):
         counts = {} if self.data is None else self.data.counts
         # What no prompt is of is passed over: an empty list has nothing to read.
         self._kind = next((kind for kind in (*SHOWN[at:], *SHOWN) if counts.get(kind)), SHOWN[0])
-        self.ask()
+        self.ask(frozen_too=True)
 
     def action_back(self) -> None:
         """Back to the strategies."""
@@ -167,18 +167,17 @@ def _value(value: float | None) -> Cell:
 
 
 def _sums(data: Evaluated) -> str:
-    before, after = data.right
-    total = data.counts["all"]
-    so_far = "" if data.complete else " so far"
-    parts = [f"{data.name} {_percent(after)} of {count(total)} right{so_far}"]
+    parts = [f"{data.name} {_share(data.after)}"]
     if data.name != BEFORE:
-        parts.append(f"before {_percent(before)}")
+        parts.append(f"before {_share(data.before)}")
         parts += [f"{kind} {count(data.counts[kind])}" for kind in ("newly right", "newly wrong")]
     return "   ".join(map(printable, parts))
 
 
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
+def _share(side: Side) -> str:
+    share = "–" if side.right is None else f"{100 * side.right:.1f} %"
+    rest = f" ({count(side.unjudged)} not judged)" if side.unjudged else ""
+    return f"{share} of {count(side.judged)} right{rest}" + ("" if side.complete else " so far")
 
 
 def _answer(result: Result | None, name: str) -> Text:

@@ -185,7 +185,7 @@ class DistilScreen(JobView[Distilled]):
         # Filling the list moves its cursor too; what counts is where the operator left it.
         if self.data is not None and event.sheet.key == event.key != self.data.chosen:
             self._chosen = str(event.key)
-            self.ask()
+            self.ask(frozen_too=True)
 
     def action_strategy(self, by: int) -> None:
         """Shows the curve of the next strategy, or the one before."""

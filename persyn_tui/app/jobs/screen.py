@@ -64,6 +64,8 @@ class Jobs:
     """How many of all have work to do."""
     went_on: "dict[int, int]"
     """Job that stopped → the one that its run went on as."""
+    starting: int | None
+    """The job whose engine was started here and has not claimed it."""
 
     def __eq__(self, other: object) -> bool:
         # A record's own clock changes with every read; what is shown does not.
@@ -80,6 +82,7 @@ class Jobs:
             [event.id for event in self.events],
             self.total,
             self.went_on,
+            self.starting,
         )
 
 
@@ -115,14 +118,14 @@ class JobsScreen(FilteredView[Jobs]):
             yield Sheet((Column("time", 8), Column("what happened")), id="events", newest_first=True)
 
     def question(self) -> Any:
-        """The job under the cursor, and the filter."""
-        return self._chosen, super().question()
+        """The job under the cursor, the filter, and what starts: the store does not know of that."""
+        return self._chosen, super().question(), self.app.followed.starting
 
     def read(self, store: "Store", question: Any) -> Jobs | None:
         """The newest jobs, and the newest events of the chosen one."""
         from storage import jobs
 
-        wanted, words = question
+        wanted, words, starting = question
         everything = jobs.list(store, limit=500)
         if not everything:
             return None
@@ -132,7 +135,7 @@ class JobsScreen(FilteredView[Jobs]):
         events = [] if chosen is None else jobs.newest_events(store, chosen, HISTORY)
         active = sum(job.effective_state in LIVE for job in everything)
         went_on = jobs.went_on(everything)
-        return Jobs(found, chosen, events, jobs.stopping(store), len(everything), active, went_on)
+        return Jobs(found, chosen, events, jobs.stopping(store), len(everything), active, went_on, starting)
 
     def show(self, data: Jobs) -> None:
         """Rows, then the history of the chosen job."""

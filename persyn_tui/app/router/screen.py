@@ -231,7 +231,7 @@ class RouterScreen(View[Routed]):
         share = shares.get(cast(str, event.key))
         same = self._teacher is not None and self._teacher[0] == event.key
         self._teacher = None if share is None or same else (cast(str, event.key), share.teacher_id)
-        self.ask()
+        self.ask(frozen_too=True)
 
     @on(Sheet.Chosen, "#choices")
     def _chosen(self) -> None:
@@ -240,13 +240,13 @@ class RouterScreen(View[Routed]):
     def action_all(self) -> None:
         """The prompts of all teachers."""
         self._teacher = None
-        self.ask()
+        self.ask(frozen_too=True)
 
     def action_order(self) -> None:
         """Newest first, or the smallest margins first."""
         self._closest = not self._closest
         self.query_one("#choices", Sheet).action_top()
-        self.ask()
+        self.ask(frozen_too=True)
 
     def action_strategy(self) -> None:
         """The plan of the run's next strategy."""
@@ -255,7 +255,7 @@ class RouterScreen(View[Routed]):
         names = self.data.strategies
         place = names.index(self.data.strategy) if self.data.strategy in names else -1
         self._strategy, self._teacher = names[(place + 1) % len(names)], None
-        self.ask()
+        self.ask(frozen_too=True)
 
     # The slider
 

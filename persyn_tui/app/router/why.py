@@ -300,7 +300,7 @@ class WhyScreen(View[Why]):
         if nearest:
             self._place = (self._place + by) % len(nearest)
             self.query_one("#words", VerticalScroll).scroll_home(animate=False)
-            self.ask()
+            self.ask(frozen_too=True)
 
     def action_ask(self) -> None:
         """Opens the line to type a prompt in."""
