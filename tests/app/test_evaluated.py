@@ -114,3 +114,8 @@ async def test_what_is_answered_so_far_is_shown_and_grows(made: MadeRun) -> None
         await until(pilot, lambda: "50.0 % of 2 right (1 not judged) so far" in words(app, "#sums"))
         await pilot.press("j")
         await until(pilot, lambda: said(app, "#after") == "persyn ✗ · 9 tok · truncated\n(no text)")
+        results.add_results(made.store, None, found.id, [Result(made.prompts[9], 1.0, "last", "ok", 1)])
+        results.finish_evaluation(
+            made.store, None, found.id, {"accuracy": 2 / 3, "ci_low": 0, "ci_high": 1, "n": 3}
+        )
+        await until(pilot, lambda: "66.7 % of 3 right (1 not judged)   before" in words(app, "#sums"))

@@ -131,8 +131,9 @@ class Reader:
             after = None if sha is None else results.evaluation(store, sha)
         if after is None:
             return None
-        key = (after.id, None if before is None else before.id, shown, width)
-        final = after.complete and (before is None or before.complete)
+        whole = after.complete, before is None or before.complete
+        key = (after.id, None if before is None else before.id, whole, shown, width)
+        final = all(whole)
         if self._listed is None or self._listed.key != key or not final:
             self._listed = self._list(store, key, before, after, shown, width)
         listed = self._listed
