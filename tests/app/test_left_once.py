@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from app.answers import Made
 from app.support import burst, running, settled, until
+from textual.events import MouseDown
+from textual.geometry import Offset, Region
 from textual.screen import Screen
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from persyn_tui.app.confirm import Confirm
 from persyn_tui.app.data.forms import SortMenu
@@ -106,3 +108,14 @@ async def test_a_dialog_without_widgets_can_be_resized(tmp_path: Path, make) -> 
         await shown.query("*").remove()
         shown.on_resize()
         await pilot.pause()
+
+
+async def test_a_click_on_what_has_been_taken_away_does_nothing(tmp_path: Path, monkeypatch) -> None:
+    """It is painted until the next layout; the library looks for its parent, which it has no more."""
+    async with running(str(tmp_path / "s.db")) as (app, pilot):
+        gone = Static("gone")
+        monkeypatch.setattr(app.screen, "get_widget_at", lambda x, y: (gone, Region(0, 0, 9, 9)))
+        monkeypatch.setattr(app.screen, "get_widget_and_offset_at", lambda x, y: (gone, Offset(1, 1)))
+        await app.on_event(MouseDown(None, 2, 2, 0, 0, 1, False, False, False, 2, 2))
+        await pilot.press("7")
+        await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 7)
