@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -50,6 +50,10 @@ class Only:
         """Whether this response is among them."""
         place = bisect_left(self.ids, id)
         return place < len(self.ids) and self.ids[place] == id
+
+    def among(self, ids: Iterable[int]) -> int:
+        """How many of these responses are among them."""
+        return sum(map(self.has, ids))
 
 
 def passing(store: Store, dataset: Dataset, wanted: Listing) -> Only | None:
@@ -130,7 +134,7 @@ def export(
     if total == 0:
         raise ConfigError(f"dataset `{dataset.name}` has no rows", "see `persyn data datasets` for others")
     excluded = datasets.count(store, dataset.id, include_excluded=True) - total
-    chosen = total if only is None else count_among(store, dataset, only)
+    chosen = total if only is None else only.among(listing.kept(store, Listing(dataset_id=dataset.id)))
     if not chosen:
         words = only.words if only else ""
         raise ConfigError(f"no row of dataset `{dataset.name}` passes: {words}", "filter less")
@@ -186,11 +190,6 @@ def record(form: str, row: TrainingRow) -> dict[str, Any]:
             **_provenance(row),
         }
     return {"messages": turns, **_provenance(row)}
-
-
-def count_among(store: Store, dataset: Dataset, only: Only) -> int:
-    """How many rows of the dataset that are not excluded are among these."""
-    return sum(map(only.has, listing.kept(store, Listing(dataset_id=dataset.id))))
 
 
 def _rows(store: Store, dataset: Dataset, only: Only | None) -> Iterator[TrainingRow]:

@@ -20,23 +20,16 @@ def measured(store: Store, teachers: Sequence[Model]) -> dict[str, Speed]:
     Of its own answers where it has some: those asked for with its system prompt and sampling. Else of the answers of
     the same model with other settings that has the most, which tell how fast a token comes, not how many there are.
     """
-    known = [
-        model
-        for model in registry.list(store, "teacher", archived=True, superseded=True)
-        if model.id is not None
-    ]
+    known = registry.list(store, "teacher", archived=True, superseded=True)
     found: dict[str, Speed] = {}
     for teacher in teachers:
         choice: list[tuple[bool, int, int, Speed]] = []
         for model in known:
-            if (
-                _machine(model) != _machine(teacher)
-                or (speed := speeds.measured(store, model.id or 0)) is None
-            ):
-                continue
-            alike = (model.system, model.sampling) == (teacher.system, teacher.sampling)
-            speed = replace(speed, of="" if model.name == teacher.name else model.name, alike=alike)
-            choice.append((alike, speed.answers, model.id or 0, speed))
+            number = model.id or 0
+            if _machine(model) == _machine(teacher) and (speed := speeds.measured(store, number)):
+                alike = (model.system, model.sampling) == (teacher.system, teacher.sampling)
+                speed = replace(speed, of="" if model.name == teacher.name else model.name, alike=alike)
+                choice.append((alike, speed.answers, number, speed))
         if choice:
             found[teacher.name] = max(choice, key=lambda one: one[:3])[3]
     return found

@@ -2,17 +2,33 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from app.answers import Made, come, line, opened, screen, sheet, shown
 from app.support import running, until
+from textual.pilot import Pilot
 from textual.widgets import Static
 
+from persyn_tui.app.app import PersynApp
 from persyn_tui.app.data.forms import ExportForm
 from persyn_tui.app.forms import Form
 from storage import datasets, listing, scores
 from storage.errors import PersynError
 from storage.records import Verdict
+
+
+async def export_form(app: PersynApp, pilot: Pilot[None], *keys: str) -> Form:
+    """The form that `e` opens."""
+    await pilot.press(*keys, "e")
+    await until(pilot, lambda: isinstance(app.screen, ExportForm))
+    return app.screen.query_one(Form)
+
+
+def written(folder: Path) -> list[dict[str, Any]]:
+    """The rows of the one file that was exported there."""
+    (out,) = folder.glob("*.jsonl")
+    return [json.loads(text) for text in out.read_text().splitlines()]
 
 
 async def test_an_export_begins_with_persyn_and_says_the_whole_path(made: Made, tmp_path: Path) -> None:
@@ -75,19 +91,14 @@ async def test_of_a_filtered_list_the_rows_that_pass_are_exported_or_all(made: M
         await come(app, pilot, lambda: len(shown(app)) == 16)
         screen(app).list_answers(listing.Listing(reward=0.6, dataset_id=made.datasets[0]))
         await come(app, pilot, lambda: len(shown(app)) == 6)
-        await pilot.press("e")
-        await until(pilot, lambda: isinstance(app.screen, ExportForm))
-        form = app.screen.query_one(Form)
+        form = await export_form(app, pilot)
         await until(pilot, lambda: form.at is form["rows"])
         assert form["rows"].said == "6 of 12: dataset run/mix · reward ≥ 0.6"
         await pilot.press("enter")
         await until(pilot, lambda: any("6 rows of" in note.message for note in app._notifications))
-        (out,) = tmp_path.glob("*.jsonl")
-        rows = [json.loads(text) for text in out.read_text().splitlines()]
+        rows = written(tmp_path)
         assert [row["reward"] for row in rows] == [0.6, 0.7, 0.8, 0.9, 1.0, 1.1]
-        await pilot.press("e")
-        await until(pilot, lambda: isinstance(app.screen, ExportForm))
-        form = app.screen.query_one(Form)
+        form = await export_form(app, pilot)
         await until(pilot, lambda: form.at is form["rows"])
         await pilot.press("right")
         assert form["rows"].said == "12, whatever is listed or marked"
@@ -107,14 +118,11 @@ async def test_as_listed_are_the_rows_of_the_list_whatever_scored_them_since(
         await come(app, pilot, lambda: len(shown(app)) == 16)
         screen(app).list_answers(listing.Listing(quality=0.5, dataset_id=made.datasets[0]))
         await come(app, pilot, lambda: len(shown(app)) == 3)
-        await pilot.press("e")
-        await until(pilot, lambda: isinstance(app.screen, ExportForm))
-        form = app.screen.query_one(Form)
+        form = await export_form(app, pilot)
         await until(pilot, lambda: form["rows"].said == "3 of 12: dataset run/mix · quality ≥ 0.5")
         await pilot.press("enter")
         await until(pilot, lambda: any("3 rows of" in note.message for note in app._notifications))
-        (out,) = tmp_path.glob("*.jsonl")
-        rows = [json.loads(text) for text in out.read_text().splitlines()]
+        rows = written(tmp_path)
         assert sorted(row["response_id"] for row in rows) == [1, 2, 3]
 
 
@@ -124,14 +132,11 @@ async def test_marked_rows_are_exported_alone(made: Made, tmp_path: Path) -> Non
         screen(app).list_answers(listing.Listing(dataset_id=made.datasets[0]))
         await come(app, pilot, lambda: len(shown(app)) == 12)
         marked = shown(app)[:2]
-        await pilot.press("space", "space", "e")
-        await until(pilot, lambda: isinstance(app.screen, ExportForm))
-        form = app.screen.query_one(Form)
+        form = await export_form(app, pilot, "space", "space")
         await until(pilot, lambda: form["rows"].said == "2 of 12: marked by hand")
         await pilot.press("enter")
         await until(pilot, lambda: any("2 rows of" in note.message for note in app._notifications))
-        (out,) = tmp_path.glob("*.jsonl")
-        rows = [json.loads(text) for text in out.read_text().splitlines()]
+        rows = written(tmp_path)
         assert {row["response_id"] for row in rows} == set(marked)
 
 

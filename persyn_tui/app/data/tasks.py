@@ -67,7 +67,7 @@ def some(
         marked: ids of responses.
         ready: datasets that may be exported.
     """
-    from engine.export import Only, count_among
+    from engine.export import Only
 
     found: dict[str, Only] = {}
     if marked:
@@ -77,10 +77,12 @@ def some(
         for part in listing.stream(store, wanted):
             ids.extend(part)
         found[LISTED] = Only(array("q", sorted(ids)), words)
-    return {
-        name: Some(only, {one.id: count_among(store, one, only) for one in ready})
-        for name, only in found.items()
-    }
+    rows: dict[str, dict[int, int]] = {name: {} for name in found}
+    for one in ready if found else ():
+        kept = listing.kept(store, listing.Listing(dataset_id=one.id))
+        for name, only in found.items():
+            rows[name][one.id] = only.among(kept)
+    return {name: Some(only, rows[name]) for name, only in found.items()}
 
 
 def export(store: Store, order: ExportOrder, post: Post) -> None:
