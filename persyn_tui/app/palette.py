@@ -161,8 +161,8 @@ def commands(app: "PersynApp", screen: Screen[Any]) -> Iterable[SystemCommand]:
             partial(_begin, app, mode, binding),
             discover=False,
         )
-    for theme in sorted(app.available_themes):
-        yield SystemCommand(f"Theme: {theme}", "", partial(setattr, app, "theme", theme), discover=False)
+    for theme in themes(app):
+        yield theme._replace(title=f"Theme: {theme.title}", help="", discover=False)
 
 
 def elsewhere(app: "PersynApp") -> Iterable[tuple[str, Binding]]:
