@@ -18,10 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine import backends, sources, zoo
-from engine.backends import _command
+from engine.config.sources import ReasoningGymSource
 from engine.errors import NotAvailable
-from engine.sections.sources import ReasoningGymSource
+from engine.sources import source_kinds
+from engine.teachers import teacher_kinds
+from engine.teachers.vllm_server import command
+from engine.zoo import resolve
 from storage.records import Model, Prompt, Request, Sampling
 
 CONTEXT = 1024
@@ -59,7 +61,7 @@ def peer(python: str, model: str, folder: Path) -> Iterator[Any]:
     with (folder / "peer.log").open("wb") as log:
         process = subprocess.Popen(
             [python, str(script), model, str(CONTEXT), gpu],
-            env=_command.environment(VARIABLES),
+            env=command.environment(VARIABLES),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -84,7 +86,7 @@ def peer(python: str, model: str, folder: Path) -> Iterator[Any]:
         process.wait(60)
 
 
-def ours(backend: backends.Backend, prompts: list[Prompt], tokens: int) -> tuple[int, float]:
+def ours(backend: teacher_kinds.Backend, prompts: list[Prompt], tokens: int) -> tuple[int, float]:
     """(tokens, seconds) of the engine's way."""
     sampling = Sampling(temperature=0, max_tokens=tokens)
     requests = [Request(number, prompt.messages, sampling) for number, prompt in enumerate(prompts)]
@@ -103,23 +105,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     try:
-        python = _command.find()[0]
+        python = command.find()[0]
         if not Path(python).name.startswith("python"):
-            raise NotAvailable("it takes an interpreter that has vLLM", f"name it in {_command.PYTHON}")
-        folder = zoo.resolve(options.model)
+            raise NotAvailable("it takes an interpreter that has vLLM", f"name it in {command.PYTHON}")
+        folder = resolve.resolve(options.model)
     except Exception as error:  # a machine without vLLM or the model: `make bench` goes on
         print(f"skipped: {error}")
         return
     source = ReasoningGymSource(
         source="reasoning_gym", task="gsm_symbolic", size=options.prompts * options.rounds, seed=1
     )
-    prompts = [prompt for _, prompt in sources.read(source)]
+    prompts = [prompt for _, prompt in source_kinds.read(source)]
     model = Model("bench", "teacher", "vllm", folder, context=CONTEXT, options={"server": {"env": VARIABLES}})
     speeds: dict[str, list[float]] = {"ours": [], "LLM.chat": []}
     with (
         tempfile.TemporaryDirectory() as scratch,
         peer(python, folder, Path(scratch)) as ask,
-        closing(backends.open_backend(model, Path(scratch))) as backend,
+        closing(teacher_kinds.open_backend(model, Path(scratch))) as backend,
     ):
         warm = prompts[:1]
         ours(backend, warm, 4)

@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
+from engine.models.chat_template import encode
 from engine.models.loading import context_length, load_causal_lm
-from engine.scorers.learnability import score
-from engine.templates import encode
+from engine.scorers.kinds.learnability import score
 
 WORDS = [
     "the",

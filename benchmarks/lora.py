@@ -30,15 +30,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
+from engine.distill.batches import Batching, cut_step, padding_share, plan_epoch
+from engine.distill.data import Examples, tokenise
+from engine.distill.loop import train
+from engine.distill.lora import Tuning, make_trainable
+from engine.distill.loss import split_head
+from engine.distill.optimizer import Descent
+from engine.distill.passes import mean_loss, pass_cost
+from engine.distill.settings import Settings
 from engine.models.loading import load_causal_lm
-from engine.training.batches import Batching, cut_step, padding_share, plan_epoch
-from engine.training.data import Examples, tokenise
-from engine.training.loop import train
-from engine.training.lora import Tuning, make_trainable
-from engine.training.loss import split_head
-from engine.training.optimizer import Descent
-from engine.training.passes import mean_loss, pass_cost
-from engine.training.settings import Settings
 
 Row = tuple[list[dict[str, str]], str]
 

@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import config, launch, pipeline, runner, zoo
-from engine.context import Context
-from engine.display import Plain
+from engine.config import run_file
+from engine.job.context import Context
+from engine.pipeline import launch, pipeline, runner
+from engine.pipeline.display import Plain
+from engine.zoo import resolve
 from storage.store import Store
 
 LIMIT_GB = {"zoo": 1.5, "smollm2": 6.0}
@@ -45,7 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         file = {"zoo": "demo.yaml", "smollm2": "smollm2.yaml"}[options.models]
-        run = config.load(Path(zoo.__file__).parent / file)
+        run = run_file.load(Path(resolve.__file__).parent / file)
         until = None
         if options.prompts:
             run, until = streamed(run, Path(folder), options.prompts), "route"
@@ -61,7 +63,7 @@ def main() -> None:
         raise SystemExit(1)
 
 
-def measured(run: config.Run, folder: Path, until: str | None) -> dict[str, Measure]:
+def measured(run: run_file.Run, folder: Path, until: str | None) -> dict[str, Measure]:
     """What every stage took, in one process."""
     measures: dict[str, Measure] = {}
     for name, stage in list(pipeline.STAGES.items()):
@@ -101,7 +103,7 @@ def peak() -> Iterator[Callable[[], float]]:
     yield highest
 
 
-def streamed(run: config.Run, folder: Path, count: int) -> config.Run:
+def streamed(run: run_file.Run, folder: Path, count: int) -> run_file.Run:
     """The run with so many prompts of plain text from a file, given out at random: no model is loaded."""
     path = folder / "prompts.jsonl"
     with path.open("w", encoding="utf-8") as file:
@@ -111,8 +113,8 @@ def streamed(run: config.Run, folder: Path, count: int) -> config.Run:
             )
     return run.model_copy(
         update={
-            "prompts": (config.FileSource(source="jsonl", path=str(path)),),
-            "split": config.SplitConfig(calibration=0, validation=0, evaluation=0),
+            "prompts": (run_file.FileSource(source="jsonl", path=str(path)),),
+            "split": run_file.SplitConfig(calibration=0, validation=0, evaluation=0),
             "strategies": ("random",),
             "too_long": "mark",
         }

@@ -16,7 +16,7 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.frame import View
+from persyn_tui.app.screens.base import View
 from persyn_tui.app.settings import Settings
 
 FOLDER = Path(__file__).parent / "screens"

@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Sequence
 
 from engine import tools
+from engine.base.sanitize import json_line, printable
 from engine.errors import PersynError
-from engine.printing import json_line, printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,8 +43,8 @@ def _work(job_id: int, *, foreground: bool, as_json: bool) -> int:
     from rich.console import Console
     from transformers.utils import logging as transformers_logging
 
-    from engine import display, runner
-    from engine.reporting import report
+    from engine.pipeline import display, runner
+    from engine.report import summary
     from storage.store import Store
 
     # One loading bar per model would tear the job's own display apart.
@@ -61,13 +61,13 @@ def _work(job_id: int, *, foreground: bool, as_json: bool) -> int:
         screen.close()
     if outcome.context is None or outcome.code != 0:
         if as_json:
-            print(json_line(report.unfinished(store, job_id, outcome.context)), flush=True)
+            print(json_line(summary.unfinished(store, job_id, outcome.context)), flush=True)
     else:
-        found = report.build(outcome.context, time.monotonic() - began)
+        found = summary.build(outcome.context, time.monotonic() - began)
         if as_json:
             print(json_line({"job": job_id, "state": "done", **found}), flush=True)
-        elif foreground and not report.empty(found):
+        elif foreground and not summary.empty(found):
             console = Console()
-            console.print(report.render(found))
+            console.print(summary.render(found))
     store.close()
     return outcome.code

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.printing import printable
+from engine.base.sanitize import printable
 from storage.records import ResponseContext
 
 if TYPE_CHECKING:
-    from engine.labels.beside import Rewards
-    from engine.labels.setting import Setting
+    from engine.job.reward_config import Setting
+    from engine.scoring.rewards_for_prompt import Rewards
     from persyn_tui.dataset_view import Datasets
 
 Names = Mapping[int, Sequence[str]]

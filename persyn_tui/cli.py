@@ -39,9 +39,9 @@ def root(
     if store is not None:
         os.environ["PERSYN_STORE"] = store  # `persyn --store PATH data list`: the command asks there
     if context.invoked_subcommand is None:
-        from persyn_tui.app import collector
+        from persyn_tui.app.textual_fixes import gc_tuning
 
-        collector.rest()
+        gc_tuning.rest()
         from persyn_tui.app.app import run as run_app
 
         raise typer.Exit(run_app(store))

@@ -4,8 +4,8 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
-from engine.labels import setting
-from engine.labels.setting import Setting
+from engine.job import reward_config
+from engine.job.reward_config import Setting
 from storage.records import Dataset
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -22,10 +22,10 @@ class Datasets:
         self.all = found
         many = Counter(one.name for one in found)
         self._names = {one.id: f"{one.name} #{one.id}" if many[one.name] > 1 else one.name for one in found}
-        recorded = {one.id: setting.recorded(one.manifest) for one in reversed(found)}
+        recorded = {one.id: reward_config.recorded(one.manifest) for one in reversed(found)}
         self._settings = list(dict.fromkeys(known for known in recorded.values() if known is not None))
         """Oldest first, so that a new one takes no other's letter."""
-        self._words = dict(zip(self._settings, setting.told_apart(self._settings), strict=True))
+        self._words = dict(zip(self._settings, reward_config.told_apart(self._settings), strict=True))
         self._recorded = recorded
 
     def __eq__(self, other: object) -> bool:

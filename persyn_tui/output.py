@@ -28,7 +28,7 @@ def emit(data: Any, as_json: bool, show: Callable[[], None]) -> None:
     """Prints `data` as JSON, or lets `show` print it for people."""
     with _until_the_reader_leaves():
         if as_json:
-            from engine.printing import json_line
+            from engine.base.sanitize import json_line
 
             print(json_line(data))
         else:
@@ -48,14 +48,14 @@ def _until_the_reader_leaves() -> Iterator[None]:
 
 def say(message: str) -> None:
     """A message on stderr, harmless to the terminal."""
-    from engine.printing import printable
+    from engine.base.sanitize import printable
 
     print(printable(message), file=sys.stderr)
 
 
 def tell(message: str) -> None:
     """A message on stdout, harmless to the terminal."""
-    from engine.printing import printable
+    from engine.base.sanitize import printable
 
     print(printable(message))
 
@@ -67,7 +67,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
     from rich.table import Table
     from rich.text import Text
 
-    from engine.printing import printable
+    from engine.base.sanitize import printable
 
     console = Console()
     if not console.is_terminal:

@@ -41,7 +41,7 @@ class Model:
     name: str
     role: Role
     backend: str
-    """File name of the backend in `engine.backends`."""
+    """File name of the backend in `engine.teachers.teacher_kinds`."""
     model: str
     """`zoo:NAME`, a folder, or a hub id; for endpoints the served name."""
     revision: str = ""

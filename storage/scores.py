@@ -41,7 +41,7 @@ def put_scorer(store: Store, kind: str, identity: Mapping[str, Any], model_id: i
 
     Args:
         store: an open store.
-        kind: file name of the scorer in `engine.scorers`.
+        kind: file name of the scorer in `engine.scorers.scorer_kinds`.
         identity: everything that shapes its scores, versions included.
         model_id: the student or reward model behind it; None for scorers without a model.
     """

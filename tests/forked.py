@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 
 MODULE = "persyn_tui.cli"
-PACKAGES = ("persyn_tui.commands", "engine", "engine.stages", "storage")
+PACKAGES = ("persyn_tui.commands", "engine", "engine.pipeline.stages", "storage")
 """Every module in them is imported before the first fork of an engine, with all that these import."""
 LATE = ("math_verify", "openai", "reasoning_gym")
 """What the engine imports where it is needed."""

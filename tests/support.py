@@ -14,8 +14,8 @@ from typing import Any
 
 import forked
 import pytest
-from backends.endpoint import Reply, answer
 from sqlalchemy import func, select
+from teachers.endpoint import Reply, answer
 
 from storage import jobs, schema
 from storage.jobs import Job
@@ -113,10 +113,11 @@ class Workspace:
         """
         import torch
 
-        from engine import config, launch, runner
-        from engine.display import Silent
-        from engine.printing import json_line
-        from engine.reporting import report
+        from engine.base.sanitize import json_line
+        from engine.config import run_file
+        from engine.pipeline import launch, runner
+        from engine.pipeline.display import Silent
+        from engine.report import summary
 
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -124,10 +125,10 @@ class Workspace:
             with pytest.MonkeyPatch.context() as patch, self.open() as store:
                 for variable, value in self.environment.items():
                     patch.setenv(variable, value)
-                job, _ = launch.submit(store, config.load(self.folder / name), until=until)
+                job, _ = launch.submit(store, run_file.load(self.folder / name), until=until)
                 outcome = runner.work(store, job.id, Silent())
                 done = outcome.code == 0 and outcome.context
-                found = json.loads(json_line(report.build(outcome.context, 0.0))) if done else {}
+                found = json.loads(json_line(summary.build(outcome.context, 0.0))) if done else {}
                 ended = jobs.get(store, job.id)
         finally:
             torch.set_num_threads(threads)

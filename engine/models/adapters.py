@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import ModelError
-from engine.models.modelfiles import has_chat_template, has_tokenizer, weights_in
+from engine.models.model_info import has_chat_template, has_tokenizer, weights_in
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

@@ -1,6 +1,6 @@
 """Loading of local models: the one place where tokenizers, causal language models and reward models come from.
 
-What can be said of a model without loading it is in `engine.models.modelfiles`, whose functions can be had from here
+What can be said of a model without loading it is in `engine.models.model_info`, whose functions can be had from here
 too. torch and transformers are imported when something is loaded. Remote code runs only when asked for, per
 model.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import ModelError
 from engine.models import adapters
-from engine.models.modelfiles import DTYPES, ModelCheck, check, check_dtype, context_length, fingerprint
+from engine.models.model_info import DTYPES, ModelCheck, check, check_dtype, context_length, fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import Cancelled, TrainingError
+from engine.methods.metrics import measure
 from engine.router.history import Evaluation
 from engine.router.loss import bradley_terry
-from engine.router.metrics import measure
 from engine.router.settings import FitSettings
 
 PATHS = 2

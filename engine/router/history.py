@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.router.metrics import Metrics
+from engine.methods.metrics import Metrics
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 """Called with (step, total steps, measures). The total is an upper bound: training may stop early."""

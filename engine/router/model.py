@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from engine.errors import Cancelled, ConfigError, ModelError
+from engine.models.chat_template import prompt_ids
 from engine.router import saved
 from engine.router.backbone import Backbone, batches, cut_middle, load_backbone, pool
 from engine.router.saved import Labelling, Manifest, Teacher
 from engine.router.settings import CPU_TOKENS, GPU_TOKENS, Tune
-from engine.templates import prompt_ids
 from storage.records import Messages
 
 

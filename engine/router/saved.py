@@ -14,8 +14,8 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from engine.base.durable_files import sha256, sync
 from engine.errors import ModelError, TeacherMismatch
-from engine.files import sha256, sync
 
 FORMAT = 1
 """Version of the manifest; another one is refused."""

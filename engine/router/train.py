@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from engine.errors import TrainingError
+from engine.methods.metrics import measure
 from engine.router.backbone import load_backbone
 from engine.router.head import PATHS, HeadResult, fit_head
 from engine.router.history import Evaluation, History, Progress
-from engine.router.metrics import measure
 from engine.router.model import Router
 from engine.router.saved import Teacher
 from engine.router.settings import FitSettings

@@ -12,9 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from engine.config.sources import ImportedSource
 from engine.errors import ConfigError
-from engine.reasoning import split_reasoning
-from engine.sections.sources import ImportedSource
+from engine.models.reasoning import split_reasoning
 from engine.sources import tables
 from engine.sources.question import core_question
 from storage.records import Prompt

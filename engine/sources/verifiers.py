@@ -12,7 +12,7 @@ from engine.errors import ConfigError
 
 
 def verifier_of(kind: str, answer: str, choices: Any, at: str) -> Mapping[str, Any]:
-    """The verifier of a prompt, as `engine.scorers.exact_answer` documents it.
+    """The verifier of a prompt, as `engine.scorers.kinds.exact_answer` documents it.
 
     Args:
         kind: `math`, `choice`, `regex`, `json` or `text`.

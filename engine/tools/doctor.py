@@ -10,10 +10,10 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.text import Text
 
-from engine import config
-from engine.models import registry
-from engine.printing import json_line, printable
-from engine.tools import machine, trial
+from engine.base.sanitize import json_line, printable
+from engine.config import run_file as config
+from engine.registry import models
+from engine.tools import check_machine, check_models
 from engine.tools.findings import Finding
 
 MARKS = {"ok": ("✓", "green"), "warning": ("▲", "yellow"), "failed": ("✗", "red")}
@@ -38,9 +38,9 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _everything(run_file: str | None) -> Iterator[Finding]:
-    yield from machine.findings()
+    yield from check_machine.findings()
     if run_file is not None:
-        yield from trial.findings(config.load(run_file, registry.saved(None)))
+        yield from check_models.findings(config.load(run_file, models.saved(None)))
 
 
 def _show(console: Console, finding: Finding) -> None:

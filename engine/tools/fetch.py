@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from engine.printing import json_line
+from engine.base.sanitize import json_line
 from engine.zoo.fetch import fetch
 
 

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Timer
 
-from engine import backends
-from engine.backends import openai as endpoint
-from engine.backends import transformers, vllm
+from engine.base.sanitize import json_line, printable
 from engine.errors import ConfigError, ModelError
-from engine.printing import json_line, printable
-from engine.templates import render_prompt, with_system
+from engine.models.chat_template import render_prompt, with_system
+from engine.teachers import teacher_kinds
+from engine.teachers.kinds import openai as endpoint
+from engine.teachers.kinds import transformers, vllm
 from storage import registry
 from storage.records import Completion, Messages, Model, Request
 from storage.store import Store
@@ -58,7 +58,7 @@ def main(options: argparse.Namespace) -> int:
             )
         )
     else:
-        loaded = "" if backends.is_endpoint(model) else f"loaded in {found.load_s:.2f} s, "
+        loaded = "" if teacher_kinds.is_endpoint(model) else f"loaded in {found.load_s:.2f} s, "
         print(f"{found.model}: {loaded}first token after {found.latency_s * 1000:,.0f} ms")
         print(f"given:\n{printable(found.rendered)}")
         print(f"token: {printable(found.token)!r}, finish_reason {printable(found.finish_reason)}")
@@ -78,7 +78,7 @@ def probe(model: Model, messages: Messages, folder: Path | None = None) -> Probe
             within `ENDPOINT_S`.
     """
     asked = with_system(model.system, messages)
-    remote = backends.is_endpoint(model)
+    remote = teacher_kinds.is_endpoint(model)
     if remote:
         model = endpoint.impatient(model)
         rendered = "\n".join(f"{turn['role']}: {turn['content']}" for turn in asked)
@@ -87,7 +87,7 @@ def probe(model: Model, messages: Messages, folder: Path | None = None) -> Probe
         rendered = render_prompt(transformers.tokenizer(read), asked)
     began = time.monotonic()
     with (
-        closing(backends.open_backend(model, folder)) as backend,
+        closing(teacher_kinds.open_backend(model, folder)) as backend,
         _closed_after(ENDPOINT_S if remote else None, backend),
     ):
         request = Request(0, asked, replace(model.sampling, max_tokens=1))
@@ -108,7 +108,7 @@ def probe(model: Model, messages: Messages, folder: Path | None = None) -> Probe
 
 
 @contextmanager
-def _closed_after(seconds: float | None, backend: backends.Backend) -> Iterator[None]:
+def _closed_after(seconds: float | None, backend: teacher_kinds.Backend) -> Iterator[None]:
     """Closes the backend while it is asked, when it takes longer; None: it has all the time."""
     if seconds is None:
         yield

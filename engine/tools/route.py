@@ -21,12 +21,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from engine.base.sanitize import json_line, printable
+from engine.config.sources import FieldsConfig
 from engine.errors import ConfigError
-from engine.printing import json_line, printable
-from engine.router import policy
+from engine.methods import policy
 from engine.router.model import Router
 from engine.router.saved import Teacher
-from engine.sections.sources import FieldsConfig
 from engine.sources import tables
 from storage import lookup, prompts, registry, responses, routing
 from storage.records import Generation, Messages, Prompt, RouterRecord

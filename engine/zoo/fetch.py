@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from engine.base.durable_files import sha256, sync
 from engine.errors import ModelError
-from engine.files import sha256, sync
-from engine.zoo import FETCHABLE, MANIFEST, fetched_folder
+from engine.zoo.resolve import FETCHABLE, MANIFEST, fetched_folder
 
 Progress = Callable[[str], None]
 

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
-from engine import config, launch, zoo
-from engine.config import Run
-from engine.labels import scoring
-from engine.progress import from_json
-from engine.reader import reader, run_of
+from engine.config import run_file
+from engine.config.run_file import Run
+from engine.job import scorer_ids
+from engine.job.progress import from_json
+from engine.pipeline import launch
+from engine.pipeline.run_view import reader, run_of
+from engine.zoo import resolve
 from storage import datasets, jobs, responses
 from storage.errors import StoreError
 from storage.job_records import ACTIVE_STATES, Job
@@ -32,7 +34,7 @@ def start(store: Store, run: Run, until: str | None = None) -> Job:
 
 def demo(store: Store) -> Job:
     """The demo's job, started."""
-    return start(store, config.load(Path(zoo.__file__).parent / "demo.yaml"))
+    return start(store, run_file.load(Path(resolve.__file__).parent / "demo.yaml"))
 
 
 def resume(store: Store, job: Job) -> Job:
@@ -57,14 +59,14 @@ def resume(store: Store, job: Job) -> Job:
 
 def _check_outdated(store: Store, job: Job) -> None:
     """Raises where running a job that is done once more would find everything done."""
-    from engine.reader import reader
-    from engine.reporting import measured
+    from engine.pipeline import adapters_of_run
+    from engine.pipeline.run_view import reader
 
     if job.until_stage not in (None, "distill", "evaluate"):
         raise StoreError(
             f"job {job.id} is done: it ends with stage {job.until_stage}", "{jobs.new:n} makes a new one"
         )
-    if not measured.outdated(reader(store, Run.model_validate(job.spec))):
+    if not adapters_of_run.outdated(reader(store, Run.model_validate(job.spec))):
         raise StoreError(
             f"job {job.id} is done, and no dataset of it has changed since",
             "exclude rows on screen {go.data:5} and {jobs.resume:r} trains anew on what is left, or {jobs.new:n} "
@@ -85,7 +87,7 @@ def retry_failed(store: Store, job: Job) -> Job:
     run = run_of(job)
     context = reader(store, run)
     failed = responses.counts(store, context.generations, context.prompt_set)
-    if not any(row.status == "error" for row in failed) and not scoring.failed(context):
+    if not any(row.status == "error" for row in failed) and not scorer_ids.failed(context):
         raise StoreError(f"no response and no verdict of job {job.id} ended in an error")
     built = [datasets.find(store, context.dataset_sha(name)) for name in run.strategies]
     if all(dataset is not None and dataset.complete for dataset in built):

@@ -23,19 +23,21 @@ from textual.screen import Screen
 from textual.widget import AwaitMount
 from textual.widgets import Input, TextArea
 
-from engine.printing import printable
-from persyn_tui.app import collector, keymap, messages, palette, terminal
-from persyn_tui.app.ahead import Ahead
-from persyn_tui.app.background import background
+from engine.base.sanitize import printable
+from persyn_tui.app import keymap, messages
 from persyn_tui.app.colours import readable
-from persyn_tui.app.followed import Followed
-from persyn_tui.app.frame import View
-from persyn_tui.app.harmless import Harmless
-from persyn_tui.app.machine import Machine, MachineStrip, Reading
+from persyn_tui.app.followed_job import Followed
 from persyn_tui.app.messages import SHOWN_S, Note
-from persyn_tui.app.palette import Palette
-from persyn_tui.app.question import Question
+from persyn_tui.app.screens.base import View
 from persyn_tui.app.settings import Settings, settings_path
+from persyn_tui.app.textual_fixes import gc_tuning, terminal
+from persyn_tui.app.textual_fixes.output_filter import Harmless
+from persyn_tui.app.textual_fixes.question import Question
+from persyn_tui.app.textual_fixes.type_ahead import Ahead
+from persyn_tui.app.textual_fixes.workers import background
+from persyn_tui.app.widgets import palette
+from persyn_tui.app.widgets.machine_strip import Machine, MachineStrip, Reading
+from persyn_tui.app.widgets.palette import Palette
 from storage.errors import PersynError, StoreMissingError
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def _screen(module: str, name: str) -> Callable[[], Screen[Any]]:
     def make() -> Screen[Any]:
         from importlib import import_module
 
-        made: Screen[Any] = getattr(import_module(f"persyn_tui.app.{module}"), name)()
+        made: Screen[Any] = getattr(import_module(f"persyn_tui.app.screens.{module}"), name)()
         return made
 
     return make
@@ -304,9 +306,9 @@ class PersynApp(App[None]):
         # Textual prints the traceback with every local variable: prompts, answers and keys would be on screen.
         from rich.text import Text
 
-        from persyn_tui.app import report
+        from persyn_tui.app import bug_report
 
-        where = report.crash(self._exception)
+        where = bug_report.crash(self._exception)
         self.bell()
         self.panic(
             Text(
@@ -407,7 +409,7 @@ class PersynApp(App[None]):
 
     def action_toggle_help(self) -> None:
         """Shows or hides the keys of the screen and of the focused widget."""
-        from persyn_tui.app.keys import KeysScreen, sections
+        from persyn_tui.app.screens.help_screen import KeysScreen, sections
 
         if isinstance(self.screen, KeysScreen):
             self.screen.dismiss(None)
@@ -459,13 +461,12 @@ def _warm(sparing: bool) -> None:
     try:
         for module in (
             "actions",
-            "wizard.screen",
-            *("data.screen", "generation.screen", "router.screen", "distil.screen", "models.screen"),
+            *(f"screens.{name}.screen" for name in ("wizard", "data", "generation", "router", "distil", "models")),
         ):
             import_module(f"persyn_tui.app.{module}")
     finally:
         if sparing:
-            collector.settle()
+            gc_tuning.settle()
 
 
 def _doubtful_bindings(works: Mapping[str, str]) -> list[str]:

@@ -33,7 +33,7 @@ def known() -> set[str]:
 
 def unknown(ids: Iterable[str]) -> list[str]:
     """A line for each id that is none, with the nearest that is one."""
-    from engine.suggest import nearest
+    from engine.base.suggest import nearest
 
     valid = known()
     lines = []

@@ -11,7 +11,7 @@ from persyn_tui.commands import datasets as dataset_commands
 from persyn_tui.output import JsonOption, StoreOption, emit, say, table
 
 if TYPE_CHECKING:
-    from engine.context import Context
+    from engine.job.context import Context
     from persyn_tui.dataset_view import Datasets
     from storage.records import Dataset, ResponseContext, ResponseLine
     from storage.store import Store
@@ -82,7 +82,7 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find answers that hold every word, or whose prompt does, newest first."""
-    from engine.printing import printable
+    from engine.base.sanitize import printable
     from storage import browse
     from storage import search as index
     from storage.store import Store
@@ -130,7 +130,7 @@ def show(
 ) -> None:
     """Show one answer: prompt, scores, every teacher's answer to the prompt, and where it came from."""
     from engine.errors import ConfigError
-    from engine.labels import beside as rewarded
+    from engine.scoring import rewards_for_prompt as rewarded
     from persyn_tui import answer_view
     from persyn_tui.dataset_view import Datasets
     from storage import browse, datasets, lookup
@@ -157,7 +157,7 @@ def show(
 
 def _context(opened: "Store", job_id: int) -> "Context | None":
     """A stored job's, for reading."""
-    from engine.reader import reader, run_of
+    from engine.pipeline.run_view import reader, run_of
     from storage import jobs
 
     job = jobs.get(opened, job_id)
@@ -165,8 +165,8 @@ def _context(opened: "Store", job_id: int) -> "Context | None":
 
 
 def _check_filters(opened: "Store", teacher: str | None, status: str | None, split: str | None) -> None:
+    from engine.base.suggest import nearest
     from engine.errors import ConfigError
-    from engine.suggest import nearest
     from storage.records import Split, Status
 
     for option, given, known in (("status", status, get_args(Status)), ("split", split, get_args(Split))):
@@ -183,7 +183,7 @@ def _check_filters(opened: "Store", teacher: str | None, status: str | None, spl
 def _print_lines(
     opened: "Store", found: "list[ResponseLine]", within: "Dataset | None", as_json: bool
 ) -> None:
-    from engine.printing import printable
+    from engine.base.sanitize import printable
     from persyn_tui.dataset_view import Datasets
     from storage import datasets, listing, lookup
 

@@ -91,8 +91,8 @@ def export(
     """Write a dataset to a new file (or folder, for huggingface), each row with its provenance."""
     import math
 
-    from engine import export as exporting
     from engine.errors import ConfigError
+    from engine.report import export as exporting
     from storage.listing import Listing
     from storage.store import Store
 
@@ -125,8 +125,8 @@ def export(
 
 def check_teacher(opened: "Store", name: str) -> None:
     """Refuses a `--teacher` that the store does not have, with the nearest that it has."""
+    from engine.base.suggest import nearest
     from engine.errors import ConfigError
-    from engine.suggest import nearest
     from storage import registry
 
     names = [model.name for model in registry.list(opened, "teacher", archived=True)]
@@ -188,8 +188,8 @@ def named(opened: "Store", ref: str) -> "Dataset":
     Raises:
         ConfigError: there is none, or several have the name: which one is meant would be a guess.
     """
+    from engine.base.suggest import nearest
     from engine.errors import ConfigError
-    from engine.suggest import nearest
     from persyn_tui.dataset_view import Datasets
     from storage import datasets
 

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List jobs, newest first: state, stage, progress, rate, ETA."""
-    from engine.display import time_left
+    from engine.pipeline.display import time_left
     from storage import jobs
     from storage.store import Store
 
@@ -90,8 +90,8 @@ def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
 
 def watch(job: JobArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Follow a job until it ends; leaving (ctrl+c) does not touch the job. Exit code as the job's own."""
-    from engine import display
-    from engine.progress import from_json
+    from engine.job.progress import from_json
+    from engine.pipeline import display
     from storage import jobs
     from storage.store import Store
 

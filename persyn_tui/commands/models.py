@@ -8,7 +8,7 @@ import typer
 from persyn_tui.output import JsonOption, StoreOption, emit, say, table, tell
 
 if TYPE_CHECKING:
-    from engine.config import TeacherConfig
+    from engine.config.run_file import TeacherConfig
     from storage.records import Model
     from storage.store import Store
 
@@ -111,7 +111,7 @@ def add(
 ) -> None:
     """Register a teacher or a student; its folder, tokenizer and chat template are checked first."""
     from engine.errors import ConfigError
-    from engine.models import registering
+    from engine.registry import register as registering
     from storage.store import Store
 
     if role not in registering.ROLES:
@@ -206,7 +206,7 @@ def _validated(given: dict[str, Any], role: str) -> "TeacherConfig":
     from pydantic import ValidationError
 
     from engine.errors import ConfigError
-    from engine.models import registering
+    from engine.registry import register as registering
 
     try:
         return registering.settings(given, role, Path.cwd())
@@ -221,7 +221,7 @@ def _validated(given: dict[str, Any], role: str) -> "TeacherConfig":
 
 
 def _archive(name: str, role: str | None, location: str | None, archived: bool, as_json: bool) -> None:
-    from engine.models import registering
+    from engine.registry import register as registering
     from storage.store import Store
 
     opened = Store.open(location, create=False)
@@ -238,8 +238,8 @@ def _archive(name: str, role: str | None, location: str | None, archived: bool, 
 
 def _find(opened: "Store", name: str, role: str | None, *, archived: bool) -> "Model":
     """The newest settings of a name; a name that stands for two roles needs `--role`."""
+    from engine.base.suggest import nearest
     from engine.errors import ConfigError
-    from engine.suggest import nearest
     from storage import registry
 
     _check_role(role)

@@ -10,8 +10,8 @@ from persyn_tui.output import JsonOption, StoreOption, emit, say, table, tell
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from engine.config import Run
-    from engine.labels.relabel import Relabelled
+    from engine.config.run_file import Run
+    from engine.scoring.what_if import Relabelled
     from storage.store import Store
 
 
@@ -66,35 +66,37 @@ def relabel(
 
     from pydantic import ValidationError
 
-    from engine import config, newfile, reader
+    from engine.base import atomic_write
+    from engine.config import run_file
     from engine.errors import ConfigError
-    from engine.labels import evidence
-    from engine.labels import relabel as relabelling
-    from engine.models import registry
+    from engine.pipeline import run_view
+    from engine.registry import models
+    from engine.scoring import score_table
+    from engine.scoring import what_if as relabelling
     from storage import prompts
     from storage.store import Store
 
-    loaded = config.load(file, registry.saved(store)) if file else None
+    loaded = run_file.load(file, models.saved(store)) if file else None
     if alpha is None and normalization is None:
         raise ConfigError("nothing to try", "give --alpha A, --normalization NAME, or both")
     if out is not None:
-        newfile.refuse(out)
+        atomic_write.refuse(out)
     opened = Store.open(store, create=False)
     loaded = loaded or _newest_run(opened)
     old = loaded.reward
     tried = {"alpha": alpha, "normalization": normalization}
     changes = {key: value for key, value in tried.items() if value is not None}
     try:
-        new = config.RewardConfig.model_validate({**old.model_dump(), **changes})
+        new = run_file.RewardConfig.model_validate({**old.model_dump(), **changes})
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         raise ConfigError(
             f"--{problem['loc'][0]} {problem['input']}: {problem['msg']}",
             "alpha is a number from 0 to 1; normalization is zscore, minmax or rank",
         ) from None
-    context = reader.reader(opened, loaded)
-    known = evidence.gather(context, context.labelled)
-    trained = evidence.gather(context, ("calibration",))
+    context = run_view.reader(opened, loaded)
+    known = score_table.gather(context, context.labelled)
+    trained = score_table.gather(context, ("calibration",))
     found = relabelling.compare(known, trained, old, new, loaded.router.targets, loaded.router.ties)
     if not found.prompts:
         raise ConfigError(
@@ -123,7 +125,7 @@ def relabel(
 
 def _newest_run(opened: "Store") -> "Run":
     from engine.errors import ConfigError
-    from engine.reader import run_of
+    from engine.pipeline.run_view import run_of
     from storage import jobs
 
     newest = jobs.list(opened, limit=1)
@@ -137,13 +139,13 @@ def _newest_run(opened: "Store") -> "Run":
 def _write(out: Path, rows: "Iterator[dict[str, Any]]") -> None:
     import json
 
-    from engine import newfile
+    from engine.base import atomic_write
 
     def fill(temporary: Path) -> None:
         with temporary.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
-    newfile.write(out, fill)
+    atomic_write.write(out, fill)
 
 
 def _show(found: "Relabelled", names: list[str], old: float, new: float, advice: str) -> None:

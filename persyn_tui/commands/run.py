@@ -9,8 +9,8 @@ import typer
 from persyn_tui.output import JsonOption, StoreOption, emit, say, tell
 
 if TYPE_CHECKING:
-    from engine.config import Run
-    from engine.reporting.stored import Stored
+    from engine.config.run_file import Run
+    from engine.report.existing_work import Stored
     from storage.speeds import Speed
 
 FileArgument = Annotated[Path, typer.Argument(help="Run file (YAML).", show_default=False)]
@@ -38,10 +38,10 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run or resume a run file: the same command again goes on where it stopped."""
-    from engine import config
-    from engine.models import registry
+    from engine.config import run_file
+    from engine.registry import models as registry
 
-    loaded = config.load(file, registry.saved(store))
+    loaded = run_file.load(file, registry.saved(store))
     if dry_run:
         _estimate(loaded, store, as_json)
         return
@@ -58,13 +58,13 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Run every strategy at the same prompt budget, and compare the students prompt by prompt."""
-    from engine import config
-    from engine.models import registry
+    from engine.config import run_file
+    from engine.registry import models as registry
 
-    loaded = config.load(file, registry.saved(store))
-    names = [name for name in config.STRATEGIES if name != "family_strong" or _has_family(loaded)]
+    loaded = run_file.load(file, registry.saved(store))
+    names = [name for name in run_file.STRATEGIES if name != "family_strong" or _has_family(loaded)]
     loaded = loaded.model_copy(update={"strategies": tuple(names)})
-    if len(names) < len(config.STRATEGIES):
+    if len(names) < len(run_file.STRATEGIES):
         say("compare: without `family_strong`: no teacher is of the student's family")
     if dry_run:
         _estimate(loaded, store, as_json)
@@ -88,13 +88,14 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole pipeline on embedded models and compare all strategies."""
-    from engine import config, zoo
+    from engine.config import run_file
     from engine.errors import ConfigError
+    from engine.zoo import resolve
 
     files = {"zoo": "demo.yaml", "smollm2": "smollm2.yaml"}
     if models not in files:
         raise ConfigError(f"--models {models}: unknown", f"use one of: {', '.join(files)}")
-    loaded = config.load(Path(zoo.__file__).parent / files[models])
+    loaded = run_file.load(Path(resolve.__file__).parent / files[models])
     _start(loaded, store or _demo_store(models), until=None, detach=False, as_json=as_json)
 
 
@@ -103,9 +104,10 @@ def _has_family(loaded: "Run") -> bool:
 
 
 def _start(loaded: "Run", location: str | None, *, until: str | None, detach: bool, as_json: bool) -> None:
-    from engine import launch, stage_names
+    from engine.base.suggest import nearest
     from engine.errors import ConfigError
-    from engine.suggest import nearest
+    from engine.job import stage_names
+    from engine.pipeline import launch
     from storage import jobs
     from storage.store import Store
 
@@ -165,14 +167,14 @@ def _demo_store(models: str) -> str:
 
 def _known(loaded: "Run", location: str | None) -> "tuple[dict[str, Speed], Stored | None]":
     """(the teachers' speeds, what is there of the run), as the store has them; nothing where there is no store yet."""
-    from engine.answers import speeds
-    from engine.reporting import stored
+    from engine.generation import speeds
+    from engine.report import existing_work
     from storage.errors import StoreMissingError
     from storage.store import Store
 
     try:
         with Store.open(location, create=False) as opened:
-            return speeds.of_run(opened, loaded), stored.of_run(opened, loaded)
+            return speeds.of_run(opened, loaded), existing_work.of_run(opened, loaded)
     except StoreMissingError:
         return {}, None
 
@@ -180,8 +182,9 @@ def _known(loaded: "Run", location: str | None) -> "tuple[dict[str, Speed], Stor
 def _estimate(loaded: "Run", location: str | None, as_json: bool) -> None:
     from rich.console import Console
 
-    from engine import preflight
-    from engine.reporting import dryrun, estimate
+    from engine.pipeline import preflight
+    from engine.report import dry_run as dryrun
+    from engine.report import estimate
 
     problems = preflight.problems(loaded)
     found = estimate.estimate(loaded, *_known(loaded, location))

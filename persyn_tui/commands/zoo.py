@@ -20,22 +20,24 @@ def register(app: typer.Typer) -> None:
 
 def list_models(as_json: JsonOption = False) -> None:
     """List the zoo's models with what was measured of them."""
-    from engine import zoo
+    from engine.zoo import resolve
 
-    cards = [_card(name) for name in zoo.names()]
+    cards = [_card(name) for name in resolve.names()]
 
     def show() -> None:
         rows = [
             (
                 f"zoo:{card['name']}",
-                "here" if card["present"] else f"persyn zoo fetch {zoo.FETCHABLE[card['name']]}",
+                "here" if card["present"] else f"persyn zoo fetch {resolve.FETCHABLE[card['name']]}",
                 card.get("role", "–"),
                 str(card.get("architecture", "–")).removesuffix("ForCausalLM"),
                 f"{card['parameters']:,}" if "parameters" in card else "–",
                 _best(card.get("accuracy", {})),
                 card.get(
                     "about",
-                    "a real model, to be fetched" if card["name"] in zoo.FETCHABLE else "not measured yet",
+                    "a real model, to be fetched"
+                    if card["name"] in resolve.FETCHABLE
+                    else "not measured yet",
                 ),
             )
             for card in cards
@@ -70,27 +72,28 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Check this machine and, with a run file, each of its models: template, mask, context, one token."""
-    from engine import config, tools
-    from engine.models import registry
+    from engine import tools
+    from engine.config import run_file
+    from engine.registry import models
 
     if file is not None:
-        config.load(file, registry.saved(store))  # a wrong run file is told at once, before torch is imported
+        run_file.load(file, models.saved(store))  # a wrong run file is told at once, before torch is imported
     tools.replace("doctor", [str(file)] if file else [], [], store=store, as_json=as_json)
 
 
 def schema() -> None:
     """Print the JSON Schema of a run file, for editors."""
-    from engine import config
+    from engine.config import run_file
 
-    print(config.json_schema())
+    print(run_file.json_schema())
 
 
 def _card(name: str) -> dict[str, Any]:
-    from engine import zoo
+    from engine.zoo import resolve
 
-    if name in zoo.FETCHABLE:
-        return {"name": name, "present": (zoo.fetched_folder(name) / zoo.MANIFEST).is_file()}
-    return {"name": name, "present": True, **zoo.card(name)}
+    if name in resolve.FETCHABLE:
+        return {"name": name, "present": (resolve.fetched_folder(name) / resolve.MANIFEST).is_file()}
+    return {"name": name, "present": True, **resolve.card(name)}
 
 
 def _best(accuracy: dict[str, dict[str, float]]) -> str:

@@ -9,8 +9,8 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.data.screen import DataScreen
-from persyn_tui.app.data.sheet import AnswerSheet
+from persyn_tui.app.screens.data.response_table import AnswerSheet
+from persyn_tui.app.screens.data.screen import DataScreen
 from storage import datasets, prompts, registry, responses, routing, scores
 from storage.records import (
     Assignment,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from engine import config
-from engine.context import Context
-from engine.labels import scoring
-from engine.models import registry
-from engine.reader import reader
-from engine.stages import prompts as prompt_stage
-from persyn_tui.app.machine import Gpu, Reading
+from engine.config import run_file
+from engine.job import scorer_ids
+from engine.job.context import Context
+from engine.pipeline.run_view import reader
+from engine.pipeline.stages import prompts as prompt_stage
+from engine.registry import models
+from persyn_tui.app.widgets.machine_strip import Gpu, Reading
 from storage import datasets, jobs, prompts, responses, results, routing, scores
 from storage import registry as stored_models
 from storage.job_records import Lease
@@ -111,7 +111,7 @@ def build(store: Store, folder: Path) -> Lease:
     (folder / "p.jsonl").write_text("".join(json.dumps({"prompt": task}) + "\n" for task in TASKS))
     file = folder / "run.yaml"
     file.write_text(RUN)
-    run = config.load(file)
+    run = run_file.load(file)
     for name, state, error in (
         (
             "first try",
@@ -129,8 +129,8 @@ def build(store: Store, folder: Path) -> Lease:
         jobs.release(store, lease, state, error)  # type: ignore[arg-type]
     job, _ = jobs.submit(store, run.model_dump(mode="json"), "spec", run.name)
     lease = jobs.claim(store, job.id, "test", lease_seconds=1e9)
-    for model in [*(registry.teacher(c, run.generation) for c in run.teachers), registry.student(run)]:
-        stored_models.put(store, model, registry.identity_sha(model))
+    for model in [*(models.teacher(c, run.generation) for c in run.teachers), models.student(run)]:
+        stored_models.put(store, model, models.identity_sha(model))
     prompt_set = prompts.open_set(store, prompt_stage.set_sha(run), run.name)
     members = [
         Prompt(
@@ -185,8 +185,8 @@ def _answer(store: Store, context: Context, numbers: list[int]) -> None:
         quality.append((answer.id, Verdict(float(right))))
         mean = -0.2 - 0.11 * ((place * 3 + teacher * 5) % 7)
         learnability.append((answer.id, Verdict(mean, mean * 20, 20)))
-    scores.add(store, None, scoring.scorer_id(context, "exact_answer"), quality)
-    scores.add(store, None, scoring.scorer_id(context, "learnability"), learnability)
+    scores.add(store, None, scorer_ids.scorer_id(context, "exact_answer"), quality)
+    scores.add(store, None, scorer_ids.scorer_id(context, "learnability"), learnability)
     judge = scores.put_scorer(store, "judge", {"model": "judge-1"})
     scores.add(store, None, judge, [(number, Verdict(value.value and 0.9)) for number, value in quality[:8]])
 

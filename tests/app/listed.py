@@ -9,10 +9,10 @@ from rich.console import Group
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from engine.models import registering
+from engine.registry import register
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.models.form import ModelForm
-from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.screens.models.form import ModelForm
+from persyn_tui.app.widgets.virtual_table import Sheet
 from storage import prompts, responses
 from storage.records import Completion, Model, NewResponse, Prompt
 from storage.store import Store
@@ -26,8 +26,8 @@ def open_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def teacher(store: Store, name: str = "terse", model: str = "zoo:brief", **more: Any) -> Model:
-    wanted = registering.settings({"name": name, "model": model, **more}, "teacher", Path.cwd())
-    return registering.put(store, registering.record(registering.fill(wanted)[0], "teacher"))
+    wanted = register.settings({"name": name, "model": model, **more}, "teacher", Path.cwd())
+    return register.put(store, register.record(register.fill(wanted)[0], "teacher"))
 
 
 def answered(store: Store, model: Model, count: int) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from textual.widgets import Static
 
-from engine import config
-from engine.context import Context
-from engine.labels import scoring
-from engine.models import registry
-from engine.reader import reader
-from engine.stages import prompts as prompt_stage
-from persyn_tui.app.sheet import Sheet
+from engine.config import run_file
+from engine.job import scorer_ids
+from engine.job.context import Context
+from engine.pipeline.run_view import reader
+from engine.pipeline.stages import prompts as prompt_stage
+from engine.registry import models
+from persyn_tui.app.widgets.virtual_table import Sheet
 from storage import jobs, prompts, responses, routing, scores
 from storage import registry as stored_models
 from storage.records import Assignment, Completion, NewResponse, Prompt, Verdict
@@ -51,7 +51,7 @@ class Made:
         return str(self.path)
 
     def context(self, store: Store) -> Context:
-        return reader(store, config.load(self.file))
+        return reader(store, run_file.load(self.file))
 
     def answer(self) -> None:
         """Stores the answers and both scores of the first 6 prompts."""
@@ -73,7 +73,7 @@ class Made:
                     for place, n in enumerate(known)
                     for column, g in enumerate(context.generations)
                 ]
-                scores.add(store, None, scoring.scorer_id(context, kind), verdicts)
+                scores.add(store, None, scorer_ids.scorer_id(context, kind), verdicts)
 
     def route(self, places: Sequence[int] = range(8)) -> int:
         """Stores the router's record and assigns these prompts by `STRENGTHS`; the plan's id."""
@@ -123,11 +123,11 @@ def make(tmp_path: Path) -> Made:
     (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in TEXTS))
     file = tmp_path / "run.yaml"
     file.write_text(RUN)
-    run = config.load(file)
+    run = run_file.load(file)
     path = tmp_path / "store.db"
     with Store.open(path) as store:
-        for model in [*(registry.teacher(c, run.generation) for c in run.teachers), registry.student(run)]:
-            stored_models.put(store, model, registry.identity_sha(model))
+        for model in [*(models.teacher(c, run.generation) for c in run.teachers), models.student(run)]:
+            stored_models.put(store, model, models.identity_sha(model))
         prompt_set = prompts.open_set(store, prompt_stage.set_sha(run), run.name)
         splits = ["calibration"] * 4 + ["validation"] * 2 + ["synthesis"] * 2
         members = [

@@ -11,14 +11,14 @@ from app.support import running, until
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from engine import config
-from engine.context import Context
-from engine.models import registry
-from engine.reader import reader
-from engine.reporting.measured import TRAINING
-from engine.stages import prompts as prompt_stage
+from engine.config import run_file
+from engine.job.context import Context
+from engine.pipeline.adapters_of_run import TRAINING
+from engine.pipeline.run_view import reader
+from engine.pipeline.stages import prompts as prompt_stage
+from engine.registry import models
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.widgets.virtual_table import Sheet
 from storage import datasets, jobs, prompts, responses, results, routing
 from storage import registry as stored_models
 from storage.job_records import Lease
@@ -118,7 +118,7 @@ def submit(store: Store, folder: Path) -> int:
     (folder / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     file = folder / "run.yaml"
     file.write_text(RUN)
-    run = config.load(file)
+    run = run_file.load(file)
     job, _ = jobs.submit(store, run.model_dump(mode="json"), "spec", run.name)
     return job.id
 
@@ -126,9 +126,9 @@ def submit(store: Store, folder: Path) -> int:
 def make(store: Store, folder: Path) -> MadeRun:
     """`RUN` with its models and prompts stored."""
     job = submit(store, folder)
-    run = config.load(folder / "run.yaml")
-    for model in [*(registry.teacher(c, run.generation) for c in run.teachers), registry.student(run)]:
-        stored_models.put(store, model, registry.identity_sha(model))
+    run = run_file.load(folder / "run.yaml")
+    for model in [*(models.teacher(c, run.generation) for c in run.teachers), models.student(run)]:
+        stored_models.put(store, model, models.identity_sha(model))
     prompt_set = prompts.open_set(store, prompt_stage.set_sha(run), run.name)
     members = [
         Prompt(({"role": "user", "content": f"number {i}"},), split=split)  # type: ignore[arg-type]

@@ -13,10 +13,10 @@ from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.forms import Form
-from persyn_tui.app.frame import View
+from persyn_tui.app.screens.base import View
 from persyn_tui.app.settings import Settings
-from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.widgets.form_fields import Form
+from persyn_tui.app.widgets.virtual_table import Sheet
 
 PATIENCE_S = 30.0
 

@@ -9,11 +9,11 @@ from app.support import burst, running, until
 from support import RUN
 from textual.widgets import Input
 
-from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.data.forms import FilterForm
-from persyn_tui.app.data.screen import DataScreen
-from persyn_tui.app.forms import Form, Line
-from persyn_tui.app.wizard.screen import Wizard
+from persyn_tui.app.screens.data.dialogs import FilterForm
+from persyn_tui.app.screens.data.screen import DataScreen
+from persyn_tui.app.screens.wizard.screen import Wizard
+from persyn_tui.app.widgets.confirm import Confirm
+from persyn_tui.app.widgets.form_fields import Form, Line
 from storage import jobs
 from storage.store import Store
 

@@ -15,11 +15,11 @@ from textual.widgets import Static
 from persyn_tui.app import bindings, keymap
 from persyn_tui.app import settings as settings_module
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.footer import Keys
-from persyn_tui.app.frame import View
-from persyn_tui.app.palette import Palette
+from persyn_tui.app.screens.base import View
 from persyn_tui.app.settings import Settings
-from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.widgets.footer import Keys
+from persyn_tui.app.widgets.palette import Palette
+from persyn_tui.app.widgets.virtual_table import Sheet
 from storage import jobs
 from storage.errors import StoreError
 from storage.store import Store
@@ -27,7 +27,7 @@ from storage.store import Store
 
 def test_start_imports_neither_torch_nor_the_database_library() -> None:
     code = (
-        "import sys, persyn_tui.app.app, persyn_tui.app.jobs.screen;"
+        "import sys, persyn_tui.app.app, persyn_tui.app.screens.jobs.screen;"
         "print([m for m in ('torch', 'transformers', 'sqlalchemy', 'pyarrow', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -364,7 +364,10 @@ async def test_the_palette_has_what_the_screen_can_do(tmp_path: Path) -> None:
 
 
 async def test_the_palette_does_what_another_screen_does(tmp_path: Path) -> None:
-    from persyn_tui.app.models import form, screen  # as they are imported once the first screen stands
+    from persyn_tui.app.screens.models import (  # as they are imported once the first screen stands
+        form,
+        screen,
+    )
 
     assert screen.ModelsScreen.NUMBER == 2
     async with running(str(tmp_path / "x.db")) as (app, pilot):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from persyn_tui.app.distil.curve import Scale, Series, dots, interval, scale
+from persyn_tui.app.widgets.plot import Scale, Series, dots, interval, scale
 
 
 def test_a_step_that_comes_again_replaces_what_followed() -> None:

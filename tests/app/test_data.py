@@ -8,11 +8,11 @@ from app.answers import Made, come, line, opened, screen, sheet, shown, title
 from app.support import running, until
 from textual.widgets import Input, Static
 
-from persyn_tui.app.data.answers import AnswerColumn
-from persyn_tui.app.data.forms import FilterForm, SortMenu
-from persyn_tui.app.data.pages import KEPT, Pages
-from persyn_tui.app.data.screen import DataScreen
-from persyn_tui.app.data.sheet import AnswerSheet
+from persyn_tui.app.screens.data.dialogs import FilterForm, SortMenu
+from persyn_tui.app.screens.data.pages import KEPT, Pages
+from persyn_tui.app.screens.data.response_table import AnswerSheet
+from persyn_tui.app.screens.data.responses_panel import AnswerColumn
+from persyn_tui.app.screens.data.screen import DataScreen
 from storage import listing, prompts, responses, scores
 from storage.records import Completion, NewResponse, Prompt, Verdict
 

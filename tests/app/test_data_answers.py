@@ -5,8 +5,14 @@ from app.answers import Made, come, line, opened, screen, sheet, shown
 from app.support import running, until
 from textual.widgets import Static
 
-from persyn_tui.app.data.answers import SHOWN_CHARACTERS, SHOWN_LINES, AnswerColumn, AnswersPanel, _body
-from persyn_tui.app.text import count
+from persyn_tui.app.formatting import count
+from persyn_tui.app.screens.data.responses_panel import (
+    SHOWN_CHARACTERS,
+    SHOWN_LINES,
+    AnswerColumn,
+    AnswersPanel,
+    _body,
+)
 from storage import listing, scores
 from storage.records import Verdict
 

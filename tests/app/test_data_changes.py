@@ -11,8 +11,8 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.data.forms import ExportForm
-from persyn_tui.app.forms import Form
+from persyn_tui.app.screens.data.dialogs import ExportForm
+from persyn_tui.app.widgets.form_fields import Form
 from storage import datasets, listing, scores
 from storage.errors import PersynError
 from storage.records import Verdict
@@ -188,7 +188,7 @@ async def test_an_error_goes_when_the_same_action_is_done(
 
         app.notify("of something else", severity="error", timeout=60, about="else")
         with monkeypatch.context() as broken:
-            broken.setattr("engine.export.export", full)
+            broken.setattr("engine.report.export.export", full)
             await ordered("the disk is full")
         await ordered(f"are in {out}")
         assert [note.message for note in app._notifications if note.severity == "error"] == [

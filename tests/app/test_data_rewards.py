@@ -10,12 +10,12 @@ from app.answers import Made, come, line, opened, screen, sheet, shown
 from app.support import running, until
 from textual.widgets import Static
 
-from engine.labels import beside, evidence
-from engine.reader import reader, run_of
-from persyn_tui.app.data.answers import AnswerColumn, AnswersPanel
-from persyn_tui.app.data.beside import Beside
-from persyn_tui.app.data.forms import ExportForm, FilterForm, SortMenu
-from persyn_tui.app.forms import Form, Line
+from engine.pipeline.run_view import reader, run_of
+from engine.scoring import rewards_for_prompt, score_table
+from persyn_tui.app.screens.data.dialogs import ExportForm, FilterForm, SortMenu
+from persyn_tui.app.screens.data.prompt_responses import Beside
+from persyn_tui.app.screens.data.responses_panel import AnswerColumn, AnswersPanel
+from persyn_tui.app.widgets.form_fields import Form, Line
 from persyn_tui.dataset_view import Datasets
 from storage import datasets, jobs, listing, lookup, responses, routing
 from storage.records import Dataset, DatasetRow
@@ -155,9 +155,9 @@ def test_calibration_answers_have_the_rewards_of_their_run_from_stored_scores(tm
         run = run_of(next(job for job in jobs.list(store) if job.name == "arithmetic"))
         context = reader(store, run)
 
-        table = evidence.rewards(context)
+        table = score_table.rewards(context)
         own = responses.of_prompts(store, [prompt], context.generations)[prompt]
-        alone = evidence.rewards(context, prompt)
+        alone = score_table.rewards(context, prompt)
         assert alone == {key: value for key, value in table.items() if key[0] == prompt}
         in_dataset = {one["id"] for one in first.answers if one["reward"] is not None}
         for teacher, answer in own.items():
@@ -183,7 +183,7 @@ def test_numbers_letters_and_names_of_datasets() -> None:
         [],
     ]
     assert known.which(known.find("run/a"), {3: 1}) == "#3 (α 0.8, 1 row) or #1 (α 0.4, not complete)"
-    assert beside.stored([], known.all) == beside.Rewards()
+    assert rewards_for_prompt.stored([], known.all) == rewards_for_prompt.Rewards()
 
 
 async def test_the_end_of_a_long_path_is_in_view(two: tuple[Made, Dataset, Dataset]) -> None:

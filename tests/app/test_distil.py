@@ -9,9 +9,9 @@ from app.runs import MadeRun, lines, make, notes, showing, submit, words
 from app.support import stands, until
 
 from persyn_tui.app import actions
-from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.distil.curve import Plot
-from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.widgets.confirm import Confirm
+from persyn_tui.app.widgets.plot import Plot
+from persyn_tui.app.widgets.virtual_table import Sheet
 from storage import datasets, jobs, results
 from storage.records import DatasetRow
 from storage.store import Store
@@ -108,8 +108,8 @@ async def test_a_resumed_job_goes_on_with_the_curve_from_its_checkpoint(made: Ma
 
 
 async def test_a_long_history_is_read_bit_by_bit(made: MadeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("persyn_tui.app.distil.distilled.PAGE", 7)
-    monkeypatch.setattr("persyn_tui.app.distil.distilled.PAGES", 2)
+    monkeypatch.setattr("persyn_tui.app.screens.distil.query.PAGE", 7)
+    monkeypatch.setattr("persyn_tui.app.screens.distil.query.PAGES", 2)
     made.adapter("strong")
     train(made, "strong", list(range(1, 101)))
     async with showing(made.store.location, "distil") as (app, pilot):

@@ -11,10 +11,10 @@ from textual.containers import VerticalScroll
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from persyn_tui.app import ahead
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.distil.evaluated_screen import EvaluatedScreen
-from persyn_tui.app.told import Told
+from persyn_tui.app.screens.distil.evaluation_screen import EvaluatedScreen
+from persyn_tui.app.textual_fixes import type_ahead
+from persyn_tui.app.widgets.message_bar import Told
 from storage import jobs, results
 from storage.records import Result
 from storage.store import Store
@@ -97,7 +97,9 @@ async def test_what_is_answered_so_far_is_shown_and_grows(made: MadeRun) -> None
         began = time.monotonic()
         await pilot.press("left", "right")
         await until(pilot, lambda: answered(app) and screen.state == "empty")
-        assert time.monotonic() - began < ahead.PATIENCE_S, "a screen without a list hears its keys at once"
+        assert time.monotonic() - began < type_ahead.PATIENCE_S, (
+            "a screen without a list hears its keys at once"
+        )
         hostile = "\x1b[2J[red]\u202eno[/red]"
         rows = [
             Result(made.prompts[6], 1.0, hostile, "ok", 3),

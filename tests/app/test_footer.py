@@ -6,8 +6,8 @@ from app.answers import Made
 from app.support import running, until
 from textual.binding import Binding
 
-from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.footer import Keys, Offered
+from persyn_tui.app.widgets.confirm import Confirm
+from persyn_tui.app.widgets.footer import Keys, Offered
 
 
 def words(keys: Keys, room: int) -> str:

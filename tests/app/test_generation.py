@@ -10,11 +10,11 @@ from textual.widgets import Static
 
 from persyn_tui.app import actions
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.data.answers import AnswersPanel
-from persyn_tui.app.generation.screen import TEACHERS
-from persyn_tui.app.sheet import Sheet, fit
-from persyn_tui.app.told import Told
+from persyn_tui.app.screens.data.responses_panel import AnswersPanel
+from persyn_tui.app.screens.generation.screen import TEACHERS
+from persyn_tui.app.widgets.confirm import Confirm
+from persyn_tui.app.widgets.message_bar import Told
+from persyn_tui.app.widgets.virtual_table import Sheet, fit
 from storage import datasets, jobs
 from storage.errors import StoreError
 from storage.store import Store
@@ -72,7 +72,7 @@ async def test_counts_of_a_running_job_are_of_what_is_stored_and_move_before_the
     made: MadeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the engine has counted and not yet stored is in no number: counts and rows never go back."""
-    monkeypatch.setattr("persyn_tui.app.generation.generated.EVERY_S", 1e9)
+    monkeypatch.setattr("persyn_tui.app.screens.generation.query.EVERY_S", 1e9)
     made.answer(0, 0)
     row = {"done": 3, "total": 4, "tokens": 2, "counts": {"ok": 3}, "tokens_per_second": 120.0, "eta_s": 61.0}
     made.stage("calibrate", 3, 6, brief=row)
@@ -146,8 +146,8 @@ async def test_totals_stay_after_the_job_has_ended_and_no_rate_is_claimed(made: 
 async def test_newest_come_first_and_say_why_they_are_not_used(
     made: MadeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persyn_tui.app.generation.generated.EVERY_S", 0.0)
-    monkeypatch.setattr("persyn_tui.app.generation.generated.PART_AT_REST", 0)
+    monkeypatch.setattr("persyn_tui.app.screens.generation.query.EVERY_S", 0.0)
+    monkeypatch.setattr("persyn_tui.app.screens.generation.query.PART_AT_REST", 0)
     made.answer(0, 0, "\n\n  first line\nsecond")
     made.answer(1, 0, "half an", "truncated")
     async with showing(made.store.location, "generation") as (app, pilot):
@@ -180,8 +180,8 @@ async def test_enter_opens_all_answers_to_the_prompt_and_escape_goes_back(made: 
 
 
 async def test_freeze_counts_what_is_new(made: MadeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("persyn_tui.app.generation.generated.EVERY_S", 0.0)
-    monkeypatch.setattr("persyn_tui.app.generation.generated.PART", 0)
+    monkeypatch.setattr("persyn_tui.app.screens.generation.query.EVERY_S", 0.0)
+    monkeypatch.setattr("persyn_tui.app.screens.generation.query.PART", 0)
     made.answer(0, 0)
     made.stage("calibrate", 1, 3)
     async with showing(made.store.location, "generation") as (app, pilot):
@@ -341,7 +341,7 @@ async def test_start_is_refused_while_it_runs_and_when_it_is_done(made: MadeRun)
 def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The jobs that an engine is started for from now on; none really is."""
     found: list[int] = []
-    monkeypatch.setattr("engine.launch.detach", lambda store, job: found.append(job.id))
+    monkeypatch.setattr("engine.pipeline.launch.detach", lambda store, job: found.append(job.id))
     return found
 
 

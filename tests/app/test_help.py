@@ -7,10 +7,10 @@ from app.support import running, until
 from textual.widgets import Input, Static
 
 from persyn_tui.app import bindings
-from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.keys import Entry, KeysScreen, written
-from persyn_tui.app.sheet import Sheet
-from persyn_tui.app.wizard.screen import Wizard
+from persyn_tui.app.screens.help_screen import Entry, KeysScreen, written
+from persyn_tui.app.screens.wizard.screen import Wizard
+from persyn_tui.app.widgets.confirm import Confirm
+from persyn_tui.app.widgets.virtual_table import Sheet
 
 
 def keys(app) -> list[str]:

@@ -8,9 +8,9 @@ from textual.widgets import Input, Static
 
 from persyn_tui.app import actions
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.sheet import Sheet
-from persyn_tui.app.told import Told
+from persyn_tui.app.widgets.confirm import Confirm
+from persyn_tui.app.widgets.message_bar import Told
+from persyn_tui.app.widgets.virtual_table import Sheet
 from storage import jobs
 from storage.errors import StoreError
 from storage.job_records import Job
@@ -269,7 +269,7 @@ async def test_an_engine_that_was_started_here_is_said_to_start(
 ) -> None:
     """Nobody starts a second one meanwhile, on no screen."""
     started = list[int]()
-    monkeypatch.setattr("engine.launch.detach", lambda store, job: started.append(job.id))
+    monkeypatch.setattr("engine.pipeline.launch.detach", lambda store, job: started.append(job.id))
     submit(store, "first", "queued")
     async with running(store.location, size=(100, 28)) as (app, pilot):
         await until(pilot, lambda: "r" in app.screen.active_bindings)

@@ -12,9 +12,9 @@ from textual.widgets import Input
 
 import persyn_tui.app
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.frame import View
+from persyn_tui.app.screens.base import View
 from persyn_tui.app.settings import TAKEN
+from persyn_tui.app.widgets.confirm import Confirm
 
 EVERYWHERE = {*"1234567", "question_mark", "q", "ctrl+q", "ctrl+p"}
 """Keys that mean the same on every screen."""

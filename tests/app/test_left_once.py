@@ -11,12 +11,12 @@ from textual.geometry import Offset, Region
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.data.forms import SortMenu
-from persyn_tui.app.keys import KeysScreen
-from persyn_tui.app.palette import Palette
-from persyn_tui.app.sheet import Sheet
-from persyn_tui.app.wizard.screen import Wizard
+from persyn_tui.app.screens.data.dialogs import SortMenu
+from persyn_tui.app.screens.help_screen import KeysScreen
+from persyn_tui.app.screens.wizard.screen import Wizard
+from persyn_tui.app.widgets.confirm import Confirm
+from persyn_tui.app.widgets.palette import Palette
+from persyn_tui.app.widgets.virtual_table import Sheet
 
 
 @pytest.mark.parametrize(

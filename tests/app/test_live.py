@@ -14,11 +14,12 @@ from sqlalchemy import func, select
 from support import RUN
 from textual.pilot import Pilot
 
-from engine import config, launch
+from engine.config import run_file
+from engine.pipeline import launch
 from persyn_tui.app import actions
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.data.screen import DataScreen
-from persyn_tui.app.followed import LIVE
+from persyn_tui.app.followed_job import LIVE
+from persyn_tui.app.screens.data.screen import DataScreen
 from storage import jobs, responses, schema
 from storage.job_records import Job
 from storage.store import Store
@@ -90,7 +91,7 @@ async def test_a_run_is_followed_left_and_found_again(folder: Path) -> None:
         assert old in text
         text = text.replace(old, new)
     (folder / "run.yaml").write_text(f"{text}strategies: [strong, persyn]\n")
-    run = config.load(folder / "run.yaml")
+    run = run_file.load(folder / "run.yaml")
     location = str(folder / "store.db")
 
     async with running(location, size=SIZE) as (app, pilot):

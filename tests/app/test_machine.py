@@ -8,7 +8,7 @@ import psutil
 import pytest
 from app.support import running, until
 
-from persyn_tui.app.machine import KEPT, Gpu, Reading, lines, steadied
+from persyn_tui.app.widgets.machine_strip import KEPT, Gpu, Reading, lines, steadied
 
 GPU = Gpu(0, "H100 80GB HBM3", 96, 31.25, 79.6, 612.0)
 

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from app.listed import answered, form, open_store, said, sheet, teacher
 from app.support import put, running, settled, until
-from backends.endpoint import Endpoint, answer
+from teachers.endpoint import Endpoint, answer
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from engine.models import registering
+from engine.registry import register
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.footer import Keys
-from persyn_tui.app.models.form import ModelForm
-from persyn_tui.app.wizard import draft
+from persyn_tui.app.screens.models.form import ModelForm
+from persyn_tui.app.screens.wizard import draft
+from persyn_tui.app.widgets.confirm import Confirm
+from persyn_tui.app.widgets.footer import Keys
 from storage import lookup, registry
 from storage.records import Model
 from storage.store import Store
@@ -104,7 +104,7 @@ async def test_an_endpoint_is_registered_probed_and_offered(
             await until(pilot, lambda: app.screen is not shown)
     (far,) = (one for one in draft.candidates(store)[0] if one.name == "far")
     assert (far.entry["base_url"], far.trouble) == (server.url, "")
-    assert registering.settings(far.entry, "teacher", Path.cwd()).price.output == 2.5
+    assert register.settings(far.entry, "teacher", Path.cwd()).price.output == 2.5
 
 
 async def test_what_is_wrong_with_an_address_is_told_beside_it_without_a_name_too(store: Store) -> None:
@@ -300,7 +300,7 @@ async def test_what_is_still_looked_at_when_the_form_closes_is_given_up(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first look outlasts the form: saving has one of its own."""
-    from persyn_tui.app.models import form as module
+    from persyn_tui.app.screens.models import form as module
 
     release, real, looks = threading.Event(), module.examine, list[bool]()
 

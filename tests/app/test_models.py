@@ -7,8 +7,8 @@ from app.listed import answered, open_store, row, said, sheet, teacher
 from app.support import running, until
 from textual.widgets import Static
 
-from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.models.form import ModelForm
+from persyn_tui.app.screens.models.form import ModelForm
+from persyn_tui.app.widgets.confirm import Confirm
 from storage import registry
 from storage.records import Model, Sampling
 from storage.store import Store

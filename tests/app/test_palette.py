@@ -8,8 +8,8 @@ from textual.app import SystemCommand
 from textual.widgets import Input
 
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.palette import Palette, matching
-from persyn_tui.app.sheet import Sheet
+from persyn_tui.app.widgets.palette import Palette, matching
+from persyn_tui.app.widgets.virtual_table import Sheet
 
 
 def test_commands_are_found_by_letters_in_their_order_the_nearest_first() -> None:
@@ -73,8 +73,8 @@ async def test_the_screen_is_written_to_a_file_here(tmp_path: Path, monkeypatch:
 
 
 async def test_a_command_of_another_screen_names_its_key_as_that_screen_does(tmp_path: Path) -> None:
-    from persyn_tui.app.distil import screen as distil
-    from persyn_tui.app.router import screen as router
+    from persyn_tui.app.screens.distil import screen as distil
+    from persyn_tui.app.screens.router import screen as router
 
     assert (distil.DistilScreen.NUMBER, router.RouterScreen.NUMBER) == (
         6,

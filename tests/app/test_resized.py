@@ -6,9 +6,9 @@ from app.support import running, settled, until
 from textual.events import Resize
 from textual.geometry import Size
 
-from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.palette import Palette
-from persyn_tui.app.wizard.screen import Wizard
+from persyn_tui.app.screens.wizard.screen import Wizard
+from persyn_tui.app.widgets.confirm import Confirm
+from persyn_tui.app.widgets.palette import Palette
 
 MODES = ("data", "models", "logs")
 

@@ -9,14 +9,14 @@ from app.routed import HOSTILE, Made, lines, make, words
 from app.support import running, until
 from textual.widgets import Static
 
-from engine.labels import evidence
-from engine.progress import from_json
-from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.router.routed import Question, Routed
-from persyn_tui.app.router.screen import RouterScreen
-from persyn_tui.app.router.slider import Slider
-from persyn_tui.app.router.words import later
-from persyn_tui.app.sheet import Sheet
+from engine.job.progress import from_json
+from engine.scoring import score_table
+from persyn_tui.app.screens.router.formatting import later
+from persyn_tui.app.screens.router.query import Question, Routed
+from persyn_tui.app.screens.router.screen import RouterScreen
+from persyn_tui.app.widgets.confirm import Confirm
+from persyn_tui.app.widgets.slider import Slider
+from persyn_tui.app.widgets.virtual_table import Sheet
 from storage import jobs, routing
 from storage.records import Assignment
 from storage.store import Store
@@ -163,7 +163,7 @@ async def test_pairs_are_those_that_the_router_learns_from(made: Made) -> None:
     made.finish()
     with Store.open(made.path) as store:
         context = made.context(store)
-        trained = evidence.gather(context, ("calibration",))
+        trained = score_table.gather(context, ("calibration",))
         idle = trained.alpha_is_idle(context.run.reward, context.run.router.targets)
         pairs = int(np.isfinite(trained.labels(context.run.reward).training_rewards).all(axis=1).sum())
     async with running(made.location, mode="router", size=(150, 40)) as (app, pilot):

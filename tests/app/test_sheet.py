@@ -5,7 +5,7 @@ from app.support import until
 from textual.app import App, ComposeResult
 
 from persyn_tui.app.colours import readable
-from persyn_tui.app.sheet import Cell, Column, Listed, Sheet, cut, fit
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet, cut, fit
 
 
 class Coloured(App[None]):

@@ -21,9 +21,9 @@ from sqlalchemy import text
 from textual.pilot import Pilot
 
 from persyn_tui.app import app as app_module
-from persyn_tui.app import contexts
+from persyn_tui.app import context_cache
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.frame import View
+from persyn_tui.app.screens.base import View
 from persyn_tui.app.settings import Settings
 from storage.job_records import Lease
 from storage.store import Store
@@ -63,13 +63,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(app_module, "Machine", StillMachine)
     monkeypatch.setattr(Store, "name", property(lambda store: "/home/ada/persyn.db"))
     monkeypatch.setattr(
-        "persyn_tui.app.logs.settings_path", lambda: Path("/home/ada/.config/persyn/settings.json")
+        "persyn_tui.app.screens.logs.settings_path", lambda: Path("/home/ada/.config/persyn/settings.json")
     )
     facts = [("python", "3.11.9"), ("system", "Linux 6.8.0"), ("textual", "8.2.8"), ("connection", "ssh")]
-    monkeypatch.setattr("persyn_tui.app.report.machine", lambda: facts)
-    contexts._known.clear()
+    monkeypatch.setattr("persyn_tui.app.bug_report.machine", lambda: facts)
+    context_cache._known.clear()
     yield tmp_path
-    contexts._known.clear()
+    context_cache._known.clear()
     monkeypatch.undo()
     time.tzset()
 

@@ -14,15 +14,16 @@ from rich.cells import cell_len
 from sqlalchemy import text
 from textual.widgets import Static
 
-from engine import export, launch
-from engine.printing import printable
+from engine.base.sanitize import printable
+from engine.pipeline import launch
+from engine.report import export
 from persyn_tui.app import actions
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.data.answers import AnswerColumn
-from persyn_tui.app.data.forms import ExportForm
-from persyn_tui.app.frame import View, title_line
+from persyn_tui.app.screens.base import View, title_line
+from persyn_tui.app.screens.data.dialogs import ExportForm
+from persyn_tui.app.screens.data.responses_panel import AnswerColumn
 from persyn_tui.app.settings import Settings
+from persyn_tui.app.widgets.confirm import Confirm
 from storage import datasets, jobs, locations
 from storage.changes import Changes
 from storage.errors import StoreBusyError, StoreError

@@ -11,8 +11,8 @@ from app.routed import Made, lines, make, words
 from app.support import running, until
 from textual.widgets import Input
 
-from persyn_tui.app.router.helper import reason
-from persyn_tui.app.router.why import WhyScreen
+from persyn_tui.app.screens.router.router_process import reason
+from persyn_tui.app.screens.router.why_screen import WhyScreen
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ async def test_why_asks_the_real_router_for_a_typed_prompt_without_torch_here(
     program = f"""
 import sys, torch
 from engine import config
-from engine.progress import from_json
-from engine.reader import reader
+from engine.job.progress import from_json
+from engine.pipeline.run_view import reader
 from engine.router.backbone import load_backbone
 from engine.router.model import Router
 from engine.router.saved import Labelling, Teacher
@@ -118,7 +118,8 @@ def test_the_reason_is_the_engines_error_with_its_remedy() -> None:
 
 def test_nothing_of_the_screen_imports_torch() -> None:
     program = (
-        "import sys, persyn_tui.app.router.screen, persyn_tui.app.router.why, persyn_tui.app.router.labels\n"
+        "import sys\n"
+        "from persyn_tui.app.screens.router import screen, what_if, why_screen\n"
         "print([m for m in ('torch', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -13,17 +13,18 @@ from support import RUN
 from textual.worker import WorkerState
 
 import engine
-from engine import config
-from engine.models import registering
-from engine.reporting import dryrun, estimate
+from engine.config import run_file
+from engine.registry import register
+from engine.report import dry_run as dryrun
+from engine.report import estimate
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.forms import Form
+from persyn_tui.app.screens.wizard import draft, dry_run
+from persyn_tui.app.screens.wizard.screen import Wizard
+from persyn_tui.app.screens.wizard.steps import TeachersStep
 from persyn_tui.app.settings import Settings
-from persyn_tui.app.sheet import Sheet
-from persyn_tui.app.wizard import draft, dry_run
-from persyn_tui.app.wizard.screen import Wizard
-from persyn_tui.app.wizard.steps import TeachersStep
+from persyn_tui.app.widgets.confirm import Confirm
+from persyn_tui.app.widgets.form_fields import Form
+from persyn_tui.app.widgets.virtual_table import Sheet
 from storage import jobs
 from storage import registry as models
 from storage.store import Store
@@ -98,7 +99,7 @@ async def test_going_down_takes_a_run_file_of_the_list(store: Store, tmp_path: P
 
 async def test_the_dry_run_shows_the_estimate_and_enter_starts_the_job(store: Store, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(RUN)
-    found = estimate.estimate(config.load(tmp_path / "run.yaml"))
+    found = estimate.estimate(run_file.load(tmp_path / "run.yaml"))
     async with running(store.location, size=(80, 24)) as (app, pilot):
         shown = await wizard(app, pilot)
         await pilot.press("enter", *"run.yaml", "enter")
@@ -159,9 +160,9 @@ async def test_what_cannot_teach_is_not_offered_or_says_why(store: Store, tmp_pa
     folder = tmp_path / "mine"
     shutil.copytree(Path(engine.__file__).parent / "zoo" / "weights" / "brief", folder)
     gone = {"name": "gone", "model": str(folder)}
-    registering.put(
+    register.put(
         store,
-        registering.record(registering.fill(registering.settings(gone, "teacher", tmp_path))[0], "teacher"),
+        register.record(register.fill(register.settings(gone, "teacher", tmp_path))[0], "teacher"),
     )
     shutil.rmtree(folder)
     teacher(store)
@@ -257,7 +258,7 @@ async def test_all_of_the_dry_run_can_be_read(
         for name in ("all teachers", "routed", "strong", "mix", "car", "random", "persyn", "oracle")
     ]
     monkeypatch.setattr(dryrun, "totals", lambda found: rows)
-    monkeypatch.setattr("persyn_tui.app.wizard.dry_run.TOTALS", dry_run.TOTALS_LEFT)
+    monkeypatch.setattr("persyn_tui.app.screens.wizard.dry_run.TOTALS", dry_run.TOTALS_LEFT)
     async with running(store.location, size=size) as (app, pilot):
         shown = await wizard(app, pilot)
         await pilot.press("enter", *"run.yaml", "enter")

@@ -7,11 +7,11 @@ import pytest
 from app.support import put, running, until
 from app.wizards import open_store, said, teacher, to_settings
 
-from engine import config
-from engine.models import registry
-from engine.reporting import estimate
-from persyn_tui.app.confirm import Confirm
-from persyn_tui.app.wizard import draft
+from engine.config import run_file
+from engine.registry import models
+from engine.report import estimate
+from persyn_tui.app.screens.wizard import draft
+from persyn_tui.app.widgets.confirm import Confirm
 from storage import jobs
 from storage.store import Store
 
@@ -31,14 +31,14 @@ async def test_the_form_writes_a_run_file_that_uses_stored_answers(store: Store,
         await until(pilot, lambda: "times fewer" in said(app))
         await pilot.press("enter")
         await until(pilot, lambda: "dry run" in said(app, "#title"))
-        run = config.load(tmp_path / "made.yaml")
+        run = run_file.load(tmp_path / "made.yaml")
         assert [source.task for source in run.prompts] == ["chain_sum", "gcd"]  # type: ignore[union-attr]
         assert run.reward.alpha == 0.25
         assert run.generation.max_tokens == 160  # the zoo's context holds no more
         assert run.student.model == "zoo:student"
         mine = next(one for one in run.teachers if one.name == "terse")
-        written = registry.teacher(mine, run.generation)
-        assert registry.identity_sha(written) == registry.identity_sha(model)
+        written = models.teacher(mine, run.generation)
+        assert models.identity_sha(written) == models.identity_sha(model)
         assert jobs.list(store) == []
 
 
@@ -60,12 +60,12 @@ async def test_a_max_tokens_holds_for_every_teacher_and_says_whose_own_it_replac
         await until(pilot, lambda: "answers stored with that are not used again" in said(app))
         await pilot.press("enter")
         await until(pilot, lambda: "dry run" in said(app, "#title"))
-        run = config.load(tmp_path / "run.yaml")
-        made = {one.name: registry.teacher(one, run.generation) for one in run.teachers}
+        run = run_file.load(tmp_path / "run.yaml")
+        made = {one.name: models.teacher(one, run.generation) for one in run.teachers}
         assert [one.sampling.max_tokens for one in made.values()] == [64, 64]
         assert made["terse"].sampling.temperature == terse.sampling.temperature
-        assert registry.identity_sha(made["terse"]) != registry.identity_sha(terse)
-        assert run.estimate.completion_tokens == config.EstimateConfig().completion_tokens
+        assert models.identity_sha(made["terse"]) != models.identity_sha(terse)
+        assert run.estimate.completion_tokens == run_file.EstimateConfig().completion_tokens
         found = estimate.estimate(run)
         assert found.all.completion_tokens == found.all.generations * 64
         await pilot.press("escape")
@@ -78,8 +78,8 @@ async def test_a_max_tokens_holds_for_every_teacher_and_says_whose_own_it_replac
         assert not form["max_tokens"].wrong
         await pilot.press("enter")
         await until(pilot, lambda: "dry run" in said(app, "#title"))
-        run = config.load(tmp_path / "run.yaml")
-        made = {one.name: registry.teacher(one, run.generation) for one in run.teachers}
+        run = run_file.load(tmp_path / "run.yaml")
+        made = {one.name: models.teacher(one, run.generation) for one in run.teachers}
         assert made["terse"].sampling.max_tokens == own
         found = estimate.estimate(run)
         assert found.all.completion_tokens == sum(
@@ -193,7 +193,7 @@ async def test_prompts_may_come_from_a_file(store: Store, tmp_path: Path) -> Non
         await until(pilot, lambda: "55 prompts" in said(app))
         await pilot.press("enter")
         await until(pilot, lambda: "dry run" in said(app, "#title"))
-        (source,) = config.load(tmp_path / "run.yaml").prompts
+        (source,) = run_file.load(tmp_path / "run.yaml").prompts
         assert (source.source, source.path) == ("jsonl", str(tmp_path / "asked.jsonl"))  # type: ignore[union-attr]
 
 
@@ -248,4 +248,4 @@ async def test_a_run_file_is_not_overwritten_without_asking(store: Store, tmp_pa
         await put(pilot, form, "epochs", "3")
         await pilot.press("enter")
         await until(pilot, lambda: "dry run" in said(app, "#title"))  # its own file it may replace
-        assert config.load(tmp_path / "run.yaml").distill.epochs == 3
+        assert run_file.load(tmp_path / "run.yaml").distill.epochs == 3

@@ -7,11 +7,11 @@ from app.support import until
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from engine.models import registering
+from engine.registry import register
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.forms import Form
-from persyn_tui.app.sheet import Sheet
-from persyn_tui.app.wizard.screen import Wizard
+from persyn_tui.app.screens.wizard.screen import Wizard
+from persyn_tui.app.widgets.form_fields import Form
+from persyn_tui.app.widgets.virtual_table import Sheet
 from storage.records import Model
 from storage.store import Store
 
@@ -24,8 +24,8 @@ def open_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def teacher(store: Store, name: str = "terse") -> Model:
     given = {"name": name, "model": "zoo:brief", "system": "Short.", "sampling": {"temperature": "0.3"}}
-    wanted = registering.settings(given, "teacher", Path.cwd())
-    return registering.put(store, registering.record(registering.fill(wanted)[0], "teacher"))
+    wanted = register.settings(given, "teacher", Path.cwd())
+    return register.put(store, register.record(register.fill(wanted)[0], "teacher"))
 
 
 def said(app: PersynApp, selector: str = "#says") -> str:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from backends import gguf_files
-from backends.endpoint import Endpoint, answer, error
+from teachers.endpoint import Endpoint, answer, error
 
-from engine import zoo
+from engine.zoo import resolve
 
 Persyn = Callable[..., Any]
 
@@ -133,7 +133,7 @@ def test_a_judge_that_is_not_there_or_wrong_is_named_with_its_remedy(persyn: Per
 
 def test_gguf_files_and_adapters_are_tried_like_any_model(persyn: Persyn, tmp_path: Path) -> None:
     gguf_files.convert(gguf_files.folder(tmp_path / "llama"), tmp_path / "small.gguf")
-    gguf_files.adapted(zoo.resolve("zoo:brief"), tmp_path / "adapter")
+    gguf_files.adapted(resolve.resolve("zoo:brief"), tmp_path / "adapter")
     (tmp_path / "p.jsonl").write_text('{"prompt": "What is 2 + 3?", "answer": "5"}\n')
     text = RUN.replace("5000", "20").replace('model: "./nowhere"', "model: ./small.gguf")
     text = text.replace('{name: brief, model: "zoo:brief"}', "{name: tuned, adapter: ./adapter}")

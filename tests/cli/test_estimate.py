@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from app.runs import make
 
-from engine import config
+from engine.config import run_file
 from engine.errors import ConfigError
-from engine.reporting import dryrun, estimate, stored
+from engine.report import dry_run, estimate, existing_work
 from storage import jobs, routing
 from storage.speeds import Speed
 from storage.store import Store
@@ -32,7 +32,7 @@ strategies: [strong, mix, family_strong, car, random, persyn, oracle]
 
 
 def found(text: str = RUN) -> estimate.Estimate:
-    return estimate.estimate(config.parse(text))
+    return estimate.estimate(run_file.parse(text))
 
 
 def test_all_and_routed() -> None:
@@ -97,7 +97,7 @@ def test_an_unknown_speed_leaves_the_time_open_and_names_the_teacher(
     assert result.teachers[0].all.seconds == pytest.approx(200)
     assert result.speed_unknown == ("big",)
     assert {row.name for row in result.strategies if row.low.seconds is not None} == {"family_strong"}
-    Console(width=100).print(dryrun.render(result))
+    Console(width=100).print(dry_run.render(result))
     assert "no answer of big is stored yet" in capsys.readouterr().out
 
 
@@ -152,7 +152,7 @@ def test_the_papers_settings_print(
 
 def test_the_five_kinds_of_teacher_print_without_any_of_them(persyn: Callable[..., Any]) -> None:
     path = EXAMPLES / "teachers.yaml"
-    run = config.load(path)
+    run = run_file.load(path)
     local = [teacher for teacher in run.teachers if teacher.backend == "transformers"]
     assert [teacher.backend for teacher in run.teachers if teacher not in local] == ["vllm", "openai"]
     assert [(bool(teacher.adapter), teacher.model.endswith(".gguf")) for teacher in local] == [
@@ -175,7 +175,7 @@ def test_a_judge_of_pairs_asks_for_both_orders() -> None:
         RUN
         + "quality: {scorer: judge, model: j, mode: pairs, base_url: 'http://j/v1', price: {output: 1000}}\n"
     )
-    (line,) = dryrun.judged(found(text))
+    (line,) = dry_run.judged(found(text))
     # 10 prompts, 2 answers: 2 orders each.
     assert "at most 20 requests" in line
     assert "$6.00" in line
@@ -183,7 +183,7 @@ def test_a_judge_of_pairs_asks_for_both_orders() -> None:
 
 def test_what_was_measured_is_used_where_the_run_file_says_nothing() -> None:
     measured = {"small": Speed(10, 500, 100.0), "big": Speed(50, 5000, 10.0)}
-    result = estimate.estimate(config.parse(RUN.replace("tokens_per_second: 4, ", "")), measured)
+    result = estimate.estimate(run_file.parse(RUN.replace("tokens_per_second: 4, ", "")), measured)
     assert result.speed_unknown == ()
     # small: 10 tokens a second as its entry says, 50 an answer as measured; big: 40 and 500 the other way round.
     assert result.teachers[0].all.seconds == pytest.approx(100 * 50 / 10)
@@ -195,18 +195,18 @@ def test_what_a_cancelled_job_has_stored_is_taken_off(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s.db") as store:
         made = make(store, tmp_path)
         run = made.context.run
-        assert stored.of_run(store, run.model_copy(update={"prompts": ()})) is None
-        assert estimate.estimate(run, None, stored.of_run(store, run)).left is None
+        assert existing_work.of_run(store, run.model_copy(update={"prompts": ()})) is None
+        assert estimate.estimate(run, None, existing_work.of_run(store, run)).left is None
         for place, teacher in ((0, 0), (1, 0), (0, 1)):
             made.answer(place, teacher)
         made.answer(2, 1, "no such host", "error")
         jobs.release(store, made.stage("calibrate", 3, 6), "cancelled")
-        found = estimate.estimate(run, None, stored.of_run(store, run))
+        found = estimate.estimate(run, None, existing_work.of_run(store, run))
         # N = 6, C = 3, M = 2; the two teachers have answered 2 and 1 of the calibration prompts.
         assert (found.all.generations, found.routed.generations) == (12, 9)
         assert found.left is not None
         assert (found.left.all.generations, found.left.routed.generations) == (12 - 3, 9 - 3)
-        rows = {row[0]: row[1:3] for row in dryrun.totals(found)}
+        rows = {row[0]: row[1:3] for row in dry_run.totals(found)}
         assert rows["all teachers"] == ("3 of 12", "9")
         assert rows["routed"] == rows["persyn"] == ("3 of 9", "6")
         assert rows["strong"] == ("2 of 6", "4")
@@ -215,12 +215,12 @@ def test_what_a_cancelled_job_has_stored_is_taken_off(tmp_path: Path) -> None:
         routing.finish_plan(store, None, plan)
         made.answer(3, 0)
         made.answer(3, 1)
-        found = estimate.estimate(run, None, stored.of_run(store, run))
-        rows = {row[0]: row[1:3] for row in dryrun.totals(found)}
+        found = estimate.estimate(run, None, existing_work.of_run(store, run))
+        rows = {row[0]: row[1:3] for row in dry_run.totals(found)}
         assert rows["all teachers"] == ("5 of 12", "7")
         assert rows["routed"] == ("4 of 9", "5")
-        assert "5 of 12 (all teachers), 4 of 9 (routed)" in dryrun.already(found)[0]
-        assert dryrun.already(found)[1].endswith("0 of 5 by exact_answer, 0 of 5 by learnability")
+        assert "5 of 12 (all teachers), 4 of 9 (routed)" in dry_run.already(found)[0]
+        assert dry_run.already(found)[1].endswith("0 of 5 by exact_answer, 0 of 5 by learnability")
 
 
 def test_the_teachers_rows_add_up_to_the_total_that_is_shown() -> None:
@@ -228,9 +228,9 @@ def test_the_teachers_rows_add_up_to_the_total_that_is_shown() -> None:
         "prompts:", "  - {name: third, model: m, family: f, parameters: 2e9}\nprompts:"
     ).replace("size: 110", "size: 120")
     result = found(three)  # 100 prompts to share out among three teachers
-    shown = {row[0]: (row[1], row[2]) for row in dryrun.per_teacher(result)}
+    shown = {row[0]: (row[1], row[2]) for row in dry_run.per_teacher(result)}
     assert shown == {"small": ("110", "44"), "big": ("110", "43"), "third": ("110", "43")}
-    assert {row[0]: row[1] for row in dryrun.totals(result)}["routed"] == "130"
+    assert {row[0]: row[1] for row in dry_run.totals(result)}["routed"] == "130"
 
 
 @pytest.mark.parametrize(
@@ -247,4 +247,4 @@ def test_the_teachers_rows_add_up_to_the_total_that_is_shown() -> None:
 def test_shares_are_those_of_the_largest_remainder(
     parts: list[float], total: float, shown: list[int]
 ) -> None:
-    assert dryrun._shares(parts, total) == shown
+    assert dry_run._shares(parts, total) == shown

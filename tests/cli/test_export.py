@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
-from engine import export as exporting
+from engine.report import export as exporting
 from storage import datasets
 from storage.records import Prompt, Response, TrainingRow
 from storage.store import Store

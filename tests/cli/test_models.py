@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine import config
-from engine.models import registry
+from engine.config import run_file
+from engine.registry import models
 from storage import registry as stored_models
 from storage.store import Store
 
@@ -75,9 +75,9 @@ def test_what_cannot_work_is_refused(options: list[str], words: str, persyn: Per
 
 
 def test_a_folder_without_a_chat_template_is_refused(persyn: Persyn, tmp_path: Path) -> None:
-    from engine import zoo
+    from engine.zoo import resolve
 
-    source, folder = Path(zoo.resolve("zoo:brief")), tmp_path / "plain"
+    source, folder = Path(resolve.resolve("zoo:brief")), tmp_path / "plain"
     folder.mkdir()
     for file in source.iterdir():
         if file.name != "chat_template.jinja":
@@ -118,16 +118,16 @@ def test_a_bare_name_in_a_run_file_is_the_registered_model(persyn: Persyn, tmp_p
     assert persyn(*add, "terse", "--system", "Short.", "--top-p", "0.5", "--price-output", "2").code == 0
     assert persyn("models", "add", "--model", "zoo:student", "--name", "pupil", "--role", "student").code == 0
     (tmp_path / "run.yaml").write_text(RUN)
-    run = config.load(tmp_path / "run.yaml", registry.saved(str(tmp_path / "store.db")))
+    run = run_file.load(tmp_path / "run.yaml", models.saved(str(tmp_path / "store.db")))
     with Store.open(tmp_path / "store.db") as store:
         stored = stored_models.get(store, "terse", "teacher")
         pupil = stored_models.get(store, "pupil", "student")
-    made = registry.teacher(run.teachers[0], run.generation)
-    assert registry.identity_sha(made) == registry.identity_sha(stored)
+    made = models.teacher(run.teachers[0], run.generation)
+    assert models.identity_sha(made) == models.identity_sha(stored)
     assert (made.system, made.price_output, made.sampling) == ("Short.", 2.0, stored.sampling)
-    assert registry.student_identity(registry.student(run)) == registry.student_identity(pupil)
+    assert models.student_identity(models.student(run)) == models.student_identity(pupil)
     assert run.teachers[1].name == "spell"
-    assert config.Run.model_validate(run.model_dump(mode="json")) == run
+    assert run_file.Run.model_validate(run.model_dump(mode="json")) == run
 
 
 @pytest.mark.parametrize("command", [("run", "--dry-run"), ("relabel", "--alpha", "1"), ("doctor",)])

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from engine.printing import json_line, printable
+from engine.base.sanitize import json_line, printable
 from persyn_tui import output
 
 HARMFUL = [chr(code) for code in (0x00, 0x1B, 0x7F, 0x85, 0x9B, 0x61C, 0x200E, 0x200F, 0xD800, 0xDFFF)]

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from engine.reporting import report
+from engine.report import summary
 
 
 def strategy(name: str, **fields: Any) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def test_the_table_of_strategies_fits_80_columns_with_nothing_cut():
         "store": "/a/folder/persyn.db",
     }
     out = io.StringIO()
-    Console(file=out, width=80, color_system=None).print(report.render(found))
+    Console(file=out, width=80, color_system=None).print(summary.render(found))
     text = out.getvalue()
     assert "student Qwen2.5-1.5B-Instruct: 3.5% before" in " ".join(text.split())
     assert "strategy       generations" in text
@@ -69,13 +69,13 @@ def test_a_fallback_is_counted_where_the_formula_is_told():
         "store": "x.db",
     }
     out = io.StringIO()
-    Console(file=out, width=120, color_system=None).print(report.render(found))
+    Console(file=out, width=120, color_system=None).print(summary.render(found))
     assert "C·M + (N − C) = 22·4 + 29 + 1 fallback = 118 generations" in out.getvalue()
 
 
 def test_what_a_run_has_cost_is_told_where_it_cost_something():
     def told(**cost: Any) -> str:
-        return report._spent({"answers": 0.0, "verdicts": {}, "budget": None, **cost})
+        return summary._spent({"answers": 0.0, "verdicts": {}, "budget": None, **cost})
 
     assert told() == told(verdicts={"judge": 0.0}) == ""
     assert (

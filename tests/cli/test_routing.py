@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from engine import config
-from engine.labels import scoring
-from engine.models import registry
-from engine.reader import reader
+from engine.config import run_file
+from engine.job import scorer_ids
+from engine.pipeline.run_view import reader
+from engine.pipeline.stages import prompts as prompt_stage
+from engine.registry import models
 from engine.router.model import Router
-from engine.stages import prompts as prompt_stage
 from storage import jobs, prompts, responses, routing, scores
 from storage import registry as stored_models
 from storage.records import Completion, NewResponse, Prompt, Verdict
@@ -51,10 +51,10 @@ def calibrated(tmp_path: Path) -> Calibrated:
     (tmp_path / "p.jsonl").write_text("".join(f'{{"prompt": "{text}"}}\n' for text in questions))
     file = tmp_path / "run.yaml"
     file.write_text(RUN)
-    run = config.load(file)
+    run = run_file.load(file)
     with Store.open(tmp_path / "store.db") as store:
-        for model in [*(registry.teacher(c, run.generation) for c in run.teachers), registry.student(run)]:
-            stored_models.put(store, model, registry.identity_sha(model))
+        for model in [*(models.teacher(c, run.generation) for c in run.teachers), models.student(run)]:
+            stored_models.put(store, model, models.identity_sha(model))
         prompt_set = prompts.open_set(store, prompt_stage.set_sha(run), run.name)
         members = [Prompt(({"role": "user", "content": text},), split="calibration") for text in questions]
         prompts.add(store, None, prompt_set.id, members, 0)
@@ -82,7 +82,7 @@ def calibrated(tmp_path: Path) -> Calibrated:
                 for place in range(4)
                 for column, name in enumerate(names)
             ]
-            scores.add(store, None, scoring.scorer_id(context, kind), verdicts)
+            scores.add(store, None, scorer_ids.scorer_id(context, kind), verdicts)
     return Calibrated(file, numbers, answers)
 
 
@@ -100,7 +100,7 @@ def test_without_a_file_the_newest_job_is_relabelled(persyn: Persyn, calibrated:
     assert ran.code == 2
     assert "store.db has no jobs" in ran.err
     with Store.open(calibrated.file.with_name("store.db")) as store:
-        jobs.submit(store, config.load(calibrated.file).model_dump(mode="json"), "sha", "mine")
+        jobs.submit(store, run_file.load(calibrated.file).model_dump(mode="json"), "sha", "mine")
     ran = persyn("relabel", "--alpha", "1", "--json")
     assert ran.json["best_changed"] == 2
     assert "job 1 (mine)" in ran.err
@@ -204,7 +204,7 @@ def router(tmp_path: Path, calibrated: Calibrated) -> int:
     from engine.router.saved import Labelling, Teacher
 
     with Store.open(tmp_path / "store.db") as store:
-        context = reader(store, config.load(calibrated.file))
+        context = reader(store, run_file.load(calibrated.file))
         teachers = [
             Teacher(teacher.name, generation.generation_sha)
             for teacher, generation in zip(context.teachers, context.generations, strict=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine import launch
+from engine.pipeline import launch
 from storage import jobs
 from storage.store import Store
 
@@ -60,7 +60,7 @@ def test_the_first_rows_of_the_data_screen_wait_for_no_numpy(tmp_path: Path) -> 
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from persyn_tui.app.data import screen\n"
+        "from persyn_tui.app.screens.data import screen\n"
         "from storage import listing\n"
         "from storage.store import Store\n"
         "with Store.open(Path('s.db')) as store:\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import config
+from engine.config import run_file
 from engine.errors import ConfigError
 
 MINIMAL = """
@@ -18,13 +18,13 @@ prompts:
 
 def problem(text: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        config.parse(text, where="run.yaml")
+        run_file.parse(text, where="run.yaml")
     assert caught.value.remedy
     return caught.value.message
 
 
 def test_defaults_are_the_documented_ones():
-    run = config.parse(MINIMAL)
+    run = run_file.parse(MINIMAL)
     assert run.reward.alpha == 0.4
     assert run.reward.normalization == "zscore"
     assert run.reward.exclude_all_wrong
@@ -99,7 +99,7 @@ def test_paths_are_relative_to_the_run_file(tmp_path: Path):
         "{source: reasoning_gym, task: gcd, size: 10}", "{source: jsonl, path: data/p.jsonl}"
     )
     (tmp_path / "run.yaml").write_text(text)
-    run = config.load(tmp_path / "run.yaml")
+    run = run_file.load(tmp_path / "run.yaml")
     assert run.teachers[0].model == str(tmp_path / "model")
     assert run.prompts[0].path == str(tmp_path / "data" / "p.jsonl")
     assert run.student.model == "zoo:student"
@@ -107,22 +107,22 @@ def test_paths_are_relative_to_the_run_file(tmp_path: Path):
 
 def test_yaml_numbers_without_a_point_are_numbers():
     # YAML 1.1 reads 2e-4 as a string.
-    assert config.parse(MINIMAL + "distill: {learning_rate: 2e-4}\n").distill.learning_rate == 2e-4
+    assert run_file.parse(MINIMAL + "distill: {learning_rate: 2e-4}\n").distill.learning_rate == 2e-4
 
 
 def test_a_missing_file_names_the_remedy(tmp_path: Path):
     with pytest.raises(ConfigError, match="no such run file") as caught:
-        config.load(tmp_path / "nowhere.yaml")
+        run_file.load(tmp_path / "nowhere.yaml")
     assert "examples/" in caught.value.remedy
 
 
 def test_a_run_survives_the_store():
-    run = config.parse(MINIMAL)
-    assert config.Run.model_validate(run.model_dump(mode="json")) == run
+    run = run_file.parse(MINIMAL)
+    assert run_file.Run.model_validate(run.model_dump(mode="json")) == run
 
 
 def test_the_name_of_a_zoo_model_is_enough() -> None:
-    run = config.parse("""
+    run = run_file.parse("""
 student: zoo:student
 teachers: [zoo:brief, {name: spell, model: "zoo:speller"}]
 prompts: [{source: reasoning_gym, task: gcd, size: 200}]

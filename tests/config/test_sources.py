@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from engine import sources
+from engine.config.sources import FileSource, ReasoningGymSource
 from engine.errors import ConfigError
-from engine.sections.sources import FileSource, ReasoningGymSource
+from engine.sources import source_kinds
 from storage.records import Prompt
 
 
 def rows(source):
-    return [prompt for _, prompt in sources.read(source)]
+    return [prompt for _, prompt in source_kinds.read(source)]
 
 
 def jsonl(tmp_path: Path, *lines: str, **more) -> FileSource:
@@ -77,26 +77,28 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: str, part: st
 
 def test_a_missing_or_empty_file_is_refused(tmp_path: Path):
     with pytest.raises(ConfigError, match="no such file"):
-        sources.check(FileSource(source="jsonl", path=str(tmp_path / "none.jsonl")))
+        source_kinds.check(FileSource(source="jsonl", path=str(tmp_path / "none.jsonl")))
     with pytest.raises(ConfigError, match="has no rows"):
-        sources.check(jsonl(tmp_path, ""))
+        source_kinds.check(jsonl(tmp_path, ""))
 
 
 def test_an_unknown_task_gets_the_nearest_one():
     with pytest.raises(ConfigError, match="did you mean `chain_sum`"):
-        sources.check(ReasoningGymSource(source="reasoning_gym", task="chain_sums", size=1))
+        source_kinds.check(ReasoningGymSource(source="reasoning_gym", task="chain_sums", size=1))
     with pytest.raises(ConfigError, match="reasoning_gym:gcd"):
-        sources.check(ReasoningGymSource(source="reasoning_gym", task="gcd", size=1, options={"nope": 1}))
+        source_kinds.check(
+            ReasoningGymSource(source="reasoning_gym", task="gcd", size=1, options={"nope": 1})
+        )
     nothing_left = {"min_word_len": 30, "max_word_len": 80}
     with pytest.raises(ConfigError, match="reasoning_gym:spell_backward"):
-        sources.check(
+        source_kinds.check(
             ReasoningGymSource(source="reasoning_gym", task="spell_backward", size=1, options=nothing_left)
         )
 
 
 def test_core_questions_ignore_dress_but_not_meaning():
     def core(text: str) -> str:
-        return sources.core_question(Prompt(messages=({"role": "user", "content": text},)))
+        return source_kinds.core_question(Prompt(messages=({"role": "user", "content": text},)))
 
     assert core("What is 2 + 3?") == core("what is  2 + 3 ")
     assert core("What is 2 + 3?") != core("What is 2 - 3?")
@@ -107,6 +109,6 @@ def test_the_fingerprint_follows_content_not_place(tmp_path: Path):
     first = jsonl(tmp_path, '{"prompt": "x"}')
     (tmp_path / "b").mkdir()
     moved = jsonl(tmp_path / "b", '{"prompt": "x"}')
-    assert sources.fingerprint(first) == sources.fingerprint(moved)
+    assert source_kinds.fingerprint(first) == source_kinds.fingerprint(moved)
     changed = jsonl(tmp_path / "b", '{"prompt": "y"}')
-    assert sources.fingerprint(first) != sources.fingerprint(changed)
+    assert source_kinds.fingerprint(first) != source_kinds.fingerprint(changed)

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from engine import sources
+from engine.config.sources import FileSource
 from engine.errors import ConfigError
-from engine.scorers import exact_answer
-from engine.sections.sources import FileSource
+from engine.scorers.kinds import exact_answer
+from engine.sources import source_kinds
 from storage.records import Prompt
 
 
 def read(folder: Path, verifier: str, row: dict) -> Prompt:
     path = folder / "prompts.jsonl"
     path.write_text(json.dumps({"prompt": "?", **row}) + "\n")
-    ((_, prompt),) = sources.read(FileSource(source="jsonl", path=str(path), verifier=verifier))
+    ((_, prompt),) = source_kinds.read(FileSource(source="jsonl", path=str(path), verifier=verifier))
     return prompt
 
 

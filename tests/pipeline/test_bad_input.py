@@ -140,7 +140,7 @@ def test_a_model_folder_that_lacks_a_part(workspace, missing: str, part: str):
 
 def test_starting_persyn_imports_no_torch():
     script = (
-        "import sys, persyn_tui.cli, engine.config, engine.launch, engine.stage_names\n"
+        "import sys, persyn_tui.cli, engine.config.run_file, engine.pipeline.launch, engine.job.stage_names\n"
         "heavy = {'torch', 'transformers', 'peft', 'datasets', 'textual'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )

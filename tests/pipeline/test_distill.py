@@ -4,8 +4,8 @@ import json
 import signal
 import time
 
-from engine.files import sha256
-from engine.progress import from_json
+from engine.base.durable_files import sha256
+from engine.job.progress import from_json
 from storage import datasets, jobs, results
 
 

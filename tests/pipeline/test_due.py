@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.answers.due import LOCAL_S, LOOK_S, ROWS, SERVED_S, Due
+from engine.job.flush_timer import LOCAL_S, LOOK_S, ROWS, SERVED_S, Due
 
 
 def test_an_answer_that_comes_alone_is_committed_at_once_and_many_share_a_commit() -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from support import RUN
 
-from engine import config, pipeline, runner
-from engine.context import Context
-from engine.display import Plain, Silent
+from engine.config import run_file
 from engine.errors import Cancelled
-from engine.progress import from_json
+from engine.job.context import Context
+from engine.job.progress import from_json
+from engine.pipeline import pipeline, runner
+from engine.pipeline.display import Plain, Silent
 from storage import jobs
 from storage.errors import StoreMissingError
 from storage.job_records import Job
@@ -28,7 +29,7 @@ def ended(folder: Path, monkeypatch: pytest.MonkeyPatch, problem: BaseException)
 
     monkeypatch.setattr(pipeline, "run", meet)
     with Store.open(folder / "store.db") as store:
-        job, _ = jobs.submit(store, config.parse(RUN).model_dump(mode="json"), "sha", "small")
+        job, _ = jobs.submit(store, run_file.parse(RUN).model_dump(mode="json"), "sha", "small")
         code = runner.work(store, job.id, Silent()).code
         return code, jobs.list(store)[0]
 
@@ -67,7 +68,7 @@ def test_ctrl_c_held_down_still_writes_how_the_job_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "release", hit)
     monkeypatch.setattr(pipeline, "run", meet)
     with Store.open(tmp_path / "store.db") as store:
-        job, _ = jobs.submit(store, config.parse(RUN).model_dump(mode="json"), "sha", "small")
+        job, _ = jobs.submit(store, run_file.parse(RUN).model_dump(mode="json"), "sha", "small")
         assert runner.work(store, job.id, Silent()).code == 130
         assert jobs.list(store)[0].state == "cancelled"
 
@@ -82,7 +83,7 @@ def test_the_progress_of_a_cancelled_job_is_where_its_error_says(tmp_path, monke
 
     monkeypatch.setattr(pipeline, "run", train)
     with Store.open(tmp_path / "store.db") as store:
-        job, _ = jobs.submit(store, config.parse(RUN).model_dump(mode="json"), "sha", "small")
+        job, _ = jobs.submit(store, run_file.parse(RUN).model_dump(mode="json"), "sha", "small")
         assert runner.work(store, job.id, Silent()).code == 130
         assert from_json(jobs.list(store)[0].progress).done == 925
 
@@ -107,7 +108,7 @@ def test_a_store_that_is_moved_ends_the_job_before_anything_is_written_elsewhere
     monkeypatch.setattr(pipeline, "run", move)
     monkeypatch.setattr(runner, "HEARTBEAT_S", 0.05)
     with Store.open(path) as store:
-        job, _ = jobs.submit(store, config.parse(RUN).model_dump(mode="json"), "sha", "small")
+        job, _ = jobs.submit(store, run_file.parse(RUN).model_dump(mode="json"), "sha", "small")
         outcome = runner.work(store, job.id, Plain())
         assert outcome.code == 2
         said = capsys.readouterr().err

@@ -7,13 +7,14 @@ from collections import Counter
 from contextlib import suppress
 
 import pytest
-from backends.endpoint import Endpoint, Reply, error
 from support import RUN, Workspace, good, wait_until
+from teachers.endpoint import Endpoint, Reply, error
 
-from engine import runner, stopping
-from engine.progress import from_json
-from persyn_tui.app.generation.generated import Reader
-from persyn_tui.app.jobs.stopping import in_flight
+from engine.job import control
+from engine.job.progress import from_json
+from engine.pipeline import runner
+from persyn_tui.app.screens.generation.query import Reader
+from persyn_tui.app.screens.jobs.stopping import in_flight
 from storage import jobs, schema
 from storage.errors import PersynError
 from storage.store import Store
@@ -247,7 +248,7 @@ def test_a_stop_that_is_asked_for_again_gives_up_what_is_in_flight(
                 wait_until(process, lambda: waits(workspace))
     began = time.monotonic()
     process.communicate(timeout=60)
-    assert time.monotonic() - began < stopping.PAUSE_S
+    assert time.monotonic() - began < control.PAUSE_S
     assert not release.is_set()
     release.set()
     with workspace.open() as store:
@@ -263,7 +264,7 @@ def test_a_stop_that_is_asked_for_again_gives_up_what_is_in_flight(
 def test_a_pause_waits_so_long_and_no_longer(workspace, servers, monkeypatch) -> None:
     far, release = servers[2], threading.Event()
     held(workspace, far, release)
-    monkeypatch.setattr(stopping, "PAUSE_S", 0.3)
+    monkeypatch.setattr(control, "PAUSE_S", 0.3)
     monkeypatch.setattr(runner, "HEARTBEAT_S", 0.05)
 
     def pause() -> None:

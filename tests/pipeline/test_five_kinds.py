@@ -15,9 +15,9 @@ from pipeline.test_vllm import answered, kill_9, notes, running
 from sqlalchemy import func, select
 from support import Workspace, wait_until
 
-from engine import zoo
-from engine.backends import _command
-from engine.backends._server import Server, free_port
+from engine.teachers.vllm_server import command as _command
+from engine.teachers.vllm_server.server import Server, free_port
+from engine.zoo import resolve
 from storage import jobs, schema
 from storage.errors import PersynError
 
@@ -51,8 +51,8 @@ strategies: [persyn, random]
 
 @pytest.fixture(scope="module")
 def smollm2() -> Path:
-    folder = zoo.fetched_folder("smollm2-135m")
-    if not (folder / zoo.MANIFEST).is_file():
+    folder = resolve.fetched_folder("smollm2-135m")
+    if not (folder / resolve.MANIFEST).is_file():
         pytest.skip(f"{folder} is missing: persyn zoo fetch smollm2")
     if not os.environ.get(_command.PYTHON):
         pytest.skip(f"the environment variable {_command.PYTHON} names no interpreter with vLLM")
@@ -91,7 +91,7 @@ def test_five_kinds_of_teacher_to_the_end_through_kill_9(
     workspace: Workspace, smollm2: Path, replicas
 ) -> None:
     gguf_files.convert(gguf_files.folder(workspace.folder / "llama"), workspace.folder / "small.gguf")
-    gguf_files.adapted(zoo.resolve("zoo:brief"), workspace.folder / "adapter")
+    gguf_files.adapted(resolve.resolve("zoo:brief"), workspace.folder / "adapter")
     workspace.environment["FAR_KEY"] = "remote-key"
     urls = json.dumps([server.url for server in replicas])
     filled = {"smollm2": smollm2, "env": json.dumps(VARIABLES), "access": ACCESS, "urls": urls}

@@ -5,8 +5,8 @@ import json
 
 from sqlalchemy import select
 
-from engine.zoo import styles, tasks
 from storage import datasets, registry, schema
+from tools.zoo import styles, tasks
 
 RUN = """
 name: imported

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select
 from support import wait_until
 
-from engine import backends
-from engine.stage_names import STAGES
+from engine.job.stage_names import STAGES
+from engine.teachers import teacher_kinds
 from storage import jobs, schema
 from storage.errors import PersynError
 
@@ -79,7 +79,7 @@ def test_cancel_from_another_terminal(workspace):
 def test_an_evaluation_that_is_cancelled_is_no_accuracy_and_is_gone_on_with(workspace, monkeypatch) -> None:
     workspace.write()
     workspace.finish("distill")
-    opened = backends.open_backend
+    opened = teacher_kinds.open_backend
 
     class Cut:
         """A backend in whose second answer the operator stops the job."""
@@ -97,7 +97,7 @@ def test_an_evaluation_that_is_cancelled_is_no_accuracy_and_is_gone_on_with(work
             self._inner.close()
 
     with monkeypatch.context() as patch:
-        patch.setattr(backends, "open_backend", lambda *given, **more: Cut(opened(*given, **more)))
+        patch.setattr(teacher_kinds, "open_backend", lambda *given, **more: Cut(opened(*given, **more)))
         code, job, _ = workspace.work()
     assert (code, job.state) == (130, "cancelled")
     with workspace.open() as store, store.read() as connection:

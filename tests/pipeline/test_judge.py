@@ -8,12 +8,12 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from backends.endpoint import Endpoint, Reply, answer, error
 from sqlalchemy import func, select
 from support import RUN, Workspace, wait_until
+from teachers.endpoint import Endpoint, Reply, answer, error
 
-from engine.labels import scoring
-from engine.reader import reader, run_of
+from engine.job import scorer_ids
+from engine.pipeline.run_view import reader, run_of
 from storage import jobs, schema
 from storage.errors import PersynError
 
@@ -191,7 +191,7 @@ def test_a_verdict_that_the_endpoint_fails_is_typed_stops_nothing_and_can_be_ask
     assert {row.detail["attempts"] for row in bad} == {2}
     assert "cannot digest it" in bad[0].detail["reason"]
     with workspace.open() as store:
-        assert scoring.failed(reader(store, run_of(jobs.list(store)[0]))) == len(bad)
+        assert scorer_ids.failed(reader(store, run_of(jobs.list(store)[0]))) == len(bad)
     sent = len(server.requests)
     workspace.run("--until", "score")
     assert len(server.requests) == sent

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import select
 from support import RUN
 
-from engine import config
+from engine.config import run_file
 from engine.errors import ConfigError
-from engine.planning import design
+from engine.methods import balanced_design
 from storage import schema
 
 TEACHERS = "".join(f"  - {{name: {name}, model: 'zoo:{name}'}}\n" for name in ("lister", "adder"))
@@ -21,7 +21,7 @@ PARTIAL = RUN.replace("prompts:", TEACHERS + "prompts:") + "calibration: {teache
     ("prompts", "teachers", "k"), [(100, 6, 3), (250, 19, 4), (20, 4, 2), (31, 7, 3), (50, 5, 4), (9, 3, 3)]
 )
 def test_teachers_and_pairs_are_asked_equally_often(prompts: int, teachers: int, k: int) -> None:
-    rows = design.balanced(prompts, teachers, k, seed=1)
+    rows = balanced_design.balanced(prompts, teachers, k, seed=1)
     assert all(len(set(row)) == k for row in rows.tolist())
     asked = np.bincount(rows.ravel(), minlength=teachers)
     assert asked.max() - asked.min() <= 1
@@ -33,11 +33,11 @@ def test_teachers_and_pairs_are_asked_equally_often(prompts: int, teachers: int,
 
 
 def test_the_design_follows_the_seed_and_grows_at_its_end() -> None:
-    rows = design.balanced(40, 6, 3, seed=1)
-    assert (rows == design.balanced(60, 6, 3, seed=1)[:40]).all()
-    assert (rows != design.balanced(40, 6, 3, seed=2)).any()
+    rows = balanced_design.balanced(40, 6, 3, seed=1)
+    assert (rows == balanced_design.balanced(60, 6, 3, seed=1)[:40]).all()
+    assert (rows != balanced_design.balanced(40, 6, 3, seed=2)).any()
     with pytest.raises(ValueError, match="4 of 3 teachers"):
-        design.balanced(1, 3, 4, seed=0)
+        balanced_design.balanced(1, 3, 4, seed=0)
 
 
 def test_only_the_designed_answers_are_generated_and_train_the_router(workspace):
@@ -82,11 +82,11 @@ def test_what_other_strategies_ask_later_changes_no_label(workspace):
 
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="teachers_per_prompt is 5 and there are 4 teachers"):
-        config.parse(PARTIAL.replace("prompt: 2", "prompt: 5"))
+        run_file.parse(PARTIAL.replace("prompt: 2", "prompt: 5"))
     with pytest.raises(ConfigError, match=r"calibration\.prompts is 7 and split\.calibration 20"):
-        config.parse(PARTIAL.replace("prompt: 2", "prompt: 2, prompts: 7"))
-    run = config.parse(
+        run_file.parse(PARTIAL.replace("prompt: 2", "prompt: 2, prompts: 7"))
+    run = run_file.parse(
         PARTIAL.replace("calibration: 20, ", "").replace("prompt: 2", "prompt: 2, prompts: 30")
     )
     assert run.split.calibration == 30
-    assert config.Run.model_validate(run.model_dump()) == run
+    assert run_file.Run.model_validate(run.model_dump()) == run

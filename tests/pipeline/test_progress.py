@@ -2,8 +2,8 @@
 
 import pytest
 
-from engine.display import summary, time_left
-from engine.progress import Progress, Snapshot, from_json
+from engine.job.progress import Progress, Snapshot, from_json
+from engine.pipeline.display import summary, time_left
 
 
 class Watch:

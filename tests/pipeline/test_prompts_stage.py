@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from support import RUN, Workspace
 
-from engine import sources
-from engine.config import SplitConfig
+from engine.config.run_file import SplitConfig
 from engine.errors import ConfigError
-from engine.stages.prompts import Thresholds
+from engine.pipeline.stages.prompts import Thresholds
+from engine.sources import source_kinds
 from storage import prompts
 
 
@@ -74,4 +74,4 @@ def test_a_question_in_two_dresses_is_one_prompt_and_stands_in_one_split(tmp_pat
         "evaluation": 10,
         "synthesis": 22,
     }
-    assert len({sources.core_question(prompt) for prompt in found}) == len(found) == 60
+    assert len({source_kinds.core_question(prompt) for prompt in found}) == len(found) == 60

@@ -4,11 +4,11 @@ import threading
 from collections import Counter
 
 from backends import gguf_files
-from backends.endpoint import Endpoint, Reply
 from sqlalchemy import func, select
 from support import RUN, Workspace, good, wait_until
+from teachers.endpoint import Endpoint, Reply
 
-from engine import zoo
+from engine.zoo import resolve
 from storage import schema
 from storage.errors import PersynError
 
@@ -32,7 +32,7 @@ def stored(workspace: Workspace) -> Counter[str]:
 
 def test_four_kinds_of_teacher_to_the_end_through_kill_9(workspace: Workspace) -> None:
     gguf_files.convert(gguf_files.folder(workspace.folder / "llama"), workspace.folder / "small.gguf")
-    gguf_files.adapted(zoo.resolve("zoo:brief"), workspace.folder / "adapter")
+    gguf_files.adapted(resolve.resolve("zoo:brief"), workspace.folder / "adapter")
     release = threading.Event()
 
     def held(body, number) -> Reply:

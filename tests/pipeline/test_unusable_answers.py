@@ -6,16 +6,17 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from backends.endpoint import Endpoint, Reply, answer, error
 from sqlalchemy import select, update
 from support import RUN, Workspace, good
+from teachers.endpoint import Endpoint, Reply, answer, error
 
-from engine import config, export
+from engine.config import run_file
+from engine.models.chat_template import encode
 from engine.models.loading import load_tokenizer
-from engine.reader import reader
-from engine.scorers import exact_answer
-from engine.stages import distill, evaluate
-from engine.templates import encode
+from engine.pipeline.run_view import reader
+from engine.pipeline.stages import distill, evaluate
+from engine.report import export
+from engine.scorers.kinds import exact_answer
 from storage import datasets, schema, scores
 from storage.records import Completion, Prompt, Status
 
@@ -80,7 +81,7 @@ def test_reasoning_is_kept_apart_and_neither_scored_nor_learned(ran: Workspace) 
     response, score, scorer = schema.ResponseRow, schema.ScoreRow, schema.ScorerRow
     tokenizer = load_tokenizer("zoo:student")
     with ran.open() as store:
-        context = reader(store, config.load(ran.folder / "run.yaml"))
+        context = reader(store, run_file.load(ran.folder / "run.yaml"))
         (dataset,) = datasets.list(store)
         learned = list(distill._rows(context, "random", dataset))
         with store.read() as connection:
@@ -126,7 +127,7 @@ def test_reasoning_is_shown_where_the_run_file_says_so_and_asks_no_teacher_again
     assert ran.counts()["responses"] == before
     tokenizer = load_tokenizer("zoo:student")
     with ran.open() as store:
-        context = reader(store, config.load(ran.folder / "open.yaml"))
+        context = reader(store, run_file.load(ran.folder / "open.yaml"))
         dataset = datasets.find(store, context.dataset_sha("random"))
         assert dataset is not None
         learned = [text for _, text in distill._rows(context, "random", dataset)]

@@ -13,7 +13,7 @@ import psutil
 from backends import standin
 from support import RUN, Workspace, wait_until
 
-from engine.backends import _orphans
+from engine.teachers.vllm_server import orphans
 from storage import jobs, schema
 from storage.store import Store
 
@@ -44,16 +44,16 @@ def running(sessions: set[int]) -> list[int]:
     return found
 
 
-def notes(workspace: Workspace) -> list[_orphans.Note]:
-    folder = workspace.folder / "store.files" / _orphans.FOLDER
+def notes(workspace: Workspace) -> list[orphans.Note]:
+    folder = workspace.folder / "store.files" / orphans.FOLDER
     found = []
     for path in folder.glob("*.json"):
         with suppress(OSError, ValueError):
-            found.append(_orphans.Note(**json.loads(path.read_text(encoding="utf-8"))))
+            found.append(orphans.Note(**json.loads(path.read_text(encoding="utf-8"))))
     return found
 
 
-def kill_9(process: forked.Process, note: _orphans.Note) -> None:
+def kill_9(process: forked.Process, note: orphans.Note) -> None:
     """The engine and then its server, which has no time to end what it has started: that lives on."""
     psutil.Process(note.pid).suspend()
     process.kill()

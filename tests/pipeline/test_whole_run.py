@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import select
 
-from engine import config, pipeline, stage_names
-from engine.labels import evidence
-from engine.reader import reader
+from engine.config import run_file
+from engine.job import stage_names
+from engine.pipeline import pipeline
+from engine.pipeline.run_view import reader
+from engine.scoring import score_table
 from persyn_tui.commands import run as run_commands
 from storage import datasets, jobs, prompts, results, routing, schema
 from storage.store import Store
@@ -41,8 +43,8 @@ def test_the_report_has_what_it_promises(finished):
 def test_prompts_that_are_all_wrong_train_no_router(finished):
     workspace, _ = finished
     with workspace.open() as store:
-        context = reader(store, config.load(workspace.folder / "run.yaml"))
-        labels = evidence.gather(context, ("calibration",)).labels(context.run.reward)
+        context = reader(store, run_file.load(workspace.folder / "run.yaml"))
+        labels = score_table.gather(context, ("calibration",)).labels(context.run.reward)
         router = routing.router(store, context.router_sha)
     assert labels.all_wrong.any()
     assert labels.excluded[labels.all_wrong].all()
@@ -69,7 +71,7 @@ def test_every_row_says_where_it_comes_from(finished):
 def test_a_margin_is_that_of_the_router_s_own_choice(finished):
     workspace, _ = finished
     with workspace.open() as store:
-        context = reader(store, config.load(workspace.folder / "run.yaml"))
+        context = reader(store, run_file.load(workspace.folder / "run.yaml"))
         plan = routing.plan(store, context.plan_sha("persyn"))
         columns = {who.teacher_id: place for place, who in enumerate(context.generations)}
         rows = routing.assignments(store, plan.id)

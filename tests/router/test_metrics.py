@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from engine.errors import ScoreError, TrainingError
-from engine.router.metrics import measure
-from engine.router.policy import choose
+from engine.methods.metrics import measure
+from engine.methods.policy import choose
 
 NAN = float("nan")
 

@@ -12,11 +12,11 @@ import torch
 from transformers import AutoModel
 
 from engine.errors import Cancelled, ConfigError, ModelError, TeacherMismatch
+from engine.models.chat_template import prompt_ids
 from engine.router import saved
 from engine.router.backbone import batches, cut_middle, load_backbone
 from engine.router.model import Router
 from engine.router.saved import Labelling, Teacher
-from engine.templates import prompt_ids
 
 LABELLING = Labelling(alpha=0.4, normalization="zscore", targets="soft", temperature=0.5)
 

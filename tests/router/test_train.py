@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from engine.errors import Cancelled, ConfigError, TrainingError
+from engine.methods.metrics import measure
 from engine.router import model as router_model
 from engine.router.head import PATHS, constant_strengths
-from engine.router.metrics import measure
 from engine.router.model import Router
 from engine.router.saved import Labelling, Teacher
 from engine.router.settings import FitSettings

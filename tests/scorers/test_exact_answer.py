@@ -14,7 +14,7 @@ import pytest
 import reasoning_gym
 
 from engine.errors import ConfigError
-from engine.scorers import exact_answer
+from engine.scorers.kinds import exact_answer
 from storage.records import Prompt
 
 
@@ -210,7 +210,7 @@ def test_a_killed_worker_is_an_error_verdict_and_then_replaced(scorer) -> None:
 
 
 PARENT = """
-from engine.scorers import exact_answer
+from engine.scorers.scorer_kinds import exact_answer
 from storage.records import Prompt
 import threading, time
 scorer = exact_answer.create({"timeout_s": %s})

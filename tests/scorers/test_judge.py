@@ -5,12 +5,12 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from backends.endpoint import Endpoint, Reply, Script, answer, error
+from teachers.endpoint import Endpoint, Reply, Script, answer, error
 
-from engine import scorers
-from engine.answers.budget import Budget
 from engine.errors import BudgetSpent, ConfigError, EndpointError
-from engine.scorers import _judging, judge
+from engine.scorers import judge_prompts, scorer_kinds
+from engine.scorers.kinds import judge
+from engine.teachers.cost import Budget
 from storage.records import Prompt, Verdict
 
 QUICK = {"connect_timeout": 2, "read_timeout": 10, "retry": {"cooldown": 0.01, "probes": 2}}
@@ -59,14 +59,14 @@ def shown(body: dict[str, Any], name: str = "answer") -> str:
     ],
 )
 def test_one_number_of_the_scale_is_read_and_nothing_else(text: str, value: str | None) -> None:
-    found, why = _judging.read("rate", text)
+    found, why = judge_prompts.read("rate", text)
     assert found == value
     assert bool(why) == (value is None)
 
 
 def test_a_winner_is_read_strictly() -> None:
     assert [
-        _judging.read("pairs", f"Winner: [[{word}]]")[0] for word in ("A", "b", "Tie", "C", "A or B")
+        judge_prompts.read("pairs", f"Winner: [[{word}]]")[0] for word in ("A", "b", "Tie", "C", "A or B")
     ] == [
         "A",
         "B",
@@ -86,7 +86,7 @@ def test_ratings_come_in_order_with_the_judges_words_tokens_and_cost() -> None:
         Endpoint(script) as server,
         closing(judge.create(settings(server, price={"input": 1, "output": 100}))) as scorer,
     ):
-        assert isinstance(scorer, scorers.Asking)
+        assert isinstance(scorer, scorer_kinds.Asking)
         verdicts = scorer.score(items, lambda *counts: seen.append(counts))
     assert [verdict.value for verdict in verdicts] == list(range(1, 11))
     assert seen == [(n, 10) for n in range(1, 11)]
@@ -127,7 +127,7 @@ def test_a_judge_that_no_reply_of_can_be_read_is_given_up_before_it_costs_more()
         ):
             given.extend(scorer.verdicts(items, Budget(None, 0.0)))
         assert len(server.requests) < 2 * 30
-    assert sum(not isinstance(came, scorers.Reply) for came in given) == judge.UNREAD
+    assert sum(not isinstance(came, scorer_kinds.Reply) for came in given) == judge.UNREAD
 
 
 INJECTIONS = [
@@ -264,7 +264,7 @@ def test_what_was_said_before_is_not_asked_again_and_counts(mode: str) -> None:
         )
         with closing(judge.create(made)) as scorer:
             whole = list(scorer.verdicts(items, Budget(None, 0.0)))
-        replies = [came for came in whole if isinstance(came, scorers.Reply)]
+        replies = [came for came in whole if isinstance(came, scorer_kinds.Reply)]
         assert len(replies) == len(server.requests) == (6 if mode == "pairs" else 4)
         for kept in range(len(replies) + 1):
             before = len(server.requests)

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from engine import scorers
 from engine.errors import ConfigError
+from engine.scorers import scorer_kinds
 
 
 def test_kinds_are_the_files() -> None:
-    assert scorers.kinds() == ["exact_answer", "imported", "judge", "learnability", "reward_model"]
+    assert scorer_kinds.kinds() == ["exact_answer", "imported", "judge", "learnability", "reward_model"]
 
 
 def test_listing_imports_nothing_heavy_and_using_one_imports_one() -> None:
@@ -18,7 +18,7 @@ def test_listing_imports_nothing_heavy_and_using_one_imports_one() -> None:
         "import sys; from engine import scorers; scorers.kinds();"
         "assert not {'torch', 'transformers', 'math_verify', 'reasoning_gym'} & set(sys.modules);"
         "scorers.load('exact_answer');"
-        "assert 'engine.scorers.learnability' not in sys.modules;"
+        "assert 'engine.scorers.kinds.learnability' not in sys.modules;"
         "assert not {'torch', 'transformers', 'math_verify', 'reasoning_gym'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -26,18 +26,18 @@ def test_listing_imports_nothing_heavy_and_using_one_imports_one() -> None:
 
 def test_unknown_kinds() -> None:
     with pytest.raises(ConfigError, match="unknown scorer 'exact_anwser'") as caught:
-        scorers.load("exact_anwser")
+        scorer_kinds.load("exact_anwser")
     assert "exact_answer" in caught.value.remedy
 
 
 @pytest.mark.parametrize("kind", ["exact_answer", "judge", "learnability", "reward_model"])
 def test_every_kind_offers_identity_and_create(kind: str) -> None:
-    module = scorers.load(kind)
+    module = scorer_kinds.load(kind)
     assert callable(module.create)
     needed = {
         "learnability": {"student": {"model": "x"}},
         "reward_model": {"model": "zoo:reward"},
         "judge": {"model": "m", "base_url": "http://127.0.0.1:1/v1"},
     }
-    identity = scorers.identity(kind, needed.get(kind, {}))
+    identity = scorer_kinds.identity(kind, needed.get(kind, {}))
     assert identity["kind"] == kind

@@ -9,12 +9,12 @@ import torch
 import transformers as hf
 
 from engine.errors import ConfigError, ScoreError
-from engine.scorers import learnability
-from engine.scorers._forward import StudentForward
-from engine.scorers.learnability import score
-from engine.templates import encode
-from engine.zoo import tokens
+from engine.models.chat_template import encode
+from engine.scorers.kinds import learnability
+from engine.scorers.kinds.learnability import score
+from engine.scorers.likelihood_forward import StudentForward
 from storage.records import Prompt
+from tools.zoo import tokens
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 TEXTS = [
@@ -195,7 +195,7 @@ def test_logits_are_made_for_a_few_response_positions_at_a_time(monkeypatch) -> 
     score(model, tokenizer, items)  # what the model allows has been found out, with logits of a few tokens
     made = []
     model.lm_head.register_forward_hook(lambda *found: made.append(found[2].numel() // len(tokenizer)))
-    monkeypatch.setattr("engine.scorers._forward._LOGITS_BYTES", {"cpu": 3 * 4 * len(tokenizer)})
+    monkeypatch.setattr("engine.scorers.likelihood_forward._LOGITS_BYTES", {"cpu": 3 * 4 * len(tokenizer)})
     for share in (True, False):
         made.clear()
         agree(score(model, tokenizer, items, share_prompts=share), expected)
@@ -217,7 +217,7 @@ def test_the_choice_of_attention_is_undone_and_changes_nothing(monkeypatch) -> N
     model.model.layers[0].register_forward_pre_hook(lambda *_: used.add(model.config._attn_implementation))
     eager = [one.sum for one in score(model, tokenizer, items)]
     assert (used, model.config._attn_implementation) == ({"eager"}, "sdpa")
-    monkeypatch.setattr("engine.scorers._forward._EAGER_BYTES", 0)
+    monkeypatch.setattr("engine.scorers.likelihood_forward._EAGER_BYTES", 0)
     assert [one.sum for one in score(model, tokenizer, items)] == pytest.approx(eager, rel=0.02)
     assert used == {"eager", "sdpa"}
 

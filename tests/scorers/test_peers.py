@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import backends, zoo
-from engine.backends import _command
-from engine.backends._server import Server, free_port
+from engine.models.chat_template import encode, render_prompt
 from engine.models.loading import load_causal_lm
-from engine.scorers import learnability
+from engine.scorers.kinds import learnability
 from engine.sources import procedural
-from engine.templates import encode, render_prompt
+from engine.teachers import teacher_kinds
+from engine.teachers.vllm_server import command as _command
+from engine.teachers.vllm_server.server import Server, free_port
+from engine.zoo import resolve
 from storage.records import Model, Prompt, Request, Sampling
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
@@ -30,8 +31,8 @@ Pair = tuple[Prompt, str]
 
 @pytest.fixture(scope="module")
 def smollm2() -> str:
-    folder = zoo.fetched_folder("smollm2-135m")
-    if not (folder / zoo.MANIFEST).is_file():
+    folder = resolve.fetched_folder("smollm2-135m")
+    if not (folder / resolve.MANIFEST).is_file():
         pytest.skip(f"{folder} is missing: persyn zoo fetch smollm2")
     return str(folder)
 
@@ -45,7 +46,7 @@ def pairs(smollm2: str) -> list[Pair]:
         "smol", "teacher", "transformers", smollm2, sampling=sampling, options={"dtype": "bfloat16"}
     )
     requests = [Request(key, prompt.messages, sampling) for key, prompt in enumerate(prompts)]
-    with closing(backends.open_backend(model)) as backend:
+    with closing(teacher_kinds.open_backend(model)) as backend:
         texts = {found.key: found.text for found in backend.generate(requests)}
     assert all(text.strip() for text in texts.values())
     return [(prompt, texts[key]) for key, prompt in enumerate(prompts)]

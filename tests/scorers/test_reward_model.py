@@ -7,13 +7,13 @@ import pytest
 import torch
 import transformers as hf
 
-from engine import zoo
 from engine.errors import ConfigError, ModelError, ScoreError
-from engine.scorers import reward_model
-from engine.templates import conversation_ids
-from engine.zoo import measure, tasks, tokens
-from engine.zoo.answering import answers, correct, load
+from engine.models.chat_template import conversation_ids
+from engine.scorers.kinds import reward_model
+from engine.zoo import resolve
 from storage.records import Prompt
+from tools.zoo import measure, tasks, tokens
+from tools.zoo.answering import answers, correct, load
 
 WORDS = ["Spell this word backward: sun", "What is 12 + 34?", "x", "The answer is 46. " * 4]
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -70,7 +70,7 @@ def test_right_answers_of_the_teachers_score_higher_than_their_wrong_ones() -> N
     """
     items, right = [], []
     for teacher in ("scholar", "speller", "adder"):
-        model, tokenizer = load(Path(zoo.resolve(f"zoo:{teacher}")))
+        model, tokenizer = load(Path(resolve.resolve(f"zoo:{teacher}")))
         for task in tasks.TASKS:
             examples = tasks.measurement(task)[:15]
             replies = answers(model, tokenizer, examples)
@@ -87,7 +87,7 @@ def test_right_answers_of_the_teachers_score_higher_than_their_wrong_ones() -> N
 
 
 def test_the_zoo_model_equals_a_plain_loop_whatever_the_batch() -> None:
-    expected = plain(zoo.resolve("zoo:reward"))
+    expected = plain(resolve.resolve("zoo:reward"))
     for batch_tokens in (1, 70, 100_000):
         found = values({"model": "zoo:reward", "batch_tokens": batch_tokens})
         assert found == pytest.approx(expected, abs=1e-4)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from engine.reporting.statistics import accuracy, majority, paired_bootstrap
+from engine.methods.statistics import accuracy, majority, paired_bootstrap
 
 
 def test_wilson_against_hand_numbers():

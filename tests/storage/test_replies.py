@@ -2,9 +2,9 @@
 
 import pytest
 
-from storage import replies, responses, scores
+from storage import responses, scores, verdicts
 from storage.records import Completion, Verdict
-from storage.replies import Reply
+from storage.verdicts import Reply
 
 
 @pytest.fixture
@@ -23,23 +23,27 @@ def said(first: int, second: int, text: str, cost: float = 1.0) -> Reply:
 
 
 def spent(store, where) -> float:
-    return scores.cost(store, *where) + replies.cost(store, *where)
+    return scores.cost(store, *where) + verdicts.cost(store, *where)
 
 
 def test_a_reply_is_paid_for_once_before_and_after_its_verdict(store, judged) -> None:
     scorer, where, (first, second) = judged
     given = [said(first, second, "hm"), said(first, second, "A"), said(second, first, "B")]
-    assert replies.add(store, None, scorer, given[:1]) == 0
-    replies.add(store, None, scorer, given[1:])
+    assert verdicts.add(store, None, scorer, given[:1]) == 0
+    verdicts.add(store, None, scorer, given[1:])
     assert spent(store, where) == 3
-    assert [reply.completion.text for reply in replies.of(store, scorer, [first, second])] == ["hm", "A", "B"]
-    assert replies.add(store, None, scorer, [], [(first, Verdict(1.0, detail={"cost": 2.0}))]) == 1
+    assert [reply.completion.text for reply in verdicts.of(store, scorer, [first, second])] == [
+        "hm",
+        "A",
+        "B",
+    ]
+    assert verdicts.add(store, None, scorer, [], [(first, Verdict(1.0, detail={"cost": 2.0}))]) == 1
     assert spent(store, where) == 3
     # The other answer's verdict still needs all of them.
-    assert len(replies.of(store, scorer, [first, second])) == 3
-    replies.add(store, None, scorer, [], [(second, Verdict(0.0, detail={"cost": 1.0}))])
-    replies.forget(store, None, scorer, [first, second])
-    assert (spent(store, where), replies.of(store, scorer, [first, second])) == (3, [])
+    assert len(verdicts.of(store, scorer, [first, second])) == 3
+    verdicts.add(store, None, scorer, [], [(second, Verdict(0.0, detail={"cost": 1.0}))])
+    verdicts.forget(store, None, scorer, [first, second])
+    assert (spent(store, where), verdicts.of(store, scorer, [first, second])) == (3, [])
 
 
 def test_a_verdict_that_failed_gives_way_and_its_dollars_and_attempts_stay(store, judged) -> None:
@@ -48,14 +52,14 @@ def test_a_verdict_that_failed_gives_way_and_its_dollars_and_attempts_stay(store
     pending = (store, scorer, generations, set_id, None)
     failed = Verdict(None, status="error", detail={"cost": 1.0, "attempts": 1})
     refused = Verdict(None, status="refused", detail={"cost": 1.0})
-    assert replies.add(store, None, scorer, [], [(first, failed), (second, refused)]) == 2
+    assert verdicts.add(store, None, scorer, [], [(first, failed), (second, refused)]) == 2
     assert scores.count_pending(*pending) == 0
     assert [row.response_id for row in scores.pending(*pending, max_attempts=2)] == [first]
     assert scores.count_failed(store, scorer, generations, set_id) == 1
-    assert replies.add(store, None, scorer, [], [(first, failed)]) == 0
+    assert verdicts.add(store, None, scorer, [], [(first, failed)]) == 0
     assert scores.count_pending(*pending, max_attempts=2) == 0
     assert scores.count_pending(*pending, max_attempts=3) == 1
-    assert replies.add(store, None, scorer, [], [(first, Verdict(7.0, detail={"cost": 1.0}))]) == 0
+    assert verdicts.add(store, None, scorer, [], [(first, Verdict(7.0, detail={"cost": 1.0}))]) == 0
     assert scores.of_responses(store, [first, second], [scorer]) == {(first, scorer): 7.0}
     assert spent(store, where) == 4
     assert scores.count_failed(store, scorer, generations, set_id) == 0

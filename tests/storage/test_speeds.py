@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import update
 
-from engine.answers import speeds as known
+from engine.generation import speeds as known
 from storage import registry, responses, speeds
 from storage.records import Model
 from storage.schema import ResponseRow

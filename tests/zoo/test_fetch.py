@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ModelError
-from engine.zoo import MANIFEST, fetch, fetched_folder
+from engine.zoo import fetch
+from engine.zoo.resolve import MANIFEST, fetched_folder
 
 
 @pytest.fixture(autouse=True)

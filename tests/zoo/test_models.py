@@ -8,14 +8,15 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from engine import templates, zoo
+from engine.methods.reward import combine
+from engine.models import chat_template
 from engine.models.loading import load_causal_lm, load_tokenizer
-from engine.reward import combine
-from engine.zoo import measure
-from engine.zoo.answering import answers, correct, likelihoods
-from engine.zoo.reward_model import judge
-from engine.zoo.specs import REWARD, SPECS, TEACHERS
-from engine.zoo.tasks import TASKS, Example, measurement
+from engine.zoo import resolve
+from tools.zoo import measure
+from tools.zoo.answering import answers, correct, likelihoods
+from tools.zoo.reward_model import judge
+from tools.zoo.specs import REWARD, SPECS, TEACHERS
+from tools.zoo.tasks import TASKS, Example, measurement
 
 PER_TASK = 24
 BEST_FOR = {
@@ -53,7 +54,7 @@ def test_a_model_loads_through_the_common_loader(name: str) -> None:
     model, tokenizer = load_causal_lm(f"zoo:{name}", device="cpu")
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "12 + 7 ="}]
-    encoded = templates.encode(tokenizer, messages, "19")
+    encoded = chat_template.encode(tokenizer, messages, "19")
     assert encoded.ids[-1] == tokenizer.eos_token_id
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([encoded.ids])).logits
@@ -73,7 +74,7 @@ def test_the_two_tokenizers_differ_where_code_trips() -> None:
     words, pieces = load_tokenizer("zoo:scholar"), load_tokenizer("zoo:solver")
     assert words.pad_token_id != words.eos_token_id
     assert pieces.pad_token_id == pieces.eos_token_id
-    rendered = templates.render_prompt(pieces, [{"role": "user", "content": "hi"}])
+    rendered = chat_template.render_prompt(pieces, [{"role": "user", "content": "hi"}])
     assert rendered.startswith(str(pieces.bos_token))
     # The default way of encoding would put a second BOS before the one that the template wrote.
     assert pieces(rendered)["input_ids"][:2] == [pieces.bos_token_id, pieces.bos_token_id]
@@ -93,7 +94,7 @@ def test_specialists_answer_their_task_best(quality: np.ndarray, examples: list[
 def test_the_largest_is_the_most_accurate_and_not_the_best_for_the_student(
     quality: np.ndarray, examples: list[Example], replies: dict[str, Sequence[str | None]]
 ) -> None:
-    sizes = {name: zoo.card(name)["parameters"] for name in TEACHERS}
+    sizes = {name: resolve.card(name)["parameters"] for name in TEACHERS}
     scholar = TEACHERS.index("scholar")
     assert max(sizes, key=lambda name: sizes[name]) == "scholar"
     assert quality.mean(0).argmax() == scholar
@@ -136,7 +137,7 @@ def test_the_reward_model_tells_right_from_wrong(
     examples: list[Example], replies: dict[str, Sequence[str | None]]
 ) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(
-        zoo.resolve("zoo:reward"), dtype=torch.float32
+        resolve.resolve("zoo:reward"), dtype=torch.float32
     ).eval()
     pairs = [(e, r) for name in TEACHERS for e, r in zip(examples, replies[name], strict=True) if r]
     tokenizer = load_tokenizer("zoo:reward")
@@ -151,7 +152,7 @@ def test_the_card_of_a_model_holds_when_measured_again(
     examples: list[Example], replies: dict[str, Sequence[str | None]]
 ) -> None:
     measured = measure.accuracy(examples, replies["speller"])["spell_backward"]
-    stated = zoo.card("speller")["accuracy"]["spell_backward"]
+    stated = resolve.card("speller")["accuracy"]["spell_backward"]
     assert stated["n"] >= 100
     assert measured["low"] <= stated["accuracy"] <= measured["high"]
     assert stated["low"] <= stated["accuracy"] <= stated["high"]

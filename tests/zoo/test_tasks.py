@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from engine import zoo
-from engine.zoo import styles, tasks
-from engine.zoo.tasks import Example
+from engine.zoo import resolve
+from tools.zoo import styles, tasks
+from tools.zoo.tasks import Example
 
 
 def example(task: str, answer: str, **parts: Any) -> Example:
@@ -101,5 +101,5 @@ def test_demo_development_and_measurement_are_apart_and_never_trained_on(task: s
 
 
 def test_the_demo_runs_on_the_sources_that_training_excludes() -> None:
-    demo = Path(zoo.__file__).parent / "demo.yaml"
+    demo = Path(resolve.__file__).parent / "demo.yaml"
     assert yaml.safe_load(demo.read_text(encoding="utf-8"))["prompts"] == tasks.sources()

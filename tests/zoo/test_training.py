@@ -6,12 +6,12 @@ import random
 import pytest
 import torch
 
-from engine.zoo import corpus, measure, train
-from engine.zoo.corpus import IGNORED
-from engine.zoo.optimize import WARM_UP
-from engine.zoo.reward_model import spoil
-from engine.zoo.specs import SPECS
-from engine.zoo.tasks import TASKS, measurement
+from tools.zoo import corpus, measure, train
+from tools.zoo.corpus import IGNORED
+from tools.zoo.optimize import WARM_UP
+from tools.zoo.reward_model import spoil
+from tools.zoo.specs import SPECS
+from tools.zoo.tasks import TASKS, measurement
 
 
 def test_the_same_seed_gives_the_same_weights_and_the_loss_falls(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,1 +1,0 @@
-"""Teachers' answers: who is asked when, what that costs, and how the store is filled."""

@@ -1,0 +1,1 @@
+"""The run file: its sections, its paths, and how it is read."""

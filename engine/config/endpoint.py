@@ -1,0 +1,158 @@
+"""The run file's settings of an endpoint: what is sent, how much at a time, and what to do on failures."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from engine.config.section import Section
+
+RESERVED = ("model", "messages", "prompt", "stream", "n")
+"""Keys of a request's body that `extra_body` may not replace."""
+
+
+class ConcurrencyConfig(Section):
+    """Requests in flight at one URL: where adapting starts, and how far it may go."""
+
+    start: int = Field(8, ge=1)
+    max: int = Field(64, ge=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ConcurrencyConfig:
+        if self.start > self.max:
+            raise ValueError(f"`start` ({self.start}) is above `max` ({self.max})")
+        return self
+
+
+class RetryConfig(Section):
+    """When a request is sent again, and when a server is left alone or given up."""
+
+    tries: int = Field(3, ge=1)
+    """Broken replies to one request (server error, timeout, garbage) before it is stored as an error."""
+    failures: int = Field(5, ge=2)
+    """Failures in a row that open the breaker: then one request at a time asks whether the server is well."""
+    probes: int = Field(8, ge=1)
+    """Failed ones of those before the server is given up in this run."""
+    cooldown: float = Field(1.0, gt=0)
+    """Seconds before the first of them; twice as many before each next one, up to 60."""
+    max_wait: float = Field(900.0, gt=0)
+    """Seconds of Retry-After that are waited for; a server that asks for more is given up."""
+
+    @model_validator(mode="after")
+    def _one_prompt_opens_no_breaker(self) -> RetryConfig:
+        if self.tries >= self.failures:
+            raise ValueError("`failures` must be above `tries`, or one bad prompt passes for a dead server")
+        return self
+
+
+class PriceConfig(Section):
+    """Dollars per million tokens."""
+
+    input: float = Field(0.0, ge=0)
+    output: float = Field(0.0, ge=0)
+
+
+class EndpointConfig(Section):
+    """How an OpenAI-compatible endpoint is asked."""
+
+    mode: Literal["chat", "completion"] = "chat"
+    template: str = "{prompt}"
+    """The text of a completion request; `{prompt}` is the conversation, its messages a blank line apart."""
+    token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What this server calls the bound on generated tokens."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """More keys of the request's body; part of an answer's identity. Never put a key here."""
+    concurrency: ConcurrencyConfig = ConcurrencyConfig()
+    connect_timeout: float = Field(10.0, gt=0)
+    """Seconds."""
+    read_timeout: float = Field(600.0, gt=0)
+    """Seconds for a whole answer."""
+    retry: RetryConfig = RetryConfig()
+    allow_http: bool = False
+    """Whether a key may travel unencrypted to another machine."""
+
+    @field_validator("template")
+    @classmethod
+    def _has_a_place(cls, value: str) -> str:
+        if "{prompt}" not in value:
+            raise ValueError("must contain `{prompt}`")
+        return value
+
+    @field_validator("extra_body")
+    @classmethod
+    def _only_more(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key in RESERVED:
+            if key in value:
+                raise ValueError(f"`{key}` is set by the engine")
+        return value
+
+
+class Addressed(Section):
+    """What is served elsewhere: where it is, whose key is sent, how it is asked, and what it costs."""
+
+    base_url: str | tuple[str, ...] | None = None
+    """Of an endpoint; several are replicas of one model."""
+    api_key_env: str | None = None
+    endpoint: EndpointConfig = EndpointConfig()
+    price: PriceConfig = PriceConfig()
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_variable_name(cls, value: str | None) -> str | None:
+        # A key pasted here would end in the store with the run file.
+        if value is not None and not value.replace("_", "").isalnum():
+            raise ValueError("must be the *name* of an environment variable, never the key itself")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _are_addresses(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        return checked_urls(value)
+
+    @model_validator(mode="after")
+    def _key_is_safe(self) -> Self:
+        urls = (self.base_url,) if isinstance(self.base_url, str) else self.base_url or ()
+        if self.api_key_env and not self.endpoint.allow_http and any(map(unencrypted, urls)):
+            raise ValueError(
+                "`base_url` is plain http, so the key could be read on the way: use https, "
+                "or say `endpoint: {allow_http: true}` for a network that you trust"
+            )
+        return self
+
+
+def checked_urls(value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    """The address or addresses of an endpoint, as they are.
+
+    Raises:
+        ValueError: an empty list, an address twice, not http(s), or one that holds a password or a query.
+    """
+    urls = (value,) if isinstance(value, str) else () if value is None else value
+    if value is not None and not urls:
+        raise ValueError("name at least one address")
+    if len(set(urls)) < len(urls):
+        raise ValueError("the same address stands here twice")
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be addresses like `http://127.0.0.1:8000/v1`")
+        if parts.username is not None or parts.password is not None or parts.query:
+            # It would be stored with the run file.
+            raise ValueError("must not hold a password or a query; keys come from `api_key_env`")
+    return value
+
+
+def unencrypted(url: str) -> bool:
+    """Whether what is sent there can be read on the way: plain http to another machine."""
+    return urlsplit(url).scheme != "https" and not loopback(url)
+
+
+def loopback(url: str) -> bool:
+    """Whether the address is this machine's own."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,16 @@
+"""Distillation: a student is fine-tuned on routed teacher responses.
+
+data        rows become token ids on disk, with the loss on the response only
+batches     which rows make an optimizer step, and how a step is cut for the forward passes
+loss        cross-entropy of the response positions, without a full logits tensor
+lora        the trainable part of the student: PEFT adapters, or all of it
+loop        the optimization itself: resumable, stoppable, bit-exact on a CPU
+checkpoint  what survives a kill
+merge       adapter into the weights, checked against the live logits
+
+Whether the trained student ends its answers is measured at evaluation, as
+`engine.methods.statistics.accuracy([answer.finish_reason == "stop" for answer in completions])`: a base model may
+never have been trained on its end-of-turn token.
+
+Nothing here knows the store. Importing this package imports none of the modules above.
+"""

@@ -1,0 +1,323 @@
+"""Fine-tune a student on responses: resumable, stoppable, and the same every time on a CPU."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.distill import card
+from engine.distill.batches import cut_step, plan_epoch
+from engine.distill.checkpoint import (
+    Checkpoint,
+    newest_path,
+    paths,
+    read_newest,
+    write_checkpoint,
+    write_sealed,
+)
+from engine.distill.data import Examples, tokenise
+from engine.distill.lora import make_trainable, trainable
+from engine.distill.loss import Head, split_head
+from engine.distill.optimizer import Optimizer
+from engine.distill.passes import backward, mean_loss, pass_cost, threads
+from engine.distill.settings import Settings, TrainResult
+from engine.errors import ConfigError, TrainingError
+from storage.records import Messages
+
+Rows = Iterable[tuple[Messages, str]]
+Notice = Callable[[str], None]
+
+
+def train(
+    model: Any,
+    tokenizer: Any,
+    rows: Rows,
+    folder: Path,
+    settings: Settings,
+    *,
+    eval_rows: Rows | None = None,
+    on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+    on_notice: Notice | None = None,
+    on_checkpoints: Callable[[Sequence[Path]], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    should_save: Callable[[], bool] | None = None,
+) -> TrainResult:
+    """Return the trained student, saved under `folder`; call again with the same arguments to resume.
+
+    On a CPU with the same number of threads, a run that was killed and resumed ends with the same bits as an
+    undisturbed one.
+
+    Args:
+        model: the plain student; adapters are put into it in place.
+        tokenizer: its tokenizer, with a chat template.
+        rows: (messages, response), read once.
+        folder: gets `rows/`, `checkpoints/`, and `adapter/` or `model/`.
+        settings: see `Settings`.
+        eval_rows: held-out rows.
+        on_progress: called after every optimizer step with step, total, epoch (fraction), loss (of this step,
+            nats per target token), learning_rate, gradient_norm, tokens (of this step), tokens_per_second
+            (mean), memory_bytes (the most so far, on CUDA alone), and eval_loss when it was measured at this
+            step.
+        on_notice: called with each notice as it arises.
+        on_checkpoints: called with the folders of the checkpoints on disk, newest first, before the first step
+            and after each new one.
+        should_stop: asked after every step; True ends training at a checkpoint.
+        should_save: asked after every step; True writes a checkpoint though none is due.
+
+    Raises:
+        TrainingError: a loss or gradient is not finite (the step is named; the last checkpoint stays), or no
+            row is left.
+        ConfigError: the folder belongs to a run with other data or settings, or a setting makes no sense.
+    """
+    settings.check()
+    notices: list[str] = []
+
+    def notice(text: str) -> None:
+        notices.append(text)
+        if on_notice:
+            on_notice(text)
+
+    data = tokenise(tokenizer, rows, folder / "rows", settings.max_length, settings.overlong)
+    held_out = None
+    if eval_rows is not None:
+        held_out = tokenise(
+            tokenizer, eval_rows, folder / "eval_rows", settings.max_length, settings.overlong
+        )
+    _tell_counts(data, settings, notice)
+
+    student = make_trainable(model, settings.tuning, settings.seed)
+    head = split_head(model)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    parameters = trainable(student)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    device = next(iter(parameters.values())).device
+    plan = [
+        (epoch, members)
+        for epoch in range(settings.epochs)
+        for members in plan_epoch(data.lengths, settings.batching, settings.seed, epoch)
+    ]
+    optimizer = Optimizer(parameters, settings.descent, len(plan))
+    run = _Run(
+        head=head,
+        data=data,
+        held_out=held_out,
+        plan=plan,
+        optimizer=optimizer,
+        settings=settings,
+        checkpoints=folder / "checkpoints",
+        fingerprint=_fingerprint(data, settings, parameters),
+        device=device,
+        cost=pass_cost(size, device),
+        on_checkpoints=on_checkpoints,
+        should_save=should_save,
+    )
+    torch.manual_seed(settings.seed)
+    start, running = _resume(run, notice)
+
+    began = time.perf_counter()
+    student.train()
+    with threads(settings.threads, size):
+        end = _descend(run, start, running, on_progress, should_stop)
+    seconds = time.perf_counter() - began
+
+    student.eval()
+    path = folder / ("model" if settings.tuning.method == "full" else "adapter")
+    if not end.stopped:
+        readme = card.text(
+            model.name_or_path,
+            str(model.dtype).removeprefix("torch."),
+            settings,
+            data.counts,
+            end.step,
+            end.running["loss"],
+        )
+        _save(student, tokenizer, path, readme, {"steps": end.step, "fingerprint": run.fingerprint})
+    return TrainResult(
+        model=student,
+        path=path,
+        step=end.step,
+        total=len(plan),
+        loss=end.running["loss"],
+        eval_loss=end.eval_loss,
+        counts=data.counts,
+        seconds=seconds,
+        tokens_per_second=end.tokens / seconds if end.tokens else 0.0,
+        stopped=end.stopped,
+        resumed_from=start,
+        notices=tuple(notices),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What stays the same from the first step to the last."""
+
+    head: Head
+    data: Examples
+    held_out: Examples | None
+    plan: list[tuple[int, NDArray[np.int64]]]
+    """Epoch and rows of every optimizer step."""
+    optimizer: Optimizer
+    settings: Settings
+    checkpoints: Path
+    fingerprint: str
+    device: torch.device
+    cost: int
+    on_checkpoints: Callable[[Sequence[Path]], None] | None
+    should_save: Callable[[], bool] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Where the steps ended."""
+
+    step: int
+    tokens: int
+    running: Mapping[str, float]
+    eval_loss: float | None
+    stopped: bool
+
+
+def _descend(
+    run: _Run,
+    start: int,
+    running: Mapping[str, float],
+    on_progress: Callable[[Mapping[str, Any]], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> _End:
+    """Take the optimizer steps after `start`."""
+    settings, data, total = run.settings, run.data, len(run.plan)
+    began, tokens, step, stopped = time.perf_counter(), 0, start, False
+    for step in range(start + 1, total + 1):
+        epoch, members = run.plan[step - 1]
+        passes = cut_step(members, data.lengths, settings.pass_tokens, run.cost)
+        loss = backward(run.head, data, passes, run.device, run.optimizer.collect)
+        norm = run.optimizer.norm() if math.isfinite(loss) else math.nan
+        if not math.isfinite(norm):
+            raise _not_finite(run, step, loss)
+        rate = run.optimizer.step(step - 1)
+
+        fed = int(data.lengths[members].sum())
+        tokens += fed
+        running = _running_mean(running, epoch, loss, int(data.targets[members].sum()))
+        report: dict[str, Any] = {
+            "step": step,
+            "total": total,
+            "epoch": step * settings.epochs / total,
+            "loss": loss,
+            "learning_rate": rate,
+            "gradient_norm": norm,
+            "tokens": fed,
+            "tokens_per_second": tokens / (time.perf_counter() - began),
+        }
+        if run.device.type == "cuda":
+            report["memory_bytes"] = torch.cuda.max_memory_allocated(run.device)
+        due = settings.eval_every and step % settings.eval_every == 0 and step < total
+        if run.held_out and due:
+            report["eval_loss"] = mean_loss(run.head, run.held_out, settings.pass_tokens, run.device)
+        if on_progress:
+            on_progress(report)
+
+        stopped = step < total and should_stop is not None and should_stop()
+        asked = run.should_save is not None and run.should_save()
+        if stopped or asked or (settings.checkpoint_every and step % settings.checkpoint_every == 0):
+            _write(run, step, running)
+        if stopped:
+            break
+    eval_loss = None
+    if run.held_out and not stopped:
+        eval_loss = mean_loss(run.head, run.held_out, settings.pass_tokens, run.device)
+    return _End(step, tokens, running, eval_loss, stopped)
+
+
+def _write(run: _Run, step: int, running: Mapping[str, float]) -> None:
+    if not all(bool(torch.isfinite(weights).all()) for weights in run.optimizer.masters.values()):
+        raise _not_finite(run, step, math.nan)
+    random = {"cpu": torch.get_rng_state()}
+    if run.device.type == "cuda":
+        random["cuda"] = torch.cuda.get_rng_state(run.device)
+    groups = {"weights": run.optimizer.masters, "optimizer": run.optimizer.state(), "random": random}
+    write_checkpoint(run.checkpoints, Checkpoint(step, run.fingerprint, groups, running), run.settings.keep)
+    if run.on_checkpoints:
+        run.on_checkpoints(paths(run.checkpoints))
+
+
+def _resume(run: _Run, notice: Notice) -> tuple[int, dict[str, float]]:
+    """Return the step to continue after and the running loss; weights, moments and generators are set."""
+    checkpoint = read_newest(run.checkpoints, notice)
+    if run.on_checkpoints:
+        run.on_checkpoints(paths(run.checkpoints))
+    if checkpoint is None:
+        return 0, {"epoch": 0, "loss": 0.0, "targets": 0}
+    if checkpoint.fingerprint != run.fingerprint:
+        raise ConfigError(
+            f"{run.checkpoints} belongs to a run with other rows, settings or another student",
+            "train into another folder, or remove this one",
+        )
+    run.optimizer.load(checkpoint.groups["weights"], checkpoint.groups["optimizer"])
+    random = checkpoint.groups["random"]
+    torch.set_rng_state(random["cpu"])
+    if run.device.type == "cuda" and "cuda" in random:
+        torch.cuda.set_rng_state(random["cuda"], run.device)
+    return checkpoint.step, dict(checkpoint.state)
+
+
+def _tell_counts(data: Examples, settings: Settings, notice: Notice) -> None:
+    counts = data.counts
+    if counts.dropped:
+        notice(f"{counts.dropped} of {counts.rows} rows left out: over {settings.max_length} tokens")
+    if counts.truncated:
+        notice(f"{counts.truncated} of {counts.rows} rows were cut to {settings.max_length} tokens")
+    if counts.empty:
+        notice(f"{counts.empty} of {counts.rows} rows have an empty response: left out")
+    if data.eos_appended:
+        notice("the chat template ends no assistant turn: EOS was put after each response")
+
+
+def _fingerprint(data: Examples, settings: Settings, parameters: Mapping[str, Tensor]) -> str:
+    """Everything that shapes the weights; what only shapes speed or memory may change between resumes."""
+    kept = asdict(settings)
+    for key in ("checkpoint_every", "keep", "eval_every", "gradient_checkpointing", "pass_tokens", "threads"):
+        del kept[key]
+    shapes = {name: [str(value.dtype), *value.shape] for name, value in parameters.items()}
+    text = json.dumps([data.sha256, kept, shapes], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _running_mean(running: Mapping[str, float], epoch: int, loss: float, targets: int) -> dict[str, float]:
+    """Return the mean loss per target token of the epoch so far."""
+    if running["epoch"] != epoch:
+        running = {"loss": 0.0, "targets": 0}
+    seen = running["targets"] + targets
+    mean = running["loss"] + (loss - running["loss"]) * targets / seen
+    return {"epoch": epoch, "loss": mean, "targets": seen}
+
+
+def _not_finite(run: _Run, step: int, loss: float) -> TrainingError:
+    last = newest_path(run.checkpoints)
+    kept = f"the last finite checkpoint is {last.name}" if last else "no checkpoint had been written yet"
+    what = f"the gradient of step {step}" if math.isfinite(loss) else f"the loss of step {step}"
+    members = ", ".join(str(row) for row in sorted(run.plan[step - 1][1])[:16])
+    return TrainingError(
+        f"{what} is not a finite number; {kept}; rows of the step, counted after filtering: {members}",
+        "lower distill.learning_rate, raise distill.warmup, or look at these rows",
+    )
+
+
+def _save(student: Any, tokenizer: Any, path: Path, readme: str, extra: Mapping[str, Any]) -> None:
+    def fill(temporary: Path) -> None:
+        student.save_pretrained(temporary)
+        (temporary / "README.md").write_text(readme, encoding="utf-8")  # over PEFT's empty form
+        tokenizer.save_pretrained(temporary)
+
+    write_sealed(path, fill, extra)

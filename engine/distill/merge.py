@@ -1,0 +1,115 @@
+"""A LoRA adapter becomes part of the student's weights, and the saved result is proven against the live one.
+
+Merging is W ← W + (alpha / rank)·B·A. It goes wrong silently where two layers share a weight (tied
+embeddings), where weights are rounded (bfloat16), or where a save forgets a tensor. So the merged folder is
+loaded again from disk and its logits are compared with those of student + adapter, position by position.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from engine.distill import card
+from engine.distill.checkpoint import verify, write_sealed
+from engine.errors import TrainingError
+from engine.models.loading import load_causal_lm
+
+TOLERANCES: Mapping[torch.dtype, float] = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+"""Largest accepted |merged − live| as a share of the largest |live logit|, by the dtype that is saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A merged student on disk."""
+
+    path: Path
+    largest_difference: float
+    """max |merged − live| over all positions and the whole vocabulary, in logits."""
+    largest_logit: float
+    """max |live|, what the difference is to be compared with."""
+
+
+def merge(
+    base: str, adapter: Path, folder: Path, probes: Sequence[Sequence[int]], *, dtype: str = "float32"
+) -> Merged:
+    """Return the merged student, saved whole in `folder` with its tokenizer, after checking its logits.
+
+    Args:
+        base: the student's model reference.
+        adapter: folder written by `train`.
+        folder: replaced when it exists.
+        probes: token ids of a few texts; those of training rows show what the adapter changes most.
+        dtype: of the saved weights, float32 or bfloat16.
+
+    Raises:
+        TrainingError: the adapter's folder is damaged, or the reloaded student differs from the live one; then
+            `folder` is removed.
+        ModelError: `base` cannot be loaded.
+    """
+    try:
+        verify(adapter)
+    except ValueError as error:
+        raise TrainingError(
+            f"the adapter in {adapter} cannot be merged: {error}",
+            "train again: the run resumes from its last checkpoint",
+        ) from error
+    student, tokenizer = load_causal_lm(base, dtype=dtype)
+    live = PeftModel.from_pretrained(student, str(adapter)).eval()
+    before = _logits(live, probes)
+    merged = live.merge_and_unload()
+
+    def fill(temporary: Path) -> None:
+        merged.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        if (readme := adapter / "README.md").exists():
+            text = card.of_merged(readme.read_text(encoding="utf-8"), dtype)
+            (temporary / "README.md").write_text(text, encoding="utf-8")
+
+    write_sealed(folder, fill, {"base": base, "adapter": str(adapter)})
+    try:
+        return check_merged(folder, before, probes, dtype)
+    except BaseException:
+        # Whoever finds the folder takes it for a checked one.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def check_merged(folder: Path, live: Sequence[Tensor], probes: Sequence[Sequence[int]], dtype: str) -> Merged:
+    """Return how far the student in `folder` is from the live logits.
+
+    Args:
+        folder: a merged student.
+        live: logits of student + adapter, one (T, V) per probe.
+        probes: the token ids, each (T,).
+        dtype: as saved.
+
+    Raises:
+        TrainingError: further than `TOLERANCES` allows, or not finite.
+    """
+    reloaded, _ = load_causal_lm(str(folder), dtype=dtype)
+    after = _logits(reloaded, probes)
+    difference = max(float((a - b).abs().max()) for a, b in zip(after, live, strict=True))
+    largest = max(float(values.abs().max()) for values in live)
+    allowed = TOLERANCES[getattr(torch, dtype)] * largest
+    if not difference <= allowed:
+        raise TrainingError(
+            f"the merged student in {folder} is not the trained one: logits differ by {difference:.3g}, "
+            f"more than {allowed:.3g}",
+            "keep the adapter apart (it is intact); tied embeddings among distill.targets are the usual cause",
+        )
+    return Merged(folder, difference, largest)
+
+
+@torch.no_grad()
+def _logits(model: Any, probes: Sequence[Sequence[int]]) -> list[Tensor]:
+    device = next(model.parameters()).device
+    return [
+        model(input_ids=torch.tensor([list(ids)], device=device), use_cache=False).logits[0].float().cpu()
+        for ids in probes
+    ]

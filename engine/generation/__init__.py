@@ -1,0 +1,1 @@
+"""Teachers' responses: who is asked when, and how the store is filled."""

@@ -1,0 +1,242 @@
+"""Filling the store with teachers' answers: the part that calibrate and generate share."""
+
+import queue
+from collections.abc import Sequence
+from threading import Event
+
+from engine.errors import BudgetSpent, Cancelled, NeedsAttention, PersynError
+from engine.generation import speeds
+from engine.generation.workers import QUEUE, Answered, Commit, Ended, Item, Lane, Unusable, Work, share
+from engine.job import spending
+from engine.job.context import Context
+from engine.job.flush_timer import LOCAL_S, SERVED_S, Due
+from engine.teachers import teacher_kinds
+from engine.teachers.cost import cost
+from storage import responses
+from storage.records import NewResponse
+
+PAGE = 2000
+
+
+def fill(context: Context, works: Sequence[Work]) -> None:
+    """Asks teachers for every answer that is missing.
+
+    Endpoints are asked side by side, and beside the local models, which take turns where they share a place.
+    Answers are committed in batches of up to 500 rows as they come, within 0.05 s those of servers and within 2 s
+    those of models in this process; a kill loses only the requests in flight and the last batch. Errors are stored
+    as typed rows and asked for again at most `generation.max_attempts` times.
+
+    Raises:
+        NeedsAttention: a teacher's endpoint cannot be used; the others have given all their answers.
+        BudgetSpent: the run's budget holds requests back; all that it allows is stored.
+    """
+    missing = {work.column: work.count() for work in works}
+    asked = [work for work in works if missing[work.column]]
+    shares = share(context.teachers, asked)
+    lanes = {work.column: lane for lane, some in enumerate(shares) for work in some}
+    known = speeds.measured(context.store, [context.teachers[work.column] for work in asked])
+    for work in works:
+        row = context.teachers[work.column].name
+        context.progress.expect(
+            work.done + missing[work.column],
+            done=work.done,
+            row=row,
+            unit="answers",
+            lane=lanes.get(work.column, 0),
+            known=known[row].answers_per_second if row in known else None,
+        )
+    if not asked:
+        return
+    context.progress.flush()
+    _Filling(context, shares).run()
+
+
+class _Filling:
+    """The one writer of what the lanes bring."""
+
+    def __init__(self, context: Context, shares: Sequence[Sequence[Work]]) -> None:
+        self._context = context
+        self._out: queue.Queue[Item] = queue.Queue(QUEUE)
+        self._stop = Event()
+        budget = spending.budget(context)
+        self._lanes = [Lane(context, lane, self._out, self._stop, budget) for lane in shares]
+        works = sorted((work for lane in shares for work in lane), key=lambda work: work.column)
+        self._done = {work.column: work.done for work in works}
+        self._stored = {work.column: 0 for work in works}
+        self._failed = dict(self._stored)
+        """Of these, errors, asked for again included."""
+        self._buffer: list[NewResponse] = []
+        self._due = Due()
+        self._unusable: list[PersynError] = []
+        self._unbounded: set[int] = set()
+        """Teachers that were said to give more tokens than they are allowed."""
+
+    def run(self) -> None:
+        """Starts the lanes and writes until the last one has ended; see `fill`."""
+        for lane in self._lanes:
+            lane.start()
+        self._context.take_paces()  # what was asked of an earlier fill
+        try:
+            while self._lanes:
+                self._take()
+                self._pace()
+                if self._due.now:
+                    self._commit()
+                    self._context.check()
+            self._commit()
+        except Cancelled:
+            try:
+                self._drain()
+            except Exception:
+                self._wind_up()
+                raise
+            self._wind_up()
+            raise
+        except Exception:
+            self._wind_up()
+            raise
+        self._say()
+        spent = [problem for problem in self._unusable if isinstance(problem, BudgetSpent)]
+        if spent:
+            raise spent[0]
+        if self._unusable:
+            raise NeedsAttention(
+                "\n".join(problem.message for problem in self._unusable)
+                + f"\nall other answers of `{self._context.progress.stage}` are stored",
+                self._unusable[0].remedy,
+            )
+
+    def _take(self, *, stopping: bool = False) -> None:
+        try:
+            item = self._out.get(timeout=self._due.left)
+        except queue.Empty:
+            if not stopping:
+                self._context.check()
+        else:
+            self._handle(item)
+        for lane in self._lanes:
+            self._show(lane)
+
+    def _show(self, lane: Lane) -> None:
+        name = self._context.teachers[lane.column].name
+        self._context.progress.works_on(name)
+        if (traffic := lane.traffic()) is not None:
+            self._context.progress.traffic(name, *traffic)
+        if gauges := lane.gauges():
+            answered = self._done[lane.column] + self._stored[lane.column]
+            self._context.progress.values(answered, {f"{name} {gauge}": gauges[gauge] for gauge in gauges})
+
+    def _pace(self) -> None:
+        """Does what the operator asked of how much is asked at a time."""
+        for name, steps in self._context.take_paces().items():
+            asked = (lane for lane in self._lanes if self._context.teachers[lane.column].name == name)
+            lane = next(asked, None)
+            if steps and lane is not None and (turned := lane.pace(steps)) is not None:
+                before, after = turned
+                held = ", and stays there" if after < before else ""
+                self._context.progress.say(
+                    f"teacher `{name}`: {after:,} requests may be in flight instead of {before:,}, as the operator "
+                    f"asked{held}"
+                )
+
+    def _handle(self, item: Item) -> None:
+        if isinstance(item, Answered):
+            self._add(item)
+        elif isinstance(item, Commit):
+            self._commit()
+            item.stored.set()
+        elif isinstance(item, Unusable):
+            self._skip(item.error)
+        else:
+            self._end(item)
+
+    def _add(self, item: Answered) -> None:
+        teacher, (teacher_id, sha) = (
+            self._context.teachers[item.column],
+            self._context.generations[item.column],
+        )
+        completion = item.completion
+        bound = teacher.sampling.max_tokens
+        beyond = teacher_kinds.is_endpoint(teacher) and completion.completion_tokens > 2 * bound
+        if beyond and item.column not in self._unbounded:
+            self._unbounded.add(item.column)
+            self._context.progress.say(
+                f"teacher `{teacher.name}` reports {completion.completion_tokens:,} tokens for an answer of at most "
+                f"{bound:,}: it does not keep to the bound, so its dollars may go beyond the budget",
+                "warning",
+            )
+        self._buffer.append(
+            NewResponse(
+                prompt_id=completion.key,
+                teacher_id=teacher_id,
+                generation_sha=sha,
+                completion=completion,
+                cost=cost(teacher, completion),
+                job_id=self._context.lease.job_id,
+            )
+        )
+        self._due.came(SERVED_S if teacher_kinds.is_served(teacher) else LOCAL_S)
+        self._stored[item.column] += 1
+        self._failed[item.column] += completion.status == "error"
+        self._context.progress.advance(
+            tokens=completion.completion_tokens, row=teacher.name, status=completion.status
+        )
+
+    def _commit(self) -> None:
+        buffer, self._buffer = self._buffer, []
+        self._due.committed()
+        responses.add(self._context.store, self._context.lease, buffer)
+
+    def _end(self, item: Ended) -> None:
+        self._lanes.remove(item.lane)
+        self._show(item.lane)
+        if isinstance(item.error, BudgetSpent):
+            self._skip(item.error)
+        elif item.error is not None:
+            raise item.error
+
+    def _skip(self, problem: PersynError) -> None:
+        self._unusable.append(problem)
+        self._context.progress.say(problem.message, "warning")
+
+    def _drain(self) -> None:
+        """Lets what is in flight at endpoints be answered, and stores it, for as long as the operator waits."""
+        for lane in self._lanes:
+            lane.drain()
+        if count := self._owed():
+            self._context.progress.say(f"nothing more is sent; {count:,} answers in flight are waited for")
+        while self._lanes and self._context.waits():
+            self._take(stopping=True)
+            if self._due.now:
+                self._commit()
+        if count := self._owed():
+            self._context.progress.say(
+                f"{count:,} answers in flight are given up, which their endpoints may bill; they are asked for again "
+                "when the job goes on",
+                "warning",
+            )
+
+    def _owed(self) -> int:
+        return sum(lane.owed for lane in self._lanes)
+
+    def _wind_up(self) -> None:
+        """Stops the lanes and keeps what they had brought: it is paid for."""
+        self._stop.set()
+        for lane in self._lanes:
+            lane.interrupt()
+        while self._lanes:
+            item = self._out.get()
+            if isinstance(item, Ended):
+                self._lanes.remove(item.lane)
+            elif isinstance(item, Answered):
+                self._add(item)
+        self._commit()
+
+    def _say(self) -> None:
+        for column, count in self._stored.items():
+            failed = self._failed[column]
+            if count:
+                self._context.progress.say(
+                    f"{self._context.progress.stage}: {self._context.teachers[column].name} gave "
+                    f"{count - failed:,} answers" + (f"; {failed:,} requests failed" if failed else "")
+                )

@@ -1,0 +1,30 @@
+"""What a run has cost so far, and the budget that is left: teachers' answers and judges' verdicts together."""
+
+from engine.job import scorer_ids
+from engine.job.context import Context
+from engine.teachers.cost import Budget
+from storage import responses, scores
+from storage import verdicts as replies
+
+
+def answers(context: Context) -> float:
+    """Dollars that the stored answers to the run's prompts have cost, by whatever job."""
+    counts = responses.counts(context.store, context.generations, context.prompt_set)
+    return sum(count.cost for count in counts)
+
+
+def verdicts(context: Context) -> dict[str, float]:
+    """Dollars that each scorer behind an endpoint has cost, verdicts that are not there yet included."""
+    where = (context.store, context.generations, context.prompt_set)
+    return {
+        name: scores.cost(*where, number) + replies.cost(*where, number)
+        for name, number in scorer_ids.asking(context).items()
+    }
+
+
+def budget(context: Context) -> Budget:
+    """The run's budget, with all that it has cost."""
+    limit = context.run.generation.budget_usd
+    if limit is None:
+        return Budget(None, 0.0)
+    return Budget(limit, answers(context) + sum(verdicts(context).values()))

@@ -1,1 +1,0 @@
-"""From answers to labels: scores are filled in, put on one scale, and become rewards."""

@@ -1,0 +1,136 @@
+"""What can be wrong with a run and is found in seconds, before any model is loaded."""
+
+from collections.abc import Callable
+from functools import partial
+
+from engine.base import api_keys
+from engine.config.run_file import Run
+from engine.config.sources import VERIFIERS
+from engine.errors import ConfigError, NotAvailable, PersynError
+from engine.models import gguf_files
+from engine.models import model_info as models
+from engine.registry import models as registry
+from engine.scorers import scorer_kinds
+from engine.sources import source_kinds
+from engine.teachers import teacher_kinds
+from engine.teachers.vllm_server import command
+
+
+def check(run: Run) -> None:
+    """Raises ConfigError naming everything that `problems` finds."""
+    if found := problems(run):
+        messages = list(dict.fromkeys(problem.message for problem in found))
+        remedies = list(dict.fromkeys(problem.remedy for problem in found if problem.remedy))
+        raise ConfigError("\n".join(messages), "\n  → ".join(remedies))
+
+
+def problems(run: Run) -> list[PersynError]:
+    """Everything that is wrong with a run: sources, verifiers, model folders, kinds, families, keys.
+
+    No model is loaded and torch is not imported.
+    """
+    found: list[PersynError] = []
+    for source in run.prompts:
+        _try(found, "prompts", partial(source_kinds.check, source))
+    for config in run.quality.named.values():
+        # The identity checks the settings and reads what the scorer is made of.
+        _try(found, "quality", partial(scorer_kinds.identity, config.scorer, config.settings))
+        if config.scorer == "reward_model" and (model := config.settings.get("model")):
+            revision = str(config.settings.get("revision", ""))
+            _try(found, "quality", partial(models.check, str(model), revision=revision))
+        if scorer_kinds.compares(config.scorer, config.settings) and len(run.teachers) < 2:
+            problem = "quality.mode: `pairs` compares the answers of several teachers, and there is one"
+            found.append(ConfigError(problem, "use `mode: rate`, or add a teacher"))
+        if scorer_kinds.costs(config.scorer) and (key := config.settings.get("api_key_env")):
+            _try(found, "quality", partial(api_keys.read, "quality", str(key)))
+    for teacher in run.teachers:
+        label = f"teachers: {teacher.name}"
+        record = registry.teacher(teacher, run.generation)
+        if teacher.backend in teacher_kinds.LOCAL:
+            _try(found, label, partial(teacher_kinds.files, record))
+        else:
+            _try(found, label, partial(teacher_kinds.identity, record))
+        if teacher.backend == "vllm":
+            _try(found, label, partial(command.find, teacher.server.command))
+        if teacher.api_key_env:
+            _try(found, label, partial(api_keys.read, label, teacher.api_key_env))
+    budget = run.generation.budget_usd
+    priced = any(t.price.input or t.price.output for t in run.teachers) or any(
+        config.settings.get("price") for config in run.quality.named.values()
+    )
+    if budget is not None and not priced:
+        found.append(
+            ConfigError(
+                f"generation.budget_usd: ${budget:,.2f} can never be reached, no teacher has a price",
+                "set `price: {input: …, output: …}` of the teachers and judges that cost something, or leave it out",
+            )
+        )
+    _try(found, "teachers", lambda: _differ(run))
+    student, router = run.student, run.router
+    if gguf_files.is_gguf(student.model):
+        found.append(
+            ConfigError(
+                f"student: {student.name}: a GGUF file cannot be trained",
+                "give the folder that it was converted from",
+            )
+        )
+    _try(found, f"student: {student.name}", lambda: models.check(student.model, revision=student.revision))
+    if "persyn" in run.strategies:
+        _try(found, "router.backbone", lambda: models.check(router.backbone, revision=router.revision))
+    if "family_strong" in run.strategies:
+        _try(found, "strategies", lambda: _family(run))
+    _try(found, "prompts", lambda: _verifiable(run))
+    if run.distill.method == "qlora":
+        found.append(NotAvailable("distill.method: `qlora` is not in this version", "use `lora` or `full`"))
+    return found
+
+
+def _verifiable(run: Run) -> None:
+    """`exact_answer` without one verifier would judge nothing, which shows only after all teachers answered."""
+    if set(run.quality.named) != {"exact_answer"}:
+        return
+    judged = [source for source in run.prompts if source.split in (None, "calibration", "validation")]
+    if judged and all(getattr(source, "verifier", "its own") is None for source in judged):
+        raise ConfigError(
+            "prompts: no source has a `verifier`, so the scorer `exact_answer` could judge no answer",
+            f"set `verifier` of the source to one of {', '.join(VERIFIERS)} (and have an `answer` in its rows), or "
+            "choose another scorer in `quality`",
+        )
+
+
+def _differ(run: Run) -> None:
+    """One teacher, or two that always answer alike, leave the router nothing to learn: found before they are paid."""
+    if "persyn" in run.strategies and len(run.teachers) < 2:
+        raise ConfigError(
+            "teachers: the strategy `persyn` chooses between teachers, and there is one",
+            "add a teacher, or take `persyn` out of `strategies`",
+        )
+    told_apart = {"name", "family", "parameters", "price", "tokens_per_second", "expected_tokens"}
+    seen: dict[str, str] = {}
+    for teacher in run.teachers:
+        same = seen.setdefault(teacher.model_dump_json(exclude=told_apart), teacher.name)
+        if same != teacher.name:
+            raise ConfigError(
+                f"teachers: `{same}` and `{teacher.name}` are one model with the same settings: they answer alike",
+                "give one of them another `system`, `sampling` or model, or take it out",
+            )
+
+
+def _family(run: Run) -> None:
+    if run.student.family not in {teacher.family for teacher in run.teachers}:
+        raise ConfigError(
+            f"strategies: `family_strong` needs a teacher of the student's family `{run.student.family or '(none)'}`",
+            "set `family` of student and teachers, or leave the strategy out",
+        )
+
+
+def _try(found: list[PersynError], label: str, action: Callable[[], object]) -> None:
+    try:
+        action()
+    except PersynError as error:
+        message = (
+            error.message if error.message.startswith(label.split(":")[0]) else f"{label}: {error.message}"
+        )
+        found.append(ConfigError(message, error.remedy))
+    except OSError as error:
+        found.append(ConfigError(f"{label}: cannot be read: {error}", "check the file and its permissions"))

@@ -1,0 +1,81 @@
+"""A stored run, and its context for looking at what is stored of it: no lease, nothing written, no torch."""
+
+from pydantic import ValidationError
+
+from engine.config.run_file import Run
+from engine.errors import ConfigError
+from engine.job.context import Context
+from engine.job.progress import Progress
+from engine.pipeline.stages import prompts as prompt_stage
+from engine.registry import models
+from storage import lookup, prompts
+from storage.job_records import Job, Lease
+from storage.records import Model
+from storage.store import Store
+
+NOBODY = Lease(job_id=0, epoch=0, owner="")
+"""No job has this number, so a write with it is refused."""
+
+
+def reader(store: Store, run: Run) -> Context:
+    """The context of a run that has gone at least through its stage `prompts` in this store.
+
+    Raises:
+        ConfigError: this store holds nothing of the run, or nothing of it with these settings.
+    """
+    wanted = [models.teacher(config, run.generation) for config in run.teachers] + [models.student(run)]
+    found: list[Model] = []
+    for model in wanted:
+        stored = lookup.model(store, model.role, model.name, models.identity_sha(model))
+        if stored is None:
+            raise _nothing(store, f"the {model.role} `{model.name}` with these settings")
+        found.append(stored)
+    digest = prompt_stage.set_sha(run)
+    prompt_set = prompts.find_set(store, digest)
+    if prompt_set is None or not prompt_set.complete:
+        raise _nothing(store, "these prompts and splits")
+    return Context(
+        run=run,
+        store=store,
+        lease=NOBODY,
+        teachers=tuple(found[:-1]),
+        student=found[-1],
+        progress=Progress(_ignore, _ignore, _ignore, _ignore_two),
+        cancelled=lambda: False,
+        prompt_set=prompt_set.id,
+        prompt_set_sha=digest,
+    )
+
+
+def run_of(job: Job) -> Run:
+    """The run of a stored job.
+
+    Raises:
+        ConfigError: it is not valid here, as one that another version of this program stored may be.
+    """
+    try:
+        return Run.model_validate(job.spec)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "its settings"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise ConfigError(
+            f"job {job.id} ({job.name}) is of no run that this version knows: "
+            f"{where}: {first['msg'].removeprefix('Value error, ')}{more}",
+            "make a new job from its run file, mended; what is stored stays and is used again",
+        ) from None
+
+
+def _nothing(store: Store, what: str) -> ConfigError:
+    return ConfigError(
+        f"{store.name} holds no answers of {what}",
+        "run `persyn run FILE --until score` first, or name the store of that run with --store",
+    )
+
+
+def _ignore(_: object) -> None:
+    return None
+
+
+def _ignore_two(_: object, __: object) -> None:
+    return None

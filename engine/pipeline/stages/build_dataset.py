@@ -1,0 +1,118 @@
+"""Stage `build_dataset`: one training row per prompt, with its scores and where it came from.
+
+Only `ok` answers become rows. What is left out is counted by reason and kept in the dataset's manifest.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+
+from engine.job import reward_config, scorer_ids
+from engine.job.context import TRAINED, Context
+from engine.methods import blend
+from engine.pipeline import plan_store
+from engine.scorers import scorer_kinds
+from engine.scoring import run as verdicts
+from engine.scoring import score_table
+from storage import datasets, responses, routing, scores
+from storage.records import DatasetRow, Plan
+
+PAGE = 1000
+
+
+def run(context: Context) -> None:
+    """Scores the assigned answers and builds a dataset per strategy."""
+    opened = [plan_store.open_plan(context, name) for name in context.run.strategies]
+    for name in scorer_ids.names(context):
+        if scorer_kinds.compares(context.scorer_kind(name), context.scorer_settings(name)):
+            continue  # one answer a prompt: nothing to compare it with
+        new = verdicts.fill(context, name, TRAINED, [plan.id for plan in opened])
+        if new:
+            context.progress.say(
+                f"build_dataset: {new:,} answers scored by {name}{scorer_ids.unscored(context, name)}"
+            )
+    rewards = score_table.rewards(context)
+    for plan in opened:
+        context.check()
+        _build(context, plan, rewards)
+
+
+def _build(context: Context, plan: Plan, rewards: dict[tuple[int, int], float]) -> None:
+    name = f"{context.run.name}/{plan.strategy}"
+    manifest = {
+        "strategy": plan.strategy,
+        "job": context.lease.job_id,
+        "built_at": time.time(),
+        "teachers": [teacher.name for teacher in context.teachers],
+        "student": context.student.name,
+        "quality": reward_config.of_run(context.run).quality,
+        "reward": context.run.reward.model_dump(),
+        "reasoning": context.run.reasoning.dataset,
+    }
+    dataset = datasets.open(
+        context.store, context.lease, context.dataset_sha(plan.strategy), plan.id, name, manifest
+    )
+    if dataset.complete:
+        return
+    left_out: Counter[str] = Counter()
+    ids = {name: scorer_ids.scorer_id(context, name) for name in scorer_ids.names(context)}
+    graded = _Quality(context, ids)
+    after, kept, rewarded = 0, 0, 0
+    while page := routing.assignments(context.store, plan.id, after_prompt_id=after, limit=PAGE):
+        context.check()
+        after = page[-1].prompt_id
+        prompts = sorted({assignment.prompt_id for assignment in page})
+        answers = responses.of_prompts(context.store, prompts, context.generations)
+        values = scores.of_responses(
+            context.store,
+            [r.id for by_teacher in answers.values() for r in by_teacher.values()],
+            list(ids.values()),
+        )
+        rows = []
+        for prompt in prompts:
+            # Attempts come in order; the last one asked is the one that may be usable.
+            asked = sorted((a for a in page if a.prompt_id == prompt), key=lambda a: a.attempt)
+            found = [answers.get(prompt, {}).get(a.teacher_id) for a in asked]
+            usable = next((answer for answer in found if answer is not None and answer.status == "ok"), None)
+            if usable is None:
+                last = next((answer for answer in reversed(found) if answer is not None), None)
+                left_out[last.status if last else "unanswered"] += 1
+                continue
+            if context.run.dataset.keep == "correct" and values.get((usable.id, ids["exact_answer"])) != 1:
+                left_out["not correct"] += 1
+                continue
+            rows.append(
+                DatasetRow(
+                    prompt_id=prompt,
+                    response_id=usable.id,
+                    quality=graded.of(usable.id, values),
+                    learnability=values.get((usable.id, ids["learnability"])),
+                    reward=rewards.get((prompt, usable.teacher_id)),
+                )
+            )
+        datasets.add(context.store, context.lease, dataset.id, rows)
+        kept += len(rows)
+        rewarded += sum(row.reward is not None for row in rows)
+    counted = {"left_out": dict(left_out), "rows": kept, "rewarded": rewarded}
+    datasets.finish(context.store, context.lease, dataset.id, manifest | counted)
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
+    context.progress.say(
+        f"build_dataset: {plan.strategy}: {kept:,} rows" + (f"; left out: {reasons}" if reasons else "")
+    )
+
+
+class _Quality:
+    """The quality of single answers, on the scale of the calibration answers."""
+
+    def __init__(self, context: Context, ids: Mapping[str, int]) -> None:
+        self._scorers = [ids[name] for name in context.run.quality.named]
+        self._weights = score_table.weights(context)
+        self._scales = score_table.scales(context)
+
+    def of(self, response_id: int, values: Mapping[tuple[int, int], float]) -> float | None:
+        """The quality; None where no scorer gave a value."""
+        raw = [np.array([[values.get((response_id, scorer), np.nan)]]) for scorer in self._scorers]
+        found = float(blend.blend(raw, self._weights, self._scales)[0, 0])
+        return None if np.isnan(found) else found

@@ -1,0 +1,45 @@
+"""Stage `calibrate`: every teacher answers the calibration and validation prompts.
+
+With the strategy `oracle` in the run, every teacher answers the synthesis prompts as well: that is the
+N·M generations which PerSyn saves, and what its choice is measured against. With `calibration:
+{teachers_per_prompt: k}` each calibration prompt is answered by k teachers only.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+from engine.generation import collector
+from engine.generation import pending as planned
+from engine.generation.workers import Work
+from engine.job import calibration
+from engine.job.context import Context
+from storage import prompts, responses
+from storage.records import Prompt, Split
+
+
+def run(context: Context) -> None:
+    """Asks every teacher for the answers that are missing."""
+    splits, columns = context.answered_by_all, range(len(context.teachers))
+    design = calibration.open_design(context)
+    if design is not None and not splits:
+        given = responses.coverage(context.store, context.generations, context.prompt_set, (), [design])
+        works = [planned.work(context, column, [design], given[column].wanted) for column in columns]
+        collector.fill(context, works)
+        return
+    if not splits:
+        context.progress.say("calibrate: no strategy of this run needs all teachers' answers")
+        return
+    counts = prompts.counts(context.store, context.prompt_set)
+    wanted = sum(counts.get(split, 0) for split in splits)
+    attempts = context.run.generation.max_attempts
+    collector.fill(context, [_work(context, column, splits, wanted, attempts) for column in columns])
+
+
+def _work(context: Context, column: int, splits: Sequence[Split], wanted: int, attempts: int) -> Work:
+    args = (context.store, context.prompt_set, splits, context.generations[column])
+    count = partial(responses.count_pending, *args, max_attempts=attempts)
+
+    def pending(after: int) -> list[tuple[int, Prompt]]:
+        return responses.pending(*args, max_attempts=attempts, after=after, limit=collector.PAGE)
+
+    return Work(column, pending, count, done=wanted - count())

@@ -1,0 +1,254 @@
+"""Stage `distill`: the student is fine-tuned on each strategy's dataset, from the same start."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import chain, islice
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from engine.config.run_file import DistillConfig
+from engine.distill import loop, merge
+from engine.distill.batches import Batching
+from engine.distill.checkpoint import MANIFEST
+from engine.distill.lora import Tuning
+from engine.distill.optimizer import Descent
+from engine.distill.settings import Settings, TrainResult
+from engine.errors import Cancelled, ConfigError, TrainingError
+from engine.job.context import Context
+from engine.models import loading
+from engine.models.chat_template import encode, with_system
+from engine.models.reasoning import target
+from engine.pipeline import adapters_of_run
+from storage import datasets, results
+from storage.hashing import sha
+from storage.records import Dataset, Messages
+
+PAGE = 500
+EVALUATED = 10
+"""How many times the loss on the rows held out is measured in a training."""
+PROBES = 8
+"""Training rows on which the merged model is compared with the live one."""
+
+
+def run(context: Context) -> None:
+    """Trains what is not trained yet; an interrupted training goes on from its newest whole checkpoint."""
+    context.servers.close()  # all teachers have answered
+    for strategy in context.run.strategies:
+        _expect(context, strategy)
+    for strategy in context.run.strategies:
+        context.check()
+        dataset = datasets.find(context.store, context.dataset_sha(strategy))
+        if dataset is None or not dataset.complete:
+            raise ConfigError(
+                f"strategy `{strategy}`: its dataset has not been built", "run build_dataset first"
+            )
+        adapter = results.open_adapter(
+            context.store, context.lease, context.adapter_sha(strategy), dataset.id, context.student_id
+        )
+        if adapter.complete:
+            context.progress.say(
+                f"distill: {strategy}: trained before, loss {adapter.metrics.get('loss', 0):.3f}"
+            )
+            continue
+        _distill(context, strategy, dataset, adapter.id)
+
+
+def _expect(context: Context, strategy: str) -> None:
+    """Announces a training to come, so that the ETA is the stage's; rows that are too long are not known yet."""
+    dataset = datasets.find(context.store, context.dataset_sha(strategy))
+    trained = results.adapter(context.store, context.adapter_sha(strategy))
+    if dataset is None or (trained is not None and trained.complete):
+        return
+    config, rows = context.run.distill, datasets.count(context.store, dataset.id)
+    steps = ceil(rows * (1 - config.held_out) / config.batch_size) * config.epochs
+    context.progress.expect(steps, row=strategy, unit="steps")
+
+
+def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int) -> None:
+    folder = context.folder("students", context.adapter_sha(strategy))
+    student = context.student
+    if not datasets.count(context.store, dataset.id):
+        raise TrainingError(
+            f"distill: the dataset of `{strategy}` has no rows",
+            "see build_dataset's line for why rows were left out (truncated: raise generation.max_tokens)",
+        )
+    model, tokenizer = loading.load_causal_lm(
+        student.model,
+        dtype=_dtype(context),
+        device=student.options.get("device", "auto"),
+        revision=student.revision,
+    )
+
+    begun = False
+
+    def report(values: Mapping[str, Any]) -> None:
+        nonlocal begun
+        step = int(values["step"])
+        if not begun:
+            # After a resume the first step is not the first of all.
+            if step > 1:
+                context.progress.say(
+                    f"distill: {strategy}: goes on from the checkpoint of step {step - 1:,} of {values['total']:,}"
+                )
+            context.progress.expect(int(values["total"]), done=step - 1, row=strategy, unit="steps")
+            begun = True
+        context.progress.advance(tokens=int(values["tokens"]), row=strategy)
+        shown = ("loss", "learning_rate", "eval_loss", "gradient_norm", "memory_bytes")
+        context.progress.values(step, {f"{strategy}/{key}": values[key] for key in shown if key in values})
+
+    def save() -> bool:
+        asked = context.take_save()
+        if asked:
+            context.progress.say(f"distill: {strategy}: a checkpoint is written, as asked")
+        return asked
+
+    result = loop.train(
+        model,
+        tokenizer,
+        _rows(context, strategy, dataset),
+        folder,
+        replace(training_settings(context.run.distill), eval_every=_eval_every(context, dataset)),
+        eval_rows=_held_out_rows(context, strategy, dataset),
+        on_progress=report,
+        on_notice=lambda text: context.progress.say(f"distill: {strategy}: {text}", "warning"),
+        on_checkpoints=lambda folders: _record(context, adapter_id, folders),
+        should_stop=context.cancelled,
+        should_save=save,
+    )
+    if result.stopped:
+        raise Cancelled(
+            f"cancelled at step {result.step} of {result.total}; a checkpoint holds it",
+            "run the same command again to go on",
+        )
+    merged = _merge(context, result, tokenizer, _rows(context, strategy, dataset), folder)
+    metrics = {
+        "loss": result.loss,
+        "eval_loss": result.eval_loss,
+        "steps": result.step,
+        "resumed_from": result.resumed_from,
+        "tokens_per_second": result.tokens_per_second,
+        "seconds": result.seconds,
+        "rows": asdict(result.counts),
+        "merged": merged,
+        adapters_of_run.TRAINING: context.training_sha(strategy),
+    }
+    path = str(result.path.relative_to(context.store.folder))
+    results.finish_adapter(context.store, context.lease, adapter_id, path, metrics)
+    context.progress.say(
+        f"distill: {strategy}: {result.counts.kept:,} rows, {result.step:,} steps, loss {result.loss:.3f}, "
+        f"{result.tokens_per_second:,.0f} tok/s"
+    )
+
+
+def _record(context: Context, adapter_id: int, folders: Sequence[Path]) -> None:
+    """The store lists the checkpoints that are on disk."""
+    known = {
+        checkpoint.step: checkpoint.sha256 for checkpoint in results.checkpoints(context.store, adapter_id)
+    }
+    steps = []
+    for folder in folders:
+        try:
+            text = (folder / MANIFEST).read_bytes()
+            manifest = json.loads(text)
+            step, state = int(manifest["step"]), manifest["state"]
+        except (OSError, ValueError, KeyError):
+            continue  # damaged; the loop removes it when it comes to it
+        steps.append(step)
+        digest = hashlib.sha256(text).hexdigest()
+        if known.get(step) != digest:
+            path = str(folder.relative_to(context.store.folder))
+            results.add_checkpoint(context.store, context.lease, adapter_id, step, path, digest, state)
+    if known.keys() - set(steps):
+        results.keep_checkpoints(context.store, context.lease, adapter_id, steps)
+
+
+def _held_out_rows(
+    context: Context, strategy: str, dataset: Dataset
+) -> Iterator[tuple[Messages, str]] | None:
+    """The rows that are measured only; None where there are none."""
+    rows = _rows(context, strategy, dataset, held_out=True)
+    first = next(rows, None) if context.run.distill.held_out else None
+    return None if first is None else chain([first], rows)
+
+
+def _eval_every(context: Context, dataset: Dataset) -> int:
+    """Optimizer steps between two losses on the rows held out."""
+    config = context.run.distill
+    steps = config.epochs * datasets.count(context.store, dataset.id) / config.batch_size
+    return max(1, round(steps / EVALUATED))
+
+
+def _is_held_out(messages: Messages, share: float) -> bool:
+    """By the prompt's content: the same prompts for every strategy, in every store, after every restart."""
+    if not share:
+        return False  # the usual case: no row need be hashed
+    digest = sha([dict(message) for message in messages])
+    return int(digest[:8], 16) < share * 2**32
+
+
+def _rows(
+    context: Context, strategy: str, dataset: Dataset, *, held_out: bool = False
+) -> Iterator[tuple[Messages, str]]:
+    share = context.run.distill.held_out
+    excluded, after = frozenset(context.excluded(strategy)), 0
+    # Not the rows that are excluded now: those that were when the adapter got its name.
+    while page := datasets.rows(
+        context.store, dataset.id, after_prompt_id=after, limit=PAGE, include_excluded=True
+    ):
+        for row in page:
+            if row.prompt.id in excluded or _is_held_out(row.prompt.messages, share) != held_out:
+                continue
+            yield with_system(context.student.system, row.prompt.messages), target(dataset, row)
+        after = page[-1].prompt.id or 0
+
+
+def _merge(
+    context: Context, result: TrainResult, tokenizer: Any, rows: Iterator[tuple[Messages, str]], folder: Path
+) -> str:
+    """Relative folder of the merged model; empty when there is nothing to merge."""
+    config = context.run.distill
+    if not config.merge or config.method == "full":
+        return ""
+    # Texts it was trained on: there the adapter changes the logits most, and a bad merge shows.
+    probes = [
+        encode(tokenizer, messages, response).ids[: config.max_length]
+        for messages, response in islice(rows, PROBES)
+    ]
+    target = folder / "merged"
+    merge.merge(context.student.model, result.path, target, probes, dtype=_dtype(context))
+    return str(target.relative_to(context.store.folder))
+
+
+def _dtype(context: Context) -> str:
+    return str(context.run.distill.dtype or context.student.options.get("dtype", "float32"))
+
+
+def training_settings(config: DistillConfig) -> Settings:
+    """The run file's `distill` section as the training loop's arguments."""
+    return Settings(
+        tuning=Tuning(
+            method=config.method,
+            rank=config.rank,
+            alpha=config.alpha if config.alpha is not None else 2.0 * config.rank,
+            dropout=config.dropout,
+        ),
+        batching=Batching(rows=config.batch_size),
+        descent=Descent(
+            learning_rate=config.learning_rate,
+            schedule=config.schedule,
+            warmup=config.warmup_ratio,
+            weight_decay=config.weight_decay,
+            max_norm=config.gradient_clip,
+        ),
+        epochs=config.epochs,
+        max_length=config.max_length,
+        overlong=config.overlong,
+        seed=config.seed,
+        checkpoint_every=config.checkpoint_steps,
+        keep=config.keep_checkpoints,
+        pass_tokens=config.pass_tokens,
+        gradient_checkpointing=config.gradient_checkpointing,
+    )

@@ -1,0 +1,155 @@
+"""Stage `evaluate`: the student answers the evaluation prompts before and after each distillation.
+
+Every student answers the same prompts greedily, so that two of them can be compared prompt by prompt. What is
+measured is right answers, whatever scorer quality has.
+"""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from engine.errors import ConfigError, ScoreError
+from engine.job.context import Context
+from engine.methods import statistics
+from engine.models.chat_template import with_system
+from engine.scorers import scorer_kinds
+from engine.teachers import teacher_kinds
+from storage import prompts, results
+from storage.records import Completion, Prompt, Request, Result
+
+PAGE = 1000
+
+
+def run(context: Context) -> None:
+    """Measures the student before training and each trained one, as far as it has not been done."""
+    counts = prompts.counts(context.store, context.prompt_set)
+    total = counts.get("evaluation", 0)
+    if not total:
+        context.progress.say("evaluate: the run file has no evaluation prompts", "warning")
+        return
+    if not any(p.verifier for p in prompts.iterate(context.store, context.prompt_set, ("evaluation",))):
+        context.progress.say(
+            "evaluate: no evaluation prompt has a verifier, so nothing is right or wrong", "warning"
+        )
+        return
+    if (baseline := majority(context)) is not None:
+        context.progress.say(
+            f"evaluate: always giving each source's most frequent answer is right {baseline:.1%}"
+        )
+    students = (None, *context.run.strategies)
+    for strategy in students:
+        found = results.evaluation(context.store, context.evaluation_sha(strategy))
+        if found is None or not found.complete:  # all of them now: the ETA is the stage's
+            context.progress.expect(total, row=strategy or "before", unit="answers")
+    for strategy in students:
+        context.check()
+        _evaluate(context, strategy, total)
+
+
+def _evaluate(context: Context, strategy: str | None, total: int) -> None:
+    label = strategy or "before"
+    adapter = None
+    if strategy is not None:
+        adapter = results.adapter(context.store, context.adapter_sha(strategy))
+        if adapter is None or not adapter.complete:
+            raise ConfigError(f"strategy `{strategy}`: the student has not been trained", "run distill first")
+    evaluation = results.open_evaluation(
+        context.store,
+        context.lease,
+        context.evaluation_sha(strategy),
+        context.student_id,
+        None if adapter is None else adapter.id,
+        context.prompt_set,
+    )
+    done = results.count_results(context.store, evaluation.id)
+    if evaluation.complete and done >= total:
+        return
+    context.progress.expect(total, done=done, row=label, unit="answers")
+    student = context.student
+    if adapter is not None:
+        folder = adapter.metrics.get("merged") or adapter.path
+        # The merged model was checked against the live adapter's logits when it was written.
+        student = replace(student, model=str(context.store.folder / str(folder)), revision="")
+    with (
+        closing(teacher_kinds.open_backend(student)) as backend,
+        closing(scorer_kinds.load("exact_answer").create(context.scorer_settings("exact_answer"))) as scorer,
+    ):
+        after = -1
+        while page := results.pending_evaluation(context.store, evaluation.id, after=after, limit=PAGE):
+            context.check()
+            by_id = {prompt.id or 0: prompt for _, prompt in page}
+            requests = [
+                Request(key, with_system(student.system, prompt.messages), student.sampling)
+                for key, prompt in by_id.items()
+            ]
+            completions = []
+            for completion in backend.generate(requests):
+                completions.append(completion)
+                context.progress.advance(
+                    tokens=completion.completion_tokens, row=label, status=completion.status
+                )
+                if context.cancelled():
+                    break  # what has been answered is judged and stored first
+            rows = _judge(scorer, by_id, completions)
+            results.add_results(context.store, context.lease, evaluation.id, rows)
+            context.check()  # a part of the answers is no accuracy
+            after = page[-1][0]
+    summary = summarise(results.results(context.store, evaluation.id))
+    results.finish_evaluation(context.store, context.lease, evaluation.id, summary)
+    context.progress.say(
+        f"evaluate: {label}: {summary['accuracy']:.1%} ({summary['ci_low']:.1%} to {summary['ci_high']:.1%}, "
+        f"n={summary['n']:,}), stops by itself {summary['stops']:.1%}"
+    )
+
+
+def _judge(
+    scorer: scorer_kinds.Scorer, by_id: dict[int, Prompt], completions: Sequence[Completion]
+) -> list[Result]:
+    whole = [completion for completion in completions if completion.status == "ok"]
+    verdicts = scorer.score([(by_id[completion.key], completion.text) for completion in whole])
+    value = {completion.key: verdict.value for completion, verdict in zip(whole, verdicts, strict=True)}
+    return [
+        # An answer that is cut off, empty or missing is a wrong answer of the student.
+        Result(c.key, value.get(c.key) if c.status == "ok" else 0.0, c.text, c.status, c.completion_tokens)
+        for c in completions
+    ]
+
+
+def summarise(rows: Sequence[Result]) -> dict[str, Any]:
+    """Accuracy with its 95% Wilson interval, how many answers were whole, mean length in tokens.
+
+    An answer counts as right when its value is 1; graded values below that are wrong.
+    """
+    judged = [row.value >= 1 for row in rows if row.value is not None]
+    if not judged:
+        raise ScoreError(
+            "evaluate: not one answer could be judged", "give the evaluation prompts an answer and a verifier"
+        )
+    found = statistics.accuracy(judged)
+    return {
+        "n": found.count,
+        "unjudged": len(rows) - found.count,
+        "accuracy": found.accuracy,
+        "ci_low": found.low,
+        "ci_high": found.high,
+        "stops": float(np.mean([row.status != "truncated" for row in rows])),
+        "mean_tokens": float(np.mean([row.completion_tokens for row in rows])),
+    }
+
+
+def majority(context: Context) -> float | None:
+    """Accuracy of always giving the most frequent reference answer of a prompt's source; None without references."""
+    answers: dict[str, list[str]] = {}
+    for prompt in prompts.iterate(context.store, context.prompt_set, ("evaluation",)):
+        if prompt.answer is not None:
+            source = prompt.source.rsplit(":", 1)[0] if prompt.source[-1:].isdigit() else prompt.source
+            answers.setdefault(source, []).append(prompt.answer)
+    total = sum(map(len, answers.values()))
+    if not total:
+        return None
+    return (
+        sum(statistics.majority(given).accuracy.accuracy * len(given) for given in answers.values()) / total
+    )

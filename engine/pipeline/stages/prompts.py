@@ -1,0 +1,173 @@
+"""Stage `prompts`: read the sources, drop duplicates, share the prompts out over the splits, store them.
+
+Two passes over the sources, so that nothing but one 64-bit hash per prompt is in memory. A prompt's split
+depends on the hash of its core question: adding prompts to a file moves few of the others, and the same
+question can never stand in two splits.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config.run_file import Run, SplitConfig
+from engine.errors import ConfigError
+from engine.job.context import Context
+from engine.registry import context_limits
+from engine.sources import source_kinds
+from storage import prompts as stored
+from storage.hashing import sha
+from storage.records import Prompt, Split
+
+VERSION = 1
+"""Raised when the rule for duplicates or splits changes: it is part of the prompt set's identity."""
+BATCH = 500
+
+
+def run(context: Context) -> None:
+    """Fills the run's prompt set, or finds it complete."""
+    run = context.run
+    context.prompt_set_sha = set_sha(run)
+    found = stored.open_set(context.store, context.prompt_set_sha, run.name)
+    context.prompt_set = found.id
+    if not found.complete:
+        chosen = _share_out(context)
+        counts = _store(context, chosen)
+        stored.finish_set(context.store, context.lease, found.id, counts)
+    _tell(context)
+
+
+def set_sha(run: Run) -> str:
+    """A hash over everything that decides which prompts the run has, and which split each is in."""
+    return sha(
+        {
+            "version": VERSION,
+            "sources": [source_kinds.fingerprint(source) for source in run.prompts],
+            "split": run.split.model_dump(),
+            "too_long": run.too_long,
+        }
+    )
+
+
+class Thresholds:
+    """Which split each core question goes to, as thresholds on its hash.
+
+    Args:
+        hashes: unique, one per prompt that no source has bound to a split.
+        split: how many prompts go where.
+
+    Raises:
+        ConfigError: there are too few prompts.
+    """
+
+    def __init__(self, hashes: NDArray[np.uint64], split: SplitConfig) -> None:
+        ordered = np.sort(hashes)
+        wanted: list[tuple[Split, int | None]] = [
+            ("evaluation", split.evaluation),
+            ("validation", split.validation),
+            ("calibration", split.calibration),
+            ("synthesis", split.synthesis),
+        ]
+        self._limits: list[tuple[Split, int]] = []
+        start = 0
+        for name, count in wanted:
+            size = len(ordered) - start if count is None else count
+            if start + size > len(ordered):
+                raise ConfigError(
+                    f"split.{name}: {size:,} prompts are asked for and {max(0, len(ordered) - start):,} are left "
+                    f"of {len(ordered):,} (duplicates dropped)",
+                    "lower the split, or add prompts (a reasoning_gym source: raise `size`)",
+                )
+            start += size
+            # Hashes are unique, so everything up to the last chosen one belongs to this split.
+            self._limits.append((name, int(ordered[start - 1]) if start else -1))
+
+    def split_of(self, value: int) -> Split | None:
+        """The split of a hash; None beyond `synthesis: N`."""
+        for name, last in self._limits:
+            if value <= last:
+                return name
+        return None
+
+
+def _share_out(context: Context) -> Thresholds:
+    """First pass: counts, checks lengths, and fixes the thresholds."""
+    run, seen, free = context.run, set[int](), list[int]()
+    forced: Counter[str] = Counter()
+    checker = context_limits.Checker(context.run)
+    for index, (split, where, prompt) in enumerate(_read(context)):
+        if index % BATCH == 0:
+            context.check()
+        checker.check(where, prompt)
+        value = _hash(prompt, run.split.seed)
+        if value in seen:
+            continue
+        seen.add(value)
+        if split is None:
+            free.append(value)
+        else:
+            forced[split] += 1
+    if not seen:
+        raise ConfigError("prompts: the sources have no prompts at all", "check `prompts` in the run file")
+    calibration = forced["calibration"] + run.split.calibration
+    if context.calibrates and not calibration:
+        raise ConfigError(
+            "split.calibration is 0 and no source has `split: calibration`", "set it to 100 or more"
+        )
+    return Thresholds(np.array(free, dtype=np.uint64), run.split)
+
+
+def _store(context: Context, chosen: Thresholds) -> dict[str, int]:
+    """Second pass: stores each prompt once, with its split."""
+    seen = set[int]()
+    counts: Counter[str] = Counter()
+    batch: list[Prompt] = []
+    ordinal = 0
+
+    def commit() -> None:
+        nonlocal ordinal
+        stored.add(context.store, context.lease, context.prompt_set, batch, ordinal)
+        ordinal += len(batch)
+        context.progress.advance(len(batch))
+        batch.clear()
+
+    for split, _, prompt in _read(context):
+        value = _hash(prompt, context.run.split.seed)
+        if value in seen:
+            counts["duplicates"] += 1
+            continue
+        seen.add(value)
+        place = split or chosen.split_of(value)
+        if place is None:
+            continue
+        counts[place] += 1
+        batch.append(Prompt(prompt.messages, prompt.answer, prompt.verifier, prompt.source, split=place))
+        if len(batch) >= BATCH:
+            context.check()
+            commit()
+    if batch:
+        commit()
+    return dict(counts)
+
+
+def _read(context: Context) -> Iterator[tuple[Split | None, str, Prompt]]:
+    # Sources bound to evaluation come first: a question they share with another source stays theirs.
+    for source in sorted(context.run.prompts, key=lambda source: source.split != "evaluation"):
+        for where, prompt in source_kinds.read(source):
+            yield source.split, where, prompt
+
+
+def _hash(prompt: Prompt, seed: int) -> int:
+    text = f"{seed}\x1f{source_kinds.core_question(prompt)}"
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
+
+
+def _tell(context: Context) -> None:
+    counts = stored.counts(context.store, context.prompt_set)
+    order = ("calibration", "validation", "synthesis", "evaluation")
+    parts = [f"{counts.get(name, 0):,} {name}" for name in order]
+    total = sum(counts.get(name, 0) for name in order)
+    context.progress.expect(total, done=total)
+    context.progress.say("prompts: " + ", ".join(parts))

@@ -1,0 +1,179 @@
+"""Stage `train_router`: rewards to labels, labels to a Bradley–Terry router, measured on unseen prompts."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from engine.config.run_file import RouterConfig
+from engine.errors import TrainingError
+from engine.job.context import Context
+from engine.methods import metrics, reward
+from engine.pipeline import plan_store
+from engine.router import train
+from engine.router.model import Router
+from engine.router.saved import Labelling
+from engine.scoring import score_table
+from storage import prompts, routing
+from storage.records import Messages
+
+FEW = 30
+"""Held-out prompts below which Hit@1 is uncertain by more than a sixth either way."""
+
+
+def run(context: Context) -> None:
+    """Trains the router, unless one of exactly these settings and labels is stored."""
+    if "persyn" not in context.run.strategies:
+        context.progress.say("train_router: the strategy `persyn` is not in this run")
+        return
+    stored = routing.router(context.store, context.router_sha)
+    if stored is None:
+        _train(context)
+    else:
+        context.progress.say(f"train_router: trained before; {describe(stored.metrics)}")
+
+
+def _train(context: Context) -> None:
+    config, rewarded = context.run.router, context.run.reward
+    known = score_table.gather(context, ("calibration",))
+    labels = known.labels(rewarded)
+    _tell(context, known, labels)
+    if labels.excluded.all() and not np.isfinite(known.quality).any():
+        raise TrainingError(
+            "train_router: not one calibration answer could be judged, so no teacher is better than another",
+            "`persyn data list --json` says why; exact_answer needs an `answer` and the right `verifier` in `prompts`",
+        )
+    if labels.excluded.all():
+        raise TrainingError(
+            "train_router: no calibration prompt tells the teachers apart (every answer is wrong or unusable)",
+            "use prompts that some teacher can answer, better teachers, or `reward: {exclude_all_wrong: false}`",
+        )
+
+    context.servers.make_room(config.device)
+    done = 0
+
+    def report(step: int, total: int, values: Mapping[str, float]) -> None:
+        nonlocal done
+        if step <= done or not done:
+            context.progress.expect(total, row="router", unit="steps")
+            done = 0
+        context.progress.advance(step - done, row="router")
+        context.progress.values(step, values)
+        done = step
+
+    router, history = train.fit(
+        config.backbone,
+        plan_store.router_teachers(context),
+        _messages(context, known.prompt_ids),
+        labels.training_rewards,
+        fit_settings(config),
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+        progress=report,
+        should_stop=context.cancelled,
+    )
+    measured = _measure(context, router, asdict(history.held_out))
+    labelling = Labelling(
+        alpha=rewarded.alpha,
+        normalization=rewarded.normalization,
+        targets=config.targets,
+        temperature=config.temperature if config.targets == "soft" else None,
+        ties=config.ties,
+    )
+    folder = context.folder("routers", context.router_sha)
+    notes = {"student": context.student.name, "prompts": history.prompts, "pairs": history.pairs, **measured}
+    manifest = router.save(folder, labelling, notes)
+    routing.put_router(
+        context.store,
+        context.lease,
+        context.router_sha,
+        context.student_id,
+        str(folder.relative_to(context.store.folder)),
+        asdict(manifest),
+        measured,
+    )
+    context.progress.say(
+        f"train_router: {config.tune}, {history.prompts:,} prompts, {history.pairs:,} pairs, "
+        f"{history.seconds:.1f} s; {describe(measured)}"
+    )
+    if history.truncated:
+        context.progress.say(
+            f"train_router: {history.truncated:,} prompts were cut in the middle to fit the backbone",
+            "warning",
+        )
+
+
+def fit_settings(config: RouterConfig) -> train.FitSettings:
+    """The run file's `router` section as the training function's settings."""
+    return train.FitSettings(
+        tune=config.tune,
+        temperature=config.temperature if config.targets == "soft" else None,
+        ties=config.ties,
+        folds=config.folds,
+        head_epochs=config.head_epochs,
+        head_learning_rate=config.head_learning_rate,
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        batch_prompts=config.batch_size,
+        weight_decay=config.weight_decay,
+        patience=config.patience,
+        lora_rank=config.rank,
+        lora_alpha=2.0 * config.rank,
+        max_tokens=config.max_tokens,
+        dtype=config.dtype,
+        device=config.device,
+        seed=config.seed,
+    )
+
+
+def describe(measured: Mapping[str, Any]) -> str:
+    """The router's measures in one line."""
+    if "hit_at_1" not in measured:
+        return "no held-out prompts to measure it on"
+    return (
+        f"Hit@1 {measured['hit_at_1']:.2f} (chance {measured['chance_hit_at_1']:.2f}), "
+        f"Hit@3 {measured['hit_at_3']:.2f} (chance {measured['chance_hit_at_3']:.2f}), "
+        f"regret {measured['regret']:.3f} (random {measured['random_regret']:.3f}) "
+        f"on {measured['n']:,} {measured['on']}"
+    )
+
+
+def _measure(context: Context, router: Router, folds: Mapping[str, Any]) -> dict[str, Any]:
+    """Measures on the validation prompts; without any, those of the training folds, and said so."""
+    held = score_table.gather(context, ("validation",))
+    rewards = held.labels(context.run.reward).training_rewards
+    if not (np.isfinite(rewards).sum(axis=1) >= 2).any():
+        context.progress.say(
+            "train_router: no usable validation prompts; measured by cross-validation on calibration prompts",
+            "warning",
+        )
+        return {**folds, "on": "calibration prompts left out of training"}
+    strengths = router.strengths(_messages(context, held.prompt_ids), should_stop=context.cancelled)
+    measured = asdict(metrics.measure(strengths, rewards, seed=context.run.router.seed))
+    if measured["n"] < FEW:
+        context.progress.say(
+            f"train_router: measured on {measured['n']:,} held-out prompts, which says little; raise split.validation",
+            "warning",
+        )
+    return {**measured, "on": "prompts it never saw"}
+
+
+def _messages(context: Context, ids: "np.typing.NDArray[np.int64]") -> list[Messages]:
+    found = prompts.get(context.store, [int(prompt) for prompt in ids])
+    return [found[int(prompt)].messages for prompt in ids]
+
+
+def _tell(context: Context, known: score_table.Evidence, labels: reward.Labels) -> None:
+    """What an operator must know of the labels before trusting the router."""
+    count = len(labels.excluded)
+    flags = {
+        "all wrong": int(labels.all_wrong.sum()),
+        "constant quality": int(labels.constant_quality.sum()),
+        "excluded": int(labels.excluded.sum()),
+    }
+    shown = ", ".join(f"{value:,} {name}" for name, value in flags.items())
+    context.progress.say(f"train_router: {count:,} labelled prompts ({shown})")
+    idle = known.alpha_is_idle(context.run.reward, context.run.router.targets)
+    if idle:
+        context.progress.say(f"train_router: {idle}", "warning")

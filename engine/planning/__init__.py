@@ -1,1 +1,0 @@
-"""Who answers what: stored plans of calibration and of the strategies."""

@@ -1,0 +1,1 @@
+"""Models of a run file and of the store: one as the other, and new ones."""

@@ -1,0 +1,56 @@
+"""Finding prompts that no model could read, with tokenizers alone: no model is loaded for it."""
+
+from pathlib import Path
+
+from engine.config.run_file import ModelConfig, Run
+from engine.errors import ConfigError
+from engine.models import model_info as models
+from engine.teachers import teacher_kinds
+from storage.records import Prompt
+
+
+class Checker:
+    """Refuses prompts that fill the context of a teacher or of the student.
+
+    A token is at least one byte of text in every tokenizer used here, so only prompts with more bytes than the
+    smallest context are tokenized at all: a run over 200,000 ordinary prompts pays nothing.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._limits: list[tuple[str, str, int]] = []
+        if run.too_long == "refuse":
+            local: list[tuple[str, ModelConfig]] = [
+                (f"teachers: {teacher.name}", teacher)
+                for teacher in run.teachers
+                if teacher.backend in teacher_kinds.LOCAL
+            ]
+            for label, config in [*local, (f"student: {run.student.name}", run.student)]:
+                found = models.check(config.model, revision=config.revision, chat_template=False)
+                context = config.context or found.context
+                if context is not None and found.folder is not None and not found.file:
+                    self._limits.append((label, found.folder, context))
+        self._smallest = min((context for _, _, context in self._limits), default=None)
+
+    def check(self, where: str, prompt: Prompt) -> None:
+        """Raises ConfigError when the prompt leaves no room for an answer in some model's context."""
+        text = "\n".join(str(message["content"]) for message in prompt.messages)
+        if self._smallest is None or len(text.encode("utf-8", "replace")) < self._smallest:
+            return
+        for label, folder, context in self._limits:
+            tokens = _count(folder, text)
+            if tokens >= context:
+                raise ConfigError(
+                    f"prompts: {where}: {tokens:,} tokens do not fit the context of {label} ({context:,} tokens, "
+                    "prompt and answer together)",
+                    "shorten or remove the prompt, raise that model's `context`, or set `too_long: mark` to store "
+                    "it as too_long and go on with the rest",
+                )
+
+
+def _count(folder: str, text: str) -> int:
+    from tokenizers import Tokenizer
+
+    path = Path(folder) / "tokenizer.json"
+    if not path.is_file():
+        return 0  # a slow tokenizer: the backend counts exactly and marks the row
+    return len(Tokenizer.from_file(str(path)).encode(text, add_special_tokens=False).ids)

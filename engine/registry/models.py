@@ -1,0 +1,157 @@
+"""From the run file's teachers and student to stored models with identities."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from engine.base.suggest import nearest
+from engine.config.run_file import GenerationConfig, ModelConfig, Registered, Run, TeacherConfig
+from engine.errors import ConfigError
+from engine.teachers import teacher_kinds
+from storage import lookup
+from storage import registry as stored_models
+from storage.errors import StoreMissingError
+from storage.hashing import sha
+from storage.records import Model, Role, Sampling
+from storage.store import Store
+
+OPTIONS = (
+    "dtype",
+    "device",
+    "batch_tokens",
+    "trust_remote_code",
+    "adapter",
+    "base_url",
+    "api_key_env",
+    "endpoint",
+    "server",
+    "responses",
+)
+"""Keys of a run file's entry that are kept in `Model.options`."""
+
+
+def teacher(config: TeacherConfig, generation: GenerationConfig) -> Model:
+    """The teacher as a model record; sampling keys it leaves out come from `generation`."""
+    own = config.sampling.model_dump(exclude_none=True)
+    shared = {key: getattr(generation, key) for key in Sampling.__dataclass_fields__}
+    if config.backend == "imported":
+        own, shared = (
+            {},
+            {},
+        )  # how its answers were drawn is not ours to say, and no setting of ours changes them
+    return Model(
+        role="teacher",
+        backend=config.backend,
+        sampling=Sampling(**{**shared, **own}),
+        price_input=config.price.input,
+        price_output=config.price.output,
+        **_common(config),
+    )
+
+
+def student(run: Run) -> Model:
+    """The student as a model record; its sampling is the greedy decoding of the evaluation."""
+    return Model(
+        role="student",
+        backend="transformers",
+        sampling=Sampling(
+            temperature=0.0,
+            max_tokens=run.evaluation.max_tokens or run.generation.max_tokens,
+            seed=run.evaluation.seed,
+            stop=run.generation.stop,
+        ),
+        **_common(run.student),
+    )
+
+
+def as_entry(model: Model) -> dict[str, Any]:
+    """The model as an entry of a run file, which makes the same identity again; empty settings are left out.
+
+    A teacher's entry has backend, sampling and price; any other role's has not.
+    """
+    entry: dict[str, Any] = {
+        key: value
+        for key in ("name", "model", "revision", "family", "parameters", "system", "context")
+        if (value := getattr(model, key))
+    }
+    entry |= {key: value for key, value in model.options.items() if key in OPTIONS and value}
+    if model.role == "teacher":
+        entry |= {"backend": model.backend, "sampling": sampling(model)}
+        if model.price_input or model.price_output:
+            entry["price"] = {"input": model.price_input, "output": model.price_output}
+    return entry
+
+
+def saved(location: str | None) -> Registered:
+    """Finds the settings of registered models in the store at `location`, which is opened when first asked.
+
+    A teacher comes with the sampling it was registered with, so its stored answers count.
+    """
+
+    def find(role: Role, name: str) -> Mapping[str, Any]:
+        remedy = (
+            f"write it in full, {{name: {name}, model: FOLDER}}, or register it: "
+            f"`persyn models add --name {name} --role {role} …`"
+        )
+        try:
+            opened = Store.open(location, create=False)
+        except StoreMissingError as error:
+            raise ConfigError(f"{role} `{name}`: no model is registered: {error.message}", remedy) from None
+        with opened as store:
+            found = stored_models.get(store, name, role)
+            if found is not None:
+                return as_entry(found)
+            guess = nearest(name, [model.name for model in stored_models.list(store, role)])
+            raise ConfigError(
+                f"{role} `{name}`: not registered in {store.name}"
+                + (f"; did you mean `{guess}`?" if guess else ""),
+                f"`persyn models list` shows those there are; {remedy}",
+            )
+
+    return find
+
+
+def generation_sha(model: Model) -> str:
+    """A hash over everything that shapes this teacher's answers, its system prompt and sampling included."""
+    return sha(
+        {"backend": teacher_kinds.identity(model), "system": model.system, "sampling": sampling(model)}
+    )
+
+
+def identity_sha(model: Model) -> str:
+    """A hash that tells two settings of one registered name apart."""
+    return sha({"role": model.role, "name": model.name, "generation": generation_sha(model)})
+
+
+def renamed(store: Store, model: Model) -> list[str]:
+    """Names under which a teacher with the same settings is stored, where it is not under its own."""
+    if lookup.model(store, model.role, model.name, identity_sha(model)) is not None:
+        return []
+    known = stored_models.list(store, model.role, archived=True, superseded=True)
+    alike = (replace(model, name=name) for name in dict.fromkeys(row.name for row in known))
+    return [other.name for other in alike if lookup.model(store, other.role, other.name, identity_sha(other))]
+
+
+def student_identity(model: Model) -> Mapping[str, Any]:
+    """What makes two students the same model, whatever they are called or sampled with."""
+    return {**teacher_kinds.identity(model), "system": model.system}
+
+
+def sampling(model: Model) -> dict[str, Any]:
+    """The sampling settings as plain JSON."""
+    return {key: getattr(model.sampling, key) for key in Sampling.__dataclass_fields__}
+
+
+def _common(config: ModelConfig) -> dict[str, Any]:
+    given = config.model_dump(mode="json", include=set(OPTIONS), exclude_defaults=True)
+    options = {key: given[key] for key in OPTIONS if given.get(key)}
+    return {
+        "name": config.name,
+        "model": config.model,
+        "revision": config.revision,
+        "family": config.family,
+        "parameters": config.parameters,
+        "system": config.system,
+        "context": config.context,
+        "options": options,
+    }

@@ -1,0 +1,121 @@
+"""Registering a model by hand: what `persyn models` and the app's form share. Free of torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from engine.config import run_file
+from engine.config.paths import located
+from engine.config.run_file import TeacherConfig
+from engine.errors import ConfigError, ModelError
+from engine.models import model_info
+from engine.models.model_info import ModelCheck
+from engine.registry import models
+from engine.teachers import teacher_kinds
+from storage import lookup
+from storage import registry as stored
+from storage.records import Model, Role
+from storage.store import Store
+
+ROLES: tuple[Role, ...] = ("teacher", "student")
+"""Roles that are registered by hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the store already has of a name."""
+
+    before: Model | None
+    """Its settings in use until now; None for a new name."""
+    same: Model | None
+    """The model of exactly the new settings, archived or not, whose answers are used again; None: a new one."""
+
+
+def is_here(reference: str) -> bool:
+    """Whether the reference names a place on this machine, so that looking at it asks no hub."""
+    return reference.startswith(("zoo:", "/", ".", "~")) or Path(reference).exists()
+
+
+def settings(given: Mapping[str, Any], role: str, base: Path) -> TeacherConfig:
+    """The settings, validated like a run file's; a folder is taken from `base`, a student is greedy.
+
+    Raises:
+        ConfigError: a student with an adapter.
+        ValidationError: pydantic's, naming each wrong key.
+    """
+    entry = dict(given)
+    if role == "student":
+        if entry.get("adapter"):
+            raise ConfigError(
+                "a student has no `adapter`", "merge the adapter into its base, and give that folder"
+            )
+        entry["sampling"] = {"temperature": 0.0, **entry.get("sampling", {})}
+    return located(TeacherConfig.model_validate(entry), base)
+
+
+def fill(wanted: TeacherConfig) -> tuple[TeacherConfig, ModelCheck | None]:
+    """(settings with family and size filled in from the model's own files, what those files say).
+
+    None where the backend reads no files here.
+
+    Raises:
+        ModelError: the files are not usable.
+    """
+    found = teacher_kinds.files(models.teacher(wanted, run_file.GenerationConfig()))
+    if found is None:
+        return wanted, None
+    update: dict[str, Any] = {}
+    if not wanted.family and found.family:
+        update["family"] = found.family
+    if wanted.parameters is None and found.parameters:
+        update["parameters"] = found.parameters
+    return wanted.model_copy(update=update), found
+
+
+def context(model: Model) -> int | None:
+    """Tokens that prompt and answer may take: as set, else as the model's files on this machine say.
+
+    None where neither does. No weights are read, and no hub is asked.
+    """
+    if model.context or model.backend not in teacher_kinds.LOCAL or not is_here(model.model):
+        return model.context
+    try:
+        return model_info.check(
+            model.model, revision=model.revision, weights=False, chat_template=False
+        ).context
+    except ModelError:
+        return None
+
+
+def record(wanted: TeacherConfig, role: Role) -> Model:
+    """The settings as a model record."""
+    made = models.teacher(wanted, run_file.GenerationConfig())
+    return made if role == "teacher" else replace(made, role=role, price_input=0.0, price_output=0.0)
+
+
+def known(store: Store, model: Model) -> Known:
+    """What the store has of this model's name and settings.
+
+    Raises:
+        ConfigError: its backend is not there, or its files are not usable.
+    """
+    sha = models.identity_sha(model)
+    return Known(stored.get(store, model.name, model.role), lookup.model(store, model.role, model.name, sha))
+
+
+def put(store: Store, model: Model) -> Model:
+    """The stored model, with its id.
+
+    Raises:
+        ConfigError: its backend is not there, or its files are not usable.
+    """
+    return stored.put(store, model, models.identity_sha(model))
+
+
+def archive(store: Store, model: Model, archived: bool = True) -> None:
+    """Hides a name in its role from listings, or brings it back; its answers stay."""
+    # Every setting of the name: an older one must not come forward in place of the archived one.
+    for row in stored.list(store, model.role, archived=True, superseded=True):
+        if row.name == model.name and row.id is not None:
+            stored.archive(store, row.id, archived)

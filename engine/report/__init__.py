@@ -1,0 +1,1 @@
+"""Before and after a run: the dry run, the summary, and exports."""

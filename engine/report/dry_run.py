@@ -1,0 +1,196 @@
+"""A dry run as tables and sentences: what a run takes, and what is left of it."""
+
+from collections.abc import Callable, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from engine.pipeline.display import duration
+from engine.report.estimate import REPLY_TOKENS, Amount, Estimate, Parts
+
+
+def render(found: Estimate) -> RenderableType:
+    """The estimate as tables for a terminal."""
+    parts: list[RenderableType] = [
+        Text(summary(found)),
+        Text(),
+        _table(columns(found), totals(found)),
+        Text(),
+        Text(formulas(found)),
+        *map(Text, already(found)),
+        *map(Text, judged(found)),
+        Text(),
+        _table(PER_TEACHER, per_teacher(found)),
+        Text(),
+    ]
+    if found.speed_unknown:
+        parts.append(Text(unknown_time(found), style="yellow"))
+    parts.append(Text("assumed:\n" + "\n".join(f"  · {line}" for line in found.assumptions), style="dim"))
+    return Group(*parts)
+
+
+def unknown_time(found: Estimate) -> str:
+    """Why there is no time, in a line; empty where there is one."""
+    if not found.speed_unknown:
+        return ""
+    return (
+        f"time is not known: no answer of {', '.join(found.speed_unknown)} is stored yet to measure it by; "
+        "set `tokens_per_second`"
+    )
+
+
+def judged(found: Estimate) -> list[str]:
+    """What each judge would take, in a line; it is in no table."""
+    return [
+        f"{row.name} {row.model}, not in the tables: at most {row.requests:,.0f} requests "
+        f"({'each two answers in both orders' if row.compares else 'one for each answer'}), about "
+        f"${row.cost:,.2f} with replies of {REPLY_TOKENS} tokens"
+        for row in found.judges
+    ]
+
+
+TOTALS = ("", "generations", "tokens", "cost", "time")
+TOTALS_LEFT = ("", "stored", "left", "tokens", "cost", "time")
+"""Where a part is stored: the last four say what is left."""
+PER_TEACHER = ("teacher", "all", "routed", "$ all", "$ routed", "time all", "time routed")
+
+
+def columns(found: Estimate) -> tuple[str, ...]:
+    """What stands over the rows of `totals`."""
+    return TOTALS if found.left is None else TOTALS_LEFT
+
+
+def totals(found: Estimate) -> list[tuple[str, ...]]:
+    """A row of texts under `columns` for all teachers, for routed and for each strategy."""
+    rows = _rows(found)
+    if found.left is None:
+        return [(name, *_cells(low, high)) for name, low, high in rows]
+    return [
+        (name, _there(low, high, low_left, high_left), *_cells(low_left, high_left))
+        for (name, low, high), (_, low_left, high_left) in zip(rows, _rows(found.left), strict=True)
+    ]
+
+
+def _rows(parts: Estimate | Parts) -> list[tuple[str, Amount, Amount]]:
+    rows = [("all teachers", parts.all, parts.all), ("routed", parts.routed, parts.routed)]
+    return rows + [(row.name, row.low, row.high) for row in parts.strategies]
+
+
+def _there(low: Amount, high: Amount, low_left: Amount, high_left: Amount) -> str:
+    """`1,204 of 4,428` generations that are stored."""
+    least, most = (
+        max(0.0, whole.generations - left.generations) for whole, left in ((low, high_left), (high, low_left))
+    )
+    return f"{_span(least, most, _whole)} of {_span(low.generations, high.generations, _whole)}"
+
+
+def _cells(low: Amount, high: Amount) -> tuple[str, ...]:
+    tokens = (low.prompt_tokens + low.completion_tokens, high.prompt_tokens + high.completion_tokens)
+    return (
+        _span(low.generations, high.generations, _whole),
+        _span(*tokens, _tokens),
+        _span(low.cost, high.cost, lambda value: f"${value:,.2f}"),
+        _span(low.seconds, high.seconds, duration),
+    )
+
+
+def per_teacher(found: Estimate) -> list[tuple[str, ...]]:
+    """A row of texts under `PER_TEACHER` for each teacher; what is left where a part is stored."""
+    parts = found.left or found
+    shares = zip(
+        parts.teachers,
+        _shares([row.all.generations for row in parts.teachers], parts.all.generations),
+        _shares([row.routed.generations for row in parts.teachers], parts.routed.generations),
+        strict=True,
+    )
+    return [
+        (
+            row.name,
+            f"{every:,}",
+            f"{routed:,}",
+            f"{row.all.cost:,.2f}",
+            f"{row.routed.cost:,.2f}",
+            duration(row.all.seconds),
+            duration(row.routed.seconds),
+        )
+        for row, every, routed in shares
+    ]
+
+
+def _shares(parts: Sequence[float], total: float) -> list[int]:
+    """Whole numbers near `parts` that add up to the total as it is shown, by the largest remainder."""
+    whole = [int(part) for part in parts]
+    short = round(total) - sum(whole)
+    first = sorted(range(len(parts)), key=lambda place: whole[place] - parts[place])
+    for place in first[: max(0, short)]:
+        whole[place] += 1
+    return whole
+
+
+def already(found: Estimate) -> list[str]:
+    """What is stored, in two lines; nothing where nothing is."""
+    if found.left is None:
+        return []
+    all_teachers, routed = (
+        _there(whole, whole, left, left)
+        for whole, left in ((found.all, found.left.all), (found.routed, found.left.routed))
+    )
+    scored = ", ".join(
+        f"{count:,} of {found.left.answers:,} by {name}" for name, count in found.left.verdicts.items()
+    )
+    return [
+        f"already stored: {all_teachers} (all teachers), {routed} (routed); the tables show what is left",
+        f"stored answers that are scored: {scored}",
+    ]
+
+
+def summary(found: Estimate) -> str:
+    """N, C and M in one line."""
+    return (
+        f"N = {found.n:,} prompts to answer, C = {found.c:,} of them by every teacher, M = {len(found.teachers)} "
+        "teachers" + (f"; {found.evaluation:,} more only measure the student" if found.evaluation else "")
+    )
+
+
+def formulas(found: Estimate) -> str:
+    """How many generations each of the two ways takes, with the formula, in two lines."""
+    n, c, m = found.n, found.c, len(found.teachers)
+    calibrated = (
+        f"C·M + (N − C) = {c:,}·{m}"
+        if found.answers == c * m
+        else f"{found.answers:,} answers to the C prompts + (N − C) = {found.answers:,}"
+    )
+    return (
+        f"all teachers answer everything: N·M = {n:,}·{m} = {n * m:,} generations\n"
+        f"routed: {calibrated} + {n - c:,} = {found.answers + n - c:,} generations, {found.ratio:.1f} times fewer"
+    )
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table that fits 80 columns with the paper's figures."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="right" if place else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _span(low: float | None, high: float | None, form: Callable[[float], str]) -> str:
+    if low is None or high is None:
+        return "–"
+    first, last = form(low), form(high)
+    return first if first == last else f"{first}–{last}"
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _tokens(count: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count:,.0f}"

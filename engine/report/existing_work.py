@@ -1,0 +1,79 @@
+"""How much of what a run asks for its store holds already: what a dry run takes off. No torch, nothing written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.config.run_file import Run
+from engine.errors import ConfigError
+from engine.job import scorer_ids
+from engine.job.calibration import design_id
+from engine.job.context import CALIBRATED, TRAINED, Context
+from engine.pipeline.run_view import reader
+from storage import prompts, responses, routing, scores
+from storage.records import Coverage
+from storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is there of a run, failed answers apart. Tuples are by teacher, in the run file's order."""
+
+    sizes: Mapping[str, int]
+    """Prompts of each split as they were read, without duplicates."""
+    everything: tuple[int, ...]
+    """Answers to the N prompts."""
+    calibration: tuple[int, ...]
+    """Those of them that the run asks for to calibrate."""
+    plans: Mapping[str, tuple[int, ...]]
+    """Strategy with a complete plan → what is missing of it, the calibration apart where the strategy needs it."""
+    answers: int
+    """Answers with a text that scorers take."""
+    verdicts: Mapping[str, int]
+    """Scorer → how many of these it has given a verdict on."""
+
+
+def of_run(store: Store, run: Run) -> Stored | None:
+    """What the store holds of the run; None where nothing was asked with these prompts and teachers."""
+    try:
+        context = reader(store, run)
+    except ConfigError:
+        return None
+    return of_context(context)
+
+
+def of_context(context: Context) -> Stored:
+    """The same of a run that is open."""
+    verdicts, answers = {}, 0
+    for name in scorer_ids.names(context):
+        number = scorer_ids.find(context, name)
+        answers, verdicts[name] = scores.count(context.store, number, context.generations, context.prompt_set)
+    designed = design_id(context)
+    design = [] if designed is None else [designed]
+    calibration = _cover(context, design, calibrates=True)
+    plans = {}
+    for name in context.run.strategies:
+        plan = routing.plan(context.store, context.plan_sha(name))
+        if plan is not None and plan.complete:
+            apart = context.needs_calibration(name)
+            both = _cover(context, [plan.id, *(design if apart else ())], calibrates=apart)
+            plans[name] = tuple(
+                _missing(whole) - (_missing(first) if apart else 0)
+                for whole, first in zip(both, calibration, strict=True)
+            )
+    every = responses.coverage(context.store, context.generations, context.prompt_set, TRAINED, ())
+    sizes = prompts.counts(context.store, context.prompt_set)
+    return Stored(sizes, _done(every), _done(calibration), plans, answers, verdicts)
+
+
+def _cover(context: Context, plans: Sequence[int], *, calibrates: bool) -> list[Coverage]:
+    """What plans ask for and, where they need it, calibration: of every teacher unless a design says whom."""
+    splits = CALIBRATED if calibrates and context.teachers_per_prompt is None else ()
+    return responses.coverage(context.store, context.generations, context.prompt_set, splits, plans)
+
+
+def _missing(cover: Coverage) -> int:
+    return cover.wanted - cover.done + cover.counts.get("error", 0)
+
+
+def _done(covers: Sequence[Coverage]) -> tuple[int, ...]:
+    return tuple(cover.done - cover.counts.get("error", 0) for cover in covers)

@@ -1,1 +1,0 @@
-"""What a run would cost, and what a finished one has to show."""

@@ -1,0 +1,1 @@
+"""One file a scorer; the file's name is the kind in the run file."""

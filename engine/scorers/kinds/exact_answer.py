@@ -1,0 +1,100 @@
+"""Quality 0 or 1: whether the final answer is right, for prompts that carry a verifier.
+
+Kinds of verifier (`Prompt.verifier`):
+
+    {"kind": "reasoning_gym", "task": …, "entry": {question, answer, metadata}}    the task's own score_answer
+    {"kind": "math"}                        mathematical equality with the reference answer (math-verify); the same
+                                            words, when the reference is words
+    {"kind": "choice", "choices": […]}      the letter of the reference answer and no other; `choices` are optional
+                                            texts, which an answer may quote instead
+    {"kind": "regex", "pattern": …}         the pattern occurs in the answer
+    {"kind": "json"}                        the same JSON value as the reference answer
+    {"kind": "text"}                        the same words as the reference answer
+
+All run in one worker process with a hard time limit; see `engine.scorers.verify_process`.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from engine.errors import ConfigError
+from engine.scorers.answer_extraction import extract_final_answer
+from engine.scorers.scorer_kinds import Progress, check_settings
+from engine.scorers.verify_process import Worker
+from storage.records import Prompt, Verdict
+
+__all__ = ["ExactAnswer", "create", "extract_final_answer", "identity"]
+
+VERSION = 3
+"""Raised when the same answer would be judged differently."""
+
+DEFAULTS: Mapping[str, Any] = {"timeout_s": 10.0}
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that shapes a verdict, as JSON: the rules' version, the time limit, the judging libraries.
+
+    Raises:
+        ConfigError: an unknown setting.
+    """
+    chosen = _settings(settings)
+    return {
+        "kind": "exact_answer",
+        "version": VERSION,
+        "timeout_s": chosen["timeout_s"],
+        "libraries": {name: version(name) for name in ("math-verify", "reasoning-gym")},
+    }
+
+
+def create(settings: Mapping[str, Any]) -> "ExactAnswer":
+    """The scorer; its worker starts with the first answer.
+
+    Args:
+        settings: `timeout_s`, the seconds that one answer may take.
+
+    Raises:
+        ConfigError: an unknown setting, or a time limit that is not positive.
+    """
+    return ExactAnswer(_settings(settings)["timeout_s"])
+
+
+class ExactAnswer:
+    """Scorer of kind `exact_answer`: value 1.0 for a right answer, 0.0 for a wrong one.
+
+    A verdict without a value has status `unverifiable` (no verifier, or one that cannot be used), `timeout`,
+    or `error`, with the reason in `detail`.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._worker = Worker(timeout_s)
+
+    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Verdict]:
+        """One verdict per answer, in order; see `engine.scorers.scorer_kinds.Scorer`."""
+        verdicts = []
+        for prompt, text in items:
+            verdicts.append(self._one(prompt, text))
+            if progress is not None:
+                progress(len(verdicts), len(items))
+        return verdicts
+
+    def _one(self, prompt: Prompt, text: str) -> Verdict:
+        if prompt.verifier is None:
+            reason = {"reason": "the prompt has no verifier"}
+            return Verdict(value=None, status="unverifiable", detail=reason)
+        outcome = self._worker.judge(prompt.verifier, prompt.answer, text)
+        return Verdict(value=outcome["value"], status=outcome["status"], detail=outcome["detail"])
+
+    def close(self) -> None:
+        """End the worker. Closing twice is allowed."""
+        self._worker.close()
+
+
+def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    check_settings("exact_answer", settings, tuple(DEFAULTS))
+    chosen = {**DEFAULTS, **settings}
+    if not chosen["timeout_s"] > 0:
+        raise ConfigError(
+            f"scorer 'exact_answer': timeout_s is {chosen['timeout_s']}", "give seconds above 0"
+        )
+    return chosen

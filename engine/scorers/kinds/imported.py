@@ -1,0 +1,83 @@
+"""Quality that came with imported responses: the number beside each answer, as it is."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.config.sources import ImportedSource
+from engine.scorers.scorer_kinds import Progress, check_settings
+from engine.sources import imported
+from storage.records import Prompt, Verdict
+
+VERSION = 1
+"""Raised when the same files would give other numbers."""
+
+DEFAULTS: Mapping[str, Any] = {"responses": ()}
+
+_READ = ("prompt", "messages", "response", "reward")
+"""Columns that decide what a score is."""
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that shapes a score, as JSON: the files' hashes and the columns read.
+
+    Raises:
+        ConfigError: no files are named, or they are not there.
+    """
+    return {
+        "kind": "imported",
+        "version": VERSION,
+        "files": [
+            [imported.hashes(source.path), {key: getattr(source.fields, key) for key in _READ}]
+            for source in _sources(settings)
+        ],
+    }
+
+
+def create(settings: Mapping[str, Any]) -> "ImportedRewards":
+    """The scorer; the files are read when the first answer is scored.
+
+    Args:
+        settings: `responses`, the run's `imported` prompts; filled in when the run file is read.
+
+    Raises:
+        ConfigError: no files are named.
+    """
+    return ImportedRewards(_sources(settings))
+
+
+class ImportedRewards:
+    """Scorer of kind `imported`: value = the file's number; `unverifiable` for an answer without one."""
+
+    def __init__(self, sources: Sequence[ImportedSource]) -> None:
+        self._sources = sources
+        self._rewards: dict[bytes, float] | None = None
+
+    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Verdict]:
+        """One verdict per answer, in order; see `engine.scorers.scorer_kinds.Scorer`."""
+        if not items:
+            return []
+        if self._rewards is None:
+            self._rewards = {}
+            for source in self._sources:
+                for answer in imported.answers(source):
+                    if answer.reward is not None:
+                        key = imported.answer_key(answer.prompt, answer.text)
+                        self._rewards.setdefault(key, answer.reward)
+        found = [self._rewards.get(imported.answer_key(prompt, text)) for prompt, text in items]
+        if progress is not None:
+            progress(len(items), len(items))
+        return [
+            Verdict(value=None, status="unverifiable", detail={"reason": "no reward came with this answer"})
+            if value is None
+            else Verdict(value=value)
+            for value in found
+        ]
+
+    def close(self) -> None:
+        """Forget the rewards."""
+        self._rewards = None
+
+
+def _sources(settings: Mapping[str, Any]) -> list[ImportedSource]:
+    check_settings("imported", settings, tuple(DEFAULTS))
+    return imported.named(settings, "scorer 'imported'")

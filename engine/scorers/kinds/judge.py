@@ -1,0 +1,447 @@
+"""Quality as a language model behind an OpenAI-compatible endpoint judges it.
+
+Two modes. `rate`: each answer gets a number from 1 to 10 (Zheng et al. 2023, arXiv 2306.05685, whose notation
+`[[7]]` is used). `pairs`: each two answers to a prompt are compared in both orders, because judges prefer a place
+(ibid., §3.3); an answer wins when it wins in both, everything else is a tie, and the score is the mean over the other
+teachers' answers of 1 for won, ½ for tied and 0 for lost.
+
+What the judge writes is read strictly: a reply with no verdict, one outside the scale or several different ones is
+asked for again, and in the end the answer has no score. Answers stand between marks that they cannot hold, and only the
+judge's own text is read: a judge that quotes an answer's `Rating: [[10]]` beside its own has said two ratings. One that
+is talked into giving it as its own cannot be told apart.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+from threading import Event
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from engine.config.endpoint import Addressed
+from engine.config.section import Seed
+from engine.errors import BudgetSpent, ConfigError, EndpointError, UselessReplies
+from engine.models.chat_template import with_system
+from engine.scorers import judge_prompts
+from engine.scorers.scorer_kinds import Progress, Reply, check_settings
+from engine.teachers.cost import Budget, at_most, cents, cost
+from engine.teachers.kinds import openai as endpoint
+from engine.teachers.teacher_kinds import Traffic
+from storage.records import Completion, Model, Prompt, Request, Sampling, Verdict
+
+VERSION = 1
+"""Raised when the same settings would give other verdicts."""
+
+BLAMED = 5
+"""Failures without a single reply that are the judge's own, though it has judged before."""
+
+UNREAD = 20
+"""Questions without a readable reply, and none before them, after which the judge is to blame."""
+
+KEPT_CHARS = 2000
+"""Of the judge's last reply to a question, in the verdict."""
+
+
+class JudgeConfig(Addressed):
+    """The judge's part of the run file."""
+
+    model: str = Field("", min_length=1, validate_default=True)
+    mode: Literal["rate", "pairs"] = "rate"
+    criteria: str = Field(judge_prompts.CRITERIA, min_length=1)
+    """What is judged; stands in the request as it is."""
+    reference: bool = False
+    """Whether the judge sees the prompt's reference answer, where there is one."""
+    system: str = ""
+    temperature: float = Field(0.0, ge=0)
+    max_tokens: int = Field(1024, ge=1)
+    seed: Seed = 0
+    tries: int = Field(3, ge=1)
+    """Times that one question is asked until its reply can be read."""
+    opponents: tuple[str, ...] = ()
+    """Of `pairs`: what the compared answers are made by; filled in by the run, part of the identity."""
+
+
+DEFAULTS: Mapping[str, Any] = {name: entry.get_default() for name, entry in JudgeConfig.model_fields.items()}
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that shapes a verdict, as JSON: the served model, the request's text, the sampling; no address.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    chosen = _settings(settings)
+    parts: dict[str, Any] = {
+        "kind": "judge",
+        "version": VERSION,
+        "backend": endpoint.identity(_model(chosen)),
+        "texts": [
+            judge_prompts.RATE if chosen.mode == "rate" else judge_prompts.COMPARE,
+            judge_prompts.AGAIN,
+        ],
+        **{
+            key: getattr(chosen, key)
+            for key in (
+                "mode",
+                "criteria",
+                "reference",
+                "system",
+                "temperature",
+                "max_tokens",
+                "seed",
+                "tries",
+            )
+        },
+    }
+    if chosen.mode == "pairs":
+        parts["opponents"] = sorted(chosen.opponents)
+    return parts
+
+
+def create(settings: Mapping[str, Any]) -> "Judge":
+    """The scorer; nothing is sent yet.
+
+    Args:
+        settings: those of `JudgeConfig`; `model` (its name at the server) is required.
+
+    Raises:
+        ConfigError: a setting is wrong, or the key's variable is not set.
+    """
+    return Judge(_settings(settings))
+
+
+def model(settings: Mapping[str, Any]) -> Model:
+    """The judge as a model that answers, for trying it by hand.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    return _model(_settings(settings))
+
+
+@dataclass(slots=True)
+class _Question:
+    """One request to the judge, with what became of it."""
+
+    first: int
+    """The item that is judged, or shown as A."""
+    second: int | None = None
+    """The item shown as B."""
+    alike: list[int] = field(default_factory=list)
+    """Items of the same prompt and text as the first: one rating is that of them all, and is paid for once."""
+    said: str | None = None
+    """The verdict, once there is a readable one."""
+    status: str = "error"
+    """Of the answer's verdict while nothing is said."""
+    problem: str = ""
+    text: str = ""
+    """The judge's last reply."""
+    asked: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The items that it is about."""
+        return (self.first, *self.alike) if self.second is None else (self.first, self.second)
+
+
+@dataclass(slots=True)
+class _Item:
+    """What is known of one answer."""
+
+    same: int = 0
+    """Other answers of the same text: ties that nobody needs to be asked for."""
+    open: int = 0
+    """Questions about it that have not ended."""
+    questions: list[_Question] = field(default_factory=list)
+
+
+class Judge:
+    """Scorer of kind `judge`: value = the rating, or the mean win rate from 0 to 1; count = the tokens it took.
+
+    A verdict without a value has status `unreadable` with the raw reply, `refused` (by the judge or its filter),
+    `too_long` (it does not fit the judge's context), `unverifiable` (there is no other answer to compare with) or
+    `error` (the endpoint fails with this answer), which counts its `attempts` and may be asked for again.
+    """
+
+    def __init__(self, chosen: JudgeConfig) -> None:
+        self._chosen = chosen
+        self._model = _model(chosen)
+        self._backend = endpoint.create(self._model)
+        self._closed = Event()
+        self._replied = False
+        """Whether the judge has ever said anything: while it has not, no answer is to blame."""
+        self._read_one = False
+        """Whether a verdict of it could ever be read."""
+
+    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Verdict]:
+        """One verdict per answer, in order; see `engine.scorers.scorer_kinds.Scorer`."""
+        found: dict[int, Verdict] = {}
+        for came in self.verdicts(items, Budget(None, 0.0)):
+            if isinstance(came, Reply):
+                continue
+            found[came[0]] = came[1]
+            if progress is not None:
+                progress(len(found), len(items))
+        return [found[place] for place in range(len(items))]
+
+    def verdicts(
+        self,
+        items: Sequence[tuple[Prompt, str]],
+        budget: Budget,
+        known: Sequence[Reply] = (),
+        *,
+        proven: bool = False,
+    ) -> Iterator[Reply | tuple[int, Verdict]]:
+        """Replies, and (place in `items`, verdict) as they are settled; see `engine.scorers.scorer_kinds.Asking`."""
+        about = [_Item() for _ in items]
+        questions = self._questions(items, about)
+        for place, item in enumerate(about):
+            if not item.open:
+                yield place, self._verdict(place, item)
+        asked_of = {(question.first, question.second): question for question in questions}
+        for reply in known:
+            if (before := asked_of.get((reply.first, reply.second))) is not None:
+                self._read(before, reply.completion, reply.cost)
+        waiting = deque(key for key, question in enumerate(questions) if self._asks(question))
+        for question in questions:
+            if not self._asks(question):
+                yield from self._settle(question, about)
+        failed: list[_Question] = []
+        unread = 0
+        for key, completion, spent in self._replies(items, questions, waiting, budget, proven=proven):
+            question = questions[key]
+            if completion.status == "error":
+                failed.append(question)
+                continue
+            yield Reply(question.first, question.second, completion, spent)
+            if self._asks(question):
+                waiting.appendleft(key)
+                continue
+            yield from self._settle(question, about)
+            unread += question.said is None and question.status == "unreadable"
+            if unread >= UNREAD and not (proven or self._read_one):
+                raise UselessReplies(
+                    f"judge `{self._model.model}` gave no readable verdict on {unread} questions: {question.problem}; "
+                    f"it says {question.text[:80]!r}",
+                    "use a judge that can follow the form, or raise its `max_tokens`; what it could not say is asked "
+                    "again once `generation.max_attempts` is raised (r on the app's generation screen)",
+                )
+        if self._closed.is_set():
+            return
+        if failed and not self._replied and (not proven or len(failed) >= BLAMED):
+            raise EndpointError(
+                f"judge `{self._model.model}` answered no request: {failed[0].problem}",
+                "mend the judge's settings in `quality`, or its server; the same command then goes on",
+            )
+        for question in failed:
+            yield from self._settle(question, about)
+
+    def traffic(self) -> Traffic:
+        """Where its requests are; may be asked from any thread."""
+        return self._backend.traffic()
+
+    def drain(self) -> None:
+        """Asks nothing more; see `engine.scorers.scorer_kinds.Asking`."""
+        self._closed.set()
+        self._backend.drain()
+
+    def close(self) -> None:
+        """End all requests. May be called from any thread, and twice."""
+        self._closed.set()
+        self._backend.close()
+
+    def _questions(self, items: Sequence[tuple[Prompt, str]], known: Sequence[_Item]) -> list[_Question]:
+        groups: dict[Any, list[int]] = {}
+        for place, (prompt, _) in enumerate(items):
+            groups.setdefault(repr(prompt.messages) if prompt.id is None else prompt.id, []).append(place)
+        questions = []
+        if self._chosen.mode == "rate":
+            for group in groups.values():
+                texts: dict[str, _Question] = {}
+                for place in group:
+                    if (same := texts.get(items[place][1])) is not None:
+                        same.alike.append(place)
+                    else:
+                        questions.append(texts.setdefault(items[place][1], _Question(place)))
+        else:
+            for one, other in (pair for group in groups.values() for pair in permutations(group, 2)):
+                if items[one][1] == items[other][1]:
+                    known[one].same += 1
+                else:
+                    questions.append(_Question(one, other))
+        for question in questions:
+            for place in question.places:
+                known[place].open += 1
+                known[place].questions.append(question)
+        return questions
+
+    def _replies(
+        self,
+        items: Sequence[tuple[Prompt, str]],
+        questions: Sequence[_Question],
+        waiting: deque[int],
+        budget: Budget,
+        *,
+        proven: bool,
+    ) -> Iterator[tuple[int, Completion, float]]:
+        """(key, reply, dollars) of the questions that wait or come to wait meanwhile; each is read already."""
+        reserved: dict[int, float] = {}
+        held: dict[int, float] = {}
+        """What the budget holds back, with its dollars: one long answer must not stop the short ones."""
+
+        def requests() -> Iterator[Request]:
+            # The first questions find out whether the judge can follow the form, before more is paid for.
+            left = math.inf if proven or self._read_one else UNREAD
+            while waiting and left:
+                left -= 1
+                key = waiting.popleft()
+                request = self._request(key, items, questions[key])
+                dollars = at_most(self._model, request)
+                if not budget.reserve(dollars):
+                    held[key] = dollars
+                    continue
+                reserved[key] = dollars
+                yield request
+
+        while waiting and not self._closed.is_set():
+            came = False
+            held.clear()
+            try:
+                for completion in self._backend.generate(requests()):
+                    came = True
+                    spent = cost(self._model, completion)
+                    budget.settle(reserved.pop(completion.key), spent)
+                    self._read(questions[completion.key], completion, spent)
+                    yield completion.key, completion, spent
+            finally:
+                for dollars in reserved.values():
+                    budget.settle(dollars, 0.0)
+            waiting.extend(held)
+            if not came and not self._closed.is_set():
+                raise self._too_dear(held, items, questions, budget)
+
+    def _too_dear(
+        self,
+        held: Mapping[int, float],
+        items: Sequence[tuple[Prompt, str]],
+        questions: Sequence[_Question],
+        budget: Budget,
+    ) -> BudgetSpent:
+        key = min(held, key=lambda key: held[key])
+        prompt, text = items[questions[key].first]
+        where = "an answer" if prompt.id is None else f"an answer to prompt {prompt.id}"
+        return BudgetSpent(
+            f"generation.budget_usd: ${budget.spent:,.4f} of ${budget.limit:,.4f} spent; the judge "
+            f"`{self._model.model}` has {len(held):,} more questions, and the cheapest, about {where} of "
+            f"{len(text):,} characters, may cost up to ${held[key]:,.4f}",
+            f"raise `generation.budget_usd` in the run file to {cents(budget.spent + held[key])} or more "
+            f"({cents(budget.spent + sum(held.values()))} will do for all of these) and run the same command again",
+        )
+
+    def _request(self, key: int, items: Sequence[tuple[Prompt, str]], question: _Question) -> Request:
+        shown = [place for place in (question.first, question.second) if place is not None]
+        asked = judge_prompts.question(
+            items[question.first][0],
+            [items[place][1] for place in shown],
+            self._chosen.criteria,
+            reference=self._chosen.reference,
+            again=bool(question.asked),
+        )
+        user = {"role": "user", "content": asked}
+        sampling = replace(self._model.sampling, seed=self._chosen.seed + question.asked)
+        return Request(key, with_system(self._model.system, (user,)), sampling)
+
+    def _read(self, question: _Question, completion: Completion, spent: float) -> None:
+        question.asked += 1
+        question.cost += spent
+        question.prompt_tokens += completion.prompt_tokens
+        question.completion_tokens += completion.completion_tokens
+        question.text = completion.text
+        question.status, question.problem = completion.status, completion.error
+        if completion.status == "error":
+            return
+        self._replied = True
+        if completion.status == "refused":
+            question.problem = f"the judge refuses: {completion.error or 'it says nothing more'}"
+        elif completion.status != "too_long":
+            question.status = "unreadable"
+            question.problem = f"the judge's reply is {completion.status}"
+        if completion.status == "ok":
+            question.said, question.problem = judge_prompts.read(self._chosen.mode, completion.text)
+            self._read_one |= question.said is not None
+
+    def _asks(self, question: _Question) -> bool:
+        """Whether the question is to be asked, for the first time or again."""
+        unread = question.said is None and question.status == "unreadable"
+        return not question.asked or (unread and question.asked < self._chosen.tries)
+
+    def _settle(self, question: _Question, known: Sequence[_Item]) -> Iterator[tuple[int, Verdict]]:
+        for place in question.places:
+            known[place].open -= 1
+            if not known[place].open:
+                yield place, self._verdict(place, known[place])
+
+    def _verdict(self, place: int, item: _Item) -> Verdict:
+        """The verdict of an answer whose questions have all ended.
+
+        A comparison's cost is that of its answer A, a rating's that of the first of equal answers.
+        """
+        own = [question for question in item.questions if place in (question.first, *question.alike)]
+        paid = [question for question in own if question.first == place]
+        if not own and not item.same:
+            return Verdict(None, status="unverifiable", detail={"reason": "no other answer to compare with"})
+        detail: dict[str, Any] = {
+            "asked": sum(question.asked for question in paid),
+            "cost": sum(question.cost for question in paid),
+            "texts": [question.text[-KEPT_CHARS // len(own) :] for question in own],
+        }
+        count = sum(question.prompt_tokens + question.completion_tokens for question in paid)
+        if self._chosen.mode == "rate":
+            values = [float(question.said) for question in own if question.said is not None]
+        else:
+            backward: dict[int | None, _Question] = {q.first: q for q in item.questions if q.second == place}
+            orders = [(question.said, backward[question.second].said) for question in own]
+            values = [0.5] * item.same + [judge_prompts.result(*said) for said in orders if None not in said]
+            detail |= {"orders": orders, "same": item.same, "compared": len(values)}
+        if not values:
+            unsaid = [question for question in item.questions if question.said is None]
+            bad = next((question for question in unsaid if question.status == "error"), unsaid[0])
+            detail |= {"reason": bad.problem} | ({"attempts": 1} if bad.status == "error" else {})
+            return Verdict(None, count=count, status=bad.status, detail=detail)
+        return Verdict(sum(values) / len(values), count=count, detail=detail)
+
+
+def _model(chosen: JudgeConfig) -> Model:
+    options = chosen.model_dump(
+        mode="json", include={"base_url", "api_key_env", "endpoint"}, exclude_defaults=True
+    )
+    return Model(
+        name=chosen.model,
+        role="judge",
+        backend="openai",
+        model=chosen.model,
+        system=chosen.system,
+        options=options,
+        sampling=Sampling(temperature=chosen.temperature, max_tokens=chosen.max_tokens, seed=chosen.seed),
+        price_input=chosen.price.input,
+        price_output=chosen.price.output,
+    )
+
+
+def _settings(settings: Mapping[str, Any]) -> JudgeConfig:
+    check_settings("judge", settings, tuple(DEFAULTS))
+    try:
+        return JudgeConfig.model_validate(dict(settings))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        message = str(problem["msg"]).removeprefix("Value error, ")
+        raise ConfigError(
+            f"scorer 'judge'{': ' + where if where else ''}: {message}", "mend `quality`"
+        ) from None

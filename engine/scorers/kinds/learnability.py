@@ -1,0 +1,205 @@
+"""Learnability: how likely each response is under the untrained student, in nats per token.
+
+    l(y | x) = (1/|y|) Σ_t log p_θ(y_t | y_<t, x)          (Zhang et al., ACL 2026, arXiv 2510.10925, §3)
+
+Sum and token count are kept apart, so that any other weighting stays possible.
+
+Three things make it fast, and none changes a number beyond float rounding: only hidden states at response
+positions meet the vocabulary matrix, in chunks of bounded size; rows of similar length share a batch; and a
+prompt with several responses is encoded once, its keys and values serving all of them. The passes through the
+model are in `engine.scorers.likelihood_batches`, imported when first needed: identities are asked for without torch.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from engine.errors import ConfigError, ScoreError
+from engine.models.chat_template import BOUNDARY_VERSION, encode, with_system
+from engine.models.loading import check_dtype, context_length, fingerprint, load_causal_lm
+from engine.scorers.scorer_kinds import Progress, check_settings
+from storage.records import Messages, Prompt, Verdict
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+VERSION = 1
+"""Raised when the same settings would give other numbers."""
+
+BATCH_TOKENS = {"cpu": 1024}
+"""Default number of token positions in one forward pass, padding included, by type of device: on a CPU what its
+caches hold (measured from 0.1M to 135M parameters)."""
+
+_BATCH_TOKENS_ELSEWHERE = 16_384
+
+DEFAULTS: Mapping[str, Any] = {
+    "model": "",
+    "revision": "",
+    "dtype": "float32",
+    "device": "auto",
+    "trust_remote_code": False,
+    "count_end_of_turn": True,
+    "thinking": None,
+    "system": "",
+    "context": None,
+    "student": None,
+    "batch_tokens": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LogLikelihood:
+    """Log-likelihood of one response."""
+
+    sum: float
+    """Σ log p in nats; 0.0 unless `status` is `ok`."""
+    tokens: int
+    """Response tokens the sum runs over; for `too_long`, how many there would have been."""
+    status: Literal["ok", "too_long", "empty"] = "ok"
+    """`too_long`: prompt and response do not fit the model. `empty`: no token to score."""
+
+
+def score(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    items: Sequence[tuple[Messages, str]],
+    *,
+    count_end_of_turn: bool = True,
+    batch_tokens: int | None = None,
+    max_length: int | None = None,
+    thinking: bool | None = None,
+    share_prompts: bool = True,
+    progress: Progress | None = None,
+) -> list[LogLikelihood]:
+    """Log-likelihoods of responses under a causal language model, in the items' order.
+
+    Args:
+        model: the student, in eval mode, on its device.
+        tokenizer: the student's, with its chat template.
+        items: (messages of the prompt, text of the response).
+        count_end_of_turn: whether the end-of-turn token is a term of the sum.
+        batch_tokens: token positions in one forward pass, padding included; None: see `BATCH_TOKENS`. Results
+            do not depend on it.
+        max_length: tokens that prompt and response may take; None: what the model's config allows.
+        thinking: passed to the template as `enable_thinking`.
+        share_prompts: encode a prompt that several items share only once; results do not depend on it.
+        progress: called with (items finished, items in all).
+
+    Raises:
+        TemplateError: the template breaks the boundary between prompt and response.
+        ScoreError: NaN or infinity, naming the item.
+    """
+    from engine.scorers.likelihood_batches import Row, log_likelihoods
+
+    limit = max_length if max_length is not None else context_length(model)
+    budget = batch_tokens or BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS_ELSEWHERE)
+    results: dict[int, LogLikelihood] = {}
+    groups: dict[tuple[int, ...], list[Row]] = defaultdict(list)
+    for index, (messages, text) in enumerate(items):
+        encoded = encode(tokenizer, messages, text, count_end_of_turn, thinking=thinking)
+        tokens = len(encoded.ids) - encoded.boundary
+        if tokens == 0:
+            results[index] = LogLikelihood(0.0, 0, "empty")
+        elif limit is not None and len(encoded.ids) > limit:
+            results[index] = LogLikelihood(0.0, tokens, "too_long")
+        else:
+            row = Row(index, encoded.ids[: encoded.boundary], encoded.ids[encoded.boundary :])
+            groups[tuple(row.prompt)].append(row)
+
+    for rows, sums in log_likelihoods(model, list(groups.values()), budget, share_prompts):
+        for row, total in zip(rows, sums, strict=True):
+            if not math.isfinite(total):
+                raise ScoreError(
+                    f"the log-likelihood of item {row.item} is {total} ({len(row.response)} tokens)",
+                    "load the student in float32; if it stays, its weights are broken",
+                )
+            results[row.item] = LogLikelihood(total, len(row.response))
+        if progress is not None:
+            progress(len(results), len(items))
+    return [results[index] for index in range(len(items))]
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that shapes a learnability score, as JSON, without loading the student.
+
+    Args:
+        settings: those of `create`; `student`, a mapping that identifies the student, may stand for `model`.
+
+    Raises:
+        ConfigError: an unknown setting.
+        ModelError: the student cannot be used.
+    """
+    chosen = _settings(settings)
+    return {
+        "kind": "learnability",
+        "version": VERSION,
+        "boundary_version": BOUNDARY_VERSION,
+        "student": chosen["student"] or fingerprint(chosen["model"], chosen["revision"]),
+        **{key: chosen[key] for key in ("dtype", "count_end_of_turn", "thinking", "system", "context")},
+    }
+
+
+def create(settings: Mapping[str, Any]) -> "Learnability":
+    """The scorer, with the student loaded.
+
+    Args:
+        settings: `model` (required: `zoo:NAME`, a folder, a hub id), `revision`, `dtype`, `device`,
+            `trust_remote_code`, `system` (put before every prompt), `context` (tokens that prompt and
+            response may take), and those of `score`: `count_end_of_turn`, `thinking`, `batch_tokens`.
+
+    Raises:
+        ConfigError: an unknown setting.
+        ModelError: the student cannot be loaded.
+    """
+    return Learnability(_settings(settings))
+
+
+class Learnability:
+    """Scorer of kind `learnability`: value = mean log-likelihood, with its sum and count."""
+
+    def __init__(self, chosen: Mapping[str, Any]) -> None:
+        self._chosen = chosen
+        self._model, self._tokenizer = load_causal_lm(
+            chosen["model"],
+            dtype=chosen["dtype"],
+            device=chosen["device"],
+            revision=chosen["revision"],
+            trust_remote_code=chosen["trust_remote_code"],
+        )
+
+    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Verdict]:
+        """One verdict per answer, in order; see `engine.scorers.scorer_kinds.Scorer`."""
+        found = score(
+            self._model,
+            self._tokenizer,
+            [(with_system(self._chosen["system"], prompt.messages), text) for prompt, text in items],
+            count_end_of_turn=self._chosen["count_end_of_turn"],
+            batch_tokens=self._chosen["batch_tokens"],
+            max_length=self._chosen["context"],
+            thinking=self._chosen["thinking"],
+            progress=progress,
+        )
+        return [_verdict(one) for one in found]
+
+    def close(self) -> None:
+        """Let go of the student."""
+        self._model = self._tokenizer = None  # type: ignore[assignment]
+
+
+def _verdict(found: LogLikelihood) -> Verdict:
+    if found.status == "ok":
+        return Verdict(value=found.sum / found.tokens, sum=found.sum, count=found.tokens)
+    if found.status == "too_long":
+        return Verdict(value=None, count=found.tokens, status="too_long")
+    return Verdict(value=None, count=0, status="unverifiable", detail={"reason": "no token to score"})
+
+
+def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    check_settings("learnability", settings, tuple(DEFAULTS))
+    chosen = {**DEFAULTS, **settings}
+    if not chosen["model"] and not chosen["student"]:
+        raise ConfigError("scorer 'learnability' has no student", "set `model` to the student's model")
+    check_dtype(chosen["dtype"])
+    return chosen

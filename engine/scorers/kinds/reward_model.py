@@ -1,0 +1,150 @@
+"""Quality as a reward model sees it: one number for a whole conversation, higher is better, on its own scale.
+
+Any sequence classifier of transformers with one output and a chat template, such as the Skywork-Reward family
+(Liu et al. 2024, arXiv 2410.18451). It reads the template's rendering of prompt and answer, which already holds
+BOS. The value is its logit where transformers pools a single conversation: at the last token that is not the
+model's pad token. The place is found on the ids before padding, so it does not move with the batch, and a model
+without a pad token has one too.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.errors import ConfigError, ScoreError
+from engine.models.chat_template import conversation_ids, end_of_turn_ids, prompt_ids
+from engine.models.loading import check_dtype, context_length, fingerprint, load_reward_model
+from engine.scorers.scorer_kinds import Progress, check_settings
+from storage.records import Prompt, Verdict
+
+VERSION = 1
+"""Raised when the same settings would give other numbers."""
+
+BATCH_TOKENS = {"cpu": 1024}
+"""Default number of token positions in one forward pass, padding included, by type of device."""
+
+_BATCH_TOKENS_ELSEWHERE = 16_384
+
+DEFAULTS: Mapping[str, Any] = {
+    "model": "",
+    "revision": "",
+    "dtype": "float32",
+    "device": "auto",
+    "trust_remote_code": False,
+    "context": None,
+    "overlong": "skip",
+    "thinking": None,
+    "batch_tokens": None,
+}
+
+OVERLONG = ("skip", "truncate")
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that shapes a score, as JSON, without loading the model.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        ModelError: the model cannot be used.
+    """
+    chosen = _settings(settings)
+    return {
+        "kind": "reward_model",
+        "version": VERSION,
+        "model": fingerprint(chosen["model"], chosen["revision"]),
+        **{key: chosen[key] for key in ("dtype", "context", "overlong", "thinking")},
+    }
+
+
+def create(settings: Mapping[str, Any]) -> "RewardModel":
+    """The scorer, with the model loaded.
+
+    Args:
+        settings: `model` (required: `zoo:NAME`, a folder, a hub id), `revision`, `dtype`, `device`,
+            `trust_remote_code`, `context` (tokens that prompt and answer may take; None: as the model's config
+            says), `overlong` (`skip`: an answer that does not fit has no score; `truncate`: its end is cut, and
+            the verdict says how much), `thinking` (passed to the template as `enable_thinking`),
+            `batch_tokens` (token positions in one forward pass; scores do not depend on it).
+
+    Raises:
+        ConfigError: a setting is wrong.
+        ModelError: the model cannot be loaded, or is no reward model.
+    """
+    return RewardModel(_settings(settings))
+
+
+class RewardModel:
+    """Scorer of kind `reward_model`: value = the model's logit, count = the tokens it read."""
+
+    def __init__(self, chosen: Mapping[str, Any]) -> None:
+        self._chosen = chosen
+        self._model, self._tokenizer = load_reward_model(
+            chosen["model"],
+            dtype=chosen["dtype"],
+            device=chosen["device"],
+            revision=chosen["revision"],
+            trust_remote_code=chosen["trust_remote_code"],
+        )
+
+    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Verdict]:
+        """One verdict per answer, in order; see `engine.scorers.scorer_kinds.Scorer`."""
+        from engine.scorers.classifier import rewards
+
+        verdicts: dict[int, Verdict] = {}
+        rows: list[tuple[int, list[int], int]] = []
+        for index, (prompt, text) in enumerate(items):
+            ids, cut = self._encode(prompt, text)
+            if ids:
+                rows.append((index, ids, cut))
+            else:
+                verdicts[index] = Verdict(value=None, count=cut, status="too_long")
+        budget = self._chosen["batch_tokens"] or BATCH_TOKENS.get(
+            self._model.device.type, _BATCH_TOKENS_ELSEWHERE
+        )
+        by_length = sorted(rows, key=lambda row: -len(row[1]))
+        values = rewards(self._model, [ids for _, ids, _ in by_length], budget)
+        for (index, ids, cut), value in zip(by_length, values, strict=True):
+            if not math.isfinite(value):
+                raise ScoreError(
+                    f"the reward of item {index} is {value} ({len(ids)} tokens)",
+                    "load the reward model in float32; if it stays, its weights are broken",
+                )
+            detail = {"truncated_tokens": cut} if cut else {}
+            verdicts[index] = Verdict(value=value, count=len(ids), detail=detail)
+            if progress is not None:
+                progress(len(verdicts), len(items))
+        return [verdicts[index] for index in range(len(items))]
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._model = self._tokenizer = None  # type: ignore[assignment]
+
+    def _encode(self, prompt: Prompt, text: str) -> tuple[list[int], int]:
+        """(ids to read, how many were cut); no ids and how many there are when they cannot be made to fit."""
+        thinking = self._chosen["thinking"]
+        ids = conversation_ids(self._tokenizer, prompt.messages, text, thinking=thinking)
+        limit = min(filter(None, (self._chosen["context"], context_length(self._model))), default=len(ids))
+        if len(ids) <= limit:
+            return ids, 0
+        if self._chosen["overlong"] == "truncate":
+            # The model was trained to judge where a turn ends: the cut is before that, inside the answer.
+            end = end_of_turn_ids(self._tokenizer, thinking=thinking)
+            kept = limit - len(end)
+            if kept > len(prompt_ids(self._tokenizer, prompt.messages, thinking=thinking)):
+                return ids[:kept] + end, len(ids) - limit
+        return [], len(ids)
+
+
+def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    check_settings("reward_model", settings, tuple(DEFAULTS))
+    chosen = {**DEFAULTS, **settings}
+    if not chosen["model"]:
+        raise ConfigError(
+            "scorer 'reward_model' has no model", "set `model`: zoo:reward, a folder, or a hub id"
+        )
+    if chosen["overlong"] not in OVERLONG:
+        raise ConfigError(
+            f"scorer 'reward_model': overlong is {chosen['overlong']!r}", f"use one of {', '.join(OVERLONG)}"
+        )
+    check_dtype(chosen["dtype"])
+    return chosen

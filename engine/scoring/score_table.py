@@ -1,0 +1,174 @@
+"""Stored scores as matrices and labels: what router training, routing and relabelling start from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config.run_file import RewardConfig
+from engine.job import calibration, scorer_ids
+from engine.job.context import Context
+from engine.methods import blend, reward
+from engine.scorers import scorer_kinds
+from storage import routing, scores
+from storage.records import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Scores of B prompts by M teachers; rows in prompt order, columns in the run file's teacher order."""
+
+    prompt_ids: NDArray[np.int64]
+    """(B,)"""
+    quality: NDArray[np.float64]
+    """(B, M); NaN where missing. Of one scorer: raw; of several: see `engine.methods.blend`."""
+    learnability: NDArray[np.float64]
+    """(B, M), nats per token; NaN where missing."""
+    usable: NDArray[np.bool_]
+    """(B, M): a whole answer is stored."""
+    asked: NDArray[np.bool_]
+    """(B, M): an answer is stored that says something of the teacher (not an error)."""
+    correct: NDArray[np.float64] | None
+    """(B, M): 1 right, 0 wrong, NaN where missing; None when no scorer of the quality says so."""
+
+    def labels(self, config: RewardConfig) -> reward.Labels:
+        """Rewards and flags under these settings; costs no generation and no forward pass."""
+        return reward.label(
+            self.quality,
+            self.learnability,
+            self.usable,
+            self.asked,
+            alpha=config.alpha,
+            normalization=config.normalization,
+            unusable=config.unusable,
+            exclude_all_wrong=config.exclude_all_wrong,
+            correct=self.correct,
+        )
+
+    def alpha_is_idle(self, config: RewardConfig, targets: reward.Targets) -> str | None:
+        """Why α has no say in the labels of these settings; None when it has. See `reward.alpha_is_idle`."""
+        kept = self.usable & ~self.labels(config).excluded[:, None]
+        return reward.alpha_is_idle(
+            np.where(kept, self.quality, np.nan),
+            np.where(kept, self.learnability, np.nan),
+            alpha=config.alpha,
+            normalization=config.normalization,
+            targets=targets,
+        )
+
+    def means(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """((M,) mean quality, (M,) the student's mean loss): NaN for a teacher without a scored answer."""
+        return _column_means(self.quality), -_column_means(self.learnability)
+
+
+def gather(
+    context: Context, splits: tuple[Split, ...], *, whole: bool = False, prompt_id: int | None = None
+) -> Evidence:
+    """The scores of this run's teachers on the prompts of these splits, or on one of these prompts.
+
+    Of a partial calibration only the answers that its design asked for, whatever other strategies have added to the
+    store since: labels must not depend on them. `whole` takes these too.
+    """
+    asked = None if whole else _design(context)
+    found = {name: _matrix(context, splits, name, asked, prompt_id) for name in scorer_ids.names(context)}
+    learnability = found.pop("learnability")
+    judged = [matrix.values for matrix in found.values()]
+    return Evidence(
+        prompt_ids=learnability.prompt_ids,
+        quality=blend.blend(judged, weights(context), scales(context)),
+        learnability=learnability.values,
+        usable=learnability.usable,
+        asked=learnability.asked,
+        correct=_correct(context, found),
+    )
+
+
+def rewards(context: Context, prompt_id: int | None = None) -> dict[tuple[int, int], float]:
+    """(prompt, teacher id) → reward, on the prompts that several teachers answer: only there it is defined.
+
+    Args:
+        context: of the run whose settings make the rewards.
+        prompt_id: only of this prompt; None for all.
+    """
+    if not context.calibrates:
+        return {}
+    known = gather(context, context.labelled, whole=context.full, prompt_id=prompt_id)
+    found = known.labels(context.run.reward).rewards
+    ids = [teacher_id for teacher_id, _ in context.generations]
+    return {
+        (int(known.prompt_ids[row]), ids[column]): float(found[row, column])
+        for row, column in np.argwhere(~np.isnan(found))
+    }
+
+
+def weights(context: Context) -> list[float]:
+    """Of the quality scorers, in order."""
+    return [config.weight for config in context.run.quality.named.values()]
+
+
+def scales(context: Context) -> list[blend.Scale]:
+    """Of the quality scorers, in order: the same for all splits, from the calibration answers."""
+    named = context.run.quality.named
+    if len(named) == 1:
+        return [blend.Scale(0.0, 1.0)]
+    asked = _design(context)
+    return [
+        blend.scale(_matrix(context, ("calibration",), name, asked).values, context.run.quality.normalization)
+        for name in named
+    ]
+
+
+def _matrix(
+    context: Context,
+    splits: tuple[Split, ...],
+    name: str,
+    asked: Mapping[int, set[int]] | None,
+    prompt_id: int | None = None,
+) -> scores.ScoreMatrix:
+    scorer = scorer_ids.scorer_id(context, name)
+    found = scores.matrix(context.store, context.prompt_set, splits, context.generations, scorer, prompt_id)
+    if asked is not None:
+        ids = [teacher_id for teacher_id, _ in context.generations]
+        everyone = set(ids)
+        out = np.array(
+            [
+                [teacher not in asked.get(int(prompt), everyone) for teacher in ids]
+                for prompt in found.prompt_ids
+            ],
+            dtype=np.bool_,
+        ).reshape(found.values.shape)
+        found.values[out] = np.nan
+        found.asked[out] = found.usable[out] = False
+    return found
+
+
+def _design(context: Context) -> dict[int, set[int]] | None:
+    """The teachers that a partial calibration asks, by prompt; None when it asks all."""
+    plan_id, after = calibration.design_id(context), 0
+    if plan_id is None:
+        return None
+    asked: dict[int, set[int]] = {}
+    while page := routing.assignments(context.store, plan_id, after, calibration.PAGE):
+        for row in page:
+            asked.setdefault(row.prompt_id, set()).add(row.teacher_id)
+        after = page[-1].prompt_id
+    return asked
+
+
+def _correct(context: Context, found: Mapping[str, scores.ScoreMatrix]) -> NDArray[np.float64] | None:
+    """The first scorer's values that are 0 or 1 throughout; won and lost comparisons are not right and wrong."""
+    for name, matrix in found.items():
+        known = matrix.values[~np.isnan(matrix.values)]
+        if scorer_kinds.compares(context.scorer_kind(name), context.scorer_settings(name)):
+            continue
+        if known.size and np.isin(known, (0.0, 1.0)).all():
+            return matrix.values
+    return None
+
+
+def _column_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    known = ~np.isnan(values)
+    count = known.sum(axis=0)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

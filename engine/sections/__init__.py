@@ -1,1 +1,0 @@
-"""Sections of the run file: one module each; `engine.config` puts them together."""

@@ -1,1 +1,0 @@
-"""The nine stages; `engine.pipeline` has their order and is the only place that imports them."""

@@ -1,0 +1,104 @@
+"""Answers that a model gave elsewhere, read from files; no model is loaded and nothing is generated.
+
+The model's `model` is its name in the files. A prompt that it has no answer to is an error row: nothing is known
+of the teacher there, and the pairs with it drop out.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from engine.config.sources import ImportedSource
+from engine.errors import ConfigError
+from engine.sources import imported
+from engine.teachers.response_status import failed, status
+from storage.records import Completion, Model, Prompt, Request
+
+VERSION = 1
+"""Raised when the same files would give other answers."""
+
+_READ = ("prompt", "messages", "model", "response", "finish_reason")
+"""Columns that decide what an answer is."""
+
+
+def identity(model: Model) -> dict[str, Any]:
+    """Everything that shapes an answer: the files' hashes, the columns read, and the name in them.
+
+    Raises:
+        ConfigError: no files are named, or they are not there.
+    """
+    return {
+        "backend": "imported",
+        "version": VERSION,
+        "model": model.model,
+        "files": [
+            [imported.hashes(source.path), {key: getattr(source.fields, key) for key in _READ}]
+            for source in imported.named(model.options, f"teacher {model.name!r}")
+        ],
+    }
+
+
+def create(model: Model) -> "Imported":
+    """The backend; files are read when something is asked for.
+
+    Raises:
+        ConfigError: no files are named, or they are not there.
+    """
+    found = imported.named(model.options, f"teacher {model.name!r}")
+    for source in found:
+        imported.files(source.path)
+    return Imported(model.model, found)
+
+
+class Imported:
+    """Answers requests out of files; see `engine.teachers.teacher_kinds.Backend`."""
+
+    def __init__(self, name: str, found: list[ImportedSource]) -> None:
+        self._name = name
+        self._sources = found
+        self._absent = set[int]()
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """One completion per request: the answers in one pass over the files, then what they do not have.
+
+        All requests are read first, and 16 bytes of each are kept.
+        """
+        wanted: dict[bytes, Request] = {}
+        known: list[Request] = []
+        for request in requests:
+            if request.key in self._absent:
+                known.append(request)
+            else:
+                wanted[imported.prompt_key(Prompt(request.messages))] = request
+        names = set[str]()
+        for source in self._sources if wanted else ():
+            for answer in imported.answers(source):
+                names.add(answer.model)
+                if answer.model != self._name:
+                    continue
+                asked = wanted.pop(imported.prompt_key(answer.prompt), None)
+                if asked is not None:
+                    yield _completion(asked, answer)
+        if wanted and self._name not in names:
+            raise ConfigError(
+                f"no row of the imported responses is of the model {self._name!r}",
+                f"`model` of the teacher is its name in the files: {', '.join(sorted(names)[:20])}",
+            )
+        for request in (*known, *wanted.values()):
+            self._absent.add(request.key)
+            yield failed(request, "error", "the imported responses have no answer to this prompt")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _completion(request: Request, answer: imported.Answer) -> Completion:
+    return Completion(
+        key=request.key,
+        text=answer.text,
+        status=status(answer.text, answer.finish_reason),
+        finish_reason=answer.finish_reason,
+        prompt_tokens=0,
+        completion_tokens=answer.completion_tokens,
+        latency_s=0.0,
+        reasoning=answer.reasoning,
+    )

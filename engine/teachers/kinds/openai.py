@@ -1,0 +1,115 @@
+"""Answers from any OpenAI-compatible endpoint.
+
+This file stays light, because identities are asked for by commands that send nothing; the work is done in
+`engine.teachers.endpoint.client`.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from engine.base import api_keys
+from engine.base.suggest import nearest
+from engine.config.endpoint import EndpointConfig
+from engine.errors import ConfigError
+from storage.records import Model
+
+if TYPE_CHECKING:
+    from engine.teachers.endpoint.client import EndpointBackend
+
+VERSION = 1
+"""Raised when the same settings would give other answers."""
+
+OPTIONS = ("base_url", "api_key_env", "endpoint")
+"""The keys of `Model.options` that this backend knows."""
+
+OPENAI = "https://api.openai.com/v1"
+
+
+def identity(model: Model) -> dict[str, Any]:
+    """Everything of the backend that shapes an answer: the served model and what is sent, not where to.
+
+    Raises:
+        ConfigError: an unknown or wrong option.
+    """
+    chosen = settings(model)
+    parts: dict[str, Any] = {
+        "backend": "openai",
+        "version": VERSION,
+        "model": model.model,
+        "revision": model.revision,
+        "mode": chosen.mode,
+        "extra_body": chosen.extra_body,
+    }
+    if chosen.mode == "completion":
+        parts["template"] = chosen.template
+    return parts
+
+
+def create(model: Model) -> "EndpointBackend":
+    """The backend; nothing is sent yet.
+
+    Args:
+        model: its `options` may hold `base_url` (one address or several of the same model), `api_key_env`, and
+            `endpoint`, the settings of `engine.config.endpoint`.
+
+    Raises:
+        ConfigError: an unknown or wrong option, or the key's variable is not set.
+    """
+    from engine.teachers.endpoint.client import EndpointBackend
+
+    return EndpointBackend(
+        f"{model.role} `{model.name}`", model.model, urls(model), key(model), settings(model)
+    )
+
+
+def settings(model: Model) -> EndpointConfig:
+    """The model's endpoint settings, checked.
+
+    Raises:
+        ConfigError: an unknown or wrong option, or nothing that says where to send.
+    """
+    for option in model.options:
+        if option not in OPTIONS:
+            near = nearest(option, OPTIONS)
+            raise ConfigError(
+                f"model {model.name!r}: backend 'openai' has no option {option!r}",
+                f"did you mean {near!r}?" if near else f"use one of {', '.join(OPTIONS)}",
+            )
+    if not model.options.get("base_url") and not model.options.get("api_key_env"):
+        raise ConfigError(
+            f"model {model.name!r}: backend 'openai' has no `base_url`",
+            f"set it to the server's address; without one, {OPENAI} is asked, which needs `api_key_env`",
+        )
+    try:
+        return EndpointConfig.model_validate(model.options.get("endpoint", {}))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise ConfigError(
+            f"model {model.name!r}: endpoint.{where}: {problem['msg']}", "mend it in the run file"
+        ) from None
+
+
+def impatient(model: Model) -> Model:
+    """The same model for a try by hand: a server that fails or asks to wait is given up within seconds."""
+    given = model.options.get("endpoint", {})
+    retry = {"tries": 1, "failures": 2, "probes": 1, "cooldown": 0.1, "max_wait": 5.0}
+    return replace(model, options={**model.options, "endpoint": {**given, "retry": retry}})
+
+
+def urls(model: Model) -> list[str]:
+    """The addresses of the model's servers."""
+    given = model.options.get("base_url") or OPENAI
+    return [given] if isinstance(given, str) else list(given)
+
+
+def key(model: Model) -> str | None:
+    """The key, from the environment; None when the model names no variable.
+
+    Raises:
+        ConfigError: see `engine.base.api_keys.read`.
+    """
+    variable = model.options.get("api_key_env")
+    return api_keys.read(f"model {model.name!r}", variable) if variable else None

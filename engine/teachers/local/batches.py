@@ -1,0 +1,213 @@
+"""The backend of kind `transformers`: batches, statuses, texts.
+
+Requests are read a window at a time, sorted by length, and answered in batches that fit a budget, the longest
+first. A sampled answer depends on its prompt, its sampling and its seed, not on its batch: each row draws from
+its own stream of random numbers. What remains is floating point: a matrix product of another size may round
+differently and, where two tokens are nearly equally likely, choose the other one.
+
+The model's generation_config gives the ids that end an answer and nothing else: sampling is the request's.
+"""
+
+import gc
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import torch
+
+from engine.errors import TemplateError
+from engine.models.chat_template import end_of_turn_ids, prompt_ids, with_system
+from engine.models.loading import context_length, load_causal_lm
+from engine.models.memory import ran_out
+from engine.models.reasoning import split_reasoning
+from engine.teachers.local.decode import Answer, Row, StopTest, decode
+from engine.teachers.response_status import failed, status
+from storage.records import Completion, Model, Request, Sampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+WINDOW = 2048
+"""Requests read ahead, to be sorted by length."""
+
+MAX_ROWS = {"cpu": 128}
+"""Rows in one batch at most, by type of device, beyond which a batch gains nothing (measured on zoo models)."""
+
+_MAX_ROWS_ELSEWHERE = 512
+
+_CPU_CACHE_BYTES = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A request that fits the model, with its prompt as token ids."""
+
+    request: Request
+    row: Row
+
+
+class TransformersBackend:
+    """Answers requests with one local model; see `engine.teachers.teacher_kinds.Backend`."""
+
+    def __init__(self, model: Model, options: Mapping[str, Any]) -> None:
+        self._model, self._tokenizer = load_causal_lm(
+            model.model,
+            dtype=options["dtype"],
+            device=options["device"],
+            revision=model.revision,
+            trust_remote_code=options["trust_remote_code"],
+            adapter=options["adapter"],
+        )
+        self._interrupted = Event()
+        self._thinking: bool | None = options["thinking"]
+        own = context_length(self._model)
+        self._context = min(filter(None, (model.context, own)), default=None)
+        self._ends = _ending_ids(self._model, self._tokenizer, self._thinking)
+        self._budget = options["batch_tokens"] or _affordable_tokens(self._model)
+        if model.system:
+            # Every request will carry it: better to fail now than once per prompt.
+            turns = with_system(model.system, [{"role": "user", "content": "?"}])
+            prompt_ids(self._tokenizer, turns, thinking=self._thinking)
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """One completion per request as they finish; see `engine.teachers.teacher_kinds.Backend`."""
+        source = iter(requests)
+        while window := list(islice(source, WINDOW)):
+            jobs: dict[Sampling, list[_Job]] = {}
+            for request in window:
+                found = self._prepare(request)
+                if isinstance(found, Completion):
+                    yield found
+                else:
+                    jobs.setdefault(replace(request.sampling, seed=0), []).append(found)
+            for sampling, group in jobs.items():
+                group.sort(key=lambda job: -len(job.row.prompt))
+                for batch in self._cut(group):
+                    yield from self._answer(batch, sampling)
+                    if self._interrupted.is_set():
+                        return
+
+    def interrupt(self) -> None:
+        """Ends `generate` at its next token; see `engine.teachers.teacher_kinds.Interruptible`."""
+        self._interrupted.set()
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._model = self._tokenizer = None  # type: ignore[assignment]
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _prepare(self, request: Request) -> _Job | Completion:
+        """The request as token ids, or why it cannot be answered."""
+        try:
+            ids = prompt_ids(self._tokenizer, request.messages, thinking=self._thinking)
+        except TemplateError as error:
+            return failed(request, "error", error.message)
+        limit = request.sampling.max_tokens
+        if self._context is not None:
+            limit = min(limit, self._context - len(ids))
+        if limit < 1:
+            reason = f"the prompt has {len(ids)} tokens, the model's context is {self._context}"
+            return failed(request, "too_long", reason, len(ids))
+        return _Job(request, Row(ids, request.sampling, limit))
+
+    def _cut(self, jobs: list[_Job]) -> Iterator[list[_Job]]:
+        """Batches of rows whose keys and values fit the budget, padding included."""
+        most = MAX_ROWS.get(self._model.device.type, _MAX_ROWS_ELSEWHERE)
+        start = 0
+        while start < len(jobs):
+            size = len(jobs[start].row.prompt) + jobs[start].row.limit
+            count = min(most, max(1, self._budget // size))
+            yield jobs[start : start + count]
+            start += count
+
+    def _answer(self, jobs: list[_Job], sampling: Sampling) -> Iterator[Completion]:
+        """Completions of one batch; in halves when memory does not hold it."""
+        begun = time.monotonic()
+        done: set[int] = set()
+        try:
+            for answer in decode(
+                self._model,
+                [job.row for job in jobs],
+                self._ends,
+                self._stop_test(sampling.stop),
+                self._interrupted.is_set,
+            ):
+                done.add(answer.row)
+                yield self._completion(jobs[answer.row], answer, sampling, time.monotonic() - begun)
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out(error):
+                raise
+            left = [job for index, job in enumerate(jobs) if index not in done]
+            reason = f"out of memory: {error}"
+        if len(left) == 1:
+            yield failed(left[0].request, "error", reason)
+            return
+        gc.collect()
+        torch.cuda.empty_cache()
+        self._budget = max(1, self._budget // 2)
+        half = len(left) // 2
+        yield from self._answer(left[:half], sampling)
+        yield from self._answer(left[half:], sampling)
+
+    def _stop_test(self, stops: Sequence[str]) -> StopTest | None:
+        """How to find the stop strings among generated ids; None when there are none."""
+        if not stops:
+            return None
+        # A token holds at least one byte; a few more cover characters cut in two.
+        span = max(len(stop.encode()) for stop in stops) + 4
+
+        def hit(ids: list[int]) -> bool:
+            text = self._decode(ids)
+            return any(stop in text for stop in stops)
+
+        return StopTest(span, hit)
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def _completion(self, job: _Job, answer: Answer, sampling: Sampling, latency_s: float) -> Completion:
+        text = self._decode(answer.ids)
+        starts = [text.find(stop) for stop in sampling.stop if stop in text]
+        if starts:
+            text = text[: min(starts)]
+        reasoning, text = split_reasoning(text)
+        return Completion(
+            key=job.request.key,
+            text=text,
+            status=status(text, answer.finish_reason),
+            finish_reason=answer.finish_reason,
+            prompt_tokens=len(job.row.prompt),
+            completion_tokens=len(answer.ids),
+            latency_s=latency_s,
+            reasoning=reasoning,
+        )
+
+
+def _ending_ids(model: "PreTrainedModel", tokenizer: Any, thinking: bool | None) -> list[int]:
+    """Ids that end an answer: the model's own, the tokenizer's EOS, and what the template puts after a turn."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    ends = set(configured if isinstance(configured, list) else [configured])
+    ends.add(tokenizer.eos_token_id)
+    ends.update(end_of_turn_ids(tokenizer, thinking=thinking)[:1])
+    return [token for token in ends if token is not None]
+
+
+def _affordable_tokens(model: "PreTrainedModel") -> int:
+    """Token positions whose keys and values fit half of the free memory; on a CPU, at most 1 GiB.
+
+    On a CPU too much is no error that could be caught: the system ends the process.
+    """
+    config = model.config.get_text_config(decoder=True)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    position: int = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
+    memory = min(_CPU_CACHE_BYTES, psutil.virtual_memory().available // 2)
+    if model.device.type == "cuda":
+        memory = torch.cuda.mem_get_info(model.device)[0] // 2
+    return max(1, memory // position)

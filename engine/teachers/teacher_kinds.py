@@ -1,0 +1,210 @@
+"""Backends: one file per kind, each turning requests into completions.
+
+A kind is the file's name. Its module offers
+
+- `identity(model) -> dict`: everything of the backend that shapes an answer, as JSON, without loading a model;
+- `create(model) -> Backend`: the backend, ready to generate; the kind `vllm`, which starts a server, also takes the
+  folder for its log file;
+- `check(model) -> ModelCheck`, where it reads the model's files on this machine: what they say, without torch.
+
+Listing kinds imports nothing; using one imports exactly that one.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+
+from engine.base.suggest import nearest
+from engine.errors import ConfigError
+from engine.models.model_info import ModelCheck
+from storage.records import Completion, Model, Request
+
+LOCAL = ("transformers", "vllm")
+"""Kinds that read the model's files on this machine."""
+
+
+class Backend(Protocol):
+    """A model that answers."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """One completion per request, in any order, as they finish.
+
+        Requests are read as they are needed, a bounded number ahead, so an endless stream may be given. What
+        goes wrong with one request becomes its completion's status; the others go on.
+
+        Raises:
+            PersynError: the model or the endpoint as a whole is unusable.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the model and its memory. Closing twice is allowed."""
+        ...
+
+
+@runtime_checkable
+class Interruptible(Backend, Protocol):
+    """A local backend that can be told to stop in the middle of a batch."""
+
+    def interrupt(self) -> None:
+        """Ends `generate` at its next token, without the answers it was at; from any thread."""
+        ...
+
+
+class Traffic(NamedTuple):
+    """Where a backend's requests are at this moment."""
+
+    in_flight: int = 0
+    """Sent and not answered."""
+    allowed: int = 0
+    """How many may be in flight now."""
+    most: int = 0
+    """How many its settings ever allow."""
+    retries: int = 0
+    """Requests sent again since the backend was opened."""
+    note: str = ""
+    """Why nothing moves; empty when something does."""
+    held: str = ""
+    """Why fewer than `most` may be in flight, in a few words; empty where nothing stands in their way."""
+
+
+@runtime_checkable
+class Remote(Backend, Protocol):
+    """A backend whose model runs in other processes, here or elsewhere; `close` ends it from any thread."""
+
+    def traffic(self) -> Traffic:
+        """Where its requests are."""
+        ...
+
+
+@runtime_checkable
+class Draining(Remote, Protocol):
+    """A backend whose requests may be billed once they are sent, so that it can be let end with what is in flight."""
+
+    def drain(self) -> None:
+        """Sends nothing more: `generate` ends once what is in flight has been answered. From any thread."""
+        ...
+
+
+@runtime_checkable
+class Paced(Remote, Protocol):
+    """A backend of which an operator may ask more or less at a time."""
+
+    def pace(self, allowed: int, *, keep: bool) -> None:
+        """From now on so many requests may be in flight, 1 at least and what its settings allow at most.
+
+        Args:
+            allowed: requests at all its servers together.
+            keep: whether that is the most from now on; else the limit goes on to find its own way.
+        """
+        ...
+
+
+@runtime_checkable
+class Lasting(Remote, Protocol):
+    """A backend with a server of its own, which may stay between two uses."""
+
+    @property
+    def warm(self) -> bool:
+        """Whether the server is well, so that the next request needs no new start."""
+        ...
+
+    @property
+    def gpus(self) -> frozenset[int]:
+        """The GPUs that it is on; none: it is on the CPU."""
+        ...
+
+
+@runtime_checkable
+class Metered(Backend, Protocol):
+    """A backend whose server measures itself."""
+
+    def gauges(self) -> Mapping[str, float]:
+        """Its readings since the last call, by name; may be asked from any thread."""
+        ...
+
+
+class BackendModule(Protocol):
+    """What a backend's file must offer."""
+
+    def identity(self, model: Model) -> dict[str, Any]:
+        """Everything of the backend that shapes an answer, as JSON."""
+        ...
+
+    def create(self, model: Model) -> Backend:
+        """The backend, with the model loaded or the endpoint reached."""
+        ...
+
+
+class ServingModule(Protocol):
+    """What the file of a backend that starts a server offers instead."""
+
+    def create(self, model: Model, folder: Path | None = None) -> Backend:
+        """The backend; its server is started with the first request, its log file is in `folder`."""
+        ...
+
+
+def kinds() -> list[str]:
+    """Names of the backends there are, sorted; nothing is imported."""
+    return sorted(
+        path.stem for path in (Path(__file__).parent / "kinds").glob("*.py") if not path.stem.startswith("_")
+    )
+
+
+def load(kind: str) -> BackendModule:
+    """The module of one kind.
+
+    Raises:
+        ConfigError: an unknown kind, with the nearest known one.
+    """
+    known = kinds()
+    if kind not in known:
+        near = nearest(kind, known)
+        hint = f"did you mean {near!r}?" if near else f"use one of {', '.join(known)}"
+        raise ConfigError(f"unknown backend {kind!r}", hint)
+    return cast(BackendModule, import_module(f"{__package__}.kinds.{kind}"))
+
+
+def files(model: Model) -> ModelCheck | None:
+    """What the model's files say, its options checked as well, without torch; None where it is not read here.
+
+    Raises:
+        ConfigError: an option is wrong, or the files cannot be used.
+    """
+    check = getattr(load(model.backend), "check", None)
+    return None if check is None else cast(ModelCheck, check(model))
+
+
+def open_backend(model: Model, folder: Path | None = None) -> Backend:
+    """The backend of a model, ready to generate.
+
+    Args:
+        model: of any kind.
+        folder: where a server that it starts keeps its log file; None: with the temporary files.
+
+    Raises:
+        ConfigError: unknown or missing kind, unusable model; see `load`.
+    """
+    module = load(model.backend)
+    if model.backend == "vllm":
+        return cast(ServingModule, module).create(model, folder)
+    return module.create(model)
+
+
+def is_endpoint(model: Model) -> bool:
+    """Whether the model runs elsewhere, so that it can answer beside others."""
+    return model.backend == "openai"
+
+
+def is_served(model: Model) -> bool:
+    """Whether each of its answers comes from a server by itself, when it is ready: paid for, or seconds of work."""
+    return model.backend in ("openai", "vllm")
+
+
+def identity(model: Model) -> dict[str, Any]:
+    """Everything of the backend that shapes this model's answers, as JSON: weights, template, number format.
+
+    The system prompt and the sampling come on top: they travel with each request.
+    """
+    return load(model.backend).identity(model)

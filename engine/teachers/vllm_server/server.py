@@ -1,0 +1,214 @@
+"""One vLLM server as a process of ours: started, asked how it is, stopped for good."""
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from engine.errors import EndpointError
+from engine.teachers.vllm_server import bound_process, orphans
+
+HOST = "127.0.0.1"
+TAIL_LINES = 12
+MAX_LOG_BYTES = 16 * 2**20
+"""A log file that has grown beyond is set aside when the next server starts."""
+
+_ASK_S = 5.0
+_LOOK_S = 0.25
+_TERMINATE_S = 20.0
+"""Seconds for the server to end by itself."""
+_TAIL_BYTES = 64 * 1024
+
+_STARTER = ThreadPoolExecutor(1, "vllm-starter")
+"""Starts every server: Linux takes the end of the thread that did it for the engine's, and this one ends with it."""
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A running server process, its log file and its note for the next engine.
+
+    Args:
+        name: the teacher's, for messages.
+        command: its whole command line.
+        environment: its whole environment.
+        port: where it will listen.
+        key: what it will ask for.
+        log: its log file, which is appended to.
+        notes: where its note lies while it runs.
+
+    Raises:
+        EndpointError: the log file or the note cannot be written.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        port: int,
+        key: str,
+        log: Path,
+        notes: Path,
+    ) -> None:
+        self.name, self.port, self.key, self.log = name, port, key, log
+        self.url = f"http://{HOST}:{port}/v1"
+        self.context: int | None = None
+        """Tokens of prompt and answer, as the server says once it is ready."""
+        self._notes = notes
+        self._note = orphans.note(name, secrets.token_hex(16))
+        try:
+            with _open_log(log) as output:
+                output.write(f"\n== {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(command)}\n".encode())
+                output.flush()
+                self._log_start = output.tell()
+                # Written first: an engine that is killed now leaves a note rather than an unknown process.
+                self._note.write(notes)
+                # The session is what all its processes have in common.
+                self._process = _STARTER.submit(
+                    subprocess.Popen,
+                    [sys.executable, "-I", "-S", str(bound_process.__file__), str(os.getpid()), *command],
+                    env={**environment, orphans.TOKEN: self._note.token},
+                    cwd=log.parent,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                ).result()
+            try:
+                self._note = replace(
+                    self._note, pid=self._process.pid, started=orphans.started(self._process.pid)
+                )
+                self._note.write(notes)
+            except BaseException:
+                self.stop()
+                raise
+        except OSError as error:
+            self._note.path(notes).unlink(missing_ok=True)
+            raise EndpointError(
+                f"teacher `{name}`: its server cannot be started: {error}", "check the folder of the store"
+            ) from None
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def ended(self, within: float = 0.0) -> bool:
+        """Whether the process has ended, or does so within these seconds."""
+        try:
+            self._process.wait(within)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def wait_ready(self, seconds: float, stopped: Callable[[], bool]) -> bool:
+        """True once the server answers and has the model; False when `stopped` says so before.
+
+        Raises:
+            EndpointError: it ended, or did not answer in time; with the last lines of its log.
+        """
+        end = time.monotonic() + seconds
+        while not stopped():
+            if self.ended(_LOOK_S):
+                raise EndpointError(
+                    f"teacher `{self.name}`: its server {self.exit_text()} before it answered{self.said()}",
+                    f"mend what its log file names; the whole of it is in {self.log}",
+                )
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+                if self.healthy():
+                    self.context = self._offered()
+                    return True
+            if time.monotonic() > end:
+                raise EndpointError(
+                    f"teacher `{self.name}`: its server did not answer within {seconds:,.0f} s{self.said()}",
+                    f"raise `server.start_timeout` if it was still loading; its log file is {self.log}",
+                )
+        return False
+
+    def healthy(self) -> bool:
+        """Whether it says that it can answer."""
+        try:
+            return self.get("/health")[0] == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def get(self, path: str) -> tuple[int, str]:
+        """(status, body) of a GET; never through a proxy.
+
+        Raises:
+            OSError: not reached, or no answer within seconds.
+            HTTPException: not an HTTP server.
+        """
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=_ASK_S)
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self.key}"})
+            response = connection.getresponse()
+            return response.status, response.read().decode("utf-8", "replace")
+        finally:
+            connection.close()
+
+    def exit_text(self) -> str:
+        """How the process ended."""
+        code = self._process.returncode
+        if code is not None and code < 0:
+            return f"was ended by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
+
+    def said(self) -> str:
+        """The last lines of its log file, on lines of their own; empty when it said nothing."""
+        with contextlib.suppress(OSError), self.log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(self._log_start, size - _TAIL_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+            told = [line[:300].rstrip() for line in lines if line.strip()][-TAIL_LINES:]
+            return "".join(f"\n  | {line}" for line in told)
+        return ""
+
+    def stop(self) -> None:
+        """Ends the server and everything it has started; twice is allowed."""
+        if self._process.poll() is None:
+            # It alone: it ends its workers in order, and what is left after that is ended below.
+            self._process.terminate()
+            self.ended(_TERMINATE_S)
+        orphans.kill(orphans.members(self._note))
+        self._process.wait()
+        self._note.path(self._notes).unlink(missing_ok=True)
+
+    def _offered(self) -> int | None:
+        """Tokens that prompt and answer may take together; asked with our key, so it is our server.
+
+        Raises:
+            ValueError: the server has not our model, or does not know our key.
+        """
+        status, body = self.get("/v1/models")
+        models: Any = json.loads(body).get("data") if status == 200 else None
+        for model in models or ():
+            if model.get("id") == self.name:
+                length = model.get("max_model_len")
+                return length if isinstance(length, int) else None
+        raise ValueError(f"HTTP {status}")
+
+
+def _open_log(path: Path) -> IO[bytes]:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+        path.replace(path.with_suffix(".old.log"))
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")

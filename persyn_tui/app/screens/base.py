@@ -1,0 +1,388 @@
+"""What every screen shares: a title line, one of four states, the machine strip and the footer.
+
+A screen says what it reads from the store (`read`, in a thread, never touching widgets) and how it shows
+that (`show`, in the event loop, never touching the store). The frame does the rest: loading until the first
+read, the empty state with its next step, an error with what to press, and nothing at all while the store
+and the screen's question stay the same.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from rich.cells import cell_len, set_cell_size
+from textual.app import ComposeResult
+from textual.binding import ActiveBinding, Binding, BindingType
+from textual.containers import Vertical
+from textual.notifications import SeverityLevel
+from textual.widget import Widget
+from textual.widgets import ContentSwitcher, Static
+from textual.worker import Worker, WorkerState
+
+from engine.base.sanitize import printable
+from persyn_tui.app.formatting import sent
+from persyn_tui.app.textual_fixes.resize_guard import Sized
+from persyn_tui.app.textual_fixes.workers import background
+from persyn_tui.app.widgets.footer import Keys
+from persyn_tui.app.widgets.machine_strip import MachineStrip
+from persyn_tui.app.widgets.message_bar import Told
+from persyn_tui.app.widgets.one_line import OneLine
+from persyn_tui.app.widgets.virtual_table import Sheet
+from storage.errors import PersynError
+
+if TYPE_CHECKING:
+    from persyn_tui.app.app import PersynApp
+    from storage.store import Store
+
+T = TypeVar("T")
+
+
+class Message(Static):
+    """Text in the middle of a screen that has no rows to show."""
+
+    DEFAULT_CSS = """
+    Message {
+        width: 1fr; height: 1fr; content-align: center middle; text-align: center; color: $text-muted; padding: 0 4;
+    }
+    """
+
+    def __init__(self, text: str = "", *, id: str | None = None) -> None:
+        super().__init__(blocks(text), markup=False, id=id)
+
+
+def blocks(text: str) -> str:
+    """The text with all lines of a paragraph equally long, so that keys stand below each other when centred."""
+
+    def padded(paragraph: str) -> str:
+        lines = paragraph.split("\n")
+        longest = max(map(cell_len, lines))
+        return "\n".join(line + "\u00a0" * (longest - cell_len(line)) for line in lines)
+
+    return "\n\n".join(map(padded, text.split("\n\n")))
+
+
+def title_line(store: str, right: str, room: int, hidden: Sequence[str] = ()) -> str:
+    """The first line of a screen in `room` cells.
+
+    Program, store, what the screen says of itself, and what has no room on it. Where that is too long, names of what
+    is hidden become a number first, the last ones before the others; then the store goes, then the program, then
+    the number.
+    """
+    counted = f" · {len(hidden)} hidden" if hidden else ""
+    named = [f" · hidden: {', '.join(hidden)}"] if hidden else [""]
+    named += [
+        f" · hidden: {', '.join(hidden[:many])}, +{len(hidden) - many}"
+        for many in range(len(hidden) - 1, 0, -1)
+    ]
+    whole, program = f" PerSyn · {store} ", " PerSyn "
+    ways = [
+        *((whole, names) for names in named),
+        (whole, counted),
+        (program, counted),
+        (" ", counted),
+        (" ", ""),
+    ]
+    left, end = next(
+        (way for way in ways if cell_len(way[0]) + cell_len(right) + cell_len(way[1]) + 3 <= room), ways[-1]
+    )
+    right += end
+    if cell_len(left) + cell_len(right) + 3 > room:
+        right = set_cell_size(right, max(0, room - cell_len(left) - 4)).rstrip() + "…"
+    return f"{left}{'─' * max(1, room - cell_len(left) - cell_len(right) - 1)} {right}"
+
+
+class View(Sized[None], Generic[T]):
+    """A screen that follows the store."""
+
+    NUMBER: ClassVar[int]
+    """Its key, and its place in the title."""
+    NAME: ClassVar[str]
+    EMPTY: ClassVar[str]
+    """What to say when there is nothing: the next step and its key, as `{jobs.new:n}`."""
+    EVERY: ClassVar[float] = 2.0
+    """Seconds after which it reads again though the store has not changed, for what depends on the clock."""
+
+    LIST: ClassVar[str] = ""
+    """Selects the list whose hidden columns the title names."""
+    WRITES: ClassVar[frozenset[str]] = frozenset()
+    """Actions that write: idle where the store may only be read."""
+    NEEDS_ROWS: ClassVar[frozenset[str]] = frozenset()
+    """Actions that are offered only where there is something to act on."""
+
+    ALLOW_IN_MAXIMIZED_VIEW = "#title, MachineStrip, Keys"
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("p", "freeze", "Freeze", show=False, id="view.freeze"),
+        Binding("z", "maximise", "Maximise", show=False, id="view.maximise"),
+        Binding("y", "copy", "Copy", show=False, id="view.copy"),
+        Binding("f5", "reread", "Read again", show=False, id="view.reread"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = False
+        self._frozen_line = ""
+        self._frozen_too = False
+        self.data: T | None = None
+        self._question: Any = None
+        self._reading = asyncio.Lock()
+        self._read_at = 0.0
+        self._idle: frozenset[str] = frozenset()
+
+    app: "PersynApp"
+
+    # What a screen defines
+
+    def body(self) -> Iterable[Widget]:
+        """The widgets of the full state."""
+        raise NotImplementedError
+
+    def question(self) -> Any:
+        """What `read` must know: job, filters, cursor. Taken in the event loop; a new one causes a read."""
+        return self.app.followed.id
+
+    def read(self, store: "Store", question: Any) -> T | None:
+        """What to show, None when there is nothing. Runs in a thread."""
+        raise NotImplementedError
+
+    def show(self, data: T) -> None:
+        """Puts `data` into the widgets."""
+        raise NotImplementedError
+
+    def about(self) -> str:
+        """The title line after the screen's name: counts, job, state."""
+        return self.job_line
+
+    @property
+    def job_line(self) -> str:
+        """The job that is shown; of a frozen screen that of then, whichever is followed by now."""
+        return self._frozen_line if self.frozen and self._frozen_line else self.app.followed.line
+
+    def without(self) -> Sequence[str]:
+        """What the size leaves no room for, by name; the title line says it."""
+        sheets = self.query(self.LIST).results(Sheet) if self.LIST else ()
+        return [title or "bar" for sheet in sheets for title in sheet.hidden]
+
+    def text_to_copy(self) -> str:
+        """What `y` puts on the clipboard; empty for nothing."""
+        return ""
+
+    def trouble(self) -> str:
+        """What stands in the way, with what helps, above everything else; empty for nothing."""
+        return ""
+
+    def idle(self) -> frozenset[str]:
+        """Actions that would do nothing now: their keys are not offered, and say why when they are pressed."""
+        return frozenset()
+
+    # The frame
+
+    def compose(self) -> ComposeResult:
+        """Title, states, strip, footer."""
+        yield OneLine(id="title")
+        yield Told(id="trouble")
+        with ContentSwitcher(initial="loading", id="states"):
+            yield Message("loading …", id="loading")
+            yield Message(self.app.keyed(self.EMPTY), id="empty")
+            yield Message(id="failure")
+            with Vertical(id="full"):
+                yield from self.body()
+        yield MachineStrip()
+        yield Keys()
+
+    @property
+    def state(self) -> str:
+        """loading, empty, failure or full."""
+        for switcher in self.query("#states").results(ContentSwitcher):
+            return str(switcher.current)
+        return "loading"  # its widgets are not there yet
+
+    def on_screen_resume(self) -> None:
+        """Reads at once when the operator comes here."""
+        self.app.show_machine()
+        self.ask()
+
+    def ask(self, *, frozen_too: bool = False) -> None:
+        """Reads in the background, whatever was read before; `frozen_too`: also where it is frozen."""
+        self._frozen_too |= frozen_too
+        background(self, partial(self.follow, changed=True), exit_on_error=False, group="ask")
+
+    async def follow(self, *, changed: bool) -> None:
+        """Reads and shows when the store changed, the question did, or the clock asks for it."""
+        store = self.app.store
+        if store is None or (self.frozen and self.data is not None and not self._frozen_too):
+            return
+        self._frozen_too = False
+        question = self.question()
+        clock = asyncio.get_running_loop().time()
+        if not changed and question == self._question and clock - self._read_at < self.EVERY:
+            return
+        async with self._reading:
+            self._question, self._read_at = question, clock
+            data: T | None = None
+            problem: PersynError | None = None
+            try:
+                data = await asyncio.to_thread(self._read, store, question)
+            except PersynError as raised:
+                problem = raised
+            if not self._stands:
+                return
+            if problem is not None:
+                self.fail(str(problem))
+                return
+            if data is None:
+                self.data = None
+                self._to("empty")
+            else:
+                same = self.state == "full" and data == self.data
+                self.data = data
+                if not same:
+                    self._to("full")
+                    self.show(data)
+            self.paint_title()
+
+    def _read(self, store: "Store", question: Any) -> T | None:
+        store.check_file()
+        return self.read(store, question)
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+        about: str = "",
+    ) -> None:
+        """As the app's."""
+        self.app.notify(message, title=title, severity=severity, timeout=timeout, markup=markup, about=about)
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """Says what a key could not do, until it can."""
+        problem = event.worker.error
+        named = event.worker.group != "default"  # of the others one says nothing about the next
+        about = f"{self.NAME} {event.worker.group}" if named else ""
+        if event.state is WorkerState.SUCCESS:
+            self.app.settle(about)
+        if event.state is WorkerState.ERROR and problem is not None:
+            what = (
+                str(problem) if isinstance(problem, PersynError) else f"{type(problem).__name__}: {problem}"
+            )
+            self.notify(what, severity="error", timeout=10, about=about)
+
+    def _to(self, state: str) -> None:
+        switcher = self.query_one("#states", ContentSwitcher)
+        if switcher.current != state:
+            switcher.current = state
+            if state == "full" and self.focused is None:
+                self.focus_first()
+            self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether a key is offered now."""
+        if action in self.NEEDS_ROWS and (not self.is_mounted or self.state != "full"):
+            return False
+        return super().check_action(action, parameters)
+
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        """The keys that the footer and `?` offer: without those that would do nothing now, the screen's own first."""
+
+        def rank(active: ActiveBinding) -> int:
+            shared = (active.binding.id or "").startswith("view.")
+            return 2 if active.node is self.app else int(shared)
+
+        found = super().active_bindings
+        useful = [(key, active) for key, active in found.items() if active.binding.action not in self._idle]
+        return dict(sorted(useful, key=lambda pair: rank(pair[1])))
+
+    def focus_first(self) -> None:
+        """Focuses the first list, so that the arrow keys do something at once."""
+        for widget in [*self.query(Sheet), *self.query("#full *")]:
+            if widget.focusable:
+                widget.focus()
+                return
+
+    def still_loading(self, text: str) -> None:
+        """Says why nothing is shown yet."""
+        if self._stands:
+            self.query_one("#loading", Message).update(blocks(text))
+
+    def add_to_empty(self, text: str) -> None:
+        """Says something more where there is nothing to show."""
+        if self._stands:
+            self.query_one("#empty", Message).update(
+                blocks(self.app.keyed(f"{self.EMPTY}\n\n{printable(text)}"))
+            )
+
+    def fail(self, message: str) -> None:
+        """Shows an error in place of what was read."""
+        if not self._stands:
+            return
+        more = "" if self.NUMBER == 7 else " · {go.logs:7} shows the log"
+        text = f"✗ {printable(message)}\n\n{{view.reread:F5}} reads again{more}"
+        self.query_one("#failure", Message).update(self.app.keyed(text))
+        self._to("failure")
+        self.paint_title()
+
+    @property
+    def _stands(self) -> bool:
+        """Whether there are widgets to show anything in: while the app is being left they go one by one."""
+        return self.is_mounted and self.app.is_running
+
+    def paint_title(self) -> None:
+        """Rewrites the title line, and what depends on the same: the trouble below it, the keys offered."""
+        if not self._stands:
+            return
+        self.query_one("#trouble", Told).tell(self.app.keyed(self.trouble()), bad=True)
+        read_only = self.app.store is not None and self.app.store.read_only
+        if (idle := self.idle() | (self.WRITES if read_only else frozenset())) != self._idle:
+            self._idle = idle
+            self.refresh_bindings()
+        about = " ".join(printable(self.about()).split())
+        frozen = " · ‖ frozen, {view.freeze:p} goes on" if self.frozen else ""
+        waits = "waiting for the store … · " if self.app.waits_for_store else ""
+        waits += "read-only · " if read_only else ""
+        right = f"{waits}{self.NUMBER} {self.NAME}" + (f" · {about}" if about else "") + frozen
+        line = title_line(
+            self.app.store_name, self.app.keyed(right), (self.app.size.width or 80) - 1, self.without()
+        )
+        self.query_one("#title", OneLine).update(line)
+
+    def on_resize(self) -> None:
+        """The title line fills the width."""
+        self.paint_title()
+
+    def on_sheet_arranged(self) -> None:
+        """The title line says what is hidden."""
+        self.paint_title()
+
+    # Keys that every screen has
+
+    def action_freeze(self) -> None:
+        """Stops or goes on following the store, for reading."""
+        self._frozen_line = self.app.followed.line
+        self.frozen = not self.frozen
+        if not self.frozen:
+            self.ask()
+        self.paint_title()
+
+    def action_maximise(self) -> None:
+        """The focused widget fills the screen, or no longer."""
+        if self.maximized is not None:
+            self.minimize()
+        elif self.focused is not None:
+            self.maximize(self.focused)
+
+    def action_copy(self) -> None:
+        """Copies what the cursor is on."""
+        text = self.text_to_copy()
+        if text:
+            self.app.copy_to_clipboard(text)
+            self.notify(sent(len(text)), about="copy")
+
+    def action_reread(self) -> None:
+        """Reads now."""
+        self.ask()

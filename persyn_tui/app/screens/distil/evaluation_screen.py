@@ -1,0 +1,194 @@
+"""The student's own answers to the evaluation prompts, a strategy's beside those before training."""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.widget import Widget
+from textual.widgets import Static
+
+from engine.base.sanitize import printable
+from persyn_tui.app.formatting import count
+from persyn_tui.app.screens.base import View
+from persyn_tui.app.screens.distil.evaluation_query import RIGHT, SHOWN, Evaluated, Line, Reader, Side
+from persyn_tui.app.screens.distil.query import BEFORE
+from persyn_tui.app.widgets.message_bar import Told
+from persyn_tui.app.widgets.one_line import OneLine
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet
+from storage.records import Result
+from storage.store import Store
+
+LEAST = 20
+"""Cells for a prompt while the list is not laid out."""
+LONGEST = 20_000
+"""Characters of a text that are shown; `y` copies all of an answer."""
+
+
+class EvaluatedScreen(View[Evaluated]):
+    """Prompts with what became of them, and the two answers to the one under the cursor.
+
+    Args:
+        job_id: whose strategies.
+        name: the one to begin with.
+    """
+
+    NUMBER, NAME, LIST = 6, "Distil", "#prompts"
+    EMPTY = (
+        "No answer of this student is evaluated yet.\n\n"
+        "{evaluated.next:→}  the next strategy\n{evaluated.back:esc}  back"
+    )
+    DEFAULT_CSS = """
+    EvaluatedScreen #prompts { height: 2fr; }
+    EvaluatedScreen #prompt { height: auto; max-height: 5; border-top: solid $foreground 20%; }
+    EvaluatedScreen Horizontal { height: 3fr; }
+    EvaluatedScreen .answer { width: 1fr; height: 1fr; border-left: outer $foreground 20%; padding-left: 1;
+                              scrollbar-size-vertical: 1; }
+    EvaluatedScreen .answer:focus { border-left: outer $primary; }
+    """
+    NEEDS_ROWS = frozenset({"show"})
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("right,l", "strategy(1)", "Strategy", key_display="← →", id="evaluated.next"),
+        Binding("left,h", "strategy(-1)", "Strategy before", show=False, id="evaluated.before"),
+        Binding("f", "show", "Show", id="evaluated.show"),
+        Binding("escape", "back", "Back", key_display="esc", id="evaluated.back"),
+    ]
+
+    def __init__(self, job_id: int, name: str) -> None:
+        super().__init__()
+        self._job_id, self._strategy = job_id, name
+        self._kind = SHOWN[0]
+        self._at: int | None = None
+        self._reader = Reader()
+        self._strategies: tuple[str, ...] = (name,)
+
+    def body(self) -> Iterable[Widget]:
+        """How it came out, the prompts, the two answers."""
+        yield OneLine(id="sums")
+        yield Sheet(_columns(self._strategy), id="prompts")
+        yield Told(id="prompt")
+        with Horizontal():
+            for side in ("before", "after"):
+                with VerticalScroll(classes="answer", id=side):
+                    yield Static(markup=False)
+
+    def question(self) -> Any:
+        """Of which strategy which prompts, and the one under the cursor."""
+        room = 0
+        for sheet in self.query("#prompts").results(Sheet):  # none before the screen is there
+            room = sheet.room(len(sheet.columns) - 2)
+        return self._job_id, self._strategy, self._kind, self._at, room or LEAST
+
+    def read(self, store: Store, question: Any) -> Evaluated | None:
+        """From the store, also while the strategy is being evaluated."""
+        return self._reader.read(store, *question)
+
+    def show(self, data: Evaluated) -> None:
+        """The whole screen."""
+        self._strategies, self._kind = data.strategies, data.shown
+        self.query_one("#sums", OneLine).update(_sums(data))
+        sheet = self.query_one("#prompts", Sheet)
+        if (columns := _columns(data.name)) != sheet.columns:
+            sheet.rows = Listed()
+            sheet.set_columns(columns)
+        sheet.update(Listed([(line.prompt_id, _cells(line, data.name)) for line in data.lines]))
+        self._show_answers(data)
+
+    def _show_answers(self, data: Evaluated) -> None:
+        found = data.answers
+        asked = ""
+        if found is not None:
+            reference = [] if found.prompt.answer is None else [f"reference {found.prompt.answer}"]
+            turns = "⏎".join(str(turn["content"]) for turn in found.prompt.messages).replace("\n", "⏎")
+            asked = "\n".join([*reference, turns[:LONGEST]])
+        self.query_one("#prompt", Told).tell(asked)
+        before, after = (None, None) if found is None else (found.before, found.after)
+        for side, result, name in (("before", before, "before training"), ("after", after, data.name)):
+            box = self.query_one(f"#{side}", VerticalScroll)
+            box.display = side == "after" or data.name != BEFORE
+            text = _answer(result, name)
+            if str(box.query_one(Static).content) != str(text):
+                box.query_one(Static).update(text)
+                box.scroll_home(animate=False)
+
+    def about(self) -> str:
+        """Which strategy of which job."""
+        listed = "" if self._kind == SHOWN[0] else f" · {self._kind}"
+        return f"answers of {self._strategy}{listed} · job {self._job_id}"
+
+    def text_to_copy(self) -> str:
+        """The strategy's answer, whole."""
+        found = None if self.data is None or self.data.answers is None else self.data.answers.after
+        return "" if found is None else found.text
+
+    @on(Sheet.Highlighted, "#prompts")
+    def _look(self, event: Sheet.Highlighted) -> None:
+        if isinstance(event.key, int) and event.key != self._at:
+            self._at = event.key
+            self.ask(frozen_too=True)
+
+    def action_strategy(self, by: int) -> None:
+        """The answers of the next strategy to the same prompt."""
+        at = self._strategies.index(self._strategy) if self._strategy in self._strategies else 0
+        self._strategy = self._strategies[(at + by) % len(self._strategies)]
+        self.ask(frozen_too=True)
+
+    def action_show(self) -> None:
+        """Lists other prompts: all, newly right, newly wrong, wrong."""
+        at = SHOWN.index(self._kind) + 1
+        counts = {} if self.data is None else self.data.counts
+        # What no prompt is of is passed over: an empty list has nothing to read.
+        self._kind = next((kind for kind in (*SHOWN[at:], *SHOWN) if counts.get(kind)), SHOWN[0])
+        self.ask(frozen_too=True)
+
+    def action_back(self) -> None:
+        """Back to the strategies."""
+        if self.is_active:
+            self.dismiss()
+
+
+def _columns(name: str) -> tuple[Column, ...]:
+    sides = (Column("right", 6),) if name == BEFORE else (Column("before", 6), Column("after", 6))
+    return (Column("prompt", 7, right=True), *sides, Column("question"), Column("reference", 20, drop=1))
+
+
+def _cells(line: Line, name: str) -> list[Cell | str]:
+    sides = [_value(line.after)] if name == BEFORE else [_value(line.before), _value(line.after)]
+    return [f"#{line.prompt_id}", *sides, line.prompt, Cell(line.reference, "dim")]
+
+
+def _value(value: float | None) -> Cell:
+    if value is None:
+        return Cell("–", "dim")
+    graded = "" if value in (0, 1) else f" {value:.2f}"
+    return Cell(f"✓{graded}", "good") if value >= RIGHT else Cell(f"✗{graded}", "dim")
+
+
+def _sums(data: Evaluated) -> str:
+    parts = [f"{data.name} {_share(data.after)}"]
+    if data.name != BEFORE:
+        parts.append(f"before {_share(data.before)}")
+        parts += [f"{kind} {count(data.counts[kind])}" for kind in ("newly right", "newly wrong")]
+    return "   ".join(map(printable, parts))
+
+
+def _share(side: Side) -> str:
+    share = "–" if side.right is None else f"{100 * side.right:.1f} %"
+    rest = f" ({count(side.unjudged)} not judged)" if side.unjudged else ""
+    return f"{share} of {count(side.judged)} right{rest}" + ("" if side.complete else " so far")
+
+
+def _answer(result: Result | None, name: str) -> Text:
+    if result is None:
+        return Text(f"{printable(name)}: no answer yet", style="dim")
+    cell = _value(result.value)
+    ended = "" if result.status == "ok" else f" · {result.status}"
+    head = f"{printable(name)} {cell.text} · {count(result.completion_tokens)} tok{ended}\n"
+    text = Text(head, style="bold")
+    shown = printable(result.text[:LONGEST])
+    text.append(shown or "(no text)", style="not bold")
+    if len(result.text) > LONGEST:
+        text.append(f"\n… {count(len(result.text) - LONGEST)} more characters", style="dim")
+    return text

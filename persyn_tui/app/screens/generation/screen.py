@@ -1,0 +1,342 @@
+"""Screen 4: what each teacher has answered, how fast, at what price; the newest responses as they come."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar, cast
+
+from rich.cells import cell_len
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+from textual.widgets import Static
+
+from engine.base.sanitize import printable
+from engine.job.control import PAUSE_S
+from persyn_tui.app.formatting import bar, count, done_of, money, rate, time_left
+from persyn_tui.app.screens.data.responses_panel import AnswersPanel
+from persyn_tui.app.screens.generation.query import STAGES, Answer, Generated, Reader, TeacherLine
+from persyn_tui.app.screens.jobs import stopping
+from persyn_tui.app.screens.jobs.job_screen import JobView
+from persyn_tui.app.textual_fixes.workers import background
+from persyn_tui.app.widgets.one_line import OneLine
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet, Tone
+from storage.job_records import Job
+from storage.store import Store
+
+ASSIGNED = 15
+"""Cells of `done / assigned`."""
+TEACHERS = (
+    Column("teacher", most=48),
+    Column("backend", 12, drop=10),
+    Column("done / assigned", ASSIGNED, right=True),
+    Column("", 7, drop=7),
+    Column("tok/s", 6, right=True),
+    Column("ETA", 6, right=True, drop=1),
+    Column("in flight", 9, right=True, drop=3),
+    Column("retry", 5, right=True, drop=8),
+    Column("trunc", 5, right=True, drop=4),
+    Column("empty", 5, right=True, drop=5),
+    Column("refused", 7, right=True, drop=5),
+    Column("long", 4, right=True, drop=9),
+    Column("error", 5, right=True, drop=2),
+    Column("$", 7, right=True, drop=6),
+)
+NOTHING = ("–", "0", "0.00")
+EMPTY_DROP = 20
+"""Columns from `in flight` on that hold nothing go before all others."""
+NEWEST = (
+    Column("id", 9, right=True),
+    Column("teacher", 14),
+    Column("tok", 5, right=True, drop=1),
+    Column("finish", 8, drop=2),
+    Column("response"),
+)
+QUARANTINED = {
+    "truncated": "quarantined: truncated at its limit",
+    "empty": "quarantined: empty",
+    "refused": "quarantined: refused",
+    "too_long": "quarantined: the prompt is too long",
+    "error": "error",
+}
+"""Status → why a response is not used."""
+
+
+class GenerationScreen(JobView[Generated]):
+    """Teachers at work."""
+
+    NUMBER, NAME, LIST = 4, "Generation", "#teachers"
+    EMPTY = "No job yet.\n\n{go.jobs:1} goes to the jobs; {jobs.new:n} there makes one, and its teachers appear here."
+    STAGES = ("", "prompts", *STAGES)
+    STOP = "Pause"
+    KEPT = "Everything committed is kept; {generation.start:s} goes on from there."
+    DEFAULT_CSS = """
+    GenerationScreen #teachers { height: auto; max-height: 60%; margin-top: 1; }
+    GenerationScreen #label { height: 1; margin-top: 1; color: $quiet; text-wrap: nowrap; }
+    GenerationScreen #newest { height: 1fr; min-height: 3; }
+    GenerationScreen.answers #teachers, GenerationScreen.answers #label { display: none; }
+    GenerationScreen.answers #answers { display: block; }
+    """
+    NEEDS_ROWS = frozenset({"start", "stop", "retry", "pace"})
+    WRITES = frozenset({"start", "stop", "retry", "pace"})
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "start", "Start", id="generation.start"),
+        Binding("x", "stop", "Pause", id="generation.pause"),
+        Binding("r", "retry", "Retry failed", id="generation.retry"),
+        Binding("plus,equals_sign", "pace(True)", "In flight", key_display="+ -", id="generation.more"),
+        Binding("minus", "pace(False)", "Fewer in flight", show=False, id="generation.fewer"),
+        Binding("escape", "close", "Back", show=False, id="generation.back"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reader = Reader()
+        self._new = 0
+        """Responses that came while the screen was frozen."""
+
+    def body(self) -> Iterable[Widget]:
+        """Sums, teachers, newest responses."""
+        yield OneLine(id="sums")
+        yield Sheet(TEACHERS, id="teachers")
+        yield Static(_label(()), id="label", markup=False)
+        yield Sheet(NEWEST, id="newest")
+        yield AnswersPanel(id="answers")
+
+    def read(self, store: Store, question: Any) -> Generated | None:
+        """The followed job's counts and newest responses."""
+        return self._reader.read(store, question)
+
+    def show(self, data: Generated) -> None:
+        """Sums and rows."""
+        self._new = 0
+        sums = _sums(data)
+        fits = cell_len(sums) <= self.app.size.width - 2
+        self.query_one("#sums", OneLine).update(sums if fits else _sums(data, brief=True))
+        teachers = self.query_one("#teachers", Sheet)
+        teachers.styles.height = len(data.teachers) + 1
+        rows = [(line.name, _teacher(line)) for line in data.teachers]
+        if (columns := _columns([cells for _, cells in rows])) != teachers.columns:
+            teachers.set_columns(columns)
+        teachers.update(Listed(rows))
+        self.query_one("#label", Static).update(_label(data.teachers))
+        newest = self.query_one("#newest", Sheet)
+        at_top = newest.place == 0
+        newest.update(Listed([(answer.id, _answer(answer)) for answer in data.newest]))
+        if at_top:  # who has not moved the cursor sees the newest; who has stays on that row
+            newest.action_top()
+        self.call_after_refresh(self.paint_title)
+
+    async def follow(self, *, changed: bool) -> None:
+        """Reads and shows; while frozen, only counts what comes."""
+        await super().follow(changed=changed)
+        store, shown = self.app.store, self.data
+        if self.frozen and changed and store is not None and shown is not None:
+            found = await asyncio.to_thread(self._reader.read, store, shown.job_id)
+            self._new = max(0, found.done - shown.done) if found is not None else 0
+            self.paint_title()
+
+    def about(self) -> str:
+        """The job; what came while frozen."""
+        return self.job_line + (f" · {self._new:,} new" if self.frozen and self._new else "")
+
+    def idle(self) -> frozenset[str]:
+        """Asking failed ones again, where none failed or the job does it itself, as well."""
+        job = self.app.followed.job
+        live = job is not None and job.effective_state == "running"
+        failed = self.data is not None and self.data.errors > 0
+        idle = super().idle() | (frozenset() if failed and not live else {"retry"})
+        chosen = self.chosen
+        return idle if chosen is not None and chosen.allowed else idle | {"pace(True)", "pace(False)"}
+
+    @property
+    def _works(self) -> bool:
+        """Whether an engine works on the job: here `x` pauses it at any stage, which may just have changed."""
+        job = self.app.followed.job
+        return job is not None and job.effective_state == "running"
+
+    def kept(self, job: Job) -> str:
+        """That, and what is waited for."""
+        if job.effective_state != "running":
+            return self.KEPT
+        if count := stopping.in_flight(job):
+            return (
+                f"{self.KEPT} Nothing more is sent; {stopping.answers(count)} at endpoints "
+                f"{'is' if count == 1 else 'are'} waited for, {PAUSE_S:.0f} s at most "
+                "({generation.pause:x} again: no longer), and kept."
+            )
+        if job.stage in STAGES:
+            return f"{self.KEPT} A local model stops at its next token."
+        return f"{self.KEPT} {job.stage or 'The job'} stops at the next point where nothing is lost."
+
+    def trouble(self) -> str:
+        """Why the job stopped, or why teachers give no answers."""
+        waits = [] if self.data is None else [f"▲ {t.name}: {t.note}" for t in self.data.teachers if t.note]
+        return "\n".join(waits) or super().trouble()
+
+    @property
+    def chosen(self) -> TeacherLine | None:
+        """The teacher under the cursor."""
+        if self.data is None:
+            return None
+        key = self.query_one("#teachers", Sheet).key
+        return next((line for line in self.data.teachers if line.name == key), None)
+
+    @on(Sheet.Highlighted, "#teachers")
+    def _moved(self) -> None:
+        self.paint_title()  # the keys that are offered depend on the teacher
+
+    def text_to_copy(self) -> str:
+        """The teachers as lines of text, or the response under the cursor."""
+        if self.data is None:
+            return ""
+        newest = self.query_one("#newest", Sheet)
+        if self.has_class("answers"):
+            return self.query_one(AnswersPanel).text
+        if newest.has_focus:
+            return next((answer.text for answer in self.data.newest if answer.id == newest.key), "")
+        return "\n".join([_sums(self.data), *(f"{t.name}\t{t.done}/{t.wanted}" for t in self.data.teachers)])
+
+    @on(Sheet.Chosen, "#newest")
+    def _open(self, event: Sheet.Chosen) -> None:
+        background(self, partial(self._look, cast(int, event.key)), group="look", exclusive=True)
+
+    async def _look(self, response_id: int) -> None:
+        """Shows all answers to the prompt of this one."""
+        if self.app.store is None:
+            return
+        panel = self.query_one(AnswersPanel)
+        if not await panel.read(self.app.store, response_id):
+            self.notify(f"response #{response_id} is not there", severity="warning")
+            return
+        self.add_class("answers")
+        panel.focus()
+
+    @on(AnswersPanel.Row)
+    def _next(self, event: AnswersPanel.Row) -> None:
+        newest = self.query_one("#newest", Sheet)
+        newest.action_move(event.by)
+        newest.action_choose()
+
+    def action_close(self) -> None:
+        """Back from the answers to the list."""
+        if self.has_class("answers"):
+            self.remove_class("answers")
+            self.query_one("#newest", Sheet).focus()
+
+    def action_pace(self, more: bool) -> None:
+        """Asks for twice or half as many requests to the teacher under the cursor in flight."""
+        if (chosen := self.chosen) is not None:
+            self.act(partial(_pace, teacher=chosen.name, more=more))
+
+    def action_retry(self) -> None:
+        """Asks for failed responses again, where that can still change the run's data."""
+        self.act(_retry)
+
+
+def _retry(store: Store, job: Job) -> Job:
+    from persyn_tui.app import actions
+
+    return actions.retry_failed(store, job)
+
+
+def _pace(store: Store, job: Job, *, teacher: str, more: bool) -> str:
+    from persyn_tui.app import actions
+
+    return actions.pace(store, job.id, teacher, more=more)
+
+
+def _sums(data: Generated, *, brief: bool = False) -> str:
+    if data.prompts is None:
+        return "there are no prompts yet; nothing has been asked yet"
+    parts = [f"{data.done:,} / {data.wanted:,}"]
+    # A narrow line has room for the strategies, or for how fast it goes.
+    several = data.strategies > 1 and not (brief and data.tokens_per_second is not None)
+    if not (brief and several):
+        parts[0] += " responses"
+    if several:
+        parts[0] += f" of {data.strategies} strategies"
+    if data.unrouted:
+        parts[0] += f" + {data.unrouted:,} to route"
+    if data.tokens_per_second is not None:
+        parts.append(f"{rate(data.tokens_per_second)} tok/s")
+    if data.eta_s is not None:
+        parts.append(f"ETA {time_left(data.eta_s, rough=data.rough)}")
+    if data.in_flight is not None and not brief:
+        parts.append(f"in flight {count(data.in_flight)}")
+    if data.cost:
+        parts.append(money(data.cost))
+    if data.judged:
+        parts.append(f"{money(data.judged)} for verdicts")
+    # What the run asks for is that of all its strategies: the two ways that are compared are said apart from it.
+    if several:
+        parts.append(f"routed{'' if brief else ' alone would be'} {count(data.routed)}")
+    parts.append(f"all teachers{'' if brief else ' would be'} {count(data.everything)}")
+    if data.cost and data.everything_cost is not None:
+        parts[-1] += f" / {money(data.everything_cost)}"
+    if data.trouble:
+        parts.append(f"▲ {printable(data.trouble)}")
+    return ("  " if brief else "   ").join(parts)
+
+
+def _teacher(line: TeacherLine) -> list[Cell | str]:
+    whole = line.wanted > 0 and line.done >= line.wanted
+    return [
+        Cell(line.name, "strong" if line.busy else "plain"),
+        Cell(line.backend, "dim"),
+        done_of(line.done, line.wanted, ASSIGNED) if line.wanted else "–",
+        Cell(bar(line.done / line.wanted, 7) if line.wanted else "", "dim" if whole else "accent"),
+        Cell(f"⌀{rate(line.mean)}", "dim") if line.mean is not None else rate(line.tokens_per_second),
+        Cell("waits", "warn") if line.note else time_left(line.eta_s),
+        "–"
+        if line.in_flight is None
+        else Cell(f"{line.in_flight}/{line.allowed}", "warn" if line.held else "plain"),
+        Cell("–", "dim") if line.retries is None else _some(line.retries, "warn"),
+        *(
+            _some(line.counts.get(status, 0), "warn")
+            for status in ("truncated", "empty", "refused", "too_long")
+        ),
+        _some(line.counts.get("error", 0), "bad"),
+        f"{line.cost:,.2f}" if line.cost < 1000 else f"{line.cost:,.0f}",
+    ]
+
+
+def _columns(rows: Sequence[Sequence[Cell | str]]) -> tuple[Column, ...]:
+    """The columns of the teachers; those in which no row says anything go first where it is narrow."""
+    first = next(place for place, column in enumerate(TEACHERS) if column.title == "in flight")
+    return tuple(
+        replace(column, drop=column.drop + EMPTY_DROP)
+        if place >= first and all(_text(row[place]) in NOTHING for row in rows)
+        else column
+        for place, column in enumerate(TEACHERS)
+    )
+
+
+def _label(teachers: Iterable[TeacherLine]) -> str:
+    """The line between teachers and newest responses, with the limits that are held below what the run file allows."""
+    held = (f"── {t.name} held at {t.allowed:,} of {t.most:,}: {t.held} " for t in teachers if t.held)
+    return printable(f"newest {''.join(held)}{'─' * 300}")
+
+
+def _text(cell: Cell | str) -> str:
+    return cell if isinstance(cell, str) else cell.text
+
+
+def _some(number: int, tone: Tone) -> Cell:
+    """A count that is coloured where there is something to look at."""
+    return Cell(f"{number:,}", tone if number else "dim")
+
+
+def _answer(answer: Answer) -> list[Cell | str]:
+    line = next((line for line in answer.text.splitlines() if line.strip()), "")
+    why = QUARANTINED.get(answer.status)
+    if why is not None:
+        line = f"{why} · {answer.error or line}" if answer.error or line else why
+    tone: Tone = "plain" if why is None else "bad" if answer.status == "error" else "warn"
+    return [
+        Cell(f"#{answer.id}", "dim"),
+        answer.teacher,
+        f"{answer.tokens:,}",
+        Cell(answer.finish_reason, "dim"),
+        Cell(line, tone),
+    ]

@@ -1,0 +1,389 @@
+"""Screen 1: every job with its progress; the history of the one under the cursor."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widget import Widget
+
+from engine.job.control import CANCEL_S
+from engine.job.progress import Snapshot, from_json
+from persyn_tui.app.followed_job import GLYPHS, LIVE, STOPPABLE
+from persyn_tui.app.formatting import STATE_TONES, bar, done_of, one_line, rate, time_left
+from persyn_tui.app.screens.filtered import FilteredView, FilterLine, passes
+from persyn_tui.app.screens.jobs import stopping
+from persyn_tui.app.screens.jobs.resume import go_on, starts
+from persyn_tui.app.textual_fixes.workers import background
+from persyn_tui.app.widgets.confirm import Confirm
+from persyn_tui.app.widgets.message_bar import Told
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet, Tone
+
+if TYPE_CHECKING:
+    from persyn_tui.app.app import PersynApp
+
+    # The first screen stands before the database's library is imported.
+    from storage.job_records import Event, Job, Stopping
+    from storage.store import Store
+
+PROGRESS = 17
+"""Cells of it."""
+COLUMNS = (
+    Column("job", 5, right=True),
+    Column("name"),
+    Column("state", 17),
+    Column("stage", 13, drop=1),
+    Column("progress", PROGRESS, right=True),
+    Column("", 10, drop=4),
+    Column("rate", 9, right=True, drop=3),
+    Column("tok/s", 7, right=True, drop=5),
+    Column("ETA", 7, right=True, drop=2),
+    Column("started", 12, drop=6),
+    Column("α", 4, right=True, drop=7),
+)
+HISTORY = 200
+"""Newest events shown of a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """What the screen shows."""
+
+    jobs: "list[Job]"
+    chosen: int | None
+    events: "list[Event]"
+    stopping: "dict[int, Stopping]"
+    """Job → what it is asked to end with."""
+    total: int
+    """How many there are, whatever the filter."""
+    active: int
+    """How many of all have work to do."""
+    went_on: "dict[int, int]"
+    """Job that stopped → the one that its run went on as."""
+    starting: int | None
+    """The job whose engine was started here and has not claimed it."""
+
+    def __eq__(self, other: object) -> bool:
+        # A record's own clock changes with every read; what is shown does not.
+        return isinstance(other, Jobs) and self._shown() == other._shown()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _shown(self) -> tuple[Any, ...]:
+        listed = [(j.id, j.effective_state, j.stage, j.progress, j.error) for j in self.jobs]
+        return (
+            listed,
+            self.chosen,
+            self.stopping,
+            [event.id for event in self.events],
+            self.total,
+            self.went_on,
+            self.starting,
+        )
+
+
+class JobsScreen(FilteredView[Jobs]):
+    """Jobs, newest first."""
+
+    NUMBER, NAME, LIST = 1, "Jobs", "#jobs"
+    EMPTY = (
+        "No jobs yet.\n\n"
+        "{jobs.new:n}   make one: choose teachers, a student, prompts; or open a run file\n"
+        "{jobs.demo:d}   run the demo on the small models that come along (two minutes)"
+    )
+    NEEDS_ROWS = frozenset({"open", "cancel", "resume", "filter"})
+    WRITES = frozenset({"new", "demo", "cancel", "resume"})
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("n", "new", "New", id="jobs.new"),
+        Binding("d", "demo", "Demo", id="jobs.demo", show=False),
+        Binding("enter", "open", "Open", id="jobs.open", show=False),
+        Binding("x", "cancel", "Cancel", id="jobs.cancel"),
+        Binding("r", "resume", "Resume", id="jobs.resume"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._chosen: int | None = None
+
+    def body(self) -> Iterable[Widget]:
+        """The filter, the list, and the history below it."""
+        yield FilterLine("failed distill")
+        yield Sheet(COLUMNS, id="jobs")
+        with Vertical(id="history"):
+            yield Told(id="where")
+            yield Sheet((Column("time", 8), Column("what happened")), id="events", newest_first=True)
+
+    def question(self) -> Any:
+        """The job under the cursor, the filter, and what starts: the store does not know of that."""
+        return self._chosen, super().question(), self.app.followed.starting
+
+    def read(self, store: "Store", question: Any) -> Jobs | None:
+        """The newest jobs, and the newest events of the chosen one."""
+        from storage import jobs
+
+        wanted, words, starting = question
+        everything = jobs.list(store, limit=500)
+        if not everything:
+            return None
+        found = [job for job in everything if passes(_line(job), words)]
+        ids = [job.id for job in found]
+        chosen = wanted if wanted in ids else next(iter(ids), None)
+        events = [] if chosen is None else jobs.newest_events(store, chosen, HISTORY)
+        active = sum(job.effective_state in LIVE for job in everything)
+        went_on = jobs.went_on(everything)
+        return Jobs(found, chosen, events, jobs.stopping(store), len(everything), active, went_on, starting)
+
+    def show(self, data: Jobs) -> None:
+        """Rows, then the history of the chosen job."""
+        self.query_one("#jobs", Sheet).update(
+            Listed([(job.id, _cells(job, self.app.followed.state_of(job), data)) for job in data.jobs])
+        )
+        started = self.app.followed.newly_started
+        if started is not None and any(job.id == started for job in data.jobs):
+            self.query_one("#jobs", Sheet).go_to(started)
+            self.app.followed.newly_started = None
+        chosen = next((job for job in data.jobs if job.id == data.chosen), None)
+        none = self.app.keyed("no job passes; {view.back:esc} clears the filter")
+        where = none if chosen is None else _where(chosen, self.app, data)
+        self.query_one("#where", Told).tell(where)
+        self.query_one("#events", Sheet).update(Listed([(e.id, _event(e)) for e in reversed(data.events)]))
+
+    def about(self) -> str:
+        """How many there are, how many run."""
+        if self.data is None:
+            return ""
+        running = self.data.active
+        many, total = len(self.data.jobs), self.data.total
+        part = f"{many} of " if many < total else ""
+        return f"{part}{total} job{'' if total == 1 else 's'} · {running} active"
+
+    def idle(self) -> frozenset[str]:
+        """`d` where there are jobs; `x` on a job that has ended; `r` on one that runs or is done."""
+        job = self.chosen
+        if job is None:
+            return frozenset() if self.data is None else frozenset({"demo", "cancel", "resume", "open"})
+        state = self.app.followed.state_of(job)
+        return frozenset(
+            ["demo"]
+            + (["cancel"] if state not in (*STOPPABLE, "starting") else [])
+            + (["resume"] if state in ("starting", "running", "done") or self._went_on(job) else [])
+        )
+
+    def _went_on(self, job: "Job") -> bool:
+        """Whether its run went on as another job: there is nothing to do about it."""
+        return self.data is not None and job.id in self.data.went_on
+
+    def text_to_copy(self) -> str:
+        """The run of the chosen job as a command, or its error."""
+        job = self.chosen
+        return "" if job is None else (job.error or f"persyn watch {job.id}")
+
+    @property
+    def chosen(self) -> "Job | None":
+        """The job under the cursor."""
+        if self.data is None:
+            return None
+        key = self.query_one("#jobs", Sheet).key
+        return next((job for job in self.data.jobs if job.id == key), None)
+
+    @on(Sheet.Highlighted, "#jobs")
+    def _look(self, event: Sheet.Highlighted) -> None:
+        self._chosen = cast("int | None", event.key)
+        self.paint_title()
+        self.ask()
+
+    @on(Sheet.Chosen, "#jobs")
+    def _open(self, event: Sheet.Chosen) -> None:
+        self.action_open()
+
+    def action_open(self) -> None:
+        """Goes to the screen of the stage that the job is in."""
+        job = self.chosen
+        if job is not None:
+            self.app.followed.choose(job)
+            self.app.open_mode(MODE_OF_STAGE.get(job.stage, "generation"))
+
+    def action_new(self) -> None:
+        """The wizard."""
+        from persyn_tui.app.screens.wizard.screen import Wizard
+
+        self.app.push_screen(Wizard(), self._started)
+
+    def action_demo(self) -> None:
+        """Starts the demo, detached."""
+        from persyn_tui.app import actions
+
+        background(self, partial(self._start, actions.demo), exit_on_error=False)
+
+    def action_resume(self) -> None:
+        """Starts an engine for a job that nobody works on."""
+        from persyn_tui.app import actions
+
+        job = self.chosen
+        if job is not None:
+            work = partial(self._start, lambda store: actions.resume(store, job), job)
+            go_on(self.app, job, lambda: background(self, work, exit_on_error=False))
+
+    async def _start(self, action: Any, before: "Job | None" = None) -> None:
+        import asyncio
+
+        from storage.errors import PersynError
+
+        if self.app.store is None:
+            return
+        try:
+            self._started(await asyncio.to_thread(action, self.app.store), before)
+        except PersynError as problem:
+            self.notify(str(problem), severity="error", timeout=10, about="job")
+
+    def _started(self, job: "Job | None", before: "Job | None" = None) -> None:
+        if job is None:
+            return
+        self.app.followed.started(job)
+        # The cursor goes there once it is listed, so that keys mean what is shown below.
+        self._chosen = job.id
+        self.notify(starts(job, before), about="job")
+        self.ask()
+
+    def action_cancel(self) -> None:
+        """Asks, then leaves a cancel command for the job's engine."""
+        job = self.chosen
+        if job is None:
+            return
+        if job.effective_state not in STOPPABLE:
+            self.notify(f"job {job.id} has already ended ({job.effective_state})", severity="warning")
+            return
+        snapshot = from_json(job.progress)
+        asked = None if self.data is None else self.data.stopping.get(job.id)
+        if asked is not None and job.effective_state == "running" and stopping.can_hurry(asked, job):
+            self.app.push_screen(
+                Confirm(*stopping.hurry(job), "Stop at once"),
+                lambda yes: self._cancel(job.id) if yes else None,
+            )
+            return
+        place = f"is at stage {job.stage}"
+        place += f", {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}" if snapshot.total else ""
+        self.app.push_screen(
+            Confirm(
+                f"Cancel job {job.id} ({job.name})?",
+                f"It {place if job.stage else 'has not begun'}. {self.app.keyed(_kept(job))}",
+                "Cancel the job",
+            ),
+            lambda yes: self._cancel(job.id) if yes else None,
+        )
+
+    def _cancel(self, job_id: int) -> None:
+        from persyn_tui.app import actions
+
+        async def leave() -> None:
+            import asyncio
+
+            if self.app.store is not None:
+                self.notify(await asyncio.to_thread(actions.cancel, self.app.store, job_id))
+                self.ask()
+
+        background(self, leave, group="cancel", exit_on_error=False)
+
+
+MODE_OF_STAGE = {
+    "score": "router",
+    "train_router": "router",
+    "route": "router",
+    "calibrate": "generation",
+    "generate": "generation",
+    "build_dataset": "data",
+    "distill": "distil",
+    "evaluate": "distil",
+}
+
+
+def _cells(job: "Job", state: str, data: Jobs) -> list[Cell | str]:
+    snapshot = from_json(job.progress)
+    live = state == "running"
+    shown = Cell(
+        f"{GLYPHS.get(state, '·')} {state.replace('_', ' ')}", cast(Tone, STATE_TONES.get(state, "plain"))
+    )
+    if live and job.id in data.stopping:
+        shown = Cell(stopping.name(data.stopping[job.id]), "warn")
+    if job.id in data.went_on and state != "starting":
+        shown = Cell(f"→ job {data.went_on[job.id]}", "dim")
+    return [
+        str(job.id),
+        job.name,
+        shown,
+        job.stage or "–",
+        done_of(snapshot.done, snapshot.total, PROGRESS) if snapshot.total else "–",
+        Cell(bar(snapshot.done / snapshot.total, 10) if snapshot.total else "", "accent" if live else "dim"),
+        f"{rate(snapshot.rate)}/s" if live and snapshot.rate else "–",
+        rate(snapshot.tokens_per_second) if live else "–",
+        time_left(snapshot.eta_s, rough=snapshot.rough) if live else "–",
+        time.strftime("%d %b %H:%M", time.localtime(job.started_at or job.created_at)),
+        _alpha(job),
+    ]
+
+
+def _kept(job: "Job") -> str:
+    """What a cancel keeps and loses, with keys as `keymap.keyed` takes them."""
+    kept = "Everything committed is kept; {jobs.resume:r} goes on from there, as another job."
+    if job.effective_state != "running" or not job.stage:
+        return kept
+    if count := stopping.in_flight(job):
+        return (
+            f"{kept} {stopping.answers(count)} at endpoints {'is' if count == 1 else 'are'} waited for, "
+            f"{CANCEL_S:.0f} s at most; what comes later is lost, and may be billed."
+        )
+    if job.stage == "distill":
+        return f"{kept} A training stops at a checkpoint."
+    return f"{kept} Lost is at most the batch in work."
+
+
+def _alpha(job: "Job") -> str:
+    """α of its rewards, by which jobs of one name often differ."""
+    found = dict(job.spec.get("reward") or {}).get("alpha")
+    return f"{found:g}" if isinstance(found, int | float) else "–"
+
+
+def _line(job: "Job") -> str:
+    """What the filter looks at."""
+    return f"{job.id} {job.name} {job.effective_state} {job.stage} {job.error}"
+
+
+def _where(job: "Job", app: "PersynApp", data: Jobs) -> str:
+    state = app.followed.state_of(job)
+    snapshot: Snapshot = from_json(job.progress)
+    which = f"── job {job.id} · " + ("" if (alpha := _alpha(job)) == "–" else f"α {alpha} · ")
+    if job.id in data.went_on and state != "starting":
+        error = f": {job.error.strip()}" if job.error else ""
+        return f"{which}{state.replace('_', ' ')}, went on as job {data.went_on[job.id]}{error}"
+    if job.error:
+        return f"{which}{job.error.strip()}"
+    asked = data.stopping
+    if state == "running" and job.id in asked:
+        ends = (
+            app.keyed("which are waited for; {jobs.cancel:x} stops at once")
+            if stopping.can_hurry(asked[job.id], job)
+            else "stops when the current batch ends"
+        )
+        return f"{which}{stopping.line(asked[job.id], job)}; {ends}"
+    if state == "running" and snapshot.total:
+        return (
+            f"{which}{job.stage}: {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}, "
+            f"ETA {time_left(snapshot.eta_s, rough=snapshot.rough)}"
+        )
+    if state == "interrupted":
+        return which + app.keyed("its engine is gone; {jobs.resume:r} goes on from what is stored")
+    return f"{which}{state}"
+
+
+TONES: dict[str, Tone] = {"error": "bad", "warning": "warn", "done": "good", "stage": "strong"}
+
+
+def _event(event: "Event") -> list[Cell | str]:
+    return [
+        Cell(time.strftime("%H:%M:%S", time.localtime(event.at)), "dim"),
+        Cell(one_line(event.message), TONES.get(event.kind, "plain")),
+    ]

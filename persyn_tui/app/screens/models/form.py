@@ -1,0 +1,446 @@
+"""The form of one model: every field is checked while it is typed, and nothing is stored before all are right."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from textual import events, on
+from textual.binding import Binding, BindingType
+from textual.timer import Timer
+from textual.widget import Widget
+
+from persyn_tui.app.formatting import count, number, short_reference
+from persyn_tui.app.screens.models import fields
+from persyn_tui.app.textual_fixes.workers import background
+from persyn_tui.app.widgets.confirm import Confirm
+from persyn_tui.app.widgets.form_fields import Dialog, Edited, Form, Line, amount, problems
+from storage import registry
+from storage.errors import PersynError
+from storage.records import Model, Role
+from storage.store import Store
+
+if TYPE_CHECKING:
+    from engine.config.run_file import TeacherConfig
+    from engine.models.model_info import ModelCheck
+    from engine.registry.register import Known
+
+PAUSE_S = 0.3
+"""Typing must rest so long before files are looked at."""
+NEEDED = "needed"
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What files and store say of settings that are valid."""
+
+    check: "ModelCheck | None" = None
+    record: Model | None = None
+    known: "Known | None" = None
+    answers: int = 0
+    """Stored answers of the settings that are used again, or else of those that were in use until now."""
+    problem: PersynError | None = None
+    field: str = ""
+    """Where the problem belongs."""
+
+
+def examine(store: Store, wanted: "TeacherConfig", role: Role) -> Examined:
+    """What the model's files and the store say; blocks, at a hub for up to four seconds."""
+    from engine.errors import NotAvailable
+    from engine.registry import register
+    from storage import lookup
+
+    try:
+        filled, check = register.fill(wanted)
+    except PersynError as problem:
+        field = "backend" if isinstance(problem, NotAvailable) else "model"
+        return Examined(problem=problem, field=fields.named(problem.message, fields.ORDER) or field)
+    record = register.record(filled, role)
+    try:
+        known = register.known(store, record)
+    except PersynError as problem:
+        field = fields.named(problem.message, fields.ORDER) or ("model" if check else "backend")
+        return Examined(check, record, problem=problem, field=field)
+    counted = known.same or known.before
+    answers = lookup.answer_count(store, counted.id) if counted is not None and counted.id else 0
+    return Examined(check, record, known, answers)
+
+
+class ModelForm(Dialog[Model | None]):
+    """Registers a model, or gives other settings to a registered one; the answer is the stored model.
+
+    Args:
+        model: whose settings to change; None for a new one.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        # Where enter begins a new line, f2 saves too.
+        Binding("enter,f2", "save", "Save", id="model_form.save"),
+    ]
+
+    def __init__(self, model: Model | None = None) -> None:
+        super().__init__()
+        self._model = model
+        self._kept: dict[str, Any] = {}
+        self._examined: Examined | None = None
+        self._asked = False
+        """Whether saving was tried: from then on missing fields are named too."""
+        self._taken: Model | None = None
+        """The model that has the name which is typed, or was."""
+        self._auto: set[str] = set()
+        """Fields that the model's files filled in."""
+        self._timer: Timer | None = None
+
+    def heading(self) -> str:
+        """Which model."""
+        return "2 Models · add a model" if self._model is None else f"2 Models · edit {self._model.name}"
+
+    def body(self) -> Iterable[Widget]:
+        """The fields."""
+        from engine.registry.models import as_entry, sampling
+
+        model = self._model
+        if model is not None:
+            self._kept = as_entry(model) | {"backend": model.backend, "sampling": sampling(model)}
+        yield Form(fields.entries(fields.start(model, self._kept), fixed=model is not None), id="form")
+
+    @property
+    def form(self) -> Form:
+        """The fields."""
+        return self.query_one("#form", Form)
+
+    def ready(self) -> None:
+        """The first field to fill in has the focus."""
+        super().ready()
+        self.form["name" if self._model is None else "model"].focus_control()
+        self._roles()
+        self._backend()
+        self._settings()
+        self._soon()
+
+    # While typing
+
+    @on(Edited)
+    def _edited(self, event: Edited) -> None:
+        self._auto.discard(event.key)
+        self._examined = None
+        if event.key == "role":
+            self._roles()
+        if event.key in ("role", "backend"):
+            self._backend()
+        self._settings()
+        self._soon()
+
+    def on_descendant_blur(self, event: events.DescendantBlur) -> None:
+        """A field that was left is finished: now its hub id is looked up."""
+        if self._examined is None:
+            self._soon()
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """What is wrong with the field under the cursor is said in full."""
+        self._tell()
+
+    def _roles(self) -> None:
+        student = self._role == "student"
+        for key in fields.PRICES:
+            self.form[key].disabled = student
+        if student and self._model is None:
+            self.form.fill("backend", "transformers")  # the one that trains
+        self.form["backend"].disabled = student
+        temperature = self.form["temperature"].control
+        if isinstance(temperature, Line):
+            temperature.placeholder = "0" if student else "0.7"
+
+    def _backend(self) -> None:
+        """Shows the fields that the backend has, each with the backend's own hint."""
+        backend = self.form["backend"].value
+        for key, entry in self.form.entries.items():
+            if key in fields.BACKENDS:
+                entry.display = fields.has(backend, key)
+                entry.disabled = not entry.display
+            if key not in ("role", "name"):
+                entry.hint = fields.hint(backend, key)
+                entry.say()
+
+    @property
+    def _role(self) -> Role:
+        return cast(Role, self.form["role"].value)
+
+    def _values(self) -> dict[str, str]:
+        """Values of the fields that the backend has; the backend's own also where it cannot be changed."""
+        return self.form.values | {"backend": self.form["backend"].value}
+
+    def _settings(self) -> "TeacherConfig | None":
+        """The settings, when every field can be read; says what is wrong beside each that cannot."""
+        from pydantic import ValidationError
+
+        from engine.registry import register
+
+        values = self._values()
+        entry = fields.entry_of(values, self._kept)
+        wrong = dict.fromkeys(fields.missing(entry), NEEDED)
+        # With a stand-in for each, the others are checked as well.
+        stand_ins = {key: "-" for key in wrong if key != "base_url"}
+        wanted = None
+        try:
+            wanted = register.settings(entry | stand_ins, self._role, Path.cwd())
+        except ValidationError as error:
+            found, rest = problems(error, fields.PLACES)
+            wrong |= found
+            for message in rest:
+                wrong.setdefault(fields.named(message, values) or "name", message)
+        except PersynError as problem:  # a path that can be none
+            wrong["model"] = problem.message
+        if fields.wrong_device(values):
+            wrong["device"] = f"none of {fields.HINTS['device']}"
+        self._wrong = set(wrong)
+        self._say_beside(wrong)
+        self._tell()
+        return None if wrong else wanted
+
+    def _say_beside(self, wrong: dict[str, str]) -> None:
+        doubts = {
+            "api_key_env": fields.unset(self._values()),
+            "name": self._whose(),
+            "max_tokens": self._tight(),
+        }
+        for key, entry in self.form.entries.items():
+            if key in wrong and (self._asked or wrong[key] != NEEDED):
+                text = f"{NEEDED}: {entry.hint}" if wrong[key] == NEEDED and entry.hint else wrong[key]
+                entry.say(text, "bad")
+            elif doubts.get(key):
+                entry.say(doubts[key], "warn")
+            elif entry.wrong or entry.doubtful or key in ("model", "backend"):
+                entry.say()
+
+    def _tight(self) -> str:
+        """A doubt about answers that may be longer than what the model can hold."""
+        check = self._examined.check if self._examined is not None else None
+        try:
+            context = int(amount(self.form["context"].value)) or 0
+        except ValueError:
+            context = (check.context if check is not None else None) or 0
+        try:
+            wanted = int(amount(self.form["max_tokens"].value or fields.DEFAULT_TOKENS))
+        except ValueError:
+            return ""
+        if not context or wanted <= context:
+            return ""
+        return f"▲ {wanted:,}, but prompt and answer together have {context:,}"
+
+    def _whose(self) -> str:
+        """A doubt about a name that is in use."""
+        taken = self._taken
+        if taken is None or (taken.name, taken.role) != (self.form["name"].value, self._role):
+            return ""
+        return f"▲ taken: {short_reference(taken.model)}, {taken.backend}; saving asks before it is replaced"
+
+    def _soon(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+        self._timer = self.set_timer(PAUSE_S, self._look)
+
+    def _look(self) -> None:
+        if self.left:
+            return
+        from engine.registry import register
+        from engine.teachers import teacher_kinds
+
+        wanted = self._settings()
+        if self._model is None:
+            background(self, self._ask_name, group="name", exclusive=True)
+        if wanted is None:
+            # The reference alone says much already.
+            wanted = self._reference()
+            if wanted is None:
+                return
+        entry = self.form["model"]
+        if (
+            wanted.backend in teacher_kinds.LOCAL
+            and not register.is_here(wanted.model)
+            and self.form.at is entry
+        ):
+            entry.say("a hub id? it is looked up when you leave this field")
+            return
+        if wanted.backend in teacher_kinds.LOCAL:
+            entry.say("looking …")
+        background(self, partial(self._examine, wanted), group="examine", exclusive=True)
+
+    async def _ask_name(self) -> None:
+        """Learns which model has the name."""
+        name, store = self.form["name"].value, self.app.store
+        if store is None or not name:
+            return
+        try:
+            self._taken = await asyncio.to_thread(registry.get, store, name, self._role)
+        except PersynError:
+            return  # saving says what is wrong with the store
+        if not self.left and (doubt := self._whose()) and not self.form["name"].wrong:
+            self.form["name"].say(doubt, "warn")
+            self._tell()
+
+    def _reference(self) -> "TeacherConfig | None":
+        from pydantic import ValidationError
+
+        from engine.registry import register
+
+        values = {"name": self.form["name"].value} | self._values()
+        # What the settings of an endpoint lack is said beside their own fields.
+        if not values.get("model") or values["backend"] == "openai":
+            return None
+        try:
+            entry = {key: values[key] for key in ("model", "backend", "revision") if values.get(key)}
+            name = "new" if "name" in self._wrong else values["name"]
+            return register.settings({"name": name, **entry}, self._role, Path.cwd())
+        except (ValidationError, PersynError):
+            return None
+
+    async def _examine(self, wanted: "TeacherConfig") -> Examined | None:
+        store = self.app.store
+        if store is None:
+            return None
+        found = await asyncio.to_thread(examine, store, wanted, self._role)
+        if self.left:
+            return None
+        self._examined = found
+        entry = self.form["model"]
+        if found.check is None:
+            self._forget_files(wanted.backend)
+        if found.problem is not None:
+            self.form[found.field].say(_one_line(found.problem), "bad")
+        elif found.check is not None and found.check.folder is None:
+            entry.say("✓ at the hub, not downloaded yet", "good")
+        elif found.check is not None:
+            entry.say(f"✓ {found.check.architecture or found.check.family}", "good")
+        if found.check is not None:
+            self._fill("family", found.check.family)
+            self._fill("parameters", fields.plain(found.check.parameters))
+            if found.check.context:
+                self.form["context"].hint = f"its files say {found.check.context:,}"
+                if "context" not in self._wrong:
+                    self.form["context"].say()
+                if "max_tokens" not in self._wrong and (doubt := self._tight()):
+                    self.form["max_tokens"].say(doubt, "warn")
+        self._tell()
+        return found
+
+    def _forget_files(self, backend: str) -> None:
+        """Takes back what the files of another model have filled in."""
+        for key in ("family", "parameters", "context"):
+            if key in self._auto:
+                self.form.fill(key, "")
+                self._auto.discard(key)
+            self.form[key].hint = fields.hint(backend, key)
+            if key not in self._wrong:
+                self.form[key].say()
+
+    def _fill(self, key: str, value: str) -> None:
+        entry = self.form[key]
+        if not value:
+            return
+        if not entry.value or key in self._auto:
+            self.form.fill(key, value)
+            self._auto.add(key)
+        shown = number(float(value)) if key == "parameters" else value
+        entry.hint = f"✓ {shown}, from its files" if entry.value == value else f"its files say {shown}"
+        if key not in self._wrong:
+            entry.say()
+
+    def _tell(self) -> None:
+        """Below the fields: what is wrong with the one under the cursor, else what saving would mean."""
+        at, found = self.form.at, self._examined
+        if at is not None and at.wrong:
+            full = found.problem if found is not None and found.field == at.key else None
+            self.say(f"✗ {at.title}: {full or at.said}", "bad")
+        elif at is not None and at.doubtful:
+            self.say(f"{at.title}: {at.said}", "warn")
+        elif found is None or found.known is None or self._wrong:
+            self.say("")
+        else:
+            self.say(*_meaning(found, self._model))
+
+    # Leaving
+
+    def action_back(self) -> None:
+        """Leaves; asks first when something was typed."""
+        if self.form.touched:
+            self.leave("the form", "what you typed; nothing of it is stored yet")
+        else:
+            self.dismiss(None)
+
+    def action_save(self) -> None:
+        """Stores the model when every field is right; else goes to the first that is not."""
+        self._asked = True
+        if self._timer is not None:
+            self._timer.stop()  # saving looks by itself
+        wanted = self._settings()
+        if wanted is None:
+            next(self.form[key] for key in self.form.entries if key in self._wrong).focus_control()
+            return
+        work = partial(self._save, wanted, self.app.ahead.hold())
+        background(self, work, group="save", exclusive=True)
+
+    async def _save(self, wanted: "TeacherConfig", release: Callable[[], None]) -> None:
+        from engine.registry import register
+
+        try:
+            self.say("checking …")
+            found = await self._examine(wanted)
+            if found is None or self.app.store is None:
+                return
+            if found.problem is not None or found.record is None:
+                self.form[found.field].focus_control()
+                self._tell()
+                return
+            if self._model is None and not await self._may_replace(found):
+                self.form["name"].focus_control()
+                self._tell()
+                return
+            self.dismiss(await asyncio.to_thread(register.put, self.app.store, found.record))
+        except PersynError as problem:
+            self.say(f"✗ {problem}", "bad")
+        finally:
+            release()
+
+    async def _may_replace(self, found: Examined) -> bool:
+        """Whether the name is free, or the operator lets go of the settings it has."""
+        known = found.known
+        before = known.before if known is not None else None
+        if known is None or before is None or (known.same is not None and known.same.id == before.id):
+            return True  # nothing is replaced
+        meaning = _meaning(found, None)[0].removeprefix("▲ ")
+        question = Confirm(
+            f"Replace the {before.role} {before.name}?",
+            f"Lost are its settings: {short_reference(before.model)}, {before.backend}. "
+            f"{meaning[:1].upper()}{meaning[1:]}.",
+            "Replace",
+        )
+        return await self.app.push_screen_wait(question) is True
+
+
+def _meaning(found: Examined, edited: Model | None) -> tuple[str, Any]:
+    known = found.known
+    assert known is not None
+    assert found.record is not None
+    name, answers = found.record.name, f"{count(found.answers)} stored answers"
+    if known.same is not None and known.before is not None and known.same.id == known.before.id:
+        if edited is not None:
+            return f"the same identity: its {answers} are used again", "good"
+        return f"`{name}` is registered with these settings already; its {answers} are used again", "good"
+    if known.same is not None:
+        return f"earlier settings of `{name}`: their {answers} are used again", "good"
+    if known.before is not None:
+        return (
+            f"▲ a new identity of `{name}`: its {answers} stay in the store with the old settings; "
+            "runs with these settings generate anew",
+            "warn",
+        )
+    return "a new model: nothing of it is stored yet", "dim"
+
+
+def _one_line(problem: PersynError) -> str:
+    """What is wrong, after the guess that may be all that is needed."""
+    guess = problem.remedy.partition("?")[0] + "? " if problem.remedy.startswith("did you mean") else ""
+    return "✗ " + guess + str(problem.message).partition("\n")[0]

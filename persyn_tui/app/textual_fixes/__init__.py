@@ -1,0 +1,1 @@
+"""What works around Textual; each file says what it works around and when it can go."""

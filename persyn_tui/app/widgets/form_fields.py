@@ -1,0 +1,498 @@
+"""Forms: a line per field with what is wrong beside it, and the full-screen dialog that holds them."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.message import Message
+from textual.reactive import reactive
+from textual.screen import ModalScreen
+from textual.strip import Strip
+from textual.suggester import Suggester
+from textual.widget import Widget
+from textual.widgets import Input, Static, TextArea
+from textual.worker import NoActiveWorker, get_current_worker
+
+from engine.base.sanitize import printable
+from persyn_tui.app.screens.base import title_line
+from persyn_tui.app.textual_fixes.dismiss_guard import Once
+from persyn_tui.app.widgets.confirm import Confirm
+from persyn_tui.app.widgets.footer import Keys
+from persyn_tui.app.widgets.machine_strip import MachineStrip
+from persyn_tui.app.widgets.virtual_table import Tone
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+    from persyn_tui.app.app import PersynApp
+
+R = TypeVar("R")
+Place = tuple[int | str, ...]
+"""Where in the settings a problem is, as pydantic says it."""
+OFFERED = 400
+"""Names of a folder that are looked through for a completion."""
+
+
+class Edited(Message):
+    """A field has another value."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+
+
+class Line(Input):
+    """One line of text. Enter is left to the form; tab completes where there is something to complete."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "complete", "Complete, or next field", show=False, id="form.complete"),
+    ]
+
+    def __init__(self, value: str, placeholder: str = "", suggester: Suggester | None = None) -> None:
+        super().__init__(value, placeholder, compact=True, suggester=suggester, select_on_focus=False)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Enter, up and down belong to the form."""
+        return action not in ("submit", "scroll_up", "scroll_down")
+
+    def action_complete(self) -> None:
+        """Takes the offered completion; without one, goes to the next field."""
+        if self.cursor_at_end and len(self._suggestion) > len(self.value):
+            self.action_cursor_right()
+        else:
+            self.screen.focus_next()
+
+
+class Choice(Static, can_focus=True):
+    """One of a few values, all a key press away."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("right,space", "turn(1)", "Next value", show=False, id="form.next_value"),
+        Binding("left", "turn(-1)", "Previous value", show=False, id="form.previous_value"),
+    ]
+    value: reactive[str] = reactive("", init=False)
+
+    def __init__(self, options: Sequence[str], value: str) -> None:
+        super().__init__(markup=False)
+        self.options = options
+        self.set_reactive(Choice.value, value)
+
+    def render(self) -> str:
+        """The value between the arrows that change it."""
+        return f"‹ {self.value} ›" if len(self.options) > 1 and not self.is_disabled else self.value
+
+    def action_turn(self, by: int) -> None:
+        """Takes the next value, round the end."""
+        place = self.options.index(self.value) if self.value in self.options else -by
+        self.value = self.options[(place + by) % len(self.options)]
+
+    def on_click(self, event: events.Click) -> None:
+        """A click takes the next value."""
+        self.focus()
+        self.action_turn(1)
+
+
+class Area(TextArea):
+    """Several lines of text; tab leaves it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "app.focus_next", "Next field", show=False, id="form.leave"),
+        Binding("enter", "new_line", "New line", id="form.new_line"),
+    ]
+
+    def __init__(self, value: str, placeholder: str = "") -> None:
+        super().__init__(
+            value, compact=True, placeholder=placeholder, highlight_cursor_line=False, tab_behavior="focus"
+        )
+
+    def render_line(self, y: int) -> Strip:
+        """A line; nothing where there is no room for a character: the library wraps its example to that width."""
+        return super().render_line(y) if self.content_size.width > 0 else Strip.blank(self.size.width)
+
+    def action_new_line(self) -> None:
+        """Begins a new line, as the library does on enter; bound so that the footer says it."""
+        self.insert("\n")
+
+    def action_cursor_up(self, select: bool = False) -> None:
+        """Up from the first line leaves it."""
+        if self.cursor_at_first_line and not select:
+            self.screen.focus_previous()
+        else:
+            super().action_cursor_up(select)
+
+    def action_cursor_down(self, select: bool = False) -> None:
+        """Down from the last line leaves it."""
+        if self.cursor_at_last_line and not select:
+            self.screen.focus_next()
+        else:
+            super().action_cursor_down(select)
+
+
+Control = Line | Choice | Area
+
+
+class Entry(Horizontal):
+    """One field: its name, its control, and what is to be said of its value."""
+
+    DEFAULT_CSS = """
+    Entry { height: 1; }
+    Entry.tall { height: 3; }
+    Entry > .name { width: 15; color: $text-muted; }
+    Entry > Line, Entry > Choice, Entry > Area { width: 3fr; }
+    Entry > Choice { height: 1; }
+    Entry > Choice:focus { background: $primary 40%; text-style: bold; }
+    Entry > Line:focus, Entry > Area:focus { background: $primary 25%; }
+    Entry.at > .name { color: $text; text-style: bold; }
+    Entry > .note { width: 4fr; padding-left: 2; text-wrap: nowrap; text-overflow: ellipsis; color: $text-muted; }
+    Entry > .note.bad { color: $text-error; }
+    Entry > .note.good { color: $text-success; }
+    Entry > .note.warn { color: $text-warning; }
+    """
+
+    def __init__(self, key: str, name: str, control: Control, hint: str = "") -> None:
+        super().__init__(classes="tall" if isinstance(control, Area) else None)
+        self.key, self.control, self.hint = key, control, hint
+        self.title = name
+        """What the operator sees it called."""
+        self.said = hint
+        self._tone: Tone = "dim"
+
+    @property
+    def wrong(self) -> bool:
+        """Whether something is wrong with it."""
+        return self._tone == "bad"
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether something of it may be wrong."""
+        return self._tone == "warn"
+
+    def compose(self) -> ComposeResult:
+        """Name, control, note."""
+        yield Static(self.title, classes="name", markup=False)
+        yield self.control
+        yield Static(self.hint, classes="note", markup=False)
+
+    @property
+    def value(self) -> str:
+        """What the operator has put in, without spaces around it."""
+        return (self.control.text if isinstance(self.control, Area) else self.control.value).strip()
+
+    def put(self, value: str) -> None:
+        """Puts a value in."""
+        if isinstance(self.control, Area):
+            self.control.text = value
+        else:
+            self.control.value = value
+            if isinstance(self.control, Line):
+                # The library keeps the cursor where it stood, which may be in the middle of another value.
+                self.control.cursor_position = len(self.control.value)
+
+    def say(self, text: str = "", tone: Tone = "dim") -> None:
+        """Says `text` beside the field; nothing: the hint again."""
+        text = printable(text or self.hint).replace("\n", " ")
+        if (text, tone) == (self.said, self._tone):
+            return
+        self.said, self._tone = text, tone
+        note = self.query_one(".note", Static)
+        note.update(text, layout=False)
+        for name in ("bad", "good", "warn"):
+            note.set_class(name == tone, name)
+
+    def focus_control(self) -> None:
+        """Puts the cursor into it."""
+        self.control.focus()
+
+
+class Form(VerticalScroll, can_focus=False):
+    """Fields below each other; up and down go from one to the next."""
+
+    DEFAULT_CSS = """
+    Form { height: 1fr; scrollbar-size-vertical: 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down", "step(1)", "Next field", key_display="↓", id="form.down"),
+        Binding("up", "step(-1)", "Previous field", show=False, id="form.up"),
+    ]
+
+    def __init__(self, entries: Sequence[Entry], *, id: str | None = None) -> None:
+        super().__init__(*entries, id=id)
+        self.entries = {entry.key: entry for entry in entries}
+        self.touched: set[str] = set()
+        """Keys of the fields that the operator has changed."""
+        self._known = {entry.key: entry.value for entry in entries}
+
+    def __getitem__(self, key: str) -> Entry:
+        return self.entries[key]
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Every field's value that can be used now; disabled ones are left out."""
+        return {key: entry.value for key, entry in self.entries.items() if not entry.disabled}
+
+    @property
+    def at(self) -> Entry | None:
+        """The field that has the focus."""
+        return next((entry for entry in self.entries.values() if entry.control.has_focus), None)
+
+    def fill(self, key: str, value: str) -> None:
+        """Puts a value in that the operator did not type; the field stays untouched."""
+        self._known[key] = value
+        self.entries[key].put(value)
+
+    def action_step(self, by: int) -> None:
+        """Goes to the next field, or to the one before."""
+        if by > 0:
+            self.screen.focus_next()
+        else:
+            self.screen.focus_previous()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """A line was typed into."""
+        self._edited(event, event.input)
+
+    def on_text_area_changed(self, event: TextArea.Changed) -> None:
+        """A text was typed into."""
+        self._edited(event, event.text_area)
+
+    def on_mount(self) -> None:
+        """Choices tell when they turn."""
+        for entry in self.entries.values():
+            if isinstance(entry.control, Choice):
+                self.watch(entry.control, "value", self._turned(entry), init=False)
+
+    def on_descendant_focus(self) -> None:
+        """The name of the field under the cursor stands out."""
+        at = self.at
+        for entry in self.entries.values():
+            entry.set_class(entry is at, "at")
+
+    def _turned(self, entry: Entry) -> Callable[[], None]:
+        return lambda: self._tell(entry.key)
+
+    def _edited(self, event: Message, control: Widget) -> None:
+        event.stop()
+        entry = next(entry for entry in self.entries.values() if entry.control is control)
+        self._tell(entry.key)
+
+    def _tell(self, key: str) -> None:
+        # Inputs also tell of the value that they begin with, and of one that was filled in.
+        if self._known[key] == self.entries[key].value:
+            return
+        self._known[key] = self.entries[key].value
+        self.touched.add(key)
+        self.post_message(Edited(key))
+
+
+class Dialog(ModalScreen[R], Once[R]):
+    """A full screen with an answer: title, body, machine strip, footer. Nothing behind it can be reached."""
+
+    DEFAULT_CSS = """
+    Dialog { background: $background; }
+    Dialog #title { height: 1; color: $text-muted; }
+    Dialog #body { height: 1fr; padding: 0 1; }
+    Dialog #says { height: auto; max-height: 5; padding: 0 1; color: $text-muted; }
+    Dialog #says.bad { color: $text-error; }
+    Dialog #says.good { color: $text-success; }
+    Dialog #says.warn { color: $text-warning; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "Back", key_display="esc", id="dialog.back"),
+        Binding("f1", "keys", "Keys", key_display="f1", id="dialog.help"),
+    ]
+
+    app: "PersynApp"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = ("", "dim")
+
+    def body(self) -> Iterable[Widget]:
+        """The widgets between title and strip."""
+        raise NotImplementedError
+
+    def heading(self) -> str:
+        """What the title line says."""
+        raise NotImplementedError
+
+    def compose(self) -> ComposeResult:
+        """Title, body, what is said, strip, footer."""
+        yield Static(id="title", markup=False)
+        with VerticalScroll(id="body", can_focus=False):
+            yield from self.body()
+        yield Static(id="says", markup=False)
+        yield MachineStrip()
+        yield Keys()
+
+    def ready(self) -> None:
+        """Title and machine are there at once."""
+        self.paint_title()
+        self.app.show_machine()
+
+    def on_resize(self) -> None:
+        """The title line fills the width."""
+        self.paint_title()
+
+    def paint_title(self) -> None:
+        """Rewrites the title line."""
+        line = title_line(self.app.store_name, printable(self.heading()), (self.app.size.width or 80) - 1)
+        for title in self.query("#title").results(Static):  # none while it is being left
+            title.update(line)
+
+    def say(self, text: str, tone: Literal["dim", "bad", "good", "warn"] = "dim") -> None:
+        """Says something below the body."""
+        if (text, tone) == self._said:
+            return
+        self._said = text, tone
+        for says in self.query("#says").results(Static):  # none while it is being left
+            says.update(printable(text))
+            for name in ("bad", "good", "warn"):
+                says.set_class(name == tone, name)
+
+    def leave(self, what: str, loss: str) -> None:
+        """Asks, then leaves without an answer."""
+
+        def answer(yes: bool | None) -> None:
+            if yes:
+                self.dismiss(None)
+
+        self.app.push_screen(Confirm(f"Leave {what}?", f"Lost is {loss}.", "Leave"), answer)
+
+    def dismiss(self, result: R | None = None) -> AwaitComplete:
+        """Leaves with an answer. What still works for the dialog ends first: it would find no widgets to tell."""
+        if not self.is_active:
+            return AwaitComplete()
+        try:
+            leaving = get_current_worker()
+        except NoActiveWorker:
+            leaving = None
+        for worker in list(self.app.workers):
+            if worker is not leaving and self in worker.node.ancestors_with_self:
+                worker.cancel()
+        return super().dismiss(result)
+
+    def action_keys(self) -> None:
+        """Shows the keys, also where `?` is typed as a character."""
+        self.app.action_toggle_help()
+
+    def action_back(self) -> None:
+        """Leaves without an answer."""
+        self.dismiss(None)
+
+
+class Paths(Suggester):
+    """Completes paths, and words that may stand in place of one.
+
+    Args:
+        words: offered before any path.
+        suffixes: files that are offered; folders always are.
+    """
+
+    def __init__(self, words: Sequence[str] = (), suffixes: tuple[str, ...] = ()) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self._words, self._suffixes = words, suffixes
+
+    async def get_suggestion(self, value: str) -> str | None:
+        """The first word or path that begins with `value`."""
+        if not value:
+            return None
+        word = next((word for word in self._words if word.startswith(value) and word != value), None)
+        return word or await asyncio.to_thread(self._path, value)
+
+    def _path(self, value: str) -> str | None:
+        folder, begun = os.path.split(value)
+        try:
+            with os.scandir(path_of(folder or ".")) as entries:
+                found = sorted(
+                    entry.name + ("/" if entry.is_dir() else "")
+                    for _, entry in zip(range(OFFERED), entries, strict=False)
+                    if entry.name.startswith(begun) and (begun or not entry.name.startswith("."))
+                    if entry.is_dir() or entry.name.endswith(self._suffixes)
+                )
+        except OSError:
+            return None
+        # Not os.path.join: what was typed must stay the beginning of what is offered.
+        return value[: len(value) - len(begun)] + found[0] if found and found[0] != begun else None
+
+
+class Words(Suggester):
+    """Completes the last of several words with commas between them."""
+
+    def __init__(self, words: Sequence[str] = ()) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self.words = words
+
+    async def get_suggestion(self, value: str) -> str | None:
+        """The whole line with its last word completed."""
+        head, comma, last = value.rpartition(",")
+        begun = last.lstrip()
+        space = last[: len(last) - len(begun)]
+        word = next((word for word in self.words if begun and word.startswith(begun) and word != begun), None)
+        return None if word is None else f"{head}{comma}{space}{word}"
+
+
+def path_of(text: str) -> Path:
+    """The path that was typed, `~` in it being the operator's home; that of a user who is not known stays as it is."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 — Path's own raises where there is no such user
+
+
+def words(text: str) -> list[str]:
+    """The words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def amount(text: str) -> str:
+    """`7.6B`, `135M`, `1,024` as plain digits, for pydantic to read; anything else unchanged."""
+    plain = text.replace(",", "").replace("_", "").strip()
+    scale = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}.get(plain[-1:].lower())
+    if scale is None:
+        return plain
+    try:
+        return f"{float(plain[:-1]) * scale:.0f}"
+    except ValueError:
+        return text
+
+
+def problems(error: "ValidationError", keys: Mapping[Place, str]) -> tuple[dict[str, str], list[str]]:
+    """(message by field, messages that belong to no field) of a validation.
+
+    Args:
+        error: what pydantic found.
+        keys: the field of each place; a place that is not there belongs to the field of its beginning.
+    """
+    beside: dict[str, str] = {}
+    rest: list[str] = []
+    found = error.errors(include_url=False)
+    inner = {problem["loc"][:n] for problem in found for n in range(len(problem["loc"]))}
+    for problem in found:
+        place = problem["loc"]
+        if place in inner:
+            continue  # said of the whole because of the part, which has its own line
+        key = next((keys[place[:n]] for n in range(len(place), 0, -1) if place[:n] in keys), None)
+        if key is None:
+            rest.append(_words(problem))
+        else:
+            beside.setdefault(key, _words(problem))
+    return beside, rest
+
+
+def _words(problem: Any) -> str:
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind in ("missing", "string_too_short"):
+        return "needed"
+    if kind == "string_pattern_mismatch":
+        return "only letters, digits and . : / + - _"
+    if kind in ("int_parsing", "float_parsing", "int_from_float"):
+        return "not a number" if kind == "float_parsing" else "not a whole number"
+    bounds = {"greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt"}
+    if kind in bounds:
+        words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+        return f"must be {words[bounds[kind]]} {context[bounds[kind]]:g}"
+    return str(problem["msg"]).removeprefix("Value error, ")

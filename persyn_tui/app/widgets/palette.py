@@ -1,0 +1,206 @@
+"""The command palette, and what it offers: screens, what can be done here and elsewhere, themes.
+
+The commands are known when it opens, so each letter finds at once what it finds: the list is never an old one while
+another is looked for.
+"""
+
+import asyncio
+import sys
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import on
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.fuzzy import Matcher
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Input
+
+from persyn_tui.app import keymap
+from persyn_tui.app.screens.base import View
+from persyn_tui.app.textual_fixes.dismiss_guard import Once
+from persyn_tui.app.textual_fixes.workers import background
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet
+
+if TYPE_CHECKING:
+    from persyn_tui.app.app import PersynApp
+
+MOVES = ("sheet.", "go.", "app.", "keys.", "palette.")
+"""Beginnings of the ids of keys that the palette has no need of."""
+NONE = -1
+"""Key of the line that says that there is none."""
+PATIENCE_S = 10.0
+"""How long a screen may read before what was asked of it is given up."""
+
+
+class Palette(ModalScreen[SystemCommand], Once[SystemCommand]):
+    """A line to type a command's name in, and the commands that it may be; answers with one of them.
+
+    Args:
+        offered: the commands; those that are not to be discovered are found by their names only.
+        example: stands in the empty line.
+    """
+
+    DEFAULT_CSS = """
+    Palette { background: $background 60%; align-horizontal: center; }
+    Palette > Vertical { width: 90%; max-width: 100; height: 80%; margin-top: 1; padding: 1 2; background: $surface; }
+    Palette Input { margin-bottom: 1; background: $surface; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Back", key_display="esc", id="palette.back"),
+        Binding("down", "move(1)", "Down", show=False, id="palette.down"),
+        Binding("up", "move(-1)", "Up", show=False, id="palette.up"),
+        Binding("pagedown", "page(1)", "Page down", show=False, id="palette.page_down"),
+        Binding("pageup", "page(-1)", "Page up", show=False, id="palette.page_up"),
+    ]
+    AUTO_FOCUS = "Input"
+
+    def __init__(self, offered: Iterable[SystemCommand], example: str = "Search for commands…") -> None:
+        super().__init__()
+        self._offered = list(offered)
+        self._example = example
+        self._found: list[SystemCommand] = []
+
+    def compose(self) -> ComposeResult:
+        """The line above the list."""
+        with Vertical():
+            yield Input(placeholder=self._example, compact=True)
+            sheet = Sheet((Column("command"), Column("", 22, drop=1)), id="found", opens_at_once=True)
+            sheet.can_focus = False  # what is typed goes to the line, wherever was clicked
+            yield sheet
+
+    def ready(self) -> None:
+        """All that may be discovered."""
+        self._find("")
+
+    @property
+    def titles(self) -> list[str]:
+        """Of the commands in the list."""
+        return [one.title for one in self._found]
+
+    def _find(self, words: str) -> None:
+        self._found = matching(self._offered, words)
+        rows = [(number, [Cell(one.title), Cell(one.help, "dim")]) for number, one in enumerate(self._found)]
+        sheet = self.query_one(Sheet)
+        sheet.update(Listed(rows or [(NONE, [Cell("no command has these letters", "dim"), Cell("")])]))
+        sheet.action_top()
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        event.stop()
+        if self.is_mounted:
+            self._find(event.value)
+
+    @on(Input.Submitted)
+    def _submitted(self) -> None:
+        self._choose(self.query_one(Sheet).key)
+
+    @on(Sheet.Chosen)
+    def _clicked(self, event: Sheet.Chosen) -> None:
+        self._choose(event.key)
+
+    def _choose(self, number: object) -> None:
+        if isinstance(number, int) and 0 <= number < len(self._found):
+            self.dismiss(self._found[number])
+
+    def action_move(self, by: int) -> None:
+        """Moves the cursor by rows."""
+        self.query_one(Sheet).action_move(by)
+
+    def action_page(self, by: int) -> None:
+        """Moves the cursor by screenfuls."""
+        self.query_one(Sheet).action_page(by)
+
+    def action_leave(self) -> None:
+        """Leaves without a command."""
+        self.dismiss(None)
+
+
+def is_open(app: App[Any]) -> bool:
+    """Whether one is on any screen, also one that is still being mounted or has another above it."""
+    return any(isinstance(screen, Palette) for screen in app.screen_stack)
+
+
+def matching(offered: Sequence[SystemCommand], words: str) -> list[SystemCommand]:
+    """The commands with these letters in their order, the best match first; without any, those to be discovered."""
+    if not words.strip():
+        return [one for one in offered if one.discover]
+    matcher = Matcher(words)
+    found = [(matcher.match(one.title), one) for one in offered]
+    return [one for score, one in sorted(found, key=lambda pair: -pair[0]) if score > 0]
+
+
+def commands(app: "PersynApp", screen: Screen[Any]) -> Iterable[SystemCommand]:
+    """Screens first, then what can be done here; what is found by its name only comes after them.
+
+    Two may have one title: the first is meant.
+    """
+    for number, mode in enumerate(app.MODES, start=1):
+        key = app.keyed(f"key {{go.{mode}:{number}}}")
+        yield SystemCommand(f"Go to {mode}", key, partial(app.open_mode, mode))
+    yield SystemCommand("Keys", "the keys of this screen", app.action_toggle_help)
+    yield SystemCommand("Theme", "choose the colours", app.action_change_theme)
+    yield SystemCommand("Screenshot", "an SVG file, here", lambda: app.call_after_refresh(app.action_picture))
+    yield SystemCommand("Quit", "leave; jobs go on", app.action_quit)
+    for active in screen.active_bindings.values():
+        binding = active.binding
+        ours = binding.id and not binding.id.startswith(MOVES)
+        if active.enabled and ours:
+            yield SystemCommand(
+                binding.description,
+                f"key {app.get_key_display(binding)}",
+                partial(app.run_action, binding.action, active.node),
+            )
+    for mode, binding in elsewhere(app):
+        key = keymap.shown(binding, app.works)
+        yield SystemCommand(
+            f"Go to {mode}: {binding.description}",
+            f"key {key} there",
+            partial(_begin, app, mode, binding),
+            discover=False,
+        )
+    for theme in themes(app):
+        yield theme._replace(title=f"Theme: {theme.title}", help="", discover=False)
+
+
+def elsewhere(app: "PersynApp") -> Iterable[tuple[str, Binding]]:
+    """(mode, key) of what the other screens do, of those that are imported: the palette waits for none."""
+    for mode in app.MODES:
+        module = sys.modules.get(f"persyn_tui.app.screens.{mode}.screen") or sys.modules.get(
+            f"persyn_tui.app.screens.{mode}"
+        )
+        of = getattr(module, f"{mode.capitalize()}Screen", None)
+        if of is None or mode == app.current_mode:
+            continue
+        for binding in vars(of).get("BINDINGS", ()):
+            if isinstance(binding, Binding) and binding.id and binding.id.partition(".")[2] != "back":
+                yield mode, binding
+
+
+def _begin(app: "PersynApp", mode: str, binding: Binding) -> None:
+    background(app, partial(_there, app, mode, binding), group="palette", exclusive=True, exit_on_error=False)
+
+
+async def _there(app: "PersynApp", mode: str, binding: Binding) -> None:
+    """Goes to a screen, and does something there once it has read."""
+    await app.switch_mode(mode)
+    screen = app.screen
+    clock = asyncio.get_running_loop().time
+    end = clock() + PATIENCE_S
+    while isinstance(screen, View) and screen.state == "loading" and clock() < end:
+        await asyncio.sleep(0.02)
+    if app.screen is not screen:
+        return  # somebody went on
+    if screen.check_action(binding.action.partition("(")[0], ()):
+        await app.run_action(binding.action, screen)
+    else:
+        app.notify(f"{binding.description}: nothing here to do it with", severity="warning")
+
+
+def themes(app: App[Any]) -> Iterable[SystemCommand]:
+    """Every theme by its name."""
+    for theme in sorted(app.available_themes):
+        now = "now" if theme == app.theme else ""
+        yield SystemCommand(theme, now, partial(setattr, app, "theme", theme))

@@ -1,0 +1,191 @@
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from engine.distill.batches import Batching
+from engine.distill.checkpoint import read_newest
+from engine.distill.loop import train
+from engine.distill.lora import Tuning, make_trainable
+from engine.distill.optimizer import Descent, rate_at
+from engine.distill.settings import Settings
+from engine.errors import ConfigError, NotAvailable, TrainingError
+
+
+def settings(**changes):
+    base = {"batching": Batching(rows=8), "descent": Descent(learning_rate=1e-2), "checkpoint_every": 3}
+    return Settings(**{**base, **changes})
+
+
+def test_a_student_learns_and_stops_after_its_answer(make, tokenizer, tmp_path):
+    user = [{"role": "user", "content": "w1"}]
+    rows = [(user, "w7 w8")] * 64
+    reports = []
+    result = train(
+        make.student(),
+        tokenizer,
+        rows,
+        tmp_path,
+        settings(tuning=Tuning(method="full"), epochs=6),
+        eval_rows=rows[:4],
+        on_progress=reports.append,
+    )
+    assert (result.step, result.total, result.stopped) == (48, 48, False)
+    assert reports[0]["loss"] == pytest.approx(math.log(64), abs=0.3)
+    assert result.eval_loss < 0.05
+    assert [report["step"] for report in reports] == list(range(1, 49))
+    assert reports[-1]["epoch"] == 6
+    prompt = tokenizer("<s> user w1 </s> <s> assistant", add_special_tokens=False, return_tensors="pt")
+    made = result.model.generate(**prompt, max_new_tokens=20, do_sample=False)
+    assert tokenizer.decode(made[0, 6:]).split() == ["w7", "w8", "</s>"]
+
+
+def test_only_the_adapter_is_saved_and_the_base_is_untouched(make, tokenizer, tmp_path):
+    student = make.student()
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    result = train(student, tokenizer, make.rows(16), tmp_path, settings(epochs=1))
+    saved = load_file(result.path / "adapter_model.safetensors")
+    assert len(saved) == 2 * 7 * 2  # A and B of 7 linear layers in 2 blocks
+    base = result.model.unload().state_dict()
+    assert all(torch.equal(base[name], value) for name, value in before.items())
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_micro_batches_do_not_change_the_result(make, tokenizer, tmp_path, method):
+    losses = []
+    for pass_tokens in (20, 10_000):
+        student = make.student().double()
+        result = train(
+            student,
+            tokenizer,
+            make.rows(24),
+            tmp_path / str(pass_tokens),
+            settings(tuning=Tuning(method=method), pass_tokens=pass_tokens, checkpoint_every=0),
+        )
+        losses.append(result.loss)
+    assert losses[0] == pytest.approx(losses[1], abs=2e-6)
+
+
+def test_bfloat16_students_learn_through_float32_masters(make, tokenizer, tmp_path):
+    rows = [([{"role": "user", "content": "w1"}], "w7 w8")] * 32
+    student = make.student().to(torch.bfloat16)
+    result = train(student, tokenizer, rows, tmp_path, settings(tuning=Tuning(method="full"), epochs=10))
+    assert result.loss < 0.3
+    weights = read_newest(tmp_path / "checkpoints", pytest.fail).groups["weights"]
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+
+
+def test_not_a_number_names_the_step_and_keeps_the_last_finite_checkpoint(make, tokenizer, tmp_path):
+    student = make.student()
+
+    def poison(report):
+        if report["step"] == 4:
+            with torch.no_grad():
+                student.model.layers[0].mlp.up_proj.base_layer.weight.fill_(math.nan)
+
+    with pytest.raises(TrainingError, match=r"loss of step 5 is not a finite number") as caught:
+        train(student, tokenizer, make.rows(64), tmp_path, settings(), on_progress=poison)
+    assert "step-00000003" in caught.value.message
+    assert "learning_rate" in caught.value.remedy
+    kept = read_newest(tmp_path / "checkpoints", pytest.fail)
+    assert kept.step == 3
+    assert all(torch.isfinite(value).all() for value in kept.groups["weights"].values())
+
+
+def test_an_exploding_rate_is_an_error_before_a_checkpoint_of_it(make, tokenizer, tmp_path):
+    descent = Descent(learning_rate=1e38, warmup=0.0)
+    with pytest.raises(TrainingError, match="not a finite number"):
+        train(
+            make.student(), tokenizer, make.rows(64), tmp_path, settings(descent=descent, checkpoint_every=1)
+        )
+
+
+def test_stop_ends_at_a_checkpoint_and_the_next_call_goes_on(make, tokenizer, tmp_path):
+    rows, whole = make.rows(40), settings()
+    undisturbed = train(make.student(), tokenizer, rows, tmp_path / "whole", whole)
+    asked = []
+
+    def stop():
+        asked.append(True)
+        return len(asked) == 4
+
+    first = train(make.student(), tokenizer, rows, tmp_path / "stopped", whole, should_stop=stop)
+    assert (first.step, first.stopped) == (4, True)
+    assert not first.path.exists()
+    second = train(make.student(), tokenizer, rows, tmp_path / "stopped", whole)
+    assert (second.step, second.resumed_from, second.stopped) == (10, 4, False)
+    bytes_of = [(run.path / "adapter_model.safetensors").read_bytes() for run in (undisturbed, second)]
+    assert bytes_of[0] == bytes_of[1]
+    assert second.loss == undisturbed.loss
+
+
+def test_a_checkpoint_that_is_asked_for_is_written_once_and_changes_nothing(make, tokenizer, tmp_path):
+    rows, whole = make.rows(40), settings(checkpoint_every=0)
+    undisturbed = train(make.student(), tokenizer, rows, tmp_path / "whole", whole)
+    asked, seen = [], []
+
+    def save():
+        asked.append(True)
+        return len(asked) == 4
+
+    saved = train(
+        make.student(),
+        tokenizer,
+        rows,
+        tmp_path / "saved",
+        whole,
+        should_save=save,
+        on_checkpoints=lambda folders: seen.append([folder.name for folder in folders]),
+    )
+    assert seen == [[], ["step-00000004"]]
+    bytes_of = [(run.path / "adapter_model.safetensors").read_bytes() for run in (undisturbed, saved)]
+    assert bytes_of[0] == bytes_of[1]
+
+
+def test_a_folder_of_other_rows_or_settings_is_refused(make, tokenizer, tmp_path):
+    train(make.student(), tokenizer, make.rows(24), tmp_path, settings())
+    for rows, changed in ((make.rows(25), settings()), (make.rows(24), settings(seed=9))):
+        with pytest.raises(ConfigError, match="other rows, settings"):
+            train(make.student(), tokenizer, rows, tmp_path, changed)
+
+
+def test_dropped_rows_are_told(make, tokenizer, tmp_path):
+    notices = []
+    result = train(
+        make.student(),
+        tokenizer,
+        make.rows(24),
+        tmp_path,
+        settings(max_length=16),
+        on_notice=notices.append,
+    )
+    assert result.counts.dropped > 0
+    assert notices == list(result.notices)
+    assert notices[0].startswith(f"{result.counts.dropped} of 24 rows")
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_rates_by_hand(schedule):
+    descent = Descent(learning_rate=1.0, schedule=schedule, warmup=0.2)
+    rates = [rate_at(step, 10, descent) for step in range(10)]
+    # Two warm-up steps at 1/3 and 2/3, then 8 steps from 1 towards 0.
+    assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
+    wanted = {"linear": 4 / 8, "cosine": 0.5, "constant": 1.0}[schedule]
+    assert rates[6] == pytest.approx(wanted)
+    assert rates[9] == pytest.approx(
+        {"linear": 1 / 8, "cosine": 0.0380602, "constant": 1.0}[schedule], abs=1e-6
+    )
+
+
+def test_methods_that_cannot_be_used_say_what_to_do(make):
+    with pytest.raises(NotAvailable, match="qlora") as caught:
+        make_trainable(make.student(), Tuning(method="qlora"), 0)
+    assert "lora" in caught.value.remedy
+    with pytest.raises(ConfigError, match=r"distill\.rank"):
+        Settings(tuning=Tuning(rank=0)).check()
+    with pytest.raises(ConfigError, match="LoRA cannot be put"):
+        make_trainable(make.student(), Tuning(targets=("no_such_layer",)), 0)
+    adapted = make_trainable(make.student(), Tuning(), 0)
+    with pytest.raises(ConfigError, match="already carries"):
+        make_trainable(adapted.get_base_model(), Tuning(), 0)

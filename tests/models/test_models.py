@@ -1,0 +1,216 @@
+"""What a model folder must hold, told apart in milliseconds; and loading."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import transformers as hf
+
+from engine.errors import ModelError
+from engine.models import loading, model_info
+from tools.zoo import tokens
+
+SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tokenizer = tokens.build("A", [])
+    tokenizer.pad_token = None
+    torch.manual_seed(0)
+    config = hf.LlamaConfig(**SMALL, vocab_size=len(tokenizer), max_position_embeddings=128)
+    hf.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_check_describes_a_model_without_torch(folder) -> None:
+    code = (
+        "import sys, time; from engine.models import loading; start = time.perf_counter();"
+        f"found = loading.check({str(folder)!r}); took = time.perf_counter() - start;"
+        "assert not {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules);"
+        "assert took < 1; print(found.parameters, found.context, found.family, found.architecture)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    vocab = len(tokens.build("A", []))
+    # Two embeddings, one layer of four 16×16 and three 16×32 matrices, three norms.
+    weights = 2 * vocab * 16 + 4 * 256 + 3 * 512 + 3 * 16
+    assert out.split() == [str(weights), "128", "llama", "LlamaForCausalLM"]
+
+
+def remove(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def cut(folder) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def no_template(folder) -> None:
+    (folder / "chat_template.jinja").unlink()
+
+
+def adapter_only(folder) -> None:
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+
+
+def pickles(folder) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def shard_missing(folder) -> None:
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "gone.safetensors"}})
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "message", "remedy"),
+    [
+        (remove("config.json"), "config.json does not exist", "save_pretrained"),
+        (lambda folder: (folder / "config.json").write_text("{"), "cannot be read", "copy"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "no `model_type`", "save_pretrained"),
+        (remove("tokenizer.json"), "has no tokenizer", "tokenizer.save_pretrained"),
+        (no_template, "no chat template", "instruct model"),
+        (remove("model.safetensors"), "no model.safetensors", "copy the weights"),
+        (cut, "its header promises", "incomplete"),
+        (adapter_only, "no model.safetensors", "LoRA adapter"),
+        (pickles, "no model.safetensors", "convert the .bin"),
+        (shard_missing, "gone.safetensors", "missing or incomplete"),
+    ],
+)
+def test_damaged_folders(folder, damage, message: str, remedy: str) -> None:
+    damage(folder)
+    with pytest.raises(ModelError, match=message) as caught:
+        loading.check(str(folder))
+    assert str(folder) in caught.value.message
+    assert remedy in caught.value.remedy
+
+
+def test_what_is_not_needed_is_not_asked_for(folder) -> None:
+    no_template(folder)
+    assert not loading.check(str(folder), chat_template=False).chat_template
+    remove("model.safetensors")(folder)
+    assert loading.check(str(folder), chat_template=False, weights=False).parameters is None
+
+
+def test_paths_that_are_no_folder(folder) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        loading.check(str(folder / "nothing"))
+    with pytest.raises(ModelError, match="is a file"):
+        loading.check(str(folder / "config.json"))
+    with pytest.raises(ModelError, match="the zoo has no model"):
+        loading.check("zoo:nothing")
+
+
+@pytest.mark.parametrize("ref", ["modèle", "-x", "a..b", "x" * 97])
+def test_what_is_neither_a_folder_nor_written_like_a_hub_id_is_named(ref: str) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        loading.check(ref)
+
+
+def test_hub_id_when_the_hub_is_off(monkeypatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match="the hub is off") as caught:
+        loading.check("no-such-org/no-such-model")
+    assert "download the model" in caught.value.remedy
+
+
+def test_hub_id_when_the_hub_cannot_be_reached(monkeypatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody listens
+    with pytest.raises(ModelError, match="out of reach"):
+        loading.check("no-such-org/no-such-model")
+    with pytest.raises(ModelError, match="out of reach"):
+        loading.load_causal_lm("no-such-org/no-such-model")
+
+
+def test_load_gives_an_eval_model_with_a_pad_token(folder) -> None:
+    model, tokenizer = loading.load_causal_lm(str(folder), dtype="bfloat16", device="cpu")
+    assert not model.training
+    assert model.dtype == torch.bfloat16
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+    assert len(tokenizer) == model.get_input_embeddings().weight.shape[0]
+    assert loading.context_length(model) == loading.context_length(model.config) == 128
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_capped_attention_is_not_left_to_sdpa(folder) -> None:
+    tokenizer = tokens.build("A", [])
+    config = hf.Gemma2Config(**SMALL, vocab_size=len(tokenizer), head_dim=8, num_key_value_heads=1)
+    hf.Gemma2ForCausalLM(config).save_pretrained(folder)
+    model, _ = loading.load_causal_lm(str(folder), device="cpu")
+    assert model.config._attn_implementation == "eager"
+
+
+def test_weights_that_would_be_random_are_refused(folder) -> None:
+    tokenizer = tokens.build("A", [])
+    config = hf.LlamaConfig(**{**SMALL, "num_hidden_layers": 2}, vocab_size=len(tokenizer))
+    config.architectures = ["LlamaForCausalLM"]
+    config.save_pretrained(folder)
+    with pytest.raises(ModelError, match="would be random"):
+        loading.load_causal_lm(str(folder), device="cpu")
+
+
+def test_tokenizer_larger_than_the_embedding_is_refused(folder) -> None:
+    tokenizer = hf.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<extra>"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match="embedding only"):
+        loading.load_causal_lm(str(folder), device="cpu")
+
+
+def test_tokenizer_without_end_is_refused(folder) -> None:
+    tokenizer = hf.AutoTokenizer.from_pretrained(folder)
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match="neither a pad nor an EOS"):
+        loading.load_tokenizer(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "fp8"}, "unknown dtype"),
+        ({"device": "tpu"}, "unknown device"),
+        ({"device": "cuda:99"}, "not there"),
+    ],
+)
+def test_bad_dtype_and_device(folder, options, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        loading.load_causal_lm(str(folder), **options)
+
+
+def test_context_length_of_nested_and_silent_configs() -> None:
+    assert loading.context_length({"text_config": {"max_position_embeddings": 77}}) == 77
+    assert loading.context_length({"n_positions": 1024}) == 1024
+    assert loading.context_length({}) is None
+
+
+def test_fingerprint_follows_content_not_place(folder, tmp_path_factory, monkeypatch) -> None:
+    before = loading.fingerprint(str(folder))
+    moved = tmp_path_factory.mktemp("moved") / "model"
+    folder.rename(moved)
+    assert loading.fingerprint(str(moved)) == before
+    data = bytearray((moved / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (moved / "model.safetensors").write_bytes(data)
+    changed = loading.fingerprint(str(moved))
+    assert changed != before
+    (moved / "chat_template.jinja").write_text("{{ messages }}")
+    assert loading.fingerprint(str(moved)) != changed
+    assert loading.fingerprint("org/name") != loading.fingerprint("org/name", "v2")
+
+
+def test_large_weight_files_count_by_samples(folder, monkeypatch) -> None:
+    monkeypatch.setattr(model_info, "_SAMPLE_BYTES", 16)
+    monkeypatch.setattr(model_info, "_SAMPLE_BLOCKS", 8)
+    before = loading.fingerprint(str(folder))
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-8] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+    assert loading.fingerprint(str(folder)) != before

@@ -1,0 +1,121 @@
+"""Imported responses: the backend and the scorer that read them, on small files."""
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from engine.errors import ConfigError
+from engine.scorers import scorer_kinds
+from engine.sources import imported
+from engine.teachers import teacher_kinds
+from storage.records import Model, Prompt, Request, Sampling
+
+ROWS = [
+    {"prompt": "What is 2 + 3?", "model": "a", "response": "5", "reward": 1.5},
+    {"prompt": "what is  2 + 3", "model": "b", "response": "<think>well</think>6", "reward": -1},
+    {"prompt": "Say hi.", "model": "a", "response": "hi", "finish_reason": "length", "completion_tokens": 9},
+    {"prompt": "What is 2 + 3?", "model": "a", "response": "five", "reward": 9},
+    {"prompt": "Say hi.", "model": "b", "response": None},
+]
+
+
+def given(folder: Path, rows: list[dict]) -> dict:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"responses": [{"source": "imported", "path": str(path)}]}
+
+
+def teacher(name: str, options: dict) -> Model:
+    return Model(name=name, role="teacher", backend="imported", model=name, options=options)
+
+
+def asked(*texts: str) -> list[Prompt]:
+    return [Prompt(messages=({"role": "user", "content": text},)) for text in texts]
+
+
+def answers(name: str, options: dict) -> dict[int, tuple[str, str, str]]:
+    requests = [
+        Request(key, prompt.messages, Sampling())
+        for key, prompt in enumerate(asked("What is 2 + 3?", "Say hi.", "Nobody was asked this."))
+    ]
+    with closing(teacher_kinds.open_backend(teacher(name, options))) as backend:
+        first = {done.key: (done.text, done.reasoning, done.status) for done in backend.generate(requests)}
+        again = {done.key: (done.text, done.reasoning, done.status) for done in backend.generate(requests)}
+    assert first == again
+    return first
+
+
+def test_answers_are_found_by_question_and_name(tmp_path: Path) -> None:
+    options = given(tmp_path, ROWS)
+    assert answers("a", options) == {
+        0: ("5", "", "ok"),
+        1: ("hi", "", "truncated"),
+        2: ("", "", "error"),
+    }
+    assert answers("b", options)[0] == ("6", "well", "ok")
+    assert answers("b", options)[1] == ("", "", "error")
+
+
+def test_rewards_belong_to_answers(tmp_path: Path) -> None:
+    (question, other) = asked("What is 2 + 3?", "Say hi.")
+    with closing(scorer_kinds.load("imported").create(given(tmp_path, ROWS))) as scorer:
+        found = scorer.score([(question, "5"), (question, "6"), (other, "hi"), (question, "7")])
+    assert [verdict.value for verdict in found] == [1.5, -1.0, None, None]
+    assert [verdict.status for verdict in found] == ["ok", "ok", "unverifiable", "unverifiable"]
+
+
+def test_identities_follow_the_content_not_the_place(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    first, second = given(tmp_path / "one", ROWS), given(tmp_path / "two", ROWS)
+    assert teacher_kinds.identity(teacher("a", first)) == teacher_kinds.identity(teacher("a", second))
+    assert teacher_kinds.identity(teacher("a", first)) != teacher_kinds.identity(teacher("b", first))
+    changed = given(tmp_path / "two", ROWS[:-1])
+    assert teacher_kinds.identity(teacher("a", first)) != teacher_kinds.identity(teacher("a", changed))
+    assert scorer_kinds.identity("imported", first) != scorer_kinds.identity("imported", changed)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"prompt": "x", "model": "a"}], "rows.jsonl:1: no `response`"),
+        ([ROWS[0], {**ROWS[0], "reward": "good"}], "rows.jsonl:2: `reward` is 'good'"),
+        ([{**ROWS[0], "model": 3}], "must be texts"),
+        ([], "has no rows"),
+    ],
+)
+def test_malformed_rows_are_named(tmp_path: Path, rows: list[dict], message: str) -> None:
+    (source,) = imported.named(given(tmp_path, rows), "test")
+    with pytest.raises(ConfigError, match=message):
+        list(imported.prompts(source))
+
+
+def test_a_name_that_is_not_in_the_files_and_no_files_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="of the model 'c'") as caught:
+        answers("c", given(tmp_path, ROWS))
+    assert "a, b" in caught.value.remedy
+    with pytest.raises(ConfigError, match="no imported responses are named"):
+        teacher_kinds.identity(teacher("a", {}))
+    with pytest.raises(ConfigError, match=r"no \.jsonl or \.parquet"):
+        imported.files(str(tmp_path / "nowhere"))
+
+
+def test_size_counts_prompts_not_rows(tmp_path: Path) -> None:
+    (source,) = imported.named(given(tmp_path, ROWS), "test")
+    assert [where for where, _ in imported.prompts(source)] == ["rows.jsonl:1", "rows.jsonl:3"]
+    assert len(list(imported.prompts(source.model_copy(update={"size": 1})))) == 1
+
+
+def test_a_folder_of_parquet_files_named_after_models_is_the_same(tmp_path: Path) -> None:
+    keys = ("prompt", "response", "reward", "finish_reason", "completion_tokens")
+    (tmp_path / "set").mkdir()
+    for name in ("a", "b"):
+        own = [{key: row.get(key) for key in keys} for row in ROWS if row["model"] == name]
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(own), tmp_path / "set" / f"{name}.parquet")
+    folder = {"responses": [{"source": "imported", "path": str(tmp_path / "set")}]}
+    assert answers("a", folder) == answers("a", given(tmp_path, ROWS))
+    assert answers("b", folder) == answers("b", given(tmp_path, ROWS))
