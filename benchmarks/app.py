@@ -33,7 +33,7 @@ import psutil
 from store import BATCH, TEACHERS, batches, fill_prompts, texts
 
 from storage import registry, responses, scores
-from storage.records import Generation, Model, Verdict
+from storage.records import Generation, Model, Score
 from storage.store import Store
 
 COLUMNS, LINES = 120, 40
@@ -169,12 +169,12 @@ def fill(path: Path, rows: int) -> None:
         learnability = scores.put_scorer(store, "learnability", {})
         for start in range(1, rows, 20 * BATCH):
             part_ids = range(start, min(rows, start + 20 * BATCH))
-            scores.add(store, None, quality, [(i, Verdict(float(i % 3 == 0))) for i in part_ids])
+            scores.add(store, None, quality, [(i, Score(float(i % 3 == 0))) for i in part_ids])
             scores.add(
                 store,
                 None,
                 learnability,
-                [(i, Verdict(-(i % 97) / 50, -1.0 * (i % 97), 50)) for i in part_ids],
+                [(i, Score(-(i % 97) / 50, -1.0 * (i % 97), 50)) for i in part_ids],
             )
 
 

@@ -35,7 +35,7 @@ from engine.distill.data import Examples, tokenise
 from engine.distill.loop import train
 from engine.distill.lora import Tuning, make_trainable
 from engine.distill.loss import split_head
-from engine.distill.optimizer import Descent
+from engine.distill.optimizer import OptimizerConfig
 from engine.distill.passes import mean_loss, pass_cost
 from engine.distill.settings import Settings
 from engine.models.loading import load_causal_lm
@@ -189,7 +189,7 @@ def compare(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     settings = Settings(
         tuning=Tuning(rank=arguments.rank, alpha=2 * arguments.rank),
         batching=Batching(rows=arguments.batch),
-        descent=Descent(learning_rate=2e-4, warmup=0.0),
+        descent=OptimizerConfig(learning_rate=2e-4, warmup=0.0),
         epochs=1,
         max_length=4096,
         checkpoint_every=0,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.config import run_file
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.pipeline import launch, pipeline, runner
 from engine.pipeline.display import Plain
 from engine.zoo import resolve
@@ -77,11 +77,11 @@ def measured(run: run_file.Run, folder: Path, until: str | None) -> dict[str, Me
 
 
 def timed(
-    name: str, stage: Callable[[Context], None], measures: dict[str, Measure]
-) -> Callable[[Context], None]:
+    name: str, stage: Callable[[RunContext], None], measures: dict[str, Measure]
+) -> Callable[[RunContext], None]:
     """The stage, with its time, tokens and peak memory kept."""
 
-    def wrapped(context: Context) -> None:
+    def wrapped(context: RunContext) -> None:
         began = time.perf_counter()
         with peak() as highest:
             stage(context)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from storage import listing, prompts, registry, responses, routing, scores, search
-from storage.records import Assignment, Completion, Generation, Model, NewResponse, Prompt, Verdict
+from storage.records import Assignment, Generation, Model, NewResponse, Prompt, Response, Score
 from storage.store import Store, sqlite_driver
 
 BATCH = 500
@@ -62,7 +62,7 @@ def batches(
     for number in range(rows):
         who = generations[number // len(ids)]
         broken = number % 1000 == 7
-        completion = Completion(
+        completion = Response(
             key=number,
             text="" if broken else bodies[number % len(bodies)],
             status="error" if broken else "ok",
@@ -166,7 +166,7 @@ def bench(store: Store, folder: Path, rows: int) -> dict[str, Any]:
     batch = scores.pending(store, scorer, generations, set_id, ("calibration",), limit=5000)
     found["scorable_per_s_out"] = round(len(batch) / (time.perf_counter() - begun))
     begun = time.perf_counter()
-    scores.add(store, None, scorer, [(item.response_id, Verdict(-0.5, -50.0, 100)) for item in batch])
+    scores.add(store, None, scorer, [(item.response_id, Score(-0.5, -50.0, 100)) for item in batch])
     found["scores_per_s_in"] = round(len(batch) / (time.perf_counter() - begun))
     begun = time.perf_counter()
     pages = scores.matrix_pages(store, set_id, ("calibration",), generations, scorer)

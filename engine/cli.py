@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 
 from engine import tools
-from engine.base.sanitize import json_line, printable
+from engine.base.sanitize import json_line, strip_control
 from engine.errors import PersynError
 
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(options.tool(options))
         return _work(options.job, foreground=options.foreground, as_json=options.json)
     except PersynError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print(f"error: {strip_control(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

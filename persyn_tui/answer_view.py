@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from storage.records import ResponseContext
 
 if TYPE_CHECKING:
-    from engine.job.reward_config import Setting
+    from engine.job.reward_config import RewardProvenance
     from engine.scoring.rewards_for_prompt import Rewards
     from persyn_tui.dataset_view import Datasets
 
@@ -232,7 +232,7 @@ def _scores(found: ResponseContext) -> list[dict[str, Any]]:
     ]
 
 
-def _setting(made_with: "Setting | None", datasets: "Datasets") -> dict[str, Any] | None:
+def _setting(made_with: "RewardProvenance | None", datasets: "Datasets") -> dict[str, Any] | None:
     if made_with is None:
         return None
     return {
@@ -269,9 +269,9 @@ def _strengths(values: Sequence[float] | None, names: Sequence[str]) -> dict[str
 
 def _printable(value: Any) -> Any:
     if isinstance(value, str):
-        return printable(value)
+        return strip_control(value)
     if isinstance(value, Mapping):
-        return {printable(str(key)): _printable(item) for key, item in value.items()}
+        return {strip_control(str(key)): _printable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_printable(item) for item in value]
     return value

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from engine.job import reward_config
-from engine.job.reward_config import Setting
+from engine.job.reward_config import RewardProvenance
 from storage.records import Dataset
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -25,7 +25,7 @@ class Datasets:
         recorded = {one.id: reward_config.recorded(one.manifest) for one in reversed(found)}
         self._settings = list(dict.fromkeys(known for known in recorded.values() if known is not None))
         """Oldest first, so that a new one takes no other's letter."""
-        self._words = dict(zip(self._settings, reward_config.told_apart(self._settings), strict=True))
+        self._words = dict(zip(self._settings, reward_config.distinct(self._settings), strict=True))
         self._recorded = recorded
 
     def __eq__(self, other: object) -> bool:
@@ -88,7 +88,7 @@ class Datasets:
         """How many settings the rewards of these datasets were made with."""
         return len(self._settings)
 
-    def words_of(self, made_with: Setting | None) -> str:
+    def words_of(self, made_with: RewardProvenance | None) -> str:
         """A setting in words that tell it from the others here; empty for None."""
         return "" if made_with is None else self._words.get(made_with, made_with.words)
 

@@ -48,16 +48,16 @@ def _until_the_reader_leaves() -> Iterator[None]:
 
 def say(message: str) -> None:
     """A message on stderr, harmless to the terminal."""
-    from engine.base.sanitize import printable
+    from engine.base.sanitize import strip_control
 
-    print(printable(message), file=sys.stderr)
+    print(strip_control(message), file=sys.stderr)
 
 
 def tell(message: str) -> None:
     """A message on stdout, harmless to the terminal."""
-    from engine.base.sanitize import printable
+    from engine.base.sanitize import strip_control
 
-    print(printable(message))
+    print(strip_control(message))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
@@ -67,12 +67,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
     from rich.table import Table
     from rich.text import Text
 
-    from engine.base.sanitize import printable
+    from engine.base.sanitize import strip_control
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=_ENDLESS)  # a pipe has no width: nothing is cut
-    cells = [[Text(printable(str(cell)).replace("\n", " ")) for cell in row] for row in rows]
+    cells = [[Text(strip_control(str(cell)).replace("\n", " ")) for cell in row] for row in rows]
     widths = [max([len(name), *(row[place].cell_len for row in cells)]) for place, name in enumerate(columns)]
     view = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name, width in zip(columns, _fitted(widths, console.width - 2 * len(widths)), strict=True):

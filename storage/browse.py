@@ -11,11 +11,11 @@ from storage.records import (
     Prompt,
     ResponseContext,
     ResponseLine,
+    Score,
     Split,
     Status,
     StoredAssignment,
     StoredScore,
-    Verdict,
 )
 from storage.rows import MODEL, PROMPT, RESPONSE, AnyRow, model_of, prompt_of, response_of
 from storage.schema import (
@@ -170,7 +170,7 @@ def _scores(connection: Connection, id: int) -> list[StoredScore]:
         .where(ScoreRow.response_id == id)
         .order_by(ScorerRow.id)
     )
-    return [StoredScore(row[0], row[1], row[2], Verdict(*row[3:8])) for row in rows]
+    return [StoredScore(row[0], row[1], row[2], Score(*row[3:8])) for row in rows]
 
 
 def _assignments(connection: Connection, line: ResponseLine) -> list[StoredAssignment]:

@@ -85,14 +85,14 @@ class Request:
     """One generation to be made by a backend."""
 
     key: int
-    """Chosen by the caller; comes back in the `Completion`."""
+    """Chosen by the caller; comes back in the `Response`."""
     messages: Messages
     """With the teacher's system prompt already in place."""
     sampling: Sampling
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class Response:
     """What a backend gives back for one `Request`, in any order."""
 
     key: int
@@ -111,7 +111,7 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class StoredResponse:
     """A stored answer of one teacher to one prompt."""
 
     id: int
@@ -132,7 +132,7 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Score:
     """What a scorer says of one response."""
 
     value: float | None
@@ -175,7 +175,7 @@ class NewResponse:
     prompt_id: int
     teacher_id: int
     generation_sha: str
-    completion: Completion
+    completion: Response
     cost: float = 0.0
     """Dollars."""
     sample: int = 0
@@ -225,7 +225,7 @@ class Coverage:
 class ResponseLine:
     """One line of a listing of responses."""
 
-    response: Response
+    response: StoredResponse
     teacher: str
     """Name of the teacher."""
     prompt: Prompt
@@ -241,7 +241,7 @@ class StoredScore:
     kind: str
     identity: Mapping[str, Any]
     """Everything the scorer's hash is made of."""
-    verdict: Verdict
+    verdict: Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +371,7 @@ class TrainingRow:
     """One training row with what it is made of."""
 
     prompt: Prompt
-    response: Response
+    response: StoredResponse
     teacher: str
     quality: float | None
     learnability: float | None

@@ -28,7 +28,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from storage.browse import browse as browse
 from storage.browse import get as get
 from storage.job_records import Lease
-from storage.records import Coverage, Generation, NewResponse, Prompt, Response, ResponseCount, Split
+from storage.records import Coverage, Generation, NewResponse, Prompt, ResponseCount, Split, StoredResponse
 from storage.rows import PROMPT, RESPONSE, SPLITS, by, chunks, merged, prompt_of, response_of, stored
 from storage.schema import AssignmentRow, GenerationRow, MemberRow, PromptRow, ResponseRow, SearchQueueRow
 from storage.store import Store, insert
@@ -417,7 +417,7 @@ def since(store: Store, job_id: int, after_id: int) -> dict[int, dict[str, tuple
 
 def of_prompts(
     store: Store, prompt_ids: Sequence[int], generations: Sequence[Generation]
-) -> dict[int, dict[int, Response]]:
+) -> dict[int, dict[int, StoredResponse]]:
     """The responses to these prompts, by prompt id and then teacher id; what does not exist is left out.
 
     Args:
@@ -425,7 +425,7 @@ def of_prompts(
         prompt_ids: a page of prompts.
         generations: one per teacher.
     """
-    found: dict[int, dict[int, Response]] = {}
+    found: dict[int, dict[int, StoredResponse]] = {}
     with store.read() as connection:
         known = stored(connection, generations)
         for part in chunks(dict.fromkeys(prompt_ids)):

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, select, tuple_
 
-from storage.records import Generation, Model, Prompt, Response, Sampling, Split
+from storage.records import Generation, Model, Prompt, Sampling, Split, StoredResponse
 from storage.schema import Base, GenerationRow, ModelRow, PromptRow, ResponseRow
 from storage.store import Store
 
@@ -38,7 +38,7 @@ RESPONSE = (
     ResponseRow.reasoning,
     ResponseRow.error,
 )
-"""The columns of a `Response`, in the record's own order."""
+"""The columns of a `StoredResponse`, in the record's own order."""
 
 
 def prompt_of(row: AnyRow, at: int = 0, split: Split | None = None) -> Prompt:
@@ -53,9 +53,9 @@ def prompt_of(row: AnyRow, at: int = 0, split: Split | None = None) -> Prompt:
     )
 
 
-def response_of(row: AnyRow, at: int = 0) -> Response:
+def response_of(row: AnyRow, at: int = 0) -> StoredResponse:
     """The response whose `RESPONSE` columns begin at position `at` of the row."""
-    return Response(*row[at : at + len(RESPONSE)])
+    return StoredResponse(*row[at : at + len(RESPONSE)])
 
 
 def model_of(row: AnyRow) -> Model:

@@ -13,7 +13,7 @@ from sqlalchemy import insert as insert_rows
 from storage.errors import StoreError
 from storage.hashing import sha
 from storage.job_records import Lease
-from storage.records import Generation, Scorable, Split, Verdict
+from storage.records import Generation, Scorable, Score, Split
 from storage.rows import PROMPT, SPLITS, by, chunks, merged, prompt_of, stored
 from storage.schema import AssignmentRow, MemberRow, PromptRow, ResponseRow, ScoreRow, ScorerRow
 from storage.store import Store
@@ -240,7 +240,7 @@ def cost(store: Store, generations: Sequence[Generation], prompt_set_id: int, sc
         return float(connection.execute(query).scalar() or 0.0)
 
 
-def add(store: Store, lease: Lease | None, scorer_id: int, rows: Sequence[tuple[int, Verdict]]) -> int:
+def add(store: Store, lease: Lease | None, scorer_id: int, rows: Sequence[tuple[int, Score]]) -> int:
     """How many scores are new, in one transaction; a response that has one keeps it.
 
     Args:
@@ -258,7 +258,7 @@ def add(store: Store, lease: Lease | None, scorer_id: int, rows: Sequence[tuple[
         return insert(store, connection, scorer_id, rows)
 
 
-def insert(store: Store, connection: Connection, scorer_id: int, rows: Sequence[tuple[int, Verdict]]) -> int:
+def insert(store: Store, connection: Connection, scorer_id: int, rows: Sequence[tuple[int, Score]]) -> int:
     """As `add`, in a transaction that is open."""
     for response_id, verdict in rows:
         numbers = [number for number in (verdict.value, verdict.sum) if number is not None]
@@ -286,7 +286,7 @@ def insert(store: Store, connection: Connection, scorer_id: int, rows: Sequence[
     return connection.execute(store.insert(ScoreRow).on_conflict_do_nothing(), values).rowcount
 
 
-def twins(store: Store, scorer_id: int, prompt_ids: Sequence[int]) -> list[tuple[int, str, str, Verdict]]:
+def twins(store: Store, scorer_id: int, prompt_ids: Sequence[int]) -> list[tuple[int, str, str, Score]]:
     """(prompt id, text, reasoning, verdict) of answers to these prompts that the scorer has given its last word on."""
     found = []
     columns = (ScoreRow.value, ScoreRow.sum, ScoreRow.count, ScoreRow.status, ScoreRow.detail)
@@ -302,7 +302,7 @@ def twins(store: Store, scorer_id: int, prompt_ids: Sequence[int]) -> list[tuple
                 )
                 .order_by(ResponseRow.id)
             )
-            found += [(row[0], row[1], row[2], Verdict(*row[3:])) for row in rows]
+            found += [(row[0], row[1], row[2], Score(*row[3:])) for row in rows]
     return found
 
 

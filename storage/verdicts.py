@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, select, update
 
 from storage import scores
 from storage.job_records import Lease
-from storage.records import Completion, Generation, Verdict
+from storage.records import Generation, Response, Score
 from storage.rows import by, chunks, stored
 from storage.schema import JudgeReplyRow, MemberRow, ResponseRow, ScoreRow
 from storage.store import Store
@@ -18,13 +18,13 @@ VOID = "void"
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Verdict:
     """What a judge has said once to one question: about an answer, or about two."""
 
     response_id: int
     other_id: int
     """The response that it was compared with; 0 for none."""
-    completion: Completion
+    completion: Response
     cost: float
     """Dollars that no verdict counts yet."""
 
@@ -33,8 +33,8 @@ def add(
     store: Store,
     lease: Lease | None,
     scorer_id: int,
-    replies: Sequence[Reply],
-    verdicts: Sequence[tuple[int, Verdict]] = (),
+    replies: Sequence[Verdict],
+    verdicts: Sequence[tuple[int, Score]] = (),
 ) -> int:
     """How many responses got their first verdict, in one transaction with the replies.
 
@@ -93,7 +93,7 @@ def add(
         return scores.insert(store, connection, scorer_id, merged) - len(before)
 
 
-def of(store: Store, scorer_id: int, response_ids: Sequence[int]) -> list[Reply]:
+def of(store: Store, scorer_id: int, response_ids: Sequence[int]) -> list[Verdict]:
     """The replies about these responses; of one question, in the order in which they came."""
     found = []
     with store.read() as connection:
@@ -104,7 +104,7 @@ def of(store: Store, scorer_id: int, response_ids: Sequence[int]) -> list[Reply]
                 .order_by(JudgeReplyRow.response_id, JudgeReplyRow.other_id, JudgeReplyRow.attempt)
             )
             for row in rows:
-                said = Completion(
+                said = Response(
                     key=0,
                     text=row.text,
                     status=row.status,
@@ -114,7 +114,7 @@ def of(store: Store, scorer_id: int, response_ids: Sequence[int]) -> list[Reply]
                     latency_s=0.0,
                     error=row.error,
                 )
-                found.append(Reply(row.response_id, row.other_id, said, row.cost))
+                found.append(Verdict(row.response_id, row.other_id, said, row.cost))
     return found
 
 
@@ -157,7 +157,7 @@ def cost(store: Store, generations: Sequence[Generation], prompt_set_id: int, sc
         return float(connection.execute(query).scalar() or 0.0)
 
 
-def _after(before: Mapping[str, Any] | None, verdict: Verdict) -> Verdict:
+def _after(before: Mapping[str, Any] | None, verdict: Score) -> Score:
     """The verdict with the dollars and attempts of the failed one before it."""
     if before is None:
         return verdict

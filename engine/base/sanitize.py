@@ -11,7 +11,7 @@ _HARMFUL = re.compile(
 )
 
 
-def printable(text: str) -> str:
+def strip_control(text: str) -> str:
     """The text with every character that could act on a terminal replaced by `�`."""
     return _HARMFUL.sub("\ufffd", text)
 

@@ -127,7 +127,7 @@ def train(
     began = time.perf_counter()
     student.train()
     with threads(settings.threads, size):
-        end = _descend(run, start, running, on_progress, should_stop)
+        end = _train_steps(run, start, running, on_progress, should_stop)
     seconds = time.perf_counter() - began
 
     student.eval()
@@ -188,7 +188,7 @@ class _End:
     stopped: bool
 
 
-def _descend(
+def _train_steps(
     run: _Run,
     start: int,
     running: Mapping[str, float],

@@ -17,7 +17,7 @@ Schedule = Literal["linear", "cosine", "constant"]
 
 
 @dataclass(frozen=True, slots=True)
-class Descent:
+class OptimizerConfig:
     """How the weights move."""
 
     learning_rate: float = 2e-4
@@ -33,7 +33,7 @@ class Descent:
     """Gradients of a larger Euclidean norm are scaled down to it."""
 
 
-def rate_at(step: int, total: int, descent: Descent) -> float:
+def rate_at(step: int, total: int, descent: OptimizerConfig) -> float:
     """Return the learning rate of the step with index `step` (from 0) of `total`."""
     warm = math.ceil(descent.warmup * total)
     if step < warm:
@@ -49,7 +49,7 @@ def rate_at(step: int, total: int, descent: Descent) -> float:
 class Optimizer:
     """AdamW over named parameters; gradients are first collected by `collect`, then applied by `step`."""
 
-    def __init__(self, parameters: Mapping[str, Tensor], descent: Descent, total: int) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], descent: OptimizerConfig, total: int) -> None:
         self.parameters = dict(parameters)
         self.masters = {
             name: p if p.dtype in (torch.float32, torch.float64) else p.detach().float().requires_grad_()

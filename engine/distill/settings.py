@@ -7,7 +7,7 @@ from typing import Any
 from engine.distill.batches import Batching
 from engine.distill.data import Counts, Overlong
 from engine.distill.lora import Tuning
-from engine.distill.optimizer import Descent
+from engine.distill.optimizer import OptimizerConfig
 from engine.errors import ConfigError
 
 
@@ -17,7 +17,7 @@ class Settings:
 
     tuning: Tuning = field(default_factory=Tuning)
     batching: Batching = field(default_factory=Batching)
-    descent: Descent = field(default_factory=Descent)
+    descent: OptimizerConfig = field(default_factory=OptimizerConfig)
     epochs: int = 2
     max_length: int = 2048
     """Most tokens of a row, prompt and end-of-turn included."""

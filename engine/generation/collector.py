@@ -6,10 +6,20 @@ from threading import Event
 
 from engine.errors import BudgetSpent, Cancelled, NeedsAttention, PersynError
 from engine.generation import speeds
-from engine.generation.workers import QUEUE, Answered, Commit, Ended, Item, Lane, Unusable, Work, share
+from engine.generation.workers import (
+    QUEUE,
+    Answered,
+    Commit,
+    Ended,
+    Item,
+    TeacherWorker,
+    Unusable,
+    Work,
+    share,
+)
 from engine.job import spending
-from engine.job.context import Context
-from engine.job.flush_timer import LOCAL_S, SERVED_S, Due
+from engine.job.context import RunContext
+from engine.job.flush_timer import LOCAL_S, SERVED_S, FlushTimer
 from engine.teachers import teacher_kinds
 from engine.teachers.cost import cost
 from storage import responses
@@ -18,7 +28,7 @@ from storage.records import NewResponse
 PAGE = 2000
 
 
-def fill(context: Context, works: Sequence[Work]) -> None:
+def fill(context: RunContext, works: Sequence[Work]) -> None:
     """Asks teachers for every answer that is missing.
 
     Endpoints are asked side by side, and beside the local models, which take turns where they share a place.
@@ -48,25 +58,25 @@ def fill(context: Context, works: Sequence[Work]) -> None:
     if not asked:
         return
     context.progress.flush()
-    _Filling(context, shares).run()
+    Collector(context, shares).run()
 
 
-class _Filling:
+class Collector:
     """The one writer of what the lanes bring."""
 
-    def __init__(self, context: Context, shares: Sequence[Sequence[Work]]) -> None:
+    def __init__(self, context: RunContext, shares: Sequence[Sequence[Work]]) -> None:
         self._context = context
         self._out: queue.Queue[Item] = queue.Queue(QUEUE)
         self._stop = Event()
         budget = spending.budget(context)
-        self._lanes = [Lane(context, lane, self._out, self._stop, budget) for lane in shares]
+        self._lanes = [TeacherWorker(context, lane, self._out, self._stop, budget) for lane in shares]
         works = sorted((work for lane in shares for work in lane), key=lambda work: work.column)
         self._done = {work.column: work.done for work in works}
         self._stored = {work.column: 0 for work in works}
         self._failed = dict(self._stored)
         """Of these, errors, asked for again included."""
         self._buffer: list[NewResponse] = []
-        self._due = Due()
+        self._due = FlushTimer()
         self._unusable: list[PersynError] = []
         self._unbounded: set[int] = set()
         """Teachers that were said to give more tokens than they are allowed."""
@@ -75,7 +85,7 @@ class _Filling:
         """Starts the lanes and writes until the last one has ended; see `fill`."""
         for lane in self._lanes:
             lane.start()
-        self._context.take_paces()  # what was asked of an earlier fill
+        self._context.take_concurrency_changes()  # what was asked of an earlier fill
         try:
             while self._lanes:
                 self._take()
@@ -117,7 +127,7 @@ class _Filling:
         for lane in self._lanes:
             self._show(lane)
 
-    def _show(self, lane: Lane) -> None:
+    def _show(self, lane: TeacherWorker) -> None:
         name = self._context.teachers[lane.column].name
         self._context.progress.works_on(name)
         if (traffic := lane.traffic()) is not None:
@@ -128,7 +138,7 @@ class _Filling:
 
     def _pace(self) -> None:
         """Does what the operator asked of how much is asked at a time."""
-        for name, steps in self._context.take_paces().items():
+        for name, steps in self._context.take_concurrency_changes().items():
             asked = (lane for lane in self._lanes if self._context.teachers[lane.column].name == name)
             lane = next(asked, None)
             if steps and lane is not None and (turned := lane.pace(steps)) is not None:

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from engine.generation.workers import Work
-from engine.job.context import Context
+from engine.job.context import RunContext
 from storage import responses
 from storage.records import Prompt
 
 PAGE = 2000
 
 
-def work(context: Context, column: int, plan_ids: Sequence[int], wanted: int | None = None) -> Work:
+def work(context: RunContext, column: int, plan_ids: Sequence[int], wanted: int | None = None) -> Work:
     """What the plans give to one teacher; `wanted` is how much that is in all, for the progress shown."""
     attempts = context.run.generation.max_attempts
     args = (context.store, plan_ids, context.generations[column])

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from threading import Event, Thread
 
 from engine.errors import BudgetSpent, EndpointError
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.models.chat_template import with_system
 from engine.teachers import teacher_kinds
 from engine.teachers.cost import Budget, at_most, cents, cost
-from storage.records import Completion, Model, Prompt, Request
+from storage.records import Model, Prompt, Request, Response
 
 QUEUE = 512
 """Answers that may wait for the writer."""
@@ -27,7 +27,7 @@ class Work:
     """What one teacher has to answer."""
 
     column: int
-    """The teacher's place in `Context.teachers`."""
+    """The teacher's place in `RunContext.teachers`."""
     pending: Pending
     count: Callable[[], int]
     """How much is missing now."""
@@ -40,7 +40,7 @@ class Answered:
     """A completion on its way to the store."""
 
     column: int
-    completion: Completion
+    completion: Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Unusable:
 class Ended:
     """A lane has nothing more to put."""
 
-    lane: "Lane"
+    lane: "TeacherWorker"
     error: BaseException | None
 
 
@@ -95,11 +95,16 @@ def share(teachers: Sequence[Model], works: Sequence[Work]) -> list[list[Work]]:
     return [*in_order, *lanes]
 
 
-class Lane(Thread):
+class TeacherWorker(Thread):
     """Asks teachers one after another."""
 
     def __init__(
-        self, context: Context, works: Sequence[Work], out: "queue.Queue[Item]", stop: Event, budget: Budget
+        self,
+        context: RunContext,
+        works: Sequence[Work],
+        out: "queue.Queue[Item]",
+        stop: Event,
+        budget: Budget,
     ) -> None:
         super().__init__(name="lane", daemon=True)
         self._context, self._out, self._stop_asked, self._budget = context, out, stop, budget

@@ -1,6 +1,6 @@
 """The stored design of a partial calibration: a plan that says who answers which calibration prompt. No torch."""
 
-from engine.job.context import CALIBRATED, Context
+from engine.job.context import CALIBRATED, RunContext
 from engine.methods import balanced_design
 from storage import prompts, routing
 from storage.records import Assignment
@@ -10,7 +10,7 @@ STRATEGY = "calibration"
 PAGE = 2000
 
 
-def open_design(context: Context) -> int | None:
+def open_design(context: RunContext) -> int | None:
     """Id of the plan that says who answers which calibration and validation prompt, filled; None: all do.
 
     Validation prompts are in it too, each given to every teacher.
@@ -40,7 +40,7 @@ def open_design(context: Context) -> int | None:
     return plan.id
 
 
-def design_id(context: Context) -> int | None:
+def design_id(context: RunContext) -> int | None:
     """Id of that plan when it is stored; nothing is written."""
     if context.teachers_per_prompt is None:
         return None

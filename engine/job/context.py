@@ -13,7 +13,7 @@ from engine.job.progress import Progress
 from engine.methods import strategies
 from engine.registry import models
 from engine.scorers import scorer_kinds
-from engine.teachers.server_pool import Servers
+from engine.teachers.server_pool import ServerPool
 from storage import datasets
 from storage.hashing import sha
 from storage.jobs import Lease
@@ -37,7 +37,7 @@ def _never() -> bool:
 
 
 @dataclass
-class Context:
+class RunContext:
     """One job's working state. Stages read it; only the prompts stage sets `prompt_set`."""
 
     run: Run
@@ -50,11 +50,11 @@ class Context:
     cancelled: Callable[[], bool]
     waits: Callable[[], bool] = _never
     """Whether, once cancelled, answers in flight at endpoints are waited for."""
-    servers: Servers = field(default_factory=Servers)
+    servers: ServerPool = field(default_factory=ServerPool)
     """Through which its teachers are asked."""
     take_save: Callable[[], bool] = _never
     """True once after each time that the operator asked for a checkpoint."""
-    take_paces: Callable[[], Mapping[str, int]] = Counter
+    take_concurrency_changes: Callable[[], Mapping[str, int]] = Counter
     """Teacher → how often more was asked to be in flight at once than fewer, since the last call."""
     paces: dict[str, int] = field(default_factory=dict)
     """Teacher → requests in flight at most, where the operator asked for fewer."""

@@ -13,7 +13,7 @@ CANCEL_S = 5.0
 """The same of a cancel, a ctrl+c or a SIGTERM: half of the ten seconds that container runtimes allow before a kill."""
 
 
-class Stop:
+class JobControl:
     """Whether the job was asked to stop, and why."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Stop:
         with self._paces_lock:
             self._paces[teacher] += steps
 
-    def take_paces(self) -> Counter[str]:
+    def take_concurrency_changes(self) -> Counter[str]:
         """What was noted since the last call."""
         with self._paces_lock:
             taken, self._paces = self._paces, Counter()

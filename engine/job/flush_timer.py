@@ -12,7 +12,7 @@ LOOK_S = 0.25
 """Seconds after which a writer looks at other things while nothing comes."""
 
 
-class Due:
+class FlushTimer:
     """Counts rows that wait for a commit.
 
     Args:

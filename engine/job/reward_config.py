@@ -13,7 +13,7 @@ NOT_RECORDED = "settings not recorded"
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class RewardProvenance:
     """How scores became rewards; empty and None where that was not recorded."""
 
     alpha: float | None = None
@@ -35,7 +35,7 @@ class Setting:
             return NOT_RECORDED
         return f"α {self.alpha:g} {self.normalization}".rstrip()
 
-    def includes(self, other: "Setting") -> bool:
+    def includes(self, other: "RewardProvenance") -> bool:
         """Whether everything that is recorded here is the same there."""
         return all(
             own in (None, "", ()) or own == getattr(other, name)
@@ -44,11 +44,11 @@ class Setting:
         )
 
 
-def of_run(run: "Run") -> Setting:
+def of_run(run: "Run") -> RewardProvenance:
     """That of a run's own labels."""
     named = run.quality.named
     weights = [f" × {config.weight:g}" if len(named) > 1 else "" for config in named.values()]
-    return Setting(
+    return RewardProvenance(
         alpha=run.reward.alpha,
         normalization=run.reward.normalization,
         unusable=run.reward.unusable,
@@ -58,7 +58,7 @@ def of_run(run: "Run") -> Setting:
     )
 
 
-def recorded(manifest: Mapping[str, Any]) -> Setting | None:
+def recorded(manifest: Mapping[str, Any]) -> RewardProvenance | None:
     """That of a dataset's rewards, as its manifest has it; None where no row of it has a reward.
 
     Args:
@@ -68,7 +68,7 @@ def recorded(manifest: Mapping[str, Any]) -> Setting | None:
         return None
     reward = manifest.get("reward", {})
     alpha = reward.get("alpha")
-    return Setting(
+    return RewardProvenance(
         alpha=None if alpha is None else float(alpha),
         normalization=str(reward.get("normalization", "")),
         unusable=str(reward.get("unusable", "")),
@@ -78,7 +78,7 @@ def recorded(manifest: Mapping[str, Any]) -> Setting | None:
     )
 
 
-def told_apart(settings: Sequence[Setting]) -> list[str]:
+def distinct(settings: Sequence[RewardProvenance]) -> list[str]:
     """Each setting in words: α and normalization, and where these do not tell all apart, what does, of each of them."""
     alike = [[other for other in settings if other.words == one.words] for one in settings]
     differing = {
@@ -93,7 +93,9 @@ def told_apart(settings: Sequence[Setting]) -> list[str]:
     ]
 
 
-def _beyond(one: Setting, differing: Collection[str], alike: Sequence[Setting]) -> list[str]:
+def _beyond(
+    one: RewardProvenance, differing: Collection[str], alike: Sequence[RewardProvenance]
+) -> list[str]:
     """What of a setting differs among those that have α and normalization in common with others."""
     parts = [
         f"{name} {getattr(one, name) or 'not recorded'}"

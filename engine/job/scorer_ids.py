@@ -1,34 +1,34 @@
 """The scorers of a run: their names and what their scores are stored under."""
 
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.scorers import scorer_kinds
 from storage import scores
 
 
-def names(context: Context) -> tuple[str, ...]:
+def names(context: RunContext) -> tuple[str, ...]:
     """The scorers of this run: those of quality, and learnability last."""
     return *context.run.quality.named, "learnability"
 
 
-def scorer_id(context: Context, name: str) -> int:
+def scorer_id(context: RunContext, name: str) -> int:
     """Row id of the scorer with exactly this run's settings, stored when it is new."""
     return scores.put_scorer(
         context.store, context.scorer_kind(name), context.scorer_identity(name), _model_id(context, name)
     )
 
 
-def find(context: Context, name: str) -> int | None:
+def find(context: RunContext, name: str) -> int | None:
     """As `scorer_id`; None where it is not stored, and nothing is written."""
     return scores.find_scorer(
         context.store, context.scorer_kind(name), context.scorer_identity(name), _model_id(context, name)
     )
 
 
-def _model_id(context: Context, name: str) -> int | None:
+def _model_id(context: RunContext, name: str) -> int | None:
     return context.student_id if name == "learnability" else None
 
 
-def statuses(context: Context, name: str) -> dict[str, int]:
+def statuses(context: RunContext, name: str) -> dict[str, int]:
     """Stored verdicts of a scorer on the run's answers, by status."""
     number = find(context, name)
     if number is None:
@@ -36,13 +36,13 @@ def statuses(context: Context, name: str) -> dict[str, int]:
     return scores.statuses(context.store, number, context.generations, context.prompt_set)
 
 
-def unscored(context: Context, name: str) -> str:
+def unscored(context: RunContext, name: str) -> str:
     """`; without a score: 12 unreadable, 3 refused`, of all the run's answers; empty where there are none."""
     odd = [f"{number:,} {status}" for status, number in statuses(context, name).items() if status != "ok"]
     return f"; without a score: {', '.join(odd)}" if odd else ""
 
 
-def with_other_eyes(context: Context, name: str) -> int | None:
+def same_scorer_other_reasoning(context: RunContext, name: str) -> int | None:
     """Row id of the stored scorer that differs from this one only in whether it sees reasoning.
 
     None where there is none, or where its scores depend on other answers than the scored one.
@@ -56,7 +56,7 @@ def with_other_eyes(context: Context, name: str) -> int | None:
     return scores.find_scorer(context.store, kind, identity, _model_id(context, name))
 
 
-def asking(context: Context) -> dict[str, int]:
+def asking(context: RunContext) -> dict[str, int]:
     """Row ids by name of the stored scorers of this run whose verdicts may cost dollars; nothing is written."""
     found = {
         name: find(context, name)
@@ -66,7 +66,7 @@ def asking(context: Context) -> dict[str, int]:
     return {name: number for name, number in found.items() if number is not None}
 
 
-def failed(context: Context) -> int:
+def failed(context: RunContext) -> int:
     """How many verdicts of this run ended in an error of the scorer's endpoint."""
     where = (context.generations, context.prompt_set)
     return sum(scores.count_failed(context.store, number, *where) for number in asking(context).values())

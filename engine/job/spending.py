@@ -1,19 +1,19 @@
 """What a run has cost so far, and the budget that is left: teachers' answers and judges' verdicts together."""
 
 from engine.job import scorer_ids
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.teachers.cost import Budget
 from storage import responses, scores
 from storage import verdicts as replies
 
 
-def answers(context: Context) -> float:
+def answers(context: RunContext) -> float:
     """Dollars that the stored answers to the run's prompts have cost, by whatever job."""
     counts = responses.counts(context.store, context.generations, context.prompt_set)
     return sum(count.cost for count in counts)
 
 
-def verdicts(context: Context) -> dict[str, float]:
+def verdicts(context: RunContext) -> dict[str, float]:
     """Dollars that each scorer behind an endpoint has cost, verdicts that are not there yet included."""
     where = (context.store, context.generations, context.prompt_set)
     return {
@@ -22,7 +22,7 @@ def verdicts(context: Context) -> dict[str, float]:
     }
 
 
-def budget(context: Context) -> Budget:
+def budget(context: RunContext) -> Budget:
     """The run's budget, with all that it has cost."""
     limit = context.run.generation.budget_usd
     if limit is None:

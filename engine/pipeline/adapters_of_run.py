@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.job.context import Context
+from engine.job.context import RunContext
 from storage import datasets, results
 from storage.records import Adapter, Evaluation
 
@@ -30,7 +30,7 @@ class Trained:
         return self.before is not None
 
 
-def trained(context: Context, strategy: str) -> Trained:
+def trained(context: RunContext, strategy: str) -> Trained:
     """The adapters of a strategy."""
     now = results.adapter(context.store, context.adapter_sha(strategy))
     if now is not None and now.complete:
@@ -47,7 +47,7 @@ def trained(context: Context, strategy: str) -> Trained:
     return Trained(now, others[-1] if others else None)
 
 
-def evaluation(context: Context, adapter: Adapter | None) -> Evaluation | None:
+def evaluation(context: RunContext, adapter: Adapter | None) -> Evaluation | None:
     """The complete evaluation of an adapter, or of the student before training (None)."""
     sha = context.evaluation_of(None if adapter is None else adapter.spec_sha)
     found = results.evaluation(context.store, sha)
@@ -60,7 +60,7 @@ def rows(adapter: Adapter) -> int | None:
     return None if kept is None else int(kept)
 
 
-def outdated(context: Context) -> list[str]:
+def outdated(context: RunContext) -> list[str]:
     """Strategies whose dataset is whole but has no complete adapter as it is now: what another run would train."""
     return [
         name

@@ -1,6 +1,6 @@
 """How a foreground job shows itself on stderr: rich bars on a terminal, plain lines elsewhere.
 
-Both show progress, rate and ETA. Whatever comes from a model or a file passes `printable` first.
+Both show progress, rate and ETA. Whatever comes from a model or a file passes `strip_control` first.
 """
 
 import sys
@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from engine.job.progress import Row, Snapshot
 
 PLAIN_INTERVAL_S = 5.0
@@ -94,7 +94,7 @@ class Plain:
 
     def say(self, kind: str, message: str) -> None:
         """Prints the line."""
-        print(f"{MARKS.get(kind, '·')} {printable(message)}", file=sys.stderr, flush=True)
+        print(f"{MARKS.get(kind, '·')} {strip_control(message)}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Nothing to restore."""
@@ -114,7 +114,9 @@ class Rich:
 
     def say(self, kind: str, message: str) -> None:
         """Prints the line above the block."""
-        self.console.print(Text(f"{MARKS.get(kind, '·')} {printable(message)}", style=STYLES.get(kind, "")))
+        self.console.print(
+            Text(f"{MARKS.get(kind, '·')} {strip_control(message)}", style=STYLES.get(kind, ""))
+        )
 
     def close(self) -> None:
         """Removes the block."""
@@ -150,7 +152,11 @@ def summary(snapshot: Snapshot) -> str:
 
 def troubles(snapshot: Snapshot) -> list[str]:
     """Why rows do not move, a line each."""
-    return [f"▲ {printable(name)}: {printable(row.note)}" for name, row in snapshot.rows.items() if row.note]
+    return [
+        f"▲ {strip_control(name)}: {strip_control(row.note)}"
+        for name, row in snapshot.rows.items()
+        if row.note
+    ]
 
 
 def _current(snapshot: Snapshot) -> list[tuple[str, float]]:
@@ -170,7 +176,7 @@ def render(snapshot: Snapshot, width: int) -> Group:
     table.add_column(no_wrap=True, overflow="ellipsis")
     for name, row in list(snapshot.rows.items())[:12]:
         table.add_row(
-            Text(printable(name or snapshot.stage)),
+            Text(strip_control(name or snapshot.stage)),
             ProgressBar(total=max(row.total, 1), completed=row.done),
             Text(f"{row.done:,}/{row.total:,}"),
             Text(_counts(row), style="dim"),

@@ -4,7 +4,7 @@ running again; a stage with nothing missing takes milliseconds and loads no mode
 from collections.abc import Callable
 from typing import Final
 
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.pipeline.stages import (
     build_dataset,
     calibrate,
@@ -18,7 +18,7 @@ from engine.pipeline.stages import (
 )
 from storage import jobs
 
-STAGES: Final[dict[str, Callable[[Context], None]]] = {
+STAGES: Final[dict[str, Callable[[RunContext], None]]] = {
     "prompts": prompts.run,              # sources           → prompts, deduplicated and split
     "calibrate": calibrate.run,          # few prompts       → every teacher's answers
     "score": score.run,                  # answers           → quality, learnability for this student
@@ -31,7 +31,7 @@ STAGES: Final[dict[str, Callable[[Context], None]]] = {
 }  # fmt: skip
 
 
-def run(context: Context, until: str | None = None) -> None:
+def run(context: RunContext, until: str | None = None) -> None:
     """Runs the stages in order, through `until` when one is named."""
     for name, stage in STAGES.items():
         context.check()

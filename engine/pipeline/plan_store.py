@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from engine.errors import ConfigError
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.router.saved import Teacher
 from storage import routing
 from storage.records import Plan, RouterRecord
 
 
-def stored_router(context: Context) -> RouterRecord:
+def stored_router(context: RunContext) -> RouterRecord:
     """The router trained with exactly this run's labels and settings.
 
     Raises:
@@ -24,13 +24,13 @@ def stored_router(context: Context) -> RouterRecord:
     return found
 
 
-def router_folder(context: Context, record: RouterRecord) -> Path:
+def router_folder(context: RunContext, record: RouterRecord) -> Path:
     """Where a stored router's weights lie."""
     folder: Path = context.store.folder
     return folder / record.path
 
 
-def open_plan(context: Context, strategy: str) -> Plan:
+def open_plan(context: RunContext, strategy: str) -> Plan:
     """The plan of a strategy in this run, new or as far as it has come."""
     router = stored_router(context) if strategy == "persyn" else None
     return routing.open_plan(
@@ -44,7 +44,7 @@ def open_plan(context: Context, strategy: str) -> Plan:
     )
 
 
-def router_teachers(context: Context) -> list[Teacher]:
+def router_teachers(context: RunContext) -> list[Teacher]:
     """The router's outputs in order: each teacher with what shapes its answers."""
     return [
         Teacher(teacher.name, generation)

@@ -105,10 +105,10 @@ def _differ(run: Run) -> None:
             "teachers: the strategy `persyn` chooses between teachers, and there is one",
             "add a teacher, or take `persyn` out of `strategies`",
         )
-    told_apart = {"name", "family", "parameters", "price", "tokens_per_second", "expected_tokens"}
+    distinct = {"name", "family", "parameters", "price", "tokens_per_second", "expected_tokens"}
     seen: dict[str, str] = {}
     for teacher in run.teachers:
-        same = seen.setdefault(teacher.model_dump_json(exclude=told_apart), teacher.name)
+        same = seen.setdefault(teacher.model_dump_json(exclude=distinct), teacher.name)
         if same != teacher.name:
             raise ConfigError(
                 f"teachers: `{same}` and `{teacher.name}` are one model with the same settings: they answer alike",

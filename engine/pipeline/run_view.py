@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from engine.config.run_file import Run
 from engine.errors import ConfigError
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.job.progress import Progress
 from engine.pipeline.stages import prompts as prompt_stage
 from engine.registry import models
@@ -13,11 +13,11 @@ from storage.job_records import Job, Lease
 from storage.records import Model
 from storage.store import Store
 
-NOBODY = Lease(job_id=0, epoch=0, owner="")
+NO_LEASE = Lease(job_id=0, epoch=0, owner="")
 """No job has this number, so a write with it is refused."""
 
 
-def reader(store: Store, run: Run) -> Context:
+def reader(store: Store, run: Run) -> RunContext:
     """The context of a run that has gone at least through its stage `prompts` in this store.
 
     Raises:
@@ -34,10 +34,10 @@ def reader(store: Store, run: Run) -> Context:
     prompt_set = prompts.find_set(store, digest)
     if prompt_set is None or not prompt_set.complete:
         raise _nothing(store, "these prompts and splits")
-    return Context(
+    return RunContext(
         run=run,
         store=store,
-        lease=NOBODY,
+        lease=NO_LEASE,
         teachers=tuple(found[:-1]),
         student=found[-1],
         progress=Progress(_ignore, _ignore, _ignore, _ignore_two),

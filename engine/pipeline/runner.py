@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from types import FrameType
 
 from engine.errors import BudgetSpent, Cancelled, ConfigError, NeedsAttention, PersynError
-from engine.job.context import Context
-from engine.job.control import Stop
+from engine.job.context import RunContext
+from engine.job.control import JobControl
 from engine.job.progress import Progress, Snapshot, from_json
 from engine.pipeline import pipeline
 from engine.pipeline.display import Display
 from engine.pipeline.run_view import run_of
 from engine.registry import models
-from engine.teachers.server_pool import Servers
+from engine.teachers.server_pool import ServerPool
 from engine.teachers.vllm_server import orphans
 from storage import jobs
 from storage import registry as stored_models
@@ -44,7 +44,7 @@ class Outcome:
 
     code: int
     """Exit code: 0 done, 2 configuration, 3 needs attention or paused, 130 cancelled, 1 a defect of ours."""
-    context: Context | None
+    context: RunContext | None
     """What it worked with; None when it did not get that far."""
 
 
@@ -54,7 +54,7 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     if job is None:
         raise ConfigError(f"there is no job {job_id} in {store.name}", "list the jobs with `persyn jobs`")
     lease = jobs.claim(store, job_id, owner=f"{socket.gethostname()}:{os.getpid()}", lease_seconds=LEASE_S)
-    stop = Stop()
+    stop = JobControl()
     restore = _on_signals(stop)
     ended = threading.Event()
     say = _say(store, lease, display)
@@ -133,7 +133,7 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     return Outcome(code, context)
 
 
-def prepare(store: Store, lease: Lease, job: Job, display: Display, stop: Stop) -> Context:
+def prepare(store: Store, lease: Lease, job: Job, display: Display, stop: JobControl) -> RunContext:
     """The context of a job: its models registered, its progress wired to store and console."""
     run, before = run_of(job), from_json(job.progress)
     teachers = tuple(models.teacher(config, run.generation) for config in run.teachers)
@@ -155,7 +155,7 @@ def prepare(store: Store, lease: Lease, job: Job, display: Display, stop: Stop) 
     def store_metrics(rows: list[tuple[str, str, int, float]]) -> None:
         jobs.record_metrics(store, lease, rows)
 
-    return Context(
+    return RunContext(
         run=run,
         store=store,
         lease=lease,
@@ -164,9 +164,9 @@ def prepare(store: Store, lease: Lease, job: Job, display: Display, stop: Stop) 
         progress=Progress(store_snapshot, store_metrics, display.show, say, retries=before.retries),
         cancelled=stop.asked,
         waits=stop.waits,
-        servers=Servers(store.folder),
+        servers=ServerPool(store.folder),
         take_save=stop.take_save,
-        take_paces=stop.take_paces,
+        take_concurrency_changes=stop.take_concurrency_changes,
     )
 
 
@@ -179,7 +179,7 @@ def _say(store: Store, lease: Lease, display: Display) -> Callable[[str, str], N
 
 
 def _pulse(
-    store: Store, lease: Lease, stop: Stop, ended: threading.Event, say: Callable[[str, str], None]
+    store: Store, lease: Lease, stop: JobControl, ended: threading.Event, say: Callable[[str, str], None]
 ) -> None:
     """Renews the lease and takes the operator's commands until the job ends."""
     told = False
@@ -204,7 +204,7 @@ def _pulse(
             continue  # busy or full for now; the lease outlives several missed beats
 
 
-def _on_signals(stop: Stop) -> Callable[[], None]:
+def _on_signals(stop: JobControl) -> Callable[[], None]:
     """Makes ctrl+c and SIGTERM ask for a stop, as a cancel; a second one is immediate.
 
     Any more change nothing: they would hit the code that writes down how the job ended.

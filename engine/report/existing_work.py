@@ -7,7 +7,7 @@ from engine.config.run_file import Run
 from engine.errors import ConfigError
 from engine.job import scorer_ids
 from engine.job.calibration import design_id
-from engine.job.context import CALIBRATED, TRAINED, Context
+from engine.job.context import CALIBRATED, TRAINED, RunContext
 from engine.pipeline.run_view import reader
 from storage import prompts, responses, routing, scores
 from storage.records import Coverage
@@ -41,7 +41,7 @@ def of_run(store: Store, run: Run) -> Stored | None:
     return of_context(context)
 
 
-def of_context(context: Context) -> Stored:
+def of_context(context: RunContext) -> Stored:
     """The same of a run that is open."""
     verdicts, answers = {}, 0
     for name in scorer_ids.names(context):
@@ -65,7 +65,7 @@ def of_context(context: Context) -> Stored:
     return Stored(sizes, _done(every), _done(calibration), plans, answers, verdicts)
 
 
-def _cover(context: Context, plans: Sequence[int], *, calibrates: bool) -> list[Coverage]:
+def _cover(context: RunContext, plans: Sequence[int], *, calibrates: bool) -> list[Coverage]:
     """What plans ask for and, where they need it, calibration: of every teacher unless a design says whom."""
     splits = CALIBRATED if calibrates and context.teachers_per_prompt is None else ()
     return responses.coverage(context.store, context.generations, context.prompt_set, splits, plans)

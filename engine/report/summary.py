@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.job import calibration, reward_config, scorer_ids, spending
-from engine.job.context import CALIBRATED, Context
+from engine.job.context import CALIBRATED, RunContext
 from engine.methods import statistics, strategies
 from engine.pipeline import adapters_of_run
 from engine.scoring import score_table
@@ -21,7 +21,7 @@ COLUMNS = ("generations", "rows", "after", "95 %", "mean\nreward", "persyn − t
 ROUTER_KEYS = ("hit_at_1", "hit_at_3", "regret", "chance_hit_at_1", "chance_hit_at_3", "random_regret")
 
 
-def build(context: Context, seconds: float) -> dict[str, Any]:
+def build(context: RunContext, seconds: float) -> dict[str, Any]:
     """The run's results as plain JSON; accuracies are None where nothing was evaluated.
 
     Args:
@@ -60,7 +60,7 @@ def build(context: Context, seconds: float) -> dict[str, Any]:
     }
 
 
-def unfinished(store: Store, job_id: int, context: Context | None) -> dict[str, Any]:
+def unfinished(store: Store, job_id: int, context: RunContext | None) -> dict[str, Any]:
     """What a job that did not reach its end has to say, as plain JSON: where it stands, why, and what it has cost.
 
     Args:
@@ -82,7 +82,7 @@ def unfinished(store: Store, job_id: int, context: Context | None) -> dict[str, 
     }
 
 
-def _cost(context: Context) -> dict[str, Any]:
+def _cost(context: RunContext) -> dict[str, Any]:
     return {
         "answers": spending.answers(context),
         "verdicts": spending.verdicts(context),
@@ -90,7 +90,7 @@ def _cost(context: Context) -> dict[str, Any]:
     }
 
 
-def _strategy(context: Context, name: str, before: dict[str, Any] | None) -> dict[str, Any]:
+def _strategy(context: RunContext, name: str, before: dict[str, Any] | None) -> dict[str, Any]:
     plan = routing.plan(context.store, context.plan_sha(name))
     dataset = datasets.find(context.store, context.dataset_sha(name))
     found = adapters_of_run.trained(context, name)
@@ -131,7 +131,7 @@ def _strategy(context: Context, name: str, before: dict[str, Any] | None) -> dic
     return row
 
 
-def _mean_reward(context: Context, dataset: Dataset, stored: float | None) -> float | None:
+def _mean_reward(context: RunContext, dataset: Dataset, stored: float | None) -> float | None:
     """Over the rows that are not excluded, by this run's settings, so that strategies are compared on one scale.
 
     Args:
@@ -150,7 +150,7 @@ def _mean_reward(context: Context, dataset: Dataset, stored: float | None) -> fl
     return sum(found) / len(found) if found else None
 
 
-def _evaluation(context: Context, adapter: Adapter | None) -> dict[str, Any] | None:
+def _evaluation(context: RunContext, adapter: Adapter | None) -> dict[str, Any] | None:
     found = adapters_of_run.evaluation(context, adapter)
     if found is None:
         return None

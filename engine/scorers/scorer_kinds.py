@@ -1,4 +1,4 @@
-"""Scorers: one file per kind, each giving every answer one `Verdict`.
+"""Scorers: one file per kind, each giving every answer one `Score`.
 
 A kind is the file's name. Its module offers
 
@@ -19,7 +19,7 @@ from engine.base.suggest import nearest
 from engine.errors import ConfigError
 from engine.teachers.cost import Budget
 from engine.teachers.teacher_kinds import Traffic
-from storage.records import Completion, Prompt, Verdict
+from storage.records import Prompt, Response, Score
 
 Progress = Callable[[int, int], None]
 """Called with (answers finished, answers in all) now and then."""
@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 class Scorer(Protocol):
     """Something that judges answers."""
 
-    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Verdict]:
+    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
         """One verdict per item, in the items' order.
 
         Args:
@@ -47,14 +47,14 @@ class Scorer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Verdict:
     """What an endpoint has said to one question about one item, or about two."""
 
     first: int
     """Place of the item that is judged, or shown first."""
     second: int | None
     """Place of the one shown second."""
-    completion: Completion
+    completion: Response
     cost: float
     """Dollars."""
 
@@ -70,10 +70,10 @@ class Asking(Scorer, Protocol):
         self,
         items: Sequence[tuple[Prompt, str]],
         budget: Budget,
-        known: Sequence[Reply] = (),
+        known: Sequence[Verdict] = (),
         *,
         proven: bool = False,
-    ) -> "Iterator[Reply | tuple[int, Verdict]]":
+    ) -> "Iterator[Verdict | tuple[int, Score]]":
         """What was paid for as it comes, and (place in `items`, verdict) once all is there; fewer after `close`.
 
         Args:

@@ -5,19 +5,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engine.job import reward_config
-from engine.job.reward_config import Setting
+from engine.job.reward_config import RewardProvenance
 from storage import jobs
 from storage.errors import PersynError
 from storage.records import Dataset, ResponseContext
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from engine.job.context import Context
+    from engine.job.context import RunContext
 
 LOOKED_THROUGH = 50
 """Of the newest jobs, for one of a dataset's name where its manifest does not say which built it."""
 
-ContextOf = Callable[[int], "Context | None"]
+ContextOf = Callable[[int], "RunContext | None"]
 """Job id → its context for reading; None where there is none."""
 
 
@@ -25,7 +25,7 @@ ContextOf = Callable[[int], "Context | None"]
 class Rewards:
     """Rewards of the answers to one prompt."""
 
-    setting: Setting | None = None
+    setting: RewardProvenance | None = None
     """What all of them were made with; None where none is known."""
     values: Mapping[int, float] = field(default_factory=dict)
     """Response id → reward."""
@@ -115,7 +115,7 @@ def _jobs(
     return list(dict.fromkeys([*found, *sorted(asked, reverse=True)]))
 
 
-def _of_run(context: "Context", answers: Sequence[ResponseContext]) -> dict[int, float]:
+def _of_run(context: "RunContext", answers: Sequence[ResponseContext]) -> dict[int, float]:
     """Response id → reward by a run's own settings and scores."""
     from engine.job import scorer_ids
     from engine.scoring import score_table

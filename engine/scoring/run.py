@@ -11,19 +11,21 @@ from threading import Thread
 
 from engine.errors import BudgetSpent, Cancelled, EndpointError, NeedsAttention, UselessReplies
 from engine.job import scorer_ids, spending
-from engine.job.context import Context
-from engine.job.flush_timer import SERVED_S, Due
+from engine.job.context import RunContext
+from engine.job.flush_timer import SERVED_S, FlushTimer
 from engine.models.reasoning import with_reasoning
 from engine.scorers import scorer_kinds
 from engine.teachers.cost import Budget
 from storage import scores
 from storage import verdicts as replies
-from storage.records import Prompt, Scorable, Split, Verdict
+from storage.records import Prompt, Scorable, Score, Split
 
 PAGE = 2000
 
 
-def fill(context: Context, name: str, splits: Sequence[Split], plan_ids: Sequence[int] | None = None) -> int:
+def fill(
+    context: RunContext, name: str, splits: Sequence[Split], plan_ids: Sequence[int] | None = None
+) -> int:
     """Number of new scores after scoring every usable answer that lacks one by this scorer.
 
     Verdicts that failed at an endpoint are asked for again, at most `generation.max_attempts` times in all.
@@ -36,7 +38,7 @@ def fill(context: Context, name: str, splits: Sequence[Split], plan_ids: Sequenc
     kind, settings = context.scorer_kind(name), context.scorer_settings(name)
     scorer = scorer_ids.scorer_id(context, name)
     pages = _Pages(context, scorer, kind, splits, plan_ids, whole=scorer_kinds.compares(kind, settings))
-    if (other := scorer_ids.with_other_eyes(context, name)) is not None:
+    if (other := scorer_ids.same_scorer_other_reasoning(context, name)) is not None:
         scores.carry_over(context.store, context.lease, other, scorer)
     missing = pages.count()
     context.progress.expect(missing, row=name, unit="answers")
@@ -46,7 +48,7 @@ def fill(context: Context, name: str, splits: Sequence[Split], plan_ids: Sequenc
     done = 0
     module = scorer_kinds.load(kind)
     if (device := {**module.DEFAULTS, **settings}.get("device")) is not None:
-        context.servers.make_room(device)
+        context.servers.evict_for(device)
     with closing(module.create(settings)) as model:
         asked = (
             _Asked(context, name, scorer, model, spending.budget(context))
@@ -81,7 +83,7 @@ def fill(context: Context, name: str, splits: Sequence[Split], plan_ids: Sequenc
     return done
 
 
-def _unlike(context: Context, name: str, scorer_id: int, page: Sequence[Scorable]) -> Sequence[Scorable]:
+def _unlike(context: RunContext, name: str, scorer_id: int, page: Sequence[Scorable]) -> Sequence[Scorable]:
     """The answers that are not word for word those of another teacher to the same prompt; the others get its score.
 
     It would be theirs anyway, but for the last digits of a likelihood, which must not decide between them.
@@ -106,14 +108,14 @@ def _unlike(context: Context, name: str, scorer_id: int, page: Sequence[Scorable
     return rest
 
 
-def _paid_elsewhere(verdict: Verdict) -> Verdict:
+def _paid_elsewhere(verdict: Score) -> Score:
     """The same for another answer: it costs nothing more."""
     if "cost" not in verdict.detail:
         return verdict
     return replace(verdict, count=0, detail={**verdict.detail, "cost": 0.0})
 
 
-def _items(context: Context, name: str, rows: Sequence[Scorable]) -> list[tuple[Prompt, str]]:
+def _items(context: RunContext, name: str, rows: Sequence[Scorable]) -> list[tuple[Prompt, str]]:
     """What a scorer is shown."""
     if context.sees_reasoning(name):
         return [(row.prompt, with_reasoning(row.reasoning, row.text)) for row in rows]
@@ -134,7 +136,7 @@ class _Pages:
 
     def __init__(
         self,
-        context: Context,
+        context: RunContext,
         scorer_id: int,
         kind: str,
         splits: Sequence[Split],
@@ -180,7 +182,7 @@ class _Ended:
     error: BaseException | None
 
 
-_Came = scorer_kinds.Reply | tuple[int, Verdict]
+_Came = scorer_kinds.Verdict | tuple[int, Score]
 
 
 class _Asked:
@@ -195,17 +197,17 @@ class _Asked:
     """
 
     def __init__(
-        self, context: Context, name: str, scorer_id: int, scorer: scorer_kinds.Asking, budget: Budget
+        self, context: RunContext, name: str, scorer_id: int, scorer: scorer_kinds.Asking, budget: Budget
     ) -> None:
         self._context, self._name, self._scorer_id = context, name, scorer_id
         self._scorer, self._budget = scorer, budget
         self._proven = scores.any_by(context.store, scorer_id)
         self._attempts = context.run.generation.max_attempts
         """What an unreadable verdict counts: it has had its tries, and a run that allows more asks once more."""
-        self._replies: list[replies.Reply] = []
-        self._verdicts: list[tuple[int, Verdict]] = []
+        self._replies: list[replies.Verdict] = []
+        self._verdicts: list[tuple[int, Score]] = []
         self._new = 0
-        self._due = Due()
+        self._due = FlushTimer()
 
     def page(self, rows: Sequence[Scorable]) -> int:
         """How many new scores these answers got.
@@ -219,9 +221,9 @@ class _Asked:
         failed = useless = False
         try:
             for came in self._asked(rows):
-                if isinstance(came, scorer_kinds.Reply):
+                if isinstance(came, scorer_kinds.Verdict):
                     other = 0 if came.second is None else ids[came.second]
-                    self._replies.append(replies.Reply(ids[came.first], other, came.completion, came.cost))
+                    self._replies.append(replies.Verdict(ids[came.first], other, came.completion, came.cost))
                 elif came is not None:
                     place, verdict = came
                     if verdict.status == "unreadable":
@@ -245,11 +247,13 @@ class _Asked:
             replies.forget(self._context.store, self._context.lease, self._scorer_id, ids)
         return self._new
 
-    def _known(self, rows: Sequence[Scorable]) -> list[scorer_kinds.Reply]:
+    def _known(self, rows: Sequence[Scorable]) -> list[scorer_kinds.Verdict]:
         """What was said of these answers before a kill or a stop."""
         place = {row.response_id: number for number, row in enumerate(rows)}
         return [
-            scorer_kinds.Reply(place[said.response_id], place.get(said.other_id), said.completion, said.cost)
+            scorer_kinds.Verdict(
+                place[said.response_id], place.get(said.other_id), said.completion, said.cost
+            )
             for said in replies.of(self._context.store, self._scorer_id, list(place))
             if not said.other_id or said.other_id in place
         ]

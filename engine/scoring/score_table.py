@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from engine.config.run_file import RewardConfig
 from engine.job import calibration, scorer_ids
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.methods import blend, reward
 from engine.scorers import scorer_kinds
 from storage import routing, scores
@@ -16,7 +16,7 @@ from storage.records import Split
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class ScoreTable:
     """Scores of B prompts by M teachers; rows in prompt order, columns in the run file's teacher order."""
 
     prompt_ids: NDArray[np.int64]
@@ -63,8 +63,8 @@ class Evidence:
 
 
 def gather(
-    context: Context, splits: tuple[Split, ...], *, whole: bool = False, prompt_id: int | None = None
-) -> Evidence:
+    context: RunContext, splits: tuple[Split, ...], *, whole: bool = False, prompt_id: int | None = None
+) -> ScoreTable:
     """The scores of this run's teachers on the prompts of these splits, or on one of these prompts.
 
     Of a partial calibration only the answers that its design asked for, whatever other strategies have added to the
@@ -74,7 +74,7 @@ def gather(
     found = {name: _matrix(context, splits, name, asked, prompt_id) for name in scorer_ids.names(context)}
     learnability = found.pop("learnability")
     judged = [matrix.values for matrix in found.values()]
-    return Evidence(
+    return ScoreTable(
         prompt_ids=learnability.prompt_ids,
         quality=blend.blend(judged, weights(context), scales(context)),
         learnability=learnability.values,
@@ -84,7 +84,7 @@ def gather(
     )
 
 
-def rewards(context: Context, prompt_id: int | None = None) -> dict[tuple[int, int], float]:
+def rewards(context: RunContext, prompt_id: int | None = None) -> dict[tuple[int, int], float]:
     """(prompt, teacher id) → reward, on the prompts that several teachers answer: only there it is defined.
 
     Args:
@@ -102,12 +102,12 @@ def rewards(context: Context, prompt_id: int | None = None) -> dict[tuple[int, i
     }
 
 
-def weights(context: Context) -> list[float]:
+def weights(context: RunContext) -> list[float]:
     """Of the quality scorers, in order."""
     return [config.weight for config in context.run.quality.named.values()]
 
 
-def scales(context: Context) -> list[blend.Scale]:
+def scales(context: RunContext) -> list[blend.Scale]:
     """Of the quality scorers, in order: the same for all splits, from the calibration answers."""
     named = context.run.quality.named
     if len(named) == 1:
@@ -120,7 +120,7 @@ def scales(context: Context) -> list[blend.Scale]:
 
 
 def _matrix(
-    context: Context,
+    context: RunContext,
     splits: tuple[Split, ...],
     name: str,
     asked: Mapping[int, set[int]] | None,
@@ -143,7 +143,7 @@ def _matrix(
     return found
 
 
-def _design(context: Context) -> dict[int, set[int]] | None:
+def _design(context: RunContext) -> dict[int, set[int]] | None:
     """The teachers that a partial calibration asks, by prompt; None when it asks all."""
     plan_id, after = calibration.design_id(context), 0
     if plan_id is None:
@@ -156,7 +156,7 @@ def _design(context: Context) -> dict[int, set[int]] | None:
     return asked
 
 
-def _correct(context: Context, found: Mapping[str, scores.ScoreMatrix]) -> NDArray[np.float64] | None:
+def _correct(context: RunContext, found: Mapping[str, scores.ScoreMatrix]) -> NDArray[np.float64] | None:
     """The first scorer's values that are 0 or 1 throughout; won and lost comparisons are not right and wrong."""
     for name, matrix in found.items():
         known = matrix.values[~np.isnan(matrix.values)]

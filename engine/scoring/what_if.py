@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engine.config.run_file import RewardConfig
 from engine.methods import reward
 from engine.methods.metrics import Metrics, measure
-from engine.scoring.score_table import Evidence
+from engine.scoring.score_table import ScoreTable
 from storage.prompts import prompt_sha
 from storage.records import Prompt
 
@@ -39,8 +39,8 @@ class Relabelled:
 
 
 def compare(
-    evidence: Evidence,
-    trained: Evidence,
+    evidence: ScoreTable,
+    trained: ScoreTable,
     old: RewardConfig,
     new: RewardConfig,
     targets: reward.Targets,
@@ -75,7 +75,7 @@ def compare(
 
 
 def measured(
-    held: Evidence, strengths: Mapping[int, Sequence[float]], settings: RewardConfig
+    held: ScoreTable, strengths: Mapping[int, Sequence[float]], settings: RewardConfig
 ) -> Metrics | None:
     """The measures of a router, as it was trained, against rewards by these settings; intervals are left out.
 
@@ -96,7 +96,7 @@ def measured(
 
 
 def lines(
-    evidence: Evidence,
+    evidence: ScoreTable,
     old: RewardConfig,
     new: RewardConfig,
     names: Sequence[str],

@@ -4,14 +4,14 @@ import math
 from collections.abc import Callable
 from threading import Condition
 
-from storage.records import Completion, Model, Request
+from storage.records import Model, Request, Response
 
 _TURN_TOKENS = 16
 """Prompt tokens that a chat template adds to a message, generously."""
 _LOOK_S = 0.25
 
 
-def cost(teacher: Model, completion: Completion) -> float:
+def cost(teacher: Model, completion: Response) -> float:
     """Dollars for one completion, from the teacher's price per million tokens."""
     return (
         completion.prompt_tokens * teacher.price_input + completion.completion_tokens * teacher.price_output

@@ -2,7 +2,7 @@
 
 import re
 
-from storage.records import Completion, Request, Status
+from storage.records import Request, Response, Status
 
 _REFUSAL_CHARS = 300
 _REFUSAL = re.compile(
@@ -14,7 +14,7 @@ _FINISH: dict[Status, str] = {"too_long": "too_long", "refused": "content_filter
 
 
 def status(text: str, finish_reason: str) -> Status:
-    """What became of an answer that came; `finish_reason` is one of `Completion.finish_reason`."""
+    """What became of an answer that came; `finish_reason` is one of `Response.finish_reason`."""
     if finish_reason == "length":
         return "truncated"
     if finish_reason == "content_filter":
@@ -26,9 +26,9 @@ def status(text: str, finish_reason: str) -> Status:
     return "ok"
 
 
-def failed(request: Request, status: Status, reason: str, prompt_tokens: int = 0) -> Completion:
+def failed(request: Request, status: Status, reason: str, prompt_tokens: int = 0) -> Response:
     """The completion of a request that got no answer."""
-    return Completion(
+    return Response(
         key=request.key,
         text="",
         status=status,

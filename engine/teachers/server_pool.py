@@ -21,7 +21,7 @@ SPARE = 0.25
 """Share of the machine's memory that must be free for a server to stay beside a model that is loaded."""
 
 
-class Servers:
+class ServerPool:
     """Opens the backends of a job's teachers, and keeps those that have a server of their own.
 
     Args:
@@ -67,7 +67,7 @@ class Servers:
             return 0
         return 2 if teacher.backend == "vllm" else 1
 
-    def make_room(self, device: str) -> None:
+    def evict_for(self, device: str) -> None:
         """Ends the servers in the way of a model that this process is about to load.
 
         Args:
@@ -93,7 +93,7 @@ class Servers:
 
     def _make_room_for(self, teacher: Model) -> None:
         if teacher.backend == "transformers":
-            self.make_room(teacher.options.get("device", "auto"))
+            self.evict_for(teacher.options.get("device", "auto"))
         elif teacher.backend == "vllm" and self._kept:
             server, gpus = ServerConfig.model_validate(teacher.options.get("server", {})), _gpus.read()
             share = server.gpu_memory_utilization

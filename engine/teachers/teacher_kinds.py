@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 from engine.base.suggest import nearest
 from engine.errors import ConfigError
 from engine.models.model_info import ModelCheck
-from storage.records import Completion, Model, Request
+from storage.records import Model, Request, Response
 
 LOCAL = ("transformers", "vllm")
 """Kinds that read the model's files on this machine."""
@@ -27,7 +27,7 @@ LOCAL = ("transformers", "vllm")
 class Backend(Protocol):
     """A model that answers."""
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+    def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
         """One completion per request, in any order, as they finish.
 
         Requests are read as they are needed, a bounded number ahead, so an endless stream may be given. What

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from engine.base.suggest import nearest
 from engine.errors import PersynError
 from engine.teachers.kinds import openai as endpoint
@@ -32,7 +32,7 @@ def _offers(about: str, model: Model, url: str, key: str | None) -> Finding:
     from engine.teachers.endpoint.client import list_models
 
     names = list_models(url, key, endpoint.settings(model))
-    listed = printable(", ".join(names[:_SHOWN])) + (
+    listed = strip_control(", ".join(names[:_SHOWN])) + (
         f" and {len(names) - _SHOWN} more" if names[_SHOWN:] else ""
     )
     message = f"reachable; models: {listed or 'none'}"
@@ -43,12 +43,12 @@ def _offers(about: str, model: Model, url: str, key: str | None) -> Finding:
         f"{about}: endpoint {url}",
         "failed",
         f"{message}; `{model.model}` is not among them",
-        f"set `model: {printable(near)}`" if near else "set `model` to the name that the server uses",
+        f"set `model: {strip_control(near)}`" if near else "set `model` to the name that the server uses",
     )
 
 
 def _token(about: str, model: Model, messages: Messages) -> Finding:
     found = probe(model, messages)
     return Finding(
-        f"{about}: one token", "ok", f"{printable(found.token)!r} after {found.latency_s * 1000:,.0f} ms"
+        f"{about}: one token", "ok", f"{strip_control(found.token)!r} after {found.latency_s * 1000:,.0f} ms"
     )

@@ -6,7 +6,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from engine.config.run_file import Run
 from engine.errors import PersynError
 from engine.models import model_info as models
@@ -68,7 +68,7 @@ def _score(about: str, kind: str, settings: Mapping[str, Any], prompt: Prompt, a
     began = time.monotonic()
     with closing(scorer_kinds.load(kind).create(settings)) as scorer:
         (verdict,) = scorer.score([(prompt, answer)])
-    shown = printable(answer if len(answer) <= _SHOWN else f"{answer[:_SHOWN]} …")
+    shown = strip_control(answer if len(answer) <= _SHOWN else f"{answer[:_SHOWN]} …")
     if verdict.value is not None:
         text = f"{verdict.value:g} for {shown!r} after {time.monotonic() - began:.1f} s"
         return Finding(label, "ok", text)
@@ -80,5 +80,8 @@ def _score(about: str, kind: str, settings: Mapping[str, Any], prompt: Prompt, a
         else "use a model with a longer context, or shorter prompts"
     )
     return Finding(
-        label, "failed", f"{reason}" + (f"; it says {printable(said[-_SHOWN:])!r}" if said else ""), remedy
+        label,
+        "failed",
+        f"{reason}" + (f"; it says {strip_control(said[-_SHOWN:])!r}" if said else ""),
+        remedy,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from engine.config.run_file import Run
 from engine.distill.data import mask_preview, tokenise
 from engine.errors import PersynError
@@ -126,7 +126,9 @@ def _template(about: str, model: Model, asked: Messages) -> Finding:
     tokenizer = transformers.tokenizer(model)
     rendered = render_prompt(tokenizer, asked)
     shown = (
-        printable(rendered) if len(rendered) <= 400 else printable(f"{rendered[:300]} … {rendered[-100:]}")
+        strip_control(rendered)
+        if len(rendered) <= 400
+        else strip_control(f"{rendered[:300]} … {rendered[-100:]}")
     )
     ids = prompt_ids(tokenizer, asked)
     if tokenizer.bos_token_id is not None and ids[:2] == [tokenizer.bos_token_id] * 2:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.text import Text
 
-from engine.base.sanitize import json_line, printable
+from engine.base.sanitize import json_line, strip_control
 from engine.config import run_file as config
 from engine.registry import models
 from engine.tools import check_machine, check_models
@@ -45,10 +45,10 @@ def _everything(run_file: str | None) -> Iterator[Finding]:
 
 def _show(console: Console, finding: Finding) -> None:
     mark, style = MARKS[finding.state]
-    line = Text.assemble((mark, style), f" {finding.about}: {printable(finding.message)}")
+    line = Text.assemble((mark, style), f" {finding.about}: {strip_control(finding.message)}")
     console.print(line)
     if finding.remedy:
-        console.print(Text(f"  → {printable(finding.remedy)}"))
+        console.print(Text(f"  → {strip_control(finding.remedy)}"))
     if finding.mask:
         # The colour is not the only sign: what is trained on also stands in brackets.
         shown = Text("  ")
@@ -57,7 +57,7 @@ def _show(console: Console, finding: Finding) -> None:
             if trained != inside:
                 shown.append("⟦" if trained else "⟧", style="bold green" if trained else "dim")
                 inside = trained
-            shown.append(printable(token).replace("\n", "⏎"), style="bold green" if trained else "dim")
+            shown.append(strip_control(token).replace("\n", "⏎"), style="bold green" if trained else "dim")
         if inside:
             shown.append("⟧", style="bold green")
         console.print(shown)

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Timer
 
-from engine.base.sanitize import json_line, printable
+from engine.base.sanitize import json_line, strip_control
 from engine.errors import ConfigError, ModelError
 from engine.models.chat_template import render_prompt, with_system
 from engine.teachers import teacher_kinds
 from engine.teachers.kinds import openai as endpoint
 from engine.teachers.kinds import transformers, vllm
 from storage import registry
-from storage.records import Completion, Messages, Model, Request
+from storage.records import Messages, Model, Request, Response
 from storage.store import Store
 
 ENDPOINT_S = 60.0
@@ -52,7 +52,7 @@ def main(options: argparse.Namespace) -> int:
         print(
             json_line(
                 {
-                    key: printable(value) if isinstance(value, str) else value
+                    key: strip_control(value) if isinstance(value, str) else value
                     for key, value in asdict(found).items()
                 }
             )
@@ -60,8 +60,8 @@ def main(options: argparse.Namespace) -> int:
     else:
         loaded = "" if teacher_kinds.is_endpoint(model) else f"loaded in {found.load_s:.2f} s, "
         print(f"{found.model}: {loaded}first token after {found.latency_s * 1000:,.0f} ms")
-        print(f"given:\n{printable(found.rendered)}")
-        print(f"token: {printable(found.token)!r}, finish_reason {printable(found.finish_reason)}")
+        print(f"given:\n{strip_control(found.rendered)}")
+        print(f"token: {strip_control(found.token)!r}, finish_reason {strip_control(found.finish_reason)}")
     return 0
 
 
@@ -122,7 +122,7 @@ def _closed_after(seconds: float | None, backend: teacher_kinds.Backend) -> Iter
         timer.cancel()
 
 
-def _came(completion: Completion) -> str:
+def _came(completion: Response) -> str:
     """What came in place of a token."""
     if completion.status in ("error", "too_long"):
         return completion.error or completion.finish_reason
@@ -131,7 +131,7 @@ def _came(completion: Completion) -> str:
     return f"the answer is empty, finish_reason {completion.finish_reason}"
 
 
-def _remedy(completion: Completion) -> str:
+def _remedy(completion: Response) -> str:
     if completion.status == "refused":
         return "the model can be asked; its provider has refused this prompt"
     if completion.status == "empty":

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from engine.base.sanitize import json_line, printable
+from engine.base.sanitize import json_line, strip_control
 from engine.config.sources import FieldsConfig
 from engine.errors import ConfigError
 from engine.methods import policy
@@ -82,7 +82,7 @@ def _routed(router: Router, near: "_Neighbours", asked: Sequence[Messages]) -> l
     names = [teacher.name for teacher in router.teachers]
     return [
         {
-            "prompt": printable(str(messages[-1]["content"])),
+            "prompt": strip_control(str(messages[-1]["content"])),
             "choice": names[decided.choices[row]],
             "margin": float(decided.margins[row]),
             "strengths": {names[column]: float(strengths[row, column]) for column in decided.ranking[row]},
@@ -149,7 +149,7 @@ class _Neighbours:
         values = lookup.values(self._store, [answer.id for answer in answers.values()])
         return {
             "prompt_id": identifier,
-            "prompt": printable(str(prompt.messages[-1]["content"])),
+            "prompt": strip_control(str(prompt.messages[-1]["content"])),
             "answers": {
                 self._names[teacher]: {
                     "id": answer.id,

@@ -23,17 +23,17 @@ from textual.screen import Screen
 from textual.widget import AwaitMount
 from textual.widgets import Input, TextArea
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from persyn_tui.app import keymap, messages
 from persyn_tui.app.colours import readable
 from persyn_tui.app.followed_job import Followed
 from persyn_tui.app.messages import SHOWN_S, Note
-from persyn_tui.app.screens.base import View
+from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.settings import Settings, settings_path
 from persyn_tui.app.textual_fixes import gc_tuning, terminal
-from persyn_tui.app.textual_fixes.output_filter import Harmless
+from persyn_tui.app.textual_fixes.output_filter import OutputFilter
 from persyn_tui.app.textual_fixes.question import Question
-from persyn_tui.app.textual_fixes.type_ahead import Ahead
+from persyn_tui.app.textual_fixes.type_ahead import TypeAhead
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets import palette
 from persyn_tui.app.widgets.machine_strip import Machine, MachineStrip, Reading
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from storage.changes import Changes
     from storage.store import Store
 
-HARMLESS = Harmless()
+HARMLESS = OutputFilter()
 SLOW_OPENING_S = 2.0
 SLOW_WRITE_S = 0.5
 """Waits that are said."""
@@ -113,7 +113,7 @@ class PersynApp(App[None]):
         self.waits_for_store = False
         """Whether a write waits for another program's."""
         self.machine: deque[Reading] = deque(maxlen=60)
-        self.ahead = Ahead(self, super().on_event)
+        self.ahead = TypeAhead(self, super().on_event)
         """Keys typed before what they are for is there."""
         self._location = location
         self._start = start
@@ -130,7 +130,7 @@ class PersynApp(App[None]):
             faults.append(
                 f"there is no theme {self.settings.theme!r}; t on screen {{go.logs:7}} shows those there are"
             )
-        own: list[Any] = [*self.BINDINGS, *View.BINDINGS]
+        own: list[Any] = [*self.BINDINGS, *BaseScreen.BINDINGS]
         self.works, refused = keymap.settled(self.settings.keys, own)
         self._doubts = [*faults, *refused]
         self._say_doubts()
@@ -150,7 +150,7 @@ class PersynApp(App[None]):
     async def _live(self) -> None:
         opening = asyncio.create_task(asyncio.to_thread(_open, self._location))
         _, late = await asyncio.wait({opening}, timeout=SLOW_OPENING_S)
-        if late and isinstance(self.screen, View):
+        if late and isinstance(self.screen, BaseScreen):
             self.screen.still_loading("waiting for the store …\n\nAnother program may hold it.")
         try:
             store, changes = await opening
@@ -161,7 +161,7 @@ class PersynApp(App[None]):
         # Only now: a screen that reads before the job is picked would say that there is none.
         self.store = store
         named = self._location is not None or "PERSYN_STORE" in os.environ
-        if store.made and named and isinstance(self.screen, View):
+        if store.made and named and isinstance(self.screen, BaseScreen):
             # Its name may be a mistake.
             self.screen.add_to_empty(f"There was no store here, so this one is new:\n{store.name}")
         self.store_name = store.path.name if store.path else store.name
@@ -178,7 +178,7 @@ class PersynApp(App[None]):
                     changed = await asyncio.to_thread(changes.seen) or bool(trouble)
                     if changed or beat % max(1, round(2 / self.settings.interval)) == 0:
                         await self.followed.read(store)
-                    if isinstance(self.screen, View):
+                    if isinstance(self.screen, BaseScreen):
                         await self.screen.follow(changed=changed)
                     if beat % max(1, round(1 / self.settings.interval)) == 0:
                         self.machine.append(await asyncio.to_thread(machine.read))
@@ -190,7 +190,7 @@ class PersynApp(App[None]):
                     if str(problem) != trouble:
                         trouble = str(problem)
                         self.notify(trouble, severity="error", about="store")
-                    if isinstance(problem, StoreMissingError) and isinstance(self.screen, View):
+                    if isinstance(problem, StoreMissingError) and isinstance(self.screen, BaseScreen):
                         self.screen.fail(trouble)
                 except NoMatches:
                     if self.is_running:
@@ -226,7 +226,7 @@ class PersynApp(App[None]):
         self.waits_for_store = waits
         if waits:
             self.notify("waiting for the store: another program is writing to it", severity="warning")
-        if isinstance(self.screen, View):
+        if isinstance(self.screen, BaseScreen):
             self.screen.paint_title()
 
     def show_machine(self) -> None:
@@ -266,7 +266,7 @@ class PersynApp(App[None]):
         name = action.partition("(")[0] if isinstance(action, str) else action[1]
         screen = self.screen
         if (
-            isinstance(screen, View)
+            isinstance(screen, BaseScreen)
             and name.rpartition(".")[2] in screen.WRITES
             and self.store is not None
             and self.store.read_only
@@ -344,7 +344,9 @@ class PersynApp(App[None]):
         One about an action (any name) takes the place of what was said of that action before.
         """
         lasts = timeout or SHOWN_S[severity]
-        self.post_message(Notify(Note(self.keyed(printable(message)), title, severity, lasts, about=about)))
+        self.post_message(
+            Notify(Note(self.keyed(strip_control(message)), title, severity, lasts, about=about))
+        )
 
     def settle(self, about: str) -> None:
         """An action went well, or is begun again: what was said of it before no longer holds."""
@@ -461,7 +463,10 @@ def _warm(sparing: bool) -> None:
     try:
         for module in (
             "actions",
-            *(f"screens.{name}.screen" for name in ("wizard", "data", "generation", "router", "distil", "models")),
+            *(
+                f"screens.{name}.screen"
+                for name in ("wizard", "data", "generation", "router", "distil", "models")
+            ),
         ):
             import_module(f"persyn_tui.app.{module}")
     finally:

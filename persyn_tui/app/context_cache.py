@@ -8,17 +8,17 @@ from storage.job_records import Job
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from engine.job.context import Context
+    from engine.job.context import RunContext
 
 KEPT = 4
 RETRIED_EVERY_S = 1.0
 _lock = threading.Lock()
-_known: "dict[tuple[str, int], Context]" = {}
+_known: "dict[tuple[str, int], RunContext]" = {}
 _missed: dict[tuple[str, int], float] = {}
 """When a job's context was last looked for in vain."""
 
 
-def of(store: Store, job: Job) -> "Context | None":
+def of(store: Store, job: Job) -> "RunContext | None":
     """The job's context; None until its models and prompts are stored.
 
     Kept for the newest few jobs: making one reads and hashes the models' files. Called in a thread.

@@ -1,6 +1,6 @@
 """`persyn data`: stored answers, their scores and where they came from.
 
-Everything that a model or a file wrote passes `printable` before it reaches the terminal.
+Everything that a model or a file wrote passes `strip_control` before it reaches the terminal.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -11,7 +11,7 @@ from persyn_tui.commands import datasets as dataset_commands
 from persyn_tui.output import JsonOption, StoreOption, emit, say, table
 
 if TYPE_CHECKING:
-    from engine.job.context import Context
+    from engine.job.context import RunContext
     from persyn_tui.dataset_view import Datasets
     from storage.records import Dataset, ResponseContext, ResponseLine
     from storage.store import Store
@@ -82,7 +82,7 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find answers that hold every word, or whose prompt does, newest first."""
-    from engine.base.sanitize import printable
+    from engine.base.sanitize import strip_control
     from storage import browse
     from storage import search as index
     from storage.store import Store
@@ -98,9 +98,9 @@ def search(
         {
             "id": hit.response_id,
             "prompt_id": hit.prompt_id,
-            "teacher": printable(lines[hit.response_id].teacher),
+            "teacher": strip_control(lines[hit.response_id].teacher),
             "found_in": hit.found_in,
-            "snippet": printable(hit.snippet),
+            "snippet": strip_control(hit.snippet),
         }
         for hit in hits
         if hit.response_id in lines
@@ -155,7 +155,7 @@ def show(
     emit(data, as_json, lambda: answer_view.show(data))
 
 
-def _context(opened: "Store", job_id: int) -> "Context | None":
+def _context(opened: "Store", job_id: int) -> "RunContext | None":
     """A stored job's, for reading."""
     from engine.pipeline.run_view import reader, run_of
     from storage import jobs
@@ -183,7 +183,7 @@ def _check_filters(opened: "Store", teacher: str | None, status: str | None, spl
 def _print_lines(
     opened: "Store", found: "list[ResponseLine]", within: "Dataset | None", as_json: bool
 ) -> None:
-    from engine.base.sanitize import printable
+    from engine.base.sanitize import strip_control
     from persyn_tui.dataset_view import Datasets
     from storage import datasets, listing, lookup
 
@@ -195,9 +195,9 @@ def _print_lines(
         {
             "id": line.response.id,
             "prompt_id": line.response.prompt_id,
-            "prompt": printable(str(line.prompt.messages[-1]["content"])),
-            "source": printable(line.prompt.source),
-            "teacher": printable(line.teacher),
+            "prompt": strip_control(str(line.prompt.messages[-1]["content"])),
+            "source": strip_control(line.prompt.source),
+            "teacher": strip_control(line.teacher),
             "status": line.response.status,
             "finish_reason": line.response.finish_reason,
             "prompt_tokens": line.response.prompt_tokens,
@@ -205,7 +205,7 @@ def _print_lines(
             "scores": values.get(line.response.id, {}),
             "reward": rewards[line.response.id][0] if line.response.id in rewards else None,
             "reward_dataset": rewards[line.response.id][1] if line.response.id in rewards else None,
-            "text": printable(line.response.text),
+            "text": strip_control(line.response.text),
         }
         for line in found
     ]

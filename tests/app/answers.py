@@ -14,14 +14,14 @@ from persyn_tui.app.screens.data.screen import DataScreen
 from storage import datasets, prompts, registry, responses, routing, scores
 from storage.records import (
     Assignment,
-    Completion,
     DatasetRow,
     Model,
     NewResponse,
     Prompt,
+    Response,
     Sampling,
+    Score,
     Status,
-    Verdict,
 )
 from storage.store import Store
 
@@ -39,7 +39,7 @@ class Made:
 
     def answer(self, place: int, teacher: int, text: str, status: Status = "ok", tokens: int = 7) -> None:
         finish = "stop" if status == "ok" else "length"
-        completion = Completion(place, text, status, finish, 5, tokens, 0.25)
+        completion = Response(place, text, status, finish, 5, tokens, 0.25)
         number = self.prompts[place]
         row = NewResponse(number, self.teachers[teacher], f"sha{teacher}", completion, cost=0.002)
         responses.add(self.store, None, [row])
@@ -72,8 +72,8 @@ def build(tmp_path: Path) -> Made:
     for place in range(4):
         one.answer(place, 1, f"quick {place}", "ok" if place else "truncated", tokens=100 + place)
     quality, learnability = (scores.put_scorer(store, kind, {}) for kind in ("exact_answer", "learnability"))
-    scores.add(store, None, quality, [(n, Verdict(float(n % 2))) for n in range(1, 17) if n != 13])
-    scores.add(store, None, learnability, [(n, Verdict(-n / 10, -n, 10)) for n in range(1, 17) if n != 13])
+    scores.add(store, None, quality, [(n, Score(float(n % 2))) for n in range(1, 17) if n != 13])
+    scores.add(store, None, learnability, [(n, Score(-n / 10, -n, 10)) for n in range(1, 17) if n != 13])
     for name in ("mix", "persyn"):
         plan = routing.open_plan(store, None, name, name, opened.id, None, {"teachers": ["wise", "quick"]})
         strengths = (0.75, -0.25) if name == "persyn" else None

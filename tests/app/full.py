@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from engine.config import run_file
 from engine.job import scorer_ids
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.pipeline.run_view import reader
 from engine.pipeline.stages import prompts as prompt_stage
 from engine.registry import models
@@ -16,7 +16,7 @@ from persyn_tui.app.widgets.machine_strip import Gpu, Reading
 from storage import datasets, jobs, prompts, responses, results, routing, scores
 from storage import registry as stored_models
 from storage.job_records import Lease
-from storage.records import Assignment, Completion, DatasetRow, NewResponse, Prompt, Result, Status, Verdict
+from storage.records import Assignment, DatasetRow, NewResponse, Prompt, Response, Result, Score, Status
 from storage.store import Store
 
 RUN = """
@@ -160,7 +160,7 @@ def build(store: Store, folder: Path) -> Lease:
     return lease
 
 
-def _answer(store: Store, context: Context, numbers: list[int]) -> None:
+def _answer(store: Store, context: RunContext, numbers: list[int]) -> None:
     pairs = [(place, teacher) for place in range(KNOWN) for teacher in range(4)]
     pairs += [(place, CHOSEN[place]) for place in range(KNOWN, 14)]
     rows = []
@@ -171,7 +171,7 @@ def _answer(store: Store, context: Context, numbers: list[int]) -> None:
         finish = {"ok": "stop", "truncated": "length"}.get(status, status)
         error = "HTTP 429: too many requests; waits 38 s" if status == "error" else ""
         tokens = 4 + 13 * ((place + 2 * teacher) % 5)
-        done = Completion(numbers[place], said, status, finish, 21, tokens, 0.5 + teacher / 4, error=error)
+        done = Response(numbers[place], said, status, finish, 21, tokens, 0.5 + teacher / 4, error=error)
         cost = {0: 1.2e-6, 3: 6e-5}.get(teacher, 0.0) * tokens
         rows.append(NewResponse(numbers[place], who.teacher_id, who.generation_sha, done, cost))
     responses.add(store, None, rows)
@@ -182,16 +182,16 @@ def _answer(store: Store, context: Context, numbers: list[int]) -> None:
         if answer is None or answer.status != "ok":
             continue
         right = (place + teacher) % 3 != 0
-        quality.append((answer.id, Verdict(float(right))))
+        quality.append((answer.id, Score(float(right))))
         mean = -0.2 - 0.11 * ((place * 3 + teacher * 5) % 7)
-        learnability.append((answer.id, Verdict(mean, mean * 20, 20)))
+        learnability.append((answer.id, Score(mean, mean * 20, 20)))
     scores.add(store, None, scorer_ids.scorer_id(context, "exact_answer"), quality)
     scores.add(store, None, scorer_ids.scorer_id(context, "learnability"), learnability)
     judge = scores.put_scorer(store, "judge", {"model": "judge-1"})
-    scores.add(store, None, judge, [(number, Verdict(value.value and 0.9)) for number, value in quality[:8]])
+    scores.add(store, None, judge, [(number, Score(value.value and 0.9)) for number, value in quality[:8]])
 
 
-def _route(store: Store, context: Context, numbers: list[int]) -> None:
+def _route(store: Store, context: RunContext, numbers: list[int]) -> None:
     measured = {"n": 3, "on": "prompts it never saw", "hit_at_1": 0.71, "hit_at_3": 0.93, "regret": 0.18} | {
         "chance_hit_at_1": 0.25,
         "chance_hit_at_3": 0.75,
@@ -225,7 +225,7 @@ def _route(store: Store, context: Context, numbers: list[int]) -> None:
         routing.finish_plan(store, None, plan.id)
 
 
-def _train(store: Store, context: Context, lease: Lease, numbers: list[int]) -> None:
+def _train(store: Store, context: RunContext, lease: Lease, numbers: list[int]) -> None:
     found = responses.of_prompts(store, numbers[:14], context.generations)
     rights = {None: [1, 0, 0, 0, 1, 0], "strong": [1, 0, 1, 0, 1, 0], "mix": [1, 0, 1, 1, 1, 0]}
     for strategy in context.run.strategies:

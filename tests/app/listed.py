@@ -12,9 +12,9 @@ from textual.widgets import Static
 from engine.registry import register
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.screens.models.form import ModelForm
-from persyn_tui.app.widgets.virtual_table import Sheet
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 from storage import prompts, responses
-from storage.records import Completion, Model, NewResponse, Prompt
+from storage.records import Model, NewResponse, Prompt, Response
 from storage.store import Store
 
 
@@ -40,14 +40,14 @@ def answered(store: Store, model: Model, count: int) -> None:
     numbers = [prompt.id or 0 for _, prompt in prompts.page(store, opened.id)]
     assert model.id is not None
     rows = [
-        NewResponse(number, model.id, "sha", Completion(number, "answer", "ok", "stop", 5, 7, 0.25), cost=0.0)
+        NewResponse(number, model.id, "sha", Response(number, "answer", "ok", "stop", 5, 7, 0.25), cost=0.0)
         for number in numbers
     ]
     responses.add(store, None, rows)
 
 
-def sheet(app: PersynApp) -> Sheet:
-    return app.screen.query_one("#models", Sheet)
+def sheet(app: PersynApp) -> VirtualTable:
+    return app.screen.query_one("#models", VirtualTable)
 
 
 def row(app: PersynApp, y: int = 1) -> str:

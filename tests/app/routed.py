@@ -9,14 +9,14 @@ from textual.widgets import Static
 
 from engine.config import run_file
 from engine.job import scorer_ids
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.pipeline.run_view import reader
 from engine.pipeline.stages import prompts as prompt_stage
 from engine.registry import models
-from persyn_tui.app.widgets.virtual_table import Sheet
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 from storage import jobs, prompts, responses, routing, scores
 from storage import registry as stored_models
-from storage.records import Assignment, Completion, NewResponse, Prompt, Verdict
+from storage.records import Assignment, NewResponse, Prompt, Response, Score
 from storage.store import Store
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31mred \u202egnp.exe [bold]markup[/bold]"
@@ -50,7 +50,7 @@ class Made:
     def location(self) -> str:
         return str(self.path)
 
-    def context(self, store: Store) -> Context:
+    def context(self, store: Store) -> RunContext:
         return reader(store, run_file.load(self.file))
 
     def answer(self) -> None:
@@ -59,9 +59,7 @@ class Made:
             context = self.context(store)
             known = self.prompts[:6]
             rows = [
-                NewResponse(
-                    n, g.teacher_id, g.generation_sha, Completion(n, HOSTILE, "ok", "stop", 1, 3, 0.1)
-                )
+                NewResponse(n, g.teacher_id, g.generation_sha, Response(n, HOSTILE, "ok", "stop", 1, 3, 0.1))
                 for n in known
                 for g in context.generations
             ]
@@ -69,7 +67,7 @@ class Made:
             found = responses.of_prompts(store, known, context.generations)
             for kind, values in (("exact_answer", QUALITY), ("learnability", LEARNABILITY)):
                 verdicts = [
-                    (found[n][g.teacher_id].id, Verdict(float(values[place][column])))
+                    (found[n][g.teacher_id].id, Score(float(values[place][column])))
                     for place, n in enumerate(known)
                     for column, g in enumerate(context.generations)
                 ]
@@ -143,7 +141,7 @@ def make(tmp_path: Path) -> Made:
 
 def lines(screen: object, which: str) -> list[str]:
     """The rows of a sheet as they are painted, header first."""
-    sheet = screen.query_one(which, Sheet)  # type: ignore[attr-defined]
+    sheet = screen.query_one(which, VirtualTable)  # type: ignore[attr-defined]
     return [
         "".join(segment.text for segment in sheet.render_line(y)).rstrip() for y in range(len(sheet.rows) + 1)
     ]

@@ -12,17 +12,17 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from engine.config import run_file
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.pipeline.adapters_of_run import TRAINING
 from engine.pipeline.run_view import reader
 from engine.pipeline.stages import prompts as prompt_stage
 from engine.registry import models
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.widgets.virtual_table import Sheet
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 from storage import datasets, jobs, prompts, responses, results, routing
 from storage import registry as stored_models
 from storage.job_records import Lease
-from storage.records import Adapter, Assignment, Completion, NewResponse, Prompt, Result, Status
+from storage.records import Adapter, Assignment, NewResponse, Prompt, Response, Result, Status
 from storage.store import Store
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31mred \u202egnp.exe [bold]markup[/bold]"
@@ -47,7 +47,7 @@ class MadeRun:
     """A store with a run of 10 prompts, two teachers and two strategies; `brief` costs $1 a token."""
 
     store: Store
-    context: Context
+    context: RunContext
     job: int
     prompts: list[int]
     lease: Lease | None = None
@@ -64,7 +64,7 @@ class MadeRun:
         who = self.context.generations[teacher]
         finish = {"ok": "stop", "truncated": "length"}.get(status, "error")
         error = text if status == "error" else ""
-        completion = Completion(self.prompts[place], text, status, finish, 3, 2, 0.1, error=error)
+        completion = Response(self.prompts[place], text, status, finish, 3, 2, 0.1, error=error)
         cost = 2.0 if teacher == 0 else 0.0
         row = NewResponse(
             self.prompts[place], who.teacher_id, who.generation_sha, completion, cost, job_id=self.job
@@ -142,7 +142,7 @@ def make(store: Store, folder: Path) -> MadeRun:
 
 def lines(app: PersynApp, which: str) -> list[str]:
     """The rows of a sheet as they are painted, header first."""
-    sheet = app.screen.query_one(which, Sheet)
+    sheet = app.screen.query_one(which, VirtualTable)
     return [sheet.render_line(y).text for y in range(len(sheet.rows) + 1)]
 
 
@@ -164,7 +164,7 @@ async def showing(
     async with running(location, mode=mode, size=size) as (app, pilot):
 
         def laid_out() -> bool:
-            lists = app.screen.query(Sheet)
+            lists = app.screen.query(VirtualTable)
             return app.screen.state == "empty" or all(sheet.size.width for sheet in lists)
 
         await until(pilot, laid_out)

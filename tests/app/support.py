@@ -13,10 +13,10 @@ from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.screens.base import View
+from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.settings import Settings
 from persyn_tui.app.widgets.form_fields import Form
-from persyn_tui.app.widgets.virtual_table import Sheet
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 
 PATIENCE_S = 30.0
 
@@ -35,12 +35,12 @@ async def running(
 def stands(app: PersynApp) -> bool:
     """Whether the screen has read, and what it shows has its place."""
     screen = app.screen
-    if not isinstance(screen, View) or screen.state == "loading":
+    if not isinstance(screen, BaseScreen) or screen.state == "loading":
         return False
     if screen._layout_required:
         return False
     shown = screen.query_one(f"#{screen.state}")
-    return all(sheet.size.width > 0 for sheet in shown.query(Sheet) if sheet.display)
+    return all(sheet.size.width > 0 for sheet in shown.query(VirtualTable) if sheet.display)
 
 
 async def until(pilot: Pilot[None], true: Callable[[], bool]) -> None:

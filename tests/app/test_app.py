@@ -15,11 +15,11 @@ from textual.widgets import Static
 from persyn_tui.app import bindings, keymap
 from persyn_tui.app import settings as settings_module
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.screens.base import View
+from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.settings import Settings
 from persyn_tui.app.widgets.footer import Keys
 from persyn_tui.app.widgets.palette import Palette
-from persyn_tui.app.widgets.virtual_table import Sheet
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 from storage import jobs
 from storage.errors import StoreError
 from storage.store import Store
@@ -91,7 +91,7 @@ async def test_two_apps_agree_and_a_new_one_shows_what_the_old_one_did(tmp_path:
     seen = asyncio.Barrier(3)
 
     def first_line(app: PersynApp) -> str:
-        return app.screen.query_one("#jobs", Sheet).render_line(1).text
+        return app.screen.query_one("#jobs", VirtualTable).render_line(1).text
 
     async def operator() -> None:
         async with running(location) as (app, pilot):
@@ -223,7 +223,7 @@ def test_choosing_a_theme_keeps_what_the_settings_file_says_right_or_wrong() -> 
 def test_keys_that_cannot_work_are_left_out_and_named() -> None:
     def settled(**keys: str) -> tuple[dict[str, str], list[str]]:
         chosen = {id.replace("__", "."): text for id, text in keys.items()}
-        return keymap.settled(chosen, [*PersynApp.BINDINGS, *View.BINDINGS])  # type: ignore[list-item]
+        return keymap.settled(chosen, [*PersynApp.BINDINGS, *BaseScreen.BINDINGS])  # type: ignore[list-item]
 
     assert settled(jobs__new="N", go__data=" f6, ?") == (
         {"jobs.new": "N"} | {"go.data": "f6"},
@@ -312,7 +312,7 @@ async def test_a_read_that_ends_after_the_app_is_left_is_no_defect(
     begun, held = threading.Event(), threading.Event()
     async with running(str(tmp_path / "x.db")) as (app, _):
         screen = app.screen
-        assert isinstance(screen, View)
+        assert isinstance(screen, BaseScreen)
 
         def slow(store: Store, question: object) -> None:
             begun.set()

@@ -14,7 +14,7 @@ from persyn_tui.app.screens.data.response_table import AnswerSheet
 from persyn_tui.app.screens.data.responses_panel import AnswerColumn
 from persyn_tui.app.screens.data.screen import DataScreen
 from storage import listing, prompts, responses, scores
-from storage.records import Completion, NewResponse, Prompt, Verdict
+from storage.records import NewResponse, Prompt, Response, Score
 
 
 async def test_every_answer_is_listed_newest_first_with_its_scores(made: Made) -> None:
@@ -36,7 +36,7 @@ async def test_prompts_that_begin_alike_show_what_differs_and_are_found_by_their
     ]
     prompts.add(made.store, None, opened_set.id, asked, 0)
     for number in (prompt.id or 0 for _, prompt in prompts.page(made.store, opened_set.id)):
-        done = Completion(number, "sum", "ok", "stop", 5, 7, 0.25)
+        done = Response(number, "sum", "ok", "stop", 5, 7, 0.25)
         responses.add(made.store, None, [NewResponse(number, made.teachers[0], "sha0", done, cost=0.0)])
     async with running(opened(made), mode="data", size=(80, 24)) as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 18)
@@ -178,7 +178,7 @@ async def test_a_sorted_list_takes_new_scores_in_when_it_is_read_again(made: Mad
     async with running(opened(made), mode="data") as (app, pilot):
         screen(app).list_answers(listing.Listing(sort="learnability"))
         await come(app, pilot, lambda: shown(app)[:2] == [1, 2])
-        scores.add(made.store, None, 2, [(13, Verdict(-0.01))])
+        scores.add(made.store, None, 2, [(13, Score(-0.01))])
         await pilot.press("r")
         await come(app, pilot, lambda: shown(app)[:2] == [13, 1])
         assert sheet(app).key == 1, "the cursor stays on its row"

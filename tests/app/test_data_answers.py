@@ -14,7 +14,7 @@ from persyn_tui.app.screens.data.responses_panel import (
     _body,
 )
 from storage import listing, scores
-from storage.records import Verdict
+from storage.records import Score
 
 
 async def test_hostile_text_stays_text_in_the_list_and_beside_the_others(made: Made) -> None:
@@ -54,7 +54,7 @@ async def test_all_answers_side_by_side_with_the_choice_starred(made: Made) -> N
         assert all("is on the clipboard" not in note.message for note in app._notifications)
         screen(app)._looked_s = 0.0
         judge = scores.put_scorer(made.store, "judge", {})
-        scores.add(made.store, None, judge, [(4, Verdict(0.25))])
+        scores.add(made.store, None, judge, [(4, Score(0.25))])
         await until(pilot, lambda: "q 0.25" in str(wise.head.render()))
         assert panel.text == "wise 3 ", "what is read anew does not move the cursor"
         await pilot.press("shift+tab", "i")

@@ -15,7 +15,7 @@ from persyn_tui.app.screens.data.dialogs import ExportForm
 from persyn_tui.app.widgets.form_fields import Form
 from storage import datasets, listing, scores
 from storage.errors import PersynError
-from storage.records import Verdict
+from storage.records import Score
 
 
 async def export_form(app: PersynApp, pilot: Pilot[None], *keys: str) -> Form:
@@ -113,7 +113,7 @@ async def test_as_listed_are_the_rows_of_the_list_whatever_scored_them_since(
 ) -> None:
     """A newer scorer is what the list goes by; the dataset keeps the scores that it was made with."""
     newer = scores.put_scorer(made.store, "reward_model", {})
-    scores.add(made.store, None, newer, [(n, Verdict(1.0 if n < 4 else 0.0)) for n in range(1, 13)])
+    scores.add(made.store, None, newer, [(n, Score(1.0 if n < 4 else 0.0)) for n in range(1, 13)])
     async with running(opened(made), mode="data") as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 16)
         screen(app).list_answers(listing.Listing(quality=0.5, dataset_id=made.datasets[0]))

@@ -11,7 +11,7 @@ from app.support import stands, until
 from persyn_tui.app import actions
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.plot import Plot
-from persyn_tui.app.widgets.virtual_table import Sheet
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 from storage import datasets, jobs, results
 from storage.records import DatasetRow
 from storage.store import Store
@@ -222,7 +222,7 @@ async def test_keys_choose_strategy_and_curve(made: MadeRun) -> None:
         train(made, strategy, steps)
     async with showing(made.store.location, "distil") as (app, pilot):
         await until(pilot, lambda: words(app, "#now").startswith("persyn"))
-        sheet = app.screen.query_one("#strategies", Sheet)
+        sheet = app.screen.query_one("#strategies", VirtualTable)
         assert sheet.key == "persyn"
         await pilot.press("left")
         await until(pilot, lambda: words(app, "#now").startswith("strong"))

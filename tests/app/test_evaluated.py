@@ -14,7 +14,7 @@ from textual.widgets import Static
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.screens.distil.evaluation_screen import EvaluatedScreen
 from persyn_tui.app.textual_fixes import type_ahead
-from persyn_tui.app.widgets.message_bar import Told
+from persyn_tui.app.widgets.message_bar import MessageBar
 from storage import jobs, results
 from storage.records import Result
 from storage.store import Store
@@ -39,7 +39,7 @@ def marks(app: PersynApp) -> list[str]:
 
 
 def asked(app: PersynApp) -> str:
-    return app.screen.query_one("#prompt", Told).text
+    return app.screen.query_one("#prompt", MessageBar).text
 
 
 def said(app: PersynApp, side: str) -> str:

@@ -13,8 +13,8 @@ from persyn_tui.app.app import PersynApp
 from persyn_tui.app.screens.data.responses_panel import AnswersPanel
 from persyn_tui.app.screens.generation.screen import TEACHERS
 from persyn_tui.app.widgets.confirm import Confirm
-from persyn_tui.app.widgets.message_bar import Told
-from persyn_tui.app.widgets.virtual_table import Sheet, fit
+from persyn_tui.app.widgets.message_bar import MessageBar
+from persyn_tui.app.widgets.virtual_table import VirtualTable, fit
 from storage import datasets, jobs
 from storage.errors import StoreError
 from storage.store import Store
@@ -126,7 +126,7 @@ async def test_an_endpoint_s_requests_and_why_it_waits(made: MadeRun) -> None:
 
 def told(app: PersynApp) -> str:
     """What stands in the way, as the screen says it."""
-    return app.screen.query_one("#trouble", Told).text
+    return app.screen.query_one("#trouble", MessageBar).text
 
 
 async def test_totals_stay_after_the_job_has_ended_and_no_rate_is_claimed(made: MadeRun) -> None:
@@ -157,12 +157,12 @@ async def test_newest_come_first_and_say_why_they_are_not_used(
         assert "second" not in rows[2]
         made.answer(2, 1, "server said 500", "error")
         await until(pilot, lambda: "error · server said 500" in lines(app, "#newest")[1])
-        assert app.screen.query_one("#newest", Sheet).place == 0
+        assert app.screen.query_one("#newest", VirtualTable).place == 0
         await pilot.press("tab", "j")
-        key = app.screen.query_one("#newest", Sheet).key
+        key = app.screen.query_one("#newest", VirtualTable).key
         made.answer(2, 0)
         await until(pilot, lambda: len(lines(app, "#newest")) == 5)
-        assert app.screen.query_one("#newest", Sheet).key == key
+        assert app.screen.query_one("#newest", VirtualTable).key == key
 
 
 async def test_enter_opens_all_answers_to_the_prompt_and_escape_goes_back(made: MadeRun) -> None:

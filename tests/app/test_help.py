@@ -10,7 +10,7 @@ from persyn_tui.app import bindings
 from persyn_tui.app.screens.help_screen import Entry, KeysScreen, written
 from persyn_tui.app.screens.wizard.screen import Wizard
 from persyn_tui.app.widgets.confirm import Confirm
-from persyn_tui.app.widgets.virtual_table import Sheet
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 
 
 def keys(app) -> list[str]:
@@ -99,6 +99,6 @@ async def test_a_key_of_a_list_that_does_nothing_there_is_not_offered(
     tmp_path: Path, mode: str, opens: bool
 ) -> None:
     async with running(str(tmp_path / "s.db"), mode=mode) as (app, _):
-        sheet = app.screen.query(Sheet).first()
+        sheet = app.screen.query(VirtualTable).first()
         assert sheet.check_action("choose", ()) is opens
         assert sheet.check_action("mark", ()) is False

@@ -9,8 +9,8 @@ from textual.widgets import Input, Static
 from persyn_tui.app import actions
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.widgets.confirm import Confirm
-from persyn_tui.app.widgets.message_bar import Told
-from persyn_tui.app.widgets.virtual_table import Sheet
+from persyn_tui.app.widgets.message_bar import MessageBar
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 from storage import jobs
 from storage.errors import StoreError
 from storage.job_records import Job
@@ -37,7 +37,7 @@ def title(app: PersynApp) -> str:
     return str(app.screen.query_one("#title", Static).render())
 
 
-def line(sheet: Sheet, y: int) -> str:
+def line(sheet: VirtualTable, y: int) -> str:
     return sheet.render_line(y).text
 
 
@@ -50,7 +50,7 @@ async def test_an_empty_store_says_the_next_step(store: Store) -> None:
 async def test_a_job_made_elsewhere_appears_and_its_state_follows(store: Store) -> None:
     async with running(store.location) as (app, pilot):
         job = submit(store, "first")
-        sheet = app.screen.query_one("#jobs", Sheet)
+        sheet = app.screen.query_one("#jobs", VirtualTable)
         await until(pilot, lambda: "queued" in line(sheet, 1))
         lease = jobs.claim(store, job.id, "test")
         await until(pilot, lambda: "running" in line(sheet, 1))
@@ -65,7 +65,7 @@ async def test_a_job_that_went_on_as_another_says_so_and_asks_for_nothing(store:
     stopped = submit(store, "first", "cancelled")
     submit(store, "other", "failed")
     async with running(store.location) as (app, pilot):
-        sheet, where = app.screen.query_one("#jobs", Sheet), app.screen.query_one("#where", Told)
+        sheet, where = app.screen.query_one("#jobs", VirtualTable), app.screen.query_one("#where", MessageBar)
         await until(pilot, lambda: "cancelled" in line(sheet, 2))
         again = submit(store, "first", "done")
         await until(pilot, lambda: f"→ job {again.id}" in line(sheet, 3))
@@ -84,7 +84,7 @@ async def test_a_job_that_went_on_as_another_says_so_and_asks_for_nothing(store:
 async def test_the_cursor_stays_on_its_job_while_others_come(store: Store) -> None:
     first = submit(store, "first", "done")
     async with running(store.location) as (app, pilot):
-        sheet = app.screen.query_one("#jobs", Sheet)
+        sheet = app.screen.query_one("#jobs", VirtualTable)
         assert sheet.key == first.id
         for number in range(3):
             submit(store, f"later{number}", "done")
@@ -96,13 +96,13 @@ async def test_the_cursor_stays_on_its_job_while_others_come(store: Store) -> No
         assert sheet.place == 1
         await pilot.press("G")
         assert sheet.place == 3
-        await until(pilot, lambda: "first began" in line(app.screen.query_one("#events", Sheet), 1))
+        await until(pilot, lambda: "first began" in line(app.screen.query_one("#events", VirtualTable), 1))
 
 
 async def test_a_job_just_started_has_the_cursor_so_that_keys_mean_it(store: Store) -> None:
     submit(store, "first", "done")
     async with running(store.location) as (app, pilot):
-        sheet = app.screen.query_one("#jobs", Sheet)
+        sheet = app.screen.query_one("#jobs", VirtualTable)
         await until(pilot, lambda: sheet.key is not None)
         started = submit(store, "second")
         app.screen._started(started)
@@ -136,21 +136,21 @@ async def test_cancel_names_what_is_kept_and_leaves_the_command(store: Store) ->
 async def test_hostile_names_do_not_reach_the_terminal(store: Store) -> None:
     submit(store, HOSTILE, "failed")
     async with running(store.location) as (app, pilot):
-        shown = "\n".join(line(app.screen.query_one("#jobs", Sheet), y) for y in range(3))
-        shown += "\n".join(line(app.screen.query_one("#events", Sheet), y) for y in range(3))
+        shown = "\n".join(line(app.screen.query_one("#jobs", VirtualTable), y) for y in range(3))
+        shown += "\n".join(line(app.screen.query_one("#events", VirtualTable), y) for y in range(3))
         assert not any(mark in shown for mark in ("\x1b", "\x07", "\u202e", "\ud800"))
         assert "[red]" in shown
         await pilot.press("7")
         await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 7 and app.screen.state == "full")
-        assert "\x1b" not in line(app.screen.query_one("#log", Sheet), 1)
+        assert "\x1b" not in line(app.screen.query_one("#log", VirtualTable), 1)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 16), (200, 60)])
 async def test_every_size_keeps_name_state_strip_and_footer(store: Store, size: tuple[int, int]) -> None:
     submit(store, "first", "done")
     async with running(store.location, size=size) as (app, _):
-        assert "first" in line(app.screen.query_one("#jobs", Sheet), 1)
-        assert "✓ done" in line(app.screen.query_one("#jobs", Sheet), 1)
+        assert "first" in line(app.screen.query_one("#jobs", VirtualTable), 1)
+        assert "✓ done" in line(app.screen.query_one("#jobs", VirtualTable), 1)
         for name in ("#machine", "Keys", "#title"):
             assert app.screen.query_one(name).region.bottom <= size[1]
             assert app.screen.query_one(name).size.height >= 1
@@ -159,7 +159,7 @@ async def test_every_size_keeps_name_state_strip_and_footer(store: Store, size: 
 async def test_freeze_keeps_the_screen_while_the_store_goes_on(store: Store) -> None:
     submit(store, "first", "done")
     async with running(store.location) as (app, pilot):
-        sheet = app.screen.query_one("#jobs", Sheet)
+        sheet = app.screen.query_one("#jobs", VirtualTable)
         await pilot.press("p")
         submit(store, "second", "done")
         await until(pilot, lambda: app.followed.job is not None and app.followed.job.id == 2)
@@ -182,7 +182,7 @@ async def test_the_log_is_filtered_and_the_report_holds_no_secret(
     )
     jobs.event(store, lease, "info", "all is well")
     async with running(store.location, mode="logs") as (app, pilot):
-        sheet = app.screen.query_one("#log", Sheet)
+        sheet = app.screen.query_one("#log", VirtualTable)
         await pilot.press("slash", *"error")
         await until(pilot, lambda: sheet.key is not None)
         await pilot.press("escape")
@@ -206,17 +206,17 @@ async def test_a_job_that_was_asked_to_stop_says_so_until_it_does(tmp_path: Path
         lease = jobs.claim(store, job.id, "test", lease_seconds=600)
         jobs.set_stage(store, lease, "generate", {"stage": "generate", "done": 3, "total": 12})
         async with running(store.location) as (app, pilot):
-            await until(pilot, lambda: "● running" in line(app.screen.query_one("#jobs", Sheet), 1))
+            await until(pilot, lambda: "● running" in line(app.screen.query_one("#jobs", VirtualTable), 1))
             jobs.command(store, job.id, "cancel")
-            await until(pilot, lambda: "■ cancelling" in line(app.screen.query_one("#jobs", Sheet), 1))
-            where = app.screen.query_one("#where", Told).text
+            await until(pilot, lambda: "■ cancelling" in line(app.screen.query_one("#jobs", VirtualTable), 1))
+            where = app.screen.query_one("#where", MessageBar).text
             assert "cancelling since" in where
             assert "stops when the current batch ends" in where
             assert [taken.kind for taken in jobs.take_commands(store, lease)] == ["cancel"]
             await until(pilot, lambda: "cancelling since" in app.followed.line)
             jobs.release(store, lease, "queued")
             jobs.claim(store, job.id, "another", lease_seconds=600)
-            await until(pilot, lambda: "● running" in line(app.screen.query_one("#jobs", Sheet), 1))
+            await until(pilot, lambda: "● running" in line(app.screen.query_one("#jobs", VirtualTable), 1))
             assert jobs.stopping(store) == {}, "what another process took is no wish to this one"
 
 
@@ -238,7 +238,7 @@ def fail(store: Store) -> Job:
 async def test_the_whole_remedy_of_a_failed_job_is_read_at_80_columns(store: Store, mode: str) -> None:
     fail(store)
     async with running(store.location, mode=mode, size=(80, 24)) as (app, pilot):
-        told = app.screen.query_one("#where" if mode == "jobs" else "#trouble", Told)
+        told = app.screen.query_one("#where" if mode == "jobs" else "#trouble", MessageBar)
         await until(pilot, lambda: REMEDY in told.text)
         await until(pilot, lambda: not app.screen._layout_required and told.size.height > 2)
         strips = app.screen._compositor.render_strips()
@@ -276,7 +276,7 @@ async def test_an_engine_that_was_started_here_is_said_to_start(
         await pilot.press("r")
         await until(pilot, lambda: "r" not in app.screen.active_bindings)
         assert started == [1]
-        await until(pilot, lambda: "○ starting" in line(app.screen.query_one("#jobs", Sheet), 1))
+        await until(pilot, lambda: "○ starting" in line(app.screen.query_one("#jobs", VirtualTable), 1))
         assert "○ starting" in app.followed.line
         await pilot.press("3")
         await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 3 and app.screen.state == "full")
@@ -298,7 +298,7 @@ async def test_a_filter_works_while_frozen_and_says_where_nothing_passes(store: 
     for name, state in (("first", "done"), ("second", "queued")):
         submit(store, name, state)
     async with running(store.location) as (app, pilot):
-        sheet, where = app.screen.query_one("#jobs", Sheet), app.screen.query_one("#where", Told)
+        sheet, where = app.screen.query_one("#jobs", VirtualTable), app.screen.query_one("#where", MessageBar)
         await until(pilot, lambda: len(sheet.rows) == 2)
         await pilot.press("p", "slash", *"first", "enter")
         await until(pilot, lambda: len(sheet.rows) == 1)
@@ -313,13 +313,13 @@ async def test_slash_filters_jobs_by_words_and_esc_shows_all(store: Store) -> No
     for name, state in (("first", "done"), ("second", "failed"), ("third", "done")):
         submit(store, name, state)
     async with running(store.location) as (app, pilot):
-        sheet = app.screen.query_one("#jobs", Sheet)
+        sheet = app.screen.query_one("#jobs", VirtualTable)
         await until(pilot, lambda: len(sheet.rows) == 3)
         await pilot.press("slash", *"FIRST do", "enter")
         await until(pilot, lambda: len(sheet.rows) == 1 and sheet.has_focus)
         assert "1 of 3 jobs" in str(app.screen.query_one("#title", Static).render())
         await until(pilot, lambda: app.screen.chosen is not None and app.screen.chosen.name == "first")
-        await until(pilot, lambda: "first began" in line(app.screen.query_one("#events", Sheet), 1))
+        await until(pilot, lambda: "first began" in line(app.screen.query_one("#events", VirtualTable), 1))
         await pilot.press("slash", *"x")
         await until(pilot, lambda: len(sheet.rows) == 0)
         await pilot.press("escape")
@@ -330,7 +330,7 @@ async def test_the_log_shows_the_whole_line_under_the_cursor(store: Store) -> No
     fail(store)
     submit(store, "second", "done")
     async with running(store.location, mode="logs", size=(80, 24)) as (app, pilot):
-        whole = app.screen.query_one("#whole", Told)
+        whole = app.screen.query_one("#whole", MessageBar)
         await until(pilot, lambda: whole.text == "second began")
         await pilot.press("j")
         await until(pilot, lambda: REMEDY in whole.text)
@@ -353,7 +353,7 @@ async def test_where_words_are_typed_q_is_a_character(store: Store) -> None:
 async def test_maximised_and_back_title_machine_and_columns_are_as_before(store: Store) -> None:
     submit(store, "first", "done")
     async with running(store.location, size=(80, 24)) as (app, pilot):
-        sheet = app.screen.query_one("#jobs", Sheet)
+        sheet = app.screen.query_one("#jobs", VirtualTable)
         await until(pilot, lambda: "ETA" in line(sheet, 0))
         before = line(sheet, 0)
         await pilot.press("z")
@@ -397,7 +397,7 @@ async def test_jobs_of_one_name_are_told_apart_by_their_alpha(store: Store) -> N
     for number, alpha in enumerate((0.4, 0.7)):
         jobs.submit(store, {"name": "same", "reward": {"alpha": alpha}}, str(number) * 64, "same")
     async with running(store.location, size=(140, 40)) as (app, pilot):
-        sheet = app.screen.query_one("#jobs", Sheet)
+        sheet = app.screen.query_one("#jobs", VirtualTable)
         await until(pilot, lambda: len(sheet.rows) == 2 and sheet.size.width > 0)
         await until(pilot, lambda: [sheet.render_line(y).text.split()[-1] for y in (1, 2)] == ["0.7", "0.4"])
-        await until(pilot, lambda: "α 0.7" in app.screen.query_one("#where", Told).text)
+        await until(pilot, lambda: "α 0.7" in app.screen.query_one("#where", MessageBar).text)

@@ -12,7 +12,7 @@ from textual.widgets import Input
 
 import persyn_tui.app
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.screens.base import View
+from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.settings import TAKEN
 from persyn_tui.app.widgets.confirm import Confirm
 
@@ -42,7 +42,9 @@ def own(of: type[DOMNode]) -> list[Binding]:
 
 ALL = [(of, binding) for of in classes() for binding in own(of)]
 NAMED = [pytest.param(of, binding, id=f"{of.__name__}-{binding.key}-{binding.action}") for of, binding in ALL]
-SCREENS = [of for of in classes() if issubclass(of, View) and of.__module__.endswith((".screen", ".logs"))]
+SCREENS = [
+    of for of in classes() if issubclass(of, BaseScreen) and of.__module__.endswith((".screen", ".logs"))
+]
 
 
 def keys(pressed: str) -> Iterator[str]:
@@ -94,7 +96,7 @@ def test_an_id_means_one_thing() -> None:
 
 
 @pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: screen.__name__)
-def test_a_screen_binds_a_key_once_and_its_footer_fits_80_columns(screen: type[View[object]]) -> None:
+def test_a_screen_binds_a_key_once_and_its_footer_fits_80_columns(screen: type[BaseScreen[object]]) -> None:
     bound = [key for binding in own(screen) for key in keys(binding.key)]
     assert len(bound) == len(set(bound))
     shown = [binding for binding in [*own(screen), *own(PersynApp)] if binding.show]

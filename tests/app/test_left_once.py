@@ -16,7 +16,7 @@ from persyn_tui.app.screens.help_screen import KeysScreen
 from persyn_tui.app.screens.wizard.screen import Wizard
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.palette import Palette
-from persyn_tui.app.widgets.virtual_table import Sheet
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ async def test_a_choice_made_twice_is_made_once(made: Made) -> None:
         below = app.screen
         await pilot.press("o")
         await until(pilot, lambda: isinstance(app.screen, SortMenu))
-        options = app.screen.query_one(Sheet)
+        options = app.screen.query_one(VirtualTable)
         options.action_choose()
         options.action_choose()
         await until(pilot, lambda: app.screen is below)

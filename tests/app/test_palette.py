@@ -9,7 +9,7 @@ from textual.widgets import Input
 
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.widgets.palette import Palette, matching
-from persyn_tui.app.widgets.virtual_table import Sheet
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 
 
 def test_commands_are_found_by_letters_in_their_order_the_nearest_first() -> None:
@@ -39,10 +39,10 @@ async def test_it_takes_keys_before_its_list_is_there_and_while_it_changes(
 
 
 async def test_enter_and_one_click_do_what_the_line_says(tmp_path: Path) -> None:
-    async def opened(app: PersynApp) -> Sheet:
+    async def opened(app: PersynApp) -> VirtualTable:
         await pilot.press("ctrl+p")
-        await until(pilot, lambda: isinstance(app.screen, Palette) and bool(app.screen.query(Sheet)))
-        return app.screen.query_one(Sheet)
+        await until(pilot, lambda: isinstance(app.screen, Palette) and bool(app.screen.query(VirtualTable)))
+        return app.screen.query_one(VirtualTable)
 
     def at(number: int) -> bool:
         return len(app.screen_stack) == 1 and getattr(app.screen, "NUMBER", 0) == number and stands(app)

@@ -16,7 +16,7 @@ from persyn_tui.app.screens.router.query import Question, Routed
 from persyn_tui.app.screens.router.screen import RouterScreen
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.slider import Slider
-from persyn_tui.app.widgets.virtual_table import Sheet
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 from storage import jobs, routing
 from storage.records import Assignment
 from storage.store import Store
@@ -110,7 +110,7 @@ async def test_keys_choose_strategy_order_and_teacher(made: Made) -> None:
         assert margins == sorted(margins)
         assert "+" not in "".join(row for row in rows if "measured" in row)  # the router chose otherwise
         await pilot.press("o")
-        screen.query_one("#shares", Sheet).focus()
+        screen.query_one("#shares", VirtualTable).focus()
         await pilot.press("g", "enter")
         await until(pilot, lambda: "of brief" in lines(screen, "#choices")[0])
         assert len(lines(screen, "#choices")) == 4

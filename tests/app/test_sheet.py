@@ -5,7 +5,7 @@ from app.support import until
 from textual.app import App, ComposeResult
 
 from persyn_tui.app.colours import readable
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet, cut, fit
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable, cut, fit
 
 
 class Coloured(App[None]):
@@ -51,7 +51,7 @@ def test_a_cell_is_one_harmless_line_of_its_width(text: str, width: int, right: 
 
 async def test_a_marked_row_is_told_without_colour() -> None:
     rows = [(n, [str(n), f"row {n}"]) for n in range(3)]
-    sheet = Sheet((Column("id", 4, right=True), Column("text")), id="rows", markable=True)
+    sheet = VirtualTable((Column("id", 4, right=True), Column("text")), id="rows", markable=True)
 
     class Shown(Coloured):
         def compose(self) -> ComposeResult:
@@ -69,7 +69,7 @@ async def test_a_list_of_the_newest_stays_at_the_newest_until_the_cursor_leaves_
     def rows(newest: int) -> Listed:
         return Listed([(n, [str(n), f"row {n}"]) for n in range(newest, 0, -1)])
 
-    sheet = Sheet((Column("id", 4, right=True), Column("text")), rows(30), newest_first=True)
+    sheet = VirtualTable((Column("id", 4, right=True), Column("text")), rows(30), newest_first=True)
 
     class Shown(Coloured):
         def compose(self) -> ComposeResult:
@@ -90,7 +90,7 @@ async def test_a_list_of_the_newest_stays_at_the_newest_until_the_cursor_leaves_
 
 
 async def test_a_moved_cursor_paints_two_lines_anew_and_a_scrolled_list_only_what_has_come() -> None:
-    sheet = Sheet((Column("id", 4, right=True), Column("text")), id="rows")
+    sheet = VirtualTable((Column("id", 4, right=True), Column("text")), id="rows")
     shown: list[int] = []
     painted: list[str] = []
     show, paint = sheet.render_line, sheet._painted
@@ -118,7 +118,9 @@ async def test_a_moved_cursor_paints_two_lines_anew_and_a_scrolled_list_only_wha
 
 
 async def test_another_theme_paints_every_line_in_its_colours() -> None:
-    sheet = Sheet((Column("id", 4), Column("text")), Listed([(1, ["1", Cell("x", "good")])]), id="rows")
+    sheet = VirtualTable(
+        (Column("id", 4), Column("text")), Listed([(1, ["1", Cell("x", "good")])]), id="rows"
+    )
 
     class Shown(Coloured):
         def compose(self) -> ComposeResult:

@@ -23,7 +23,7 @@ from textual.pilot import Pilot
 from persyn_tui.app import app as app_module
 from persyn_tui.app import context_cache
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.screens.base import View
+from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.settings import Settings
 from storage.job_records import Lease
 from storage.store import Store
@@ -86,7 +86,9 @@ async def compare(app: PersynApp, pilot: Pilot[None], mode: str, state: str) -> 
     number = MODES.index(mode) + 1
     await until(
         pilot,
-        lambda: isinstance(app.screen, View) and number == app.screen.NUMBER and app.screen.state == state,
+        lambda: (
+            isinstance(app.screen, BaseScreen) and number == app.screen.NUMBER and app.screen.state == state
+        ),
     )
     return await compare_with(app, pilot, f"{mode}-{'error' if state == 'failure' else state}")
 

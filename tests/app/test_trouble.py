@@ -14,12 +14,12 @@ from rich.cells import cell_len
 from sqlalchemy import text
 from textual.widgets import Static
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from engine.pipeline import launch
 from engine.report import export
 from persyn_tui.app import actions
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.screens.base import View, title_line
+from persyn_tui.app.screens.base import BaseScreen, title_line
 from persyn_tui.app.screens.data.dialogs import ExportForm
 from persyn_tui.app.screens.data.responses_panel import AnswerColumn
 from persyn_tui.app.settings import Settings
@@ -77,7 +77,7 @@ async def test_nothing_that_a_widget_is_given_acts_on_the_terminal(store: Store)
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         app.screen.query_one(".loss", Static).update("\x1b[2J\x9b2J\u202e\ud800 loss")
         await until(pilot, lambda: " loss" in shown(app))
-        assert shown(app) == printable(shown(app))
+        assert shown(app) == strip_control(shown(app))
         assert app.screen.query_one("#yes").region.bottom < 24
 
 
@@ -377,7 +377,7 @@ async def test_a_store_that_may_only_be_read_is_shown(
             app.clear_notifications()
             await pilot.press(key)
             await until(pilot, lambda action=action: "may only be read" in toasts(app))
-            assert isinstance(app.screen, View), action
+            assert isinstance(app.screen, BaseScreen), action
         if mode == "data":
             await pilot.press("slash", *"answer", "enter")
             await until(pilot, lambda: "the word index of" in toasts(app))

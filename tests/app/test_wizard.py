@@ -24,7 +24,7 @@ from persyn_tui.app.screens.wizard.steps import TeachersStep
 from persyn_tui.app.settings import Settings
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.form_fields import Form
-from persyn_tui.app.widgets.virtual_table import Sheet
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 from storage import jobs
 from storage import registry as models
 from storage.store import Store
@@ -64,7 +64,7 @@ async def test_a_path_is_completed_and_run_files_are_offered(store: Store, tmp_p
         await pilot.press("enter", *"mi")
         entry = shown.query_one("#file Form", Form)["path"]
         await until(pilot, lambda: entry.control._suggestion == "mine.yaml")  # type: ignore[union-attr]
-        offered = text(shown.query_one("#files", Sheet))
+        offered = text(shown.query_one("#files", VirtualTable))
         assert "mine.yaml" in offered
         assert "demo.yaml" not in offered
         assert "[red]text" in offered
@@ -91,7 +91,7 @@ async def test_going_down_takes_a_run_file_of_the_list(store: Store, tmp_path: P
     async with running(store.location) as (app, pilot):
         shown = await wizard(app, pilot)
         await pilot.press("enter")
-        await until(pilot, lambda: len(shown.query_one("#files", Sheet).rows) > 1)
+        await until(pilot, lambda: len(shown.query_one("#files", VirtualTable).rows) > 1)
         await pilot.press("down")
         entry = shown.query_one("#file Form", Form)["path"]
         await until(pilot, lambda: entry.value == "mine.yaml" and "✓" in entry.said)
@@ -104,10 +104,10 @@ async def test_the_dry_run_shows_the_estimate_and_enter_starts_the_job(store: St
         shown = await wizard(app, pilot)
         await pilot.press("enter", *"run.yaml", "enter")
         await until(pilot, lambda: "enter starts it" in said(app))
-        totals = text(shown.query_one("#totals", Sheet))
+        totals = text(shown.query_one("#totals", VirtualTable))
         for way in (found.all, found.routed):
             assert f"{way.generations:,.0f}" in totals
-        assert "brief" in text(shown.query_one("#per-teacher", Sheet))
+        assert "brief" in text(shown.query_one("#per-teacher", VirtualTable))
         assert shown.query_one("#machine").size.height == 1
         await pilot.press("escape")
         await until(pilot, lambda: "run file" in said(app, "#title"))
@@ -130,7 +130,7 @@ async def test_what_this_version_lacks_is_counted_but_not_started(store: Store, 
         shown = await wizard(app, pilot)
         await pilot.press("enter", *"run.yaml", "enter")
         await until(pilot, lambda: "not in this version" in said(app))
-        assert "all teachers" in text(shown.query_one("#totals", Sheet))
+        assert "all teachers" in text(shown.query_one("#totals", VirtualTable))
         await pilot.press("enter")
         await until(pilot, lambda: not shown._busy)
         assert app.screen is shown
@@ -149,7 +149,7 @@ async def test_a_key_before_the_models_are_read_does_not_end_the_app(store: Stor
         assert not await fresh.finish()
         await fresh.remove()
         app.screen.query_one("#teacher-list").focus()
-        await until(pilot, lambda: len(app.screen.query_one("#teacher-list", Sheet).rows) > 0)
+        await until(pilot, lambda: len(app.screen.query_one("#teacher-list", VirtualTable).rows) > 0)
         await pilot.press("space")
         await until(pilot, lambda: "1 marked" in said(app))
         await pilot.press("down", "space", "enter")
@@ -170,7 +170,7 @@ async def test_what_cannot_teach_is_not_offered_or_says_why(store: Store, tmp_pa
         shown = await wizard(app, pilot)
         await pilot.press("down", "enter")
         await until(pilot, lambda: "teachers" in said(app, "#title"))
-        sheet = shown.query_one("#teacher-list", Sheet)
+        sheet = shown.query_one("#teacher-list", VirtualTable)
         assert "reward" not in [
             name for _, name in (sheet.rows.key(place) for place in range(len(sheet.rows)))
         ]

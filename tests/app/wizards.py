@@ -11,7 +11,7 @@ from engine.registry import register
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.screens.wizard.screen import Wizard
 from persyn_tui.app.widgets.form_fields import Form
-from persyn_tui.app.widgets.virtual_table import Sheet
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 from storage.records import Model
 from storage.store import Store
 
@@ -32,7 +32,7 @@ def said(app: PersynApp, selector: str = "#says") -> str:
     return str(app.screen.query_one(selector, Static).render())
 
 
-def text(sheet: Sheet) -> str:
+def text(sheet: VirtualTable) -> str:
     return "\n".join(sheet.render_line(y).text for y in range(len(sheet.rows) + 1))
 
 
@@ -41,7 +41,7 @@ async def wizard(app: PersynApp, pilot: Pilot[None]) -> Wizard:
     await until(pilot, lambda: isinstance(app.screen, Wizard))
     shown = app.screen
     assert isinstance(shown, Wizard)
-    await until(pilot, lambda: len(shown.query_one("#teacher-list", Sheet).rows) > 0)
+    await until(pilot, lambda: len(shown.query_one("#teacher-list", VirtualTable).rows) > 0)
     return shown
 
 

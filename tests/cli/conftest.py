@@ -13,14 +13,14 @@ import pytest
 from storage import datasets, prompts, registry, responses, routing, scores
 from storage.records import (
     Assignment,
-    Completion,
     DatasetRow,
     Generation,
     Model,
     NewResponse,
     Prompt,
+    Response,
     Sampling,
-    Verdict,
+    Score,
 )
 from storage.store import Store
 
@@ -69,7 +69,7 @@ def persyn(tmp_path: Path) -> Callable[..., Ran]:
 def answer(prompt_id: int, teacher_id: int, text: str, status: str = "ok") -> NewResponse:
     """A stored answer of 7 tokens."""
     finish = {"ok": "stop", "truncated": "length"}.get(status, "error")
-    completion = Completion(prompt_id, text, status, finish, 5, 7, 0.25)  # type: ignore[arg-type]
+    completion = Response(prompt_id, text, status, finish, 5, 7, 0.25)  # type: ignore[arg-type]
     return NewResponse(prompt_id, teacher_id, f"sha-{teacher_id}", completion, cost=0.001)
 
 
@@ -148,12 +148,12 @@ def filled(tmp_path: Path) -> Filled:
             None,
             exact,
             [
-                (answers[0, "alpha"], Verdict(1.0, detail={"extracted": HOSTILE})),
-                (answers[0, "beta"], Verdict(0.0)),
-                (answers[1, "alpha"], Verdict(0.0)),
+                (answers[0, "alpha"], Score(1.0, detail={"extracted": HOSTILE})),
+                (answers[0, "beta"], Score(0.0)),
+                (answers[1, "alpha"], Score(0.0)),
             ],
         )
-        scores.add(store, None, likely, [(answers[0, "alpha"], Verdict(-0.5, -3.5, 7))])
+        scores.add(store, None, likely, [(answers[0, "alpha"], Score(-0.5, -3.5, 7))])
         plan = routing.open_plan(
             store, None, "plan", "persyn", prompt_set.id, None, {"teachers": ["alpha", "beta"]}
         )

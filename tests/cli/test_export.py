@@ -10,7 +10,7 @@ import pytest
 
 from engine.report import export as exporting
 from storage import datasets
-from storage.records import Prompt, Response, TrainingRow
+from storage.records import Prompt, StoredResponse, TrainingRow
 from storage.store import Store
 
 Persyn = Callable[..., Any]
@@ -64,7 +64,7 @@ def test_sharegpt_and_alpaca(persyn: Persyn, filled: Any, tmp_path: Path) -> Non
 def test_several_turns_become_history() -> None:
     turns = ("system", "S"), ("user", "a"), ("assistant", "b"), ("user", "c")
     prompt = Prompt(tuple({"role": role, "content": text} for role, text in turns), id=1)
-    response = Response(2, 1, 3, 0, "sha", "d", "ok", "stop", 1, 1, 0.0, 0.0)
+    response = StoredResponse(2, 1, 3, 0, "sha", "d", "ok", "stop", 1, 1, 0.0, 0.0)
     row = exporting.record("alpaca", TrainingRow(prompt, response, "t", None, None, None, False))
     assert (row["system"], row["instruction"], row["output"], row["history"]) == ("S", "c", "d", [["a", "b"]])
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from engine.base.sanitize import json_line, printable
+from engine.base.sanitize import json_line, strip_control
 from persyn_tui import output
 
 HARMFUL = [chr(code) for code in (0x00, 0x1B, 0x7F, 0x85, 0x9B, 0x61C, 0x200E, 0x200F, 0xD800, 0xDFFF)]
@@ -20,7 +20,7 @@ def test_json_escapes_what_acts_on_a_terminal_and_keeps_its_value(character):
     assert character not in line
     assert "é 漢 😀" in line
     assert json.loads(line) == data
-    assert character not in printable(f"a{character}")
+    assert character not in strip_control(f"a{character}")
 
 
 def test_a_lone_surrogate_can_be_printed_by_a_command():

@@ -19,7 +19,7 @@ from engine.registry import models
 from engine.router.model import Router
 from storage import jobs, prompts, responses, routing, scores
 from storage import registry as stored_models
-from storage.records import Completion, NewResponse, Prompt, Verdict
+from storage.records import NewResponse, Prompt, Response, Score
 from storage.store import Store
 
 Persyn = Callable[..., Any]
@@ -63,7 +63,7 @@ def calibrated(tmp_path: Path) -> Calibrated:
         context = reader(store, run)
         rows = [
             NewResponse(
-                number, g.teacher_id, g.generation_sha, Completion(number, "x", "ok", "stop", 1, 1, 0.1)
+                number, g.teacher_id, g.generation_sha, Response(number, "x", "ok", "stop", 1, 1, 0.1)
             )
             for number in numbers
             for g in context.generations
@@ -78,7 +78,7 @@ def calibrated(tmp_path: Path) -> Calibrated:
         }
         for kind, values in (("exact_answer", QUALITY), ("learnability", LEARNABILITY)):
             verdicts = [
-                (answers[place, name], Verdict(float(values[place][column])))
+                (answers[place, name], Score(float(values[place][column])))
                 for place in range(4)
                 for column, name in enumerate(names)
             ]

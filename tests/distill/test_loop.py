@@ -8,13 +8,17 @@ from engine.distill.batches import Batching
 from engine.distill.checkpoint import read_newest
 from engine.distill.loop import train
 from engine.distill.lora import Tuning, make_trainable
-from engine.distill.optimizer import Descent, rate_at
+from engine.distill.optimizer import OptimizerConfig, rate_at
 from engine.distill.settings import Settings
 from engine.errors import ConfigError, NotAvailable, TrainingError
 
 
 def settings(**changes):
-    base = {"batching": Batching(rows=8), "descent": Descent(learning_rate=1e-2), "checkpoint_every": 3}
+    base = {
+        "batching": Batching(rows=8),
+        "descent": OptimizerConfig(learning_rate=1e-2),
+        "checkpoint_every": 3,
+    }
     return Settings(**{**base, **changes})
 
 
@@ -94,7 +98,7 @@ def test_not_a_number_names_the_step_and_keeps_the_last_finite_checkpoint(make, 
 
 
 def test_an_exploding_rate_is_an_error_before_a_checkpoint_of_it(make, tokenizer, tmp_path):
-    descent = Descent(learning_rate=1e38, warmup=0.0)
+    descent = OptimizerConfig(learning_rate=1e38, warmup=0.0)
     with pytest.raises(TrainingError, match="not a finite number"):
         train(
             make.student(), tokenizer, make.rows(64), tmp_path, settings(descent=descent, checkpoint_every=1)
@@ -167,7 +171,7 @@ def test_dropped_rows_are_told(make, tokenizer, tmp_path):
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
 def test_rates_by_hand(schedule):
-    descent = Descent(learning_rate=1.0, schedule=schedule, warmup=0.2)
+    descent = OptimizerConfig(learning_rate=1.0, schedule=schedule, warmup=0.2)
     rates = [rate_at(step, 10, descent) for step in range(10)]
     # Two warm-up steps at 1/3 and 2/3, then 8 steps from 1 towards 0.
     assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])

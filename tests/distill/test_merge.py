@@ -7,7 +7,7 @@ from engine.distill.checkpoint import write_sealed
 from engine.distill.loop import train
 from engine.distill.lora import Tuning, make_trainable
 from engine.distill.merge import merge
-from engine.distill.optimizer import Descent
+from engine.distill.optimizer import OptimizerConfig
 from engine.distill.settings import Settings
 from engine.errors import ConfigError, TrainingError
 from engine.models.loading import load_causal_lm
@@ -18,7 +18,7 @@ PROBES = [[0, 3, 5, 6, 1, 0, 4, 9], [0, 3, 20, 1]]
 @pytest.fixture
 def trained(student_folder, make, tmp_path):
     student, tokenizer = load_causal_lm(str(student_folder))
-    settings = Settings(batching=Batching(rows=4), descent=Descent(learning_rate=3e-2), epochs=3)
+    settings = Settings(batching=Batching(rows=4), descent=OptimizerConfig(learning_rate=3e-2), epochs=3)
     return train(student, tokenizer, make.rows(32), tmp_path / "run", settings)
 
 

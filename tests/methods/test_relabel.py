@@ -6,7 +6,7 @@ import pytest
 from engine.config.run_file import RewardConfig
 from engine.router import train
 from engine.scoring import what_if
-from engine.scoring.score_table import Evidence
+from engine.scoring.score_table import ScoreTable
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ def test_pairs_are_those_of_the_training(targets: str, ties: str, pairs: int) ->
     quality = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, np.nan]])
     nats = np.array([[-1.0, -1.0, -2.0], [-1.0, -1.0, np.nan]])
     known = ~np.isnan(quality)
-    seen = Evidence(
+    seen = ScoreTable(
         prompt_ids=np.array([1, 2]),
         quality=quality,
         learnability=nats,

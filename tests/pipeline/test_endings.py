@@ -11,7 +11,7 @@ from support import RUN
 
 from engine.config import run_file
 from engine.errors import Cancelled
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.job.progress import from_json
 from engine.pipeline import pipeline, runner
 from engine.pipeline.display import Plain, Silent
@@ -74,7 +74,7 @@ def test_ctrl_c_held_down_still_writes_how_the_job_ended(tmp_path, monkeypatch):
 
 
 def test_the_progress_of_a_cancelled_job_is_where_its_error_says(tmp_path, monkeypatch):
-    def train(context: Context, **_: object) -> None:
+    def train(context: RunContext, **_: object) -> None:
         context.progress.begin("distill")
         context.progress.expect(1000, row="persyn", unit="steps")
         for _step in range(925):
@@ -95,7 +95,7 @@ def test_a_store_that_is_moved_ends_the_job_before_anything_is_written_elsewhere
     path, moved = tmp_path / "store.db", tmp_path / "moved.db"
     Store.open(tmp_path / "other.db").close()
 
-    def move(context: Context, **_: object) -> None:
+    def move(context: RunContext, **_: object) -> None:
         jobs.set_stage(context.store, context.lease, "distill", {})
         path.rename(moved)
         if replaced:

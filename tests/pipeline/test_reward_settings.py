@@ -13,24 +13,27 @@ from engine.scoring import score_table
 from storage import datasets, jobs
 from storage.store import Store
 
-BASE = reward_config.Setting(0.4, "zscore", "worst", ("a", "b"), "pupil", "exact_answer")
+BASE = reward_config.RewardProvenance(0.4, "zscore", "worst", ("a", "b"), "pupil", "exact_answer")
 
 
 def test_what_tells_settings_apart_is_said_and_no_more() -> None:
-    assert reward_config.told_apart([BASE, replace(BASE, alpha=0.8)]) == ["α 0.4 zscore", "α 0.8 zscore"]
-    assert reward_config.told_apart([BASE, replace(BASE, teachers=("a", "b", "c"))]) == [
+    assert reward_config.distinct([BASE, replace(BASE, alpha=0.8)]) == ["α 0.4 zscore", "α 0.8 zscore"]
+    assert reward_config.distinct([BASE, replace(BASE, teachers=("a", "b", "c"))]) == [
         "α 0.4 zscore, 2 teachers",
         "α 0.4 zscore, 3 teachers",
     ]
-    assert reward_config.told_apart(
-        [BASE, replace(BASE, teachers=("a", "c")), replace(BASE, student="")]
-    ) == [
+    assert reward_config.distinct([BASE, replace(BASE, teachers=("a", "c")), replace(BASE, student="")]) == [
         "α 0.4 zscore, student pupil, teachers a, b",
         "α 0.4 zscore, student pupil, teachers a, c",
         "α 0.4 zscore, student not recorded, teachers a, b",
     ]
-    several = [BASE, replace(BASE, quality="judge"), replace(BASE, alpha=0.8), reward_config.Setting()]
-    assert reward_config.told_apart(several) == [
+    several = [
+        BASE,
+        replace(BASE, quality="judge"),
+        replace(BASE, alpha=0.8),
+        reward_config.RewardProvenance(),
+    ]
+    assert reward_config.distinct(several) == [
         "α 0.4 zscore, quality exact_answer",
         "α 0.4 zscore, quality judge",
         "α 0.8 zscore, quality exact_answer",
@@ -46,7 +49,7 @@ def test_a_manifest_of_before_may_say_less() -> None:
     assert older.includes(BASE)
     assert not BASE.includes(older)
     assert not older.includes(replace(BASE, alpha=0.8))
-    assert reward_config.recorded({}) == reward_config.Setting()
+    assert reward_config.recorded({}) == reward_config.RewardProvenance()
     assert reward_config.recorded({"rewarded": 0, "reward": {"alpha": 0.4}}) is None, "no row has a reward"
 
 

@@ -18,7 +18,7 @@ from engine.pipeline.stages import distill, evaluate
 from engine.report import export
 from engine.scorers.kinds import exact_answer
 from storage import datasets, schema, scores
-from storage.records import Completion, Prompt, Status
+from storage.records import Prompt, Response, Status
 
 REFUSAL = "I'm sorry, I can't help with that."
 THOUGHT = "Letter by letter."
@@ -151,9 +151,9 @@ def test_reasoning_is_shown_where_the_run_file_says_so_and_asks_no_teacher_again
     assert found == sorted(len(row.ids) - row.boundary for row in encoded)
 
 
-def said(key: int, text: str, status: Status) -> Completion:
+def said(key: int, text: str, status: Status) -> Response:
     finish = "length" if status == "truncated" else "stop"
-    return Completion(key, text, status, finish, prompt_tokens=1, completion_tokens=4, latency_s=0.0)
+    return Response(key, text, status, finish, prompt_tokens=1, completion_tokens=4, latency_s=0.0)
 
 
 def test_a_student_that_does_not_stop_is_wrong_and_seen() -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from storage import jobs, prompts, registry
 from storage.job_records import Job
-from storage.records import Completion, Generation, Model, NewResponse, Prompt, Split, Status
+from storage.records import Generation, Model, NewResponse, Prompt, Response, Split, Status
 from storage.store import Store
 
 SERVER = os.environ.get("PERSYN_TEST_POSTGRES", "")
@@ -103,7 +103,7 @@ class Maker:
         self, prompt_id: int, who: Generation, text: str = "yes", status: Status = "ok", cost: float = 0.0
     ) -> NewResponse:
         """A response about to be stored: 5 prompt tokens, 3 completion tokens, half a second."""
-        completion = Completion(
+        completion = Response(
             key=prompt_id,
             text="" if status == "error" else text,
             status=status,

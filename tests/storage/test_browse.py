@@ -1,7 +1,7 @@
 import pytest
 
 from storage import datasets, registry, responses, routing, scores, search
-from storage.records import Assignment, DatasetRow, Model, Verdict
+from storage.records import Assignment, DatasetRow, Model, Score
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_one_response_with_all_that_is_known_of_it(store, filled) -> None:
     set_id, _, ids, _, a, _ = filled
     response = responses.of_prompts(store, ids[:1], [a])[ids[0]][a.teacher_id]
     scorer = scores.put_scorer(store, "learnability", {"boundary": 1}, a.teacher_id)
-    scores.add(store, None, scorer, [(response.id, Verdict(-0.5, -5.0, 10, detail={"why": "x"}))])
+    scores.add(store, None, scorer, [(response.id, Score(-0.5, -5.0, 10, detail={"why": "x"}))])
     plan = routing.open_plan(store, None, "p", "persyn", set_id, None, {})
     routing.assign(store, None, plan.id, [Assignment(ids[0], a.teacher_id, 0, (1.5, -0.25), 1.75)])
     dataset = datasets.open(store, None, "d", plan.id, "my data", {})
@@ -82,7 +82,7 @@ def test_one_response_with_all_that_is_known_of_it(store, filled) -> None:
     assert (score.kind, score.identity, score.verdict) == (
         "learnability",
         {"boundary": 1},
-        Verdict(-0.5, -5.0, 10, "ok", {"why": "x"}),
+        Score(-0.5, -5.0, 10, "ok", {"why": "x"}),
     )
     (assigned,) = found.assignments
     assert (assigned.strategy, assigned.assignment) == (

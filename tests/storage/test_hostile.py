@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text as sql
 
 from storage import jobs, prompts, registry, responses, scores, search
-from storage.records import Model, Prompt, Verdict
+from storage.records import Model, Prompt, Score
 
 NASTY = [
     "lone \ud800 surrogate \udfff",
@@ -77,7 +77,7 @@ def test_everything_else_takes_hostile_text(sqlite_path, make_for, text) -> None
         responses.add(store, lease, [make.answer(ids[0], a)])
         scorer = scores.put_scorer(store, "s", {"k": text})
         assert scores.put_scorer(store, "s", {"k": text}) == scorer
-        scores.add(store, lease, scorer, [(1, Verdict(1.0, detail={"why": text}))])
+        scores.add(store, lease, scorer, [(1, Score(1.0, detail={"why": text}))])
         assert responses.get(store, 1).scores[0].verdict.detail == {"why": kept(text)}
 
 

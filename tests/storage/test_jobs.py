@@ -125,7 +125,7 @@ WRITER = """
     import sys
     from storage import jobs, responses
     from storage.errors import FencedError
-    from storage.records import Completion, NewResponse
+    from storage.records import Response, NewResponse
     from storage.store import Store
 
     store = Store.open(sys.argv[1])
@@ -134,7 +134,7 @@ WRITER = """
     try:
         while sys.stdin.readline():
             sample += 1
-            answer = Completion(0, "x", "ok", "stop", 1, 1, 0.1)
+            answer = Response(0, "x", "ok", "stop", 1, 1, 0.1)
             responses.add(store, lease, [NewResponse(1, 1, "g", answer, sample=sample)])
             print("committed", flush=True)
     except FencedError as problem:
@@ -243,7 +243,7 @@ def test_a_job_has_one_winner_among_threads_and_processes(location, script, make
 FILLER = """
     import sys, threading
     from storage import responses
-    from storage.records import Completion, Generation, NewResponse
+    from storage.records import Response, Generation, NewResponse
     from storage.store import Store
 
     store = Store.open(sys.argv[1])
@@ -253,7 +253,7 @@ FILLER = """
     def fill(number):
         while page := responses.pending(store, 1, None, who, limit=500):
             rows = [
-                NewResponse(prompt.id, 1, "g", Completion(0, "x", "ok", "stop", 1, 1, 0.1)) for _, prompt in page
+                NewResponse(prompt.id, 1, "g", Response(0, "x", "ok", "stop", 1, 1, 0.1)) for _, prompt in page
             ]
             stored[number] += responses.add(store, None, rows)
 

@@ -5,7 +5,7 @@ import pytest
 from storage import datasets, listing, responses, routing, scores, search
 from storage.errors import StoreError
 from storage.listing import Listing
-from storage.records import DatasetRow, Verdict
+from storage.records import DatasetRow, Score
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def filled(store, make, monkeypatch):
     responses.add(store, None, [make.answer(item, b, "beta", status="refused") for item in ids[:4]])
     quality = scores.put_scorer(store, "exact_answer", {})
     learnability = scores.put_scorer(store, "learnability", {})
-    scores.add(store, None, quality, [(n, Verdict(float(n % 2))) for n in range(1, 9)])
-    scores.add(store, None, learnability, [(n, Verdict(-n / 10)) for n in range(1, 7)])
+    scores.add(store, None, quality, [(n, Score(float(n % 2))) for n in range(1, 9)])
+    scores.add(store, None, learnability, [(n, Score(-n / 10)) for n in range(1, 7)])
     made = []
     for number, rows in enumerate(([(1, 0.5), (2, None)], [(1, -0.5), (3, 0.25)])):
         plan = routing.open_plan(store, None, f"p{number}", "mix", 1, None, {})

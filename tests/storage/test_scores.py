@@ -5,7 +5,7 @@ import pytest
 
 from storage import responses, routing, scores
 from storage.errors import StoreError
-from storage.records import Assignment, Verdict
+from storage.records import Assignment, Score
 
 
 @pytest.fixture
@@ -66,10 +66,10 @@ def test_a_scored_answer_is_not_pending_for_that_scorer_only(store, filled) -> N
     set_id, _, a, b = filled
     first, second = scores.put_scorer(store, "s", {"v": 1}), scores.put_scorer(store, "s", {"v": 2})
     items = scores.pending(store, first, [a, b], set_id, None)
-    assert scores.add(store, None, first, [(item.response_id, Verdict(0.5)) for item in items[:2]]) == 2
+    assert scores.add(store, None, first, [(item.response_id, Score(0.5)) for item in items[:2]]) == 2
     assert scores.count_pending(store, first, [a, b], set_id, None) == 3
     assert scores.count_pending(store, second, [a, b], set_id, None) == 5
-    assert scores.add(store, None, first, [(items[0].response_id, Verdict(0.9))]) == 0
+    assert scores.add(store, None, first, [(items[0].response_id, Score(0.9))]) == 0
     assert scores.of_responses(store, [items[0].response_id], [first]) == {(items[0].response_id, first): 0.5}
 
 
@@ -94,16 +94,14 @@ def test_only_what_a_plan_assigned(store, filled) -> None:
 
 @pytest.mark.parametrize(
     "verdict",
-    [Verdict(math.nan), Verdict(math.inf), Verdict(1.0, sum=-math.inf), Verdict(None)],
+    [Score(math.nan), Score(math.inf), Score(1.0, sum=-math.inf), Score(None)],
 )
 def test_a_score_that_is_no_number_is_refused_with_its_whole_batch(store, filled, verdict) -> None:
     set_id, _, a, b = filled
     scorer = scores.put_scorer(store, "s", {})
     items = scores.pending(store, scorer, [a, b], set_id, None)
     with pytest.raises(StoreError, match=f"score of response {items[1].response_id}"):
-        scores.add(
-            store, None, scorer, [(items[0].response_id, Verdict(1.0)), (items[1].response_id, verdict)]
-        )
+        scores.add(store, None, scorer, [(items[0].response_id, Score(1.0)), (items[1].response_id, verdict)])
     assert scores.count_pending(store, scorer, [a, b], set_id, None) == 5
 
 
@@ -111,8 +109,8 @@ def test_matrix(store, filled) -> None:
     set_id, ids, a, b = filled
     scorer = scores.put_scorer(store, "s", {})
     items = scores.pending(store, scorer, [a, b], set_id, None)
-    rows = [(item.response_id, Verdict(float(number))) for number, item in enumerate(items[:4])]
-    rows.append((items[4].response_id, Verdict(None, status="timeout")))
+    rows = [(item.response_id, Score(float(number))) for number, item in enumerate(items[:4])]
+    rows.append((items[4].response_id, Score(None, status="timeout")))
     scores.add(store, None, scorer, rows)
     found = scores.matrix(store, set_id, None, [b, a], scorer)
     assert found.prompt_ids.tolist() == ids
@@ -132,7 +130,7 @@ def test_matrix_pages_join_to_the_matrix(store, filled) -> None:
     set_id, _, a, b = filled
     scorer = scores.put_scorer(store, "s", {})
     items = scores.pending(store, scorer, [a, b], set_id, None)
-    scores.add(store, None, scorer, [(item.response_id, Verdict(item.response_id)) for item in items])
+    scores.add(store, None, scorer, [(item.response_id, Score(item.response_id)) for item in items])
     whole = scores.matrix(store, set_id, None, [a, b], scorer)
     pages = list(scores.matrix_pages(store, set_id, None, [a, b], scorer, page=3))
     assert [len(page.prompt_ids) for page in pages] == [3, 1]

@@ -135,7 +135,7 @@ def test_a_full_disk_keeps_what_was_committed_and_goes_on_when_there_is_space(
 WRITE = """
     import sys
     from storage import jobs, prompts, responses
-    from storage.records import Completion, NewResponse
+    from storage.records import Response, NewResponse
     from storage.store import Store
 
     store = Store.open(sys.argv[1])
@@ -146,7 +146,7 @@ WRITE = """
     while True:
         sample += 1
         rows = [
-            NewResponse(prompt_id, 1, "g", Completion(0, "text " * 50, "ok", "stop", 1, 1, 0.1), sample=sample)
+            NewResponse(prompt_id, 1, "g", Response(0, "text " * 50, "ok", "stop", 1, 1, 0.1), sample=sample)
             for prompt_id in ids
         ]
         assert responses.add(store, lease, rows) == len(ids)

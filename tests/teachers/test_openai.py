@@ -18,11 +18,11 @@ from engine.registry import models
 from engine.teachers import teacher_kinds
 from engine.teachers.endpoint.reply import retry_after
 from engine.teachers.kinds import openai
-from storage.records import Completion, Model, Request, Sampling
+from storage.records import Model, Request, Response, Sampling
 
 QUICK = {"connect_timeout": 2, "read_timeout": 10, "retry": {"cooldown": 0.01, "probes": 3}}
 
-Ask = Callable[..., list[Completion]]
+Ask = Callable[..., list[Response]]
 
 
 def teacher(*urls: str, **options: Any) -> Model:
@@ -48,7 +48,7 @@ def serve() -> Iterator[Callable[..., Endpoint]]:
         server.close()
 
 
-def ask(model: Model, count: int = 1, **sampling: Any) -> list[Completion]:
+def ask(model: Model, count: int = 1, **sampling: Any) -> list[Response]:
     with closing(teacher_kinds.open_backend(model)) as backend:
         return sorted(backend.generate(requests(count, **sampling)), key=lambda done: done.key)
 
@@ -241,7 +241,7 @@ def test_retry_after_300_shows_why_nothing_moves_and_close_ends_the_wait(serve) 
     server = serve(lambda body, number: error(429, "quota", retry_after="300"))
     backend = teacher_kinds.open_backend(teacher(server.url))
     assert isinstance(backend, teacher_kinds.Remote)
-    out: list[Completion] = []
+    out: list[Response] = []
     thread = threading.Thread(target=lambda: out.extend(backend.generate(requests(1))))
     thread.start()
     until(lambda: backend.traffic().note)
@@ -262,7 +262,7 @@ def until(condition: Callable[[], object]) -> None:
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_teacher_that_only_fails_is_given_up_after_few_requests(serve, status: int) -> None:
     server = serve(lambda body, number: error(status, "down"))
-    given: list[Completion] = []
+    given: list[Response] = []
     words = f"teacher `far` cannot be asked.*HTTP {status}"
     with (
         closing(teacher_kinds.open_backend(teacher(server.url))) as backend,
@@ -372,7 +372,7 @@ def test_drained_it_sends_nothing_more_and_gives_what_was_in_flight(serve) -> No
     model = teacher(server.url, endpoint={"concurrency": {"start": 5, "max": 5}})
     with closing(teacher_kinds.open_backend(model)) as backend:
         assert isinstance(backend, teacher_kinds.Draining)
-        out: list[Completion] = []
+        out: list[Response] = []
         thread = threading.Thread(target=lambda: out.extend(backend.generate(requests(100))))
         thread.start()
         until(lambda: server.in_flight == 4 and backend.traffic().in_flight == 4)

@@ -1,4 +1,4 @@
-"""Servers that stay between two fills, with the stand-in for vLLM's command."""
+"""ServerPool that stay between two fills, with the stand-in for vLLM's command."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from backends.test_gpus import gpus
 from backends.test_vllm import Stand, living, requests, until
 
 from engine.teachers import server_pool
-from engine.teachers.server_pool import Servers
+from engine.teachers.server_pool import ServerPool
 from engine.teachers.teacher_kinds import Lasting, Traffic
 from engine.teachers.vllm_server import gpus as _gpus
 from engine.teachers.vllm_server import orphans
@@ -30,13 +30,13 @@ def stand(tmp_path: Path) -> Iterator[Stand]:
 
 
 @pytest.fixture
-def pool(stand: Stand) -> Iterator[Servers]:
-    made = Servers(stand.folder)
+def pool(stand: Stand) -> Iterator[ServerPool]:
+    made = ServerPool(stand.folder)
     yield made
     made.close()
 
 
-def ask(pool: Servers, teacher: Model, count: int = 3) -> None:
+def ask(pool: ServerPool, teacher: Model, count: int = 3) -> None:
     """One fill, in a thread of its own as a lane's is."""
     found: list[Any] = []
 
@@ -56,7 +56,7 @@ def memory(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
 
 
 def test_a_server_outlives_the_thread_that_started_it_and_answers_the_next(
-    stand: Stand, pool: Servers, monkeypatch: pytest.MonkeyPatch
+    stand: Stand, pool: ServerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     teacher = stand.model("good")
     for _ in range(3):
@@ -64,16 +64,16 @@ def test_a_server_outlives_the_thread_that_started_it_and_answers_the_next(
     assert len(stand.lives) == 1
     assert pool.rank(teacher) == 0
     memory(monkeypatch, server_pool.SPARE + 0.01)
-    pool.make_room("auto")
+    pool.evict_for("auto")
     assert len(living(stand)) == 2
     memory(monkeypatch, server_pool.SPARE - 0.01)
-    pool.make_room("cpu")
+    pool.evict_for("cpu")
     assert living(stand) == []
     ask(pool, teacher)
     assert len(stand.lives) == 2
 
 
-def test_two_servers_never_share_the_cpu(stand: Stand, pool: Servers) -> None:
+def test_two_servers_never_share_the_cpu(stand: Stand, pool: ServerPool) -> None:
     first, second = stand.model("good"), replace(stand.model("good"), name="other")
     for teacher, lives in ((first, 1), (second, 2), (second, 2), (first, 3)):
         ask(pool, teacher)
@@ -84,7 +84,7 @@ def test_two_servers_never_share_the_cpu(stand: Stand, pool: Servers) -> None:
     )
 
 
-def test_one_that_died_while_nobody_asked_it_is_a_new_one(stand: Stand, pool: Servers) -> None:
+def test_one_that_died_while_nobody_asked_it_is_a_new_one(stand: Stand, pool: ServerPool) -> None:
     teacher = stand.model("good", restarts=0)
     ask(pool, teacher)
     os.kill(stand.lives[0]["pid"], signal.SIGKILL)
@@ -93,7 +93,7 @@ def test_one_that_died_while_nobody_asked_it_is_a_new_one(stand: Stand, pool: Se
     assert len(stand.lives) == 2
 
 
-def test_one_that_fails_is_not_kept(stand: Stand, pool: Servers) -> None:
+def test_one_that_fails_is_not_kept(stand: Stand, pool: ServerPool) -> None:
     teacher = stand.model("good")
     with pytest.raises(ZeroDivisionError), pool.backend(teacher) as backend:
         assert [1 // (completion.key - 1) for completion in backend.generate(requests(2))]
@@ -120,11 +120,11 @@ class Kept:
 
 
 @pytest.fixture
-def placed(monkeypatch: pytest.MonkeyPatch) -> tuple[Servers, dict[str, Kept]]:
+def placed(monkeypatch: pytest.MonkeyPatch) -> tuple[ServerPool, dict[str, Kept]]:
     """Four GPUs; one server on the first, one on the next two, one on the CPU."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(_gpus, "read", lambda: gpus((5, 80), (5, 80), (5, 80), (80, 80)))
-    pool = Servers()
+    pool = ServerPool()
     kept = {name: Kept(frozenset(on)) for name, on in (("a", {0}), ("b", {1, 2}), ("c", set[int]()))}
     assert all(isinstance(backend, Lasting) for backend in kept.values())
     pool._kept.update(kept)
@@ -135,19 +135,19 @@ def placed(monkeypatch: pytest.MonkeyPatch) -> tuple[Servers, dict[str, Kept]]:
     ("device", "ended"), [("cuda", "a"), ("auto", "a"), ("cuda:0", "a"), ("cuda:2", "b"), ("cuda:3", "")]
 )
 def test_a_model_on_a_gpu_ends_the_server_there(
-    placed: tuple[Servers, dict[str, Kept]], device: str, ended: str
+    placed: tuple[ServerPool, dict[str, Kept]], device: str, ended: str
 ) -> None:
     pool, kept = placed
-    pool.make_room(device)
+    pool.evict_for(device)
     assert "".join(name for name in kept if kept[name].closed) == ended
 
 
 def test_gpus_that_this_process_counts_otherwise_are_all_made_free(
-    placed: tuple[Servers, dict[str, Kept]], monkeypatch: pytest.MonkeyPatch
+    placed: tuple[ServerPool, dict[str, Kept]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool, kept = placed
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,2,1,0")
-    pool.make_room("cuda:0")
+    pool.evict_for("cuda:0")
     assert "".join(name for name in kept if kept[name].closed) == "ab"
 
 
@@ -156,7 +156,7 @@ def test_gpus_that_this_process_counts_otherwise_are_all_made_free(
     [({}, ""), ({"gpus": [3]}, ""), ({"gpus": [2]}, "bc"), ({"tensor_parallel": 2}, "abc")],
 )
 def test_a_server_ends_others_only_where_too_few_gpus_are_free(
-    placed: tuple[Servers, dict[str, Kept]], server: dict[str, Any], ended: str
+    placed: tuple[ServerPool, dict[str, Kept]], server: dict[str, Any], ended: str
 ) -> None:
     pool, kept = placed
     options = {"server": {"command": [sys.executable, "-c", "0"], **server}}

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from engine.job import reward_config, scorer_ids
-from engine.job.context import TRAINED, Context
+from engine.job.context import TRAINED, RunContext
 from engine.methods import blend
 from engine.pipeline import plan_store
 from engine.scorers import scorer_kinds
@@ -22,7 +22,7 @@ from storage.records import DatasetRow, Plan
 PAGE = 1000
 
 
-def run(context: Context) -> None:
+def run(context: RunContext) -> None:
     """Scores the assigned answers and builds a dataset per strategy."""
     opened = [plan_store.open_plan(context, name) for name in context.run.strategies]
     for name in scorer_ids.names(context):
@@ -39,7 +39,7 @@ def run(context: Context) -> None:
         _build(context, plan, rewards)
 
 
-def _build(context: Context, plan: Plan, rewards: dict[tuple[int, int], float]) -> None:
+def _build(context: RunContext, plan: Plan, rewards: dict[tuple[int, int], float]) -> None:
     name = f"{context.run.name}/{plan.strategy}"
     manifest = {
         "strategy": plan.strategy,
@@ -106,7 +106,7 @@ def _build(context: Context, plan: Plan, rewards: dict[tuple[int, int], float]) 
 class _Quality:
     """The quality of single answers, on the scale of the calibration answers."""
 
-    def __init__(self, context: Context, ids: Mapping[str, int]) -> None:
+    def __init__(self, context: RunContext, ids: Mapping[str, int]) -> None:
         self._scorers = [ids[name] for name in context.run.quality.named]
         self._weights = score_table.weights(context)
         self._scales = score_table.scales(context)

@@ -12,12 +12,12 @@ from engine.generation import collector
 from engine.generation import pending as planned
 from engine.generation.workers import Work
 from engine.job import calibration
-from engine.job.context import Context
+from engine.job.context import RunContext
 from storage import prompts, responses
 from storage.records import Prompt, Split
 
 
-def run(context: Context) -> None:
+def run(context: RunContext) -> None:
     """Asks every teacher for the answers that are missing."""
     splits, columns = context.answered_by_all, range(len(context.teachers))
     design = calibration.open_design(context)
@@ -35,7 +35,7 @@ def run(context: Context) -> None:
     collector.fill(context, [_work(context, column, splits, wanted, attempts) for column in columns])
 
 
-def _work(context: Context, column: int, splits: Sequence[Split], wanted: int, attempts: int) -> Work:
+def _work(context: RunContext, column: int, splits: Sequence[Split], wanted: int, attempts: int) -> Work:
     args = (context.store, context.prompt_set, splits, context.generations[column])
     count = partial(responses.count_pending, *args, max_attempts=attempts)
 

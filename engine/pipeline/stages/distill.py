@@ -14,10 +14,10 @@ from engine.distill import loop, merge
 from engine.distill.batches import Batching
 from engine.distill.checkpoint import MANIFEST
 from engine.distill.lora import Tuning
-from engine.distill.optimizer import Descent
+from engine.distill.optimizer import OptimizerConfig
 from engine.distill.settings import Settings, TrainResult
 from engine.errors import Cancelled, ConfigError, TrainingError
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.models import loading
 from engine.models.chat_template import encode, with_system
 from engine.models.reasoning import target
@@ -33,7 +33,7 @@ PROBES = 8
 """Training rows on which the merged model is compared with the live one."""
 
 
-def run(context: Context) -> None:
+def run(context: RunContext) -> None:
     """Trains what is not trained yet; an interrupted training goes on from its newest whole checkpoint."""
     context.servers.close()  # all teachers have answered
     for strategy in context.run.strategies:
@@ -56,7 +56,7 @@ def run(context: Context) -> None:
         _distill(context, strategy, dataset, adapter.id)
 
 
-def _expect(context: Context, strategy: str) -> None:
+def _expect(context: RunContext, strategy: str) -> None:
     """Announces a training to come, so that the ETA is the stage's; rows that are too long are not known yet."""
     dataset = datasets.find(context.store, context.dataset_sha(strategy))
     trained = results.adapter(context.store, context.adapter_sha(strategy))
@@ -67,7 +67,7 @@ def _expect(context: Context, strategy: str) -> None:
     context.progress.expect(steps, row=strategy, unit="steps")
 
 
-def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int) -> None:
+def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: int) -> None:
     folder = context.folder("students", context.adapter_sha(strategy))
     student = context.student
     if not datasets.count(context.store, dataset.id):
@@ -143,7 +143,7 @@ def _distill(context: Context, strategy: str, dataset: Dataset, adapter_id: int)
     )
 
 
-def _record(context: Context, adapter_id: int, folders: Sequence[Path]) -> None:
+def _record(context: RunContext, adapter_id: int, folders: Sequence[Path]) -> None:
     """The store lists the checkpoints that are on disk."""
     known = {
         checkpoint.step: checkpoint.sha256 for checkpoint in results.checkpoints(context.store, adapter_id)
@@ -166,7 +166,7 @@ def _record(context: Context, adapter_id: int, folders: Sequence[Path]) -> None:
 
 
 def _held_out_rows(
-    context: Context, strategy: str, dataset: Dataset
+    context: RunContext, strategy: str, dataset: Dataset
 ) -> Iterator[tuple[Messages, str]] | None:
     """The rows that are measured only; None where there are none."""
     rows = _rows(context, strategy, dataset, held_out=True)
@@ -174,7 +174,7 @@ def _held_out_rows(
     return None if first is None else chain([first], rows)
 
 
-def _eval_every(context: Context, dataset: Dataset) -> int:
+def _eval_every(context: RunContext, dataset: Dataset) -> int:
     """Optimizer steps between two losses on the rows held out."""
     config = context.run.distill
     steps = config.epochs * datasets.count(context.store, dataset.id) / config.batch_size
@@ -190,7 +190,7 @@ def _is_held_out(messages: Messages, share: float) -> bool:
 
 
 def _rows(
-    context: Context, strategy: str, dataset: Dataset, *, held_out: bool = False
+    context: RunContext, strategy: str, dataset: Dataset, *, held_out: bool = False
 ) -> Iterator[tuple[Messages, str]]:
     share = context.run.distill.held_out
     excluded, after = frozenset(context.excluded(strategy)), 0
@@ -206,7 +206,11 @@ def _rows(
 
 
 def _merge(
-    context: Context, result: TrainResult, tokenizer: Any, rows: Iterator[tuple[Messages, str]], folder: Path
+    context: RunContext,
+    result: TrainResult,
+    tokenizer: Any,
+    rows: Iterator[tuple[Messages, str]],
+    folder: Path,
 ) -> str:
     """Relative folder of the merged model; empty when there is nothing to merge."""
     config = context.run.distill
@@ -222,7 +226,7 @@ def _merge(
     return str(target.relative_to(context.store.folder))
 
 
-def _dtype(context: Context) -> str:
+def _dtype(context: RunContext) -> str:
     return str(context.run.distill.dtype or context.student.options.get("dtype", "float32"))
 
 
@@ -236,7 +240,7 @@ def training_settings(config: DistillConfig) -> Settings:
             dropout=config.dropout,
         ),
         batching=Batching(rows=config.batch_size),
-        descent=Descent(
+        descent=OptimizerConfig(
             learning_rate=config.learning_rate,
             schedule=config.schedule,
             warmup=config.warmup_ratio,

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 
 from engine.errors import ConfigError, ScoreError
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.methods import statistics
 from engine.models.chat_template import with_system
 from engine.scorers import scorer_kinds
 from engine.teachers import teacher_kinds
 from storage import prompts, results
-from storage.records import Completion, Prompt, Request, Result
+from storage.records import Prompt, Request, Response, Result
 
 PAGE = 1000
 
 
-def run(context: Context) -> None:
+def run(context: RunContext) -> None:
     """Measures the student before training and each trained one, as far as it has not been done."""
     counts = prompts.counts(context.store, context.prompt_set)
     total = counts.get("evaluation", 0)
@@ -49,7 +49,7 @@ def run(context: Context) -> None:
         _evaluate(context, strategy, total)
 
 
-def _evaluate(context: Context, strategy: str | None, total: int) -> None:
+def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
     label = strategy or "before"
     adapter = None
     if strategy is not None:
@@ -106,7 +106,7 @@ def _evaluate(context: Context, strategy: str | None, total: int) -> None:
 
 
 def _judge(
-    scorer: scorer_kinds.Scorer, by_id: dict[int, Prompt], completions: Sequence[Completion]
+    scorer: scorer_kinds.Scorer, by_id: dict[int, Prompt], completions: Sequence[Response]
 ) -> list[Result]:
     whole = [completion for completion in completions if completion.status == "ok"]
     verdicts = scorer.score([(by_id[completion.key], completion.text) for completion in whole])
@@ -140,7 +140,7 @@ def summarise(rows: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def majority(context: Context) -> float | None:
+def majority(context: RunContext) -> float | None:
     """Accuracy of always giving the most frequent reference answer of a prompt's source; None without references."""
     answers: dict[str, list[str]] = {}
     for prompt in prompts.iterate(context.store, context.prompt_set, ("evaluation",)):

@@ -4,7 +4,7 @@ Plans of several strategies share answers: a prompt that two of them give to one
 """
 
 from engine.generation import collector, pending
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.methods import policy
 from engine.pipeline import plan_store
 from storage import routing
@@ -13,7 +13,7 @@ from storage.records import Assignment, Plan
 PAGE = 2000
 
 
-def run(context: Context) -> None:
+def run(context: RunContext) -> None:
     """Asks for every assigned answer that is missing, then adds fallbacks for the unusable ones."""
     opened = [plan_store.open_plan(context, name) for name in context.run.strategies]
     _fill(context, [plan.id for plan in opened])
@@ -25,13 +25,13 @@ def run(context: Context) -> None:
         _fill(context, [plan.id for plan in opened])
 
 
-def _fill(context: Context, plan_ids: list[int]) -> None:
+def _fill(context: RunContext, plan_ids: list[int]) -> None:
     collector.fill(
         context, [pending.work(context, column, plan_ids) for column in range(len(context.teachers))]
     )
 
 
-def _fall_back(context: Context, plan: Plan, attempt: int) -> int:
+def _fall_back(context: RunContext, plan: Plan, attempt: int) -> int:
     """Number of prompts given to their next best teacher because the last one's answer is unusable."""
     ids = [teacher_id for teacher_id, _ in context.generations]
     after, added = 0, 0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from engine.config.run_file import Run, SplitConfig
 from engine.errors import ConfigError
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.registry import context_limits
 from engine.sources import source_kinds
 from storage import prompts as stored
@@ -26,7 +26,7 @@ VERSION = 1
 BATCH = 500
 
 
-def run(context: Context) -> None:
+def run(context: RunContext) -> None:
     """Fills the run's prompt set, or finds it complete."""
     run = context.run
     context.prompt_set_sha = set_sha(run)
@@ -92,7 +92,7 @@ class Thresholds:
         return None
 
 
-def _share_out(context: Context) -> Thresholds:
+def _share_out(context: RunContext) -> Thresholds:
     """First pass: counts, checks lengths, and fixes the thresholds."""
     run, seen, free = context.run, set[int](), list[int]()
     forced: Counter[str] = Counter()
@@ -119,7 +119,7 @@ def _share_out(context: Context) -> Thresholds:
     return Thresholds(np.array(free, dtype=np.uint64), run.split)
 
 
-def _store(context: Context, chosen: Thresholds) -> dict[str, int]:
+def _store(context: RunContext, chosen: Thresholds) -> dict[str, int]:
     """Second pass: stores each prompt once, with its split."""
     seen = set[int]()
     counts: Counter[str] = Counter()
@@ -152,7 +152,7 @@ def _store(context: Context, chosen: Thresholds) -> dict[str, int]:
     return dict(counts)
 
 
-def _read(context: Context) -> Iterator[tuple[Split | None, str, Prompt]]:
+def _read(context: RunContext) -> Iterator[tuple[Split | None, str, Prompt]]:
     # Sources bound to evaluation come first: a question they share with another source stays theirs.
     for source in sorted(context.run.prompts, key=lambda source: source.split != "evaluation"):
         for where, prompt in source_kinds.read(source):
@@ -164,7 +164,7 @@ def _hash(prompt: Prompt, seed: int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
 
 
-def _tell(context: Context) -> None:
+def _tell(context: RunContext) -> None:
     counts = stored.counts(context.store, context.prompt_set)
     order = ("calibration", "validation", "synthesis", "evaluation")
     parts = [f"{counts.get(name, 0):,} {name}" for name in order]

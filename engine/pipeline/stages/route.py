@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.job.context import CALIBRATED, TRAINED, Context
+from engine.job.context import CALIBRATED, TRAINED, RunContext
 from engine.methods import policy, strategies
 from engine.pipeline import plan_store
 from engine.router.model import Router
@@ -22,7 +22,7 @@ PAGE = 2000
 COMMIT = 500
 
 
-def run(context: Context) -> None:
+def run(context: RunContext) -> None:
     """Assigns what is not assigned yet, strategy by strategy."""
     counts = prompts.counts(context.store, context.prompt_set)
     total = sum(counts.get(split, 0) for split in TRAINED)
@@ -43,7 +43,7 @@ def run(context: Context) -> None:
             )
 
 
-def _known(context: Context, **more: Any) -> strategies.Evidence:
+def _known(context: RunContext, **more: Any) -> strategies.Evidence:
     return strategies.Evidence(
         names=[teacher.name for teacher in context.teachers],
         families=[teacher.family for teacher in context.teachers],
@@ -55,7 +55,7 @@ def _known(context: Context, **more: Any) -> strategies.Evidence:
     )
 
 
-def _at_once(context: Context, plan: Plan, total: int) -> str:
+def _at_once(context: RunContext, plan: Plan, total: int) -> str:
     """One decision for all prompts; only integers are held for them."""
     name, more = plan.strategy, dict[str, Any]()
     if context.needs_calibration(name):
@@ -73,11 +73,11 @@ def _at_once(context: Context, plan: Plan, total: int) -> str:
     return decided.note
 
 
-def _by_router(context: Context, plan: Plan) -> str:
+def _by_router(context: RunContext, plan: Plan) -> str:
     known = score_table.gather(context, CALIBRATED)
     rewards = known.labels(context.run.reward).rewards
     row_of = {int(prompt): row for row, prompt in enumerate(known.prompt_ids)}
-    context.servers.make_room(context.run.router.device)
+    context.servers.evict_for(context.run.router.device)
     router = Router.load(
         plan_store.router_folder(context, plan_store.stored_router(context)),
         expected_teachers=plan_store.router_teachers(context),
@@ -106,7 +106,7 @@ def _by_router(context: Context, plan: Plan) -> str:
 
 
 def _commit(
-    context: Context,
+    context: RunContext,
     plan: Plan,
     numbered: list[tuple[int, Prompt]],
     choices: NDArray[np.int64],
@@ -131,7 +131,7 @@ def _commit(
         )
 
 
-def _numbered(context: Context) -> Iterator[list[tuple[int, Prompt]]]:
+def _numbered(context: RunContext) -> Iterator[list[tuple[int, Prompt]]]:
     """Pages of (place among the training prompts, prompt), in prompt order."""
     after, place = -1, 0
     while page := prompts.page(context.store, context.prompt_set, TRAINED, after=after, limit=PAGE):
@@ -141,14 +141,14 @@ def _numbered(context: Context) -> Iterator[list[tuple[int, Prompt]]]:
         after = page[-1][0]
 
 
-def _assignments(context: Context, plan: Plan) -> Iterator[Assignment]:
+def _assignments(context: RunContext, plan: Plan) -> Iterator[Assignment]:
     after = 0
     while page := routing.assignments(context.store, plan.id, after_prompt_id=after, limit=PAGE):
         yield from page
         after = page[-1].prompt_id
 
 
-def _rewards(context: Context, total: int) -> NDArray[np.float64]:
+def _rewards(context: RunContext, total: int) -> NDArray[np.float64]:
     """(N, M) rewards of all training prompts, in prompt order; NaN where nothing is known."""
     known = score_table.gather(context, TRAINED, whole=True)
     rewards = known.labels(context.run.reward).rewards
@@ -161,7 +161,7 @@ def _rewards(context: Context, total: int) -> NDArray[np.float64]:
     return ordered
 
 
-def _shares(context: Context, plan: Plan) -> list[tuple[str, float]]:
+def _shares(context: RunContext, plan: Plan) -> list[tuple[str, float]]:
     allocation = routing.allocation(context.store, plan.id)
     total = sum(allocation.values())
     names = {teacher.id: teacher.name for teacher in context.teachers}

@@ -1,11 +1,11 @@
 """Stage `score`: quality and learnability of every answer that all teachers gave."""
 
 from engine.job import calibration, scorer_ids
-from engine.job.context import CALIBRATED, Context
+from engine.job.context import CALIBRATED, RunContext
 from engine.scoring import run as verdicts
 
 
-def run(context: Context) -> None:
+def run(context: RunContext) -> None:
     """Scores what has no score yet; raw values, so that α and normalization stay free."""
     splits, design = context.answered_by_all, calibration.design_id(context)
     if not splits and design is None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.config.run_file import RouterConfig
 from engine.errors import TrainingError
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.methods import metrics, reward
 from engine.pipeline import plan_store
 from engine.router import train
@@ -22,7 +22,7 @@ FEW = 30
 """Held-out prompts below which Hit@1 is uncertain by more than a sixth either way."""
 
 
-def run(context: Context) -> None:
+def run(context: RunContext) -> None:
     """Trains the router, unless one of exactly these settings and labels is stored."""
     if "persyn" not in context.run.strategies:
         context.progress.say("train_router: the strategy `persyn` is not in this run")
@@ -34,7 +34,7 @@ def run(context: Context) -> None:
         context.progress.say(f"train_router: trained before; {describe(stored.metrics)}")
 
 
-def _train(context: Context) -> None:
+def _train(context: RunContext) -> None:
     config, rewarded = context.run.router, context.run.reward
     known = score_table.gather(context, ("calibration",))
     labels = known.labels(rewarded)
@@ -50,7 +50,7 @@ def _train(context: Context) -> None:
             "use prompts that some teacher can answer, better teachers, or `reward: {exclude_all_wrong: false}`",
         )
 
-    context.servers.make_room(config.device)
+    context.servers.evict_for(config.device)
     done = 0
 
     def report(step: int, total: int, values: Mapping[str, float]) -> None:
@@ -139,7 +139,7 @@ def describe(measured: Mapping[str, Any]) -> str:
     )
 
 
-def _measure(context: Context, router: Router, folds: Mapping[str, Any]) -> dict[str, Any]:
+def _measure(context: RunContext, router: Router, folds: Mapping[str, Any]) -> dict[str, Any]:
     """Measures on the validation prompts; without any, those of the training folds, and said so."""
     held = score_table.gather(context, ("validation",))
     rewards = held.labels(context.run.reward).training_rewards
@@ -159,12 +159,12 @@ def _measure(context: Context, router: Router, folds: Mapping[str, Any]) -> dict
     return {**measured, "on": "prompts it never saw"}
 
 
-def _messages(context: Context, ids: "np.typing.NDArray[np.int64]") -> list[Messages]:
+def _messages(context: RunContext, ids: "np.typing.NDArray[np.int64]") -> list[Messages]:
     found = prompts.get(context.store, [int(prompt) for prompt in ids])
     return [found[int(prompt)].messages for prompt in ids]
 
 
-def _tell(context: Context, known: score_table.Evidence, labels: reward.Labels) -> None:
+def _tell(context: RunContext, known: score_table.ScoreTable, labels: reward.Labels) -> None:
     """What an operator must know of the labels before trusting the router."""
     count = len(labels.excluded)
     flags = {

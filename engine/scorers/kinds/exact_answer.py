@@ -22,7 +22,7 @@ from engine.errors import ConfigError
 from engine.scorers.answer_extraction import extract_final_answer
 from engine.scorers.scorer_kinds import Progress, check_settings
 from engine.scorers.verify_process import Worker
-from storage.records import Prompt, Verdict
+from storage.records import Prompt, Score
 
 __all__ = ["ExactAnswer", "create", "extract_final_answer", "identity"]
 
@@ -69,7 +69,7 @@ class ExactAnswer:
     def __init__(self, timeout_s: float) -> None:
         self._worker = Worker(timeout_s)
 
-    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Verdict]:
+    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
         """One verdict per answer, in order; see `engine.scorers.scorer_kinds.Scorer`."""
         verdicts = []
         for prompt, text in items:
@@ -78,12 +78,12 @@ class ExactAnswer:
                 progress(len(verdicts), len(items))
         return verdicts
 
-    def _one(self, prompt: Prompt, text: str) -> Verdict:
+    def _one(self, prompt: Prompt, text: str) -> Score:
         if prompt.verifier is None:
             reason = {"reason": "the prompt has no verifier"}
-            return Verdict(value=None, status="unverifiable", detail=reason)
+            return Score(value=None, status="unverifiable", detail=reason)
         outcome = self._worker.judge(prompt.verifier, prompt.answer, text)
-        return Verdict(value=outcome["value"], status=outcome["status"], detail=outcome["detail"])
+        return Score(value=outcome["value"], status=outcome["status"], detail=outcome["detail"])
 
     def close(self) -> None:
         """End the worker. Closing twice is allowed."""

@@ -6,7 +6,7 @@ from typing import Any
 from engine.config.sources import ImportedSource
 from engine.scorers.scorer_kinds import Progress, check_settings
 from engine.sources import imported
-from storage.records import Prompt, Verdict
+from storage.records import Prompt, Score
 
 VERSION = 1
 """Raised when the same files would give other numbers."""
@@ -52,7 +52,7 @@ class ImportedRewards:
         self._sources = sources
         self._rewards: dict[bytes, float] | None = None
 
-    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Verdict]:
+    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
         """One verdict per answer, in order; see `engine.scorers.scorer_kinds.Scorer`."""
         if not items:
             return []
@@ -67,9 +67,9 @@ class ImportedRewards:
         if progress is not None:
             progress(len(items), len(items))
         return [
-            Verdict(value=None, status="unverifiable", detail={"reason": "no reward came with this answer"})
+            Score(value=None, status="unverifiable", detail={"reason": "no reward came with this answer"})
             if value is None
-            else Verdict(value=value)
+            else Score(value=value)
             for value in found
         ]
 

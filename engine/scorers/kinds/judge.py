@@ -26,11 +26,11 @@ from engine.config.section import Seed
 from engine.errors import BudgetSpent, ConfigError, EndpointError, UselessReplies
 from engine.models.chat_template import with_system
 from engine.scorers import judge_prompts
-from engine.scorers.scorer_kinds import Progress, Reply, check_settings
+from engine.scorers.scorer_kinds import Progress, Verdict, check_settings
 from engine.teachers.cost import Budget, at_most, cents, cost
 from engine.teachers.kinds import openai as endpoint
 from engine.teachers.teacher_kinds import Traffic
-from storage.records import Completion, Model, Prompt, Request, Sampling, Verdict
+from storage.records import Model, Prompt, Request, Response, Sampling, Score
 
 VERSION = 1
 """Raised when the same settings would give other verdicts."""
@@ -179,11 +179,11 @@ class Judge:
         self._read_one = False
         """Whether a verdict of it could ever be read."""
 
-    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Verdict]:
+    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
         """One verdict per answer, in order; see `engine.scorers.scorer_kinds.Scorer`."""
-        found: dict[int, Verdict] = {}
+        found: dict[int, Score] = {}
         for came in self.verdicts(items, Budget(None, 0.0)):
-            if isinstance(came, Reply):
+            if isinstance(came, Verdict):
                 continue
             found[came[0]] = came[1]
             if progress is not None:
@@ -194,10 +194,10 @@ class Judge:
         self,
         items: Sequence[tuple[Prompt, str]],
         budget: Budget,
-        known: Sequence[Reply] = (),
+        known: Sequence[Verdict] = (),
         *,
         proven: bool = False,
-    ) -> Iterator[Reply | tuple[int, Verdict]]:
+    ) -> Iterator[Verdict | tuple[int, Score]]:
         """Replies, and (place in `items`, verdict) as they are settled; see `engine.scorers.scorer_kinds.Asking`."""
         about = [_Item() for _ in items]
         questions = self._questions(items, about)
@@ -219,7 +219,7 @@ class Judge:
             if completion.status == "error":
                 failed.append(question)
                 continue
-            yield Reply(question.first, question.second, completion, spent)
+            yield Verdict(question.first, question.second, completion, spent)
             if self._asks(question):
                 waiting.appendleft(key)
                 continue
@@ -289,7 +289,7 @@ class Judge:
         budget: Budget,
         *,
         proven: bool,
-    ) -> Iterator[tuple[int, Completion, float]]:
+    ) -> Iterator[tuple[int, Response, float]]:
         """(key, reply, dollars) of the questions that wait or come to wait meanwhile; each is read already."""
         reserved: dict[int, float] = {}
         held: dict[int, float] = {}
@@ -357,7 +357,7 @@ class Judge:
         sampling = replace(self._model.sampling, seed=self._chosen.seed + question.asked)
         return Request(key, with_system(self._model.system, (user,)), sampling)
 
-    def _read(self, question: _Question, completion: Completion, spent: float) -> None:
+    def _read(self, question: _Question, completion: Response, spent: float) -> None:
         question.asked += 1
         question.cost += spent
         question.prompt_tokens += completion.prompt_tokens
@@ -381,13 +381,13 @@ class Judge:
         unread = question.said is None and question.status == "unreadable"
         return not question.asked or (unread and question.asked < self._chosen.tries)
 
-    def _settle(self, question: _Question, known: Sequence[_Item]) -> Iterator[tuple[int, Verdict]]:
+    def _settle(self, question: _Question, known: Sequence[_Item]) -> Iterator[tuple[int, Score]]:
         for place in question.places:
             known[place].open -= 1
             if not known[place].open:
                 yield place, self._verdict(place, known[place])
 
-    def _verdict(self, place: int, item: _Item) -> Verdict:
+    def _verdict(self, place: int, item: _Item) -> Score:
         """The verdict of an answer whose questions have all ended.
 
         A comparison's cost is that of its answer A, a rating's that of the first of equal answers.
@@ -395,7 +395,7 @@ class Judge:
         own = [question for question in item.questions if place in (question.first, *question.alike)]
         paid = [question for question in own if question.first == place]
         if not own and not item.same:
-            return Verdict(None, status="unverifiable", detail={"reason": "no other answer to compare with"})
+            return Score(None, status="unverifiable", detail={"reason": "no other answer to compare with"})
         detail: dict[str, Any] = {
             "asked": sum(question.asked for question in paid),
             "cost": sum(question.cost for question in paid),
@@ -413,8 +413,8 @@ class Judge:
             unsaid = [question for question in item.questions if question.said is None]
             bad = next((question for question in unsaid if question.status == "error"), unsaid[0])
             detail |= {"reason": bad.problem} | ({"attempts": 1} if bad.status == "error" else {})
-            return Verdict(None, count=count, status=bad.status, detail=detail)
-        return Verdict(sum(values) / len(values), count=count, detail=detail)
+            return Score(None, count=count, status=bad.status, detail=detail)
+        return Score(sum(values) / len(values), count=count, detail=detail)
 
 
 def _model(chosen: JudgeConfig) -> Model:

@@ -20,7 +20,7 @@ from engine.errors import ConfigError, ScoreError
 from engine.models.chat_template import BOUNDARY_VERSION, encode, with_system
 from engine.models.loading import check_dtype, context_length, fingerprint, load_causal_lm
 from engine.scorers.scorer_kinds import Progress, check_settings
-from storage.records import Messages, Prompt, Verdict
+from storage.records import Messages, Prompt, Score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -169,7 +169,7 @@ class Learnability:
             trust_remote_code=chosen["trust_remote_code"],
         )
 
-    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Verdict]:
+    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
         """One verdict per answer, in order; see `engine.scorers.scorer_kinds.Scorer`."""
         found = score(
             self._model,
@@ -188,12 +188,12 @@ class Learnability:
         self._model = self._tokenizer = None  # type: ignore[assignment]
 
 
-def _verdict(found: LogLikelihood) -> Verdict:
+def _verdict(found: LogLikelihood) -> Score:
     if found.status == "ok":
-        return Verdict(value=found.sum / found.tokens, sum=found.sum, count=found.tokens)
+        return Score(value=found.sum / found.tokens, sum=found.sum, count=found.tokens)
     if found.status == "too_long":
-        return Verdict(value=None, count=found.tokens, status="too_long")
-    return Verdict(value=None, count=0, status="unverifiable", detail={"reason": "no token to score"})
+        return Score(value=None, count=found.tokens, status="too_long")
+    return Score(value=None, count=0, status="unverifiable", detail={"reason": "no token to score"})
 
 
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from engine.errors import ConfigError, ScoreError
 from engine.models.chat_template import conversation_ids, end_of_turn_ids, prompt_ids
 from engine.models.loading import check_dtype, context_length, fingerprint, load_reward_model
 from engine.scorers.scorer_kinds import Progress, check_settings
-from storage.records import Prompt, Verdict
+from storage.records import Prompt, Score
 
 VERSION = 1
 """Raised when the same settings would give other numbers."""
@@ -86,18 +86,18 @@ class RewardModel:
             trust_remote_code=chosen["trust_remote_code"],
         )
 
-    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Verdict]:
+    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
         """One verdict per answer, in order; see `engine.scorers.scorer_kinds.Scorer`."""
         from engine.scorers.classifier import rewards
 
-        verdicts: dict[int, Verdict] = {}
+        verdicts: dict[int, Score] = {}
         rows: list[tuple[int, list[int], int]] = []
         for index, (prompt, text) in enumerate(items):
             ids, cut = self._encode(prompt, text)
             if ids:
                 rows.append((index, ids, cut))
             else:
-                verdicts[index] = Verdict(value=None, count=cut, status="too_long")
+                verdicts[index] = Score(value=None, count=cut, status="too_long")
         budget = self._chosen["batch_tokens"] or BATCH_TOKENS.get(
             self._model.device.type, _BATCH_TOKENS_ELSEWHERE
         )
@@ -110,7 +110,7 @@ class RewardModel:
                     "load the reward model in float32; if it stays, its weights are broken",
                 )
             detail = {"truncated_tokens": cut} if cut else {}
-            verdicts[index] = Verdict(value=value, count=len(ids), detail=detail)
+            verdicts[index] = Score(value=value, count=len(ids), detail=detail)
             if progress is not None:
                 progress(len(verdicts), len(items))
         return [verdicts[index] for index in range(len(items))]

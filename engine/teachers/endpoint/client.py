@@ -25,7 +25,7 @@ from engine.teachers.endpoint.pace import Breaker, Limit
 from engine.teachers.endpoint.reply import BUSY, Failure, failure, read
 from engine.teachers.response_status import failed
 from engine.teachers.teacher_kinds import Traffic
-from storage.records import Completion, Request
+from storage.records import Request, Response
 
 MAX_REPLY_BYTES = 8 * 2**20
 """A longer reply is not an answer."""
@@ -44,7 +44,7 @@ class _Unsent:
     """In the place of a request that is not sent any more."""
 
 
-Result = Completion | EndpointError | _Unsent | None
+Result = Response | EndpointError | _Unsent | None
 """What the loop hands to `generate`; None when the backend was closed."""
 
 
@@ -120,7 +120,7 @@ class EndpointBackend:
         self._thread = Thread(target=self._loop.run_forever, name=f"endpoint {name}", daemon=True)
         self._thread.start()
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+    def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
         """One completion per request as they finish; see `engine.teachers.teacher_kinds.Backend`.
 
         Raises:
@@ -327,7 +327,7 @@ class EndpointBackend:
         self._retries += not self._draining
         self._waiting.append(ticket)
 
-    async def _send(self, server: _Server, request: Request) -> Completion:
+    async def _send(self, server: _Server, request: Request) -> Response:
         """The answer to one request, sent once.
 
         Raises:

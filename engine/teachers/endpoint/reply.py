@@ -11,7 +11,7 @@ import openai
 
 from engine.models.reasoning import split_reasoning
 from engine.teachers.response_status import status
-from storage.records import Completion, Request, Status
+from storage.records import Request, Response, Status
 
 Kind = Literal["overload", "down", "fault", "rejected", "unusable"]
 """overload: too much is asked; down: not reached; fault: a broken reply, perhaps because of this request;
@@ -67,7 +67,7 @@ class Failure(Exception):
         self.code = code
 
 
-def read(body: bytes, request: Request, latency_s: float) -> Completion:
+def read(body: bytes, request: Request, latency_s: float) -> Response:
     """The completion in a reply's body.
 
     Raises:
@@ -101,7 +101,7 @@ def read(body: bytes, request: Request, latency_s: float) -> Completion:
         )
     usage = data.get("usage") if isinstance(data.get("usage"), dict) else {}
     asked = "".join(str(turn["content"]) for turn in request.messages)
-    return Completion(
+    return Response(
         key=request.key,
         text=text,
         status=status(text, finish),

@@ -11,7 +11,7 @@ from engine.config.sources import ImportedSource
 from engine.errors import ConfigError
 from engine.sources import imported
 from engine.teachers.response_status import failed, status
-from storage.records import Completion, Model, Prompt, Request
+from storage.records import Model, Prompt, Request, Response
 
 VERSION = 1
 """Raised when the same files would give other answers."""
@@ -57,7 +57,7 @@ class Imported:
         self._sources = found
         self._absent = set[int]()
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+    def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
         """One completion per request: the answers in one pass over the files, then what they do not have.
 
         All requests are read first, and 16 bytes of each are kept.
@@ -91,8 +91,8 @@ class Imported:
         """Nothing is held."""
 
 
-def _completion(request: Request, answer: imported.Answer) -> Completion:
-    return Completion(
+def _completion(request: Request, answer: imported.Answer) -> Response:
+    return Response(
         key=request.key,
         text=answer.text,
         status=status(answer.text, answer.finish_reason),

@@ -26,7 +26,7 @@ from engine.models.memory import ran_out
 from engine.models.reasoning import split_reasoning
 from engine.teachers.local.decode import Answer, Row, StopTest, decode
 from engine.teachers.response_status import failed, status
-from storage.records import Completion, Model, Request, Sampling
+from storage.records import Model, Request, Response, Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -73,14 +73,14 @@ class TransformersBackend:
             turns = with_system(model.system, [{"role": "user", "content": "?"}])
             prompt_ids(self._tokenizer, turns, thinking=self._thinking)
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+    def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
         """One completion per request as they finish; see `engine.teachers.teacher_kinds.Backend`."""
         source = iter(requests)
         while window := list(islice(source, WINDOW)):
             jobs: dict[Sampling, list[_Job]] = {}
             for request in window:
                 found = self._prepare(request)
-                if isinstance(found, Completion):
+                if isinstance(found, Response):
                     yield found
                 else:
                     jobs.setdefault(replace(request.sampling, seed=0), []).append(found)
@@ -101,7 +101,7 @@ class TransformersBackend:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _prepare(self, request: Request) -> _Job | Completion:
+    def _prepare(self, request: Request) -> _Job | Response:
         """The request as token ids, or why it cannot be answered."""
         try:
             ids = prompt_ids(self._tokenizer, request.messages, thinking=self._thinking)
@@ -125,7 +125,7 @@ class TransformersBackend:
             yield jobs[start : start + count]
             start += count
 
-    def _answer(self, jobs: list[_Job], sampling: Sampling) -> Iterator[Completion]:
+    def _answer(self, jobs: list[_Job], sampling: Sampling) -> Iterator[Response]:
         """Completions of one batch; in halves when memory does not hold it."""
         begun = time.monotonic()
         done: set[int] = set()
@@ -171,13 +171,13 @@ class TransformersBackend:
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
-    def _completion(self, job: _Job, answer: Answer, sampling: Sampling, latency_s: float) -> Completion:
+    def _completion(self, job: _Job, answer: Answer, sampling: Sampling, latency_s: float) -> Response:
         text = self._decode(answer.ids)
         starts = [text.find(stop) for stop in sampling.stop if stop in text]
         if starts:
             text = text[: min(starts)]
         reasoning, text = split_reasoning(text)
-        return Completion(
+        return Response(
             key=job.request.key,
             text=text,
             status=status(text, answer.finish_reason),

@@ -25,7 +25,7 @@ from engine.teachers.vllm_server import orphans
 from engine.teachers.vllm_server.server import HOST, Server, free_port
 from engine.teachers.vllm_server.watch import Watch
 from engine.zoo import resolve
-from storage.records import Completion, Model, Request
+from storage.records import Model, Request, Response
 
 if TYPE_CHECKING:
     from engine.teachers.kinds.vllm import Settings
@@ -66,7 +66,7 @@ class ManagedBackend:
         """Whether the server that starts has its place."""
         self._closed = False
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+    def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
         """One completion per request as they finish; see `engine.teachers.teacher_kinds.Backend`.
 
         Raises:

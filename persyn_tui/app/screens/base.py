@@ -20,15 +20,15 @@ from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Static
 from textual.worker import Worker, WorkerState
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from persyn_tui.app.formatting import sent
-from persyn_tui.app.textual_fixes.resize_guard import Sized
+from persyn_tui.app.textual_fixes.resize_guard import ResizeGuard
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.footer import Keys
 from persyn_tui.app.widgets.machine_strip import MachineStrip
-from persyn_tui.app.widgets.message_bar import Told
+from persyn_tui.app.widgets.message_bar import MessageBar
 from persyn_tui.app.widgets.one_line import OneLine
-from persyn_tui.app.widgets.virtual_table import Sheet
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 from storage.errors import PersynError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def title_line(store: str, right: str, room: int, hidden: Sequence[str] = ()) ->
     return f"{left}{'─' * max(1, room - cell_len(left) - cell_len(right) - 1)} {right}"
 
 
-class View(Sized[None], Generic[T]):
+class BaseScreen(ResizeGuard[None], Generic[T]):
     """A screen that follows the store."""
 
     NUMBER: ClassVar[int]
@@ -161,7 +161,7 @@ class View(Sized[None], Generic[T]):
 
     def without(self) -> Sequence[str]:
         """What the size leaves no room for, by name; the title line says it."""
-        sheets = self.query(self.LIST).results(Sheet) if self.LIST else ()
+        sheets = self.query(self.LIST).results(VirtualTable) if self.LIST else ()
         return [title or "bar" for sheet in sheets for title in sheet.hidden]
 
     def text_to_copy(self) -> str:
@@ -181,7 +181,7 @@ class View(Sized[None], Generic[T]):
     def compose(self) -> ComposeResult:
         """Title, states, strip, footer."""
         yield OneLine(id="title")
-        yield Told(id="trouble")
+        yield MessageBar(id="trouble")
         with ContentSwitcher(initial="loading", id="states"):
             yield Message("loading …", id="loading")
             yield Message(self.app.keyed(self.EMPTY), id="empty")
@@ -300,7 +300,7 @@ class View(Sized[None], Generic[T]):
 
     def focus_first(self) -> None:
         """Focuses the first list, so that the arrow keys do something at once."""
-        for widget in [*self.query(Sheet), *self.query("#full *")]:
+        for widget in [*self.query(VirtualTable), *self.query("#full *")]:
             if widget.focusable:
                 widget.focus()
                 return
@@ -314,7 +314,7 @@ class View(Sized[None], Generic[T]):
         """Says something more where there is nothing to show."""
         if self._stands:
             self.query_one("#empty", Message).update(
-                blocks(self.app.keyed(f"{self.EMPTY}\n\n{printable(text)}"))
+                blocks(self.app.keyed(f"{self.EMPTY}\n\n{strip_control(text)}"))
             )
 
     def fail(self, message: str) -> None:
@@ -322,7 +322,7 @@ class View(Sized[None], Generic[T]):
         if not self._stands:
             return
         more = "" if self.NUMBER == 7 else " · {go.logs:7} shows the log"
-        text = f"✗ {printable(message)}\n\n{{view.reread:F5}} reads again{more}"
+        text = f"✗ {strip_control(message)}\n\n{{view.reread:F5}} reads again{more}"
         self.query_one("#failure", Message).update(self.app.keyed(text))
         self._to("failure")
         self.paint_title()
@@ -336,12 +336,12 @@ class View(Sized[None], Generic[T]):
         """Rewrites the title line, and what depends on the same: the trouble below it, the keys offered."""
         if not self._stands:
             return
-        self.query_one("#trouble", Told).tell(self.app.keyed(self.trouble()), bad=True)
+        self.query_one("#trouble", MessageBar).tell(self.app.keyed(self.trouble()), bad=True)
         read_only = self.app.store is not None and self.app.store.read_only
         if (idle := self.idle() | (self.WRITES if read_only else frozenset())) != self._idle:
             self._idle = idle
             self.refresh_bindings()
-        about = " ".join(printable(self.about()).split())
+        about = " ".join(strip_control(self.about()).split())
         frozen = " · ‖ frozen, {view.freeze:p} goes on" if self.frozen else ""
         waits = "waiting for the store … · " if self.app.waits_for_store else ""
         waits += "read-only · " if read_only else ""
@@ -355,7 +355,7 @@ class View(Sized[None], Generic[T]):
         """The title line fills the width."""
         self.paint_title()
 
-    def on_sheet_arranged(self) -> None:
+    def on_virtual_table_arranged(self) -> None:
         """The title line says what is hidden."""
         self.paint_title()
 

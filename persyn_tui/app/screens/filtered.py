@@ -6,7 +6,7 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
-from persyn_tui.app.screens.base import View
+from persyn_tui.app.screens.base import BaseScreen
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ class FilterLine(Input):
         super().__init__(placeholder=f"words that a line must hold, e.g. {example}", id="words", compact=True)
 
 
-class FilteredView(View[T]):
+class FilteredScreen(BaseScreen[T]):
     """A screen that yields a `FilterLine` in its body; what it reads is filtered by `passes`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -14,13 +14,13 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from persyn_tui.app import bug_report
 from persyn_tui.app.formatting import one_line
-from persyn_tui.app.screens.filtered import FilteredView, FilterLine, passes
+from persyn_tui.app.screens.filtered import FilteredScreen, FilterLine, passes
 from persyn_tui.app.settings import settings_path
-from persyn_tui.app.widgets.message_bar import Told
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet, Tone
+from persyn_tui.app.widgets.message_bar import MessageBar
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Tone, VirtualTable
 from storage import jobs
 from storage.job_records import Event
 from storage.store import Store
@@ -46,7 +46,7 @@ class Log:
     size_mb: float | None
 
 
-class LogsScreen(FilteredView[Log]):
+class LogsScreen(FilteredScreen[Log]):
     """Log, diagnostics and settings."""
 
     NUMBER, NAME = 7, "Logs & settings"
@@ -65,8 +65,8 @@ class LogsScreen(FilteredView[Log]):
         yield FilterLine("error calibrate")
         with Horizontal():
             with Vertical(id="lines"):
-                yield Sheet(COLUMNS, id="log", newest_first=True)
-                yield Told(id="whole")
+                yield VirtualTable(COLUMNS, id="log", newest_first=True)
+                yield MessageBar(id="whole")
             with VerticalScroll(id="facts", can_focus=False):
                 yield Static(id="diagnostics", markup=False)
 
@@ -80,16 +80,20 @@ class LogsScreen(FilteredView[Log]):
 
     def show(self, data: Log) -> None:
         """Rows and facts."""
-        self.query_one("#log", Sheet).update(Listed([(event.id, _cells(event)) for event in data.events]))
+        self.query_one("#log", VirtualTable).update(
+            Listed([(event.id, _cells(event)) for event in data.events])
+        )
         facts = Table.grid(padding=(0, 2))
         for name, value in self.facts():
-            facts.add_row(name, Text(printable(value), overflow="fold"))
+            facts.add_row(name, Text(strip_control(value), overflow="fold"))
         self.query_one("#diagnostics", Static).update(facts)
         self.call_after_refresh(self.paint_title)
 
-    @on(Sheet.Highlighted, "#log")
+    @on(VirtualTable.Highlighted, "#log")
     def _moved(self) -> None:
-        self.query_one("#whole", Told).tell(self.text_to_copy() or " ")  # it keeps its place: rows would jump
+        self.query_one("#whole", MessageBar).tell(
+            self.text_to_copy() or " "
+        )  # it keeps its place: rows would jump
 
     def about(self) -> str:
         """How many lines pass the filter."""
@@ -124,7 +128,7 @@ class LogsScreen(FilteredView[Log]):
 
     def text_to_copy(self) -> str:
         """The line under the cursor."""
-        key = self.query_one("#log", Sheet).key
+        key = self.query_one("#log", VirtualTable).key
         return next((e.message for e in self.data.events if e.id == key), "") if self.data else ""
 
     def action_theme(self) -> None:

@@ -6,12 +6,12 @@ from textual import on
 from textual.await_complete import AwaitComplete
 from textual.events import Mount
 
-from persyn_tui.app.textual_fixes.resize_guard import Sized
+from persyn_tui.app.textual_fixes.resize_guard import ResizeGuard
 
 R = TypeVar("R")
 
 
-class Once(Sized[R], Generic[R]):
+class DismissGuard(ResizeGuard[R], Generic[R]):
     """A second key or click that comes while it is being left does nothing. To be named after the library's class.
 
     The library takes away whichever screen is on top then: the one behind it, and from the last one the app's end.

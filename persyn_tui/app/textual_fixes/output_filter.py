@@ -5,21 +5,21 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 
 
-class Harmless(LineFilter):
-    """Replaces what `printable` replaces, cell for cell, so that a line that is laid out keeps its width."""
+class OutputFilter(LineFilter):
+    """Replaces what `strip_control` replaces, cell for cell, so that a line that is laid out keeps its width."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         """The same segments, safe to write."""
         return [
             segment
-            if segment.control or printable(segment.text) == segment.text
+            if segment.control or strip_control(segment.text) == segment.text
             else Segment("".join(map(_safe, segment.text)), segment.style)
             for segment in segments
         ]
 
 
 def _safe(character: str) -> str:
-    return character if printable(character) == character else "\ufffd" * cell_len(character)
+    return character if strip_control(character) == character else "\ufffd" * cell_len(character)

@@ -6,7 +6,7 @@ from textual.binding import BindingsMap
 from textual.dom import DOMNode
 from textual.screen import ModalScreen
 
-from persyn_tui.app.textual_fixes.dismiss_guard import Once
+from persyn_tui.app.textual_fixes.dismiss_guard import DismissGuard
 
 if TYPE_CHECKING:
     from persyn_tui.app.app import PersynApp
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class Question(ModalScreen[R], Once[R], Generic[R]):
+class Question(ModalScreen[R], DismissGuard[R], Generic[R]):
     """A small dialog over a screen. It never stays behind: going to another screen dismisses it with None."""
 
     app: "PersynApp"

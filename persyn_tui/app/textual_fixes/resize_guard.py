@@ -9,7 +9,7 @@ from textual.screen import Screen
 R = TypeVar("R")
 
 
-class Sized(Screen[R], Generic[R]):
+class ResizeGuard(Screen[R], Generic[R]):
     """Passes over a size that the terminal no longer has.
 
     The library tells a screen its size once more whenever it has been laid out for another one. Two sizes that are

@@ -24,7 +24,7 @@ STEP_S = 0.1
 """What one look takes of that at most: while the loop stands still, what keys wait for cannot come either."""
 
 
-class Ahead:
+class TypeAhead:
     """The keys that have arrived and are not passed on.
 
     Args:

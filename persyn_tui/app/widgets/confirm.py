@@ -7,7 +7,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, Static
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from persyn_tui.app.textual_fixes.question import Question
 
 BESIDE = 5
@@ -47,7 +47,7 @@ class Confirm(Question[bool]):
 
     def __init__(self, question: str, loss: str, verb: str) -> None:
         super().__init__()
-        self._question, self._loss, self._verb = printable(question), printable(loss), verb
+        self._question, self._loss, self._verb = strip_control(question), strip_control(loss), verb
 
     def compose(self) -> ComposeResult:
         """Question, loss, two buttons; the harmless one has the focus."""

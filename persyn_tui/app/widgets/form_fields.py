@@ -20,9 +20,9 @@ from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 from textual.worker import NoActiveWorker, get_current_worker
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from persyn_tui.app.screens.base import title_line
-from persyn_tui.app.textual_fixes.dismiss_guard import Once
+from persyn_tui.app.textual_fixes.dismiss_guard import DismissGuard
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.footer import Keys
 from persyn_tui.app.widgets.machine_strip import MachineStrip
@@ -197,7 +197,7 @@ class Entry(Horizontal):
 
     def say(self, text: str = "", tone: Tone = "dim") -> None:
         """Says `text` beside the field; nothing: the hint again."""
-        text = printable(text or self.hint).replace("\n", " ")
+        text = strip_control(text or self.hint).replace("\n", " ")
         if (text, tone) == (self.said, self._tone):
             return
         self.said, self._tone = text, tone
@@ -291,7 +291,7 @@ class Form(VerticalScroll, can_focus=False):
         self.post_message(Edited(key))
 
 
-class Dialog(ModalScreen[R], Once[R]):
+class Dialog(ModalScreen[R], DismissGuard[R]):
     """A full screen with an answer: title, body, machine strip, footer. Nothing behind it can be reached."""
 
     DEFAULT_CSS = """
@@ -342,7 +342,7 @@ class Dialog(ModalScreen[R], Once[R]):
 
     def paint_title(self) -> None:
         """Rewrites the title line."""
-        line = title_line(self.app.store_name, printable(self.heading()), (self.app.size.width or 80) - 1)
+        line = title_line(self.app.store_name, strip_control(self.heading()), (self.app.size.width or 80) - 1)
         for title in self.query("#title").results(Static):  # none while it is being left
             title.update(line)
 
@@ -352,7 +352,7 @@ class Dialog(ModalScreen[R], Once[R]):
             return
         self._said = text, tone
         for says in self.query("#says").results(Static):  # none while it is being left
-            says.update(printable(text))
+            says.update(strip_control(text))
             for name in ("bad", "good", "warn"):
                 says.set_class(name == tone, name)
 

@@ -6,7 +6,7 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 
 if TYPE_CHECKING:
     from storage.job_records import Job
@@ -15,13 +15,13 @@ TROUBLED = ("failed", "needs_attention", "paused")
 """States in which a job's error says what to do."""
 
 
-class Told(VerticalScroll):
+class MessageBar(VerticalScroll):
     """Wraps what it is told; where there is no room for all of it, it takes the focus and the arrows scroll it."""
 
     DEFAULT_CSS = """
-    Told { height: auto; max-height: 50%; scrollbar-size-vertical: 1; }
-    Told > Static { height: auto; }
-    Told.bad > Static { color: $text-error; }
+    MessageBar { height: auto; max-height: 50%; scrollbar-size-vertical: 1; }
+    MessageBar > Static { height: auto; }
+    MessageBar.bad > Static { color: $text-error; }
     """
 
     def __init__(self, *, id: str) -> None:
@@ -38,7 +38,7 @@ class Told(VerticalScroll):
 
     def tell(self, text: str, *, bad: bool = False) -> None:
         """Shows this; nothing: takes no room."""
-        text = printable(text)
+        text = strip_control(text)
         self.display = bool(text)
         self.set_class(bad, "bad")
         if text != self._text:

@@ -19,10 +19,10 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Input
 
 from persyn_tui.app import keymap
-from persyn_tui.app.screens.base import View
-from persyn_tui.app.textual_fixes.dismiss_guard import Once
+from persyn_tui.app.screens.base import BaseScreen
+from persyn_tui.app.textual_fixes.dismiss_guard import DismissGuard
 from persyn_tui.app.textual_fixes.workers import background
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
 
 if TYPE_CHECKING:
     from persyn_tui.app.app import PersynApp
@@ -35,7 +35,7 @@ PATIENCE_S = 10.0
 """How long a screen may read before what was asked of it is given up."""
 
 
-class Palette(ModalScreen[SystemCommand], Once[SystemCommand]):
+class Palette(ModalScreen[SystemCommand], DismissGuard[SystemCommand]):
     """A line to type a command's name in, and the commands that it may be; answers with one of them.
 
     Args:
@@ -67,7 +67,7 @@ class Palette(ModalScreen[SystemCommand], Once[SystemCommand]):
         """The line above the list."""
         with Vertical():
             yield Input(placeholder=self._example, compact=True)
-            sheet = Sheet((Column("command"), Column("", 22, drop=1)), id="found", opens_at_once=True)
+            sheet = VirtualTable((Column("command"), Column("", 22, drop=1)), id="found", opens_at_once=True)
             sheet.can_focus = False  # what is typed goes to the line, wherever was clicked
             yield sheet
 
@@ -83,7 +83,7 @@ class Palette(ModalScreen[SystemCommand], Once[SystemCommand]):
     def _find(self, words: str) -> None:
         self._found = matching(self._offered, words)
         rows = [(number, [Cell(one.title), Cell(one.help, "dim")]) for number, one in enumerate(self._found)]
-        sheet = self.query_one(Sheet)
+        sheet = self.query_one(VirtualTable)
         sheet.update(Listed(rows or [(NONE, [Cell("no command has these letters", "dim"), Cell("")])]))
         sheet.action_top()
 
@@ -95,10 +95,10 @@ class Palette(ModalScreen[SystemCommand], Once[SystemCommand]):
 
     @on(Input.Submitted)
     def _submitted(self) -> None:
-        self._choose(self.query_one(Sheet).key)
+        self._choose(self.query_one(VirtualTable).key)
 
-    @on(Sheet.Chosen)
-    def _clicked(self, event: Sheet.Chosen) -> None:
+    @on(VirtualTable.Chosen)
+    def _clicked(self, event: VirtualTable.Chosen) -> None:
         self._choose(event.key)
 
     def _choose(self, number: object) -> None:
@@ -107,11 +107,11 @@ class Palette(ModalScreen[SystemCommand], Once[SystemCommand]):
 
     def action_move(self, by: int) -> None:
         """Moves the cursor by rows."""
-        self.query_one(Sheet).action_move(by)
+        self.query_one(VirtualTable).action_move(by)
 
     def action_page(self, by: int) -> None:
         """Moves the cursor by screenfuls."""
-        self.query_one(Sheet).action_page(by)
+        self.query_one(VirtualTable).action_page(by)
 
     def action_leave(self) -> None:
         """Leaves without a command."""
@@ -189,7 +189,7 @@ async def _there(app: "PersynApp", mode: str, binding: Binding) -> None:
     screen = app.screen
     clock = asyncio.get_running_loop().time
     end = clock() + PATIENCE_S
-    while isinstance(screen, View) and screen.state == "loading" and clock() < end:
+    while isinstance(screen, BaseScreen) and screen.state == "loading" and clock() < end:
         await asyncio.sleep(0.02)
     if app.screen is not screen:
         return  # somebody went on

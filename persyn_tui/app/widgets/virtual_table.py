@@ -22,7 +22,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 
 Tone = Literal["plain", "dim", "good", "warn", "bad", "accent", "strong"]
 LINES_KEPT = 512
@@ -113,29 +113,29 @@ def fit(columns: Sequence[Column], width: int, least: int = 12) -> list[tuple[in
     return [(i, room.get(i, columns[i].width)) for i in shown]
 
 
-class Sheet(ScrollView, can_focus=True):
+class VirtualTable(ScrollView, can_focus=True):
     """Rows under a header, with a cursor and marks."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "sheet--header",
-        "sheet--cursor",
-        "sheet--marked",
-        *(f"sheet--{tone}" for tone in TONES),
+        "virtual-table--header",
+        "virtual-table--cursor",
+        "virtual-table--marked",
+        *(f"virtual-table--{tone}" for tone in TONES),
     }
     DEFAULT_CSS = """
-    Sheet { height: 1fr; scrollbar-size-horizontal: 0; scrollbar-size-vertical: 1; scrollbar-gutter: stable;
+    VirtualTable { height: 1fr; scrollbar-size-horizontal: 0; scrollbar-size-vertical: 1; scrollbar-gutter: stable;
             background: transparent;
             scrollbar-color: $foreground 25%; scrollbar-background: $background; scrollbar-corner-color: $background; }
-    Sheet > .sheet--header { color: $quiet; text-style: none; }
-    Sheet > .sheet--cursor { background: $surface-lighten-2; }
-    Sheet:focus > .sheet--cursor { background: $primary 40%; text-style: bold; }
-    Sheet > .sheet--marked { background: $accent 25%; }
-    Sheet > .sheet--dim { color: $quiet; }
-    Sheet > .sheet--good { color: $text-success; }
-    Sheet > .sheet--warn { color: $text-warning; }
-    Sheet > .sheet--bad { color: $text-error; }
-    Sheet > .sheet--accent { color: $text-primary; }
-    Sheet > .sheet--strong { text-style: bold; }
+    VirtualTable > .virtual-table--header { color: $quiet; text-style: none; }
+    VirtualTable > .virtual-table--cursor { background: $surface-lighten-2; }
+    VirtualTable:focus > .virtual-table--cursor { background: $primary 40%; text-style: bold; }
+    VirtualTable > .virtual-table--marked { background: $accent 25%; }
+    VirtualTable > .virtual-table--dim { color: $quiet; }
+    VirtualTable > .virtual-table--good { color: $text-success; }
+    VirtualTable > .virtual-table--warn { color: $text-warning; }
+    VirtualTable > .virtual-table--bad { color: $text-error; }
+    VirtualTable > .virtual-table--accent { color: $text-primary; }
+    VirtualTable > .virtual-table--strong { text-style: bold; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j,down", "move(1)", "Down", show=False, id="sheet.down"),
@@ -154,32 +154,32 @@ class Sheet(ScrollView, can_focus=True):
     place: reactive[int] = reactive(0, repaint=False)
     """Index of the row under the cursor."""
 
-    class Told(Message):
+    class MessageBar(Message):
         """Something of a sheet."""
 
-        def __init__(self, sheet: "Sheet") -> None:
+        def __init__(self, sheet: "VirtualTable") -> None:
             super().__init__()
             self.sheet = sheet
 
         @property
-        def control(self) -> "Sheet":
-            """The sheet, for `@on(Sheet.Highlighted, "#id")` and the like."""
+        def control(self) -> "VirtualTable":
+            """The sheet, for `@on(VirtualTable.Highlighted, "#id")` and the like."""
             return self.sheet
 
-    class Highlighted(Told):
+    class Highlighted(MessageBar):
         """The cursor is on another row."""
 
-        def __init__(self, sheet: "Sheet", key: Hashable) -> None:
+        def __init__(self, sheet: "VirtualTable", key: Hashable) -> None:
             super().__init__(sheet)
             self.key = key
 
     class Arranged(Message):
         """Other columns are hidden than before."""
 
-    class HeaderClicked(Told):
+    class HeaderClicked(MessageBar):
         """A click on the title of a column."""
 
-        def __init__(self, sheet: "Sheet", column: int) -> None:
+        def __init__(self, sheet: "VirtualTable", column: int) -> None:
             super().__init__(sheet)
             self.column = column
 
@@ -324,7 +324,7 @@ class Sheet(ScrollView, can_focus=True):
             self._layout = fit(self.columns, max(1, width), self._least)
         if y == 0:
             titles = [Cell(column.title) for column in self.columns]
-            return self._paint(titles, self.get_component_rich_style("sheet--header"), width)
+            return self._paint(titles, self.get_component_rich_style("virtual-table--header"), width)
         index = int(self.scroll_y) + y - 1
         base = self.rich_style
         if index >= len(self.rows):
@@ -332,9 +332,9 @@ class Sheet(ScrollView, can_focus=True):
         key = self.rows.key(index)
         marked = key in self.marked
         if marked:
-            base += self.get_component_rich_style("sheet--marked")
+            base += self.get_component_rich_style("virtual-table--marked")
         if index == self.place:
-            base += self.get_component_rich_style("sheet--cursor")
+            base += self.get_component_rich_style("virtual-table--cursor")
         cells = self.rows.cells(index)
         if cells is None:
             cells = [Cell("…", "dim"), *[""] * (len(self.columns) - 1)]
@@ -364,7 +364,7 @@ class Sheet(ScrollView, can_focus=True):
         """Colour and weight alone: the row's own background stays."""
         style = self._tones.get(tone)
         if style is None:
-            full = self.get_component_rich_style(f"sheet--{tone}")
+            full = self.get_component_rich_style(f"virtual-table--{tone}")
             style = self._tones[tone] = Style(color=full.color, bold=full.bold)
         return style
 
@@ -423,7 +423,7 @@ class Sheet(ScrollView, can_focus=True):
             selectors
             for node in self.ancestors_with_self
             for kind in type(node).__mro__
-            for _, selectors in vars(kind).get("_decorated_handlers", {}).get(Sheet.Chosen, ())
+            for _, selectors in vars(kind).get("_decorated_handlers", {}).get(VirtualTable.Chosen, ())
         )
         return any(all(match(one, self) for one in selectors.values()) for selectors in heard)
 
@@ -470,7 +470,7 @@ class Sheet(ScrollView, can_focus=True):
 def cut(text: str, width: int, *, right: bool = False) -> str:
     """The text as one harmless line of exactly `width` cells; `…` ends what was longer."""
     # A line of 100 kB costs only what is shown of it.
-    text = printable(text[: 4 * width + 8]).replace("\n", "⏎").replace("\t", " ")
+    text = strip_control(text[: 4 * width + 8]).replace("\n", "⏎").replace("\t", " ")
     size = cell_len(text)
     if size > width:
         return set_cell_size(text, width - 1) + "…" if width > 1 else set_cell_size(text, width)

@@ -30,7 +30,7 @@ from persyn_tui.app.widgets.form_fields import (
     Words,
     path_of,
 )
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
 from persyn_tui.dataset_view import Datasets
 from storage.listing import SORTS, Listing, Sort
 from storage.records import Dataset, Split, Status
@@ -215,7 +215,7 @@ class SortMenu(Question[tuple[Sort, bool] | None]):
     DEFAULT_CSS = """
     SortMenu { align: center middle; }
     SortMenu > Vertical { width: 36; height: auto; border: round $primary; background: $surface; padding: 0 1; }
-    SortMenu Sheet { background: $surface; }
+    SortMenu VirtualTable { background: $surface; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,o", "leave", "Back", id="sort.back"),
@@ -230,7 +230,7 @@ class SortMenu(Question[tuple[Sort, bool] | None]):
         """One line per key."""
         with Vertical() as box:
             box.border_subtitle = self.app.keyed("{sort.turn:←→} other direction · enter")
-            sheet = Sheet((Column("sort by", 13), Column("")), id="sorts", opens_at_once=True)
+            sheet = VirtualTable((Column("sort by", 13), Column("")), id="sorts", opens_at_once=True)
             sheet.styles.height = len(SORTS) + 1
             yield sheet
             if self._scales > 1:
@@ -242,11 +242,11 @@ class SortMenu(Question[tuple[Sort, bool] | None]):
     def ready(self) -> None:
         """The cursor is on the present order."""
         self._paint()
-        self.query_one(Sheet).go_to(self._sort)
+        self.query_one(VirtualTable).go_to(self._sort)
 
     def _paint(self) -> None:
         order = "▼ highest first" if self._descending else "▲ lowest first"
-        for sheet in self.query(Sheet):
+        for sheet in self.query(VirtualTable):
             sheet.update(Listed([(name, [Cell(name), Cell(order)]) for name in SORTS]))
 
     def action_turn(self) -> None:
@@ -254,8 +254,8 @@ class SortMenu(Question[tuple[Sort, bool] | None]):
         self._descending = not self._descending
         self._paint()
 
-    @on(Sheet.Chosen)
-    def _chosen(self, event: Sheet.Chosen) -> None:
+    @on(VirtualTable.Chosen)
+    def _chosen(self, event: VirtualTable.Chosen) -> None:
         self.dismiss((cast(Sort, event.key), self._descending))
 
     def action_leave(self) -> None:

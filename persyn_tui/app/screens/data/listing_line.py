@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from persyn_tui.dataset_view import Datasets
 from storage.listing import Listing
 
@@ -22,7 +22,7 @@ def in_words(listing: Listing, datasets: Datasets) -> str:
     parts = [f'q:"{listing.words}"'] if listing.words else []
     parts += [f"{name} {value}" for name, value in named.items() if value]
     parts += [f"{name} ≥ {value}" for name, value in least.items() if value is not None]
-    return printable(" · ".join(parts)).replace("\n", " ")
+    return strip_control(" · ".join(parts)).replace("\n", " ")
 
 
 def query_line(
@@ -64,4 +64,4 @@ def _rewards(
 
 def _whole(words: str) -> str:
     """Words that no line break tears apart."""
-    return printable(words).replace(" ", "\u00a0")
+    return strip_control(words).replace(" ", "\u00a0")

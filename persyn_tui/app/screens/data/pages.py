@@ -23,7 +23,7 @@ class _Line(NamedTuple):
 
 
 class Pages:
-    """Rows for a `Sheet`, known by response id.
+    """Rows for a `VirtualTable`, known by response id.
 
     Args:
         cells: what a line shows of a card.

@@ -13,7 +13,7 @@ from storage.store import Store
 
 if TYPE_CHECKING:
     # Imported where they are used, in the thread: the list does not wait for what enter needs.
-    from engine.job.context import Context
+    from engine.job.context import RunContext
     from engine.scoring.rewards_for_prompt import Rewards
 
 
@@ -81,7 +81,7 @@ class Beside:
         self._rewards = more
         return self._answers(more)
 
-    def _context_of(self, job_id: int) -> "Context | None":
+    def _context_of(self, job_id: int) -> "RunContext | None":
         job = jobs.get(self._store, job_id)
         return None if job is None else context_cache.of(self._store, job)
 

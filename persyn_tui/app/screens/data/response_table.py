@@ -16,7 +16,7 @@ from persyn_tui.app.common_prefix import apart
 from persyn_tui.app.formatting import count, signed
 from persyn_tui.app.screens.data.pages import KEPT, Pages
 from persyn_tui.app.textual_fixes.workers import background
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Rows, Sheet, Tone
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Rows, Tone, VirtualTable
 from persyn_tui.dataset_view import Datasets
 from storage import listing
 from storage.errors import PersynError
@@ -82,7 +82,7 @@ class Ended(Message):
         self.reading, self.upto, self.problem = reading, upto, problem
 
 
-class AnswerSheet(Sheet):
+class AnswerSheet(VirtualTable):
     """Answers, newest first until asked otherwise."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "choose", "All answers", id="data.answers")]

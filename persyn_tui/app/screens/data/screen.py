@@ -14,7 +14,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from persyn_tui.app.formatting import count, sent
-from persyn_tui.app.screens.base import View
+from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.screens.data import background_tasks
 from persyn_tui.app.screens.data.background_tasks import Doing, Said
 from persyn_tui.app.screens.data.dialogs import ExportForm, ExportOrder, FilterForm, SortMenu
@@ -23,7 +23,7 @@ from persyn_tui.app.screens.data.listing_line import in_words, query_line
 from persyn_tui.app.screens.data.response_table import PAUSE_S, SORTED, AnswerSheet, Ended
 from persyn_tui.app.screens.data.responses_panel import AnswersPanel
 from persyn_tui.app.textual_fixes.workers import background
-from persyn_tui.app.widgets.virtual_table import Sheet
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 from persyn_tui.dataset_view import Datasets
 from storage import browse, datasets, listing, registry
 from storage.errors import PersynError
@@ -42,7 +42,7 @@ class Stored:
     teachers: Sequence[str]
 
 
-class DataScreen(View[Stored]):
+class DataScreen(BaseScreen[Stored]):
     """Answers, newest first until asked otherwise."""
 
     NUMBER, NAME, LIST = 5, "Data", "#rows"
@@ -267,8 +267,8 @@ class DataScreen(View[Stored]):
             mixed = 1
         self.app.push_screen(SortMenu(wanted.sort, wanted.descending, mixed), chosen)
 
-    @on(Sheet.HeaderClicked, "#rows")
-    def _sort_by(self, event: Sheet.HeaderClicked) -> None:
+    @on(VirtualTable.HeaderClicked, "#rows")
+    def _sort_by(self, event: VirtualTable.HeaderClicked) -> None:
         """By the column that was clicked, highest first; the other way round when it is sorted by that already."""
         wanted = self.sheet.wanted
         for name, column in SORTED.items():
@@ -299,15 +299,15 @@ class DataScreen(View[Stored]):
 
     # All answers to one prompt
 
-    @on(Sheet.Chosen, "#rows")
-    def _open(self, event: Sheet.Chosen) -> None:
+    @on(VirtualTable.Chosen, "#rows")
+    def _open(self, event: VirtualTable.Chosen) -> None:
         self.add_class("answers")
         self._look(cast(int, event.key))
         self.refresh_bindings()
         self.panel.focus()
 
-    @on(Sheet.Highlighted, "#rows")
-    def _moved(self, event: Sheet.Highlighted) -> None:
+    @on(VirtualTable.Highlighted, "#rows")
+    def _moved(self, event: VirtualTable.Highlighted) -> None:
         if self._beside is not None and event.key is not None:
             self._look(cast(int, event.key))
 
@@ -459,6 +459,6 @@ class DataScreen(View[Stored]):
         self.set_class(self.app.size.height < 27, "low")
         super().on_resize()
 
-    def on_sheet_highlighted(self) -> None:
+    def on_virtual_table_highlighted(self) -> None:
         """Marks are counted in the title."""
         self.paint_title()

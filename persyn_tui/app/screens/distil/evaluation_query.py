@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from persyn_tui.app import context_cache
 from persyn_tui.app.common_prefix import apart
 from persyn_tui.app.screens.distil.query import BEFORE
@@ -183,8 +183,8 @@ class Reader:
         for id, prompt in prompts.get(store, [id for id in ids if id not in self._prompts]).items():
             words = str(prompt.messages[-1]["content"]) if prompt.messages else ""
             self._prompts[id] = (
-                printable(" ".join(words[: 2 * CHARACTERS].split())[:CHARACTERS]),
-                printable((prompt.answer or "")[:CHARACTERS]),
+                strip_control(" ".join(words[: 2 * CHARACTERS].split())[:CHARACTERS]),
+                strip_control((prompt.answer or "")[:CHARACTERS]),
             )
 
 

@@ -10,14 +10,14 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from persyn_tui.app.formatting import count
-from persyn_tui.app.screens.base import View
+from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.screens.distil.evaluation_query import RIGHT, SHOWN, Evaluated, Line, Reader, Side
 from persyn_tui.app.screens.distil.query import BEFORE
-from persyn_tui.app.widgets.message_bar import Told
+from persyn_tui.app.widgets.message_bar import MessageBar
 from persyn_tui.app.widgets.one_line import OneLine
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
 from storage.records import Result
 from storage.store import Store
 
@@ -27,7 +27,7 @@ LONGEST = 20_000
 """Characters of a text that are shown; `y` copies all of an answer."""
 
 
-class EvaluatedScreen(View[Evaluated]):
+class EvaluatedScreen(BaseScreen[Evaluated]):
     """Prompts with what became of them, and the two answers to the one under the cursor.
 
     Args:
@@ -67,8 +67,8 @@ class EvaluatedScreen(View[Evaluated]):
     def body(self) -> Iterable[Widget]:
         """How it came out, the prompts, the two answers."""
         yield OneLine(id="sums")
-        yield Sheet(_columns(self._strategy), id="prompts")
-        yield Told(id="prompt")
+        yield VirtualTable(_columns(self._strategy), id="prompts")
+        yield MessageBar(id="prompt")
         with Horizontal():
             for side in ("before", "after"):
                 with VerticalScroll(classes="answer", id=side):
@@ -77,7 +77,7 @@ class EvaluatedScreen(View[Evaluated]):
     def question(self) -> Any:
         """Of which strategy which prompts, and the one under the cursor."""
         room = 0
-        for sheet in self.query("#prompts").results(Sheet):  # none before the screen is there
+        for sheet in self.query("#prompts").results(VirtualTable):  # none before the screen is there
             room = sheet.room(len(sheet.columns) - 2)
         return self._job_id, self._strategy, self._kind, self._at, room or LEAST
 
@@ -89,7 +89,7 @@ class EvaluatedScreen(View[Evaluated]):
         """The whole screen."""
         self._strategies, self._kind = data.strategies, data.shown
         self.query_one("#sums", OneLine).update(_sums(data))
-        sheet = self.query_one("#prompts", Sheet)
+        sheet = self.query_one("#prompts", VirtualTable)
         if (columns := _columns(data.name)) != sheet.columns:
             sheet.rows = Listed()
             sheet.set_columns(columns)
@@ -103,7 +103,7 @@ class EvaluatedScreen(View[Evaluated]):
             reference = [] if found.prompt.answer is None else [f"reference {found.prompt.answer}"]
             turns = "⏎".join(str(turn["content"]) for turn in found.prompt.messages).replace("\n", "⏎")
             asked = "\n".join([*reference, turns[:LONGEST]])
-        self.query_one("#prompt", Told).tell(asked)
+        self.query_one("#prompt", MessageBar).tell(asked)
         before, after = (None, None) if found is None else (found.before, found.after)
         for side, result, name in (("before", before, "before training"), ("after", after, data.name)):
             box = self.query_one(f"#{side}", VerticalScroll)
@@ -123,8 +123,8 @@ class EvaluatedScreen(View[Evaluated]):
         found = None if self.data is None or self.data.answers is None else self.data.answers.after
         return "" if found is None else found.text
 
-    @on(Sheet.Highlighted, "#prompts")
-    def _look(self, event: Sheet.Highlighted) -> None:
+    @on(VirtualTable.Highlighted, "#prompts")
+    def _look(self, event: VirtualTable.Highlighted) -> None:
         if isinstance(event.key, int) and event.key != self._at:
             self._at = event.key
             self.ask(frozen_too=True)
@@ -171,7 +171,7 @@ def _sums(data: Evaluated) -> str:
     if data.name != BEFORE:
         parts.append(f"before {_share(data.before)}")
         parts += [f"{kind} {count(data.counts[kind])}" for kind in ("newly right", "newly wrong")]
-    return "   ".join(map(printable, parts))
+    return "   ".join(map(strip_control, parts))
 
 
 def _share(side: Side) -> str:
@@ -182,12 +182,12 @@ def _share(side: Side) -> str:
 
 def _answer(result: Result | None, name: str) -> Text:
     if result is None:
-        return Text(f"{printable(name)}: no answer yet", style="dim")
+        return Text(f"{strip_control(name)}: no answer yet", style="dim")
     cell = _value(result.value)
     ended = "" if result.status == "ok" else f" · {result.status}"
-    head = f"{printable(name)} {cell.text} · {count(result.completion_tokens)} tok{ended}\n"
+    head = f"{strip_control(name)} {cell.text} · {count(result.completion_tokens)} tok{ended}\n"
     text = Text(head, style="bold")
-    shown = printable(result.text[:LONGEST])
+    shown = strip_control(result.text[:LONGEST])
     text.append(shown or "(no text)", style="not bold")
     if len(result.text) > LONGEST:
         text.append(f"\n… {count(len(result.text) - LONGEST)} more characters", style="dim")

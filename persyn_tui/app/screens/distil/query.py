@@ -18,7 +18,7 @@ from storage.records import Adapter, Checkpoint
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from engine.job.context import Context
+    from engine.job.context import RunContext
     from engine.pipeline.adapters_of_run import Trained
 
 BEFORE = "before"
@@ -194,7 +194,7 @@ class Reader:
                 return True
         return False
 
-    def _settle(self, store: Store, job: Job, context: "Context | None") -> _Settled:
+    def _settle(self, store: Store, job: Job, context: "RunContext | None") -> _Settled:
         old, clock = self._read.settled, time.monotonic()
         if context is None:
             return _Settled((), clock, {}, {}, {})
@@ -254,7 +254,7 @@ def _same_run(store: Store, job: Job) -> list[int]:
     ] or [job.id]
 
 
-def _settle(store: Store, job: Job, context: "Context", old: _Settled | None) -> _Settled:
+def _settle(store: Store, job: Job, context: "RunContext", old: _Settled | None) -> _Settled:
     from engine.pipeline import adapters_of_run
     from engine.report import summary as report
 

@@ -9,13 +9,13 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from persyn_tui.app.formatting import count, rate, signed, time_left
 from persyn_tui.app.screens.distil.query import BEFORE, Distilled, Reader, StrategyLine
-from persyn_tui.app.screens.jobs.job_screen import JobView
+from persyn_tui.app.screens.jobs.job_screen import JobScreen
 from persyn_tui.app.widgets.one_line import OneLine
 from persyn_tui.app.widgets.plot import Plot, Series, interval
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet, Tone
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Tone, VirtualTable
 from storage.job_records import Job
 from storage.store import Store
 
@@ -41,7 +41,7 @@ PHASES: dict[str, tuple[str, Tone]] = {
 }
 
 
-class DistilScreen(JobView[Distilled]):
+class DistilScreen(JobScreen[Distilled]):
     """Students in training and compared."""
 
     NUMBER, NAME = 6, "Distil"
@@ -84,7 +84,7 @@ class DistilScreen(JobView[Distilled]):
         yield Static(id="drawn", markup=False, classes="rule")
         yield Plot(id="plot")
         yield Static(_rule("strategies"), markup=False, classes="rule")
-        yield Sheet(_columns(1.0), id="strategies", least=10)
+        yield VirtualTable(_columns(1.0), id="strategies", least=10)
         yield OneLine(id="checkpoints")
 
     def question(self) -> Any:
@@ -106,7 +106,7 @@ class DistilScreen(JobView[Distilled]):
             self.ask()
 
     def _show_strategies(self, data: Distilled) -> None:
-        sheet = self.query_one("#strategies", Sheet)
+        sheet = self.query_one("#strategies", VirtualTable)
         measured = [line.measured.high for line in data.lines if line.measured]
         top = ceil(10 * max(measured, default=1.0)) / 10 or 0.1
         if top != self._top:
@@ -135,7 +135,7 @@ class DistilScreen(JobView[Distilled]):
             )
         if not any(map(len, lines)):
             title = _no_curve(data)
-        drawn.update(_rule(printable(title)))
+        drawn.update(_rule(strip_control(title)))
 
     def _room(self, lines: int) -> int:
         """Rows that are left for the plot."""
@@ -155,7 +155,7 @@ class DistilScreen(JobView[Distilled]):
         """The plot, columns of the strategies."""
         if self.data is None:
             return ()
-        titles = self.query_one("#strategies", Sheet).hidden
+        titles = self.query_one("#strategies", VirtualTable).hidden
         hidden = ["intervals" if title.startswith("0") else title for title in titles]
         return ["plot"] * (not self.query_one("#plot").display) + hidden
 
@@ -180,8 +180,8 @@ class DistilScreen(JobView[Distilled]):
         ]
         return "\n".join("\t".join(row) for row in rows)
 
-    @on(Sheet.Highlighted, "#strategies")
-    def _look(self, event: Sheet.Highlighted) -> None:
+    @on(VirtualTable.Highlighted, "#strategies")
+    def _look(self, event: VirtualTable.Highlighted) -> None:
         # Filling the list moves its cursor too; what counts is where the operator left it.
         if self.data is not None and event.sheet.key == event.key != self.data.chosen:
             self._chosen = str(event.key)
@@ -189,7 +189,7 @@ class DistilScreen(JobView[Distilled]):
 
     def action_strategy(self, by: int) -> None:
         """Shows the curve of the next strategy, or the one before."""
-        self.query_one("#strategies", Sheet).action_move(by)
+        self.query_one("#strategies", VirtualTable).action_move(by)
 
     def action_answers(self) -> None:
         """What the student of the strategy under the cursor answered to the evaluation prompts."""
@@ -198,7 +198,7 @@ class DistilScreen(JobView[Distilled]):
         if self.data is not None:
             self.app.push_screen(EvaluatedScreen(self.data.job_id, self.data.chosen))
 
-    @on(Sheet.Chosen, "#strategies")
+    @on(VirtualTable.Chosen, "#strategies")
     def _open(self) -> None:
         self.action_answers()
 
@@ -285,13 +285,13 @@ def _strategy(line: StrategyLine, top: float) -> list[Cell | str]:
 
 def _now(data: Distilled) -> str:
     line = data.line
-    parts = [printable(line.name) if line.name != BEFORE else "the student before training"]
+    parts = [strip_control(line.name) if line.name != BEFORE else "the student before training"]
     if line.changed:
         parts.append(
             f"▲ of {count(line.trained_rows)} rows; the dataset has changed since (run again to retrain: s)"
         )
     if data.trouble:
-        parts.append(f"▲ {printable(data.trouble)}")
+        parts.append(f"▲ {strip_control(data.trouble)}")
     if line.phase == "waiting" and line.name != BEFORE:
         parts.append("waits for its turn" if data.stage == "distill" else "waits for its dataset")
     if line.step and line.phase != "evaluating":

@@ -19,7 +19,7 @@ from storage.records import Coverage, ResponseLine, Status
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from engine.job.context import Context
+    from engine.job.context import RunContext
 
 STAGES = ("calibrate", "generate")
 """The stages in which teachers answer."""
@@ -231,7 +231,7 @@ class Reader:
             rough=snapshot.rough,
         )
 
-    def _count(self, store: Store, job: Job, context: "Context", live: bool) -> _Counted:
+    def _count(self, store: Store, job: Job, context: "RunContext", live: bool) -> _Counted:
         key = (store.name, job.id, job.epoch, job.effective_state, job.stage)
         clock, old = time.monotonic(), self._counted
         part = PART if live else PART_AT_REST
@@ -266,14 +266,14 @@ class Reader:
         )
         return self._counted
 
-    def _read_newest(self, store: Store, context: "Context", at: Any) -> tuple[Answer, ...]:
+    def _read_newest(self, store: Store, context: "RunContext", at: Any) -> tuple[Answer, ...]:
         """The newest responses, read anew where more is stored than when they were read."""
         if self._newest[0] != at:
             self._newest = at, _newest(store, context)
         return self._newest[1]
 
 
-def _plans(store: Store, context: "Context") -> tuple[list[int], str]:
+def _plans(store: Store, context: "RunContext") -> tuple[list[int], str]:
     """Ids of the run's plans, as far as there are any, and why they cannot be found."""
     try:
         found = [routing.plan(store, context.plan_sha(name)) for name in context.run.strategies]
@@ -282,7 +282,7 @@ def _plans(store: Store, context: "Context") -> tuple[list[int], str]:
     return [plan.id for plan in found if plan is not None], ""
 
 
-def _means(store: Store, context: "Context") -> dict[str, float]:
+def _means(store: Store, context: "RunContext") -> dict[str, float]:
     found = {
         teacher.name: speeds.measured(store, which.teacher_id)
         for teacher, which in zip(context.teachers, context.generations, strict=True)
@@ -290,7 +290,7 @@ def _means(store: Store, context: "Context") -> dict[str, float]:
     return {name: speed.tokens_per_second for name, speed in found.items() if speed is not None}
 
 
-def _newest(store: Store, context: "Context") -> tuple[Answer, ...]:
+def _newest(store: Store, context: "RunContext") -> tuple[Answer, ...]:
     ours = set(context.generations)
     lines = responses.browse(store, prompt_set_id=context.prompt_set, limit=SHOWN, newest_first=True)
     return tuple(

@@ -12,16 +12,16 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from engine.job.control import PAUSE_S
 from persyn_tui.app.formatting import bar, count, done_of, money, rate, time_left
 from persyn_tui.app.screens.data.responses_panel import AnswersPanel
 from persyn_tui.app.screens.generation.query import STAGES, Answer, Generated, Reader, TeacherLine
 from persyn_tui.app.screens.jobs import stopping
-from persyn_tui.app.screens.jobs.job_screen import JobView
+from persyn_tui.app.screens.jobs.job_screen import JobScreen
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.one_line import OneLine
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet, Tone
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Tone, VirtualTable
 from storage.job_records import Job
 from storage.store import Store
 
@@ -63,7 +63,7 @@ QUARANTINED = {
 """Status → why a response is not used."""
 
 
-class GenerationScreen(JobView[Generated]):
+class GenerationScreen(JobScreen[Generated]):
     """Teachers at work."""
 
     NUMBER, NAME, LIST = 4, "Generation", "#teachers"
@@ -98,9 +98,9 @@ class GenerationScreen(JobView[Generated]):
     def body(self) -> Iterable[Widget]:
         """Sums, teachers, newest responses."""
         yield OneLine(id="sums")
-        yield Sheet(TEACHERS, id="teachers")
+        yield VirtualTable(TEACHERS, id="teachers")
         yield Static(_label(()), id="label", markup=False)
-        yield Sheet(NEWEST, id="newest")
+        yield VirtualTable(NEWEST, id="newest")
         yield AnswersPanel(id="answers")
 
     def read(self, store: Store, question: Any) -> Generated | None:
@@ -113,14 +113,14 @@ class GenerationScreen(JobView[Generated]):
         sums = _sums(data)
         fits = cell_len(sums) <= self.app.size.width - 2
         self.query_one("#sums", OneLine).update(sums if fits else _sums(data, brief=True))
-        teachers = self.query_one("#teachers", Sheet)
+        teachers = self.query_one("#teachers", VirtualTable)
         teachers.styles.height = len(data.teachers) + 1
         rows = [(line.name, _teacher(line)) for line in data.teachers]
         if (columns := _columns([cells for _, cells in rows])) != teachers.columns:
             teachers.set_columns(columns)
         teachers.update(Listed(rows))
         self.query_one("#label", Static).update(_label(data.teachers))
-        newest = self.query_one("#newest", Sheet)
+        newest = self.query_one("#newest", VirtualTable)
         at_top = newest.place == 0
         newest.update(Listed([(answer.id, _answer(answer)) for answer in data.newest]))
         if at_top:  # who has not moved the cursor sees the newest; who has stays on that row
@@ -179,10 +179,10 @@ class GenerationScreen(JobView[Generated]):
         """The teacher under the cursor."""
         if self.data is None:
             return None
-        key = self.query_one("#teachers", Sheet).key
+        key = self.query_one("#teachers", VirtualTable).key
         return next((line for line in self.data.teachers if line.name == key), None)
 
-    @on(Sheet.Highlighted, "#teachers")
+    @on(VirtualTable.Highlighted, "#teachers")
     def _moved(self) -> None:
         self.paint_title()  # the keys that are offered depend on the teacher
 
@@ -190,15 +190,15 @@ class GenerationScreen(JobView[Generated]):
         """The teachers as lines of text, or the response under the cursor."""
         if self.data is None:
             return ""
-        newest = self.query_one("#newest", Sheet)
+        newest = self.query_one("#newest", VirtualTable)
         if self.has_class("answers"):
             return self.query_one(AnswersPanel).text
         if newest.has_focus:
             return next((answer.text for answer in self.data.newest if answer.id == newest.key), "")
         return "\n".join([_sums(self.data), *(f"{t.name}\t{t.done}/{t.wanted}" for t in self.data.teachers)])
 
-    @on(Sheet.Chosen, "#newest")
-    def _open(self, event: Sheet.Chosen) -> None:
+    @on(VirtualTable.Chosen, "#newest")
+    def _open(self, event: VirtualTable.Chosen) -> None:
         background(self, partial(self._look, cast(int, event.key)), group="look", exclusive=True)
 
     async def _look(self, response_id: int) -> None:
@@ -214,7 +214,7 @@ class GenerationScreen(JobView[Generated]):
 
     @on(AnswersPanel.Row)
     def _next(self, event: AnswersPanel.Row) -> None:
-        newest = self.query_one("#newest", Sheet)
+        newest = self.query_one("#newest", VirtualTable)
         newest.action_move(event.by)
         newest.action_choose()
 
@@ -222,7 +222,7 @@ class GenerationScreen(JobView[Generated]):
         """Back from the answers to the list."""
         if self.has_class("answers"):
             self.remove_class("answers")
-            self.query_one("#newest", Sheet).focus()
+            self.query_one("#newest", VirtualTable).focus()
 
     def action_pace(self, more: bool) -> None:
         """Asks for twice or half as many requests to the teacher under the cursor in flight."""
@@ -275,7 +275,7 @@ def _sums(data: Generated, *, brief: bool = False) -> str:
     if data.cost and data.everything_cost is not None:
         parts[-1] += f" / {money(data.everything_cost)}"
     if data.trouble:
-        parts.append(f"▲ {printable(data.trouble)}")
+        parts.append(f"▲ {strip_control(data.trouble)}")
     return ("  " if brief else "   ").join(parts)
 
 
@@ -315,7 +315,7 @@ def _columns(rows: Sequence[Sequence[Cell | str]]) -> tuple[Column, ...]:
 def _label(teachers: Iterable[TeacherLine]) -> str:
     """The line between teachers and newest responses, with the limits that are held below what the run file allows."""
     held = (f"── {t.name} held at {t.allowed:,} of {t.most:,}: {t.held} " for t in teachers if t.held)
-    return printable(f"newest {''.join(held)}{'─' * 300}")
+    return strip_control(f"newest {''.join(held)}{'─' * 300}")
 
 
 def _text(cell: Cell | str) -> str:

@@ -6,7 +6,7 @@ from typing import ClassVar, TypeVar
 
 from engine.job.progress import from_json
 from persyn_tui.app.followed_job import STOPPABLE
-from persyn_tui.app.screens.base import View
+from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.screens.jobs import stopping
 from persyn_tui.app.screens.jobs.resume import go_on, starts
 from persyn_tui.app.textual_fixes.workers import background
@@ -20,7 +20,7 @@ from storage.store import Store
 T = TypeVar("T")
 
 
-class JobView(View[T]):
+class JobScreen(BaseScreen[T]):
     """A screen that follows the app's job."""
 
     STAGES: ClassVar[tuple[str, ...]]

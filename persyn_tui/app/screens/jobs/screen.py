@@ -15,13 +15,13 @@ from engine.job.control import CANCEL_S
 from engine.job.progress import Snapshot, from_json
 from persyn_tui.app.followed_job import GLYPHS, LIVE, STOPPABLE
 from persyn_tui.app.formatting import STATE_TONES, bar, done_of, one_line, rate, time_left
-from persyn_tui.app.screens.filtered import FilteredView, FilterLine, passes
+from persyn_tui.app.screens.filtered import FilteredScreen, FilterLine, passes
 from persyn_tui.app.screens.jobs import stopping
 from persyn_tui.app.screens.jobs.resume import go_on, starts
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.confirm import Confirm
-from persyn_tui.app.widgets.message_bar import Told
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet, Tone
+from persyn_tui.app.widgets.message_bar import MessageBar
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Tone, VirtualTable
 
 if TYPE_CHECKING:
     from persyn_tui.app.app import PersynApp
@@ -86,7 +86,7 @@ class Jobs:
         )
 
 
-class JobsScreen(FilteredView[Jobs]):
+class JobsScreen(FilteredScreen[Jobs]):
     """Jobs, newest first."""
 
     NUMBER, NAME, LIST = 1, "Jobs", "#jobs"
@@ -112,10 +112,10 @@ class JobsScreen(FilteredView[Jobs]):
     def body(self) -> Iterable[Widget]:
         """The filter, the list, and the history below it."""
         yield FilterLine("failed distill")
-        yield Sheet(COLUMNS, id="jobs")
+        yield VirtualTable(COLUMNS, id="jobs")
         with Vertical(id="history"):
-            yield Told(id="where")
-            yield Sheet((Column("time", 8), Column("what happened")), id="events", newest_first=True)
+            yield MessageBar(id="where")
+            yield VirtualTable((Column("time", 8), Column("what happened")), id="events", newest_first=True)
 
     def question(self) -> Any:
         """The job under the cursor, the filter, and what starts: the store does not know of that."""
@@ -139,18 +139,20 @@ class JobsScreen(FilteredView[Jobs]):
 
     def show(self, data: Jobs) -> None:
         """Rows, then the history of the chosen job."""
-        self.query_one("#jobs", Sheet).update(
+        self.query_one("#jobs", VirtualTable).update(
             Listed([(job.id, _cells(job, self.app.followed.state_of(job), data)) for job in data.jobs])
         )
         started = self.app.followed.newly_started
         if started is not None and any(job.id == started for job in data.jobs):
-            self.query_one("#jobs", Sheet).go_to(started)
+            self.query_one("#jobs", VirtualTable).go_to(started)
             self.app.followed.newly_started = None
         chosen = next((job for job in data.jobs if job.id == data.chosen), None)
         none = self.app.keyed("no job passes; {view.back:esc} clears the filter")
         where = none if chosen is None else _where(chosen, self.app, data)
-        self.query_one("#where", Told).tell(where)
-        self.query_one("#events", Sheet).update(Listed([(e.id, _event(e)) for e in reversed(data.events)]))
+        self.query_one("#where", MessageBar).tell(where)
+        self.query_one("#events", VirtualTable).update(
+            Listed([(e.id, _event(e)) for e in reversed(data.events)])
+        )
 
     def about(self) -> str:
         """How many there are, how many run."""
@@ -187,17 +189,17 @@ class JobsScreen(FilteredView[Jobs]):
         """The job under the cursor."""
         if self.data is None:
             return None
-        key = self.query_one("#jobs", Sheet).key
+        key = self.query_one("#jobs", VirtualTable).key
         return next((job for job in self.data.jobs if job.id == key), None)
 
-    @on(Sheet.Highlighted, "#jobs")
-    def _look(self, event: Sheet.Highlighted) -> None:
+    @on(VirtualTable.Highlighted, "#jobs")
+    def _look(self, event: VirtualTable.Highlighted) -> None:
         self._chosen = cast("int | None", event.key)
         self.paint_title()
         self.ask()
 
-    @on(Sheet.Chosen, "#jobs")
-    def _open(self, event: Sheet.Chosen) -> None:
+    @on(VirtualTable.Chosen, "#jobs")
+    def _open(self, event: VirtualTable.Chosen) -> None:
         self.action_open()
 
     def action_open(self) -> None:

@@ -18,14 +18,14 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from persyn_tui.app.formatting import count, number, short_reference
-from persyn_tui.app.screens.filtered import FilteredView, FilterLine, passes
+from persyn_tui.app.screens.filtered import FilteredScreen, FilterLine, passes
 from persyn_tui.app.screens.models import probes
 from persyn_tui.app.screens.models.probes import Probed, Probing
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.confirm import Confirm
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
 from storage import lookup, registry
 from storage.errors import PersynError
 from storage.records import Model
@@ -64,7 +64,7 @@ class Models:
     """Model id → tokens of prompt and answer, as set or as its files say."""
 
 
-class ModelsScreen(FilteredView[Models]):
+class ModelsScreen(FilteredScreen[Models]):
     """Teachers, students and reward models."""
 
     NUMBER, NAME, LIST = 2, "Models", "#models"
@@ -102,7 +102,7 @@ class ModelsScreen(FilteredView[Models]):
     def body(self) -> Iterable[Widget]:
         """The filter, the list; below it (beside it on a wide screen) settings and probe."""
         yield FilterLine("teacher qwen")
-        yield Sheet(COLUMNS, id="models")
+        yield VirtualTable(COLUMNS, id="models")
         with Container(id="about"):
             with VerticalScroll(id="settings"):
                 yield Static(id="facts", markup=False)
@@ -175,7 +175,7 @@ class ModelsScreen(FilteredView[Models]):
         """The model under the cursor."""
         if self.data is None:
             return None
-        key = self.query_one("#models", Sheet).key
+        key = self.query_one("#models", VirtualTable).key
         return next((model for model in self.data.models if model.id == key), None)
 
     # Painting
@@ -186,7 +186,7 @@ class ModelsScreen(FilteredView[Models]):
                 (model.id, _cells(model, self.data.contexts[model.id], self._word(model)))
                 for model in self.data.models
             ]
-            self.query_one("#models", Sheet).update(Listed(rows))
+            self.query_one("#models", VirtualTable).update(Listed(rows))
 
     def _paint_chosen(self) -> None:
         model = self.chosen
@@ -202,7 +202,7 @@ class ModelsScreen(FilteredView[Models]):
             return
         answers = self.data.answers if self.data.chosen == model.id else None
         self.query_one("#facts", Static).update(_facts(model, answers))
-        self.query_one("#token", Static).update(printable(self._probe_text(model)))
+        self.query_one("#token", Static).update(strip_control(self._probe_text(model)))
 
     def _word(self, model: Model) -> Cell:
         assert model.id is not None
@@ -217,13 +217,13 @@ class ModelsScreen(FilteredView[Models]):
             model, self._probes.get(model.id), self._health.get(model.id), turn, self.app.keyed
         )
 
-    @on(Sheet.Highlighted, "#models")
-    def _look(self, event: Sheet.Highlighted) -> None:
+    @on(VirtualTable.Highlighted, "#models")
+    def _look(self, event: VirtualTable.Highlighted) -> None:
         self._chosen = cast("int | None", event.key)
         self._paint_chosen()
         self.ask()
 
-    @on(Sheet.Chosen, "#models")
+    @on(VirtualTable.Chosen, "#models")
     async def _open(self) -> None:
         await self.run_action("edit")
 
@@ -261,7 +261,7 @@ class ModelsScreen(FilteredView[Models]):
 
     async def _go_to(self, model: Model) -> None:
         await self.follow(changed=True)
-        self.query_one("#models", Sheet).go_to(model.id)
+        self.query_one("#models", VirtualTable).go_to(model.id)
 
     # Archive and undo
 
@@ -276,7 +276,7 @@ class ModelsScreen(FilteredView[Models]):
         answers = self.data.answers if self.data.chosen == model.id else 0
         self.app.push_screen(
             Confirm(
-                f"Archive the {model.role.replace('_', ' ')} {printable(model.name)}?",
+                f"Archive the {model.role.replace('_', ' ')} {strip_control(model.name)}?",
                 f"Lost is nothing: its {answers:,} answers, their scores and every dataset made of them stay in the "
                 "store, and a run that names it registers it again. It is no longer listed; u brings it back.",
                 "Archive",
@@ -366,7 +366,7 @@ class ModelsScreen(FilteredView[Models]):
             self.app.settle(f"probe {number_of}")
         except PersynError as problem:
             self._health[number_of] = Probed(time.time(), problem=str(problem))
-            failed = f"the probe of {printable(model.name)} failed"
+            failed = f"the probe of {strip_control(model.name)} failed"
             self.notify(failed, severity="error", about=f"probe {number_of}")
         finally:
             self._probes.pop(number_of, None)
@@ -414,8 +414,8 @@ def _facts(model: Model, answers: int | None) -> Group:
     }
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
-        table.add_row(name, Text(printable(value), overflow="fold"))
+        table.add_row(name, Text(strip_control(value), overflow="fold"))
     head = f"{model.role.replace('_', ' ')} {model.name} · number {model.id}"
     return Group(
-        Text(printable(head + (" · archived, u or d brings it back" if model.archived else ""))), table
+        Text(strip_control(head + (" · archived, u or d brings it back" if model.archived else ""))), table
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from persyn_tui.app.formatting import bar, count, rate, short, signed, time_left
 from persyn_tui.app.screens.router.query import Choice, Routed
 from persyn_tui.app.widgets.machine_strip import spark
@@ -180,7 +180,7 @@ def sides(left: str, right: str, width: int) -> str:
     """One line: `left` begins it, `right` ends it; `left` is cut where both do not fit."""
     if not right:
         return cut(left, width).rstrip()
-    return cut(left, max(1, width - len(right) - 2)) + "  " + printable(right)
+    return cut(left, max(1, width - len(right) - 2)) + "  " + strip_control(right)
 
 
 def levels(values: Sequence[float]) -> str:

@@ -18,7 +18,7 @@ from storage.records import Assignment, Messages, Plan, RouterRecord, Share
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from engine.job.context import Context
+    from engine.job.context import RunContext
 
 SUMMED_EVERY_S = 1.0
 RETRIED_EVERY_S = 2.0
@@ -101,7 +101,7 @@ class _Followed:
     """What is kept of the job that is followed."""
 
     job_id: int
-    context: "Context | None" = None
+    context: "RunContext | None" = None
     trouble: str = ""
     unknown: bool = False
     tried_at: float = 0.0
@@ -121,7 +121,7 @@ class Reader:
         self._followed = _Followed(0)
 
     @property
-    def context(self) -> "Context | None":
+    def context(self) -> "RunContext | None":
         """The followed job's context, once its prompts and models are stored."""
         return self._followed.context
 

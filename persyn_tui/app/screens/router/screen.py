@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from persyn_tui.app.common_prefix import apart
 from persyn_tui.app.formatting import bar
-from persyn_tui.app.screens.base import Message, View
+from persyn_tui.app.screens.base import BaseScreen, Message
 from persyn_tui.app.screens.jobs.resume import go_on, starts
 from persyn_tui.app.screens.router import formatting
 from persyn_tui.app.screens.router.query import Choice, Question, Reader, Routed
@@ -22,7 +22,7 @@ from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.message_bar import trouble
 from persyn_tui.app.widgets.one_line import OneLine
 from persyn_tui.app.widgets.slider import STEP, Slider
-from persyn_tui.app.widgets.virtual_table import Cell, Listed, Sheet
+from persyn_tui.app.widgets.virtual_table import Cell, Listed, VirtualTable
 from storage.errors import PersynError
 from storage.job_records import Job
 from storage.store import Store
@@ -39,7 +39,7 @@ RELOADED_S = 5.0
 """Least time between two readings of all scores while scores are being written."""
 
 
-class RouterScreen(View[Routed]):
+class RouterScreen(BaseScreen[Routed]):
     """Follows the app's job."""
 
     NUMBER, NAME = 3, "Router"
@@ -97,17 +97,17 @@ class RouterScreen(View[Routed]):
         yield OneLine(id="measures")
         with Horizontal():
             with Vertical(id="left"):
-                yield Sheet(formatting.STAGE_ROWS, id="shares", least=11)
+                yield VirtualTable(formatting.STAGE_ROWS, id="shares", least=11)
                 with Vertical(id="labels"):
                     yield Slider("α", id="alpha")
                     yield Static(id="changes", markup=False)
             with Vertical(id="right"):
                 yield Message(id="later")
-                yield Sheet(formatting.choice_columns("prompt", 0), id="choices")
+                yield VirtualTable(formatting.choice_columns("prompt", 0), id="choices")
 
     def focus_first(self) -> None:
         """The prompts."""
-        self.query_one("#choices", Sheet).focus()
+        self.query_one("#choices", VirtualTable).focus()
 
     def question(self) -> Question:
         """The job, and which part of which plan."""
@@ -142,7 +142,7 @@ class RouterScreen(View[Routed]):
         self._show_choices(data)
 
     def _show_left(self, data: Routed) -> None:
-        sheet = self.query_one("#shares", Sheet)
+        sheet = self.query_one("#shares", VirtualTable)
         rows: list[tuple[str, Sequence[Cell | str]]]
         if data.shares:
             other = self.what_if is not None and self.what_if.other
@@ -163,7 +163,7 @@ class RouterScreen(View[Routed]):
         sheet.update(Listed(rows))
 
     def _show_choices(self, data: Routed) -> None:
-        sheet = self.query_one("#choices", Sheet)
+        sheet = self.query_one("#choices", VirtualTable)
         title = "smallest margins" if self._closest else "newest"
         if self._teacher is not None:
             title += f" of {self._teacher[0]}"
@@ -195,7 +195,7 @@ class RouterScreen(View[Routed]):
         """Columns of both lists."""
         if self.data is None:
             return ()
-        sheets = [self.query_one(which, Sheet) for which in ("#choices", "#shares")]
+        sheets = [self.query_one(which, VirtualTable) for which in ("#choices", "#shares")]
         return [title for sheet in sheets if sheet.size.width for title in sheet.hidden if title]
 
     def trouble(self) -> str:
@@ -226,13 +226,13 @@ class RouterScreen(View[Routed]):
         """The prompt under the cursor."""
         if self.data is None:
             return None
-        key = self.query_one("#choices", Sheet).key
+        key = self.query_one("#choices", VirtualTable).key
         return next((choice for choice in self.data.choices if choice.prompt_id == key), None)
 
     # Lists
 
-    @on(Sheet.Chosen, "#shares")
-    def _only(self, event: Sheet.Chosen) -> None:
+    @on(VirtualTable.Chosen, "#shares")
+    def _only(self, event: VirtualTable.Chosen) -> None:
         """Only one teacher's prompts, or those of all again."""
         shares = {} if self.data is None else dict(self.data.shares)
         share = shares.get(cast(str, event.key))
@@ -240,7 +240,7 @@ class RouterScreen(View[Routed]):
         self._teacher = None if share is None or same else (cast(str, event.key), share.teacher_id)
         self.ask(frozen_too=True)
 
-    @on(Sheet.Chosen, "#choices")
+    @on(VirtualTable.Chosen, "#choices")
     def _chosen(self) -> None:
         self.action_why()
 
@@ -252,7 +252,7 @@ class RouterScreen(View[Routed]):
     def action_order(self) -> None:
         """Newest first, or the smallest margins first."""
         self._closest = not self._closest
-        self.query_one("#choices", Sheet).action_top()
+        self.query_one("#choices", VirtualTable).action_top()
         self.ask(frozen_too=True)
 
     def action_strategy(self) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.job.context import Context
+from engine.job.context import RunContext
 from engine.scoring import score_table, what_if
 from storage import routing
 from storage.store import Store
@@ -33,7 +33,7 @@ class Labels:
         context: of a run whose prompts are stored.
     """
 
-    def __init__(self, store: Store, context: Context) -> None:
+    def __init__(self, store: Store, context: RunContext) -> None:
         self.reward = context.run.reward
         self.targets, self.ties = context.run.router.targets, context.run.router.ties
         self._known = score_table.gather(context, context.labelled)

@@ -15,13 +15,13 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from persyn_tui.app.formatting import bar, count, short, signed
-from persyn_tui.app.screens.base import View
+from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.screens.router.query import NEAR_TIE, Choice, last_words
 from persyn_tui.app.screens.router.router_process import RouterHelper, ranked
 from persyn_tui.app.textual_fixes.workers import background
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
 from storage import browse
 from storage.errors import PersynError
 from storage.records import Messages, ResponseLine, RouterRecord
@@ -61,7 +61,7 @@ class Why:
     failure: str = ""
 
 
-class WhyScreen(View[Why]):
+class WhyScreen(BaseScreen[Why]):
     """One prompt.
 
     Args:
@@ -109,7 +109,7 @@ class WhyScreen(View[Why]):
         )
         yield Static(id="prompt", markup=False)
         yield Static(id="verdict", markup=False)
-        yield Sheet(self._columns(()), id="teachers")
+        yield VirtualTable(self._columns(()), id="teachers")
         yield Static(id="neighbour", markup=False)
         with VerticalScroll(id="words"):
             yield Static(id="answer", markup=False)
@@ -125,7 +125,7 @@ class WhyScreen(View[Why]):
         if self._asked is None:
             self.action_ask()
         else:
-            self.query_one("#teachers", Sheet).focus()
+            self.query_one("#teachers", VirtualTable).focus()
 
     def question(self) -> Any:
         """What is asked, what came back, and which neighbour is looked at."""
@@ -162,9 +162,9 @@ class WhyScreen(View[Why]):
         """Prompt, verdict, teachers, and the answer under the cursor."""
         asked = data.asked
         text = "" if asked is None else last_words(asked.messages)
-        self.query_one("#prompt", Static).update(printable(text[:2000]))
-        self.query_one("#verdict", Static).update(printable(self._verdict()))
-        sheet = self.query_one("#teachers", Sheet)
+        self.query_one("#prompt", Static).update(strip_control(text[:2000]))
+        self.query_one("#verdict", Static).update(strip_control(self._verdict()))
+        sheet = self.query_one("#teachers", VirtualTable)
         columns = self._columns(data.nearest, data.place)
         if columns != sheet.columns:
             sheet.rows = Listed()
@@ -249,23 +249,23 @@ class WhyScreen(View[Why]):
         neighbour, answer = self.query_one("#neighbour", Static), self.query_one("#answer", Static)
         if data is None or not data.nearest:
             answer.update("")
-            neighbour.update(printable(self._meanwhile()))
+            neighbour.update(strip_control(self._meanwhile()))
             return
         one = data.nearest[data.place]
         neighbour.update(
-            printable(
+            strip_control(
                 f"nearest {data.place + 1} of {len(data.nearest)}: calibration prompt #{one['prompt_id']}, "
                 f"cosine {one['cosine']:.2f}: {one['prompt'][:2000]}"
             ).replace("\n", "⏎")
         )
-        teacher = self.query_one("#teachers", Sheet).key
+        teacher = self.query_one("#teachers", VirtualTable).key
         line = data.answers.get(str(teacher))
         if line is None:
-            answer.update(f"{printable(str(teacher))} has no stored answer to it" if teacher else "")
+            answer.update(f"{strip_control(str(teacher))} has no stored answer to it" if teacher else "")
             return
         response = line.response
         head = f"{teacher} answered ({response.status}, {count(response.completion_tokens)} tokens):"
-        answer.update(printable(f"{head}\n{response.text[:20_000] or response.error}"))
+        answer.update(strip_control(f"{head}\n{response.text[:20_000] or response.error}"))
 
     def _meanwhile(self) -> str:
         """What stands in the place of the nearest prompts until they are known."""
@@ -290,7 +290,7 @@ class WhyScreen(View[Why]):
 
     # Keys
 
-    @on(Sheet.Highlighted, "#teachers")
+    @on(VirtualTable.Highlighted, "#teachers")
     def _look(self) -> None:
         self._show_answer()
 
@@ -313,13 +313,13 @@ class WhyScreen(View[Why]):
         if not event.value.strip():
             return
         self._asked, self._found, self._place = Asked(({"role": "user", "content": event.value},)), None, 0
-        self.query_one("#teachers", Sheet).update(Listed())
+        self.query_one("#teachers", VirtualTable).update(Listed())
         self._close_line()
         self._ask_router(self._asked.messages)
 
     def _close_line(self) -> None:
         self.query_one("#ask", Input).remove_class("open")
-        self.query_one("#teachers", Sheet).focus()
+        self.query_one("#teachers", VirtualTable).focus()
 
     def action_back(self) -> None:
         """Leaves the line, or the screen."""
@@ -352,7 +352,7 @@ class WhyScreen(View[Why]):
         self.ask()
 
     def _tick(self) -> None:
-        self.query_one("#neighbour", Static).update(printable(self._meanwhile()))
+        self.query_one("#neighbour", Static).update(strip_control(self._meanwhile()))
 
 
 def _scores(answer: Mapping[str, Any] | None) -> Cell:

@@ -11,10 +11,10 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from persyn_tui.app.screens.wizard.steps import Step
 from persyn_tui.app.textual_fixes.workers import background
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
 from storage.errors import PersynError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ TEACHERS = (
 )
 
 
-class Still(Sheet, can_focus=False):
+class Still(VirtualTable, can_focus=False):
     """A table to read, on a page that scrolls: no cursor, and all of its rows."""
 
     def show(
@@ -132,13 +132,13 @@ class DryRunStep(Step):
             else ""
         )
         if found and found.speed_unknown:
-            said += f"\n{printable(dry_run.unknown_time(found))}"
+            said += f"\n{strip_control(dry_run.unknown_time(found))}"
         self.query_one("#sums", Static).update(said)
         columns = TOTALS if found is None or found.left is None else TOTALS_LEFT
         self.query_one("#totals", Still).show(columns, totals, _strong)
         self.query_one("#per-teacher", Still).show(TEACHERS, teachers, list)
         lines = [f"assumed: {line}" for line in found.assumptions] if found else []
-        self.query_one("#assumed", Static).update(printable("\n".join(lines)))
+        self.query_one("#assumed", Static).update(strip_control("\n".join(lines)))
         self.call_after_refresh(self._conclude)
 
     def _conclude(self) -> None:

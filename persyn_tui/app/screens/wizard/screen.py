@@ -18,7 +18,7 @@ from persyn_tui.app.screens.wizard.form import SettingsStep
 from persyn_tui.app.screens.wizard.steps import FileStep, Plan, Step, StudentStep, TeachersStep, WayStep
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.form_fields import Dialog
-from persyn_tui.app.widgets.virtual_table import Sheet
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 from storage.errors import PersynError
 from storage.job_records import Job
 
@@ -39,7 +39,7 @@ class Wizard(Dialog[Job | None]):
     Wizard #page { height: 1fr; scrollbar-size-vertical: 1; }
     Wizard #page > Static { height: auto; }
     Wizard #page > Still { margin-top: 1; }
-    Wizard Still > .sheet--cursor { background: transparent; }
+    Wizard Still > .virtual-table--cursor { background: transparent; }
     Wizard #assumed { color: $text-muted; margin-top: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -124,11 +124,11 @@ class Wizard(Dialog[Job | None]):
         self._steps.pop()
         self._show()
 
-    def on_sheet_arranged(self) -> None:
+    def on_virtual_table_arranged(self) -> None:
         """The title says which columns have no room."""
         self.paint_title()
 
-    @on(Sheet.Chosen)
+    @on(VirtualTable.Chosen)
     def _clicked(self) -> None:
         if self._step != "dryrun":
             self.action_next()

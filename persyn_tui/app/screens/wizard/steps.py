@@ -14,13 +14,13 @@ from textual.css.query import NoMatches
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Static
 
-from engine.base.sanitize import printable
+from engine.base.sanitize import strip_control
 from persyn_tui.app.formatting import count, number
 from persyn_tui.app.screens.wizard import run_files
 from persyn_tui.app.screens.wizard.draft import Candidate
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.form_fields import Dialog, Edited, Entry, Form, Line, Paths, path_of
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Sheet, Tone
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Tone, VirtualTable
 from storage.errors import PersynError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Plan:
     """Loaded from a run file."""
 
 
-class Pick(Sheet):
+class Pick(VirtualTable):
     """A list of the wizard: enter is the wizard's, and its first cell shows the marks."""
 
     MARK = " "
@@ -63,7 +63,7 @@ class Pick(Sheet):
         """Enter goes on; space marks where there is something to mark."""
         return action != "choose" and (action != "mark" or self._markable)
 
-    class Marked(Sheet.Highlighted):
+    class Marked(VirtualTable.Highlighted):
         """A mark was set or taken away."""
 
     def action_mark(self) -> None:
@@ -145,7 +145,7 @@ class WayStep(Step):
     @property
     def next(self) -> str:
         """The step that the chosen way begins with."""
-        return str(self.query_one("#ways", Sheet).key)
+        return str(self.query_one("#ways", VirtualTable).key)
 
 
 class FileStep(Step):
@@ -201,7 +201,7 @@ class FileStep(Step):
 
     def _list(self) -> None:
         rows = [(path, (path, Cell(about, "dim"))) for path, about in self._matching()]
-        self.query_one("#files", Sheet).update(Listed(rows))
+        self.query_one("#files", VirtualTable).update(Listed(rows))
 
     @on(Edited)
     def _edited(self, event: Edited) -> None:
@@ -211,15 +211,15 @@ class FileStep(Step):
             self.plan.run = None
             self.soon(self._judge)
 
-    @on(Sheet.Highlighted, "#files")
-    def _offer(self, event: Sheet.Highlighted) -> None:
+    @on(VirtualTable.Highlighted, "#files")
+    def _offer(self, event: VirtualTable.Highlighted) -> None:
         if self.query_one("#files").has_focus:
             self._take(event.key)
 
     def on_descendant_focus(self) -> None:
         """Going down into the list takes the run file under the cursor."""
         if self.query_one("#files").has_focus:
-            self._take(self.query_one("#files", Sheet).key)
+            self._take(self.query_one("#files", VirtualTable).key)
 
     def _take(self, path: object) -> None:
         if path is not None and path != self.entry.value:
@@ -249,11 +249,11 @@ class FileStep(Step):
         except PersynError as problem:
             self.plan.run, self._read = None, ""
             self.entry.say("✗ cannot be used yet", "bad")
-            verdict.update(printable(str(problem)))
+            verdict.update(strip_control(str(problem)))
             verdict.set_classes("bad")
             return False
         self.entry.say("✓ a valid run file", "good")
-        verdict.update(printable(_about(self.plan.run)))
+        verdict.update(strip_control(_about(self.plan.run)))
         verdict.set_classes("good")
         return True
 
@@ -276,7 +276,7 @@ class TeachersStep(Step):
     def fill(self, candidates: list[Candidate]) -> None:
         """Offers these."""
         self._candidates = candidates
-        self.query_one("#teacher-list", Sheet).update(Listed([_row(one, " ") for one in candidates]))
+        self.query_one("#teacher-list", VirtualTable).update(Listed([_row(one, " ") for one in candidates]))
         self._tell()
 
     def enter(self) -> None:
@@ -336,7 +336,7 @@ class StudentStep(Step):
     def fill(self, candidates: list[Candidate]) -> None:
         """Offers these."""
         self._candidates = candidates
-        self.query_one("#student-list", Sheet).update(Listed([_row(one, " ") for one in candidates]))
+        self.query_one("#student-list", VirtualTable).update(Listed([_row(one, " ") for one in candidates]))
 
     def enter(self) -> None:
         """The list has the focus."""
@@ -345,7 +345,7 @@ class StudentStep(Step):
 
     async def finish(self) -> bool:
         """Whether there is one under the cursor that can be used."""
-        key = self.query_one("#student-list", Sheet).key
+        key = self.query_one("#student-list", VirtualTable).key
         chosen = next((one for one in self._candidates if one.key == key), None)
         if chosen is not None and chosen.trouble:
             self.say(f"✗ {chosen.name} cannot be used: {chosen.trouble}", "bad")
