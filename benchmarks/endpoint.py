@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from engine.base.errors import NotAvailable
 from engine.config.sources import ReasoningGymSource
-from engine.errors import NotAvailable
 from engine.sources import source_kinds
 from engine.teachers import teacher_kinds
 from engine.teachers.vllm_server import command

@@ -32,11 +32,11 @@ from trl import SFTConfig, SFTTrainer
 
 from engine.distill.batches import Batching, cut_step, padding_share, plan_epoch
 from engine.distill.data import Examples, tokenise
+from engine.distill.forward import mean_loss, pass_cost
 from engine.distill.loop import train
 from engine.distill.lora import Tuning, make_trainable
 from engine.distill.loss import split_head
 from engine.distill.optimizer import OptimizerConfig
-from engine.distill.passes import mean_loss, pass_cost
 from engine.distill.settings import Settings
 from engine.models.loading import load_causal_lm
 

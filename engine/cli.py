@@ -1,7 +1,7 @@
 """`python -m engine`: processes that load models. People use `persyn`, which starts these.
 
 The store is the one that PERSYN_STORE names. Data goes to stdout, narration to stderr; exit codes are
-those of `engine.errors`.
+those of `engine.base.errors`.
 """
 
 import argparse
@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Sequence
 
 from engine import tools
+from engine.base.errors import PersynError
 from engine.base.sanitize import json_line, strip_control
-from engine.errors import PersynError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ PersynError                 message + remedy + exit code
     ├── DiskFullError       no space left; the job pauses
     └── FencedError         another owner took the job; this one must stop writing
 
-The engine's own branch of the tree is in `engine.errors`.
+The engine's own branch of the tree is in `engine.base.errors`.
 """
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-from engine.errors import ConfigError
+from engine.base.errors import ConfigError
 
 MIN_PART = 8
 """Characters of a key that a cut message may end with unseen."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.base.durable_files import sync
-from engine.errors import ConfigError
+from engine.base.errors import ConfigError
 
 
 def write(out: Path, fill: Callable[[Path], None]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import NotAvailable
+from engine.base.errors import NotAvailable
 
 
 @dataclass(frozen=True, slots=True)

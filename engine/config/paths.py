@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.base.errors import ConfigError, ModelError
 from engine.config.sources import FileSource, HuggingFaceSource, ImportedSource
-from engine.errors import ConfigError, ModelError
 from engine.models import adapters
 from engine.teachers import teacher_kinds
 

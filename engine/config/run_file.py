@@ -16,6 +16,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from engine.base.errors import ConfigError
 from engine.config.endpoint import Addressed
 from engine.config.paths import with_paths
 from engine.config.quality import QualityConfig
@@ -23,7 +24,6 @@ from engine.config.section import Section, Seed, known
 from engine.config.sources import ImportedSource, Source
 from engine.config.vllm import ServerConfig
 from engine.config.yaml_places import check, line_of
-from engine.errors import ConfigError
 from engine.teachers import teacher_kinds
 from storage.records import Role
 

@@ -4,7 +4,7 @@ from typing import Final
 
 import yaml
 
-from engine.errors import ConfigError
+from engine.base.errors import ConfigError
 
 NODES: Final = 100_000
 """More than any run file holds; anchors that unfold without end hold more."""

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import TrainingError
+from engine.base.errors import TrainingError
 from engine.models.chat_template import encode, end_of_turn_ids
 from storage.records import Messages
 

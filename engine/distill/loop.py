@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engine.base.errors import ConfigError, TrainingError
 from engine.distill import card
 from engine.distill.batches import cut_step, plan_epoch
 from engine.distill.checkpoint import (
@@ -25,12 +26,11 @@ from engine.distill.checkpoint import (
     write_sealed,
 )
 from engine.distill.data import Examples, tokenise
+from engine.distill.forward import backward, mean_loss, pass_cost, threads
 from engine.distill.lora import make_trainable, trainable
 from engine.distill.loss import Head, split_head
 from engine.distill.optimizer import Optimizer
-from engine.distill.passes import backward, mean_loss, pass_cost, threads
 from engine.distill.settings import Settings, TrainResult
-from engine.errors import ConfigError, TrainingError
 from storage.records import Messages
 
 Rows = Iterable[tuple[Messages, str]]

@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig, TaskType, get_peft_model
 from torch import Tensor, nn
 
-from engine.errors import ConfigError, NotAvailable
+from engine.base.errors import ConfigError, NotAvailable
 
 Method = Literal["lora", "full", "qlora"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.errors import NotAvailable
+from engine.base.errors import NotAvailable
 
 CHUNK_BYTES = 32 << 20
 """Float32 logits of one chunk, bytes."""

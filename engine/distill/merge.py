@@ -15,9 +15,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from engine.base.errors import TrainingError
 from engine.distill import card
 from engine.distill.checkpoint import verify, write_sealed
-from engine.errors import TrainingError
 from engine.models.loading import load_causal_lm
 
 TOLERANCES: Mapping[torch.dtype, float] = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.base.errors import ConfigError
 from engine.distill.batches import Batching
 from engine.distill.data import Counts, Overlong
 from engine.distill.lora import Tuning
 from engine.distill.optimizer import OptimizerConfig
-from engine.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import queue
 from collections.abc import Sequence
 from threading import Event
 
-from engine.errors import BudgetSpent, Cancelled, NeedsAttention, PersynError
+from engine.base.errors import BudgetSpent, Cancelled, NeedsAttention, PersynError
 from engine.generation import speeds
 from engine.generation.workers import (
     QUEUE,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event, Thread
 
-from engine.errors import BudgetSpent, EndpointError
+from engine.base.errors import BudgetSpent, EndpointError
 from engine.job.context import RunContext
 from engine.models.chat_template import with_system
 from engine.teachers import teacher_kinds

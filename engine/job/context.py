@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from engine.base.errors import Cancelled
 from engine.config.run_file import Run
-from engine.errors import Cancelled
 from engine.job.progress import Progress
+from engine.job.server_pool import ServerPool
 from engine.methods import strategies
 from engine.registry import models
 from engine.scorers import scorer_kinds
-from engine.teachers.server_pool import ServerPool
 from storage import datasets
 from storage.hashing import sha
 from storage.jobs import Lease

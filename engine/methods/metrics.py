@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.errors import ScoreError, TrainingError
+from engine.base.errors import ScoreError, TrainingError
 from engine.methods import statistics
 
 Floats = NDArray[np.float64]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.errors import ScoreError
+from engine.base.errors import ScoreError
 
 
 @dataclass(frozen=True, slots=True)

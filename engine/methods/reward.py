@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.errors import ConfigError, ScoreError
+from engine.base.errors import ConfigError, ScoreError
 
 Normalization = Literal["zscore", "minmax", "rank"]
 Unusable = Literal["worst", "missing"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import ConfigError
+from engine.base.errors import ConfigError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import ModelError
+from engine.base.errors import ModelError
 from engine.models.model_info import has_chat_template, has_tokenizer, weights_in
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

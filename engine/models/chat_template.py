@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2.exceptions import TemplateError as JinjaError
 
-from engine.errors import TemplateError
+from engine.base.errors import TemplateError
 from storage.records import Messages
 
 if TYPE_CHECKING:

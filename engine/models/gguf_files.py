@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from engine.errors import ModelError
+from engine.base.errors import ModelError
 
 SUFFIX = ".gguf"
 

@@ -10,7 +10,7 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import ModelError
+from engine.base.errors import ModelError
 from engine.models import adapters
 from engine.models.model_info import DTYPES, ModelCheck, check, check_dtype, context_length, fingerprint
 

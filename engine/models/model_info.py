@@ -17,7 +17,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from engine.errors import ModelError
+from engine.base.errors import ModelError
 from engine.models import gguf_files
 from engine.zoo import resolve
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from functools import partial
 
 from engine.base import api_keys
+from engine.base.errors import ConfigError, NotAvailable, PersynError
 from engine.config.run_file import Run
 from engine.config.sources import VERIFIERS
-from engine.errors import ConfigError, NotAvailable, PersynError
 from engine.models import gguf_files
 from engine.models import model_info as models
 from engine.registry import models as registry

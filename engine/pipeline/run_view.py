@@ -2,8 +2,8 @@
 
 from pydantic import ValidationError
 
+from engine.base.errors import ConfigError
 from engine.config.run_file import Run
-from engine.errors import ConfigError
 from engine.job.context import RunContext
 from engine.job.progress import Progress
 from engine.pipeline.stages import prompts as prompt_stage

@@ -11,15 +11,15 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from engine.errors import BudgetSpent, Cancelled, ConfigError, NeedsAttention, PersynError
+from engine.base.errors import BudgetSpent, Cancelled, ConfigError, NeedsAttention, PersynError
 from engine.job.context import RunContext
 from engine.job.control import JobControl
 from engine.job.progress import Progress, Snapshot, from_json
+from engine.job.server_pool import ServerPool
 from engine.pipeline import pipeline
 from engine.pipeline.display import Display
 from engine.pipeline.run_view import run_of
 from engine.registry import models
-from engine.teachers.server_pool import ServerPool
 from engine.teachers.vllm_server import orphans
 from storage import jobs
 from storage import registry as stored_models

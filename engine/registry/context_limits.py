@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from engine.base.errors import ConfigError
 from engine.config.run_file import ModelConfig, Run
-from engine.errors import ConfigError
 from engine.models import model_info as models
 from engine.teachers import teacher_kinds
 from storage.records import Prompt

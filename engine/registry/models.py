@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from engine.base.errors import ConfigError
 from engine.base.suggest import nearest
 from engine.config.run_file import GenerationConfig, ModelConfig, Registered, Run, TeacherConfig
-from engine.errors import ConfigError
 from engine.teachers import teacher_kinds
 from storage import lookup
 from storage import registry as stored_models

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from engine.base.errors import ConfigError, ModelError
 from engine.config import run_file
 from engine.config.paths import located
 from engine.config.run_file import TeacherConfig
-from engine.errors import ConfigError, ModelError
 from engine.models import model_info
 from engine.models.model_info import ModelCheck
 from engine.registry import models

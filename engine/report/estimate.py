@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from engine.base.errors import ConfigError
 from engine.config.endpoint import PriceConfig
 from engine.config.run_file import Run, TeacherConfig
-from engine.errors import ConfigError
 from engine.methods import strategies
 from engine.report import source_size
 from engine.scorers import scorer_kinds

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from engine.base.errors import ConfigError
 from engine.config.run_file import Run
-from engine.errors import ConfigError
 from engine.job import scorer_ids
 from engine.job.calibration import design_id
 from engine.job.context import CALIBRATED, TRAINED, RunContext

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.base import atomic_write
-from engine.errors import ConfigError
+from engine.base.errors import ConfigError
 from engine.models.reasoning import target
 from storage import datasets, listing
 from storage.listing import Listing

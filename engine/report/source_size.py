@@ -3,8 +3,8 @@
 import csv
 from pathlib import Path
 
+from engine.base.errors import ConfigError
 from engine.config.sources import FileSource, HuggingFaceSource, ImportedSource, Source
-from engine.errors import ConfigError
 from engine.sources import imported
 
 COUNTED_BYTES = 2**30

@@ -8,10 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from engine.job import calibration, reward_config, scorer_ids, spending
+from engine.job import adapters_of_run, calibration, reward_config, scorer_ids, spending
 from engine.job.context import CALIBRATED, RunContext
 from engine.methods import statistics, strategies
-from engine.pipeline import adapters_of_run
 from engine.scoring import score_table
 from storage import datasets, jobs, prompts, results, routing
 from storage.records import Adapter, Dataset

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from engine.errors import ModelError
+from engine.base.errors import ModelError
 from engine.models import loading
 
 DEFAULT_MAX_TOKENS = 8192

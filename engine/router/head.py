@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from engine.errors import Cancelled, TrainingError
+from engine.base.errors import Cancelled, TrainingError
 from engine.methods.metrics import measure
 from engine.router.history import Evaluation
 from engine.router.loss import bradley_terry

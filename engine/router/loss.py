@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the name the field uses)
 from torch import Tensor
 
-from engine.errors import ConfigError, ScoreError, TrainingError
+from engine.base.errors import ConfigError, ScoreError, TrainingError
 from engine.router.settings import Ties
 
 

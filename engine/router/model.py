@@ -15,7 +15,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from engine.errors import Cancelled, ConfigError, ModelError
+from engine.base.errors import Cancelled, ConfigError, ModelError
 from engine.models.chat_template import prompt_ids
 from engine.router import saved
 from engine.router.backbone import Backbone, batches, cut_middle, load_backbone, pool

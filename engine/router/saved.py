@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.base.durable_files import sha256, sync
-from engine.errors import ModelError, TeacherMismatch
+from engine.base.errors import ModelError, TeacherMismatch
 
 FORMAT = 1
 """Version of the manifest; another one is refused."""

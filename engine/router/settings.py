@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.errors import ConfigError
+from engine.base.errors import ConfigError
 
 Ties = Literal["drop", "half"]
 Tune = Literal["frozen", "lora", "full"]

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from engine.errors import TrainingError
+from engine.base.errors import TrainingError
 from engine.methods.metrics import measure
 from engine.router.backbone import load_backbone
 from engine.router.head import PATHS, HeadResult, fit_head

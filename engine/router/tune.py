@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.errors import Cancelled, TrainingError
+from engine.base.errors import Cancelled, TrainingError
 from engine.router.head import evaluate, finite
 from engine.router.history import Evaluation, Progress
 from engine.router.loss import bradley_terry

@@ -15,8 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
+from engine.base.errors import ConfigError
 from engine.base.suggest import nearest
-from engine.errors import ConfigError
 from engine.teachers.cost import Budget
 from engine.teachers.teacher_kinds import Traffic
 from storage.records import Prompt, Response, Score

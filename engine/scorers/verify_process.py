@@ -23,7 +23,7 @@ from pathlib import Path
 from select import POLLIN, poll
 from typing import IO, Any
 
-from engine.errors import ScoreError
+from engine.base.errors import ScoreError
 
 START_LIMIT_S = 120.0
 """For the start of the worker and its imports; a busy machine needs most of it."""

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from threading import Thread
 
-from engine.errors import BudgetSpent, Cancelled, EndpointError, NeedsAttention, UselessReplies
+from engine.base.errors import BudgetSpent, Cancelled, EndpointError, NeedsAttention, UselessReplies
 from engine.job import scorer_ids, spending
 from engine.job.context import RunContext
 from engine.job.flush_timer import SERVED_S, FlushTimer

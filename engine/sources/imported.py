@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from engine.base.errors import ConfigError
 from engine.config.sources import ImportedSource
-from engine.errors import ConfigError
 from engine.models.reasoning import split_reasoning
 from engine.sources import tables
 from engine.sources.question import core_question

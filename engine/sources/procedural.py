@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from engine.base.errors import ConfigError
 from engine.base.suggest import nearest
-from engine.errors import ConfigError
 from storage.records import Prompt
 
 

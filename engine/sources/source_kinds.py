@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from engine.base.errors import ConfigError
 from engine.config.sources import FileSource, HuggingFaceSource, ImportedSource, ReasoningGymSource, Source
-from engine.errors import ConfigError
 from engine.sources import imported, procedural, tables
 from engine.sources.question import core_question as core_question
 from storage.hashing import sha

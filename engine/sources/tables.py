@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from engine.errors import ConfigError
+from engine.base.errors import ConfigError
 from engine.sources.verifiers import verifier_of
 from storage.records import Prompt
 

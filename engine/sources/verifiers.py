@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from engine.errors import ConfigError
+from engine.base.errors import ConfigError
 
 
 def verifier_of(kind: str, answer: str, choices: Any, at: str) -> Mapping[str, Any]:

@@ -15,8 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
+from engine.base.errors import ConfigError
 from engine.base.suggest import nearest
-from engine.errors import ConfigError
 from engine.models.model_info import ModelCheck
 from storage.records import Model, Request, Response
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from functools import partial
 
+from engine.base.errors import PersynError
 from engine.base.sanitize import strip_control
 from engine.base.suggest import nearest
-from engine.errors import PersynError
 from engine.teachers.kinds import openai as endpoint
 from engine.tools.findings import Finding, attempt
 from engine.tools.probe import probe

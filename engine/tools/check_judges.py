@@ -6,9 +6,9 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
+from engine.base.errors import PersynError
 from engine.base.sanitize import strip_control
 from engine.config.run_file import Run
-from engine.errors import PersynError
 from engine.models import model_info as models
 from engine.scorers import scorer_kinds
 from engine.scorers.kinds import judge

@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import torch
 
+from engine.base.errors import PersynError
 from engine.base.sanitize import strip_control
 from engine.config.run_file import Run
 from engine.distill.data import mask_preview, tokenise
-from engine.errors import PersynError
 from engine.models import loading
 from engine.models.chat_template import encode, end_of_turn_ids, prompt_ids, render_prompt, with_system
 from engine.registry import models

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.errors import PersynError
+from engine.base.errors import PersynError
 
 State = Literal["ok", "warning", "failed"]
 

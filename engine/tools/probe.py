@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Timer
 
+from engine.base.errors import ConfigError, ModelError
 from engine.base.sanitize import json_line, strip_control
-from engine.errors import ConfigError, ModelError
 from engine.models.chat_template import render_prompt, with_system
 from engine.teachers import teacher_kinds
 from engine.teachers.kinds import openai as endpoint

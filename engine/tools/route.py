@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from engine.base.errors import ConfigError
 from engine.base.sanitize import json_line, strip_control
 from engine.config.sources import FieldsConfig
-from engine.errors import ConfigError
 from engine.methods import policy
 from engine.router.model import Router
 from engine.router.saved import Teacher

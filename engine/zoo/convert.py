@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig
 
-from engine.errors import ModelError
+from engine.base.errors import ModelError
 
 
 def convert(weights: Path, folder: Path, chat_template: str = "") -> None:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine.base.durable_files import sha256, sync
-from engine.errors import ModelError
+from engine.base.errors import ModelError
 from engine.zoo.resolve import FETCHABLE, MANIFEST, fetched_folder
 
 Progress = Callable[[str], None]

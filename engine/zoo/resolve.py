@@ -9,8 +9,8 @@ from typing import Any
 
 from platformdirs import user_data_path
 
+from engine.base.errors import ModelError
 from engine.base.suggest import nearest
-from engine.errors import ModelError
 
 WEIGHTS = Path(__file__).parent / "weights"
 CARDS = Path(__file__).parent / "cards.json"

@@ -59,7 +59,7 @@ def resume(store: Store, job: Job) -> Job:
 
 def _check_outdated(store: Store, job: Job) -> None:
     """Raises where running a job that is done once more would find everything done."""
-    from engine.pipeline import adapters_of_run
+    from engine.job import adapters_of_run
     from engine.pipeline.run_view import reader
 
     if job.until_stage not in (None, "distill", "evaluate"):

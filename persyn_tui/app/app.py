@@ -487,7 +487,7 @@ def run(location: str | None, start: str = "jobs") -> int:
         ConfigError: it could not be seen.
     """
     if why := terminal.missing():
-        from engine.errors import ConfigError
+        from engine.base.errors import ConfigError
 
         raise ConfigError(
             why, "leave out `<` and `2>`; without a terminal use the commands, `persyn --help` lists them"

@@ -23,7 +23,7 @@ def of(store: Store, job: Job) -> "RunContext | None":
 
     Kept for the newest few jobs: making one reads and hashes the models' files. Called in a thread.
     """
-    from engine.errors import ConfigError
+    from engine.base.errors import ConfigError
     from engine.pipeline.run_view import reader, run_of
 
     key = store.name, job.id

@@ -129,7 +129,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one answer: prompt, scores, every teacher's answer to the prompt, and where it came from."""
-    from engine.errors import ConfigError
+    from engine.base.errors import ConfigError
     from engine.scoring import rewards_for_prompt as rewarded
     from persyn_tui import answer_view
     from persyn_tui.dataset_view import Datasets
@@ -165,8 +165,8 @@ def _context(opened: "Store", job_id: int) -> "RunContext | None":
 
 
 def _check_filters(opened: "Store", teacher: str | None, status: str | None, split: str | None) -> None:
+    from engine.base.errors import ConfigError
     from engine.base.suggest import nearest
-    from engine.errors import ConfigError
     from storage.records import Split, Status
 
     for option, given, known in (("status", status, get_args(Status)), ("split", split, get_args(Split))):

@@ -91,7 +91,7 @@ def export(
     """Write a dataset to a new file (or folder, for huggingface), each row with its provenance."""
     import math
 
-    from engine.errors import ConfigError
+    from engine.base.errors import ConfigError
     from engine.report import export as exporting
     from storage.listing import Listing
     from storage.store import Store
@@ -125,8 +125,8 @@ def export(
 
 def check_teacher(opened: "Store", name: str) -> None:
     """Refuses a `--teacher` that the store does not have, with the nearest that it has."""
+    from engine.base.errors import ConfigError
     from engine.base.suggest import nearest
-    from engine.errors import ConfigError
     from storage import registry
 
     names = [model.name for model in registry.list(opened, "teacher", archived=True)]
@@ -153,7 +153,7 @@ def restore(
 
 
 def _mark(location: str | None, ref: str, prompts: list[int], excluded: bool, as_json: bool) -> None:
-    from engine.errors import ConfigError
+    from engine.base.errors import ConfigError
     from storage import datasets, lookup
     from storage.store import Store
 
@@ -188,8 +188,8 @@ def named(opened: "Store", ref: str) -> "Dataset":
     Raises:
         ConfigError: there is none, or several have the name: which one is meant would be a guess.
     """
+    from engine.base.errors import ConfigError
     from engine.base.suggest import nearest
-    from engine.errors import ConfigError
     from persyn_tui.dataset_view import Datasets
     from storage import datasets
 
@@ -214,7 +214,7 @@ def named(opened: "Store", ref: str) -> "Dataset":
 
 def of_strategy(opened: "Store", strategy: str) -> "Dataset":
     """The newest dataset of a strategy; says which, where there are others."""
-    from engine.errors import ConfigError
+    from engine.base.errors import ConfigError
     from persyn_tui.dataset_view import Datasets
     from storage import datasets
 

@@ -158,7 +158,7 @@ def concurrency(
 
 
 def _find(opened: "Store", number: int) -> "Job":
-    from engine.errors import ConfigError
+    from engine.base.errors import ConfigError
     from storage import jobs
 
     found = jobs.get(opened, number)

@@ -110,7 +110,7 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Register a teacher or a student; its folder, tokenizer and chat template are checked first."""
-    from engine.errors import ConfigError
+    from engine.base.errors import ConfigError
     from engine.registry import register as registering
     from storage.store import Store
 
@@ -205,7 +205,7 @@ def size(parameters: float | None) -> str:
 def _validated(given: dict[str, Any], role: str) -> "TeacherConfig":
     from pydantic import ValidationError
 
-    from engine.errors import ConfigError
+    from engine.base.errors import ConfigError
     from engine.registry import register as registering
 
     try:
@@ -238,8 +238,8 @@ def _archive(name: str, role: str | None, location: str | None, archived: bool, 
 
 def _find(opened: "Store", name: str, role: str | None, *, archived: bool) -> "Model":
     """The newest settings of a name; a name that stands for two roles needs `--role`."""
+    from engine.base.errors import ConfigError
     from engine.base.suggest import nearest
-    from engine.errors import ConfigError
     from storage import registry
 
     _check_role(role)
@@ -258,7 +258,7 @@ def _find(opened: "Store", name: str, role: str | None, *, archived: bool) -> "M
 
 
 def _check_role(role: str | None) -> None:
-    from engine.errors import ConfigError
+    from engine.base.errors import ConfigError
     from storage.records import Role
 
     if role is not None and role not in get_args(Role):

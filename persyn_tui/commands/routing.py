@@ -34,7 +34,7 @@ def route(
 ) -> None:
     """Say which teacher a trained router chooses for prompts, and why."""
     from engine import tools
-    from engine.errors import ConfigError
+    from engine.base.errors import ConfigError
 
     if not prompts and file is None:
         raise ConfigError("there is no prompt to route", "give a prompt in quotes, or --file FILE.jsonl")
@@ -67,8 +67,8 @@ def relabel(
     from pydantic import ValidationError
 
     from engine.base import atomic_write
+    from engine.base.errors import ConfigError
     from engine.config import run_file
-    from engine.errors import ConfigError
     from engine.pipeline import run_view
     from engine.registry import models
     from engine.scoring import score_table
@@ -124,7 +124,7 @@ def relabel(
 
 
 def _newest_run(opened: "Store") -> "Run":
-    from engine.errors import ConfigError
+    from engine.base.errors import ConfigError
     from engine.pipeline.run_view import run_of
     from storage import jobs
 

@@ -88,8 +88,8 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole pipeline on embedded models and compare all strategies."""
+    from engine.base.errors import ConfigError
     from engine.config import run_file
-    from engine.errors import ConfigError
     from engine.zoo import resolve
 
     files = {"zoo": "demo.yaml", "smollm2": "smollm2.yaml"}
@@ -104,8 +104,8 @@ def _has_family(loaded: "Run") -> bool:
 
 
 def _start(loaded: "Run", location: str | None, *, until: str | None, detach: bool, as_json: bool) -> None:
+    from engine.base.errors import ConfigError
     from engine.base.suggest import nearest
-    from engine.errors import ConfigError
     from engine.job import stage_names
     from engine.pipeline import launch
     from storage import jobs

@@ -29,7 +29,7 @@ def serve(
     import os
     import socket
 
-    from engine.errors import ConfigError, NotAvailable
+    from engine.base.errors import ConfigError, NotAvailable
 
     if host not in LOOPBACK and not public:
         raise ConfigError(

@@ -12,8 +12,8 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from engine.config import run_file
+from engine.job.adapters_of_run import TRAINING
 from engine.job.context import RunContext
-from engine.pipeline.adapters_of_run import TRAINING
 from engine.pipeline.run_view import reader
 from engine.pipeline.stages import prompts as prompt_stage
 from engine.registry import models

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from app.runs import make
 
+from engine.base.errors import ConfigError
 from engine.config import run_file
-from engine.errors import ConfigError
 from engine.report import dry_run, estimate, existing_work
 from storage import jobs, routing
 from storage.speeds import Speed

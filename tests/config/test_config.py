@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.base.errors import ConfigError
 from engine.config import run_file
-from engine.errors import ConfigError
 
 MINIMAL = """
 student: {name: s, model: zoo:student}

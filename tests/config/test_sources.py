@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.base.errors import ConfigError
 from engine.config.sources import FileSource, ReasoningGymSource
-from engine.errors import ConfigError
 from engine.sources import source_kinds
 from storage.records import Prompt
 

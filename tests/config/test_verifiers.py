@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from engine.base.errors import ConfigError
 from engine.config.sources import FileSource
-from engine.errors import ConfigError
 from engine.scorers.kinds import exact_answer
 from engine.sources import source_kinds
 from storage.records import Prompt

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from engine.base.errors import TrainingError
 from engine.distill.data import mask_preview, pad, tokenise
-from engine.errors import TrainingError
 
 USER = [{"role": "user", "content": "w1 w2"}]
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from engine.base.errors import ConfigError, NotAvailable, TrainingError
 from engine.distill.batches import Batching
 from engine.distill.checkpoint import read_newest
 from engine.distill.loop import train
 from engine.distill.lora import Tuning, make_trainable
 from engine.distill.optimizer import OptimizerConfig, rate_at
 from engine.distill.settings import Settings
-from engine.errors import ConfigError, NotAvailable, TrainingError
 
 
 def settings(**changes):

@@ -13,12 +13,12 @@ from transformers import (
     GraniteForCausalLM,
 )
 
+from engine.base.errors import NotAvailable
 from engine.distill import loss as loss_module
 from engine.distill.batches import cut_step
 from engine.distill.data import tokenise
+from engine.distill.forward import backward, mean_loss, threads
 from engine.distill.loss import split_head
-from engine.distill.passes import backward, mean_loss, threads
-from engine.errors import NotAvailable
 
 CPU = torch.device("cpu")
 VOCABULARY = 64

@@ -2,6 +2,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from engine.base.errors import ConfigError, TrainingError
 from engine.distill.batches import Batching
 from engine.distill.checkpoint import write_sealed
 from engine.distill.loop import train
@@ -9,7 +10,6 @@ from engine.distill.lora import Tuning, make_trainable
 from engine.distill.merge import merge
 from engine.distill.optimizer import OptimizerConfig
 from engine.distill.settings import Settings
-from engine.errors import ConfigError, TrainingError
 from engine.models.loading import load_causal_lm
 
 PROBES = [[0, 3, 5, 6, 1, 0, 4, 9], [0, 3, 20, 1]]

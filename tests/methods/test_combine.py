@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from engine.errors import ConfigError, ScoreError
+from engine.base.errors import ConfigError, ScoreError
 from engine.methods.reward import combine
 
 NAN = float("nan")

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from engine.errors import ConfigError, ScoreError
+from engine.base.errors import ConfigError, ScoreError
 from engine.methods.reward import alpha_is_idle, combine, label
 
 NAN = float("nan")

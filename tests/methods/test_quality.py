@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from engine.base.errors import ConfigError
 from engine.config import run_file
-from engine.errors import ConfigError
 from engine.methods import blend
 
 NAN = float("nan")

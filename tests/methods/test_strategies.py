@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.errors import ConfigError
+from engine.base.errors import ConfigError
 from engine.methods.strategies import (
     NAMES,
     Evidence,

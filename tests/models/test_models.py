@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers as hf
 
-from engine.errors import ModelError
+from engine.base.errors import ModelError
 from engine.models import loading, model_info
 from tools.zoo import tokens
 

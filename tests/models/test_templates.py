@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.errors import TemplateError
+from engine.base.errors import TemplateError
 from engine.models.chat_template import (
     DATE_STRING,
     clean,

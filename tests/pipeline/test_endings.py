@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from support import RUN
 
+from engine.base.errors import Cancelled
 from engine.config import run_file
-from engine.errors import Cancelled
 from engine.job.context import RunContext
 from engine.job.progress import from_json
 from engine.pipeline import pipeline, runner

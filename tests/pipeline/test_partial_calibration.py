@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select
 from support import RUN
 
+from engine.base.errors import ConfigError
 from engine.config import run_file
-from engine.errors import ConfigError
 from engine.methods import balanced_design
 from storage import schema
 

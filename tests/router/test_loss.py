@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from engine.errors import ConfigError, ScoreError, TrainingError
+from engine.base.errors import ConfigError, ScoreError, TrainingError
 from engine.router.loss import bradley_terry
 
 NAN = float("nan")

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from engine.errors import ScoreError, TrainingError
+from engine.base.errors import ScoreError, TrainingError
 from engine.methods.metrics import measure
 from engine.methods.policy import choose
 

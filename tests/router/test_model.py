@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from engine.errors import Cancelled, ConfigError, ModelError, TeacherMismatch
+from engine.base.errors import Cancelled, ConfigError, ModelError, TeacherMismatch
 from engine.models.chat_template import prompt_ids
 from engine.router import saved
 from engine.router.backbone import batches, cut_middle, load_backbone

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.errors import Cancelled, ConfigError, TrainingError
+from engine.base.errors import Cancelled, ConfigError, TrainingError
 from engine.methods.metrics import measure
 from engine.router import model as router_model
 from engine.router.head import PATHS, constant_strengths

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import reasoning_gym
 
-from engine.errors import ConfigError
+from engine.base.errors import ConfigError
 from engine.scorers.kinds import exact_answer
 from storage.records import Prompt
 

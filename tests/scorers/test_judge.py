@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from teachers.endpoint import Endpoint, Script, Verdict, answer, error
 
-from engine.errors import BudgetSpent, ConfigError, EndpointError
+from engine.base.errors import BudgetSpent, ConfigError, EndpointError
 from engine.scorers import judge_prompts, scorer_kinds
 from engine.scorers.kinds import judge
 from engine.teachers.cost import Budget

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from engine.errors import ConfigError
+from engine.base.errors import ConfigError
 from engine.scorers import scorer_kinds
 
 

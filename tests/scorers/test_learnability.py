@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers as hf
 
-from engine.errors import ConfigError, ScoreError
+from engine.base.errors import ConfigError, ScoreError
 from engine.models.chat_template import encode
 from engine.scorers.kinds import learnability
 from engine.scorers.kinds.learnability import score

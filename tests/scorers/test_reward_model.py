@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers as hf
 
-from engine.errors import ConfigError, ModelError, ScoreError
+from engine.base.errors import ConfigError, ModelError, ScoreError
 from engine.models.chat_template import conversation_ids
 from engine.scorers.kinds import reward_model
 from engine.zoo import resolve

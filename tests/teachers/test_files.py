@@ -14,8 +14,8 @@ import torch
 import transformers as hf
 from backends import gguf_files
 
+from engine.base.errors import ConfigError, ModelError
 from engine.config import run_file
-from engine.errors import ConfigError, ModelError
 from engine.models import adapters, model_info
 from engine.models import gguf_files as ggufs
 from engine.teachers import teacher_kinds

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from engine.base import nvml
+from engine.base.errors import EndpointError, NotAvailable
 from engine.base.nvml import Gpu, Nvml
-from engine.errors import EndpointError, NotAvailable
 from engine.teachers.vllm_server import gpus as _gpus
 
 

@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from engine.errors import ConfigError
+from engine.base.errors import ConfigError
 from engine.scorers import scorer_kinds
 from engine.sources import imported
 from engine.teachers import teacher_kinds

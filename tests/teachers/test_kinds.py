@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.errors import ConfigError
+from engine.base.errors import ConfigError
 from engine.registry import models as registry
 from engine.teachers import teacher_kinds
 from storage.records import Model, Sampling

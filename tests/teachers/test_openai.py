@@ -13,7 +13,7 @@ import pytest
 from teachers.endpoint import Endpoint, Reply, Script, answer, error
 
 from engine.base import api_keys
-from engine.errors import ConfigError, EndpointError
+from engine.base.errors import ConfigError, EndpointError
 from engine.registry import models
 from engine.teachers import teacher_kinds
 from engine.teachers.endpoint.reply import retry_after

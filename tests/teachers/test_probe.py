@@ -8,7 +8,7 @@ import time
 import pytest
 from teachers.endpoint import Endpoint, Reply, answer, error
 
-from engine.errors import ModelError
+from engine.base.errors import ModelError
 from engine.tools import probe
 from storage.records import Messages, Model
 

@@ -14,8 +14,8 @@ import pytest
 from backends.test_gpus import gpus
 from backends.test_vllm import Stand, living, requests, until
 
-from engine.teachers import server_pool
-from engine.teachers.server_pool import ServerPool
+from engine.job import server_pool
+from engine.job.server_pool import ServerPool
 from engine.teachers.teacher_kinds import Lasting, Traffic
 from engine.teachers.vllm_server import gpus as _gpus
 from engine.teachers.vllm_server import orphans

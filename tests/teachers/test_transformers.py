@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers as hf
 
-from engine.errors import ConfigError, ModelError, TemplateError
+from engine.base.errors import ConfigError, ModelError, TemplateError
 from engine.models.chat_template import prompt_ids
 from engine.teachers import teacher_kinds
 from engine.teachers.kinds import transformers

@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
+from engine.base.errors import ConfigError, EndpointError, NotAvailable
 from engine.config.vllm import ServerConfig
-from engine.errors import ConfigError, EndpointError, NotAvailable
 from engine.generation import workers
 from engine.teachers import teacher_kinds
 from engine.teachers.kinds import vllm

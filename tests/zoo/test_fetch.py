@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import ModelError
+from engine.base.errors import ModelError
 from engine.zoo import fetch
 from engine.zoo.resolve import MANIFEST, fetched_folder
 

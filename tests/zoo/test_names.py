@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import ModelError
+from engine.base.errors import ModelError
 from engine.zoo import resolve
 
 

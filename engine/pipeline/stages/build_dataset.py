@@ -9,10 +9,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from engine.job import reward_config, scorer_ids
+from engine.job import plan_store, reward_config, scorer_ids
 from engine.job.context import TRAINED, RunContext
 from engine.methods import blend
-from engine.pipeline import plan_store
 from engine.scorers import scorer_kinds
 from engine.scoring import run as verdicts
 from engine.scoring import score_table

@@ -9,6 +9,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from engine.base.errors import Cancelled, ConfigError, TrainingError
 from engine.config.run_file import DistillConfig
 from engine.distill import loop, merge
 from engine.distill.batches import Batching
@@ -16,12 +17,11 @@ from engine.distill.checkpoint import MANIFEST
 from engine.distill.lora import Tuning
 from engine.distill.optimizer import OptimizerConfig
 from engine.distill.settings import Settings, TrainResult
-from engine.errors import Cancelled, ConfigError, TrainingError
+from engine.job import adapters_of_run
 from engine.job.context import RunContext
 from engine.models import loading
 from engine.models.chat_template import encode, with_system
 from engine.models.reasoning import target
-from engine.pipeline import adapters_of_run
 from storage import datasets, results
 from storage.hashing import sha
 from storage.records import Dataset, Messages

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import ConfigError, ScoreError
+from engine.base.errors import ConfigError, ScoreError
 from engine.job.context import RunContext
 from engine.methods import statistics
 from engine.models.chat_template import with_system

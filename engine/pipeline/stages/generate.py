@@ -4,9 +4,9 @@ Plans of several strategies share answers: a prompt that two of them give to one
 """
 
 from engine.generation import collector, pending
+from engine.job import plan_store
 from engine.job.context import RunContext
 from engine.methods import policy
-from engine.pipeline import plan_store
 from storage import routing
 from storage.records import Assignment, Plan
 

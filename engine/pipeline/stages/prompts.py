@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.base.errors import ConfigError
 from engine.config.run_file import Run, SplitConfig
-from engine.errors import ConfigError
 from engine.job.context import RunContext
 from engine.registry import context_limits
 from engine.sources import source_kinds

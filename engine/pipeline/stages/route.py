@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.job import plan_store
 from engine.job.context import CALIBRATED, TRAINED, RunContext
 from engine.methods import policy, strategies
-from engine.pipeline import plan_store
 from engine.router.model import Router
 from engine.scoring import score_table
 from storage import prompts, routing

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from engine.base.errors import TrainingError
 from engine.config.run_file import RouterConfig
-from engine.errors import TrainingError
+from engine.job import plan_store
 from engine.job.context import RunContext
 from engine.methods import metrics, reward
-from engine.pipeline import plan_store
 from engine.router import train
 from engine.router.model import Router
 from engine.router.saved import Labelling

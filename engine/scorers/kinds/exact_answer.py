@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from engine.errors import ConfigError
+from engine.base.errors import ConfigError
 from engine.scorers.answer_extraction import extract_final_answer
 from engine.scorers.scorer_kinds import Progress, check_settings
 from engine.scorers.verify_process import Worker

@@ -21,9 +21,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from engine.base.errors import BudgetSpent, ConfigError, EndpointError, UselessReplies
 from engine.config.endpoint import Addressed
 from engine.config.section import Seed
-from engine.errors import BudgetSpent, ConfigError, EndpointError, UselessReplies
 from engine.models.chat_template import with_system
 from engine.scorers import judge_prompts
 from engine.scorers.scorer_kinds import Progress, Verdict, check_settings

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine.errors import ConfigError, ScoreError
+from engine.base.errors import ConfigError, ScoreError
 from engine.models.chat_template import BOUNDARY_VERSION, encode, with_system
 from engine.models.loading import check_dtype, context_length, fingerprint, load_causal_lm
 from engine.scorers.scorer_kinds import Progress, check_settings

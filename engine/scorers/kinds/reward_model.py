@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.errors import ConfigError, ScoreError
+from engine.base.errors import ConfigError, ScoreError
 from engine.models.chat_template import conversation_ids, end_of_turn_ids, prompt_ids
 from engine.models.loading import check_dtype, context_length, fingerprint, load_reward_model
 from engine.scorers.scorer_kinds import Progress, check_settings

@@ -18,8 +18,8 @@ from typing import Any
 import openai
 
 from engine.base.api_keys import redacted
+from engine.base.errors import EndpointError
 from engine.config.endpoint import EndpointConfig, loopback
-from engine.errors import EndpointError
 from engine.models.chat_template import clean
 from engine.teachers.endpoint.pace import Breaker, Limit
 from engine.teachers.endpoint.reply import BUSY, Failure, failure, read

@@ -7,8 +7,8 @@ of the teacher there, and the pairs with it drop out.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from engine.base.errors import ConfigError
 from engine.config.sources import ImportedSource
-from engine.errors import ConfigError
 from engine.sources import imported
 from engine.teachers.response_status import failed, status
 from storage.records import Model, Prompt, Request, Response

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from engine.base import api_keys
+from engine.base.errors import ConfigError
 from engine.base.suggest import nearest
 from engine.config.endpoint import EndpointConfig
-from engine.errors import ConfigError
 from storage.records import Model
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from engine.base.errors import ConfigError, ModelError
 from engine.base.suggest import nearest
-from engine.errors import ConfigError, ModelError
 from engine.models import adapters, model_info
 from engine.models.chat_template import BOUNDARY_VERSION
 from engine.models.model_info import DEVICES, ModelCheck, check_dtype, fingerprint

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
+from engine.base.errors import ConfigError
 from engine.base.suggest import nearest
 from engine.config.endpoint import EndpointConfig
 from engine.config.vllm import CONCURRENCY, ServerConfig
-from engine.errors import ConfigError
 from engine.models import model_info
 from engine.models.model_info import ModelCheck, fingerprint
 from engine.teachers.vllm_server import command

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 
-from engine.errors import TemplateError
+from engine.base.errors import TemplateError
 from engine.models.chat_template import end_of_turn_ids, prompt_ids, with_system
 from engine.models.loading import context_length, load_causal_lm
 from engine.models.memory import ran_out

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from engine.errors import ModelError
+from engine.base.errors import ModelError
 from engine.teachers.local.sampling import draw, stream_seed, uniforms
 from storage.records import Sampling
 

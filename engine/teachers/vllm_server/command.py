@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from engine.errors import NotAvailable
+from engine.base.errors import NotAvailable
 
 PYTHON = "PERSYN_VLLM_PYTHON"
 """Environment variable that names the interpreter which has vLLM, where it is not this one."""

@@ -4,8 +4,8 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from engine.base.errors import EndpointError, NotAvailable
 from engine.base.nvml import Gpu, Nvml
-from engine.errors import EndpointError, NotAvailable
 
 _LOOK_S = 0.5
 _VISIBLE = "CUDA_VISIBLE_DEVICES"

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from engine.errors import EndpointError
+from engine.base.errors import EndpointError
 from engine.teachers.endpoint.client import EndpointBackend
 from engine.teachers.teacher_kinds import Traffic
 from engine.teachers.vllm_server import command as _command

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from engine.errors import EndpointError
+from engine.base.errors import EndpointError
 from engine.teachers.vllm_server import bound_process, orphans
 
 HOST = "127.0.0.1"

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import psutil
 from textual.widgets import Static
 
+from engine.base.errors import NotAvailable
 from engine.base.nvml import Nvml
-from engine.errors import NotAvailable
 
 BARS = "▁▂▃▄▅▆▇█"
 KEPT = 8

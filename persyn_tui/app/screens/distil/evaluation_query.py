@@ -120,7 +120,7 @@ class Reader:
         context = None if job is None else context_cache.of(store, job)
         if job is None or context is None:
             return None
-        from engine.pipeline import adapters_of_run
+        from engine.job import adapters_of_run
 
         before = results.evaluation(store, context.evaluation_of(None))
         after = before

@@ -18,8 +18,8 @@ from storage.records import Adapter, Checkpoint
 from storage.store import Store
 
 if TYPE_CHECKING:
+    from engine.job.adapters_of_run import Trained
     from engine.job.context import RunContext
-    from engine.pipeline.adapters_of_run import Trained
 
 BEFORE = "before"
 """The student before training, among the strategies."""
@@ -255,7 +255,7 @@ def _same_run(store: Store, job: Job) -> list[int]:
 
 
 def _settle(store: Store, job: Job, context: "RunContext", old: _Settled | None) -> _Settled:
-    from engine.pipeline import adapters_of_run
+    from engine.job import adapters_of_run
     from engine.report import summary as report
 
     # The context is kept for long: an operator goes on excluding rows and putting them back.

@@ -48,7 +48,7 @@ class Examined:
 
 def examine(store: Store, wanted: "TeacherConfig", role: Role) -> Examined:
     """What the model's files and the store say; blocks, at a hub for up to four seconds."""
-    from engine.errors import NotAvailable
+    from engine.base.errors import NotAvailable
     from engine.registry import register
     from storage import lookup
 

@@ -468,7 +468,7 @@ class RouterScreen(BaseScreen[Routed]):
             return
 
         async def export() -> None:
-            from engine.pipeline import assignments
+            from engine.job import assignments
 
             if self.app.store is None:
                 return

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from engine.errors import ConfigError
+from engine.base.errors import ConfigError
 from storage import prompts, registry, routing
 from storage.records import Plan
 from storage.store import Store

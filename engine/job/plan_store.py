@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from engine.errors import ConfigError
+from engine.base.errors import ConfigError
 from engine.job.context import RunContext
 from engine.router.saved import Teacher
 from storage import routing
