@@ -1,6 +1,5 @@
 """Datasets: training rows that point at the responses they are made of."""
 
-import builtins
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ def find(store: Store, spec_sha: str) -> Dataset | None:
     return None if row is None else _dataset_of(row)
 
 
-def open(
+def open_dataset(
     store: Store,
     lease: Lease | None,
     spec_sha: str,
@@ -80,7 +79,7 @@ def rows(
     after_prompt_id: int = 0,
     limit: int = 500,
     include_excluded: bool = False,
-) -> builtins.list[TrainingRow]:
+) -> list[TrainingRow]:
     """The next rows of the dataset, by prompt id.
 
     Args:
@@ -125,7 +124,7 @@ def rows(
         ]
 
 
-def list(store: Store) -> builtins.list[Dataset]:
+def newest_first(store: Store) -> list[Dataset]:
     """Every dataset, newest first."""
     query = select(*DatasetTable.__table__.c).order_by(DatasetTable.id.desc())
     with store.read() as connection:
@@ -169,7 +168,7 @@ def means(store: Store, dataset_id: int) -> dict[str, float | None]:
     return {name: None if value is None else float(value) for name, value in zip(names, values, strict=True)}
 
 
-def excluded(store: Store, dataset_id: int) -> builtins.list[int]:
+def excluded(store: Store, dataset_id: int) -> list[int]:
     """The prompt ids of the rows that an operator took out, in order."""
     query = (
         select(DatasetRowRow.prompt_id)

@@ -5,7 +5,6 @@ epoch, owner) in its own transaction, so a process that slept through its lease 
 one took over.
 """
 
-import builtins
 import math
 import os
 import socket
@@ -272,7 +271,7 @@ def get(store: Store, job_id: int) -> Job | None:
         return _read(store, connection, job_id)
 
 
-def list(store: Store, before_id: int | None = None, limit: int = 100) -> builtins.list[Job]:
+def recent(store: Store, before_id: int | None = None, limit: int = 100) -> list[Job]:
     """The newest jobs first.
 
     Args:
@@ -303,7 +302,7 @@ def went_on(listed: Iterable[Job]) -> dict[int, int]:
     return found
 
 
-def events(store: Store, job_id: int, after_id: int = 0, limit: int = 500) -> builtins.list[Event]:
+def events(store: Store, job_id: int, after_id: int = 0, limit: int = 500) -> list[Event]:
     """The job's next events, oldest first."""
     query = (
         select(*EventRow.__table__.c)
@@ -315,7 +314,7 @@ def events(store: Store, job_id: int, after_id: int = 0, limit: int = 500) -> bu
         return [Event(*row) for row in connection.execute(query)]
 
 
-def newest_events(store: Store, job_id: int | None = None, limit: int = 100) -> builtins.list[Event]:
+def newest_events(store: Store, job_id: int | None = None, limit: int = 100) -> list[Event]:
     """The last events of one job, or of all of them, oldest first."""
     query = select(*EventRow.__table__.c).order_by(EventRow.id.desc()).limit(limit)
     if job_id is not None:
@@ -326,7 +325,7 @@ def newest_events(store: Store, job_id: int | None = None, limit: int = 100) -> 
 
 def metrics(
     store: Store, job_id: int, name: str | None = None, after_id: int = 0, limit: int = 5000
-) -> builtins.list[Metric]:
+) -> list[Metric]:
     """The job's next metric points, oldest first; of one curve when a name is given."""
     query = (
         select(*MetricRow.__table__.c)
@@ -377,7 +376,7 @@ def stopping(store: Store) -> dict[int, Stopping]:
     return found
 
 
-def take_commands(store: Store, lease: Lease) -> builtins.list[Command]:
+def take_commands(store: Store, lease: Lease) -> list[Command]:
     """The commands left since the last call, oldest first; each is given once.
 
     Raises:

@@ -1,6 +1,5 @@
 """Registered models: teachers, students and reward models."""
 
-import builtins
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -58,9 +57,9 @@ def put(store: Store, model: Model, identity_sha: str) -> Model:
     return replace(model, id=identifier, archived=False)
 
 
-def list(
+def models(
     store: Store, role: Role | None = None, archived: bool = False, superseded: bool = False
-) -> builtins.list[Model]:
+) -> list[Model]:
     """The registered models by role and name.
 
     Args:
@@ -75,11 +74,11 @@ def list(
     if not archived:
         query = query.where(ModelRow.archived_at.is_(None))
     with store.read() as connection:
-        models = [model_of(row) for row in connection.execute(query)]
+        found = [model_of(row) for row in connection.execute(query)]
     if superseded:
-        return models
+        return found
     newest: dict[tuple[str, str], Model] = {}
-    for model in models:
+    for model in found:
         newest.setdefault((model.role, model.name), model)
     return [*newest.values()]
 

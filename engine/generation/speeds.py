@@ -20,7 +20,7 @@ def measured(store: Store, teachers: Sequence[Model]) -> dict[str, Speed]:
     Of its own answers where it has some: those asked for with its system prompt and sampling. Else of the answers of
     the same model with other settings that has the most, which tell how fast a token comes, not how many there are.
     """
-    known = registry.list(store, "teacher", archived=True, superseded=True)
+    known = registry.models(store, "teacher", archived=True, superseded=True)
     found: dict[str, Speed] = {}
     for teacher in teachers:
         choice: list[tuple[bool, int, int, Speed]] = []

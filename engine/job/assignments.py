@@ -28,7 +28,7 @@ def export(store: Store, plan: Plan, out: Path | None = None) -> tuple[Path, int
     if out is None:
         out = Path(store.folder) / "exports" / f"assignments-{plan.strategy}-plan-{plan.id}.jsonl"
     part = out.with_name(out.name + ".part")
-    names = {row.id: row.name for row in registry.list(store, "teacher", archived=True, superseded=True)}
+    names = {row.id: row.name for row in registry.models(store, "teacher", archived=True, superseded=True)}
     order = [str(name) for name in plan.manifest.get("teachers", [])]
     after = lines = 0
     try:

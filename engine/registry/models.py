@@ -101,7 +101,7 @@ def saved(location: str | None) -> Registered:
             found = stored_models.get(store, name, role)
             if found is not None:
                 return as_entry(found)
-            guess = nearest(name, [model.name for model in stored_models.list(store, role)])
+            guess = nearest(name, [model.name for model in stored_models.models(store, role)])
             raise ConfigError(
                 f"{role} `{name}`: not registered in {store.name}"
                 + (f"; did you mean `{guess}`?" if guess else ""),
@@ -127,7 +127,7 @@ def renamed(store: Store, model: Model) -> list[str]:
     """Names under which a teacher with the same settings is stored, where it is not under its own."""
     if lookup.model(store, model.role, model.name, identity_sha(model)) is not None:
         return []
-    known = stored_models.list(store, model.role, archived=True, superseded=True)
+    known = stored_models.models(store, model.role, archived=True, superseded=True)
     alike = (replace(model, name=name) for name in dict.fromkeys(row.name for row in known))
     return [other.name for other in alike if lookup.model(store, other.role, other.name, identity_sha(other))]
 

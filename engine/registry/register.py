@@ -116,6 +116,6 @@ def put(store: Store, model: Model) -> Model:
 def archive(store: Store, model: Model, archived: bool = True) -> None:
     """Hides a name in its role from listings, or brings it back; its answers stay."""
     # Every setting of the name: an older one must not come forward in place of the archived one.
-    for row in stored.list(store, model.role, archived=True, superseded=True):
+    for row in stored.models(store, model.role, archived=True, superseded=True):
         if row.name == model.name and row.id is not None:
             stored.archive(store, row.id, archived)

@@ -110,7 +110,7 @@ def _jobs(
     held.sort(key=lambda one: (one.id == in_view, one.id), reverse=True)
     found = [int(one.manifest["job"]) for one in held if "job" in one.manifest]
     if silent := {one.name.rpartition("/")[0] for one in held if "job" not in one.manifest}:
-        found += [job.id for job in jobs.list(store, limit=LOOKED_THROUGH) if job.name in silent]
+        found += [job.id for job in jobs.recent(store, limit=LOOKED_THROUGH) if job.name in silent]
     asked = {answer.job_id for answer in answers if answer.job_id is not None}
     return list(dict.fromkeys([*found, *sorted(asked, reverse=True)]))
 

@@ -164,7 +164,7 @@ class _Neighbours:
 def _generations(store: Store, teachers: Sequence[Teacher]) -> tuple[list[Generation], dict[int, str]]:
     """(whose stored answers count: the router's teachers as they were then, their names by id)."""
     shas = {teacher.name: teacher.sha for teacher in teachers}
-    rows = registry.list(store, "teacher", archived=True, superseded=True)
+    rows = registry.models(store, "teacher", archived=True, superseded=True)
     mine = {row.id: row.name for row in rows if row.name in shas and row.id is not None}
     return [Generation(number, shas[name]) for number, name in mine.items()], mine
 

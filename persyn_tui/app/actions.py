@@ -47,7 +47,7 @@ def resume(store: Store, job: Job) -> Job:
         if job.id in jobs.stopping(store):
             raise StoreError(f"job {job.id} is stopping", "once it has stopped, the same key goes on with it")
         raise StoreError(f"job {job.id} is running", "there is nothing to go on with")
-    if (later := jobs.went_on(jobs.list(store, limit=LOOKED_AT)).get(job.id)) is not None:
+    if (later := jobs.went_on(jobs.recent(store, limit=LOOKED_AT)).get(job.id)) is not None:
         raise StoreError(f"job {job.id} went on as job {later}", "choose that one")
     if job.state == "done":
         _check_outdated(store, job)
@@ -105,7 +105,7 @@ def checkpoint(store: Store, job_id: int) -> str:
     job = jobs.get(store, job_id)
     if job is None or not jobs.alive(job) or job.stage != "distill":
         training = [
-            str(other.id) for other in jobs.list(store) if jobs.alive(other) and other.stage == "distill"
+            str(other.id) for other in jobs.recent(store) if jobs.alive(other) and other.stage == "distill"
         ]
         others = f"; job {', '.join(training)} is: choose it on screen 1" if training else ""
         return f"job {job_id} is not training now{others}"

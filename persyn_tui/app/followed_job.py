@@ -133,7 +133,7 @@ def _pick(store: "Store", followed: int | None, chosen: Choice) -> Picked:
     """
     from storage import jobs
 
-    newest = jobs.list(store, limit=LOOKED_AT)
+    newest = jobs.recent(store, limit=LOOKED_AT)
     running = [job for job in newest if job.effective_state == "running"]
     job = None if followed is None else jobs.get(store, followed)
     over = job is None or job.effective_state not in LIVE

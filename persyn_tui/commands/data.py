@@ -148,7 +148,7 @@ def show(
         if context is not None:
             beside.append(context)
     names = {a.plan_id: lookup.plan_teachers(opened, a.plan_id) for a in found.assignments}
-    known = Datasets(datasets.list(opened))
+    known = Datasets(datasets.newest_first(opened))
     rewards = rewarded.stored(beside, known.all)
     rewards = rewarded.completed(opened, rewards, beside, known.all, lambda job_id: _context(opened, job_id))
     data = answer_view.as_json(found, beside, names, rewards, known)
@@ -189,7 +189,7 @@ def _print_lines(
 
     ids = [line.response.id for line in found]
     values = lookup.values(opened, ids)
-    known = Datasets(datasets.list(opened))
+    known = Datasets(datasets.newest_first(opened))
     rewards = listing.rewards(opened, ids, within.id if within else None)
     data: list[dict[str, Any]] = [
         {

@@ -35,7 +35,7 @@ def list_datasets(store: StoreOption = None, as_json: JsonOption = False) -> Non
     from storage.store import Store
 
     opened = Store.open(store, create=False)
-    known = Datasets(datasets.list(opened))
+    known = Datasets(datasets.newest_first(opened))
     found = [
         {
             "id": dataset.id,
@@ -129,7 +129,7 @@ def check_teacher(opened: "Store", name: str) -> None:
     from engine.base.suggest import nearest
     from storage import registry
 
-    names = [model.name for model in registry.list(opened, "teacher", archived=True)]
+    names = [model.name for model in registry.models(opened, "teacher", archived=True)]
     if name not in names:
         guess = nearest(name, names)
         raise ConfigError(
@@ -193,7 +193,7 @@ def named(opened: "Store", ref: str) -> "Dataset":
     from persyn_tui.dataset_view import Datasets
     from storage import datasets
 
-    known = Datasets(datasets.list(opened))
+    known = Datasets(datasets.newest_first(opened))
     found = known.find(ref)
     if not found:
         what = f"number {ref}" if ref.isdecimal() else f"the name `{ref}`"
@@ -218,7 +218,7 @@ def of_strategy(opened: "Store", strategy: str) -> "Dataset":
     from persyn_tui.dataset_view import Datasets
     from storage import datasets
 
-    known = Datasets(datasets.list(opened))
+    known = Datasets(datasets.newest_first(opened))
     found = [dataset for dataset in known.all if dataset.name.endswith(f"/{strategy}")]
     if not found:
         raise ConfigError(

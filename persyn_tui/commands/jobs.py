@@ -43,7 +43,7 @@ def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     from storage.store import Store
 
     opened = Store.open(store, create=False)
-    found = jobs.list(opened)
+    found = jobs.recent(opened)
     went_on = jobs.went_on(found)
 
     def show() -> None:

@@ -38,7 +38,7 @@ def list_models(
     from storage.store import Store
 
     _check_role(role)
-    found = registry.list(Store.open(store, create=False), role, archived=archived)  # type: ignore[arg-type]  # checked above
+    found = registry.models(Store.open(store, create=False), role, archived=archived)  # type: ignore[arg-type]  # checked above
 
     def show() -> None:
         if not found:
@@ -243,7 +243,7 @@ def _find(opened: "Store", name: str, role: str | None, *, archived: bool) -> "M
     from storage import registry
 
     _check_role(role)
-    everything = registry.list(opened, role, archived=archived)  # type: ignore[arg-type]  # checked above
+    everything = registry.models(opened, role, archived=archived)  # type: ignore[arg-type]  # checked above
     found = [model for model in everything if model.name == name]
     if not found:
         guess = nearest(name, [model.name for model in everything])

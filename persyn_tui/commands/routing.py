@@ -128,7 +128,7 @@ def _newest_run(opened: "Store") -> "Run":
     from engine.pipeline.run_view import run_of
     from storage import jobs
 
-    newest = jobs.list(opened, limit=1)
+    newest = jobs.recent(opened, limit=1)
     if not newest:
         raise ConfigError(f"{opened.name} has no jobs", "name a run file: persyn relabel FILE.yaml --alpha A")
     job = newest[0]

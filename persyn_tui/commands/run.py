@@ -150,8 +150,8 @@ def _demo_store(models: str) -> str:
     path = user_data_path("persyn") / "demo" / f"{models}.db"
     if path.exists():
         opened = Store.open(path)
-        finished = any(job.state == "done" for job in jobs.list(opened))
-        running = any(map(jobs.alive, jobs.list(opened)))
+        finished = any(job.state == "done" for job in jobs.recent(opened))
+        running = any(map(jobs.alive, jobs.recent(opened)))
         folder = opened.folder
         opened.close()
         if finished and not running:

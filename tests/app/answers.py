@@ -78,7 +78,7 @@ def build(tmp_path: Path) -> Made:
         plan = routing.open_plan(store, None, name, name, opened.id, None, {"teachers": ["wise", "quick"]})
         strengths = (0.75, -0.25) if name == "persyn" else None
         routing.assign(store, None, plan.id, [Assignment(n, one.teachers[0], 0, strengths, 1.0) for n in ids])
-        dataset = datasets.open(store, None, name, plan.id, f"run/{name}", {})
+        dataset = datasets.open_dataset(store, None, name, plan.id, f"run/{name}", {})
         rows = [DatasetRow(number, place + 1, 1.0, -0.1, place / 10) for place, number in enumerate(ids)]
         datasets.add(store, None, dataset.id, rows)
         datasets.finish(store, None, dataset.id, {"strategy": name})

@@ -231,7 +231,7 @@ def _train(store: Store, context: RunContext, lease: Lease, numbers: list[int]) 
     for strategy in context.run.strategies:
         plan = routing.plan(store, context.plan_sha(strategy))
         assert plan is not None
-        dataset = datasets.open(
+        dataset = datasets.open_dataset(
             store, None, context.dataset_sha(strategy), plan.id, f"arithmetic/{strategy}", {}
         )
         rows = [

@@ -83,7 +83,9 @@ class MadeRun:
     def adapter(self, strategy: str) -> Adapter:
         """The strategy's adapter, in training; its plan and its dataset are complete."""
         plan = self.route(strategy, [0] * 6)
-        dataset = datasets.open(self.store, None, self.context.dataset_sha(strategy), plan, strategy, {})
+        dataset = datasets.open_dataset(
+            self.store, None, self.context.dataset_sha(strategy), plan, strategy, {}
+        )
         datasets.finish(self.store, None, dataset.id, {})
         sha = self.context.adapter_sha(strategy)
         return results.open_adapter(self.store, None, sha, dataset.id, self.context.student_id)

@@ -31,7 +31,7 @@ def two(made: Made) -> tuple[Made, Dataset, Dataset]:
     found = []
     for number, (manifest, reward, many) in enumerate(((OLD, 2.0, 12), (NEW, -1.0, 6))):
         plan = routing.open_plan(made.store, None, f"again{number}", "persyn", 1, None, {})
-        dataset = datasets.open(made.store, None, f"again{number}", plan.id, "twice/persyn", manifest)
+        dataset = datasets.open_dataset(made.store, None, f"again{number}", plan.id, "twice/persyn", manifest)
         rows = [DatasetRow(made.prompts[n], n + 1, 1.0, -0.1, reward) for n in range(many)]
         datasets.add(made.store, None, dataset.id, rows)
         datasets.finish(made.store, None, dataset.id, manifest)
@@ -152,7 +152,7 @@ def test_calibration_answers_have_the_rewards_of_their_run_from_stored_scores(tm
         assert sum(one["reward"] is not None for one in first.answers) == 1, "one row of the dataset"
         assert all(one["reward"] is not None for one in more.answers)
         assert more.rewards == "α 0.4 zscore"
-        run = run_of(next(job for job in jobs.list(store) if job.name == "arithmetic"))
+        run = run_of(next(job for job in jobs.recent(store) if job.name == "arithmetic"))
         context = reader(store, run)
 
         table = score_table.rewards(context)
@@ -188,7 +188,7 @@ def test_numbers_letters_and_names_of_datasets() -> None:
 
 async def test_the_end_of_a_long_path_is_in_view(two: tuple[Made, Dataset, Dataset]) -> None:
     made, _, new = two
-    known = Datasets(datasets.list(made.store))
+    known = Datasets(datasets.newest_first(made.store))
     async with running(opened(made), mode="data") as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 16)
         await app.push_screen(ExportForm(known, new, {new.id: 6}))

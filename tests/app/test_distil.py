@@ -198,9 +198,9 @@ async def test_a_done_job_runs_again_where_rows_were_excluded_and_else_says_why_
         await until(pilot, lambda: "no dataset of it has changed since" in notes(app))
         datasets.exclude(made.store, dataset.id, made.prompts[:1])
         await pilot.press("r")
-        await until(pilot, lambda: len(jobs.list(made.store)) == 2)
+        await until(pilot, lambda: len(jobs.recent(made.store)) == 2)
         await until(pilot, lambda: "starts in the background" in notes(app))
-        newest = jobs.list(made.store)[0]
+        newest = jobs.recent(made.store)[0]
         engines = [
             one for one in psutil.Process().children() if ["work", str(newest.id)] == one.cmdline()[-2:]
         ]

@@ -49,7 +49,7 @@ async def test_a_wrong_field_is_told_beside_it_and_nothing_is_stored(store: Stor
         assert "only letters" in shown.form["name"].said
         await pilot.press("enter")
         assert app.screen is shown
-        assert registry.list(store) == []
+        assert registry.models(store) == []
 
 
 async def test_a_wrong_reference_gets_the_nearest_and_cannot_be_saved(store: Store) -> None:
@@ -64,7 +64,7 @@ async def test_a_wrong_reference_gets_the_nearest_and_cannot_be_saved(store: Sto
         assert "did you mean zoo:brief" in said(app)
         await pilot.press("enter")
         await until(pilot, lambda: "no model" in said(app))
-        assert registry.list(store) == []
+        assert registry.models(store) == []
 
 
 async def test_an_endpoint_is_registered_probed_and_offered(
@@ -85,7 +85,7 @@ async def test_an_endpoint_is_registered_probed_and_offered(
             await put(pilot, shown.form, "price_output", "2.5")
             await pilot.press("enter")
             await until(pilot, lambda: app.screen is not shown)
-            (stored,) = registry.list(store)
+            (stored,) = registry.models(store)
             assert stored.options == {
                 "base_url": [server.url, f"{server.url}/"],
                 "api_key_env": "MY_KEY",
@@ -129,7 +129,7 @@ async def test_what_is_wrong_with_an_address_is_told_beside_it_without_a_name_to
         await put(pilot, shown.form, "name", "far")
         await pilot.press("enter")
         await until(pilot, lambda: app.screen is not shown)
-        (stored,) = registry.list(store)
+        (stored,) = registry.models(store)
         assert stored.options["api_key_env"] == "NOT_SET_YET"
 
 
@@ -148,12 +148,12 @@ async def test_a_name_in_use_is_told_and_nothing_is_replaced_without_asking(stor
         assert "3 stored answers stay" in loss
         await pilot.press("n")
         await until(pilot, lambda: app.screen is shown and shown.form["name"].control.has_focus)
-        assert registry.list(store) == [first]
+        assert registry.models(store) == [first]
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
         await until(pilot, lambda: not isinstance(app.screen, ModelForm | Confirm))
-        (stored,) = registry.list(store)
+        (stored,) = registry.models(store)
         assert stored.model == "zoo:speller"
 
 
@@ -196,7 +196,7 @@ async def test_enter_in_the_system_prompt_is_a_new_line_and_the_footer_says_how_
         await until(pilot, lambda: {("⏎", "New line"), ("f2", "Save")} <= set(footer(app)))
         await pilot.press("f2")
         await until(pilot, lambda: app.screen is not shown)
-        (stored,) = registry.list(store)
+        (stored,) = registry.models(store)
         assert stored.system == "Be\nkind."
 
 
@@ -211,7 +211,7 @@ async def test_the_files_of_a_vllm_teacher_are_looked_at_too(store: Store) -> No
         await until(pilot, lambda: "does not exist" in shown.form["model"].said)
         await pilot.press("enter")
         await until(pilot, lambda: "does not exist" in said(app))
-        assert registry.list(store) == []
+        assert registry.models(store) == []
 
 
 async def test_what_the_files_say_is_filled_in_and_saved(store: Store) -> None:
@@ -228,7 +228,7 @@ async def test_what_the_files_say_is_filled_in_and_saved(store: Store) -> None:
         await put(pilot, shown.form, "price_output", "2.5")
         await pilot.press("enter")
         await until(pilot, lambda: app.screen.state == "full" if hasattr(app.screen, "state") else False)
-        (stored,) = registry.list(store)
+        (stored,) = registry.models(store)
         assert (stored.name, stored.role, stored.family) == ("terse", "teacher", "llama")
         assert (stored.system, stored.price_output, stored.model) == ("Short.", 2.5, "zoo:brief")
         await until(pilot, lambda: sheet(app).key == stored.id)
@@ -243,8 +243,8 @@ async def test_a_student_is_greedy_and_has_no_price(store: Store) -> None:
         await put(pilot, shown.form, "name", "pupil")
         await put(pilot, shown.form, "model", "zoo:student")
         await pilot.press("enter")
-        await until(pilot, lambda: len(registry.list(store)) == 1)
-        (stored,) = registry.list(store)
+        await until(pilot, lambda: len(registry.models(store)) == 1)
+        (stored,) = registry.models(store)
         assert (stored.role, stored.sampling.temperature) == ("student", 0.0)
 
 
@@ -259,7 +259,7 @@ async def test_an_edit_says_whether_stored_answers_are_used_again(store: Store) 
         assert "3 stored answers stay" in said(app)
         await pilot.press("shift+tab", "enter")
         await until(pilot, lambda: app.screen is not shown)
-        (stored,) = registry.list(store)
+        (stored,) = registry.models(store)
         assert stored.id != first.id
         assert (stored.system, stored.sampling.stop, stored.options["device"]) == (
             "Be kind.",
@@ -277,7 +277,7 @@ async def test_a_price_is_no_new_identity(store: Store) -> None:
         await until(pilot, lambda: "the same identity" in said(app))
         await pilot.press("enter")
         await until(pilot, lambda: app.screen is not shown)
-        (stored,) = registry.list(store)
+        (stored,) = registry.models(store)
         assert (stored.id, stored.price_input) == (first.id, 9.0)
 
 

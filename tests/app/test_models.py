@@ -62,7 +62,7 @@ async def test_archive_names_what_stays_and_undo_brings_it_back(store: Store) ->
         assert "Archive the teacher terse?" in shown
         assert "4 answers" in shown
         await pilot.press("n")
-        assert len(registry.list(store)) == 2
+        assert len(registry.models(store)) == 2
         await pilot.press("d")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
@@ -72,7 +72,7 @@ async def test_archive_names_what_stays_and_undo_brings_it_back(store: Store) ->
         await until(pilot, lambda: len(sheet(app).rows) == 2)
         assert "archived" in row(app, 1)
         await pilot.press("h", "u")
-        await until(pilot, lambda: len(registry.list(store)) == 2)
+        await until(pilot, lambda: len(registry.models(store)) == 2)
         await until(pilot, lambda: len(sheet(app).rows) == 2)
 
 

@@ -224,7 +224,7 @@ async def test_another_alpha_becomes_a_job_only_after_a_question(made: Made) -> 
         await pilot.press("n")
         await until(pilot, lambda: app.screen is screen)
     with Store.open(made.path) as store:
-        assert len(jobs.list(store)) == 1
+        assert len(jobs.recent(store)) == 1
 
 
 async def test_scoring_and_training_show_their_progress(made: Made) -> None:

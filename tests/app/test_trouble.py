@@ -283,7 +283,7 @@ def test_text_that_is_no_utf8_is_exported(tmp_path: Path, filled: tuple[Path, Le
             for column in ("responses SET text", "prompts SET messages"):
                 connection.execute(text(f"UPDATE {column} = CAST(x'ff41' AS TEXT)"))
         for number, form in enumerate(export.FORMATS):
-            export.export(store, datasets.list(store)[0], form, tmp_path / f"{number}")
+            export.export(store, datasets.newest_first(store)[0], form, tmp_path / f"{number}")
         assert "�A" in (tmp_path / "0").read_text()
 
 
@@ -310,7 +310,7 @@ async def test_no_key_writes_into_a_store_that_was_moved(
         if what != "demo":
             full.put_stage(store, filled[1], mode)
             jobs.release(store, filled[1], "failed", "it broke")
-        chosen = next((one.id for one in datasets.list(store)), None)
+        chosen = next((one.id for one in datasets.newest_first(store)), None)
     started: list[object] = []
     monkeypatch.setattr(launch, "command", lambda *given, **more: started.append(given))
     async with running(store.location, mode=mode, size=(140, 40)) as (app, pilot):

@@ -111,12 +111,12 @@ async def test_the_dry_run_shows_the_estimate_and_enter_starts_the_job(store: St
         assert shown.query_one("#machine").size.height == 1
         await pilot.press("escape")
         await until(pilot, lambda: "run file" in said(app, "#title"))
-        assert jobs.list(store) == []
+        assert jobs.recent(store) == []
         await pilot.press("enter")
         await until(pilot, lambda: "enter starts it" in said(app))
         await pilot.press("enter")
         await until(pilot, lambda: app.screen is not shown)
-        (job,) = jobs.list(store)
+        (job,) = jobs.recent(store)
         assert app.followed.id == job.id
         engines = [one for one in psutil.Process().children() if ["work", str(job.id)] == one.cmdline()[-2:]]
         for engine in engines:
@@ -134,7 +134,7 @@ async def test_what_this_version_lacks_is_counted_but_not_started(store: Store, 
         await pilot.press("enter")
         await until(pilot, lambda: not shown._busy)
         assert app.screen is shown
-        assert jobs.list(store) == []
+        assert jobs.recent(store) == []
 
 
 async def test_a_key_before_the_models_are_read_does_not_end_the_app(store: Store) -> None:
@@ -201,7 +201,7 @@ async def test_teachers_must_be_marked_and_leaving_asks(store: Store) -> None:
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
         await until(pilot, lambda: app.screen is not shown)
-        assert models.list(store) == []
+        assert models.models(store) == []
 
 
 async def test_a_wizard_that_is_left_before_its_models_are_read_ends_nothing(

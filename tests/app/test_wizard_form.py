@@ -39,7 +39,7 @@ async def test_the_form_writes_a_run_file_that_uses_stored_answers(store: Store,
         mine = next(one for one in run.teachers if one.name == "terse")
         written = models.teacher(mine, run.generation)
         assert models.identity_sha(written) == models.identity_sha(model)
-        assert jobs.list(store) == []
+        assert jobs.recent(store) == []
 
 
 async def test_a_max_tokens_holds_for_every_teacher_and_says_whose_own_it_replaces(

@@ -164,7 +164,7 @@ def filled(tmp_path: Path) -> Filled:
             [Assignment(numbers[i], ids["alpha"], 0, (0.75, -0.25), 1.0) for i in (0, 1)],
         )
         routing.finish_plan(store, None, plan.id)
-        dataset = datasets.open(store, None, "dataset", plan.id, "demo/persyn", {})
+        dataset = datasets.open_dataset(store, None, "dataset", plan.id, "demo/persyn", {})
         datasets.add(
             store,
             None,

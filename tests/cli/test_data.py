@@ -181,7 +181,7 @@ def twin(filled: Any) -> int:
     manifest = {"strategy": "persyn", "job": 7, "reward": {"alpha": 0.9, "normalization": "rank"}}
     with Store.open(filled.path) as store:
         plan = routing.open_plan(store, None, "twin", "persyn", 1, None, {})
-        made = datasets.open(store, None, "twin", plan.id, "demo/persyn", manifest)
+        made = datasets.open_dataset(store, None, "twin", plan.id, "demo/persyn", manifest)
         datasets.add(
             store, None, made.id, [DatasetRow(filled.prompts[0], filled.answers[0, "alpha"], reward=-1.0)]
         )

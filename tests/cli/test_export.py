@@ -100,7 +100,7 @@ def test_large_folders_are_cut_into_files(
 ) -> None:
     monkeypatch.setattr(exporting, "SHARD_ROWS", 1)
     with Store.open(filled.path) as store:
-        written = exporting.export(store, datasets.list(store)[0], "huggingface", tmp_path / "folder")
+        written = exporting.export(store, datasets.newest_first(store)[0], "huggingface", tmp_path / "folder")
     parts = sorted((tmp_path / "folder" / "data").iterdir())
     assert [pyarrow.parquet.read_table(part).num_rows for part in parts] == [1, 1]
     assert written.rows == 2
@@ -163,8 +163,8 @@ def test_an_unwritable_or_missing_place(persyn: Persyn, filled: Any) -> None:
 
 def test_an_incomplete_dataset_is_refused(persyn: Persyn, filled: Any) -> None:
     with Store.open(filled.path) as store:
-        plan = datasets.list(store)[0].plan_id
-        datasets.open(store, None, "other", plan, "demo/half", {})
+        plan = datasets.newest_first(store)[0].plan_id
+        datasets.open_dataset(store, None, "other", plan, "demo/half", {})
     ran = persyn("data", "export", "demo/half", "-o", "out")
     assert ran.code == 2
     assert "not complete" in ran.err

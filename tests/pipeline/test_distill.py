@@ -12,7 +12,7 @@ from storage import datasets, jobs, results
 def trained(workspace) -> dict[str, int]:
     """How many adapters each strategy's dataset has."""
     with workspace.open() as store:
-        names = {dataset.id: dataset.name for dataset in datasets.list(store)}
+        names = {dataset.id: dataset.name for dataset in datasets.newest_first(store)}
         found = [names[adapter.dataset_id] for adapter in results.adapters(store) if adapter.complete]
     return {name: found.count(name) for name in names.values()}
 
@@ -25,7 +25,7 @@ def test_an_excluded_row_retrains_its_strategy_alone_and_a_restored_one_none(cop
     assert trained(workspace) == {"small/persyn": 1, "small/random": 1}
 
     with workspace.open() as store:
-        (dataset,) = (found for found in datasets.list(store) if found.name == "small/random")
+        (dataset,) = (found for found in datasets.newest_first(store) if found.name == "small/random")
         prompt = datasets.rows(store, dataset.id, limit=1)[0].prompt.id
     assert workspace.call("data", "exclude", dataset.id, prompt).returncode == 0
     again = workspace.finish()
@@ -73,8 +73,10 @@ def test_a_checkpoint_that_is_asked_for_is_written_and_a_resume_counts_on_from_i
 
     with workspace.open() as store:
         adapters = [adapter.id for adapter in results.adapters(store)]
-        wait(lambda: jobs.list(store)[0].stage == "distill" and len(results.adapters(store)) > len(adapters))
-        job, adapter = jobs.list(store)[0], results.adapters(store)[-1]
+        wait(
+            lambda: jobs.recent(store)[0].stage == "distill" and len(results.adapters(store)) > len(adapters)
+        )
+        job, adapter = jobs.recent(store)[0], results.adapters(store)[-1]
         assert results.checkpoints(store, adapter.id) == []
         jobs.command(store, job.id, "checkpoint")
         wait(lambda: results.checkpoints(store, adapter.id) != [])
@@ -84,10 +86,10 @@ def test_a_checkpoint_that_is_asked_for_is_written_and_a_resume_counts_on_from_i
         stopped = results.checkpoints(store, adapter.id)[0].step
 
         process = workspace.start("run", workspace.folder / "run.yaml")
-        wait(lambda: jobs.list(store)[0].id > job.id and jobs.list(store)[0].stage == "distill")
+        wait(lambda: jobs.recent(store)[0].id > job.id and jobs.recent(store)[0].stage == "distill")
         # The row stands there from the beginning of the stage; what it has done comes with the first step.
-        wait(lambda: from_json(jobs.list(store)[0].progress).done > 0)
-        again = from_json(jobs.list(store)[0].progress)
+        wait(lambda: from_json(jobs.recent(store)[0].progress).done > 0)
+        again = from_json(jobs.recent(store)[0].progress)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     assert again.done >= stopped
@@ -107,7 +109,7 @@ def test_rows_held_out_are_measured_and_not_trained_on(copied):
     assert new.metrics["eval_loss"] > 0
     assert old.metrics["eval_loss"] is None
     with workspace.open() as store:
-        job = jobs.list(store, limit=1)[0]
+        job = jobs.recent(store, limit=1)[0]
         curve = [point for point in jobs.metrics(store, job.id) if point.name == "persyn/eval_loss"]
     assert len(curve) > 2
 

@@ -31,7 +31,7 @@ def ended(folder: Path, monkeypatch: pytest.MonkeyPatch, problem: BaseException)
     with Store.open(folder / "store.db") as store:
         job, _ = jobs.submit(store, run_file.parse(RUN).model_dump(mode="json"), "sha", "small")
         code = runner.work(store, job.id, Silent()).code
-        return code, jobs.list(store)[0]
+        return code, jobs.recent(store)[0]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_ctrl_c_held_down_still_writes_how_the_job_ended(tmp_path, monkeypatch):
     with Store.open(tmp_path / "store.db") as store:
         job, _ = jobs.submit(store, run_file.parse(RUN).model_dump(mode="json"), "sha", "small")
         assert runner.work(store, job.id, Silent()).code == 130
-        assert jobs.list(store)[0].state == "cancelled"
+        assert jobs.recent(store)[0].state == "cancelled"
 
 
 def test_the_progress_of_a_cancelled_job_is_where_its_error_says(tmp_path, monkeypatch):
@@ -85,7 +85,7 @@ def test_the_progress_of_a_cancelled_job_is_where_its_error_says(tmp_path, monke
     with Store.open(tmp_path / "store.db") as store:
         job, _ = jobs.submit(store, run_file.parse(RUN).model_dump(mode="json"), "sha", "small")
         assert runner.work(store, job.id, Silent()).code == 130
-        assert from_json(jobs.list(store)[0].progress).done == 925
+        assert from_json(jobs.recent(store)[0].progress).done == 925
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["moved", "replaced"])
@@ -118,5 +118,5 @@ def test_a_store_that_is_moved_ends_the_job_before_anything_is_written_elsewhere
             jobs.command(store, job.id, "cancel")
     moved.replace(path)
     with Store.open(path) as store:
-        (job,) = jobs.list(store)
+        (job,) = jobs.recent(store)
         assert (job.state, job.stage) == ("running", "distill"), "what was committed is there"

@@ -82,7 +82,7 @@ def test_two_endpoints_and_a_local_teacher_to_the_end_through_kill_9(workspace, 
             with workspace.open() as store:
                 if sum(rows(store).values()) < 2 * CALIBRATED + 10:
                     return False
-                rows_shown = jobs.list(store)[0].progress["rows"].values()
+                rows_shown = jobs.recent(store)[0].progress["rows"].values()
                 lost[:] = [sum(row["in_flight"] for row in rows_shown)]
         except PersynError:
             return False
@@ -97,7 +97,7 @@ def test_two_endpoints_and_a_local_teacher_to_the_end_through_kill_9(workspace, 
     assert 0 < lost[0] <= 20
     with workspace.open() as store:
         stored = rows(store)
-        (job,) = jobs.list(store)
+        (job,) = jobs.recent(store)
         said = [event.message for event in jobs.events(store, job.id)]
     assert any(message.startswith(f"{lost[0]} requests were in flight") for message in said)
     prompts = workspace.counts()["prompts"]
@@ -220,12 +220,12 @@ def test_what_is_in_flight_at_a_stop_is_waited_for_and_stored(
     process.communicate(timeout=60)
     assert process.returncode == code
     with workspace.open() as store:
-        (job,) = jobs.list(store)
+        (job,) = jobs.recent(store)
     assert (job.state, stored(workspace), len(far.requests)) == (state, 15, 15)
     workspace.finish("calibrate")
     assert (stored(workspace), len(far.requests)) == (CALIBRATED, CALIBRATED)
     with workspace.open() as store:
-        assert len(jobs.list(store)) == (1 if state == "paused" else 2)
+        assert len(jobs.recent(store)) == (1 if state == "paused" else 2)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_stop_that_is_asked_for_again_gives_up_what_is_in_flight(
     assert not release.is_set()
     release.set()
     with workspace.open() as store:
-        (job,) = jobs.list(store)
+        (job,) = jobs.recent(store)
         said = " ".join(event.message for event in jobs.events(store, 1))
     assert (job.state, stored(workspace), len(far.requests)) == (state, 10, 15)
     if how:
@@ -294,7 +294,7 @@ def test_what_was_sent_again_stays_known_after_its_stage_and_its_job(workspace, 
     workspace.write(RUN[:start] + teacher + RUN[end:] + "strategies: [random, persyn]\n")
     workspace.finish("build_dataset")
     with workspace.open() as store:
-        (job,) = jobs.list(store)
+        (job,) = jobs.recent(store)
         shown = {line.name: line.retries for line in Reader().read(store, job.id).teachers}
     assert job.stage == "build_dataset"
     assert from_json(job.progress).retries == {"calibrate": {"far": 1}, "generate": {"far": 2}}
@@ -335,7 +335,7 @@ def test_a_renamed_teacher_is_another_one_and_the_run_says_so_before_it_asks(wor
     workspace.write(text.replace("name: far,", "name: further,"))
     workspace.finish("route")
     with workspace.open() as store:
-        newest = max(job.id for job in jobs.list(store))
+        newest = max(job.id for job in jobs.recent(store))
         said = [event.message for event in jobs.events(store, newest)]
         assert rows(store)["further", "ok"] == rows(store)["far", "ok"] == CALIBRATED
     assert any("`further` has the settings of `far`, whose answers are stored" in line for line in said)
@@ -350,13 +350,13 @@ def test_a_budget_pauses_the_job_and_a_larger_one_goes_on(workspace, servers) ->
         assert "raise `generation.budget_usd`" in job.error
         with workspace.open() as store:
             found = rows(store)
-            assert len(jobs.list(store)) == 1
+            assert len(jobs.recent(store)) == 1
         assert found["far", "ok"] == CALIBRATED  # free
         assert 0.004 < found["near", "ok"] * 0.00051 <= 0.01
     write(workspace, servers, generation="budget_usd: 1")
     workspace.finish("calibrate")
     with workspace.open() as store:
-        (job,) = jobs.list(store)
+        (job,) = jobs.recent(store)
         assert rows(store)["near", "ok"] == CALIBRATED
     assert job.state == "done"
     assert sum(len(server.requests) for server in servers[:2]) == CALIBRATED

@@ -108,7 +108,7 @@ def test_five_kinds_of_teacher_to_the_end_through_kill_9(
 
     def job() -> Any:
         with workspace.open() as store:
-            return jobs.list(store)[0]
+            return jobs.recent(store)[0]
 
     def in_the_middle() -> bool:
         """Both servers have answered in the stage `generate`, and both are being asked."""

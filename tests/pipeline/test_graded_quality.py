@@ -21,7 +21,7 @@ def test_a_reward_model_as_quality_makes_alpha_count(workspace):
     report = workspace.finish()
     assert report["strategies"][0]["accuracy_after"] is not None  # right answers are counted all the same
     with workspace.open() as store:
-        (dataset,) = datasets.list(store)
+        (dataset,) = datasets.newest_first(store)
         rows = datasets.rows(store, dataset.id, limit=1000)
     assert len({row.quality for row in rows}) > 10
     # The same answers with 0/1 quality: no pair turns round between these two, only with the other scorer.
@@ -71,7 +71,7 @@ def test_adding_a_scorer_asks_and_scores_nothing_again(finished, tmp_path):
     # Every new score is the new scorer's, or of an answer that the first run had not asked for.
     assert after["scores"] - before["scores"] == new + 2 * (after["responses"] - before["responses"])
     with workspace.open() as store:
-        newest, _ = datasets.list(store)
+        newest, _ = datasets.newest_first(store)
         rows = datasets.rows(store, newest.id, limit=1000)
     for row in rows:
         expected = sum(

@@ -53,8 +53,8 @@ def test_a_run_from_imported_responses_alone(workspace):
     assert report["prompts"]["calibration"] == 32
     assert report["router"]["hit_at_1"] is not None
     with workspace.open() as store:
-        teachers = {model.name: model for model in registry.list(store, "teacher")}
-        (dataset,) = datasets.list(store)
+        teachers = {model.name: model for model in registry.models(store, "teacher")}
+        (dataset,) = datasets.newest_first(store)
         stored = datasets.rows(store, dataset.id, limit=1000)
         with store.read() as connection:
             answers = connection.execute(select(schema.ResponseRow.status, schema.ResponseRow.cost)).all()

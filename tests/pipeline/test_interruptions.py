@@ -22,7 +22,7 @@ def stage_reached(workspace, stage: str, done: int):
             return False
         try:
             with workspace.open() as store:
-                found = jobs.list(store, limit=1)
+                found = jobs.recent(store, limit=1)
         except PersynError:
             return False  # the database is being made
         if not found or found[0].stage not in STAGES:
@@ -48,7 +48,7 @@ def test_kill_9_then_the_same_command_ends_as_if_undisturbed(workspace, finished
     assert all(kept[table] <= count for table, count in undisturbed.counts().items())
     assert workspace.adapters() == undisturbed.adapters()
     with workspace.open() as store:
-        (job,) = jobs.list(store)
+        (job,) = jobs.recent(store)
         assert (job.state, job.epoch) == ("done", 2)
 
 
@@ -62,7 +62,7 @@ def test_ctrl_c_cancels_at_the_next_batch_and_the_run_resumes(workspace, finishe
     assert process.returncode == 130, err
     assert "run the same command again" in err
     with workspace.open() as store:
-        assert jobs.list(store)[0].state == "cancelled"
+        assert jobs.recent(store)[0].state == "cancelled"
     workspace.finish()
     assert workspace.counts() == undisturbed.counts()
 

@@ -59,7 +59,7 @@ def paid(workspace: Workspace) -> int:
 
 def job(workspace: Workspace) -> Any:
     with workspace.open() as store:
-        return jobs.list(store)[0]
+        return jobs.recent(store)[0]
 
 
 def test_a_judge_beside_exact_answers_to_the_end_through_kill_9(workspace, server) -> None:
@@ -191,7 +191,7 @@ def test_a_verdict_that_the_endpoint_fails_is_typed_stops_nothing_and_can_be_ask
     assert {row.detail["attempts"] for row in bad} == {2}
     assert "cannot digest it" in bad[0].detail["reason"]
     with workspace.open() as store:
-        assert scorer_ids.failed(reader(store, run_of(jobs.list(store)[0]))) == len(bad)
+        assert scorer_ids.failed(reader(store, run_of(jobs.recent(store)[0]))) == len(bad)
     sent = len(server.requests)
     workspace.run("--until", "score")
     assert len(server.requests) == sent
@@ -209,7 +209,7 @@ def test_what_a_judge_could_not_say_is_asked_again_once_more_attempts_are_allowe
     workspace.finish("score")
     assert sum(row.status == "unreadable" for row in verdicts(workspace)) == 6
     with workspace.open() as store:
-        said = [event.message for event in jobs.events(store, jobs.list(store)[0].id)]
+        said = [event.message for event in jobs.events(store, jobs.recent(store)[0].id)]
     assert "score: 56 answers by judge; without a score: 6 unreadable" in said
     asked = len(server.requests)
     workspace.finish("score")

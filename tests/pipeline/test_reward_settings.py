@@ -57,8 +57,8 @@ def test_strategies_are_compared_by_rewards_of_the_runs_own_settings(tmp_path: P
     """A dataset that does not depend on rewards is that of an earlier run, and so are the rewards in it."""
     with Store.open(tmp_path / "persyn.db") as store:
         full.build(store, tmp_path)
-        context = reader(store, run_of(next(job for job in jobs.list(store) if job.name == "arithmetic")))
-        dataset = next(one for one in datasets.list(store) if one.name.endswith("/strong"))
+        context = reader(store, run_of(next(job for job in jobs.recent(store) if job.name == "arithmetic")))
+        dataset = next(one for one in datasets.newest_first(store) if one.name.endswith("/strong"))
         assert summary._mean_reward(context, dataset, -7.0) == -7.0, "made with the run's settings"
         earlier = {"strategy": "strong", "reward": {"alpha": 0.9, "normalization": "rank"}}
         known = score_table.rewards(context)

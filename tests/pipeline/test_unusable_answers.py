@@ -63,7 +63,7 @@ def test_only_whole_answers_are_scored_and_trained_on_and_the_others_are_counted
         with store.read() as connection:
             stored = connection.execute(response.__table__.select()).mappings().all()
             scored = connection.execute(select(score.response_id)).scalars().all()
-        (dataset,) = datasets.list(store)
+        (dataset,) = datasets.newest_first(store)
         kept = [row.response.id for row in datasets.rows(store, dataset.id, limit=1000)]
     found = Counter(row["status"] for row in stored)
     assert set(found) == set(STATUSES)
@@ -82,7 +82,7 @@ def test_reasoning_is_kept_apart_and_neither_scored_nor_learned(ran: Workspace) 
     tokenizer = load_tokenizer("zoo:student")
     with ran.open() as store:
         context = reader(store, run_file.load(ran.folder / "run.yaml"))
-        (dataset,) = datasets.list(store)
+        (dataset,) = datasets.newest_first(store)
         learned = list(distill._rows(context, "random", dataset))
         with store.read() as connection:
             counted = connection.execute(

@@ -87,7 +87,7 @@ def test_a_server_that_cannot_start_stops_no_other_teacher_and_is_named(workspac
     assert "teacher `sick`: its server ended with exit code 1" in done.stderr
     assert "no memory for the model" in done.stderr
     with workspace.open() as store:
-        (job,) = jobs.list(store)
+        (job,) = jobs.recent(store)
         assert job.state == "needs_attention"
         assert answered(store) == {("well", "ok"): CALIBRATED}
         assert {point.name for point in jobs.metrics(store, job.id)} <= {

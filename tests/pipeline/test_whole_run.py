@@ -56,9 +56,9 @@ def test_prompts_that_are_all_wrong_train_no_router(finished):
 def test_every_row_says_where_it_comes_from(finished):
     workspace, _ = finished
     with workspace.open() as store:
-        (dataset,) = datasets.list(store)
+        (dataset,) = datasets.newest_first(store)
         rows = datasets.rows(store, dataset.id, limit=1000)
-        (job,) = jobs.list(store)
+        (job,) = jobs.recent(store)
     manifest = dataset.manifest
     assert manifest["rewarded"] == sum(row.reward is not None for row in rows) > 0
     assert (manifest["job"], manifest["rows"]) == (job.id, len(rows))
@@ -128,7 +128,7 @@ def test_a_detached_job_can_be_watched_and_is_not_started_twice(workspace):
         assert workspace.call("watch", second["job"]).returncode == 0
     assert workspace.counts()["responses"] == 28 * 2
     with workspace.open() as store:
-        assert all(job.state == "done" for job in jobs.list(store))
+        assert all(job.state == "done" for job in jobs.recent(store))
 
 
 def test_front_ends_know_the_stages_in_order():
@@ -176,4 +176,4 @@ def test_a_finished_demo_is_kept_when_the_next_one_starts(tmp_path, monkeypatch)
     (kept,) = first.parent.glob("zoo-*.db")
     assert kept.with_suffix(".files").is_dir()
     with Store.open(kept, create=False) as store:
-        assert [job.state for job in jobs.list(store)] == ["done", "cancelled"]
+        assert [job.state for job in jobs.recent(store)] == ["done", "cancelled"]

@@ -73,7 +73,7 @@ def test_one_response_with_all_that_is_known_of_it(store, filled) -> None:
     scores.add(store, None, scorer, [(response.id, Score(-0.5, -5.0, 10, detail={"why": "x"}))])
     plan = routing.open_plan(store, None, "p", "persyn", set_id, None, {})
     routing.assign(store, None, plan.id, [Assignment(ids[0], a.teacher_id, 0, (1.5, -0.25), 1.75)])
-    dataset = datasets.open(store, None, "d", plan.id, "my data", {})
+    dataset = datasets.open_dataset(store, None, "d", plan.id, "my data", {})
     datasets.add(store, None, dataset.id, [DatasetRow(ids[0], response.id, 1.0, -0.5, 0.25)])
     found = responses.get(store, response.id)
     assert found.line.response == response

@@ -120,7 +120,7 @@ def test_text_that_is_no_utf8_is_read_with_replacement_characters(sqlite_path, m
         assert [row[0] for part in parts for row in part] == wanted
     with Store.open(sqlite_path) as store:
         assert jobs.events(store, job.id)[0].message == READ
-        assert jobs.list(store)[0].name == READ
+        assert jobs.recent(store)[0].name == READ
         cards = listing.cards(store, range(1, 10))
         assert (cards[3].text, cards[2].prompt, cards[5].prompt) == (READ, READ, READ)
         lines = browse.lines(store, range(1, 10))

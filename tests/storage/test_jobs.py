@@ -30,8 +30,8 @@ def test_a_job_launched_twice_is_one_job(store) -> None:
     assert jobs.submit(store, {}, "sha", "again")[0].id == first.id
     other, created = jobs.submit(store, {}, "other sha", "other")
     assert created
-    assert [job.id for job in jobs.list(store)] == [other.id, first.id]
-    assert [job.id for job in jobs.list(store, before_id=other.id)] == [first.id]
+    assert [job.id for job in jobs.recent(store)] == [other.id, first.id]
+    assert [job.id for job in jobs.recent(store, before_id=other.id)] == [first.id]
 
 
 def test_after_a_job_has_ended_the_same_specification_makes_a_new_one(store, make) -> None:
@@ -46,7 +46,7 @@ def test_after_a_job_has_ended_the_same_specification_makes_a_new_one(store, mak
     )
     again = make.job()
     assert again.id != job.id
-    assert jobs.went_on(jobs.list(store)) == {job.id: again.id}
+    assert jobs.went_on(jobs.recent(store)) == {job.id: again.id}
     with pytest.raises(StoreError, match=f"job {job.id} is failed"):
         jobs.claim(store, job.id, "me")
 

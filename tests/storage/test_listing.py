@@ -24,7 +24,7 @@ def filled(store, make, monkeypatch):
     made = []
     for number, rows in enumerate(([(1, 0.5), (2, None)], [(1, -0.5), (3, 0.25)])):
         plan = routing.open_plan(store, None, f"p{number}", "mix", 1, None, {})
-        made.append(datasets.open(store, None, f"d{number}", plan.id, f"run/d{number}", {}).id)
+        made.append(datasets.open_dataset(store, None, f"d{number}", plan.id, f"run/d{number}", {}).id)
         datasets.add(store, None, made[-1], [DatasetRow(ids[n - 1], n, reward=reward) for n, reward in rows])
     return ids, made
 

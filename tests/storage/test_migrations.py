@@ -68,7 +68,7 @@ def test_the_known_history_is_the_one_in_the_folder() -> None:
 def test_an_older_database_is_copied_and_then_migrated(sqlite_path: Path, tmp_path: Path) -> None:
     old_store(str(sqlite_path))
     with Store.open(sqlite_path, revisions=later(tmp_path / "later")) as store:
-        assert [model.family for model in registry.list(store)] == ["migrated"]
+        assert [model.family for model in registry.models(store)] == ["migrated"]
     copies = list(sqlite_path.parent.glob("*.backup"))
     assert len(copies) == 1
     assert copies[0].stat().st_mode & 0o777 == 0o600
@@ -84,7 +84,7 @@ def test_an_older_database_is_copied_and_then_migrated(sqlite_path: Path, tmp_pa
 def test_an_older_postgresql_database_is_migrated_too(location: str, tmp_path: Path) -> None:
     old_store(location)
     with Store.open(location, revisions=later(tmp_path / "later")) as store:
-        assert [model.family for model in registry.list(store)] == ["migrated"]
+        assert [model.family for model in registry.models(store)] == ["migrated"]
 
 
 def test_a_migration_that_fails_halfway_leaves_the_old_database(location: str, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_migration_that_fails_halfway_leaves_the_old_database(location: str, t
     with pytest.raises(StoreError, match="nowhere"):
         Store.open(location, revisions=broken)
     with Store.open(location) as store:
-        assert [model.family for model in registry.list(store)] == ["before"]
+        assert [model.family for model in registry.models(store)] == ["before"]
 
 
 KILLED = """
@@ -114,7 +114,7 @@ def test_a_migration_that_is_killed_halfway_leaves_the_old_database(
     migrating = script(KILLED, location, tmp_path / "later")
     assert migrating.wait(60) == -9
     with Store.open(location) as store:
-        assert [model.family for model in registry.list(store)] == ["before"]
+        assert [model.family for model in registry.models(store)] == ["before"]
 
 
 def test_a_newer_database_is_refused_and_left_alone(location: str, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_newer_database_is_refused_and_left_alone(location: str, tmp_path: Pat
     with pytest.raises(StoreVersionError, match="at revision 0004, newer than this program's 0003"):
         Store.open(location)
     with Store.open(location, revisions=revisions) as store:
-        assert [model.family for model in registry.list(store)] == ["migrated"]
+        assert [model.family for model in registry.models(store)] == ["migrated"]
 
 
 def test_opening_a_current_store_never_imports_alembic(sqlite_path: Path) -> None:

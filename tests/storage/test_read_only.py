@@ -45,7 +45,7 @@ def test_it_is_read_and_nothing_is_made(closed: Path) -> None:
     before = beside(closed), closed.read_bytes()
     with Store.open(closed) as store:
         assert store.read_only
-        assert [model.name for model in registry.list(store, "teacher")] == ["a"]
+        assert [model.name for model in registry.models(store, "teacher")] == ["a"]
         assert search.sync(store) == 0
         changes = Changes(store)
         assert changes.seen()
@@ -71,7 +71,7 @@ def test_a_path_of_odd_characters_is_opened(
     shutil.copy(closed, odd)
     monkeypatch.setattr(locations, "writable", lambda path: False)
     with Store.open(odd) as store:
-        assert [model.name for model in registry.list(store, "teacher")] == ["a"]
+        assert [model.name for model in registry.models(store, "teacher")] == ["a"]
 
 
 def test_what_a_running_program_has_only_in_its_log_is_read(
@@ -82,7 +82,7 @@ def test_what_a_running_program_has_only_in_its_log_is_read(
         monkeypatch.setattr(locations, "writable", lambda path: False)
         with Store.open(sqlite_path) as store:
             make_for(writer).model("b")
-            assert {model.name for model in registry.list(store, "teacher")} == {"a", "b"}
+            assert {model.name for model in registry.models(store, "teacher")} == {"a", "b"}
 
 
 def test_a_program_that_begins_to_write_is_noticed(closed: Path, make_for) -> None:

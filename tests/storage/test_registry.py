@@ -30,15 +30,15 @@ def test_the_same_identity_keeps_its_row_and_takes_the_new_price(store, make) ->
     assert second.id == first.id
     found = registry.get(store, "a")
     assert (found.price_output, found.context) == (2.0, 2000)
-    assert len(registry.list(store)) == 1
+    assert len(registry.models(store)) == 1
 
 
 def test_the_last_registered_row_is_the_model_of_its_name(store) -> None:
     old = registry.put(store, Model("a", "teacher", "x", "m", system="old"), "1")
     new = registry.put(store, Model("a", "teacher", "x", "m", system="new"), "2")
     assert registry.get(store, "a").id == new.id
-    assert [model.id for model in registry.list(store)] == [new.id]
-    assert [model.id for model in registry.list(store, superseded=True)] == [new.id, old.id]
+    assert [model.id for model in registry.models(store)] == [new.id]
+    assert [model.id for model in registry.models(store, superseded=True)] == [new.id, old.id]
     registry.put(store, Model("a", "teacher", "x", "m", system="old"), "1")
     assert registry.get(store, "a").id == old.id
 
@@ -48,15 +48,15 @@ def test_a_name_may_serve_two_roles(store) -> None:
     student = registry.put(store, Model("a", "student", "x", "m"), "1")
     assert teacher.id != student.id
     assert registry.get(store, "a", "student").id == student.id
-    assert [model.role for model in registry.list(store, role="teacher")] == ["teacher"]
+    assert [model.role for model in registry.models(store, role="teacher")] == ["teacher"]
 
 
 def test_archived_models_are_hidden_and_come_back_when_put_again(store, make) -> None:
     model = make.model("a")
     registry.archive(store, model.id)
     assert registry.get(store, "a") is None
-    assert registry.list(store) == []
-    assert [item.archived for item in registry.list(store, archived=True)] == [True]
+    assert registry.models(store) == []
+    assert [item.archived for item in registry.models(store, archived=True)] == [True]
     assert registry.by_id(store, [model.id])[model.id].archived
     assert make.model("a").id == model.id
     assert not registry.get(store, "a").archived

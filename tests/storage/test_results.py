@@ -13,7 +13,7 @@ def filled(store, make):
     )
     found = responses.of_prompts(store, ids, [a])
     plan = routing.open_plan(store, None, "p", "random", set_id, None, {})
-    dataset = datasets.open(store, None, "d", plan.id, "my data", {})
+    dataset = datasets.open_dataset(store, None, "d", plan.id, "my data", {})
     rows = [
         DatasetRow(item, found[item][a.teacher_id].id, 1.0, -0.5 - n, 0.25) for n, item in enumerate(ids[:4])
     ]
@@ -22,7 +22,7 @@ def filled(store, make):
 
 def test_a_dataset_fills_up_and_is_finished(store, filled) -> None:
     _, ids, _, plan, dataset, rows = filled
-    assert datasets.open(store, None, "d", plan.id, "other name", {"x": 1}) == dataset
+    assert datasets.open_dataset(store, None, "d", plan.id, "other name", {"x": 1}) == dataset
     assert datasets.add(store, None, dataset.id, rows[:3]) == 3
     assert datasets.add(store, None, dataset.id, rows) == 1
     found = datasets.rows(store, dataset.id, limit=3)
@@ -33,7 +33,7 @@ def test_a_dataset_fills_up_and_is_finished(store, filled) -> None:
     datasets.finish(store, None, dataset.id, {"rows": 4})
     again = datasets.find(store, "d")
     assert (again.complete, again.manifest) == (True, {"rows": 4})
-    assert datasets.list(store) == [again]
+    assert datasets.newest_first(store) == [again]
     assert datasets.means(store, dataset.id) == {"quality": 1.0, "learnability": -2.0, "reward": 0.25}
 
 

@@ -77,12 +77,12 @@ def test_a_lock_held_by_another_process_is_waited_for(sqlite_path: Path, script:
         writer = threading.Thread(target=write)
         writer.start()
         assert not done.wait(1.0)
-        assert registry.list(store) == []
+        assert registry.models(store) == []
         holder.stdin.write("go\n")
         holder.stdin.flush()
         writer.join(30)
         assert done.is_set()
-        assert [model.name for model in registry.list(store)] == ["m"]
+        assert [model.name for model in registry.models(store)] == ["m"]
 
 
 def test_a_lock_that_never_ends_is_reported_after_bounded_retries(
@@ -226,7 +226,7 @@ def test_several_programs_may_make_the_store_at_once(location: str, script: Call
         _, errors = opener.communicate(timeout=60)
         assert opener.returncode == 0, errors
     with Store.open(location) as store:
-        assert len(registry.list(store)) == 4
+        assert len(registry.models(store)) == 4
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["moved", "replaced"])
@@ -244,8 +244,8 @@ def test_nothing_is_written_into_a_store_that_was_moved(sqlite_path: Path, make_
         with pytest.raises(StoreMissingError):
             make_for(store).model("b")
         with pytest.raises(StoreMissingError):
-            registry.list(store, "teacher")
+            registry.models(store, "teacher")
         assert sqlite_path.exists() == replaced
         moved.replace(sqlite_path)
         make_for(store).model("c")
-        assert {model.name for model in registry.list(store, "teacher")} == {"a", "c"}
+        assert {model.name for model in registry.models(store, "teacher")} == {"a", "c"}

@@ -50,7 +50,7 @@ def _build(context: RunContext, plan: Plan, rewards: dict[tuple[int, int], float
         "reward": context.run.reward.model_dump(),
         "reasoning": context.run.reasoning.dataset,
     }
-    dataset = datasets.open(
+    dataset = datasets.open_dataset(
         context.store, context.lease, context.dataset_sha(plan.strategy), plan.id, name, manifest
     )
     if dataset.complete:

@@ -63,7 +63,7 @@ class Beside:
             browse.get(store, other) for other in lookup.answers(store, found.line.response.prompt_id)
         )
         self._contexts = [context for context in beside_it if context is not None]
-        self._datasets = Datasets(datasets.list(store))
+        self._datasets = Datasets(datasets.newest_first(store))
         self._rewards = rewards_for_prompt.stored(self._contexts, self._datasets.all, self._in_view)
         return self._answers(self._rewards)
 

@@ -127,8 +127,8 @@ class DataScreen(BaseScreen[Stored]):
         newest = listing.newest(store)
         if newest == 0:
             return None
-        teachers = dict.fromkeys(model.name for model in registry.list(store, "teacher", archived=True))
-        return Stored(newest, Datasets(datasets.list(store)), list(teachers))
+        teachers = dict.fromkeys(model.name for model in registry.models(store, "teacher", archived=True))
+        return Stored(newest, Datasets(datasets.newest_first(store)), list(teachers))
 
     def show(self, data: Stored) -> None:
         """Reads the list when there is none yet, and what came after it."""

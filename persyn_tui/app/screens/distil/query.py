@@ -249,7 +249,7 @@ def _same_run(store: Store, job: Job) -> list[int]:
     """This job and the earlier ones of the same run, oldest first: a stopped training goes on in a new job."""
     return [
         other.id
-        for other in reversed(jobs.list(store, limit=500))
+        for other in reversed(jobs.recent(store, limit=500))
         if other.spec_sha == job.spec_sha and other.id <= job.id
     ] or [job.id]
 

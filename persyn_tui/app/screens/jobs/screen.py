@@ -126,7 +126,7 @@ class JobsScreen(FilteredScreen[Jobs]):
         from storage import jobs
 
         wanted, words, starting = question
-        everything = jobs.list(store, limit=500)
+        everything = jobs.recent(store, limit=500)
         if not everything:
             return None
         found = [job for job in everything if passes(_line(job), words)]

@@ -116,7 +116,7 @@ class ModelsScreen(FilteredScreen[Models]):
     def read(self, store: Store, question: Any) -> Models | None:
         """The newest settings of every name."""
         wanted, archived, words = question
-        everything = registry.list(store, archived=True)
+        everything = registry.models(store, archived=True)
         if not everything:
             return None
         shown = [model for model in everything if archived or not model.archived]

@@ -59,8 +59,8 @@ def candidates(store: Store) -> tuple[list[Candidate], list[Candidate]]:
     """(teachers, students): the registered ones, then those of the zoo on this machine; what cannot be used last."""
     from engine.zoo import resolve
 
-    teachers = [_registered(model) for model in registry.list(store, "teacher")]
-    students = [_registered(model) for model in registry.list(store, "student")]
+    teachers = [_registered(model) for model in registry.models(store, "teacher")]
+    students = [_registered(model) for model in registry.models(store, "student")]
     for name in resolve.names():
         found = None if name == "router" else _of_zoo(name)
         if found is None:
