@@ -158,6 +158,7 @@ class Store:
         location: str | Path | None = None,
         *,
         create: bool = True,
+        read_only: bool = False,
         busy_timeout_s: float = 30.0,
         revisions: Revisions = SHIPPED,
     ) -> Self:
@@ -166,6 +167,7 @@ class Store:
         Args:
             location: a path, a `postgresql://` URL, or None for `PERSYN_STORE` or the platform's data folder.
             create: whether a missing SQLite file is made.
+            read_only: whether nothing is to be written, not even a newer version of the tables.
             busy_timeout_s: seconds that one attempt waits for another writer.
             revisions: the schema's history.
 
@@ -175,12 +177,13 @@ class Store:
             StoreError: it is no store of this program, or it must not lie here.
         """
         url = locations.parse(location)
-        made = read_only = False
+        made, mode = False, ""
         if url.get_backend_name() == "postgresql":
             path = None
             folder = user_data_path("persyn") / f"{url.database}.files"
             try:
-                engine = create_engine(url, pool_pre_ping=True, **_ENGINE)
+                options = {"postgresql_readonly": True} if read_only else {}
+                engine = create_engine(url, pool_pre_ping=True, execution_options=options, **_ENGINE)
             except ImportError as problem:
                 raise StoreError(
                     "a PostgreSQL store needs the psycopg driver",
@@ -200,7 +203,8 @@ class Store:
                     f"{path} is {'a folder' if path.is_dir() else 'no file'}",
                     "name a file in it with --store" if path.is_dir() else "name a file with --store",
                 )
-            read_only = path.exists() and not locations.writable(path)
+            writable = not path.exists() or locations.writable(path)
+            asked, read_only = read_only, read_only or not writable
             try:
                 if not read_only:
                     locations.private_folder(path.parent)
@@ -211,11 +215,11 @@ class Store:
                     "Choose a folder that you may write to with --store PATH.",
                 ) from problem
             # Without a log beside it nobody has it open; SQLite would make one, of an owner who cannot write it.
-            mode = "" if not read_only else "ro" if _logged(path) else "immutable"
+            mode = "" if not read_only else "ro" if (asked and writable) or _logged(path) else "immutable"
             engine = _sqlite_engine(path, busy_timeout_s, mode)
         store = cls(engine, path, folder)
         store.made, store.read_only = made, read_only
-        if path is not None and read_only and not _logged(path):
+        if path is not None and mode == "immutable":
             store._still = _stamp(path)
         # A connection made later than the file was moved would make an empty one.
         event.listen(engine, "do_connect", lambda *given: store.check_file())
@@ -238,7 +242,7 @@ class Store:
         if self.read_only:
             raise StoreError(
                 f"the store {self.name} is of an older version, and may only be read",
-                "Open a copy, which can be brought to this version, with --store PATH.",
+                "`persyn jobs --store PATH` brings it to this version; of one that may not be written, open a copy.",
             )
         with self.write() as connection:
             migrate.upgrade(connection, revisions, self.path, self.name)

@@ -139,12 +139,12 @@ def export(
         words = only.words if only else ""
         raise ConfigError(f"no row of dataset `{dataset.name}` passes: {words}", "filter less")
     written = Written(str(out), form, excluded=excluded, filtered=total - chosen)
-    rows = _counted(_rows(store, dataset, only), written, chosen, progress)
+    counted = _counted(rows(store, dataset, only), written, chosen, progress)
     try:
         if form == "huggingface":
-            _folder(rows, written, dataset, out, only.words if only else "")
+            _folder(counted, written, dataset, out, only.words if only else "")
         else:
-            _file(rows, form, out)
+            _file(counted, form, out)
     except OSError as error:
         raise atomic_write.failed(out, error) from error
     return written
@@ -192,7 +192,7 @@ def record(form: str, row: TrainingRow) -> dict[str, Any]:
     return {"messages": turns, **_provenance(row)}
 
 
-def _rows(store: Store, dataset: Dataset, only: Only | None) -> Iterator[TrainingRow]:
+def rows(store: Store, dataset: Dataset, only: Only | None = None) -> Iterator[TrainingRow]:
     """The rows, their answers as a student learns them."""
     after = 0
     while page := datasets.rows(store, dataset.id, after_prompt_id=after, limit=PAGE):
