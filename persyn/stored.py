@@ -37,13 +37,13 @@ class StoreReader:
     def jobs(self) -> list[Job]:
         """Every job, newest first."""
         found: list[Job] = []
-        while page := jobs.list(self._store, before_id=found[-1].id if found else None, limit=PAGE):
+        while page := jobs.recent(self._store, before_id=found[-1].id if found else None, limit=PAGE):
             found += page
         return found
 
     def models(self) -> list[Model]:
         """The registered teachers, students, reward models and judges."""
-        return registry.list(self._store)
+        return registry.models(self._store)
 
     def responses(
         self, *, teacher: str | None = None, status: Status | None = None, strategy: str | None = None
@@ -69,7 +69,7 @@ class StoreReader:
 
     def datasets(self) -> list[Dataset]:
         """Every dataset, newest first."""
-        return datasets.list(self._store)
+        return datasets.newest_first(self._store)
 
     def rows(self, dataset: str | int, *, excluded: bool = False) -> Iterator[TrainingRow]:
         """The training rows of a dataset, by prompt.
@@ -130,7 +130,7 @@ class StoreReader:
         self.close()
 
     def _newest(self, dataset: str | int) -> Dataset:
-        found = datasets.list(self._store)
+        found = datasets.newest_first(self._store)
         for one in found:
             if dataset in (one.id, one.manifest.get("strategy"), one.name):
                 return one

@@ -15,14 +15,14 @@ def test_a_store_that_is_read_can_not_be_written(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     Store.open(path).close()
     with Store.open(path, read_only=True) as store, pytest.raises(StoreError):
-        put(store, Model(None, "teacher", "a", "transformers", "zoo:brief"), "sha")
+        put(store, Model("a", "teacher", "transformers", "zoo:brief"), "sha")
 
 
 def test_another_process_may_write_while_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     with Store.open(path) as writer, persyn.open_store(path) as reader:
         assert reader.models() == []
-        put(writer, Model(None, "teacher", "a", "transformers", "zoo:brief"), "sha")
+        put(writer, Model("a", "teacher", "transformers", "zoo:brief"), "sha")
         assert [model.name for model in reader.models()] == ["a"]
 
 
