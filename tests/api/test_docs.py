@@ -20,7 +20,8 @@ def test_the_examples_of_the_page_run_and_say_what_the_page_says(tmp_path: Path)
     workspace = Workspace(tmp_path)
     workspace.write()
     (tmp_path / "page.py").write_text(
-        examples() + "\nassert result.state == 'done' and all((row.reward or -9) <= best.reward for row in rows)\n"
+        examples()
+        + "\nassert result.state == 'done' and all((row.reward or -9) <= best.reward for row in rows)\n"
         "assert rewards.argmax(axis=1) == [2] and strengths.shape == (1, 2)\n"
         "assert dataset[0]['messages'][-1]['role'] == 'assistant'\n",
         encoding="utf-8",
