@@ -51,8 +51,10 @@ class RetryConfig(Section):
 class PriceConfig(Section):
     """Dollars per million tokens."""
 
-    input: float = Field(0.0, ge=0)
-    output: float = Field(0.0, ge=0)
+    input: float = Field(0.0, ge=0, title="price in")
+    """$ per million prompt tokens."""
+    output: float = Field(0.0, ge=0, title="price out")
+    """$ per million response tokens."""
 
 
 class EndpointConfig(Section):
@@ -94,8 +96,9 @@ class Addressed(Section):
     """What is served elsewhere: where it is, whose key is sent, how it is asked, and what it costs."""
 
     base_url: str | tuple[str, ...] | None = None
-    """Of an endpoint; several are replicas of one model."""
-    api_key_env: str | None = None
+    """http://HOST:8000/v1; several are replicas of one model."""
+    api_key_env: str | None = Field(None, title="key variable")
+    """Variable that holds the key; None: no key."""
     endpoint: EndpointConfig = EndpointConfig()
     price: PriceConfig = PriceConfig()
 

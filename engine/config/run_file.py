@@ -36,27 +36,44 @@ class SamplingConfig(Section):
     """How a teacher's tokens are drawn; keys left out come from `generation`."""
 
     temperature: float | None = Field(None, ge=0)
+    """0: the likeliest token each time."""
     top_p: float | None = Field(None, gt=0, le=1)
+    """Only the likeliest tokens, of this probability together."""
     top_k: int | None = Field(None, ge=0)
+    """Only so many of the likeliest tokens; 0: all."""
     max_tokens: int | None = Field(None, ge=1)
+    """Of a response."""
     seed: Seed | None = None
+    """Of the draws."""
     stop: tuple[str, ...] | None = None
+    """Texts that end a response."""
 
 
 class ModelConfig(Section):
     """What teachers and students have in common."""
 
     name: str = Field(min_length=1, max_length=80, pattern=r"^[\w.:/+-]+$")
+    """What runs call it."""
     model: str = Field(min_length=1)
+    """zoo:NAME, a folder, a .gguf file or a hub id."""
     revision: str = ""
+    """Commit of a hub id."""
     family: str = ""
+    """Empty: as its files say."""
     parameters: float | None = Field(None, gt=0)
-    system: str = ""
+    """Number of weights, e.g. 7.6B; None: as its files say."""
+    system: str = Field("", title="system prompt")
+    """Before every prompt; empty: none."""
     context: int | None = Field(None, ge=8)
+    """Tokens of prompt and response together; None: as its files say."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Number format of the weights; None: the backend's usual one."""
     device: str | None = None
+    """auto, cpu, cuda, cuda:N or mps; None: auto."""
     batch_tokens: int | None = Field(None, ge=1)
-    trust_remote_code: bool = False
+    """Tokens of one batch; None: as memory allows."""
+    trust_remote_code: bool = Field(False, title="remote code")
+    """Runs the code in the model's folder; needs a pinned `revision`."""
 
     @model_validator(mode="after")
     def _remote_code_is_pinned(self) -> ModelConfig:
@@ -71,10 +88,12 @@ class TeacherConfig(ModelConfig, Addressed):
     """One teacher: a model, how it is reached, and what it costs."""
 
     model: str = ""
-    """Of an adapter it may be left out: the base that the adapter names is taken."""
+    """zoo:NAME, a folder, a .gguf file or a hub id; of an endpoint the name that it serves. Of an adapter it may be left
+    out: the base that the adapter names is taken."""
     adapter: str | None = None
     """Folder of a PEFT adapter over `model`; of `backend: transformers`."""
     backend: str = "transformers"
+    """How it is run."""
     sampling: SamplingConfig = SamplingConfig()
     server: ServerConfig = ServerConfig()
     """Of `backend: vllm`: how it is started."""
@@ -119,14 +138,15 @@ class SplitConfig(Section):
     """How many prompts go where; the choice depends on each prompt's hash, not on its place in a file."""
 
     calibration: int = Field(100, ge=0)
-    """Answered by every teacher; the router learns from them."""
+    """All teachers answer them; the router learns from them."""
     validation: int = Field(50, ge=0)
-    """Answered by every teacher; the router is measured on them and never sees them."""
+    """The router is measured on them; all teachers answer them, and it never learns from them."""
     evaluation: int = Field(0, ge=0)
-    """Never trained on: the student is measured on them."""
+    """The student is measured on them; never trained on."""
     synthesis: int | None = Field(None, ge=0)
-    """Answered by one teacher each; None: all that is left."""
+    """One teacher answers each; None: all others."""
     seed: Seed = 0
+    """Of the shuffle."""
 
 
 class CalibrationConfig(Section):
@@ -162,20 +182,25 @@ class ReasoningConfig(Section):
 class RewardConfig(Section):
     """r = (1 − α)·quality + α·learnability, each normalized within the prompt."""
 
-    alpha: float = Field(0.4, ge=0, le=1)
+    alpha: float = Field(0.4, ge=0, le=1, title="α")
+    """0: quality alone … 1: learnability alone."""
     normalization: Literal["zscore", "minmax", "rank"] = "zscore"
+    """Puts quality and learnability on one scale within each prompt."""
     unusable: Literal["worst", "missing"] = "worst"
     """A truncated, empty or refused answer: ranks below every usable one, or drops out of the pairs."""
     exclude_all_wrong: bool = True
+    """Leaves out of the router's pairs what no teacher solved."""
 
 
 class RouterConfig(Section):
     """The Bradley–Terry router."""
 
     backbone: str = "zoo:router"
+    """zoo:NAME, a folder or a hub id."""
     revision: str = ""
     trust_remote_code: bool = False
     tune: Literal["frozen", "lora", "full"] = "lora"
+    """What of the backbone is trained."""
     targets: Literal["hard", "soft"] = "hard"
     """`hard`: the better answer of a pair wins; `soft`: it wins with probability σ((r_i − r_j)/τ)."""
     temperature: float = Field(0.5, gt=0)
@@ -208,11 +233,17 @@ class GenerationConfig(Section):
     """How teachers generate unless a teacher says otherwise."""
 
     temperature: float = Field(0.7, ge=0)
+    """0: the likeliest token each time."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Only the likeliest tokens, of this probability together."""
     top_k: int = Field(0, ge=0)
+    """Only so many of the likeliest tokens; 0: all."""
     max_tokens: int = Field(1024, ge=1)
+    """Of a response."""
     seed: Seed = 0
+    """Of the draws."""
     stop: tuple[str, ...] = ()
+    """Texts that end a response."""
     fallbacks: int = Field(1, ge=0)
     """How many next-best teachers may be asked when the chosen one gave no usable answer."""
     max_attempts: int = Field(3, ge=1)
@@ -236,6 +267,7 @@ class DistillConfig(Section):
     """LoRA scale; None: twice the rank."""
     dropout: float = Field(0.0, ge=0, lt=1)
     epochs: int = Field(2, ge=1)
+    """Passes over the training rows."""
     learning_rate: float = Field(2e-4, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
@@ -277,10 +309,13 @@ class EstimateConfig(Section):
 class Run(Section):
     """A whole run file."""
 
-    name: str = Field("run", min_length=1, max_length=200)
+    name: str = Field("run", min_length=1, max_length=200, title="run name")
+    """What Jobs calls it."""
     student: StudentConfig
     teachers: tuple[TeacherConfig, ...] = Field(min_length=1)
+    """Who may answer; the router chooses among two or more."""
     prompts: tuple[Source, ...] = Field(min_length=1)
+    """Where prompts come from; several sources are put together."""
     split: SplitConfig = SplitConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     too_long: Literal["refuse", "mark"] = "refuse"
@@ -296,6 +331,7 @@ class Run(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     estimate: EstimateConfig = EstimateConfig()
     strategies: tuple[str, ...] = ("persyn",)
+    """How prompts get their teachers: a dataset and a student each."""
     strong_share: float = Field(0.2, ge=0, le=1)
     """Share of the strongest teacher in the strategy `mix` (Li et al. 2025)."""
     car_beta: float = Field(3.0, ge=0)

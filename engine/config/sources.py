@@ -30,10 +30,15 @@ class ReasoningGymSource(SourceConfig):
     """Procedural tasks with their own verifier."""
 
     source: Literal["reasoning_gym"]
+    """reasoning_gym's own generators."""
     task: str
+    """One of reasoning_gym's."""
     size: int = Field(ge=1, le=10**9)
+    """Prompts of the task."""
     seed: Seed = 0
+    """Of the task."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Of the task; they say how hard it is."""
 
 
 class FieldsConfig(Section):
@@ -50,25 +55,30 @@ class FileSource(SourceConfig):
     """JSONL, CSV or Parquet: one prompt a row, as `messages` or as a `prompt` string."""
 
     source: Literal["jsonl", "csv", "parquet"]
-    path: str
+    path: str = Field(title="file")
+    """A prompt a row."""
     fields: FieldsConfig = FieldsConfig()
     verifier: Verifier | None = None
-    """How `exact_answer` compares with the answer column; None when answers cannot be verified."""
+    """How `exact_answer` compares with the answer column; None: responses cannot be verified."""
     size: int | None = Field(None, ge=1)
-    """At most so many rows; also what a dry run counts when the file is not here."""
+    """At most so many rows; None: all. Also what a dry run counts when the file is not here."""
 
 
 class HuggingFaceSource(SourceConfig):
     """A Hugging Face dataset, by folder (saved with `save_to_disk`) or hub id."""
 
     source: Literal["huggingface"]
-    path: str
-    name: str | None = None
+    path: str = Field(title="dataset")
+    """Folder or hub id of a dataset."""
+    name: str | None = Field(None, title="configuration")
+    """The dataset's configuration; None: its only one."""
     subset: str = "train"
     """The dataset's own split to read."""
     fields: FieldsConfig = FieldsConfig()
     verifier: Verifier | None = None
+    """How `exact_answer` compares with the answer column; None: responses cannot be verified."""
     size: int | None = Field(None, ge=1)
+    """At most so many rows; None: all."""
 
 
 class ImportedFields(FieldsConfig):
@@ -92,8 +102,9 @@ class ImportedSource(SourceConfig):
     """A JSONL or Parquet file, or a folder of such files."""
     fields: ImportedFields = ImportedFields()
     verifier: Verifier | None = None
+    """How `exact_answer` compares with the answer column; None: responses cannot be verified."""
     size: int | None = Field(None, ge=1)
-    """At most so many prompts; also what a dry run counts when the file is not here."""
+    """At most so many prompts; None: all. Also what a dry run counts when the file is not here."""
 
 
 Source = Annotated[
