@@ -88,8 +88,8 @@ class TeacherConfig(ModelConfig, Addressed):
     """One teacher: a model, how it is reached, and what it costs."""
 
     model: str = ""
-    """zoo:NAME, a folder, a .gguf file or a hub id; of an endpoint the name that it serves. Of an adapter it may be left
-    out: the base that the adapter names is taken."""
+    """zoo:NAME, a folder, a .gguf file or a hub id; of an endpoint the name that it serves. Of an adapter it may be
+    left out: the base that the adapter names is taken."""
     adapter: str | None = None
     """Folder of a PEFT adapter over `model`; of `backend: transformers`."""
     backend: str = "transformers"
