@@ -11,10 +11,10 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from engine.base.errors import ConfigError
 from engine.config.endpoint import Addressed
@@ -24,12 +24,12 @@ from engine.config.section import Section, Seed, known
 from engine.config.sources import ImportedSource, Source
 from engine.config.vllm import ServerConfig
 from engine.config.yaml_places import check, line_of
+from engine.methods import strategy_kinds
+from engine.methods.strategy import Evidence
 from engine.teachers import teacher_kinds
 from storage.records import Role
 
 _UNKNOWN_KEY = re.compile(r"unknown key `([^`]+)`")
-
-STRATEGIES = ("strong", "mix", "family_strong", "car", "random", "persyn", "oracle")
 
 
 class SamplingConfig(Section):
@@ -332,10 +332,7 @@ class Run(Section):
     estimate: EstimateConfig = EstimateConfig()
     strategies: tuple[str, ...] = ("persyn",)
     """How prompts get their teachers: a dataset and a student each."""
-    strong_share: float = Field(0.2, ge=0, le=1)
-    """Share of the strongest teacher in the strategy `mix` (Li et al. 2025)."""
-    car_beta: float = Field(3.0, ge=0)
-    """β of the strategy `car` (Xu et al. 2024)."""
+    # The strategies' own settings follow, see below.
 
     @model_validator(mode="before")
     @classmethod
@@ -358,7 +355,7 @@ class Run(Section):
         if not values:
             raise ValueError("name at least one strategy, e.g. [persyn]")
         for value in values:
-            known("strategy", value, STRATEGIES)
+            known("strategy", value, strategy_kinds.names())
         return tuple(dict.fromkeys(values))
 
     @field_validator("teachers")
@@ -387,15 +384,39 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _calibration_is_there(self) -> Run:
-        if set(self.strategies) & {"persyn", "car"}:
-            given = any(source.split == "calibration" for source in self.prompts)
-            if self.split.calibration == 0 and not given:
-                raise ValueError(
-                    "split.calibration is 0: the router and `car` learn from prompts that all teachers answer; "
-                    "set it to 100 or more"
-                )
+        learns = [name for name in self.strategies if strategy_kinds.load(name).learns_from_calibration]
+        given = self.split.calibration or any(source.split == "calibration" for source in self.prompts)
+        if learns and not given:
+            raise ValueError(
+                f"split.calibration is 0: `{learns[0]}` learns from prompts that all teachers answer; "
+                "set it to 100 or more"
+            )
         return self
 
+    @property
+    def evidence(self) -> Evidence:
+        """What is known of the teachers before a run."""
+        return Evidence(
+            names=[teacher.name for teacher in self.teachers],
+            families=[teacher.family for teacher in self.teachers],
+            parameters=[teacher.parameters for teacher in self.teachers],
+            student_family=self.student.family,
+            seed=self.split.seed,
+            settings={key: getattr(self, key) for key in strategy_kinds.settings()},
+        )
+
+
+if not TYPE_CHECKING:
+    # Settings that strategies declare are keys of the run file like any other: checked, hashed and in the schema.
+    Run = create_model(
+        "Run",
+        __base__=Run,
+        __doc__=Run.__doc__,
+        **{
+            key: (float, Field(setting.default, ge=setting.low, le=setting.high, description=setting.about))
+            for key, setting in strategy_kinds.settings().items()
+        },
+    )
 
 Registered = Callable[[Role, str], Mapping[str, Any]]
 """The settings of a registered model, from its role and name; `engine.registry.models.saved` makes one."""

@@ -11,7 +11,7 @@ from engine.base.errors import Cancelled
 from engine.config.run_file import Run
 from engine.job.progress import Progress
 from engine.job.server_pool import ServerPool
-from engine.methods import strategies
+from engine.methods import strategy_kinds
 from engine.registry import models
 from engine.scorers import scorer_kinds
 from storage import datasets
@@ -85,12 +85,12 @@ class RunContext:
 
     def needs_calibration(self, strategy: str) -> bool:
         """Whether this strategy needs all teachers' answers on the calibration prompts."""
-        return strategies.needs_calibration(strategy, [teacher.parameters for teacher in self.teachers])
+        return strategy_kinds.needs_calibration(strategy, [teacher.parameters for teacher in self.teachers])
 
     @property
     def full(self) -> bool:
         """Whether any strategy needs all teachers' answers on all prompts."""
-        return any(map(strategies.needs_full_parallel, self.run.strategies))
+        return any(strategy_kinds.load(name).needs_full_parallel for name in self.run.strategies)
 
     @property
     def answered_by_all(self) -> tuple[Split, ...]:
@@ -220,6 +220,7 @@ class RunContext:
 
     def plan_sha(self, strategy: str) -> str:
         """A strategy and everything its assignment depends on."""
+        kind = strategy_kinds.load(strategy)
         parts: dict[str, Any] = {
             "strategy": strategy,
             "prompts": self.prompt_set_sha,
@@ -229,15 +230,16 @@ class RunContext:
             ],
             "student_family": self.run.student.family,
             "seed": self.run.split.seed,
-            "mix": self.run.strong_share if strategy == "mix" else None,
+            "mix": None,  # in every plan's hash, so that stored plans are found
+        }
+        parts |= {
+            setting.hashed_as or setting.key: getattr(self.run, setting.key) for setting in kind.settings
         }
         if self.needs_calibration(strategy):
             parts["evidence"] = self.evidence_sha
-        if strategy == "car":
-            parts["beta"] = self.run.car_beta
-        if strategy in ("persyn", "oracle"):
+        if kind.uses_rewards:
             parts["reward"] = self.run.reward.model_dump()
-        if strategy == "persyn":
+        if kind.uses_router:
             parts["router"] = self.router_sha
         return sha(parts)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from engine.base.errors import ConfigError
 from engine.job.context import RunContext
+from engine.methods import strategy_kinds
 from engine.router.saved import Teacher
 from storage import routing
 from storage.records import Plan, RouterRecord
@@ -32,7 +33,7 @@ def router_folder(context: RunContext, record: RouterRecord) -> Path:
 
 def open_plan(context: RunContext, strategy: str) -> Plan:
     """The plan of a strategy in this run, new or as far as it has come."""
-    router = stored_router(context) if strategy == "persyn" else None
+    router = stored_router(context) if strategy_kinds.uses_router(strategy) else None
     return routing.open_plan(
         context.store,
         context.lease,

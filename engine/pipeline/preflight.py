@@ -7,6 +7,7 @@ from engine.base import api_keys
 from engine.base.errors import ConfigError, NotAvailable, PersynError
 from engine.config.run_file import Run
 from engine.config.sources import VERIFIERS
+from engine.methods import strategy_kinds
 from engine.models import gguf_files
 from engine.models import model_info as models
 from engine.registry import models as registry
@@ -75,10 +76,10 @@ def problems(run: Run) -> list[PersynError]:
             )
         )
     _try(found, f"student: {student.name}", lambda: models.check(student.model, revision=student.revision))
-    if "persyn" in run.strategies:
+    if strategy_kinds.routed(run.strategies):
         _try(found, "router.backbone", lambda: models.check(router.backbone, revision=router.revision))
-    if "family_strong" in run.strategies:
-        _try(found, "strategies", lambda: _family(run))
+    for name in run.strategies:
+        _try(found, "strategies", partial(strategy_kinds.check, name, run.evidence))
     _try(found, "prompts", lambda: _verifiable(run))
     if run.distill.method == "qlora":
         found.append(NotAvailable("distill.method: `qlora` is not in this version", "use `lora` or `full`"))
@@ -99,12 +100,7 @@ def _verifiable(run: Run) -> None:
 
 
 def _differ(run: Run) -> None:
-    """One teacher, or two that always answer alike, leave the router nothing to learn: found before they are paid."""
-    if "persyn" in run.strategies and len(run.teachers) < 2:
-        raise ConfigError(
-            "teachers: the strategy `persyn` chooses between teachers, and there is one",
-            "add a teacher, or take `persyn` out of `strategies`",
-        )
+    """Two teachers that always answer alike leave the router nothing to learn: found before they are paid."""
     distinct = {"name", "family", "parameters", "price", "tokens_per_second", "expected_tokens"}
     seen: dict[str, str] = {}
     for teacher in run.teachers:
@@ -114,14 +110,6 @@ def _differ(run: Run) -> None:
                 f"teachers: `{same}` and `{teacher.name}` are one model with the same settings: they answer alike",
                 "give one of them another `system`, `sampling` or model, or take it out",
             )
-
-
-def _family(run: Run) -> None:
-    if run.student.family not in {teacher.family for teacher in run.teachers}:
-        raise ConfigError(
-            f"strategies: `family_strong` needs a teacher of the student's family `{run.student.family or '(none)'}`",
-            "set `family` of student and teachers, or leave the strategy out",
-        )
 
 
 def _try(found: list[PersynError], label: str, action: Callable[[], object]) -> None:

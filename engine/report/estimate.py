@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from engine.base.errors import ConfigError
 from engine.config.endpoint import PriceConfig
 from engine.config.run_file import Run, TeacherConfig
-from engine.methods import strategies
+from engine.methods import strategy_kinds
+from engine.methods.strategy import Load
 from engine.report import source_size
 from engine.scorers import scorer_kinds
 
@@ -24,9 +25,6 @@ _FORM_TOKENS = 150
 """Of a judge's instructions."""
 REPLY_TOKENS = 300
 """Of a judge."""
-
-Load = Sequence[float]
-"""Generations per teacher, in the run file's order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +182,7 @@ def _parts(run: Run, n: int, c: int, answers: int, stored: "Stored | None") -> P
     if stored is not None:
         everything = _without(everything, stored.everything)
         calibration = _without(calibration, stored.calibration)
-        rest = [float(count) for count in stored.plans.get("persyn", rest)]
+        rest = [float(count) for count in stored.plans.get(strategy_kinds.routed(run.strategies) or "", rest)]
     return Parts(
         teachers=tuple(
             TeacherRow(
@@ -332,18 +330,18 @@ def _strategy(
     run: Run, name: str, n: int, c: int, everything: Load, calibration: Load, stored: "Stored | None"
 ) -> StrategyRow:
     """A strategy's row; `everything` and `calibration` are what is left of these two loads."""
-    if strategies.needs_full_parallel(name):
+    if strategy_kinds.load(name).needs_full_parallel:
         amount = _amount(run, [everything])
         return StrategyRow(name, amount, amount)
-    calibrates = strategies.needs_calibration(name, [teacher.parameters for teacher in run.teachers])
+    calibrates = strategy_kinds.needs_calibration(name, run.evidence.parameters)
     first = [calibration] if calibrates else []
     if stored is not None and name in stored.plans:
         amount = _amount(run, [*first, [float(count) for count in stored.plans[name]]])
         return StrategyRow(name, amount, amount)
     rest = n - c if calibrates else n
     there = _beyond(stored) if calibrates or stored is None else stored.everything
-    loads = (_thinned(load, rest, there) for load in _loads(run, name, float(rest)))
-    options = [_amount(run, [*first, load]) for load in loads]
+    loads = strategy_kinds.load(name).loads(run.evidence, float(rest))
+    options = [_amount(run, [*first, _thinned(load, rest, there)]) for load in loads]
     lower: Callable[..., float] = min
     return StrategyRow(name, _extreme(options, lower), _extreme(options, max))
 
@@ -357,36 +355,6 @@ def _extreme(options: Sequence[Amount], choose: Callable[..., float]) -> Amount:
         cost=choose(option.cost for option in options),
         seconds=None if None in times else choose(time for time in times if time is not None),
     )
-
-
-def _loads(run: Run, name: str, count: float) -> list[Load]:
-    """Every way in which the strategy may share `count` prompts out, as far as the run file tells."""
-    m = len(run.teachers)
-    if name in ("persyn", "random"):
-        return [[count / m] * m]
-    members = list(range(m))
-    if name == "family_strong":
-        family = run.student.family.casefold()
-        members = [i for i, t in enumerate(run.teachers) if family and t.family.casefold() == family]
-        if not members:
-            raise ConfigError(
-                f"strategies: `family_strong` needs a teacher of the student's family "
-                f"`{run.student.family or '(none)'}`",
-                "set `family` of student and teachers, or leave the strategy out",
-            )
-    known = all(run.teachers[i].parameters is not None for i in members)
-    ordered = sorted(members, key=lambda i: -(run.teachers[i].parameters or 0))
-    if name == "mix":
-        if m < 2:
-            raise ConfigError("the strategy `mix` needs two teachers", "add a teacher, or leave `mix` out")
-        pairs = [(ordered[0], ordered[-1])] if known else [(i, j) for i in members for j in members if i != j]
-        share = run.strong_share
-        return [
-            [count * share * (k == strong) + count * (1 - share) * (k == weak) for k in range(m)]
-            for strong, weak in pairs
-        ]
-    chosen = ordered[:1] if known and name != "car" else members
-    return [_only([count] * m, i) for i in chosen]
 
 
 def _only(load: Load, index: int) -> list[float]:

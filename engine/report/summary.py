@@ -10,13 +10,14 @@ from rich.text import Text
 
 from engine.job import adapters_of_run, calibration, reward_config, scorer_ids, spending
 from engine.job.context import CALIBRATED, RunContext
-from engine.methods import statistics, strategies
+from engine.methods import statistics, strategy_kinds
 from engine.scoring import score_table
 from storage import datasets, jobs, prompts, results, routing
 from storage.records import Adapter, Dataset
 from storage.store import Store
 
-COLUMNS = ("generations", "rows", "after", "95 %", "mean\nreward", "persyn − this,\npoints (p)")
+COLUMNS = ("generations", "rows", "after", "95 %", "mean\nreward", "{} − this,\npoints (p)")
+"""The last with the strategy that asks the router, which all others are compared with."""
 ROUTER_KEYS = ("hit_at_1", "hit_at_3", "regret", "chance_hit_at_1", "chance_hit_at_3", "random_regret")
 
 
@@ -28,7 +29,8 @@ def build(context: RunContext, seconds: float) -> dict[str, Any]:
         seconds: wall time to report.
     """
     counts = prompts.counts(context.store, context.prompt_set)
-    router = routing.router(context.store, context.router_sha) if "persyn" in context.run.strategies else None
+    routed = strategy_kinds.routed(context.run.strategies)
+    router = None if routed is None else routing.router(context.store, context.router_sha)
     before = _evaluation(context, None)
     return {
         "seconds": round(seconds, 1),
@@ -106,7 +108,7 @@ def _strategy(context: RunContext, name: str, before: dict[str, Any] | None) -> 
             plan.id,
             context.generations,
             calibration=context.needs_calibration(name),
-            full=strategies.needs_full_parallel(name),
+            full=strategy_kinds.load(name).needs_full_parallel,
             design_id=calibration.design_id(context),
         ),
         "rows": datasets.count(context.store, dataset.id) if dataset else None,
@@ -122,11 +124,12 @@ def _strategy(context: RunContext, name: str, before: dict[str, Any] | None) -> 
         "changed_since": found.changed,
         "merged": str(context.store.folder / str(merged)) if merged else None,
     }
-    if after is not None and name != "persyn" and "persyn" in context.run.strategies:
-        theirs = adapters_of_run.trained(context, "persyn").whole
-        persyn = _evaluation(context, theirs) if theirs else None
-        if persyn is not None:
-            row["persyn_minus_this"] = _paired(persyn["values"], after["values"], context.run.evaluation)
+    routed = strategy_kinds.routed(context.run.strategies)
+    if after is not None and routed not in (None, name):
+        theirs = adapters_of_run.trained(context, routed).whole
+        best = _evaluation(context, theirs) if theirs else None
+        if best is not None:
+            row["persyn_minus_this"] = _paired(best["values"], after["values"], context.run.evaluation)
     return row
 
 
@@ -190,8 +193,9 @@ def render(report: dict[str, Any]) -> RenderableType:
         pad_edge=False,
     )
     table.add_column("strategy", no_wrap=True)
+    routed = strategy_kinds.routed([row["name"] for row in report["strategies"]])
     for column in COLUMNS:
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column.format(routed or "persyn"), justify="right", no_wrap=True)
     for row in report["strategies"]:
         table.add_row(
             row["name"],
@@ -222,7 +226,7 @@ def render(report: dict[str, Any]) -> RenderableType:
     )
     planned = answers + n - c
     used = (
-        next((row["generations"] for row in report["strategies"] if row["name"] == "persyn"), None) or planned
+        next((row["generations"] for row in report["strategies"] if row["name"] == routed), None) or planned
     )
     if used > planned:
         formula += f" + {used - planned:,} fallback" + ("s" if used > planned + 1 else "")
@@ -250,7 +254,7 @@ def render(report: dict[str, Any]) -> RenderableType:
                 )
             )
     trained = [row for row in report["strategies"] if row["adapter"]]
-    trained.sort(key=lambda row: row["name"] != "persyn")
+    trained.sort(key=lambda row: row["name"] != routed)
     if trained:
         parts.append(Text(f"\nThe student distilled by `{trained[0]['name']}`:"))
         parts.append(_path("adapter", trained[0]["adapter"]))

@@ -13,6 +13,7 @@ from engine.base.errors import PersynError
 from engine.base.sanitize import strip_control
 from engine.config.run_file import Run
 from engine.distill.data import mask_preview, tokenise
+from engine.methods import strategy_kinds
 from engine.models import loading
 from engine.models.chat_template import encode, end_of_turn_ids, prompt_ids, render_prompt, with_system
 from engine.registry import models
@@ -57,7 +58,7 @@ def findings(run: Run) -> Iterator[Finding]:
         yield from _model(about, teacher, prompt)
     yield from _model(f"student {student.name}", student, prompt, run)
     yield from check_judges.findings(run, prompt, prompt.answer or RESPONSES[0])
-    if "persyn" in run.strategies:
+    if strategy_kinds.routed(run.strategies):
         yield attempt("router backbone", partial(_backbone, run, prompt))
 
 

@@ -58,14 +58,21 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Run every strategy at the same prompt budget, and compare the students prompt by prompt."""
+    from engine.base.errors import ConfigError
     from engine.config import run_file
+    from engine.methods import strategy_kinds
     from engine.registry import models as registry
 
     loaded = run_file.load(file, registry.saved(store))
-    names = [name for name in run_file.STRATEGIES if name != "family_strong" or _has_family(loaded)]
+    names = []
+    for name in strategy_kinds.names():
+        try:
+            strategy_kinds.load(name).loads(loaded.evidence, 1.0)
+        except ConfigError as problem:
+            say(f"compare: without `{name}`: {problem.message}")
+        else:
+            names.append(name)
     loaded = loaded.model_copy(update={"strategies": tuple(names)})
-    if len(names) < len(run_file.STRATEGIES):
-        say("compare: without `family_strong`: no teacher is of the student's family")
     if dry_run:
         _estimate(loaded, store, as_json)
         return
@@ -97,10 +104,6 @@ def demo(
         raise ConfigError(f"--models {models}: unknown", f"use one of: {', '.join(files)}")
     loaded = run_file.load(Path(resolve.__file__).parent / files[models])
     _start(loaded, store or _demo_store(models), until=None, detach=False, as_json=as_json)
-
-
-def _has_family(loaded: "Run") -> bool:
-    return loaded.student.family in {teacher.family for teacher in loaded.teachers}
 
 
 def _start(loaded: "Run", location: str | None, *, until: str | None, detach: bool, as_json: bool) -> None:

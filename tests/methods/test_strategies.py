@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 
 from engine.base.errors import ConfigError
-from engine.methods.strategies import (
-    NAMES,
-    Evidence,
-    assign,
-    describe,
-    needs_calibration,
-    needs_full_parallel,
-)
+from engine.methods.strategy import Evidence
+from engine.methods.strategy_kinds import assign, load, names, needs_calibration, settings
 
 NAN = float("nan")
 
@@ -29,10 +23,16 @@ def evidence(**changes: object) -> Evidence:
 
 
 def test_names_are_the_table_of_the_method() -> None:
-    assert NAMES == ("strong", "mix", "family_strong", "car", "random", "persyn", "oracle")
-    assert all(describe(name) for name in NAMES)
-    assert [name for name in NAMES if needs_full_parallel(name)] == ["oracle"]
-    assert [name for name in NAMES if not needs_calibration(name, (1.0, 2.0))] == [
+    assert names() == ("strong", "mix", "family_strong", "car", "random", "persyn", "oracle")
+    assert all(load(name).about for name in names())
+    assert [name for name in names() if load(name).needs_full_parallel] == ["oracle"]
+    assert [name for name in names() if load(name).uses_router] == ["persyn"]
+    assert [name for name in names() if load(name).uses_rewards] == ["persyn", "oracle"]
+    assert {key: setting.default for key, setting in settings().items()} == {
+        "strong_share": 0.2,
+        "car_beta": 3.0,
+    }
+    assert [name for name in names() if not needs_calibration(name, (1.0, 2.0))] == [
         "strong",
         "mix",
         "family_strong",
@@ -61,10 +61,10 @@ def test_mix_has_exactly_its_share_at_random_places() -> None:
     assert np.bincount(mixed.choices, minlength=3).tolist() == [20, 0, 80]
     assert mixed.choices.tolist() != assign("mix", evidence(seed=2), 100).choices.tolist()
     assert mixed.choices.tolist() == assign("mix", evidence(seed=1), 100).choices.tolist()
-    half = assign("mix", evidence(params={"strong_share": 0.5}), 10)
+    half = assign("mix", evidence(settings={"strong_share": 0.5}), 10)
     assert np.bincount(half.choices, minlength=3).tolist() == [5, 0, 5]
     with pytest.raises(ConfigError, match="strong_share"):
-        assign("mix", evidence(params={"strong_share": 2.0}), 10)
+        assign("mix", evidence(settings={"strong_share": 2.0}), 10)
     with pytest.raises(ConfigError, match="two teachers"):
         assign("mix", Evidence(names=("one",), families=("",), parameters=(1.0,)), 10)
 
@@ -82,7 +82,7 @@ def test_car_by_hand() -> None:
     # .9/7 = .129, .8/2.5 = .320, .5/2.2 = .227
     assert assign("car", evidence(), 2).choices.tolist() == [1, 1]
     # Without the penalty the best quality wins; with a large one the least loss.
-    assert assign("car", evidence(params={"beta": 0.0}), 1).choices.tolist() == [0]
+    assert assign("car", evidence(settings={"car_beta": 0.0}), 1).choices.tolist() == [0]
     assert assign("car", evidence(mean_loss=np.array([2.0, 0.5, 0.1])), 1).choices.tolist() == [2]
     with pytest.raises(ConfigError, match="mean loss"):
         assign("car", evidence(mean_loss=None), 1)
@@ -144,3 +144,20 @@ def test_shapes_are_checked() -> None:
         assign("persyn", evidence(strengths=np.zeros((2, 3))), 3)
     with pytest.raises(ConfigError, match="no teacher"):
         assign("random", Evidence(names=(), families=(), parameters=()), 3)
+
+
+def test_loads_are_every_way_that_calibration_leaves_open() -> None:
+    def loads(name: str, **changes: object) -> list[list[float]]:
+        return [list(load) for load in kind(name).loads(evidence(**changes), 10.0)]
+
+    kind = load
+    unknown = (72e9, None, 0.5e9)
+    assert loads("strong") == [[10, 0, 0]]
+    assert loads("strong", parameters=unknown) == loads("car") == [[10, 0, 0], [0, 10, 0], [0, 0, 10]]
+    assert loads("family_strong") == [[0, 10, 0]]
+    assert loads("family_strong", parameters=unknown) == [[0, 10, 0], [0, 0, 10]]
+    assert loads("mix", settings={"strong_share": 0.3}) == [[3, 0, 7]]
+    assert len(loads("mix", parameters=unknown)) == 6
+    assert loads("random") == loads("persyn") == [[10 / 3] * 3]
+    with pytest.raises(ConfigError, match="llama"):
+        loads("family_strong", student_family="gemma")

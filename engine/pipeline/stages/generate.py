@@ -6,7 +6,7 @@ Plans of several strategies share answers: a prompt that two of them give to one
 from engine.generation import collector, pending
 from engine.job import plan_store
 from engine.job.context import RunContext
-from engine.methods import policy
+from engine.methods import policy, strategy_kinds
 from storage import routing
 from storage.records import Assignment, Plan
 
@@ -18,7 +18,9 @@ def run(context: RunContext) -> None:
     opened = [plan_store.open_plan(context, name) for name in context.run.strategies]
     _fill(context, [plan.id for plan in opened])
     for attempt in range(1, context.run.generation.fallbacks + 1):
-        added = sum(_fall_back(context, plan, attempt) for plan in opened if plan.strategy == "persyn")
+        added = sum(
+            _fall_back(context, plan, attempt) for plan in opened if strategy_kinds.uses_router(plan.strategy)
+        )
         if not added:
             break
         context.progress.say(f"generate: {added:,} prompts go to their next best teacher (no usable answer)")

@@ -1,10 +1,11 @@
 """Stage `route`: each prompt of the training splits gets one teacher, for every strategy of the run.
 
-Strategies that give every prompt the same teacher, or one drawn at random, are computed at once; `persyn`
-encodes prompts page by page, so that a run over any number of prompts streams.
+A strategy that asks the router encodes prompts page by page, so that a run over any number of prompts streams; all
+others are computed at once.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.job import plan_store
 from engine.job.context import CALIBRATED, TRAINED, RunContext
-from engine.methods import policy, strategies
+from engine.methods import policy, strategy_kinds
 from engine.router.model import Router
 from engine.scoring import score_table
 from storage import prompts, routing
@@ -33,7 +34,9 @@ def run(context: RunContext) -> None:
         if plan.complete:
             context.progress.advance(total, row=name)
             continue
-        note = _by_router(context, plan) if name == "persyn" else _at_once(context, plan, total)
+        note = (
+            _by_router(context, plan) if strategy_kinds.uses_router(name) else _at_once(context, plan, total)
+        )
         routing.finish_plan(context.store, context.lease, plan.id)
         context.progress.say(f"route: {note}")
         shares = _shares(context, plan)
@@ -43,18 +46,6 @@ def run(context: RunContext) -> None:
             )
 
 
-def _known(context: RunContext, **more: Any) -> strategies.Evidence:
-    return strategies.Evidence(
-        names=[teacher.name for teacher in context.teachers],
-        families=[teacher.family for teacher in context.teachers],
-        parameters=[teacher.parameters for teacher in context.teachers],
-        student_family=context.student.family,
-        seed=context.run.split.seed,
-        params={"strong_share": context.run.strong_share, "beta": context.run.car_beta},
-        **more,
-    )
-
-
 def _at_once(context: RunContext, plan: Plan, total: int) -> str:
     """One decision for all prompts; only integers are held for them."""
     name, more = plan.strategy, dict[str, Any]()
@@ -62,9 +53,9 @@ def _at_once(context: RunContext, plan: Plan, total: int) -> str:
         # `car` and strengths by quality look at calibration alone, whatever else this store happens to know.
         quality, loss = score_table.gather(context, CALIBRATED).means()
         more = {"mean_quality": quality, "mean_loss": loss}
-    if name == "oracle":
+    if strategy_kinds.load(name).uses_rewards:
         more["rewards"] = _rewards(context, total)
-    decided = strategies.assign(name, _known(context, **more), total)
+    decided = strategy_kinds.assign(name, replace(context.run.evidence, **more), total)
     done = {a.prompt_id for a in _assignments(context, plan)}
     for page in _numbered(context):
         ready = [(index, prompt) for index, prompt in page if prompt.id not in done]
@@ -94,15 +85,16 @@ def _by_router(context: RunContext, plan: Plan) -> str:
         for index, prompt in enumerate(batch):
             if (row := row_of.get(prompt.id or -1)) is not None:
                 rows[index] = rewards[row]
-        decided = strategies.assign("persyn", _known(context, strengths=values, rewards=rows), len(batch))
+        evidence = replace(context.run.evidence, strengths=values, rewards=rows)
+        decided = strategy_kinds.assign(plan.strategy, evidence, len(batch))
         chosen = policy.choose(values)
         # A margin is that of the router's choice; what is known better goes to another teacher without one.
         margins = np.where(decided.choices == chosen.choices, chosen.margins, np.nan)
         _commit(context, plan, list(enumerate(batch)), decided.choices, values, margins)
-        context.progress.advance(len(batch), row="persyn")
+        context.progress.advance(len(batch), row=plan.strategy)
         routed += len(batch)
         after = page[-1][0]
-    return f"persyn: {routed:,} prompts assigned ({len(row_of):,} by known rewards, the others by the router)"
+    return f"{plan.strategy}: {routed:,} prompts assigned ({len(row_of):,} by known rewards, the others by the router)"
 
 
 def _commit(

@@ -10,7 +10,7 @@ from engine.base.errors import TrainingError
 from engine.config.run_file import RouterConfig
 from engine.job import plan_store
 from engine.job.context import RunContext
-from engine.methods import metrics, reward
+from engine.methods import metrics, reward, strategy_kinds
 from engine.router import train
 from engine.router.model import Router
 from engine.router.saved import Labelling
@@ -24,8 +24,8 @@ FEW = 30
 
 def run(context: RunContext) -> None:
     """Trains the router, unless one of exactly these settings and labels is stored."""
-    if "persyn" not in context.run.strategies:
-        context.progress.say("train_router: the strategy `persyn` is not in this run")
+    if strategy_kinds.routed(context.run.strategies) is None:
+        context.progress.say("train_router: no strategy of this run asks the router")
         return
     stored = routing.router(context.store, context.router_sha)
     if stored is None:

@@ -401,6 +401,8 @@ class DataScreen(BaseScreen[Stored]):
 
     async def action_export(self) -> None:
         """Asks which dataset goes where, then writes it in the background."""
+        from engine.methods import strategy_kinds
+
         store = self.app.store
         if self.data is None or store is None:
             return
@@ -412,7 +414,7 @@ class DataScreen(BaseScreen[Stored]):
         if not ready:
             self.notify("no dataset is complete; the stage build_dataset makes them", severity="warning")
             return
-        routed = [one for one in ready if one.manifest.get("strategy") == "persyn"]
+        routed = [one for one in ready if strategy_kinds.uses_router(str(one.manifest.get("strategy")))]
         chosen = self.dataset if self.dataset in ready and self.dataset else (routed or ready)[0]
         wanted, marked = self.sheet.wanted, {int(str(key)) for key in self.sheet.marked}
         # A dataset in view is one to export; what else is filtered by chooses among its rows.

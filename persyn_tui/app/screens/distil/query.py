@@ -140,6 +140,8 @@ class Reader:
             job_id: the job.
             chosen: the strategy to read curves of; None for the one in training, else persyn, else the first.
         """
+        from engine.methods import strategy_kinds
+
         job = None if job_id is None else jobs.get(store, job_id)
         if job is None:
             return None
@@ -154,7 +156,7 @@ class Reader:
         lines += [self._line(name, settled, snapshot, job) for name in names]
         if chosen not in [line.name for line in lines]:
             going = (line.name for phase in ("training", "stopped") for line in lines if line.phase == phase)
-            chosen = next(going, "persyn" if "persyn" in names else lines[-1].name)
+            chosen = next(going, None) or strategy_kinds.routed(names) or lines[-1].name
         adapter = settled.shown(chosen)
         return Distilled(
             job_id=job.id,

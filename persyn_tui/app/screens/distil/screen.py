@@ -259,13 +259,17 @@ def _columns(top: float) -> tuple[Column, ...]:
 
 
 def _strategy(line: StrategyLine, top: float) -> list[Cell | str]:
+    from engine.methods import strategy_kinds
+
     glyph, tone = PHASES[line.phase]
     steps = f"{line.step:,} / {line.total:,}" if line.total and line.step < line.total else f"{line.step:,}"
     what = {"waiting": "waiting", "evaluating": f"eval {steps}"}.get(line.phase, steps)
     if line.changed and line.phase in ("trained", "evaluated"):
         glyph, tone, what = "▲", "warn", "data changed"
     measured = line.measured
-    accent: Tone = "accent" if line.name == "persyn" else "dim" if line.name == BEFORE else "plain"
+    accent: Tone = (
+        "accent" if strategy_kinds.uses_router(line.name) else "dim" if line.name == BEFORE else "plain"
+    )
     return [
         Cell(line.name, accent),
         Cell(f"{glyph} {what}" if line.name != BEFORE or line.phase == "evaluating" else "–", tone),

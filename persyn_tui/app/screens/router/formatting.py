@@ -117,7 +117,9 @@ def measures(data: Routed) -> str:
 
     Nothing of a strategy that does not ask it.
     """
-    if data.strategy != "persyn" and not data.curves:
+    from engine.methods import strategy_kinds
+
+    if not strategy_kinds.uses_router(data.strategy) and not data.curves:
         return ""
     values = data.snapshot.values if data.curves else (data.router.metrics if data.router else {})
     if "hit_at_1" not in values:
@@ -136,10 +138,12 @@ def part_done(data: Routed) -> float:
 
 def held_out(data: Routed) -> str:
     """What those measures are of, beside a random choice."""
+    from engine.methods import strategy_kinds
+
     if data.curves:
         return "on prompts left out of this fold"
     metrics = {} if data.router is None else data.router.metrics
-    if "hit_at_1" not in metrics or data.strategy != "persyn":
+    if "hit_at_1" not in metrics or not strategy_kinds.uses_router(data.strategy):
         return ""
     hit, hit3, regret = (metrics[key] for key in ("chance_hit_at_1", "chance_hit_at_3", "random_regret"))
     beside = _three("chance", hit, "chance", hit3, "random", regret)
@@ -148,17 +152,19 @@ def held_out(data: Routed) -> str:
 
 def later(data: Routed) -> str:
     """What must happen before prompts are routed, or why none of those that are stands here."""
+    from engine.methods import strategy_kinds
+
     if data.shares:
         return (
             f"`{data.strategy}` chooses without margins: none is smaller than another.\n\n"
             "o  the newest first\nt  another strategy"
         )
-    if data.strategy == "oracle":
+    if strategy_kinds.load(data.strategy).needs_full_parallel:
         return (
-            "`oracle` routes no prompt before it is answered:\nevery teacher answers all of them, and each then "
-            "goes to the best answer.\n\nt  another strategy"
+            f"`{data.strategy}` routes no prompt before it is answered:\n"
+            "every teacher answers all of them, and each then goes to the best answer.\n\nt  another strategy"
         )
-    if data.teachers and data.strategy == "persyn":
+    if data.teachers and strategy_kinds.uses_router(data.strategy):
         steps = "every teacher answers the calibration prompts, the answers are scored, the router learns from that"
     else:
         steps = f"the rule of `{data.strategy}` gives each prompt a teacher"

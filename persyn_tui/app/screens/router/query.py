@@ -127,6 +127,8 @@ class Reader:
 
     def read(self, store: Store, question: Question) -> Routed | None:
         """What to show; None without a job."""
+        from engine.methods import strategy_kinds
+
         job = None if question.job_id is None else jobs.get(store, question.job_id)
         if job is None:
             return None
@@ -139,7 +141,7 @@ class Reader:
         plan = router = None
         if context is not None:
             plan = routing.plan(store, context.plan_sha(strategy))
-            if "persyn" in known.strategies:
+            if strategy_kinds.routed(known.strategies):
                 router = routing.router(store, context.router_sha)
         shares = self._shares(store, plan)
         names = {} if context is None else {who.id: who.name for who in context.teachers}
@@ -246,5 +248,7 @@ def job_teachers(job: Job) -> list[Any]:
 
 
 def _first(strategies: Sequence[str]) -> str:
-    """`persyn` where the run has it: this screen is about the router."""
-    return "persyn" if "persyn" in strategies or not strategies else strategies[0]
+    """The one that asks the router where the run has it: this screen is about the router."""
+    from engine.methods import strategy_kinds
+
+    return strategy_kinds.routed(strategies) or (strategies[0] if strategies else "persyn")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.job.context import RunContext
+from engine.methods import strategy_kinds
 from engine.scoring import score_table, what_if
 from storage import routing
 from storage.store import Store
@@ -40,7 +41,8 @@ class Labels:
         self._trained = score_table.gather(context, ("calibration",))
         self._held = score_table.gather(context, ("validation",))
         self._strengths: dict[int, tuple[float, ...]] = {}
-        plan = routing.plan(store, context.plan_sha("persyn")) if "persyn" in context.run.strategies else None
+        routed = strategy_kinds.routed(context.run.strategies)
+        plan = None if routed is None else routing.plan(store, context.plan_sha(routed))
         if plan is not None:
             held = [int(prompt) for prompt in self._held.prompt_ids]
             stored = routing.choices(store, plan.id, held)

@@ -221,6 +221,8 @@ class WhyScreen(BaseScreen[Why]):
 
     def _verdict(self) -> str:
         """The choice in one line, with its margin."""
+        from engine.methods import strategy_kinds
+
         data = self.data
         if data is None or data.asked is None:
             return "type a prompt: the router says which teacher would get it, and why"
@@ -229,7 +231,7 @@ class WhyScreen(BaseScreen[Why]):
         if order:
             top, margin = order[0][0], order[0][1] - order[1][1] if len(order) > 1 else 0.0
             choice = data.asked.choice
-            if choice is not None and data.asked.strategy != "persyn":
+            if choice is not None and not strategy_kinds.uses_router(data.asked.strategy):
                 parts.append(f"→ {choice.teacher}, by the rule of `{data.asked.strategy}`; the router: {top}")
             elif choice is not None and choice.measured:
                 parts.append(f"→ {choice.teacher}, by the measured rewards of this prompt; the router: {top}")

@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.css.query import NoMatches
 from textual.timer import Timer
 
+from engine.base.plugins import STRATEGIES
 from persyn_tui.app.formatting import count
 from persyn_tui.app.screens.wizard import draft, references
 from persyn_tui.app.screens.wizard.steps import PAUSE_S, Plan, Step
@@ -313,8 +314,6 @@ def _misplaced(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def _entries() -> list[Entry]:
-    from engine.config.run_file import STRATEGIES
-
     return [
         Entry(
             "source",
@@ -344,7 +343,7 @@ def _entries() -> list[Entry]:
         Entry(
             "strategies",
             "strategies",
-            Line("persyn, random", "", Words(STRATEGIES)),
+            Line("persyn, random", "", Words(STRATEGIES.names())),
             "to compare; tab completes",
         ),
         Entry("alpha", "α", Line("0.4"), "0 quality … 1 learnability"),
