@@ -16,8 +16,8 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from persyn_tui.app.app import PersynApp
+from persyn_tui.app.base.settings import Settings
 from persyn_tui.app.screens.base import View
-from persyn_tui.app.settings import Settings
 
 FOLDER = Path(__file__).parent / "screens"
 SCREENS: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from engine.base.nvml import Gpu
 from engine.config import run_file
 from engine.job import scorer_ids
 from engine.job.context import RunContext
 from engine.pipeline.run_view import reader
 from engine.pipeline.stages import prompts as prompt_stage
 from engine.registry import models
-from persyn_tui.app.widgets.machine_strip import Gpu, Reading
+from persyn_tui.app.base.machine import Reading
 from storage import datasets, jobs, prompts, responses, results, routing, scores
 from storage import registry as stored_models
 from storage.job_records import Lease
@@ -55,7 +56,10 @@ ANSWERS = (
 )
 BEGAN = 1_767_261_600.0
 """2026-01-01 10:00:00 UTC."""
-_GPU = Gpu(0, "H100 80GB HBM3", 96, 31.2, 79.6, 612.0)
+_GIB = 2**30
+_GPU = Gpu(
+    0, "GPU-0", "NVIDIA H100 80GB HBM3", int(48.4 * _GIB), int(31.2 * _GIB), int(79.6 * _GIB), 96, 612.0
+)
 READINGS = [
     Reading((replace(_GPU, utilization=load),), float(load) / 4, 22.4, 128.0)
     for load in (20, 45, 80, 96, 90, 97, 99, 96)

@@ -155,7 +155,7 @@ def words(app: PersynApp, which: str) -> str:
 
 def notes(app: PersynApp) -> str:
     """All that was notified."""
-    return " ".join(note.message for note in app._notifications)
+    return " ".join(note.message for note in app.messages)
 
 
 @asynccontextmanager

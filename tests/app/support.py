@@ -13,8 +13,8 @@ from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from persyn_tui.app.app import PersynApp
+from persyn_tui.app.base.settings import Settings
 from persyn_tui.app.screens.base import BaseScreen
-from persyn_tui.app.settings import Settings
 from persyn_tui.app.widgets.form_fields import Form
 from persyn_tui.app.widgets.virtual_table import VirtualTable
 

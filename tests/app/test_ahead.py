@@ -95,7 +95,7 @@ async def test_words_go_to_the_line_that_a_key_opens_and_are_no_commands(
         await until(pilot, lambda: line.value == "fox")
         assert isinstance(app.screen, DataScreen)
         burst(app, "escape", "q")
-        await until(pilot, lambda: app._leaving)
+        await until(pilot, lambda: app.leaving)
 
 
 async def test_a_key_for_a_screen_that_has_read_nothing_yet_waits_for_its_rows(

@@ -2,7 +2,7 @@
 
 import time
 
-from persyn_tui.app.common_prefix import apart
+from persyn_tui.app.base.common_prefix import apart
 
 TASK = "State the final answer to the following arithmetic problem: "
 SPELL = "Spell this sentence letter by letter, with a space between the letters: "

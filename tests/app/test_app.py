@@ -12,11 +12,12 @@ from app.support import running, stands, until
 from textual.events import AppBlur
 from textual.widgets import Static
 
-from persyn_tui.app import bindings, keymap
-from persyn_tui.app import settings as settings_module
+from persyn_tui.app import bindings
 from persyn_tui.app.app import PersynApp
+from persyn_tui.app.base import keymap
+from persyn_tui.app.base import settings as settings_module
+from persyn_tui.app.base.settings import Settings
 from persyn_tui.app.screens.base import BaseScreen
-from persyn_tui.app.settings import Settings
 from persyn_tui.app.widgets.footer import Keys
 from persyn_tui.app.widgets.palette import Palette
 from persyn_tui.app.widgets.virtual_table import VirtualTable
@@ -151,8 +152,8 @@ def test_a_key_that_every_screen_has_for_something_else_is_said() -> None:
 async def test_an_unknown_binding_in_the_settings_file_is_said(tmp_path: Path) -> None:
     app = PersynApp(str(tmp_path / "x.db"), settings=Settings(keys={"go.log": "f7", "jobs.new": "f8"}))
     async with app.run_test() as pilot:
-        await until(pilot, lambda: bool(app._notifications))
-        (note,) = app._notifications
+        await until(pilot, lambda: bool(app.messages))
+        (note,) = app.messages
         assert "settings.json: keys.go.log: no such binding; did you mean go.logs?" in note.message
 
 
@@ -254,7 +255,7 @@ async def test_texts_and_the_palette_name_the_keys_that_work_now(tmp_path: Path)
         empty = str(app.screen.query_one("#empty", Static).content)
         assert "N   make one" in empty
         assert "d   run the demo" in empty
-        (note,) = app._notifications
+        (note,) = app.messages
         assert "keys.jobs.demo: q is that of app.detach" in note.message
         assert "keys.models.add: ctrl+s belongs" in note.message
         commands = {one.title: one.help for one in app.get_system_commands(app.screen)}
@@ -266,7 +267,7 @@ async def test_texts_and_the_palette_name_the_keys_that_work_now(tmp_path: Path)
         empty = str(app.screen.query_one("#empty", Static).content)
         assert "f1  goes to the jobs: N makes one, d runs the demo" in empty.replace("\u00a0", " ")
         app.notify("{jobs.new:n} makes one")
-        await until(pilot, lambda: any(note.message == "N makes one" for note in app._notifications))
+        await until(pilot, lambda: any(note.message == "N makes one" for note in app.messages))
 
 
 def test_texts_name_keys_by_bindings_that_there_are_with_the_keys_they_have() -> None:
@@ -296,7 +297,7 @@ async def test_a_settings_file_that_cannot_be_read_is_named_kept_and_stops_nobod
         said: set[str] = set()
 
         def hears(words: str) -> bool:
-            said.update(note.message for note in app._notifications)
+            said.update(note.message for note in app.messages)
             return words in "\n".join(said)
 
         await until(pilot, lambda: hears("settings.json: Expecting"))
@@ -338,7 +339,7 @@ async def test_what_the_settings_file_cannot_mean_is_said(tmp_path: Path) -> Non
         said: set[str] = set()
 
         def all_said() -> bool:
-            said.update(note.message for note in app._notifications)
+            said.update(note.message for note in app.messages)
             found = "\n".join(said)
             return all(
                 part in found
@@ -375,7 +376,7 @@ async def test_the_palette_does_what_another_screen_does(tmp_path: Path) -> None
         assert "Go to jobs: New" not in found, "it is a command of this screen: New"
         assert found["Go to models: Add"].help == "key a there"
         found["Go to models: Edit"].callback()
-        await until(pilot, lambda: any("Edit: nothing here" in note.message for note in app._notifications))
+        await until(pilot, lambda: any("Edit: nothing here" in note.message for note in app.messages))
         assert app.current_mode == "models"
         await pilot.press("1")
         await until(pilot, lambda: app.current_mode == "jobs" and stands(app))

@@ -7,7 +7,7 @@ from app.support import running, until
 from textual.color import Color
 from textual.theme import BUILTIN_THEMES
 
-from persyn_tui.app.colours import contrast, readable
+from persyn_tui.app.base.colours import contrast, readable
 
 OURS = ("quiet", "text-success", "text-warning", "text-error", "text-primary")
 

@@ -51,9 +51,9 @@ async def test_esc_clears_messages(made: Made) -> None:
     async with running(opened(made), mode="data") as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 16)
         app.notify("something", timeout=60)
-        await until(pilot, lambda: len(app._notifications) == 1)
+        await until(pilot, lambda: len(app.messages) == 1)
         await pilot.press("escape")
-        await until(pilot, lambda: len(app._notifications) == 0)
+        await until(pilot, lambda: len(app.messages) == 0)
 
 
 async def test_nothing_stored_says_the_next_step(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ async def test_a_failing_store_is_told_and_the_screen_goes_on(
     async with running(opened(made), mode="data") as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 16)
         screen(app).list_answers(listing.Listing(words=" "))
-        await until(pilot, lambda: any("nothing to search" in note.message for note in app._notifications))
+        await until(pilot, lambda: any("nothing to search" in note.message for note in app.messages))
         assert sheet(app).reading is None
         assert len(shown(app)) == 16
 

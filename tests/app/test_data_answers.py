@@ -5,7 +5,7 @@ from app.answers import Made, come, line, opened, screen, sheet, shown
 from app.support import running, until
 from textual.widgets import Static
 
-from persyn_tui.app.formatting import count
+from persyn_tui.app.base.formatting import count
 from persyn_tui.app.screens.data.responses_panel import (
     SHOWN_CHARACTERS,
     SHOWN_LINES,
@@ -50,8 +50,8 @@ async def test_all_answers_side_by_side_with_the_choice_starred(made: Made) -> N
         assert panel.text == "wise 3 "
         await pilot.press("y")
         await until(pilot, lambda: app.clipboard == "wise 3 ")
-        assert any("7 characters of answer" in note.message for note in app._notifications)
-        assert all("is on the clipboard" not in note.message for note in app._notifications)
+        assert any("7 characters of answer" in note.message for note in app.messages)
+        assert all("is on the clipboard" not in note.message for note in app.messages)
         screen(app)._looked_s = 0.0
         judge = scores.put_scorer(made.store, "judge", {})
         scores.add(made.store, None, judge, [(4, Score(0.25))])

@@ -75,7 +75,7 @@ async def test_an_export_runs_in_the_background_and_says_where_it_is(made: Made,
         await until(pilot, lambda: form.values["out"].endswith("run-persyn-sharegpt.jsonl"))  # type: ignore[attr-defined]
         await pilot.press("enter")
         out = tmp_path / "run-persyn-sharegpt.jsonl"
-        await until(pilot, lambda: any(str(out) in note.message for note in app._notifications))
+        await until(pilot, lambda: any(str(out) in note.message for note in app.messages))
         rows = [json.loads(text) for text in out.read_text().splitlines()]
         assert len(rows) == 10
         assert rows[0]["conversations"][-1] == {"from": "gpt", "value": "wise 2 "}
@@ -95,7 +95,7 @@ async def test_of_a_filtered_list_the_rows_that_pass_are_exported_or_all(made: M
         await until(pilot, lambda: form.at is form["rows"])
         assert form["rows"].said == "6 of 12: dataset run/mix · reward ≥ 0.6"
         await pilot.press("enter")
-        await until(pilot, lambda: any("6 rows of" in note.message for note in app._notifications))
+        await until(pilot, lambda: any("6 rows of" in note.message for note in app.messages))
         rows = written(tmp_path)
         assert [row["reward"] for row in rows] == [0.6, 0.7, 0.8, 0.9, 1.0, 1.1]
         form = await export_form(app, pilot)
@@ -121,7 +121,7 @@ async def test_as_listed_are_the_rows_of_the_list_whatever_scored_them_since(
         form = await export_form(app, pilot)
         await until(pilot, lambda: form["rows"].said == "3 of 12: dataset run/mix · quality ≥ 0.5")
         await pilot.press("enter")
-        await until(pilot, lambda: any("3 rows of" in note.message for note in app._notifications))
+        await until(pilot, lambda: any("3 rows of" in note.message for note in app.messages))
         rows = written(tmp_path)
         assert sorted(row["response_id"] for row in rows) == [1, 2, 3]
 
@@ -135,7 +135,7 @@ async def test_marked_rows_are_exported_alone(made: Made, tmp_path: Path) -> Non
         form = await export_form(app, pilot, "space", "space")
         await until(pilot, lambda: form["rows"].said == "2 of 12: marked by hand")
         await pilot.press("enter")
-        await until(pilot, lambda: any("2 rows of" in note.message for note in app._notifications))
+        await until(pilot, lambda: any("2 rows of" in note.message for note in app.messages))
         rows = written(tmp_path)
         assert {row["response_id"] for row in rows} == set(marked)
 
@@ -181,7 +181,7 @@ async def test_an_error_goes_when_the_same_action_is_done(
             await pilot.press("e")
             await until(pilot, lambda: isinstance(app.screen, ExportForm))
             await pilot.press("enter")
-            await until(pilot, lambda: any(told in note.message for note in app._notifications))
+            await until(pilot, lambda: any(told in note.message for note in app.messages))
 
         def full(*arguments: object) -> None:
             raise PersynError("the disk is full", "make room")
@@ -191,18 +191,16 @@ async def test_an_error_goes_when_the_same_action_is_done(
             broken.setattr("engine.report.export.export", full)
             await ordered("the disk is full")
         await ordered(f"are in {out}")
-        assert [note.message for note in app._notifications if note.severity == "error"] == [
-            "of something else"
-        ]
+        assert [note.message for note in app.messages if note.severity == "error"] == ["of something else"]
         screen(app).list_answers(listing.Listing(dataset_id=made.datasets[0]))
         await come(app, pilot, lambda: len(shown(app)) == 12)
         with monkeypatch.context() as broken:
             broken.setattr(datasets, "exclude", full)
             await pilot.press("x")
-            await until(pilot, lambda: any("disk is full" in note.message for note in app._notifications))
+            await until(pilot, lambda: any("disk is full" in note.message for note in app.messages))
         await pilot.press("x")
-        await until(pilot, lambda: any("1 row excluded" in note.message for note in app._notifications))
-        assert not any("disk is full" in note.message for note in app._notifications)
+        await until(pilot, lambda: any("1 row excluded" in note.message for note in app.messages))
+        assert not any("disk is full" in note.message for note in app.messages)
 
 
 async def test_an_undo_that_fails_can_be_tried_again(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,6 +217,6 @@ async def test_an_undo_that_fails_can_be_tried_again(made: Made, monkeypatch: py
         with monkeypatch.context() as broken:
             broken.setattr(datasets, "exclude", fail)
             await pilot.press("u")
-            await until(pilot, lambda: any("is busy" in note.message for note in app._notifications))
+            await until(pilot, lambda: any("is busy" in note.message for note in app.messages))
         await pilot.press("u")
         await until(pilot, lambda: datasets.excluded(made.store, first) == [])

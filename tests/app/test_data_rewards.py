@@ -103,7 +103,7 @@ async def test_datasets_of_one_name_are_told_apart_by_number(
         assert f"dataset twice/persyn #{old.id}" in query(app)
         await pilot.press("x")
         await until(pilot, lambda: datasets.excluded(made.store, old.id) == made.prompts[-1:])
-        await until(pilot, lambda: any(f"`twice/persyn #{old.id}`" in n.message for n in app._notifications))
+        await until(pilot, lambda: any(f"`twice/persyn #{old.id}`" in n.message for n in app.messages))
         await pilot.press("e")
         await until(pilot, lambda: isinstance(app.screen, ExportForm))
         form = app.screen.query_one(Form)
@@ -115,7 +115,7 @@ async def test_datasets_of_one_name_are_told_apart_by_number(
         await until(pilot, lambda: form["out"].value.endswith(f"twice-persyn-{new.id}-messages.jsonl"))
         await pilot.press("enter")
         out = tmp_path / f"twice-persyn-{new.id}-messages.jsonl"
-        await until(pilot, lambda: any(f"`twice/persyn #{new.id}`" in n.message for n in app._notifications))
+        await until(pilot, lambda: any(f"`twice/persyn #{new.id}`" in n.message for n in app.messages))
         assert len(out.read_text().splitlines()) == 6
 
 

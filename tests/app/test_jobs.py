@@ -193,7 +193,7 @@ async def test_the_log_is_filtered_and_the_report_holds_no_secret(
         for secret in ("hunter2", "very-secret-value", "sk-abcdefghijklmnop"):
             assert secret not in app.clipboard
         assert "POST https://me:***@host/v1" in app.clipboard
-        (note,) = app._notifications
+        (note,) = app.messages
         assert "sent to the terminal's clipboard and written to" in note.message
         written = Path(note.message.partition("written to\n")[2])
         assert written.read_text(encoding="utf-8") == app.clipboard
@@ -386,11 +386,11 @@ async def test_keys_that_would_do_nothing_are_not_offered_and_messages_cover_no_
         for text in ("a second", "a third", "a third"):
             app.notify(text)
         await until(pilot, lambda: len(app.screen.query("Toast")) == 2)
-        assert [note.message for note in app._notifications] == ["a second", "a third"]
+        assert [note.message for note in app.messages] == ["a second", "a third"]
         app.notify("wrong", severity="error")
         await pilot.press("2")
         await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 2)
-        assert [note.message for note in app._notifications] == ["wrong"]
+        assert [note.message for note in app.messages] == ["wrong"]
 
 
 async def test_jobs_of_one_name_are_told_apart_by_their_alpha(store: Store) -> None:

@@ -12,8 +12,8 @@ from textual.widgets import Input
 
 import persyn_tui.app
 from persyn_tui.app.app import PersynApp
+from persyn_tui.app.base.settings import TAKEN
 from persyn_tui.app.screens.base import BaseScreen
-from persyn_tui.app.settings import TAKEN
 from persyn_tui.app.widgets.confirm import Confirm
 
 EVERYWHERE = {*"1234567", "question_mark", "q", "ctrl+q", "ctrl+p"}

@@ -18,8 +18,8 @@ from engine.config import run_file
 from engine.pipeline import launch
 from persyn_tui.app import actions
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.followed_job import LIVE
 from persyn_tui.app.screens.data.screen import DataScreen
+from persyn_tui.app.state.followed_job import LIVE
 from storage import jobs, responses, schema
 from storage.job_records import Job
 from storage.store import Store

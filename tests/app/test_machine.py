@@ -8,9 +8,12 @@ import psutil
 import pytest
 from app.support import running, until
 
-from persyn_tui.app.widgets.machine_strip import KEPT, Gpu, Reading, lines, steadied
+from engine.base.nvml import Gpu
+from persyn_tui.app.base.machine import Reading, steadied
+from persyn_tui.app.widgets.machine_strip import KEPT, lines
 
-GPU = Gpu(0, "H100 80GB HBM3", 96, 31.25, 79.6, 612.0)
+GIB = 2**30
+GPU = Gpu(0, "GPU-0", "NVIDIA H100 80GB HBM3", int(48.35 * GIB), int(31.25 * GIB), int(79.6 * GIB), 96, 612.0)
 
 
 def readings(gpus: int, count: int = 8) -> list[Reading]:

@@ -66,7 +66,7 @@ async def test_the_screen_is_written_to_a_file_here(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     async with running(str(tmp_path / "s.db")) as (app, pilot):
         await pilot.press("ctrl+p", *"screenshot", "enter")
-        await until(pilot, lambda: any("the screen is in" in note.message for note in app._notifications))
+        await until(pilot, lambda: any("the screen is in" in note.message for note in app.messages))
         (file,) = tmp_path.glob("persyn-*.svg")
         assert "Jobs" in file.read_text()
         assert "command" not in file.read_text(), "the palette has gone"

@@ -33,7 +33,7 @@ async def test_an_empty_store_says_the_next_step(tmp_path: Path) -> None:
         assert "d runs the demo" in str(app.screen.query_one("#empty", Static).render())
         for key in ("escape", "s", "enter", "slash", "e", "t", "o", "right_square_bracket", "n", "a"):
             await pilot.press(key)
-        await until(pilot, lambda: any("no router" in note.message for note in app._notifications))
+        await until(pilot, lambda: any("no router" in note.message for note in app.messages))
         assert isinstance(app.screen, RouterScreen)
 
 
@@ -271,4 +271,4 @@ async def test_export_writes_every_assignment(made: Made) -> None:
         assert (found[7]["teacher"], found[0]["strengths"]) == ("spell", {"brief": 1.0, "spell": 0.0})
         assert file.stat().st_mode & 0o077 == 0
         await pilot.press("s")
-        await until(pilot, lambda: any("is done" in note.message for note in app._notifications))
+        await until(pilot, lambda: any("is done" in note.message for note in app.messages))

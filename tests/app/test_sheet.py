@@ -4,7 +4,7 @@ import pytest
 from app.support import until
 from textual.app import App, ComposeResult
 
-from persyn_tui.app.colours import readable
+from persyn_tui.app.base.colours import readable
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable, cut, fit
 
 

@@ -20,11 +20,11 @@ from app.support import stands, until
 from sqlalchemy import text
 from textual.pilot import Pilot
 
-from persyn_tui.app import app as app_module
-from persyn_tui.app import context_cache
+from persyn_tui.app import store_watch
 from persyn_tui.app.app import PersynApp
+from persyn_tui.app.base.settings import Settings
 from persyn_tui.app.screens.base import BaseScreen
-from persyn_tui.app.settings import Settings
+from persyn_tui.app.state import context_cache
 from storage.job_records import Lease
 from storage.store import Store
 
@@ -60,13 +60,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(app_module, "Machine", StillMachine)
+    monkeypatch.setattr(store_watch, "Machine", StillMachine)
     monkeypatch.setattr(Store, "name", property(lambda store: "/home/ada/persyn.db"))
     monkeypatch.setattr(
         "persyn_tui.app.screens.logs.settings_path", lambda: Path("/home/ada/.config/persyn/settings.json")
     )
     facts = [("python", "3.11.9"), ("system", "Linux 6.8.0"), ("textual", "8.2.8"), ("connection", "ssh")]
-    monkeypatch.setattr("persyn_tui.app.bug_report.machine", lambda: facts)
+    monkeypatch.setattr("persyn_tui.app.base.bug_report.machine", lambda: facts)
     context_cache._known.clear()
     yield tmp_path
     context_cache._known.clear()
@@ -136,9 +136,9 @@ async def walk(
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_loading(place: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    held, opened = threading.Event(), app_module._open
-    monkeypatch.setattr(app_module, "_open", lambda location: held.wait(60) and opened(location))
-    monkeypatch.setattr(app_module, "SLOW_OPENING_S", 60.0)
+    held, opened = threading.Event(), store_watch._open
+    monkeypatch.setattr(store_watch, "_open", lambda location: held.wait(60) and opened(location))
+    monkeypatch.setattr(store_watch, "SLOW_OPENING_S", 60.0)
     try:
         await walk(place / "persyn.db", size, "loading")
     finally:

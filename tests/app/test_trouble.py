@@ -19,11 +19,12 @@ from engine.pipeline import launch
 from engine.report import export
 from persyn_tui.app import actions
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.screens.base import BaseScreen, title_line
+from persyn_tui.app.base.settings import Settings
+from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.screens.data.dialogs import ExportForm
 from persyn_tui.app.screens.data.responses_panel import AnswerColumn
-from persyn_tui.app.settings import Settings
 from persyn_tui.app.widgets.confirm import Confirm
+from persyn_tui.app.widgets.one_line import title_line
 from storage import datasets, jobs, locations
 from storage.changes import Changes
 from storage.errors import StoreBusyError, StoreError
@@ -58,7 +59,7 @@ def flat(app: PersynApp) -> str:
 
 
 def toasts(app: PersynApp) -> str:
-    return "\n".join(note.message for note in app._notifications)
+    return "\n".join(note.message for note in app.messages)
 
 
 async def test_a_name_that_is_markup_is_shown_as_it_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +68,7 @@ async def test_a_name_that_is_markup_is_shown_as_it_is(store: Store, monkeypatch
     async with running(store.location) as (app, pilot):
         await pilot.press("r")
         await until(pilot, lambda: f"job {job.id} ([/x] [@click=app.quit]a[/] �[2J�)" in toasts(app))
-        assert not any(note.markup for note in app._notifications)
+        assert not any(note.markup for note in app.messages)
 
 
 async def test_nothing_that_a_widget_is_given_acts_on_the_terminal(store: Store) -> None:
@@ -274,7 +275,7 @@ async def test_text_that_is_no_utf8_blanks_no_screen(
             await pilot.press("enter")
             await until(pilot, lambda: len(app.screen.query(AnswerColumn)) > 0)
             await until(pilot, lambda: "�A" in str(app.screen.query(AnswerColumn).first().body.render()))
-        assert not app._notifications
+        assert not app.messages
 
 
 def test_text_that_is_no_utf8_is_exported(tmp_path: Path, filled: tuple[Path, Lease]) -> None:

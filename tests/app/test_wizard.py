@@ -18,10 +18,10 @@ from engine.registry import register
 from engine.report import dry_run as dryrun
 from engine.report import estimate
 from persyn_tui.app.app import PersynApp
+from persyn_tui.app.base.settings import Settings
 from persyn_tui.app.screens.wizard import draft, dry_run
 from persyn_tui.app.screens.wizard.screen import Wizard
 from persyn_tui.app.screens.wizard.steps import TeachersStep
-from persyn_tui.app.settings import Settings
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.form_fields import Form
 from persyn_tui.app.widgets.virtual_table import VirtualTable

@@ -14,7 +14,7 @@ from engine.job import control
 from engine.job.progress import from_json
 from engine.pipeline import runner
 from persyn_tui.app.screens.generation.query import Reader
-from persyn_tui.app.screens.jobs.stopping import in_flight
+from persyn_tui.app.state.stopping import in_flight
 from storage import jobs, schema
 from storage.errors import PersynError
 from storage.store import Store

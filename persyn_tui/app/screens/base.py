@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Vertical
@@ -21,18 +21,19 @@ from textual.widgets import ContentSwitcher, Static
 from textual.worker import Worker, WorkerState
 
 from engine.base.sanitize import strip_control
-from persyn_tui.app.formatting import sent
+from persyn_tui.app.base.formatting import sent
+from persyn_tui.app.state.base_app import BaseApp
 from persyn_tui.app.textual_fixes.resize_guard import ResizeGuard
 from persyn_tui.app.textual_fixes.workers import background
+from persyn_tui.app.widgets import machine_strip
 from persyn_tui.app.widgets.footer import Keys
 from persyn_tui.app.widgets.machine_strip import MachineStrip
 from persyn_tui.app.widgets.message_bar import MessageBar
-from persyn_tui.app.widgets.one_line import OneLine
+from persyn_tui.app.widgets.one_line import OneLine, title_line
 from persyn_tui.app.widgets.virtual_table import VirtualTable
 from storage.errors import PersynError
 
 if TYPE_CHECKING:
-    from persyn_tui.app.app import PersynApp
     from storage.store import Store
 
 T = TypeVar("T")
@@ -60,36 +61,6 @@ def blocks(text: str) -> str:
         return "\n".join(line + "\u00a0" * (longest - cell_len(line)) for line in lines)
 
     return "\n\n".join(map(padded, text.split("\n\n")))
-
-
-def title_line(store: str, right: str, room: int, hidden: Sequence[str] = ()) -> str:
-    """The first line of a screen in `room` cells.
-
-    Program, store, what the screen says of itself, and what has no room on it. Where that is too long, names of what
-    is hidden become a number first, the last ones before the others; then the store goes, then the program, then
-    the number.
-    """
-    counted = f" · {len(hidden)} hidden" if hidden else ""
-    named = [f" · hidden: {', '.join(hidden)}"] if hidden else [""]
-    named += [
-        f" · hidden: {', '.join(hidden[:many])}, +{len(hidden) - many}"
-        for many in range(len(hidden) - 1, 0, -1)
-    ]
-    whole, program = f" PerSyn · {store} ", " PerSyn "
-    ways = [
-        *((whole, names) for names in named),
-        (whole, counted),
-        (program, counted),
-        (" ", counted),
-        (" ", ""),
-    ]
-    left, end = next(
-        (way for way in ways if cell_len(way[0]) + cell_len(right) + cell_len(way[1]) + 3 <= room), ways[-1]
-    )
-    right += end
-    if cell_len(left) + cell_len(right) + 3 > room:
-        right = set_cell_size(right, max(0, room - cell_len(left) - 4)).rstrip() + "…"
-    return f"{left}{'─' * max(1, room - cell_len(left) - cell_len(right) - 1)} {right}"
 
 
 class BaseScreen(ResizeGuard[None], Generic[T]):
@@ -130,7 +101,7 @@ class BaseScreen(ResizeGuard[None], Generic[T]):
         self._read_at = 0.0
         self._idle: frozenset[str] = frozenset()
 
-    app: "PersynApp"
+    app: BaseApp
 
     # What a screen defines
 
@@ -200,7 +171,7 @@ class BaseScreen(ResizeGuard[None], Generic[T]):
 
     def on_screen_resume(self) -> None:
         """Reads at once when the operator comes here."""
-        self.app.show_machine()
+        machine_strip.show(self, self.app.machine)
         self.ask()
 
     def ask(self, *, frozen_too: bool = False) -> None:

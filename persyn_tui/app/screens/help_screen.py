@@ -9,7 +9,7 @@ from textual.containers import VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Static
 
-from persyn_tui.app.textual_fixes.question import Question
+from persyn_tui.app.widgets.question import Question
 from persyn_tui.app.widgets.virtual_table import cut
 
 EVERYBODYS = ("app.", "go.", "view.")

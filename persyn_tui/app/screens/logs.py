@@ -15,10 +15,10 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.base.sanitize import strip_control
-from persyn_tui.app import bug_report
-from persyn_tui.app.formatting import one_line
+from persyn_tui.app.base import bug_report
+from persyn_tui.app.base.formatting import one_line
+from persyn_tui.app.base.settings import settings_path
 from persyn_tui.app.screens.filtered import FilteredScreen, FilterLine, passes
-from persyn_tui.app.settings import settings_path
 from persyn_tui.app.widgets.message_bar import MessageBar
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Tone, VirtualTable
 from storage import jobs

@@ -8,7 +8,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, Static
 
 from engine.base.sanitize import strip_control
-from persyn_tui.app.textual_fixes.question import Question
+from persyn_tui.app.widgets.question import Question
 
 BESIDE = 5
 """Rows of a low dialog that are not the loss: border, question, buttons."""

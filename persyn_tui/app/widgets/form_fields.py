@@ -21,17 +21,18 @@ from textual.widgets import Input, Static, TextArea
 from textual.worker import NoActiveWorker, get_current_worker
 
 from engine.base.sanitize import strip_control
-from persyn_tui.app.screens.base import title_line
+from persyn_tui.app.state.base_app import BaseApp
 from persyn_tui.app.textual_fixes.dismiss_guard import DismissGuard
+from persyn_tui.app.textual_fixes.private import suggestion
+from persyn_tui.app.widgets import machine_strip
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.footer import Keys
 from persyn_tui.app.widgets.machine_strip import MachineStrip
+from persyn_tui.app.widgets.one_line import title_line
 from persyn_tui.app.widgets.virtual_table import Tone
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
-
-    from persyn_tui.app.app import PersynApp
 
 R = TypeVar("R")
 Place = tuple[int | str, ...]
@@ -64,7 +65,7 @@ class Line(Input):
 
     def action_complete(self) -> None:
         """Takes the offered completion; without one, goes to the next field."""
-        if self.cursor_at_end and len(self._suggestion) > len(self.value):
+        if self.cursor_at_end and len(suggestion(self)) > len(self.value):
             self.action_cursor_right()
         else:
             self.screen.focus_next()
@@ -308,7 +309,7 @@ class Dialog(ModalScreen[R], DismissGuard[R]):
         Binding("f1", "keys", "Keys", key_display="f1", id="dialog.help"),
     ]
 
-    app: "PersynApp"
+    app: BaseApp
 
     def __init__(self) -> None:
         super().__init__()
@@ -334,7 +335,7 @@ class Dialog(ModalScreen[R], DismissGuard[R]):
     def ready(self) -> None:
         """Title and machine are there at once."""
         self.paint_title()
-        self.app.show_machine()
+        machine_strip.show(self, self.app.machine)
 
     def on_resize(self) -> None:
         """The title line fills the width."""

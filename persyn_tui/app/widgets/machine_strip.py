@@ -1,115 +1,20 @@
-"""The machine strip: GPUs through NVML; CPU and memory where there is none."""
+"""The machine strip: GPUs; CPU and memory where there is none."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-import psutil
+from textual.screen import Screen
 from textual.widgets import Static
 
-from engine.base.errors import NotAvailable
-from engine.base.nvml import Nvml
+from engine.base.nvml import Gpu
+from persyn_tui.app.base.machine import Reading
 
 BARS = "▁▂▃▄▅▆▇█"
 KEPT = 8
 """Readings in the small history of utilisation."""
 MOST = 3
 """GPUs with a line of their own each; more share lines."""
-CPU_STEP = 5.0
-"""Percent by which the CPU's load is shown."""
-MEMORY_STEP = 0.01
-"""Share of the machine's memory by which its use is shown."""
-WATT_STEP = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """One reading of one GPU."""
-
-    index: int
-    name: str
-    utilization: int
-    """Percent."""
-    used: float
-    """GiB."""
-    total: float
-    """GiB."""
-    watts: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One look at the machine."""
-
-    gpus: tuple[Gpu, ...]
-    cpu: float
-    """Percent of all cores."""
-    used: float
-    """GiB of memory."""
-    total: float
-    """GiB of memory."""
-
-
-class Machine:
-    """Reads the machine. NVML is looked for once, at the first reading."""
-
-    def __init__(self) -> None:
-        self._nvml = Nvml()
-        self._last: Reading | None = None
-
-    def read(self) -> Reading:
-        """What the machine does now, steadied; blocks for about a millisecond."""
-        memory = psutil.virtual_memory()
-        now = Reading(
-            gpus=self._gpus(),
-            cpu=psutil.cpu_percent(interval=None),
-            used=(memory.total - memory.available) / 2**30,
-            total=memory.total / 2**30,
-        )
-        self._last = steadied(self._last, now)
-        return self._last
-
-    def _gpus(self) -> tuple[Gpu, ...]:
-        try:
-            found = self._nvml.read()
-        except NotAvailable:
-            return ()
-        return tuple(
-            Gpu(
-                gpu.index,
-                gpu.name.removeprefix("NVIDIA "),
-                gpu.utilization or 0,
-                gpu.used / 2**30,
-                gpu.total / 2**30,
-                gpu.watts,
-            )
-            for gpu in found
-        )
-
-
-def steadied(last: Reading | None, now: Reading) -> Reading:
-    """The reading in steps, so that a machine at rest gives the same one again and nothing is painted.
-
-    Args:
-        last: the steadied reading before this one.
-        now: what was measured.
-    """
-
-    def step(before: float | None, value: float, size: float) -> float:
-        # Held until it has left its step by half of one: a value at the border of two steps does not flicker.
-        if before is not None and -size / 2 <= value - before < 1.5 * size:
-            return before
-        return size * (value // size)
-
-    watts = {gpu.index: gpu.watts for gpu in last.gpus} if last else {}
-    return Reading(
-        gpus=tuple(
-            gpu if gpu.watts is None else replace(gpu, watts=step(watts.get(gpu.index), gpu.watts, WATT_STEP))
-            for gpu in now.gpus
-        ),
-        cpu=step(last.cpu if last else None, now.cpu, CPU_STEP),
-        used=step(last.used if last else None, now.used, max(0.1, MEMORY_STEP * now.total)),
-        total=now.total,
-    )
+GIB = 2**30
 
 
 def spark(values: Sequence[float]) -> str:
@@ -141,18 +46,22 @@ def _each(history: Sequence[Reading]) -> list[str]:
     """A line for each GPU."""
     found = []
     for place, gpu in enumerate(history[-1].gpus):
-        loads = [r.gpus[place].utilization for r in history if place < len(r.gpus)]
+        loads = [r.gpus[place].utilization or 0 for r in history if place < len(r.gpus)]
         power = f"  {gpu.watts:3.0f} W" if gpu.watts is not None else ""
+        name = gpu.name.removeprefix("NVIDIA ")
         found.append(
-            f"GPU{gpu.index} {gpu.name[:12]:12}  util {spark(loads)} {gpu.utilization:3d} %  "
-            f"mem {gpu.used:.1f}/{gpu.total:.0f} GiB{power}"
+            f"GPU{gpu.index} {name[:12]:12}  util {spark(loads)} {loads[-1]:3d} %  "
+            f"mem {gpu.used / GIB:.1f}/{gpu.total / GIB:.0f} GiB{power}"
         )
     return found
 
 
 def _many(gpus: Sequence[Gpu], width: int) -> list[str]:
     """As many GPUs in a line as there is room for."""
-    cells = [f"GPU{gpu.index} {gpu.utilization:3d} % {gpu.used:5.1f}/{gpu.total:.0f} GiB" for gpu in gpus]
+    cells = [
+        f"GPU{gpu.index} {gpu.utilization or 0:3d} % {gpu.used / GIB:5.1f}/{gpu.total / GIB:.0f} GiB"
+        for gpu in gpus
+    ]
     beside = max(1, (width + 3) // (max(map(len, cells)) + 3))
     return ["   ".join(cells[start : start + beside]) for start in range(0, len(cells), beside)]
 
@@ -189,3 +98,9 @@ class MachineStrip(Static):
             moves = len(line.splitlines()) != len(self._line.splitlines())
             self._line = line
             self.update(line, layout=moves)
+
+
+def show(screen: Screen[Any], history: Iterable[Reading]) -> None:
+    """Shows the newest reading on a screen, where that has a strip already."""
+    for strip in screen.query(MachineStrip):
+        strip.show(list(history))

@@ -1,38 +1,25 @@
-"""The command palette, and what it offers: screens, what can be done here and elsewhere, themes.
+"""The command palette: a line to search in a list of commands.
 
 The commands are known when it opens, so each letter finds at once what it finds: the list is never an old one while
 another is looked for.
 """
 
-import asyncio
-import sys
 from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from textual import on
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.fuzzy import Matcher
-from textual.screen import ModalScreen, Screen
+from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from persyn_tui.app import keymap
-from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.textual_fixes.dismiss_guard import DismissGuard
-from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
 
-if TYPE_CHECKING:
-    from persyn_tui.app.app import PersynApp
-
-MOVES = ("sheet.", "go.", "app.", "keys.", "palette.")
-"""Beginnings of the ids of keys that the palette has no need of."""
 NONE = -1
 """Key of the line that says that there is none."""
-PATIENCE_S = 10.0
-"""How long a screen may read before what was asked of it is given up."""
 
 
 class Palette(ModalScreen[SystemCommand], DismissGuard[SystemCommand]):
@@ -130,77 +117,3 @@ def matching(offered: Sequence[SystemCommand], words: str) -> list[SystemCommand
     matcher = Matcher(words)
     found = [(matcher.match(one.title), one) for one in offered]
     return [one for score, one in sorted(found, key=lambda pair: -pair[0]) if score > 0]
-
-
-def commands(app: "PersynApp", screen: Screen[Any]) -> Iterable[SystemCommand]:
-    """Screens first, then what can be done here; what is found by its name only comes after them.
-
-    Two may have one title: the first is meant.
-    """
-    for number, mode in enumerate(app.MODES, start=1):
-        key = app.keyed(f"key {{go.{mode}:{number}}}")
-        yield SystemCommand(f"Go to {mode}", key, partial(app.open_mode, mode))
-    yield SystemCommand("Keys", "the keys of this screen", app.action_toggle_help)
-    yield SystemCommand("Theme", "choose the colours", app.action_change_theme)
-    yield SystemCommand("Screenshot", "an SVG file, here", lambda: app.call_after_refresh(app.action_picture))
-    yield SystemCommand("Quit", "leave; jobs go on", app.action_quit)
-    for active in screen.active_bindings.values():
-        binding = active.binding
-        ours = binding.id and not binding.id.startswith(MOVES)
-        if active.enabled and ours:
-            yield SystemCommand(
-                binding.description,
-                f"key {app.get_key_display(binding)}",
-                partial(app.run_action, binding.action, active.node),
-            )
-    for mode, binding in elsewhere(app):
-        key = keymap.shown(binding, app.works)
-        yield SystemCommand(
-            f"Go to {mode}: {binding.description}",
-            f"key {key} there",
-            partial(_begin, app, mode, binding),
-            discover=False,
-        )
-    for theme in themes(app):
-        yield theme._replace(title=f"Theme: {theme.title}", help="", discover=False)
-
-
-def elsewhere(app: "PersynApp") -> Iterable[tuple[str, Binding]]:
-    """(mode, key) of what the other screens do, of those that are imported: the palette waits for none."""
-    for mode in app.MODES:
-        module = sys.modules.get(f"persyn_tui.app.screens.{mode}.screen") or sys.modules.get(
-            f"persyn_tui.app.screens.{mode}"
-        )
-        of = getattr(module, f"{mode.capitalize()}Screen", None)
-        if of is None or mode == app.current_mode:
-            continue
-        for binding in vars(of).get("BINDINGS", ()):
-            if isinstance(binding, Binding) and binding.id and binding.id.partition(".")[2] != "back":
-                yield mode, binding
-
-
-def _begin(app: "PersynApp", mode: str, binding: Binding) -> None:
-    background(app, partial(_there, app, mode, binding), group="palette", exclusive=True, exit_on_error=False)
-
-
-async def _there(app: "PersynApp", mode: str, binding: Binding) -> None:
-    """Goes to a screen, and does something there once it has read."""
-    await app.switch_mode(mode)
-    screen = app.screen
-    clock = asyncio.get_running_loop().time
-    end = clock() + PATIENCE_S
-    while isinstance(screen, BaseScreen) and screen.state == "loading" and clock() < end:
-        await asyncio.sleep(0.02)
-    if app.screen is not screen:
-        return  # somebody went on
-    if screen.check_action(binding.action.partition("(")[0], ()):
-        await app.run_action(binding.action, screen)
-    else:
-        app.notify(f"{binding.description}: nothing here to do it with", severity="warning")
-
-
-def themes(app: App[Any]) -> Iterable[SystemCommand]:
-    """Every theme by its name."""
-    for theme in sorted(app.available_themes):
-        now = "now" if theme == app.theme else ""
-        yield SystemCommand(theme, now, partial(setattr, app, "theme", theme))

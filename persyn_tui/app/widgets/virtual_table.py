@@ -15,7 +15,6 @@ from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.cache import LRUCache
-from textual.css.match import match
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import reactive
@@ -23,6 +22,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from engine.base.sanitize import strip_control
+from persyn_tui.app.textual_fixes.private import is_handled
 
 Tone = Literal["plain", "dim", "good", "warn", "bad", "accent", "strong"]
 LINES_KEPT = 512
@@ -419,13 +419,7 @@ class VirtualTable(ScrollView, can_focus=True):
     @cached_property
     def _opens(self) -> bool:
         """Whether anybody hears of a row that is chosen."""
-        heard = (
-            selectors
-            for node in self.ancestors_with_self
-            for kind in type(node).__mro__
-            for _, selectors in vars(kind).get("_decorated_handlers", {}).get(VirtualTable.Chosen, ())
-        )
-        return any(all(match(one, self) for one in selectors.values()) for selectors in heard)
+        return is_handled(VirtualTable.Chosen, self)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that do nothing here are not offered."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from textual.message import Message
 from textual.worker import get_current_worker
 
-from persyn_tui.app.formatting import count
+from persyn_tui.app.base.formatting import count
 from persyn_tui.app.screens.data.dialogs import LISTED, MARKED, ExportOrder, Some
 from storage import listing, search
 from storage.errors import PersynError

@@ -16,9 +16,8 @@ from textual.widgets import Static
 from engine.base.suggest import nearest
 from engine.report import export
 from engine.report.export import FORMATS
-from persyn_tui.app.formatting import count
+from persyn_tui.app.base.formatting import count
 from persyn_tui.app.screens.data.listing_line import SCORES
-from persyn_tui.app.textual_fixes.question import Question
 from persyn_tui.app.widgets.form_fields import (
     Choice,
     Dialog,
@@ -30,6 +29,7 @@ from persyn_tui.app.widgets.form_fields import (
     Words,
     path_of,
 )
+from persyn_tui.app.widgets.question import Question
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
 from persyn_tui.dataset_view import Datasets
 from storage.listing import SORTS, Listing, Sort

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from persyn_tui.app.formatting import count
+from persyn_tui.app.base.formatting import count
 from storage import datasets, listing
 from storage.errors import PersynError, StoreError
 from storage.records import Dataset

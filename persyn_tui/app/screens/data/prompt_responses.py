@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from persyn_tui import answer_view
-from persyn_tui.app import context_cache
+from persyn_tui.app.state import context_cache
 from persyn_tui.dataset_view import Datasets
 from storage import browse, datasets, jobs, listing, lookup
 from storage.records import ResponseContext

@@ -6,15 +6,16 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.worker import get_current_worker
 
-from persyn_tui.app.common_prefix import apart
-from persyn_tui.app.formatting import count, signed
+from persyn_tui.app.base.common_prefix import apart
+from persyn_tui.app.base.formatting import count, signed
 from persyn_tui.app.screens.data.pages import KEPT, Pages
+from persyn_tui.app.state.base_app import BaseApp
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Rows, Tone, VirtualTable
 from persyn_tui.dataset_view import Datasets
@@ -22,9 +23,6 @@ from storage import listing
 from storage.errors import PersynError
 from storage.listing import Card, Listing
 from storage.store import Store
-
-if TYPE_CHECKING:
-    from persyn_tui.app.app import PersynApp
 
 COLUMNS = (
     Column("id", 8, right=True, drop=1),
@@ -90,7 +88,7 @@ class AnswerSheet(VirtualTable):
     class Changed(Message):
         """There are other rows, or another list is about to come, or columns have come and gone."""
 
-    app: "PersynApp"
+    app: BaseApp
 
     def __init__(self, *, id: str | None = None) -> None:
         self.pages = Pages(lambda card: _cells(card, self.datasets, self.listing), PROMPT)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import events
@@ -15,15 +15,13 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from persyn_tui import answer_view
-from persyn_tui.app.formatting import count, signed
+from persyn_tui.app.base.formatting import count, signed
 from persyn_tui.app.screens.data.prompt_responses import Answers, Beside
+from persyn_tui.app.state.base_app import BaseApp
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.one_line import OneLine
 from persyn_tui.app.widgets.virtual_table import cut
 from storage.store import Store
-
-if TYPE_CHECKING:
-    from persyn_tui.app.app import PersynApp
 
 NARROWEST = 34
 """Cells of a column; as many columns as fit are shown."""
@@ -102,7 +100,7 @@ class AnswersPanel(Vertical, can_focus=True):
     }
     """What stands in the heads; `?` says it."""
 
-    app: "PersynApp"
+    app: BaseApp
 
     class Row(Message):
         """The operator wants the answers of the next row, or of the one before."""

@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from persyn_tui.app.formatting import count, sent
+from persyn_tui.app.base.formatting import count, sent
 from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.screens.data import background_tasks
 from persyn_tui.app.screens.data.background_tasks import Doing, Said

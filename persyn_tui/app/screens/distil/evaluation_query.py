@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from engine.base.sanitize import strip_control
-from persyn_tui.app import context_cache
-from persyn_tui.app.common_prefix import apart
+from persyn_tui.app.base.common_prefix import apart
 from persyn_tui.app.screens.distil.query import BEFORE
+from persyn_tui.app.state import context_cache
 from storage import jobs, prompts, results
 from storage.records import Evaluation, Prompt, Result
 from storage.store import Store

@@ -11,7 +11,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.base.sanitize import strip_control
-from persyn_tui.app.formatting import count
+from persyn_tui.app.base.formatting import count
 from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.screens.distil.evaluation_query import RIGHT, SHOWN, Evaluated, Line, Reader, Side
 from persyn_tui.app.screens.distil.query import BEFORE

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from engine.job.progress import Snapshot, from_json
-from persyn_tui.app import context_cache
+from persyn_tui.app.state import context_cache
 from persyn_tui.app.widgets.plot import Series
 from storage import jobs, results
 from storage.errors import PersynError

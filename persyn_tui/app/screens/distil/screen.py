@@ -10,7 +10,8 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.base.sanitize import strip_control
-from persyn_tui.app.formatting import count, rate, signed, time_left
+from engine.pipeline.display import time_left
+from persyn_tui.app.base.formatting import count, rate, signed
 from persyn_tui.app.screens.distil.query import BEFORE, Distilled, Reader, StrategyLine
 from persyn_tui.app.screens.jobs.job_screen import JobScreen
 from persyn_tui.app.widgets.one_line import OneLine

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.job.progress import Row, Snapshot, from_json
-from persyn_tui.app import context_cache
+from persyn_tui.app.state import context_cache
 from storage import jobs, prompts, responses, routing, speeds
 from storage.errors import PersynError
 from storage.job_records import Job

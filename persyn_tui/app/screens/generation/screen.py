@@ -14,11 +14,12 @@ from textual.widgets import Static
 
 from engine.base.sanitize import strip_control
 from engine.job.control import PAUSE_S
-from persyn_tui.app.formatting import bar, count, done_of, money, rate, time_left
+from engine.pipeline.display import time_left
+from persyn_tui.app.base.formatting import bar, count, done_of, money, rate
 from persyn_tui.app.screens.data.responses_panel import AnswersPanel
 from persyn_tui.app.screens.generation.query import STAGES, Answer, Generated, Reader, TeacherLine
-from persyn_tui.app.screens.jobs import stopping
 from persyn_tui.app.screens.jobs.job_screen import JobScreen
+from persyn_tui.app.state import stopping
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.one_line import OneLine
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Tone, VirtualTable

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
 from engine.job.progress import from_json
-from persyn_tui.app.followed_job import STOPPABLE
 from persyn_tui.app.screens.base import BaseScreen
-from persyn_tui.app.screens.jobs import stopping
 from persyn_tui.app.screens.jobs.resume import go_on, starts
+from persyn_tui.app.state import stopping
+from persyn_tui.app.state.followed_job import STOPPABLE
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.message_bar import trouble

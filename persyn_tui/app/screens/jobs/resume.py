@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from persyn_tui.app.state.base_app import BaseApp
 from persyn_tui.app.widgets.confirm import Confirm
 
 if TYPE_CHECKING:
-    from persyn_tui.app.app import PersynApp
     from storage.job_records import Job
 
 REMEDY = "\n  → "
@@ -22,7 +22,7 @@ def starts(job: "Job", before: "Job | None" = None) -> str:
     return f"job {job.id} ({job.name}) starts in the background"
 
 
-def go_on(app: "PersynApp", job: "Job", start: Callable[[], object]) -> None:
+def go_on(app: BaseApp, job: "Job", start: Callable[[], object]) -> None:
     """Starts a job again; asks before, where it failed for a reason that is known to stay until something is done."""
     if job.effective_state != "failed" or REMEDY not in job.error:
         start()

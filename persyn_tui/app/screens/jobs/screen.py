@@ -13,19 +13,19 @@ from textual.widget import Widget
 
 from engine.job.control import CANCEL_S
 from engine.job.progress import Snapshot, from_json
-from persyn_tui.app.followed_job import GLYPHS, LIVE, STOPPABLE
-from persyn_tui.app.formatting import STATE_TONES, bar, done_of, one_line, rate, time_left
+from engine.pipeline.display import time_left
+from persyn_tui.app.base.formatting import STATE_TONES, bar, done_of, one_line, rate
 from persyn_tui.app.screens.filtered import FilteredScreen, FilterLine, passes
-from persyn_tui.app.screens.jobs import stopping
 from persyn_tui.app.screens.jobs.resume import go_on, starts
+from persyn_tui.app.state import stopping
+from persyn_tui.app.state.base_app import BaseApp
+from persyn_tui.app.state.followed_job import GLYPHS, LIVE, STOPPABLE
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.message_bar import MessageBar
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Tone, VirtualTable
 
 if TYPE_CHECKING:
-    from persyn_tui.app.app import PersynApp
-
     # The first screen stands before the database's library is imported.
     from storage.job_records import Event, Job, Stopping
     from storage.store import Store
@@ -354,7 +354,7 @@ def _line(job: "Job") -> str:
     return f"{job.id} {job.name} {job.effective_state} {job.stage} {job.error}"
 
 
-def _where(job: "Job", app: "PersynApp", data: Jobs) -> str:
+def _where(job: "Job", app: BaseApp, data: Jobs) -> str:
     state = app.followed.state_of(job)
     snapshot: Snapshot = from_json(job.progress)
     which = f"── job {job.id} · " + ("" if (alpha := _alpha(job)) == "–" else f"α {alpha} · ")

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.timer import Timer
 from textual.widget import Widget
 
-from persyn_tui.app.formatting import count, number, short_reference
+from persyn_tui.app.base.formatting import count, number, short_reference
 from persyn_tui.app.screens.models import fields
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.confirm import Confirm

@@ -8,7 +8,7 @@ from typing import Any
 
 from textual.worker import Worker
 
-from persyn_tui.app.formatting import duration
+from engine.pipeline.display import duration
 from persyn_tui.app.widgets.virtual_table import Cell
 from storage.records import Model
 

@@ -19,7 +19,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.base.sanitize import strip_control
-from persyn_tui.app.formatting import count, number, short_reference
+from persyn_tui.app.base.formatting import count, number, short_reference
 from persyn_tui.app.screens.filtered import FilteredScreen, FilterLine, passes
 from persyn_tui.app.screens.models import probes
 from persyn_tui.app.screens.models.probes import Probed, Probing

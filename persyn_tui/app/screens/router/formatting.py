@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from engine.base.sanitize import strip_control
-from persyn_tui.app.formatting import bar, count, rate, short, signed, time_left
+from engine.pipeline.display import time_left
+from persyn_tui.app.base.formatting import bar, count, rate, short, signed
 from persyn_tui.app.screens.router.query import Choice, Routed
 from persyn_tui.app.widgets.machine_strip import spark
 from persyn_tui.app.widgets.virtual_table import Cell, Column, cut

@@ -11,8 +11,8 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
-from persyn_tui.app.common_prefix import apart
-from persyn_tui.app.formatting import bar
+from persyn_tui.app.base.common_prefix import apart
+from persyn_tui.app.base.formatting import bar
 from persyn_tui.app.screens.base import BaseScreen, Message
 from persyn_tui.app.screens.jobs.resume import go_on, starts
 from persyn_tui.app.screens.router import formatting

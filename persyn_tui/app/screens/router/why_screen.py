@@ -16,7 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from engine.base.sanitize import strip_control
-from persyn_tui.app.formatting import bar, count, short, signed
+from persyn_tui.app.base.formatting import bar, count, short, signed
 from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.screens.router.query import NEAR_TIE, Choice, last_words
 from persyn_tui.app.screens.router.router_process import RouterHelper, ranked

@@ -13,7 +13,7 @@ from textual.css.query import NoMatches
 from textual.timer import Timer
 
 from engine.base.plugins import STRATEGIES
-from persyn_tui.app.formatting import count
+from persyn_tui.app.base.formatting import count
 from persyn_tui.app.screens.wizard import draft, references
 from persyn_tui.app.screens.wizard.steps import PAUSE_S, Plan, Step
 from persyn_tui.app.textual_fixes.workers import background

@@ -15,7 +15,7 @@ from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Static
 
 from engine.base.sanitize import strip_control
-from persyn_tui.app.formatting import count, number
+from persyn_tui.app.base.formatting import count, number
 from persyn_tui.app.screens.wizard import run_files
 from persyn_tui.app.screens.wizard.draft import Candidate
 from persyn_tui.app.textual_fixes.workers import background

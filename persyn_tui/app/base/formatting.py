@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-from engine.pipeline.display import duration, time_left
-from persyn_tui.app.widgets.virtual_table import Cell
-
 THIN = "━"
 HALF = "╸"
 OF_TERMINAL = 1_000
@@ -92,21 +89,6 @@ STATE_TONES = {
     "cancelled": "dim",
     "queued": "dim",
 }
-
-__all__ = [
-    "STATE_TONES",
-    "Cell",
-    "bar",
-    "count",
-    "duration",
-    "money",
-    "number",
-    "one_line",
-    "rate",
-    "short",
-    "signed",
-    "time_left",
-]
 
 
 def short_reference(model: str) -> str:

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Mapping
 
 from textual.binding import Binding
-from textual.keys import _character_to_key
 
-from persyn_tui.app.settings import TAKEN
+from persyn_tui.app.base.settings import TAKEN
+from persyn_tui.app.textual_fixes.private import key_of
 
 NAMED = re.compile(r"\{([a-z_]+\.[a-z_]+):([^{}\s,]+)\}( {2,})?")
 """`{jobs.new:n}`: the key of a binding in a text, with the one that it has where nothing else is chosen."""
@@ -17,7 +17,7 @@ SCREENS = ("app", "go", "view", "jobs", "models", "router", "generation", "data"
 def keys_of(text: str) -> list[str]:
     """The keys of `f6, ?` as the library calls them."""
     found = [key.strip() for key in text.split(",")]
-    return [_character_to_key(key) if len(key) == 1 else key for key in found if key]
+    return [key_of(key) if len(key) == 1 else key for key in found if key]
 
 
 def settled(chosen: Mapping[str, str], everybodys: Iterable[Binding]) -> tuple[dict[str, str], list[str]]:

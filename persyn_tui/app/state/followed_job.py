@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from persyn_tui.app.screens.jobs import stopping
+from persyn_tui.app.state import stopping
 
 if TYPE_CHECKING:
     # The database's library takes longer to import than everything else: it comes after the first paint.

@@ -1,0 +1,1 @@
+"""What the screens know between two reads, and what they ask of the app."""
