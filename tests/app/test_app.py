@@ -274,7 +274,7 @@ def test_texts_name_keys_by_bindings_that_there_are_with_the_keys_they_have() ->
     keys = {str(each.id): each.key for of in bindings._bound().values() for each in of}
     found = [
         (place[1], place[2])
-        for path in Path(keymap.__file__).parent.rglob("*.py")
+        for path in Path(bindings.__file__).parent.rglob("*.py")
         for place in keymap.NAMED.finditer(path.read_text(encoding="utf-8").replace("{{", "{"))
         if path.name != "keymap.py" and place[1].partition(".")[0] in keymap.SCREENS
     ]
