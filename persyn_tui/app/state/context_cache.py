@@ -2,41 +2,64 @@
 
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from storage.errors import PersynError
 from storage.job_records import Job
 from storage.store import Store
 
 if TYPE_CHECKING:
+    # Imported where they are used, in the thread: the first screen does not wait for them.
+    from engine.config.run_file import Run
     from engine.job.context import RunContext
 
 KEPT = 4
 RETRIED_EVERY_S = 1.0
 _lock = threading.Lock()
-_known: "dict[tuple[str, int], RunContext]" = {}
-_missed: dict[tuple[str, int], float] = {}
-"""When a job's context was last looked for in vain."""
+_known: "dict[tuple[str, int], View]" = {}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What this version of the program knows of a job."""
+
+    run: "Run | None"
+    """None where the job's run is not one that this version can go on with."""
+    context: "RunContext | None"
+    """None until its models and prompts are stored."""
+    trouble: str = ""
+    """Why there is no context."""
+    at: float = 0.0
+
+
+def view(store: Store, job: Job) -> View:
+    """The job's run and context; what there is none of is looked for again after `RETRIED_EVERY_S`.
+
+    Kept for the newest few jobs: making a context reads and hashes the models' files. Called in a thread.
+    """
+    key = store.name, job.id
+    with _lock:
+        kept = _known.get(key)
+        if kept is None or (kept.context is None and time.monotonic() - kept.at >= RETRIED_EVERY_S):
+            kept = _known[key] = _view(store, job)
+            for old in list(_known)[:-KEPT]:
+                del _known[old]
+        return kept
 
 
 def of(store: Store, job: Job) -> "RunContext | None":
-    """The job's context; None until its models and prompts are stored.
+    """The job's context; None until its models and prompts are stored."""
+    return view(store, job).context
 
-    Kept for the newest few jobs: making one reads and hashes the models' files. Called in a thread.
-    """
-    from engine.base.errors import ConfigError
+
+def _view(store: Store, job: Job) -> View:
     from engine.pipeline.run_view import reader, run_of
 
-    key = store.name, job.id
-    with _lock:
-        if key not in _known:
-            if time.monotonic() - _missed.get(key, -RETRIED_EVERY_S) < RETRIED_EVERY_S:
-                return None
-            try:
-                # A job of an older version may have a key that is no more; its store is still worth a look.
-                _known[key] = reader(store, run_of(job))
-            except ConfigError:
-                _missed[key] = time.monotonic()
-                return None
-            for old in list(_known)[:-KEPT]:
-                del _known[old]
-        return _known[key]
+    run = None
+    try:
+        # A job of an older version may have a key that is no more; its store is still worth a look.
+        run = run_of(job)
+        return View(run, reader(store, run))
+    except PersynError as problem:
+        return View(run, None, str(problem), time.monotonic())
