@@ -85,14 +85,14 @@ class Collector:
         """Starts the lanes and writes until the last one has ended; see `fill`."""
         for lane in self._lanes:
             lane.start()
-        self._context.take_concurrency_changes()  # what was asked of an earlier fill
+        self._context.control.take_concurrency_changes()  # what was asked of an earlier fill
         try:
             while self._lanes:
                 self._take()
                 self._pace()
                 if self._due.now:
                     self._commit()
-                    self._context.check()
+                    self._context.control.check()
             self._commit()
         except Cancelled:
             try:
@@ -121,7 +121,7 @@ class Collector:
             item = self._out.get(timeout=self._due.left)
         except queue.Empty:
             if not stopping:
-                self._context.check()
+                self._context.control.check()
         else:
             self._handle(item)
         for lane in self._lanes:
@@ -138,7 +138,7 @@ class Collector:
 
     def _pace(self) -> None:
         """Does what the operator asked of how much is asked at a time."""
-        for name, steps in self._context.take_concurrency_changes().items():
+        for name, steps in self._context.control.take_concurrency_changes().items():
             asked = (lane for lane in self._lanes if self._context.teachers[lane.column].name == name)
             lane = next(asked, None)
             if steps and lane is not None and (turned := lane.pace(steps)) is not None:
@@ -215,7 +215,7 @@ class Collector:
             lane.drain()
         if count := self._owed():
             self._context.progress.say(f"nothing more is sent; {count:,} answers in flight are waited for")
-        while self._lanes and self._context.waits():
+        while self._lanes and self._context.control.grace_left():
             self._take(stopping=True)
             if self._due.now:
                 self._commit()

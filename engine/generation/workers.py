@@ -149,9 +149,9 @@ class TeacherWorker(Thread):
             return None
         after = max(1, min(int(traffic.allowed * 2.0**steps), traffic.most))
         name = self._context.teachers[self.column].name
-        self._context.paces.pop(name, None)
+        self._context.control.concurrency.pop(name, None)
         if steps < 0:
-            self._context.paces[name] = after
+            self._context.control.concurrency[name] = after
         self.backend.pace(after, keep=steps < 0)
         return traffic.allowed, after
 
@@ -192,7 +192,7 @@ class TeacherWorker(Thread):
             self._retries_before = (
                 self.backend.traffic().retries if isinstance(self.backend, teacher_kinds.Remote) else 0
             )
-            if (most := self._context.paces.get(teacher.name)) and isinstance(
+            if (most := self._context.control.concurrency.get(teacher.name)) and isinstance(
                 self.backend, teacher_kinds.Paced
             ):
                 self.backend.pace(most, keep=True)

@@ -35,10 +35,10 @@ def trained(context: RunContext, strategy: str) -> Trained:
     now = results.adapter(context.store, context.adapter_sha(strategy))
     if now is not None and now.complete:
         return Trained(now, None)
-    dataset = datasets.find(context.store, context.dataset_sha(strategy))
+    dataset = datasets.find(context.store, context.identity.dataset_sha(strategy))
     if dataset is None:
         return Trained(now, None)
-    shared = context.training_sha(strategy)
+    shared = context.identity.adapter_sha(strategy)
     others = [
         adapter
         for adapter in results.adapters_of(context.store, dataset.id)
@@ -49,7 +49,7 @@ def trained(context: RunContext, strategy: str) -> Trained:
 
 def evaluation(context: RunContext, adapter: Adapter | None) -> Evaluation | None:
     """The complete evaluation of an adapter, or of the student before training (None)."""
-    sha = context.evaluation_of(None if adapter is None else adapter.spec_sha)
+    sha = context.identity.evaluation_sha(None if adapter is None else adapter.spec_sha)
     found = results.evaluation(context.store, sha)
     return found if found is not None and found.complete else None
 
@@ -65,7 +65,7 @@ def outdated(context: RunContext) -> list[str]:
     return [
         name
         for name in context.run.strategies
-        if (dataset := datasets.find(context.store, context.dataset_sha(name))) is not None
+        if (dataset := datasets.find(context.store, context.identity.dataset_sha(name))) is not None
         and dataset.complete
         and ((now := trained(context, name).now) is None or not now.complete)
     ]

@@ -1,48 +1,58 @@
-"""The stored design of a partial calibration: a plan that says who answers which calibration prompt. No torch."""
+"""Which prompts of a run several teachers answer, so that rewards are known there. No torch."""
 
-from engine.job.context import CALIBRATED, RunContext
-from engine.methods import balanced_design
-from storage import prompts, routing
-from storage.records import Assignment
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-STRATEGY = "calibration"
-"""Of the plan: a prompt's teachers are its attempts, in no order."""
-PAGE = 2000
+from engine.config.run_file import Run
+from engine.methods import strategy_kinds
+from storage.records import Split
 
-
-def open_design(context: RunContext) -> int | None:
-    """Id of the plan that says who answers which calibration and validation prompt, filled; None: all do.
-
-    Validation prompts are in it too, each given to every teacher.
-    """
-    k = context.teachers_per_prompt
-    if k is None or not context.calibrates:
-        return None
-    ids = [teacher_id for teacher_id, _ in context.generations]
-    manifest = {"teachers": [teacher.name for teacher in context.teachers], "teachers_per_prompt": k}
-    plan = routing.open_plan(
-        context.store, context.lease, context.design_sha, STRATEGY, context.prompt_set, None, manifest
-    )
-    if plan.complete:
-        return plan.id
-    counts = prompts.counts(context.store, context.prompt_set)
-    rows = iter(balanced_design.balanced(counts.get("calibration", 0), len(ids), k, context.run.split.seed))
-    after = -1
-    while page := prompts.page(context.store, context.prompt_set, CALIBRATED, after=after, limit=PAGE):
-        given = [
-            Assignment(prompt.id or 0, ids[column], attempt)
-            for _, prompt in page
-            for attempt, column in enumerate(next(rows) if prompt.split == "calibration" else range(len(ids)))
-        ]
-        routing.assign(context.store, context.lease, plan.id, given)
-        after = page[-1][0]
-    routing.finish_plan(context.store, context.lease, plan.id)
-    return plan.id
+CALIBRATED: tuple[Split, ...] = ("calibration", "validation")
+"""Answered by every teacher."""
+TRAINED: tuple[Split, ...] = ("calibration", "validation", "synthesis")
+"""Every strategy gives each of these prompts one row of training data."""
 
 
-def design_id(context: RunContext) -> int | None:
-    """Id of that plan when it is stored; nothing is written."""
-    if context.teachers_per_prompt is None:
-        return None
-    found = routing.plan(context.store, context.design_sha)
-    return None if found is None else found.id
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the strategies of a run ask of several teachers."""
+
+    run: Run
+
+    @property
+    def teachers_per_prompt(self) -> int | None:
+        """k, of a calibration that asks k teachers for each prompt; None when it asks all."""
+        k = self.run.calibration.teachers_per_prompt
+        return None if k == len(self.run.teachers) else k
+
+    @property
+    def needed(self) -> bool:
+        """Whether any strategy needs all teachers' responses to the calibration prompts."""
+        return self.full or any(map(self.needed_by, self.run.strategies))
+
+    def needed_by(self, strategy: str) -> bool:
+        """Whether this strategy needs all teachers' responses to the calibration prompts."""
+        return strategy_kinds.needs_calibration(strategy, [teacher.parameters for teacher in self.run.teachers])
+
+    @property
+    def full(self) -> bool:
+        """Whether any strategy needs all teachers' responses to all prompts."""
+        return any(strategy_kinds.load(name).needs_full_parallel for name in self.run.strategies)
+
+    @property
+    def answered_by_all(self) -> tuple[Split, ...]:
+        """The splits that every teacher answers; none where a stored design says who answers what."""
+        if self.full:
+            return TRAINED
+        return CALIBRATED if self.needed and self.teachers_per_prompt is None else ()
+
+    @property
+    def labelled(self) -> tuple[Split, ...]:
+        """The splits whose prompts several teachers answer, so that rewards are defined there."""
+        return TRAINED if self.full else CALIBRATED
+
+    def responses(self, counts: Mapping[str, int]) -> int:
+        """Responses that labels are made of, from prompts per split: C·M, or fewer by design."""
+        teachers = len(self.run.teachers)
+        k = self.teachers_per_prompt or teachers
+        return counts.get("calibration", 0) * k + counts.get("validation", 0) * teachers

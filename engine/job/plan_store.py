@@ -1,13 +1,18 @@
-"""The stored plan of a strategy, and the router behind it: found by what they are a function of."""
+"""The stored plans of a run and the router behind one: found by what they are a function of. No torch."""
 
 from pathlib import Path
 
 from engine.base.errors import ConfigError
+from engine.job.calibration import CALIBRATED
 from engine.job.context import RunContext
-from engine.methods import strategy_kinds
+from engine.methods import balanced_design, strategy_kinds
 from engine.router.saved import Teacher
-from storage import routing
-from storage.records import Plan, RouterRecord
+from storage import prompts, routing
+from storage.records import Assignment, Plan, RouterRecord
+
+DESIGN = "calibration"
+"""Strategy of the plan of a partial calibration: a prompt's teachers are its attempts, in no order."""
+PAGE = 2000
 
 
 def stored_router(context: RunContext) -> RouterRecord:
@@ -16,7 +21,7 @@ def stored_router(context: RunContext) -> RouterRecord:
     Raises:
         ConfigError: there is none.
     """
-    found = routing.router(context.store, context.router_sha)
+    found = routing.router(context.store, context.identity.router_sha)
     if found is None:
         raise ConfigError(
             "no router has been trained with the labels and settings of this run file",
@@ -37,7 +42,7 @@ def open_plan(context: RunContext, strategy: str) -> Plan:
     return routing.open_plan(
         context.store,
         context.lease,
-        context.plan_sha(strategy),
+        context.identity.plan_sha(strategy),
         strategy,
         context.prompt_set,
         None if router is None else router.id,
@@ -51,3 +56,40 @@ def router_teachers(context: RunContext) -> list[Teacher]:
         Teacher(teacher.name, generation)
         for teacher, (_, generation) in zip(context.teachers, context.generations, strict=True)
     ]
+
+
+def open_design(context: RunContext) -> int | None:
+    """Id of the plan that says who answers which calibration and validation prompt, filled; None: all do.
+
+    Validation prompts are in it too, each given to every teacher.
+    """
+    k = context.calibration.teachers_per_prompt
+    if k is None or not context.calibration.needed:
+        return None
+    store, lease, prompt_set = context.store, context.lease, context.prompt_set
+    ids = [teacher_id for teacher_id, _ in context.generations]
+    manifest = {"teachers": [teacher.name for teacher in context.teachers], "teachers_per_prompt": k}
+    plan = routing.open_plan(store, lease, context.identity.design_sha, DESIGN, prompt_set, None, manifest)
+    if plan.complete:
+        return plan.id
+    counts = prompts.counts(store, prompt_set)
+    rows = iter(balanced_design.balanced(counts.get("calibration", 0), len(ids), k, context.run.split.seed))
+    after = -1
+    while page := prompts.page(store, prompt_set, CALIBRATED, after=after, limit=PAGE):
+        given = [
+            Assignment(prompt.id or 0, ids[column], attempt)
+            for _, prompt in page
+            for attempt, column in enumerate(next(rows) if prompt.split == "calibration" else range(len(ids)))
+        ]
+        routing.assign(store, lease, plan.id, given)
+        after = page[-1][0]
+    routing.finish_plan(store, lease, plan.id)
+    return plan.id
+
+
+def design_id(context: RunContext) -> int | None:
+    """Id of that plan when it is stored; nothing is written."""
+    if context.calibration.teachers_per_prompt is None:
+        return None
+    found = routing.plan(context.store, context.identity.design_sha)
+    return None if found is None else found.id

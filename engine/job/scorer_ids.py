@@ -1,35 +1,34 @@
 """The scorers of a run: their names and what their scores are stored under."""
 
 from engine.job.context import RunContext
+from engine.job.identity import LEARNABILITY
 from engine.scorers import scorer_kinds
 from storage import scores
 
 
 def names(context: RunContext) -> tuple[str, ...]:
     """The scorers of this run: those of quality, and learnability last."""
-    return *context.run.quality.named, "learnability"
+    return *context.run.quality.named, LEARNABILITY
 
 
 def scorer_id(context: RunContext, name: str) -> int:
     """Row id of the scorer with exactly this run's settings, stored when it is new."""
-    return scores.put_scorer(
-        context.store, context.scorer_kind(name), context.scorer_identity(name), _model_id(context, name)
-    )
+    scorer = context.identity.scorer(name)
+    return scores.put_scorer(context.store, scorer.kind, scorer.identity, _model_id(context, name))
 
 
 def find(context: RunContext, name: str) -> int | None:
     """As `scorer_id`; None where it is not stored, and nothing is written."""
-    return scores.find_scorer(
-        context.store, context.scorer_kind(name), context.scorer_identity(name), _model_id(context, name)
-    )
+    scorer = context.identity.scorer(name)
+    return scores.find_scorer(context.store, scorer.kind, scorer.identity, _model_id(context, name))
 
 
 def _model_id(context: RunContext, name: str) -> int | None:
-    return context.student_id if name == "learnability" else None
+    return context.student_id if name == LEARNABILITY else None
 
 
 def statuses(context: RunContext, name: str) -> dict[str, int]:
-    """Stored verdicts of a scorer on the run's answers, by status."""
+    """Stored scores by a scorer of the run's responses, by status."""
     number = find(context, name)
     if number is None:
         return {}
@@ -37,7 +36,7 @@ def statuses(context: RunContext, name: str) -> dict[str, int]:
 
 
 def unscored(context: RunContext, name: str) -> str:
-    """`; without a score: 12 unreadable, 3 refused`, of all the run's answers; empty where there are none."""
+    """`; without a score: 12 unreadable, 3 refused`, of all the run's responses; empty where there are none."""
     odd = [f"{number:,} {status}" for status, number in statuses(context, name).items() if status != "ok"]
     return f"; without a score: {', '.join(odd)}" if odd else ""
 
@@ -47,26 +46,26 @@ def same_scorer_other_reasoning(context: RunContext, name: str) -> int | None:
 
     None where there is none, or where its scores depend on other answers than the scored one.
     """
-    kind = context.scorer_kind(name)
-    if scorer_kinds.compares(kind, context.scorer_settings(name)):
+    scorer = context.identity.scorer(name)
+    if scorer.compares:
         return None
-    identity = dict(context.scorer_identity(name))
+    identity = dict(scorer.identity)
     if not identity.pop("reasoning", False):
         identity["reasoning"] = True
-    return scores.find_scorer(context.store, kind, identity, _model_id(context, name))
+    return scores.find_scorer(context.store, scorer.kind, identity, _model_id(context, name))
 
 
 def asking(context: RunContext) -> dict[str, int]:
-    """Row ids by name of the stored scorers of this run whose verdicts may cost dollars; nothing is written."""
+    """Row ids by name of the stored scorers of this run whose scores may cost dollars; nothing is written."""
     found = {
         name: find(context, name)
         for name in context.run.quality.named
-        if scorer_kinds.costs(context.scorer_kind(name))
+        if scorer_kinds.costs(context.identity.scorer(name).kind)
     }
     return {name: number for name, number in found.items() if number is not None}
 
 
 def failed(context: RunContext) -> int:
-    """How many verdicts of this run ended in an error of the scorer's endpoint."""
+    """How many scores of this run ended in an error of the scorer's endpoint."""
     where = (context.generations, context.prompt_set)
     return sum(scores.count_failed(context.store, number, *where) for number in asking(context).values())

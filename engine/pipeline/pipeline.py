@@ -34,7 +34,7 @@ STAGES: Final[dict[str, Callable[[RunContext], None]]] = {
 def run(context: RunContext, until: str | None = None) -> None:
     """Runs the stages in order, through `until` when one is named."""
     for name, stage in STAGES.items():
-        context.check()
+        context.control.check()
         context.progress.begin(name)
         jobs.set_stage(context.store, context.lease, name, context.progress.kept)
         stage(context)

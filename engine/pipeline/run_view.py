@@ -6,7 +6,6 @@ from engine.base.errors import ConfigError
 from engine.config.run_file import Run
 from engine.job.context import RunContext
 from engine.job.progress import Progress
-from engine.pipeline.stages import prompts as prompt_stage
 from engine.registry import models
 from storage import lookup, prompts
 from storage.job_records import Job, Lease
@@ -30,21 +29,19 @@ def reader(store: Store, run: Run) -> RunContext:
         if stored is None:
             raise _nothing(store, f"the {model.role} `{model.name}` with these settings")
         found.append(stored)
-    digest = prompt_stage.set_sha(run)
-    prompt_set = prompts.find_set(store, digest)
-    if prompt_set is None or not prompt_set.complete:
-        raise _nothing(store, "these prompts and splits")
-    return RunContext(
+    context = RunContext(
         run=run,
         store=store,
         lease=NO_LEASE,
         teachers=tuple(found[:-1]),
         student=found[-1],
         progress=Progress(_ignore, _ignore, _ignore, _ignore_two),
-        cancelled=lambda: False,
-        prompt_set=prompt_set.id,
-        prompt_set_sha=digest,
     )
+    prompt_set = prompts.find_set(store, context.identity.prompt_set_sha)
+    if prompt_set is None or not prompt_set.complete:
+        raise _nothing(store, "these prompts and splits")
+    context.prompt_set = prompt_set.id
+    return context
 
 
 def run_of(job: Job) -> Run:

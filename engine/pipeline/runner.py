@@ -54,12 +54,12 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     if job is None:
         raise ConfigError(f"there is no job {job_id} in {store.name}", "list the jobs with `persyn jobs`")
     lease = jobs.claim(store, job_id, owner=f"{socket.gethostname()}:{os.getpid()}", lease_seconds=LEASE_S)
-    stop = JobControl()
-    restore = _on_signals(stop)
+    control = JobControl()
+    restore = _on_signals(control)
     ended = threading.Event()
     say = _say(store, lease, display)
     pulse = threading.Thread(
-        target=_pulse, args=(store, lease, stop, ended, say), name="heartbeat", daemon=True
+        target=_pulse, args=(store, lease, control, ended, say), name="heartbeat", daemon=True
     )
     pulse.start()
     state: JobState = "failed"
@@ -75,12 +75,12 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
             )
         for teacher in orphans.sweep(store.folder / orphans.FOLDER):
             say("warning", f"ended the server of `{teacher}`, left by an engine that was killed")
-        context = prepare(store, lease, job, display, stop)
+        context = prepare(store, lease, job, display, control)
         with closing(context.servers):
             pipeline.run(context, until=job.until_stage)
         state, code = "done", 0
     except Cancelled as problem:
-        if stop.pausing:
+        if control.pausing:
             state, code = "paused", PAUSED
             notice = "paused; everything committed is kept, and the same command goes on with this job"
         else:
@@ -95,7 +95,7 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     except BudgetSpent as problem:
         state, error, code = "paused", f"budget: {problem}", problem.exit_code
     except (FencedError, StoreMissingError) as problem:
-        stop.fenced = problem
+        control.fenced = problem
         display.say("error", str(problem))
         return Outcome(problem.exit_code, context)
     except NeedsAttention as problem:
@@ -116,7 +116,7 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     finally:
         ended.set()
         pulse.join(timeout=5)
-        if stop.fenced is None:
+        if control.fenced is None:
             try:
                 if context is not None:
                     with suppress(StoreError):
@@ -133,7 +133,7 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     return Outcome(code, context)
 
 
-def prepare(store: Store, lease: Lease, job: Job, display: Display, stop: JobControl) -> RunContext:
+def prepare(store: Store, lease: Lease, job: Job, display: Display, control: JobControl) -> RunContext:
     """The context of a job: its models registered, its progress wired to store and console."""
     run, before = run_of(job), from_json(job.progress)
     teachers = tuple(models.teacher(config, run.generation) for config in run.teachers)
@@ -162,11 +162,8 @@ def prepare(store: Store, lease: Lease, job: Job, display: Display, stop: JobCon
         teachers=tuple(stored[:-1]),
         student=stored[-1],
         progress=Progress(store_snapshot, store_metrics, display.show, say, retries=before.retries),
-        cancelled=stop.asked,
-        waits=stop.waits,
+        control=control,
         servers=ServerPool(store.folder),
-        take_save=stop.take_save,
-        take_concurrency_changes=stop.take_concurrency_changes,
     )
 
 
@@ -179,32 +176,34 @@ def _say(store: Store, lease: Lease, display: Display) -> Callable[[str, str], N
 
 
 def _pulse(
-    store: Store, lease: Lease, stop: JobControl, ended: threading.Event, say: Callable[[str, str], None]
+    store: Store, lease: Lease, control: JobControl, ended: threading.Event, say: Callable[[str, str], None]
 ) -> None:
     """Renews the lease and takes the operator's commands until the job ends."""
     told = False
-    while not ended.wait(min(LOOK_S, HEARTBEAT_S) if stop.event.is_set() else HEARTBEAT_S):
+    while not ended.wait(min(LOOK_S, HEARTBEAT_S) if control.stopping else HEARTBEAT_S):
         try:
             jobs.renew(store, lease)
             for command in jobs.take_commands(store, lease):
                 if command.kind in ("pause", "cancel"):
-                    stop.ask(pause=command.kind == "pause")
+                    control.stop(pause=command.kind == "pause")
                 elif command.kind == "checkpoint":
-                    stop.save.set()
+                    control.checkpoint()
                 elif command.kind == "concurrency":
-                    stop.pace(str(command.args["teacher"]), 1 if command.args["more"] else -1)
-            if stop.event.is_set() and not told:
+                    control.change_concurrency(
+                        str(command.args["teacher"]), 1 if command.args["more"] else -1
+                    )
+            if control.stopping and not told:
                 told = True
-                doing = "pausing" if stop.pausing else "cancelling"
+                doing = "pausing" if control.pausing else "cancelling"
                 say("info", f"{doing}: the job stops at the next point where nothing is lost")
         except (FencedError, StoreMissingError) as problem:
-            stop.fenced = problem
+            control.fenced = problem
             return
         except StoreError:
             continue  # busy or full for now; the lease outlives several missed beats
 
 
-def _on_signals(stop: JobControl) -> Callable[[], None]:
+def _on_signals(control: JobControl) -> Callable[[], None]:
     """Makes ctrl+c and SIGTERM ask for a stop, as a cancel; a second one is immediate.
 
     Any more change nothing: they would hit the code that writes down how the job ended.
@@ -213,10 +212,10 @@ def _on_signals(stop: JobControl) -> Callable[[], None]:
 
     def handle(signum: int, frame: FrameType | None) -> None:
         nonlocal ending
-        if stop.event.is_set() and not ending:
+        if control.stopping and not ending:
             ending = True
             raise KeyboardInterrupt
-        stop.ask(pause=False)
+        control.stop(pause=False)
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
 

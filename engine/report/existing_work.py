@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from engine.base.errors import ConfigError
 from engine.config.run_file import Run
 from engine.job import scorer_ids
-from engine.job.calibration import design_id
-from engine.job.context import CALIBRATED, TRAINED, RunContext
+from engine.job.calibration import CALIBRATED, TRAINED
+from engine.job.context import RunContext
+from engine.job.plan_store import design_id
 from engine.pipeline.run_view import reader
 from storage import prompts, responses, routing, scores
 from storage.records import Coverage
@@ -52,9 +53,9 @@ def of_context(context: RunContext) -> Stored:
     calibration = _cover(context, design, calibrates=True)
     plans = {}
     for name in context.run.strategies:
-        plan = routing.plan(context.store, context.plan_sha(name))
+        plan = routing.plan(context.store, context.identity.plan_sha(name))
         if plan is not None and plan.complete:
-            apart = context.needs_calibration(name)
+            apart = context.calibration.needed_by(name)
             both = _cover(context, [plan.id, *(design if apart else ())], calibrates=apart)
             plans[name] = tuple(
                 _missing(whole) - (_missing(first) if apart else 0)
@@ -67,7 +68,7 @@ def of_context(context: RunContext) -> Stored:
 
 def _cover(context: RunContext, plans: Sequence[int], *, calibrates: bool) -> list[Coverage]:
     """What plans ask for and, where they need it, calibration: of every teacher unless a design says whom."""
-    splits = CALIBRATED if calibrates and context.teachers_per_prompt is None else ()
+    splits = CALIBRATED if calibrates and context.calibration.teachers_per_prompt is None else ()
     return responses.coverage(context.store, context.generations, context.prompt_set, splits, plans)
 
 

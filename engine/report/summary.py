@@ -8,8 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from engine.job import adapters_of_run, calibration, reward_config, scorer_ids, spending
-from engine.job.context import CALIBRATED, RunContext
+from engine.job import adapters_of_run, plan_store, reward_config, scorer_ids, spending
+from engine.job.calibration import CALIBRATED
+from engine.job.context import RunContext
 from engine.methods import statistics, strategy_kinds
 from engine.scoring import score_table
 from storage import datasets, jobs, prompts, results, routing
@@ -30,14 +31,14 @@ def build(context: RunContext, seconds: float) -> dict[str, Any]:
     """
     counts = prompts.counts(context.store, context.prompt_set)
     routed = strategy_kinds.routed(context.run.strategies)
-    router = None if routed is None else routing.router(context.store, context.router_sha)
+    router = None if routed is None else routing.router(context.store, context.identity.router_sha)
     before = _evaluation(context, None)
     return {
         "seconds": round(seconds, 1),
         "prompts": {
             # C of C·M + (N − C): everything that all teachers answer, the router's held-out prompts included.
             "calibration": sum(counts.get(split, 0) for split in CALIBRATED),
-            "calibration_answers": context.calibration_answers(counts),
+            "calibration_answers": context.calibration.responses(counts),
             "held_out": counts.get("validation", 0),
             "synthesis": counts.get("synthesis", 0),
             "evaluation": counts.get("evaluation", 0),
@@ -92,8 +93,8 @@ def _cost(context: RunContext) -> dict[str, Any]:
 
 
 def _strategy(context: RunContext, name: str, before: dict[str, Any] | None) -> dict[str, Any]:
-    plan = routing.plan(context.store, context.plan_sha(name))
-    dataset = datasets.find(context.store, context.dataset_sha(name))
+    plan = routing.plan(context.store, context.identity.plan_sha(name))
+    dataset = datasets.find(context.store, context.identity.dataset_sha(name))
     found = adapters_of_run.trained(context, name)
     adapter = found.whole
     after = _evaluation(context, adapter) if adapter else None
@@ -107,9 +108,9 @@ def _strategy(context: RunContext, name: str, before: dict[str, Any] | None) -> 
             context.store,
             plan.id,
             context.generations,
-            calibration=context.needs_calibration(name),
+            calibration=context.calibration.needed_by(name),
             full=strategy_kinds.load(name).needs_full_parallel,
-            design_id=calibration.design_id(context),
+            design_id=plan_store.design_id(context),
         ),
         "rows": datasets.count(context.store, dataset.id) if dataset else None,
         "accuracy_before": before and before["summary"]["accuracy"],

@@ -35,7 +35,7 @@ def fill(
         splits: which prompts' answers.
         plan_ids: only answers that these plans assign; None for the answers of every teacher.
     """
-    kind, settings = context.scorer_kind(name), context.scorer_settings(name)
+    kind, settings = context.identity.scorer(name).kind, context.identity.scorer(name).settings
     scorer = scorer_ids.scorer_id(context, name)
     pages = _Pages(context, scorer, kind, splits, plan_ids, whole=scorer_kinds.compares(kind, settings))
     if (other := scorer_ids.same_scorer_other_reasoning(context, name)) is not None:
@@ -57,7 +57,7 @@ def fill(
         )
         held: BudgetSpent | None = None
         for page in pages:
-            context.check()
+            context.control.check()
             rest = page if scorer_kinds.compares(kind, settings) else _unlike(context, name, scorer, page)
             done += len(page) - len(rest)
             if not rest:
@@ -88,7 +88,7 @@ def _unlike(context: RunContext, name: str, scorer_id: int, page: Sequence[Scora
 
     It would be theirs anyway, but for the last digits of a likelihood, which must not decide between them.
     """
-    seeing = context.sees_reasoning(name)
+    seeing = context.identity.scorer(name).sees_reasoning
     ids = list(dict.fromkeys(row.prompt.id for row in page if row.prompt.id is not None))
     known = {
         (prompt, text, reasoning if seeing else ""): verdict
@@ -117,7 +117,7 @@ def _paid_elsewhere(verdict: Score) -> Score:
 
 def _items(context: RunContext, name: str, rows: Sequence[Scorable]) -> list[tuple[Prompt, str]]:
     """What a scorer is shown."""
-    if context.sees_reasoning(name):
+    if context.identity.scorer(name).sees_reasoning:
         return [(row.prompt, with_reasoning(row.reasoning, row.text)) for row in rows]
     return [(row.prompt, row.text) for row in rows]
 
@@ -290,11 +290,13 @@ class _Asked:
             yield item
             if stopped is None:
                 try:
-                    self._context.check()
+                    self._context.control.check()
                 except BaseException as problem:
                     stopped = problem
                     self._scorer.drain()
-            if stopped is not None and not (isinstance(stopped, Cancelled) and self._context.waits()):
+            if stopped is not None and not (
+                isinstance(stopped, Cancelled) and self._context.control.grace_left()
+            ):
                 self._scorer.close()
 
     def _commit(self) -> None:

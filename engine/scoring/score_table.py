@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config.run_file import RewardConfig
-from engine.job import calibration, scorer_ids
+from engine.job import plan_store, scorer_ids
 from engine.job.context import RunContext
 from engine.methods import blend, reward
-from engine.scorers import scorer_kinds
 from storage import routing, scores
 from storage.records import Split
 
@@ -91,9 +90,9 @@ def rewards(context: RunContext, prompt_id: int | None = None) -> dict[tuple[int
         context: of the run whose settings make the rewards.
         prompt_id: only of this prompt; None for all.
     """
-    if not context.calibrates:
+    if not context.calibration.needed:
         return {}
-    known = gather(context, context.labelled, whole=context.full, prompt_id=prompt_id)
+    known = gather(context, context.calibration.labelled, whole=context.calibration.full, prompt_id=prompt_id)
     found = known.labels(context.run.reward).rewards
     ids = [teacher_id for teacher_id, _ in context.generations]
     return {
@@ -145,11 +144,11 @@ def _matrix(
 
 def _design(context: RunContext) -> dict[int, set[int]] | None:
     """The teachers that a partial calibration asks, by prompt; None when it asks all."""
-    plan_id, after = calibration.design_id(context), 0
+    plan_id, after = plan_store.design_id(context), 0
     if plan_id is None:
         return None
     asked: dict[int, set[int]] = {}
-    while page := routing.assignments(context.store, plan_id, after, calibration.PAGE):
+    while page := routing.assignments(context.store, plan_id, after, plan_store.PAGE):
         for row in page:
             asked.setdefault(row.prompt_id, set()).add(row.teacher_id)
         after = page[-1].prompt_id
@@ -160,7 +159,7 @@ def _correct(context: RunContext, found: Mapping[str, scores.ScoreMatrix]) -> ND
     """The first scorer's values that are 0 or 1 throughout; won and lost comparisons are not right and wrong."""
     for name, matrix in found.items():
         known = matrix.values[~np.isnan(matrix.values)]
-        if scorer_kinds.compares(context.scorer_kind(name), context.scorer_settings(name)):
+        if context.identity.scorer(name).compares:
             continue
         if known.size and np.isin(known, (0.0, 1.0)).all():
             return matrix.values

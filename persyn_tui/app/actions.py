@@ -89,7 +89,7 @@ def retry_failed(store: Store, job: Job) -> Job:
     failed = responses.counts(store, context.generations, context.prompt_set)
     if not any(row.status == "error" for row in failed) and not scorer_ids.failed(context):
         raise StoreError(f"no response and no verdict of job {job.id} ended in an error")
-    built = [datasets.find(store, context.dataset_sha(name)) for name in run.strategies]
+    built = [datasets.find(store, context.identity.dataset_sha(name)) for name in run.strategies]
     if all(dataset is not None and dataset.complete for dataset in built):
         raise StoreError(
             f"the datasets of job {job.id} are built; a response that comes now would not be in them",

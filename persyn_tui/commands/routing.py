@@ -95,7 +95,7 @@ def relabel(
             "alpha is a number from 0 to 1; normalization is zscore, minmax or rank",
         ) from None
     context = run_view.reader(opened, loaded)
-    known = score_table.gather(context, context.labelled)
+    known = score_table.gather(context, context.calibration.labelled)
     trained = score_table.gather(context, ("calibration",))
     found = relabelling.compare(known, trained, old, new, loaded.router.targets, loaded.router.ties)
     if not found.prompts:

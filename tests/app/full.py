@@ -10,8 +10,8 @@ from engine.base.nvml import Gpu
 from engine.config import run_file
 from engine.job import scorer_ids
 from engine.job.context import RunContext
+from engine.job.identity import prompt_set_sha
 from engine.pipeline.run_view import reader
-from engine.pipeline.stages import prompts as prompt_stage
 from engine.registry import models
 from persyn_tui.app.base.machine import Reading
 from storage import datasets, jobs, prompts, responses, results, routing, scores
@@ -135,7 +135,7 @@ def build(store: Store, folder: Path) -> Lease:
     lease = jobs.claim(store, job.id, "test", lease_seconds=1e9)
     for model in [*(models.teacher(c, run.generation) for c in run.teachers), models.student(run)]:
         stored_models.put(store, model, models.identity_sha(model))
-    prompt_set = prompts.open_set(store, prompt_stage.set_sha(run), run.name)
+    prompt_set = prompts.open_set(store, prompt_set_sha(run), run.name)
     members = [
         Prompt(
             ({"role": "user", "content": f"{TASKS[i % len(TASKS)]} ({i})"},),
@@ -202,7 +202,7 @@ def _route(store: Store, context: RunContext, numbers: list[int]) -> None:
         "random_regret": 0.61,
     }
     router = routing.put_router(
-        store, None, context.router_sha, context.student_id, "routers/r", {}, measured
+        store, None, context.identity.router_sha, context.student_id, "routers/r", {}, measured
     )
     names = {"teachers": [teacher.name for teacher in context.teachers]}
     ids = [generation.teacher_id for generation in context.generations]
@@ -211,7 +211,7 @@ def _route(store: Store, context: RunContext, numbers: list[int]) -> None:
         plan = routing.open_plan(
             store,
             None,
-            context.plan_sha(strategy),
+            context.identity.plan_sha(strategy),
             strategy,
             context.prompt_set,
             router.id if by_router else None,
@@ -233,10 +233,10 @@ def _train(store: Store, context: RunContext, lease: Lease, numbers: list[int]) 
     found = responses.of_prompts(store, numbers[:14], context.generations)
     rights = {None: [1, 0, 0, 0, 1, 0], "strong": [1, 0, 1, 0, 1, 0], "mix": [1, 0, 1, 1, 1, 0]}
     for strategy in context.run.strategies:
-        plan = routing.plan(store, context.plan_sha(strategy))
+        plan = routing.plan(store, context.identity.plan_sha(strategy))
         assert plan is not None
         dataset = datasets.open_dataset(
-            store, None, context.dataset_sha(strategy), plan.id, f"arithmetic/{strategy}", {}
+            store, None, context.identity.dataset_sha(strategy), plan.id, f"arithmetic/{strategy}", {}
         )
         rows = [
             DatasetRow(number, answer.id, 1.0, -0.31, round(0.6 - place / 10, 2))

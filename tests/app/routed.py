@@ -10,8 +10,8 @@ from textual.widgets import Static
 from engine.config import run_file
 from engine.job import scorer_ids
 from engine.job.context import RunContext
+from engine.job.identity import prompt_set_sha
 from engine.pipeline.run_view import reader
-from engine.pipeline.stages import prompts as prompt_stage
 from engine.registry import models
 from persyn_tui.app.widgets.virtual_table import VirtualTable
 from storage import jobs, prompts, responses, routing, scores
@@ -84,11 +84,17 @@ class Made:
                 **{"chance_hit_at_1": 0.5, "chance_hit_at_3": 1.0, "random_regret": 0.75},
             }
             router = routing.put_router(
-                store, None, context.router_sha, context.student_id, "routers/r", {}, measured
+                store, None, context.identity.router_sha, context.student_id, "routers/r", {}, measured
             )
             names = {"teachers": ["brief", "spell"]}
             plan = routing.open_plan(
-                store, None, context.plan_sha("persyn"), "persyn", context.prompt_set, router.id, names
+                store,
+                None,
+                context.identity.plan_sha("persyn"),
+                "persyn",
+                context.prompt_set,
+                router.id,
+                names,
             )
             rows = []
             for place in places:
@@ -126,7 +132,7 @@ def make(tmp_path: Path) -> Made:
     with Store.open(path) as store:
         for model in [*(models.teacher(c, run.generation) for c in run.teachers), models.student(run)]:
             stored_models.put(store, model, models.identity_sha(model))
-        prompt_set = prompts.open_set(store, prompt_stage.set_sha(run), run.name)
+        prompt_set = prompts.open_set(store, prompt_set_sha(run), run.name)
         splits = ["calibration"] * 4 + ["validation"] * 2 + ["synthesis"] * 2
         members = [
             Prompt(({"role": "user", "content": text},), split=split)  # type: ignore[arg-type]

@@ -14,8 +14,8 @@ from textual.widgets import Static
 from engine.config import run_file
 from engine.job.adapters_of_run import TRAINING
 from engine.job.context import RunContext
+from engine.job.identity import prompt_set_sha
 from engine.pipeline.run_view import reader
-from engine.pipeline.stages import prompts as prompt_stage
 from engine.registry import models
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.widgets.virtual_table import VirtualTable
@@ -73,7 +73,7 @@ class MadeRun:
 
     def route(self, strategy: str, teachers: list[int]) -> int:
         """Gives the first six prompts to these teachers; the plan's id."""
-        sha, prompt_set = self.context.plan_sha(strategy), self.context.prompt_set
+        sha, prompt_set = self.context.identity.plan_sha(strategy), self.context.prompt_set
         plan = routing.open_plan(self.store, None, sha, strategy, prompt_set, None, {})
         ids = [generation.teacher_id for generation in self.context.generations]
         rows = [Assignment(self.prompts[place], ids[teacher]) for place, teacher in enumerate(teachers)]
@@ -84,7 +84,7 @@ class MadeRun:
         """The strategy's adapter, in training; its plan and its dataset are complete."""
         plan = self.route(strategy, [0] * 6)
         dataset = datasets.open_dataset(
-            self.store, None, self.context.dataset_sha(strategy), plan, strategy, {}
+            self.store, None, self.context.identity.dataset_sha(strategy), plan, strategy, {}
         )
         datasets.finish(self.store, None, dataset.id, {})
         sha = self.context.adapter_sha(strategy)
@@ -94,7 +94,7 @@ class MadeRun:
         """The strategy's adapter, complete."""
         adapter = self.adapter(strategy)
         metrics = {"steps": steps, "loss": 0.25, "tokens_per_second": 1234.0, "rows": {"kept": rows}}
-        metrics[TRAINING] = self.context.training_sha(strategy)
+        metrics[TRAINING] = self.context.identity.adapter_sha(strategy)
         results.finish_adapter(self.store, None, adapter.id, "x", metrics)
         return adapter
 
@@ -131,7 +131,7 @@ def make(store: Store, folder: Path) -> MadeRun:
     run = run_file.load(folder / "run.yaml")
     for model in [*(models.teacher(c, run.generation) for c in run.teachers), models.student(run)]:
         stored_models.put(store, model, models.identity_sha(model))
-    prompt_set = prompts.open_set(store, prompt_stage.set_sha(run), run.name)
+    prompt_set = prompts.open_set(store, prompt_set_sha(run), run.name)
     members = [
         Prompt(({"role": "user", "content": f"number {i}"},), split=split)  # type: ignore[arg-type]
         for i, split in enumerate(SPLITS)

@@ -145,7 +145,7 @@ async def test_what_was_measured_stays_when_rows_are_excluded_and_comes_back_who
     for strategy in ("strong", "persyn"):
         made.trained(strategy, 50, rows=2)
         made.evaluated(strategy, [1, 1, 1, 0])
-    dataset = datasets.find(made.store, made.context.dataset_sha("persyn"))
+    dataset = datasets.find(made.store, made.context.identity.dataset_sha("persyn"))
     rows = [DatasetRow(made.prompts[place], place + 1, 1.0, -0.1, 0.5) for place in (0, 1)]
     datasets.add(made.store, None, dataset.id, rows)
     jobs.release(made.store, made.stage("evaluate"), "done")
@@ -170,11 +170,11 @@ async def test_the_newest_training_of_a_dataset_is_shown_while_its_rows_are_othe
     made.answer(1, 0)
     made.trained("persyn", 50, rows=2)
     made.evaluated("persyn", [1, 0, 0, 0])
-    dataset = datasets.find(made.store, made.context.dataset_sha("persyn"))
+    dataset = datasets.find(made.store, made.context.identity.dataset_sha("persyn"))
     rows = [DatasetRow(made.prompts[place], place + 1, 1.0, -0.1, 0.5) for place in (0, 1)]
     datasets.add(made.store, None, dataset.id, rows)
     datasets.exclude(made.store, dataset.id, made.prompts[:1])
-    made.context.forget_exclusions()
+    made.context.exclusions.forget()
     made.trained("persyn", 60, rows=1)
     made.evaluated("persyn", [1, 1, 0, 0])
     datasets.exclude(made.store, dataset.id, made.prompts[:2])
@@ -190,7 +190,7 @@ async def test_a_done_job_runs_again_where_rows_were_excluded_and_else_says_why_
     made.answer(0, 0)
     for strategy in ("strong", "persyn"):
         made.trained(strategy, 50, rows=1)
-    dataset = datasets.find(made.store, made.context.dataset_sha("persyn"))
+    dataset = datasets.find(made.store, made.context.identity.dataset_sha("persyn"))
     datasets.add(made.store, None, dataset.id, [DatasetRow(made.prompts[0], 1, 1.0, -0.1, 0.5)])
     jobs.release(made.store, made.stage("evaluate"), "done")
     async with showing(made.store.location, "jobs") as (app, pilot):

@@ -13,8 +13,8 @@ import pytest
 
 from engine.config import run_file
 from engine.job import scorer_ids
+from engine.job.identity import prompt_set_sha
 from engine.pipeline.run_view import reader
-from engine.pipeline.stages import prompts as prompt_stage
 from engine.registry import models
 from engine.router.model import Router
 from storage import jobs, prompts, responses, routing, scores
@@ -55,7 +55,7 @@ def calibrated(tmp_path: Path) -> Calibrated:
     with Store.open(tmp_path / "store.db") as store:
         for model in [*(models.teacher(c, run.generation) for c in run.teachers), models.student(run)]:
             stored_models.put(store, model, models.identity_sha(model))
-        prompt_set = prompts.open_set(store, prompt_stage.set_sha(run), run.name)
+        prompt_set = prompts.open_set(store, prompt_set_sha(run), run.name)
         members = [Prompt(({"role": "user", "content": text},), split="calibration") for text in questions]
         prompts.add(store, None, prompt_set.id, members, 0)
         prompts.finish_set(store, None, prompt_set.id, {})

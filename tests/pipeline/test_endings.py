@@ -102,7 +102,7 @@ def test_a_store_that_is_moved_ends_the_job_before_anything_is_written_elsewhere
             (tmp_path / "other.db").rename(path)
         until = time.monotonic() + 60
         while time.monotonic() < until:  # as a training does between two reports
-            context.cancelled()
+            context.control.cancelled()
             time.sleep(0.01)
 
     monkeypatch.setattr(pipeline, "run", move)

@@ -83,4 +83,4 @@ def test_plan_hashes_are_those_of_old_stores(parameters: str, more: str, expecte
     # What depends on installed libraries and on files is set: the plan's own part is tested.
     context.__dict__["evidence_sha"] = "e" * 64
     context.__dict__["generations"] = (Generation(1, "a" * 64), Generation(2, "b" * 64))
-    assert {name: context.plan_sha(name) for name in run.strategies} == expected
+    assert {name: context.identity.plan_sha(name) for name in run.strategies} == expected

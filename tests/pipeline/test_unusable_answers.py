@@ -128,12 +128,12 @@ def test_reasoning_is_shown_where_the_run_file_says_so_and_asks_no_teacher_again
     tokenizer = load_tokenizer("zoo:student")
     with ran.open() as store:
         context = reader(store, run_file.load(ran.folder / "open.yaml"))
-        dataset = datasets.find(store, context.dataset_sha("random"))
+        dataset = datasets.find(store, context.identity.dataset_sha("random"))
         assert dataset is not None
         learned = [text for _, text in distill._rows(context, "random", dataset)]
         export.export(store, dataset, "messages", ran.folder / "open.jsonl")
         scored = scores.find_scorer(
-            store, "learnability", context.scorer_identity("learnability"), context.student_id
+            store, "learnability", context.identity.scorer("learnability").identity, context.student_id
         )
         with store.read() as connection:
             rows = connection.execute(

@@ -45,7 +45,7 @@ def test_prompts_that_are_all_wrong_train_no_router(finished):
     with workspace.open() as store:
         context = reader(store, run_file.load(workspace.folder / "run.yaml"))
         labels = score_table.gather(context, ("calibration",)).labels(context.run.reward)
-        router = routing.router(store, context.router_sha)
+        router = routing.router(store, context.identity.router_sha)
     assert labels.all_wrong.any()
     assert labels.excluded[labels.all_wrong].all()
     assert np.isfinite(labels.rewards[labels.all_wrong]).any()  # they would have pairs
@@ -72,7 +72,7 @@ def test_a_margin_is_that_of_the_router_s_own_choice(finished):
     workspace, _ = finished
     with workspace.open() as store:
         context = reader(store, run_file.load(workspace.folder / "run.yaml"))
-        plan = routing.plan(store, context.plan_sha("persyn"))
+        plan = routing.plan(store, context.identity.plan_sha("persyn"))
         columns = {who.teacher_id: place for place, who in enumerate(context.generations)}
         rows = routing.assignments(store, plan.id)
     better_known = 0

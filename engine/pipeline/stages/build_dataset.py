@@ -10,9 +10,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from engine.job import plan_store, reward_config, scorer_ids
-from engine.job.context import TRAINED, RunContext
+from engine.job.calibration import TRAINED
+from engine.job.context import RunContext
 from engine.methods import blend
-from engine.scorers import scorer_kinds
 from engine.scoring import run as verdicts
 from engine.scoring import score_table
 from storage import datasets, responses, routing, scores
@@ -25,7 +25,7 @@ def run(context: RunContext) -> None:
     """Scores the assigned answers and builds a dataset per strategy."""
     opened = [plan_store.open_plan(context, name) for name in context.run.strategies]
     for name in scorer_ids.names(context):
-        if scorer_kinds.compares(context.scorer_kind(name), context.scorer_settings(name)):
+        if context.identity.scorer(name).compares:
             continue  # one answer a prompt: nothing to compare it with
         new = verdicts.fill(context, name, TRAINED, [plan.id for plan in opened])
         if new:
@@ -34,7 +34,7 @@ def run(context: RunContext) -> None:
             )
     rewards = score_table.rewards(context)
     for plan in opened:
-        context.check()
+        context.control.check()
         _build(context, plan, rewards)
 
 
@@ -51,7 +51,7 @@ def _build(context: RunContext, plan: Plan, rewards: dict[tuple[int, int], float
         "reasoning": context.run.reasoning.dataset,
     }
     dataset = datasets.open_dataset(
-        context.store, context.lease, context.dataset_sha(plan.strategy), plan.id, name, manifest
+        context.store, context.lease, context.identity.dataset_sha(plan.strategy), plan.id, name, manifest
     )
     if dataset.complete:
         return
@@ -60,7 +60,7 @@ def _build(context: RunContext, plan: Plan, rewards: dict[tuple[int, int], float
     graded = _Quality(context, ids)
     after, kept, rewarded = 0, 0, 0
     while page := routing.assignments(context.store, plan.id, after_prompt_id=after, limit=PAGE):
-        context.check()
+        context.control.check()
         after = page[-1].prompt_id
         prompts = sorted({assignment.prompt_id for assignment in page})
         answers = responses.of_prompts(context.store, prompts, context.generations)

@@ -11,7 +11,7 @@ from functools import partial
 from engine.generation import collector
 from engine.generation import pending as planned
 from engine.generation.workers import Work
-from engine.job import calibration
+from engine.job import plan_store
 from engine.job.context import RunContext
 from storage import prompts, responses
 from storage.records import Prompt, Split
@@ -19,8 +19,8 @@ from storage.records import Prompt, Split
 
 def run(context: RunContext) -> None:
     """Asks every teacher for the answers that are missing."""
-    splits, columns = context.answered_by_all, range(len(context.teachers))
-    design = calibration.open_design(context)
+    splits, columns = context.calibration.answered_by_all, range(len(context.teachers))
+    design = plan_store.open_design(context)
     if design is not None and not splits:
         given = responses.coverage(context.store, context.generations, context.prompt_set, (), [design])
         works = [planned.work(context, column, [design], given[column].wanted) for column in columns]

@@ -39,8 +39,8 @@ def run(context: RunContext) -> None:
     for strategy in context.run.strategies:
         _expect(context, strategy)
     for strategy in context.run.strategies:
-        context.check()
-        dataset = datasets.find(context.store, context.dataset_sha(strategy))
+        context.control.check()
+        dataset = datasets.find(context.store, context.identity.dataset_sha(strategy))
         if dataset is None or not dataset.complete:
             raise ConfigError(
                 f"strategy `{strategy}`: its dataset has not been built", "run build_dataset first"
@@ -58,7 +58,7 @@ def run(context: RunContext) -> None:
 
 def _expect(context: RunContext, strategy: str) -> None:
     """Announces a training to come, so that the ETA is the stage's; rows that are too long are not known yet."""
-    dataset = datasets.find(context.store, context.dataset_sha(strategy))
+    dataset = datasets.find(context.store, context.identity.dataset_sha(strategy))
     trained = results.adapter(context.store, context.adapter_sha(strategy))
     if dataset is None or (trained is not None and trained.complete):
         return
@@ -100,7 +100,7 @@ def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: i
         context.progress.values(step, {f"{strategy}/{key}": values[key] for key in shown if key in values})
 
     def save() -> bool:
-        asked = context.take_save()
+        asked = context.control.take_checkpoint()
         if asked:
             context.progress.say(f"distill: {strategy}: a checkpoint is written, as asked")
         return asked
@@ -115,7 +115,7 @@ def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: i
         on_progress=report,
         on_notice=lambda text: context.progress.say(f"distill: {strategy}: {text}", "warning"),
         on_checkpoints=lambda folders: _record(context, adapter_id, folders),
-        should_stop=context.cancelled,
+        should_stop=context.control.cancelled,
         should_save=save,
     )
     if result.stopped:
@@ -133,7 +133,7 @@ def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: i
         "seconds": result.seconds,
         "rows": asdict(result.counts),
         "merged": merged,
-        adapters_of_run.TRAINING: context.training_sha(strategy),
+        adapters_of_run.TRAINING: context.identity.adapter_sha(strategy),
     }
     path = str(result.path.relative_to(context.store.folder))
     results.finish_adapter(context.store, context.lease, adapter_id, path, metrics)

@@ -45,7 +45,7 @@ def run(context: RunContext) -> None:
         if found is None or not found.complete:  # all of them now: the ETA is the stage's
             context.progress.expect(total, row=strategy or "before", unit="answers")
     for strategy in students:
-        context.check()
+        context.control.check()
         _evaluate(context, strategy, total)
 
 
@@ -75,11 +75,13 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
         student = replace(student, model=str(context.store.folder / str(folder)), revision="")
     with (
         closing(teacher_kinds.open_backend(student)) as backend,
-        closing(scorer_kinds.load("exact_answer").create(context.scorer_settings("exact_answer"))) as scorer,
+        closing(
+            scorer_kinds.load("exact_answer").create(context.identity.scorer("exact_answer").settings)
+        ) as scorer,
     ):
         after = -1
         while page := results.pending_evaluation(context.store, evaluation.id, after=after, limit=PAGE):
-            context.check()
+            context.control.check()
             by_id = {prompt.id or 0: prompt for _, prompt in page}
             requests = [
                 Request(key, with_system(student.system, prompt.messages), student.sampling)
@@ -91,11 +93,11 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
                 context.progress.advance(
                     tokens=completion.completion_tokens, row=label, status=completion.status
                 )
-                if context.cancelled():
+                if context.control.cancelled():
                     break  # what has been answered is judged and stored first
             rows = _judge(scorer, by_id, completions)
             results.add_results(context.store, context.lease, evaluation.id, rows)
-            context.check()  # a part of the answers is no accuracy
+            context.control.check()  # a part of the answers is no accuracy
             after = page[-1][0]
     summary = summarise(results.results(context.store, evaluation.id))
     results.finish_evaluation(context.store, context.lease, evaluation.id, summary)

@@ -13,42 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.base.errors import ConfigError
-from engine.config.run_file import Run, SplitConfig
+from engine.config.run_file import SplitConfig
 from engine.job.context import RunContext
 from engine.registry import context_limits
 from engine.sources import source_kinds
 from storage import prompts as stored
-from storage.hashing import sha
 from storage.records import Prompt, Split
 
-VERSION = 1
-"""Raised when the rule for duplicates or splits changes: it is part of the prompt set's identity."""
 BATCH = 500
 
 
 def run(context: RunContext) -> None:
     """Fills the run's prompt set, or finds it complete."""
-    run = context.run
-    context.prompt_set_sha = set_sha(run)
-    found = stored.open_set(context.store, context.prompt_set_sha, run.name)
+    found = stored.open_set(context.store, context.identity.prompt_set_sha, context.run.name)
     context.prompt_set = found.id
     if not found.complete:
         chosen = _share_out(context)
         counts = _store(context, chosen)
         stored.finish_set(context.store, context.lease, found.id, counts)
     _tell(context)
-
-
-def set_sha(run: Run) -> str:
-    """A hash over everything that decides which prompts the run has, and which split each is in."""
-    return sha(
-        {
-            "version": VERSION,
-            "sources": [source_kinds.fingerprint(source) for source in run.prompts],
-            "split": run.split.model_dump(),
-            "too_long": run.too_long,
-        }
-    )
 
 
 class Thresholds:
@@ -99,7 +82,7 @@ def _share_out(context: RunContext) -> Thresholds:
     checker = context_limits.Checker(context.run)
     for index, (split, where, prompt) in enumerate(_read(context)):
         if index % BATCH == 0:
-            context.check()
+            context.control.check()
         checker.check(where, prompt)
         value = _hash(prompt, run.split.seed)
         if value in seen:
@@ -112,7 +95,7 @@ def _share_out(context: RunContext) -> Thresholds:
     if not seen:
         raise ConfigError("prompts: the sources have no prompts at all", "check `prompts` in the run file")
     calibration = forced["calibration"] + run.split.calibration
-    if context.calibrates and not calibration:
+    if context.calibration.needed and not calibration:
         raise ConfigError(
             "split.calibration is 0 and no source has `split: calibration`", "set it to 100 or more"
         )
@@ -145,7 +128,7 @@ def _store(context: RunContext, chosen: Thresholds) -> dict[str, int]:
         counts[place] += 1
         batch.append(Prompt(prompt.messages, prompt.answer, prompt.verifier, prompt.source, split=place))
         if len(batch) >= BATCH:
-            context.check()
+            context.control.check()
             commit()
     if batch:
         commit()

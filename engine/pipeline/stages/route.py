@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.job import plan_store
-from engine.job.context import CALIBRATED, TRAINED, RunContext
+from engine.job.calibration import CALIBRATED, TRAINED
+from engine.job.context import RunContext
 from engine.methods import policy, strategy_kinds
 from engine.router.model import Router
 from engine.scoring import score_table
@@ -28,7 +29,7 @@ def run(context: RunContext) -> None:
     counts = prompts.counts(context.store, context.prompt_set)
     total = sum(counts.get(split, 0) for split in TRAINED)
     for name in context.run.strategies:
-        context.check()
+        context.control.check()
         context.progress.expect(total, row=name)
         plan = plan_store.open_plan(context, name)
         if plan.complete:
@@ -49,7 +50,7 @@ def run(context: RunContext) -> None:
 def _at_once(context: RunContext, plan: Plan, total: int) -> str:
     """One decision for all prompts; only integers are held for them."""
     name, more = plan.strategy, dict[str, Any]()
-    if context.needs_calibration(name):
+    if context.calibration.needed_by(name):
         # `car` and strengths by quality look at calibration alone, whatever else this store happens to know.
         quality, loss = score_table.gather(context, CALIBRATED).means()
         more = {"mean_quality": quality, "mean_loss": loss}
@@ -77,7 +78,7 @@ def _by_router(context: RunContext, plan: Plan) -> str:
     )
     after, routed = -1, 0
     while page := routing.unassigned(context.store, plan.id, TRAINED, after, PAGE):
-        context.check()
+        context.control.check()
         batch = [prompt for _, prompt in page]
         strengths = router.strengths([prompt.messages for prompt in batch])
         values = np.asarray(strengths, dtype=np.float64)
@@ -127,7 +128,7 @@ def _numbered(context: RunContext) -> Iterator[list[tuple[int, Prompt]]]:
     """Pages of (place among the training prompts, prompt), in prompt order."""
     after, place = -1, 0
     while page := prompts.page(context.store, context.prompt_set, TRAINED, after=after, limit=PAGE):
-        context.check()
+        context.control.check()
         yield [(place + index, prompt) for index, (_, prompt) in enumerate(page)]
         place += len(page)
         after = page[-1][0]

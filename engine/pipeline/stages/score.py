@@ -1,18 +1,19 @@
 """Stage `score`: quality and learnability of every answer that all teachers gave."""
 
-from engine.job import calibration, scorer_ids
-from engine.job.context import CALIBRATED, RunContext
+from engine.job import plan_store, scorer_ids
+from engine.job.calibration import CALIBRATED
+from engine.job.context import RunContext
 from engine.scoring import run as verdicts
 
 
 def run(context: RunContext) -> None:
     """Scores what has no score yet; raw values, so that α and normalization stay free."""
-    splits, design = context.answered_by_all, calibration.design_id(context)
+    splits, design = context.calibration.answered_by_all, plan_store.design_id(context)
     if not splits and design is None:
         context.progress.say("score: nothing to score before generation")
         return
     for name in scorer_ids.names(context):
-        context.check()
+        context.control.check()
         new = (
             verdicts.fill(context, name, splits)
             if splits or design is None

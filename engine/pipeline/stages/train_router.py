@@ -27,7 +27,7 @@ def run(context: RunContext) -> None:
     if strategy_kinds.routed(context.run.strategies) is None:
         context.progress.say("train_router: no strategy of this run asks the router")
         return
-    stored = routing.router(context.store, context.router_sha)
+    stored = routing.router(context.store, context.identity.router_sha)
     if stored is None:
         _train(context)
     else:
@@ -71,7 +71,7 @@ def _train(context: RunContext) -> None:
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,
         progress=report,
-        should_stop=context.cancelled,
+        should_stop=context.control.cancelled,
     )
     measured = _measure(context, router, asdict(history.held_out))
     labelling = Labelling(
@@ -81,13 +81,13 @@ def _train(context: RunContext) -> None:
         temperature=config.temperature if config.targets == "soft" else None,
         ties=config.ties,
     )
-    folder = context.folder("routers", context.router_sha)
+    folder = context.folder("routers", context.identity.router_sha)
     notes = {"student": context.student.name, "prompts": history.prompts, "pairs": history.pairs, **measured}
     manifest = router.save(folder, labelling, notes)
     routing.put_router(
         context.store,
         context.lease,
-        context.router_sha,
+        context.identity.router_sha,
         context.student_id,
         str(folder.relative_to(context.store.folder)),
         asdict(manifest),
@@ -149,7 +149,7 @@ def _measure(context: RunContext, router: Router, folds: Mapping[str, Any]) -> d
             "warning",
         )
         return {**folds, "on": "calibration prompts left out of training"}
-    strengths = router.strengths(_messages(context, held.prompt_ids), should_stop=context.cancelled)
+    strengths = router.strengths(_messages(context, held.prompt_ids), should_stop=context.control.cancelled)
     measured = asdict(metrics.measure(strengths, rewards, seed=context.run.router.seed))
     if measured["n"] < FEW:
         context.progress.say(

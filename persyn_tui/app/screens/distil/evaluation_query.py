@@ -122,12 +122,12 @@ class Reader:
             return None
         from engine.job import adapters_of_run
 
-        before = results.evaluation(store, context.evaluation_of(None))
+        before = results.evaluation(store, context.identity.evaluation_sha(None))
         after = before
         if name != BEFORE:
             found = adapters_of_run.trained(context, name)
             adapter = found.whole or found.now
-            sha = None if adapter is None else context.evaluation_of(adapter.spec_sha)
+            sha = None if adapter is None else context.identity.evaluation_sha(adapter.spec_sha)
             after = None if sha is None else results.evaluation(store, sha)
         if after is None:
             return None

@@ -261,7 +261,7 @@ def _settle(store: Store, job: Job, context: "RunContext", old: _Settled | None)
     from engine.report import summary as report
 
     # The context is kept for long: an operator goes on excluding rows and putting them back.
-    context.forget_exclusions()
+    context.exclusions.forget()
     trained = {name: adapters_of_run.trained(context, name) for name in context.run.strategies}
     evaluated = dict[str, Measured]()
     for name, adapter in [(BEFORE, None), *((name, found.whole) for name, found in trained.items())]:

@@ -238,12 +238,12 @@ class Reader:
         if old is not None and old.key == key and clock - old.at < max(EVERY_S, part * old.seconds):
             return old
         from engine.job import spending
-        from engine.job.calibration import design_id
-        from engine.job.context import CALIBRATED, TRAINED
+        from engine.job.calibration import CALIBRATED, TRAINED
+        from engine.job.plan_store import design_id
 
         plans, trouble = _plans(store, context)
         sizes = prompts.counts(store, context.prompt_set)
-        everyone = context.answered_by_all
+        everyone = context.calibration.answered_by_all
         design = [] if (designed := design_id(context)) is None else [designed]
         coverage = responses.coverage(
             store, context.generations, context.prompt_set, everyone, [*plans, *design]
@@ -260,7 +260,7 @@ class Reader:
             unrouted=0 if plans else total - several,
             prompts=total,
             calibrated=sum(sizes.get(split, 0) for split in CALIBRATED),
-            calibration_answers=context.calibration_answers(sizes),
+            calibration_answers=context.calibration.responses(sizes),
             judged=sum(spending.verdicts(context).values()),
             trouble=trouble,
         )
@@ -276,7 +276,7 @@ class Reader:
 def _plans(store: Store, context: "RunContext") -> tuple[list[int], str]:
     """Ids of the run's plans, as far as there are any, and why they cannot be found."""
     try:
-        found = [routing.plan(store, context.plan_sha(name)) for name in context.run.strategies]
+        found = [routing.plan(store, context.identity.plan_sha(name)) for name in context.run.strategies]
     except PersynError as problem:  # a model's file that the plan's hash is made of is gone
         return [], str(problem)
     return [plan.id for plan in found if plan is not None], ""

@@ -140,9 +140,9 @@ class Reader:
         context = known.context
         plan = router = None
         if context is not None:
-            plan = routing.plan(store, context.plan_sha(strategy))
+            plan = routing.plan(store, context.identity.plan_sha(strategy))
             if strategy_kinds.routed(known.strategies):
-                router = routing.router(store, context.router_sha)
+                router = routing.router(store, context.identity.router_sha)
         shares = self._shares(store, plan)
         names = {} if context is None else {who.id: who.name for who in context.teachers}
         assigned = sum(share.prompts for share in shares)
@@ -174,7 +174,7 @@ class Reader:
         clock = time.monotonic()
         if known.context is not None or clock - known.tried_at < RETRIED_EVERY_S:
             return
-        from engine.job.context import TRAINED
+        from engine.job.calibration import TRAINED
         from engine.pipeline.run_view import reader, run_of
 
         known.tried_at = clock
@@ -187,7 +187,7 @@ class Reader:
             known.strategies = tuple(run.strategies)
             context = reader(store, run)
             for strategy in run.strategies:
-                context.plan_sha(strategy)  # hashes the models' files, which may fail, once
+                context.identity.plan_sha(strategy)  # hashes the models' files, which may fail, once
         except PersynError as problem:
             known.trouble = str(problem)
             return

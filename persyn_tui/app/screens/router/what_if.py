@@ -37,12 +37,12 @@ class Labels:
     def __init__(self, store: Store, context: RunContext) -> None:
         self.reward = context.run.reward
         self.targets, self.ties = context.run.router.targets, context.run.router.ties
-        self._known = score_table.gather(context, context.labelled)
+        self._known = score_table.gather(context, context.calibration.labelled)
         self._trained = score_table.gather(context, ("calibration",))
         self._held = score_table.gather(context, ("validation",))
         self._strengths: dict[int, tuple[float, ...]] = {}
         routed = strategy_kinds.routed(context.run.strategies)
-        plan = None if routed is None else routing.plan(store, context.plan_sha(routed))
+        plan = None if routed is None else routing.plan(store, context.identity.plan_sha(routed))
         if plan is not None:
             held = [int(prompt) for prompt in self._held.prompt_ids]
             stored = routing.choices(store, plan.id, held)
