@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.scorers.likelihood_batches import cut, halving
+from engine.models.batching import cut, pad
+from engine.models.memory import halving
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -19,20 +20,14 @@ def rewards(model: "PreTrainedModel", rows: list[list[int]], batch_tokens: int) 
         rows: the longest first, so that batches have little padding and too large a batch shows at once.
         batch_tokens: token positions in one forward pass, padding included.
     """
-    for batch in cut(rows, [len(row) for row in rows], batch_tokens):
-        yield from halving(batch, lambda part: _pass(model, part))
+    for batch in cut(rows, len, batch_tokens):
+        yield from halving(batch, lambda part: iter(_pass(model, part)))
 
 
 @torch.inference_mode()
 def _pass(model: "PreTrainedModel", rows: Sequence[Sequence[int]]) -> list[float]:
     config = model.config.get_text_config()
-    width = max(map(len, rows))
-    ids = torch.full((len(rows), width), config.pad_token_id or 0)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.tensor(row)
-        mask[index, : len(row)] = 1
-    ids, mask = ids.to(model.device), mask.to(model.device)
+    ids, mask = pad(rows, model.device, value=config.pad_token_id or 0)
     head: Any = getattr(model, "score", None)
     if head is None:
         return _numbers(model(input_ids=ids, attention_mask=mask).logits)

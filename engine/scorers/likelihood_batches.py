@@ -1,18 +1,18 @@
 """Batches of responses for scoring: which rows share a pass through the model, and in what order."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-import torch
-
-from engine.models.memory import ran_out
+from engine.models.batching import cut
+from engine.models.memory import halving
 from engine.scorers.likelihood_forward import StudentForward, fast_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_T = TypeVar("_T")
+Sums = tuple["Row", float]
+"""A response and Σ log p of its tokens, in nats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,94 +21,72 @@ class Row:
 
     item: int
     prompt: list[int]
+    """Token ids."""
     response: list[int]
+    """Token ids."""
 
     @property
     def length(self) -> int:
+        """Tokens of prompt and response."""
         return len(self.prompt) + len(self.response)
 
 
 def log_likelihoods(
     model: "PreTrainedModel", groups: list[list[Row]], batch_tokens: int, share_prompts: bool
-) -> Iterator[tuple[list[Row], list[float]]]:
-    """Rows with the sums of their log-probabilities, a batch at a time, the longest first: too large a batch
-    shows at once, and rows of one batch are of similar length."""
+) -> Iterator[list[Sums]]:
+    """Rows with the sums of their log-probabilities, a forward pass at a time, the longest first.
+
+    Args:
+        model: in eval mode.
+        groups: the rows of each prompt.
+        batch_tokens: token positions in one forward pass, padding included.
+        share_prompts: encode a prompt of several rows once, where the model allows it.
+    """
     if not groups:
         return
     longest = max(row.length for group in groups for row in group)
     with fast_attention(model, max(batch_tokens, longest), longest):
-        yield from _passes(model, groups, batch_tokens, share_prompts)
+        probe = groups[0][0]
+        forward = StudentForward(model, [*probe.prompt, *probe.response])
+        share = share_prompts and forward.shares_prompts
+        single = [row for group in groups if not share or len(group) == 1 for row in group]
+        several = [group for group in groups if share and len(group) > 1]
+        yield from _single(forward, single, batch_tokens)
+        yield from _shared(forward, several, batch_tokens)
 
 
-def _passes(
-    model: "PreTrainedModel", groups: list[list[Row]], batch_tokens: int, share_prompts: bool
-) -> Iterator[tuple[list[Row], list[float]]]:
-    probe = groups[0][0]
-    forward = StudentForward(model, [*probe.prompt, *probe.response])
-    share = share_prompts and forward.shares_prompts
-    several = [group for group in groups if share and len(group) > 1]
-    single = [row for group in groups if not share or len(group) == 1 for row in group]
+def _single(forward: StudentForward, rows: list[Row], batch_tokens: int) -> Iterator[list[Sums]]:
+    """Prompt and response of each row in one pass."""
 
-    single.sort(key=lambda row: -row.length)
-    for rows in cut(single, [row.length for row in single], batch_tokens):
-        yield (
-            rows,
-            halving(
-                rows,
-                lambda part: forward.plain([([*row.prompt, *row.response], len(row.prompt)) for row in part]),
-            ),
-        )
+    def run(part: list[Row]) -> Iterator[list[Sums]]:
+        sums = forward.plain([([*row.prompt, *row.response], len(row.prompt)) for row in part])
+        yield list(zip(part, sums, strict=True))
 
-    several.sort(key=lambda group: -len(group[0].prompt))
-    for batch in cut(several, [len(group[0].prompt) for group in several], batch_tokens):
-        yield from _shared(forward, batch, batch_tokens)
+    rows.sort(key=lambda row: -row.length)
+    for batch in cut(rows, lambda row: row.length, batch_tokens):
+        yield from halving(batch, run)
 
 
-def _shared(
-    forward: "StudentForward", groups: list[list[Row]], batch_tokens: int
-) -> Iterator[tuple[list[Row], list[float]]]:
-    """The rows of some prompts, each prompt encoded once."""
-    try:
-        prompts = forward.encode_prompts([group[0].prompt for group in groups])
-    except (RuntimeError, MemoryError) as error:
-        if len(groups) == 1 or not ran_out(error):
-            raise
-        half = len(groups) // 2
-        yield from _shared(forward, groups[:half], batch_tokens)
-        yield from _shared(forward, groups[half:], batch_tokens)
-        return
-    owned = [(owner, row) for owner, group in enumerate(groups) for row in group]
-    owned.sort(key=lambda pair: -len(pair[1].response))
-    # A row also holds a copy of its prompt's keys and values: memory, no arithmetic; so it counts a quarter.
-    costs = [len(row.response) + len(row.prompt) // 4 for _, row in owned]
-    for batch in cut(owned, costs, batch_tokens):
-        sums = halving(
-            batch,
-            lambda part: forward.continue_prompts(prompts, [(owner, row.response) for owner, row in part]),
-        )
-        yield [row for _, row in batch], sums
+def _shared(forward: StudentForward, groups: list[list[Row]], batch_tokens: int) -> Iterator[list[Sums]]:
+    """Each group's prompt in a pass of its own, then its responses."""
+
+    def run(part: list[list[Row]]) -> Iterator[list[Sums]]:
+        prompts = forward.encode_prompts([group[0].prompt for group in part])
+
+        def respond(owned: list[tuple[int, Row]]) -> Iterator[list[Sums]]:
+            sums = forward.continue_prompts(prompts, [(owner, row.response) for owner, row in owned])
+            yield [(row, total) for (_, row), total in zip(owned, sums, strict=True)]
+
+        owned = [(owner, row) for owner, group in enumerate(part) for row in group]
+        owned.sort(key=lambda pair: -len(pair[1].response))
+        for batch in cut(owned, _cost, batch_tokens):
+            yield from halving(batch, respond)
+
+    groups.sort(key=lambda group: -len(group[0].prompt))
+    for batch in cut(groups, lambda group: len(group[0].prompt), batch_tokens):
+        yield from halving(batch, run)
 
 
-def cut(rows: list[_T], costs: Sequence[int], budget: int) -> Iterator[list[_T]]:
-    """Consecutive rows, cut so that rows × greatest cost stays within the budget; never an empty cut."""
-    start = 0
-    greatest = 0
-    for index, cost in enumerate(costs):
-        greatest = max(greatest, cost)
-        if index > start and (index + 1 - start) * greatest > budget:
-            yield rows[start:index]
-            start, greatest = index, cost
-    if start < len(rows):
-        yield rows[start:]
-
-
-def halving(rows: list[_T], run: Callable[[list[_T]], list[float]]) -> list[float]:
-    """`run(rows)`, in halves when memory does not hold the batch."""
-    try:
-        return run(rows)
-    except (RuntimeError, MemoryError) as error:
-        if len(rows) == 1 or not ran_out(error):
-            raise
-    torch.cuda.empty_cache()
-    half = len(rows) // 2
-    return halving(rows[:half], run) + halving(rows[half:], run)
+def _cost(pair: tuple[int, Row]) -> int:
+    """A row also holds a copy of its prompt's keys and values: memory, no arithmetic; so it counts a quarter."""
+    return len(pair[1].response) + len(pair[1].prompt) // 4

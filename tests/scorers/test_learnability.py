@@ -99,7 +99,7 @@ def test_agrees_with_the_plain_loop(name: str, copies: int) -> None:
 def test_fast_ways_are_taken_where_the_model_allows(name: str) -> None:
     tokenizer = tokenizer_of("B")
     forward = StudentForward(model_of(name, tokenizer), encode(tokenizer, *items_of(1)[0]).ids)
-    assert forward.split_head
+    assert forward.split
     assert forward.shares_prompts is (name != "bloom")  # ALiBi takes no positions
 
 

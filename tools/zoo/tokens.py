@@ -46,7 +46,7 @@ def build(kind: Kind, texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 def _words() -> PreTrainedTokenizerFast:
     words = sorted({*WORDS.split()}, key=lambda word: (-len(word), word))
-    pieces = [UNKNOWN, PAD, START, END, "\n", *string.strip_control[:95]]
+    pieces = [UNKNOWN, PAD, START, END, "\n", *string.printable[:95]]
     pieces += [space + word for word in words for space in ("", " ") if len(space + word) > 1]
     tokenizer = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token=UNKNOWN))
     whole = rf" ?(?<![A-Za-z])(?:{'|'.join(words)})(?![A-Za-z])"

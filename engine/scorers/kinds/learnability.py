@@ -108,8 +108,8 @@ def score(
             row = Row(index, encoded.ids[: encoded.boundary], encoded.ids[encoded.boundary :])
             groups[tuple(row.prompt)].append(row)
 
-    for rows, sums in log_likelihoods(model, list(groups.values()), budget, share_prompts):
-        for row, total in zip(rows, sums, strict=True):
+    for done in log_likelihoods(model, list(groups.values()), budget, share_prompts):
+        for row, total in done:
             if not math.isfinite(total):
                 raise ScoreError(
                     f"the log-likelihood of item {row.item} is {total} ({len(row.response)} tokens)",

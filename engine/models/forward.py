@@ -1,0 +1,81 @@
+"""A causal language model as two steps: hidden states of all positions, then the logits of those that are asked for.
+
+Logits of every position are batch × length × vocabulary floats. Scoring and training need those that predict a
+response token, a bounded number at a time; both take the model apart here.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.base.errors import NotAvailable
+
+_PROBE_TOKENS = 8
+_REMEDY = "use a model of another architecture (Llama, Qwen, Gemma, GPT-2, GPT-NeoX and alike work)"
+
+
+@dataclass(frozen=True, slots=True)
+class SplitModel:
+    """Backbone and head: logits = cap(scale · (hidden · weightᵀ + bias)), cap(z) = softcap · tanh(z / softcap)."""
+
+    backbone: Any
+    """The decoder: token ids (B, T) to hidden states (B, T, H)."""
+    head: Any
+    """The output embedding: `weight` (V, H), perhaps a `bias` (V,)."""
+    scale: float
+    """1.0 for most; Granite divides by `logits_scaling`, Cohere multiplies by `logit_scale`."""
+    softcap: float | None
+    """Gemma 2 caps its logits; None for most models."""
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """Hidden states (B, T, H) of ids (B, T) padded on the right; causal attention needs no mask for that."""
+        states: Tensor = self.backbone(input_ids=ids, use_cache=False).last_hidden_state
+        return states
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits (…, V) of hidden states (…, H) in float32 or wider; computed in place, so without a gradient."""
+        values: Tensor = self.head(hidden).to(torch.promote_types(hidden.dtype, torch.float32))
+        if self.scale != 1.0:
+            values.mul_(self.scale)
+        return values if self.softcap is None else values.div_(self.softcap).tanh_().mul_(self.softcap)
+
+
+def split_model(model: Any) -> SplitModel:
+    """Backbone and head of a causal language model, tried on a few tokens against the model itself.
+
+    Raises:
+        NotAvailable: no causal language model, or one that does something else between its hidden states and its
+            logits.
+    """
+    name, config = type(model).__name__, model.config.get_text_config(decoder=True)
+    scale = float(getattr(config, "logit_scale", None) or 1.0)
+    scale /= float(getattr(config, "logits_scaling", None) or 1.0)
+    softcap = getattr(config, "final_logit_softcapping", None)
+    head, backbone = model.get_output_embeddings(), model.get_decoder()
+    if head is None or backbone is model:
+        raise NotAvailable(f"{name} is not a causal language model with an output embedding", _REMEDY)
+    split = SplitModel(backbone, head, scale, float(softcap) if softcap else None)
+    if not _is_whole(model, split):
+        raise NotAvailable(f"the logits of {name} are not a plain projection of its hidden states", _REMEDY)
+    return split
+
+
+@torch.no_grad()
+def _is_whole(model: Any, split: SplitModel) -> bool:
+    """Whether the two steps give the model's own logits."""
+    was_training = model.training
+    model.eval()
+    weight = split.head.weight
+    ids = torch.arange(_PROBE_TOKENS, device=weight.device)[None] % weight.shape[0]
+    own = model(input_ids=ids, use_cache=False).logits
+    apart = split.logits(split.hidden(ids))
+    model.train(was_training)
+    return apart.shape == own.shape and close(apart, own.to(apart.dtype), weight.dtype)
+
+
+def close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    """Whether two tensors of one shape are equal up to the rounding of a computation in `dtype`."""
+    tolerance = 1e-4 if dtype == torch.float32 else 5e-2
+    return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
