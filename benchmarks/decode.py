@@ -5,8 +5,9 @@
 PROMPTS is a JSONL file whose rows have `question`, `prompt` or `problem` (GSM8K, IFEval, MATH-500 as published), or a
 folder that holds `gsm8k_test.jsonl`; without it the variable PERSYN_BENCH_DATA names it, and without either the zoo's
 own tasks are asked, which is said. Both ways get the same padded batches, sampling and token limit. `generate` runs
-with its default cache and with a static one, and the faster counts. Rounds alternate, the best of each counts; `--clock cpu --threads 1`
-is the fair clock on a machine that others use. Tokens are those up to the end of each response: what `generate` computes for rows that have ended is not counted.
+with its default cache and with a static one, and the faster counts. Rounds alternate, the best of each counts. Tokens
+are those up to the end of each response: what `generate` computes for rows that have ended is not counted.
+`--clock cpu --threads 1` is the fair clock on a machine that others use.
 """
 
 import argparse

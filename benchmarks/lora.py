@@ -35,9 +35,9 @@ from engine.distill.data import Examples, tokenise
 from engine.distill.forward import mean_loss, pass_cost
 from engine.distill.loop import train
 from engine.distill.lora import Tuning, make_trainable
-from engine.distill.loss import split_head
 from engine.distill.optimizer import OptimizerConfig
 from engine.distill.settings import Settings
+from engine.models.forward import split_model
 from engine.models.loading import load_causal_lm
 
 Row = tuple[list[dict[str, str]], str]
@@ -146,7 +146,7 @@ def run_trl(
 
 def loss_on(model: Any, data: Examples) -> float:
     model.float().eval()
-    return mean_loss(split_head(model), data, 4096, next(model.parameters()).device)
+    return mean_loss(split_model(model), data, 4096, next(model.parameters()).device)
 
 
 def main() -> None:

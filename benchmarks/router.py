@@ -19,7 +19,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers import AutoModel, LlamaConfig
 
-from engine.router.backbone import batches, load_backbone, pool
+from engine.models.batching import cut
+from engine.router.backbone import load_backbone, pool
 from engine.router.loss import bradley_terry
 from engine.router.settings import CPU_TOKENS
 
@@ -150,7 +151,8 @@ def routing(model: Any, options: argparse.Namespace) -> dict[str, Any]:
     layers, hidden = model.config.num_hidden_layers, model.config.hidden_size
     # Two FLOPs per weight and token, and QKᵀ and AV over the causal half: 2 · 2 · (n²/2) · H per layer.
     flops = 2 * dense * sum(lengths) + sum(2 * layers * hidden * n * n for n in lengths)
-    plan = list(batches(lengths, CPU_TOKENS))
+    longest_first = sorted(range(len(lengths)), key=lambda k: -lengths[k])
+    plan = list(cut(longest_first, lambda k: lengths[k], CPU_TOKENS, similar=True))
     padded = sum(max(lengths[k] for k in chosen) * len(chosen) for chosen in plan)
     elapsed, product_seconds, products = 0.0, 0.0, 0
     a, b = torch.randn(MATMUL_SIDE, MATMUL_SIDE), torch.randn(MATMUL_SIDE, MATMUL_SIDE)

@@ -3,6 +3,7 @@
 data        rows become token ids on disk, with the loss on the response only
 batches     which rows make an optimizer step, and how a step is cut for the forward passes
 loss        cross-entropy of the response positions, without a full logits tensor
+forward     forward and backward passes of an optimizer step, and the held-out loss
 lora        the trainable part of the student: PEFT adapters, or all of it
 loop        the optimization itself: resumable, stoppable, bit-exact on a CPU
 checkpoint  what survives a kill

@@ -7,7 +7,7 @@ EOS token therefore keeps the EOS label, and the student learns to stop.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -170,24 +170,6 @@ def tokenise(
     )
     tokens = np.memmap(path, dtype="<i4", mode="r")
     return Examples(tokens, offsets, bounds, counts, digest.hexdigest(), eos_appended)
-
-
-def pad(examples: Sequence[Example]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return (ids (B, T), positions (S,), targets (S,)) of one forward pass.
-
-    `positions` index the flattened (B·T) hidden states whose next token is `targets`. Rows are padded on the
-    right with id 0: under causal attention no real token sees what stands to its right, so the padding needs
-    no mask and its id does not matter.
-    """
-    width = max(len(example.ids) for example in examples)
-    ids = np.zeros((len(examples), width), dtype=np.int64)
-    positions, targets = [], []
-    for index, example in enumerate(examples):
-        length = len(example.ids)
-        ids[index, :length] = example.ids
-        positions.append(index * width + np.arange(example.boundary - 1, length - 1, dtype=np.int64))
-        targets.append(example.ids[example.boundary :].astype(np.int64))
-    return ids, np.concatenate(positions), np.concatenate(targets)
 
 
 def mask_preview(tokenizer: Any, example: Example) -> list[tuple[str, bool]]:

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.distill.batches import cut_step
-from engine.distill.data import Examples, pad
-from engine.distill.loss import Head
+from engine.distill.data import Examples
+from engine.distill.loss import loss_sum
+from engine.models.batching import gather, pad
+from engine.models.forward import SplitModel
 
 
 def pass_cost(parameters: int, device: torch.device) -> int:
@@ -41,16 +43,22 @@ def threads(wanted: int, parameters: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _sum_of_pass(head: Head, data: Examples, rows: NDArray[np.int64], device: torch.device) -> Tensor:
-    """Return Σ −log p over the target tokens of `rows`, a scalar with a gradient."""
-    arrays = pad([data[row] for row in rows])
-    ids, positions, targets = (torch.from_numpy(array).to(device) for array in arrays)
-    hidden = head.hidden(ids).flatten(0, 1)
-    return head.loss_sum(hidden.index_select(0, positions), targets)
+def _sum_of_pass(
+    student: SplitModel, data: Examples, rows: NDArray[np.int64], device: torch.device
+) -> Tensor:
+    """Σ −log p over the target tokens of `rows`, nats, a scalar with a gradient."""
+    examples = [data[row] for row in rows]
+    ids, _ = pad([example.ids.tolist() for example in examples], device)
+    # The position before a token predicts it.
+    starts = [example.boundary - 1 for example in examples]
+    counts = [len(example.ids) - example.boundary for example in examples]
+    targets = np.concatenate([example.ids[example.boundary :] for example in examples])
+    hidden = gather(student.hidden(ids), starts, counts)
+    return loss_sum(student, hidden, torch.from_numpy(targets).long().to(device))
 
 
 def backward(
-    head: Head,
+    student: SplitModel,
     data: Examples,
     passes: Sequence[NDArray[np.int64]],
     device: torch.device,
@@ -61,7 +69,7 @@ def backward(
     Both are divided by the target tokens of *all* passes, so that how the step is cut changes neither.
 
     Args:
-        head: the student.
+        student: its backbone and head.
         data: its examples.
         passes: row indices of each forward pass.
         device: where the student is.
@@ -70,7 +78,7 @@ def backward(
     targets = int(sum(data.targets[rows].sum() for rows in passes))
     total = torch.zeros((), device=device)
     for rows in passes:
-        loss = _sum_of_pass(head, data, rows, device) / targets
+        loss = _sum_of_pass(student, data, rows, device) / targets
         loss.backward()  # type: ignore[no-untyped-call]
         total = total + loss.detach()
         after_pass()
@@ -78,15 +86,15 @@ def backward(
 
 
 @torch.no_grad()
-def mean_loss(head: Head, data: Examples, pass_tokens: int, device: torch.device) -> float:
+def mean_loss(student: SplitModel, data: Examples, pass_tokens: int, device: torch.device) -> float:
     """Return the loss over all rows, nats per target token. Puts the backbone into eval mode and back."""
-    was_training = head.backbone.training
-    head.backbone.eval()
+    was_training = student.backbone.training
+    student.backbone.eval()
     total = 0.0
     block = 256  # rows that are sorted together; the cut is quadratic in it
     for start in range(0, len(data), block):
         rows = np.arange(start, min(start + block, len(data)))
         for cut in cut_step(rows, data.lengths, pass_tokens, pass_cost=64):
-            total += float(_sum_of_pass(head, data, cut, device))
-    head.backbone.train(was_training)
+            total += float(_sum_of_pass(student, data, cut, device))
+    student.backbone.train(was_training)
     return total / int(data.targets.sum())

@@ -28,9 +28,9 @@ from engine.distill.checkpoint import (
 from engine.distill.data import Examples, tokenise
 from engine.distill.forward import backward, mean_loss, pass_cost, threads
 from engine.distill.lora import make_trainable, trainable
-from engine.distill.loss import Head, split_head
 from engine.distill.optimizer import Optimizer
 from engine.distill.settings import Settings, TrainResult
+from engine.models.forward import SplitModel, split_model
 from storage.records import Messages
 
 Rows = Iterable[tuple[Messages, str]]
@@ -95,7 +95,7 @@ def train(
     _tell_counts(data, settings, notice)
 
     student = make_trainable(model, settings.tuning, settings.seed)
-    head = split_head(model)
+    split = split_model(model)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     parameters = trainable(student)
@@ -108,7 +108,7 @@ def train(
     ]
     optimizer = Optimizer(parameters, settings.descent, len(plan))
     run = _Run(
-        head=head,
+        split=split,
         data=data,
         held_out=held_out,
         plan=plan,
@@ -162,7 +162,7 @@ def train(
 class _Run:
     """What stays the same from the first step to the last."""
 
-    head: Head
+    split: SplitModel
     data: Examples
     held_out: Examples | None
     plan: list[tuple[int, NDArray[np.int64]]]
@@ -201,7 +201,7 @@ def _train_steps(
     for step in range(start + 1, total + 1):
         epoch, members = run.plan[step - 1]
         passes = cut_step(members, data.lengths, settings.pass_tokens, run.cost)
-        loss = backward(run.head, data, passes, run.device, run.optimizer.collect)
+        loss = backward(run.split, data, passes, run.device, run.optimizer.collect)
         norm = run.optimizer.norm() if math.isfinite(loss) else math.nan
         if not math.isfinite(norm):
             raise _not_finite(run, step, loss)
@@ -224,7 +224,7 @@ def _train_steps(
             report["memory_bytes"] = torch.cuda.max_memory_allocated(run.device)
         due = settings.eval_every and step % settings.eval_every == 0 and step < total
         if run.held_out and due:
-            report["eval_loss"] = mean_loss(run.head, run.held_out, settings.pass_tokens, run.device)
+            report["eval_loss"] = mean_loss(run.split, run.held_out, settings.pass_tokens, run.device)
         if on_progress:
             on_progress(report)
 
@@ -236,7 +236,7 @@ def _train_steps(
             break
     eval_loss = None
     if run.held_out and not stopped:
-        eval_loss = mean_loss(run.head, run.held_out, settings.pass_tokens, run.device)
+        eval_loss = mean_loss(run.split, run.held_out, settings.pass_tokens, run.device)
     return _End(step, tokens, running, eval_loss, stopped)
 
 

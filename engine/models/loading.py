@@ -25,12 +25,14 @@ __all__ = [
     "context_length",
     "fingerprint",
     "load_causal_lm",
+    "load_encoder",
     "load_reward_model",
     "load_tokenizer",
     "pick_device",
 ]
 
 _CLASSES = {
+    "AutoModel": "language model without its head",
     "AutoModelForCausalLM": "causal language model",
     "AutoModelForSequenceClassification": "sequence classifier",
 }
@@ -164,6 +166,40 @@ def _with_adapter(model: "PreTrainedModel", ref: str, adapter: str) -> "PreTrain
     return merged
 
 
+def load_encoder(
+    ref: str,
+    dtype: str = "float32",
+    device: str = "auto",
+    revision: str = "",
+    *,
+    trust_remote_code: bool = False,
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """A language model without its head in eval mode on its device, and its tokenizer.
+
+    Its outputs hold `last_hidden_state`, (B, T, H). A causal language model's head is left on disk.
+
+    Args:
+        ref: `zoo:NAME`, a folder, a GGUF file, or a hub id.
+        dtype: one of `DTYPES`.
+        device: as for `load_causal_lm`.
+        revision: branch, tag or commit of a hub id.
+        trust_remote_code: run Python that the model's repository brings along.
+
+    Raises:
+        ModelError: as `load_causal_lm`.
+    """
+    tokenizer = load_tokenizer(ref, revision, trust_remote_code)
+    model = _load(
+        "AutoModel",
+        check(ref, revision=revision),
+        dtype=dtype,
+        device=device,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    )
+    return model, tokenizer
+
+
 def load_reward_model(
     ref: str,
     dtype: str = "float32",
@@ -223,6 +259,9 @@ def _load(
     if found.file:
         # Weights stay as they are packed otherwise, and are unpacked with every token.
         more = {"quantization_config": transformers.GgufConfig(dequantize=True)}
+    level = logging.get_verbosity()
+    if auto_class == "AutoModel":
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the head is left on disk on purpose
     try:
         loaded: Any = getattr(transformers, auto_class).from_pretrained(
             found.folder or found.ref,
@@ -239,6 +278,8 @@ def _load(
             f"model {found.ref!r} cannot be loaded as a {_CLASSES[auto_class]}: {error}",
             "the folder must come from save_pretrained of transformers",
         ) from error
+    finally:
+        logging.set_verbosity(level)
     if info["missing_keys"]:
         names = sorted(info["missing_keys"])
         raise ModelError(

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from engine.base.errors import Cancelled, ConfigError, ModelError
+from engine.models.batching import cut
 from engine.models.chat_template import prompt_ids
 from engine.router import saved
-from engine.router.backbone import Backbone, batches, cut_middle, load_backbone, pool
+from engine.router.backbone import Backbone, cut_middle, load_backbone, pool
 from engine.router.saved import Labelling, Manifest, Teacher
 from engine.router.settings import CPU_TOKENS, GPU_TOKENS, Tune
 from storage.records import Messages
@@ -116,7 +117,9 @@ class Router(nn.Module):
         out = torch.empty(len(encoded), self.source.hidden, device=self.backbone.device)
         default = CPU_TOKENS if self.backbone.device.type == "cpu" else GPU_TOKENS
         with torch.no_grad():
-            for chosen in batches([len(ids) for ids in encoded], token_budget or default):
+            longest_first = sorted(range(len(encoded)), key=lambda index: -len(encoded[index]))
+            budget = token_budget or default
+            for chosen in cut(longest_first, lambda index: len(encoded[index]), budget, similar=True):
                 if should_stop():
                     raise Cancelled("the router was stopped while it read prompts")
                 out[chosen] = pool(self.backbone, [encoded[i] for i in chosen])

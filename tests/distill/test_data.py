@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from engine.base.errors import TrainingError
-from engine.distill.data import mask_preview, pad, tokenise
+from engine.distill.data import mask_preview, tokenise
 
 USER = [{"role": "user", "content": "w1 w2"}]
 
@@ -29,12 +29,8 @@ def test_loss_is_on_the_response_and_its_end_although_pad_is_eos(tokenizer, tmp_
     assert data[0].boundary == 7
     assert list(data.lengths) == [10, 9]
     assert list(data.targets) == [3, 2]
-    ids, positions, targets = pad([data[0], data[1]])
-    assert ids.shape == (2, 10)
-    # Row 0 predicts from 6, 7, 8; row 1 (offset 10) from 16 and 17.
-    assert list(positions) == [6, 7, 8, 16, 17]
-    assert text(tokenizer, targets) == ["w3", "w4", "</s>", "w5", "</s>"]
-    assert np.array_equal(ids.reshape(-1)[positions + 1], targets)
+    assert text(tokenizer, data[0].ids[data[0].boundary :]) == ["w3", "w4", "</s>"]
+    assert text(tokenizer, data[1].ids[data[1].boundary :]) == ["w5", "</s>"]
 
 
 def test_mask_preview_names_each_token(tokenizer, tmp_path):

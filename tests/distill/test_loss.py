@@ -18,7 +18,7 @@ from engine.distill import loss as loss_module
 from engine.distill.batches import cut_step
 from engine.distill.data import tokenise
 from engine.distill.forward import backward, mean_loss, threads
-from engine.distill.loss import split_head
+from engine.models.forward import split_model
 
 CPU = torch.device("cpu")
 VOCABULARY = 64
@@ -53,7 +53,7 @@ def test_loss_and_gradient_equal_a_naive_float64_computation(make, tmp_path, mon
     wanted = grads(model)
     model.zero_grad()
 
-    value = backward(split_head(model), data, [rows], CPU, lambda: None)
+    value = backward(split_model(model), data, [rows], CPU, lambda: None)
     assert count == data.counts.target_tokens
     assert value == pytest.approx(float(total.detach()) / count, abs=1e-6)
     found = grads(model)
@@ -76,10 +76,10 @@ class Widest(TorchDispatchMode):
 
 def test_logits_are_made_for_a_few_targets_at_a_time(make, monkeypatch):
     monkeypatch.setattr(loss_module, "CHUNK_BYTES", 40 * 4 * VOCABULARY)
-    head = split_head(make.student().requires_grad_(True))
+    split = split_model(make.student().requires_grad_(True))
     hidden = torch.randn(100, 32, requires_grad=True)
     with Widest() as widest:
-        head.loss_sum(hidden, torch.arange(100) % VOCABULARY).backward()
+        loss_module.loss_sum(split, hidden, torch.arange(100) % VOCABULARY).backward()
     assert widest.rows == 40  # the head itself, turned, has 32
 
 
@@ -94,7 +94,7 @@ def test_the_gradient_does_not_depend_on_how_a_step_is_cut(make, tmp_path):
         cut_step(rows, data.lengths, max_tokens=40, pass_cost=5),
     ):
         model.zero_grad()
-        value = backward(split_head(model), data, list(passes), CPU, lambda: None)
+        value = backward(split_model(model), data, list(passes), CPU, lambda: None)
         results.append((value, grads(model)))
     for value, found in results[1:]:
         assert value == pytest.approx(results[0][0], abs=1e-6)
@@ -106,7 +106,7 @@ def test_mean_loss_is_per_token_not_per_row(make, tmp_path):
     model = make.student()
     data = tokenise(make.tokenizer(), make.rows(20), tmp_path, 100)
     total, count = naive(model.double(), data, range(20))
-    assert mean_loss(split_head(model), data, 60, CPU) == pytest.approx(
+    assert mean_loss(split_model(model), data, 60, CPU) == pytest.approx(
         float(total.detach()) / count, abs=1e-6
     )
 
@@ -135,7 +135,7 @@ def test_other_architectures_against_naive(make, tmp_path, kind, config):
     (total / count).backward()
     wanted = grads(model)
     model.zero_grad()
-    value = backward(split_head(model), data, [np.arange(5)], CPU, lambda: None)
+    value = backward(split_model(model), data, [np.arange(5)], CPU, lambda: None)
     assert value == pytest.approx(float(total.detach()) / count, abs=1e-6)
     for name, grad in grads(model).items():
         assert torch.allclose(grad, wanted[name], atol=1e-8), name
@@ -149,7 +149,7 @@ def test_an_architecture_that_changes_its_logits_is_refused(make):
             return output
 
     with pytest.raises(NotAvailable, match="Shifted"):
-        split_head(Shifted(make.student().config))
+        split_model(Shifted(make.student().config))
 
 
 def test_small_students_train_on_one_thread_and_the_process_gets_its_threads_back():

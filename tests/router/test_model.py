@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from teachers import gguf_files
 from transformers import AutoModel
 
 from engine.base.errors import Cancelled, ConfigError, ModelError, TeacherMismatch
 from engine.models.chat_template import prompt_ids
 from engine.router import saved
-from engine.router.backbone import batches, cut_middle, load_backbone
+from engine.router.backbone import cut_middle, load_backbone, pool
 from engine.router.model import Router
 from engine.router.saved import Labelling, Teacher
 
@@ -61,21 +62,21 @@ def test_strengths_equal_a_plain_loop_without_padding(
     np.testing.assert_allclose(turned[::-1], got, atol=1e-5)
 
 
+def test_a_gguf_file_is_a_backbone_like_its_folder(tmp_path: Path) -> None:
+    source = gguf_files.folder(tmp_path / "llama")
+    packed = load_backbone(str(gguf_files.convert(source, tmp_path / "packed.gguf")), device="cpu")
+    plain = load_backbone(str(source), device="cpu")
+    ids = [prompt_ids(plain.tokenizer, [{"role": "user", "content": text}]) for text in ("this", "7 + 5?")]
+    assert [prompt_ids(packed.tokenizer, [{"role": "user", "content": "this"}])] == ids[:1]
+    with torch.no_grad():
+        assert torch.allclose(pool(packed.model, ids), pool(plain.model, ids), atol=1e-4)
+    assert (packed.hidden, packed.max_tokens) == (gguf_files.WIDTH, gguf_files.CONTEXT)
+
+
 def test_prompts_of_one_backbone_end_in_the_pad_token(llama: str, teachers: list[Teacher]) -> None:
     # Else the test above would not show that pooling goes by length.
     tokenizer = make_router(llama, teachers).source.tokenizer
     assert prompt_ids(tokenizer, [{"role": "user", "content": "hi"}])[-1] == tokenizer.pad_token_id
-
-
-def test_batches_hold_like_lengths_within_the_budget() -> None:
-    lengths = [3, 9, 4, 10, 3, 30]
-    # The prompt above the budget goes alone; then 10 + 9 (2 × 10 ≤ 20); then 4 + 3, whose 8 padded tokens are
-    # a quarter of the budget, so that the next 3, a fourth shorter than 4, begins a batch.
-    assert list(batches(lengths, 20)) == [[5], [3, 1], [2, 0], [4]]
-    assert list(batches([], 20)) == []
-    # 10 + 8 stay together (8 is a fifth shorter, no more); 7 begins a batch, since 20 of 80 tokens are there.
-    assert list(batches([7, 8, 10], 80)) == [[2, 1], [0]]
-    assert list(batches([7, 8, 10], 100)) == [[2, 1, 0]]
 
 
 def test_cut_middle_by_hand() -> None:

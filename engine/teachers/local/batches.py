@@ -8,7 +8,6 @@ differently and, where two tokens are nearly equally likely, choose the other on
 The model's generation_config gives the ids that end an answer and nothing else: sampling is the request's.
 """
 
-import gc
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +19,10 @@ import psutil
 import torch
 
 from engine.base.errors import TemplateError
+from engine.models.batching import cut
 from engine.models.chat_template import end_of_turn_ids, prompt_ids, with_system
 from engine.models.loading import context_length, load_causal_lm
-from engine.models.memory import ran_out
+from engine.models.memory import halving, ran_out
 from engine.models.reasoning import split_reasoning
 from engine.teachers.local.decode import Answer, Row, StopTest, decode
 from engine.teachers.response_status import failed, status
@@ -86,7 +86,11 @@ class TransformersBackend:
                     jobs.setdefault(replace(request.sampling, seed=0), []).append(found)
             for sampling, group in jobs.items():
                 group.sort(key=lambda job: -len(job.row.prompt))
-                for batch in self._cut(group):
+                most = MAX_ROWS.get(self._model.device.type, _MAX_ROWS_ELSEWHERE)
+                while group:
+                    # One at a time: the budget shrinks when memory runs out.
+                    batch = next(cut(group, _positions, self._budget, most=most))
+                    group = group[len(batch) :]
                     yield from self._answer(batch, sampling)
                     if self._interrupted.is_set():
                         return
@@ -115,45 +119,29 @@ class TransformersBackend:
             return failed(request, "too_long", reason, len(ids))
         return _Job(request, Row(ids, request.sampling, limit))
 
-    def _cut(self, jobs: list[_Job]) -> Iterator[list[_Job]]:
-        """Batches of rows whose keys and values fit the budget, padding included."""
-        most = MAX_ROWS.get(self._model.device.type, _MAX_ROWS_ELSEWHERE)
-        start = 0
-        while start < len(jobs):
-            size = len(jobs[start].row.prompt) + jobs[start].row.limit
-            count = min(most, max(1, self._budget // size))
-            yield jobs[start : start + count]
-            start += count
-
     def _answer(self, jobs: list[_Job], sampling: Sampling) -> Iterator[Response]:
-        """Completions of one batch; in halves when memory does not hold it."""
-        begun = time.monotonic()
-        done: set[int] = set()
-        try:
-            for answer in decode(
-                self._model,
-                [job.row for job in jobs],
-                self._ends,
-                self._stop_test(sampling.stop),
-                self._interrupted.is_set,
-            ):
-                done.add(answer.row)
-                yield self._completion(jobs[answer.row], answer, sampling, time.monotonic() - begun)
-            return
-        except (RuntimeError, MemoryError) as error:
-            if not ran_out(error):
-                raise
-            left = [job for index, job in enumerate(jobs) if index not in done]
-            reason = f"out of memory: {error}"
-        if len(left) == 1:
+        """Responses of one batch; in halves when memory does not hold it."""
+
+        def run(left: list[_Job]) -> Iterator[Response]:
+            rows, begun = list(left), time.monotonic()
+            stop = self._stop_test(sampling.stop)
+            try:
+                for answer in decode(
+                    self._model, [job.row for job in rows], self._ends, stop, self._interrupted.is_set
+                ):
+                    left.remove(rows[answer.row])
+                    yield self._response(rows[answer.row], answer, sampling, time.monotonic() - begun)
+                return
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out(error):
+                    raise
+                self._budget = max(1, self._budget // 2)
+                if len(left) > 1:
+                    raise
+                reason = f"out of memory: {error}"
             yield failed(left[0].request, "error", reason)
-            return
-        gc.collect()
-        torch.cuda.empty_cache()
-        self._budget = max(1, self._budget // 2)
-        half = len(left) // 2
-        yield from self._answer(left[:half], sampling)
-        yield from self._answer(left[half:], sampling)
+
+        yield from halving(jobs, run)
 
     def _stop_test(self, stops: Sequence[str]) -> StopTest | None:
         """How to find the stop strings among generated ids; None when there are none."""
@@ -171,7 +159,7 @@ class TransformersBackend:
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
-    def _completion(self, job: _Job, answer: Answer, sampling: Sampling, latency_s: float) -> Response:
+    def _response(self, job: _Job, answer: Answer, sampling: Sampling, latency_s: float) -> Response:
         text = self._decode(answer.ids)
         starts = [text.find(stop) for stop in sampling.stop if stop in text]
         if starts:
@@ -187,6 +175,11 @@ class TransformersBackend:
             latency_s=latency_s,
             reasoning=reasoning,
         )
+
+
+def _positions(job: _Job) -> int:
+    """Token positions of keys and values that a request takes until its response is complete."""
+    return len(job.row.prompt) + job.row.limit
 
 
 def _ending_ids(model: "PreTrainedModel", tokenizer: Any, thinking: bool | None) -> list[int]:

@@ -14,6 +14,7 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from engine.base.errors import ModelError
+from engine.models.batching import pad
 from engine.teachers.local.sampling import draw, stream_seed, uniforms
 from storage.records import Sampling
 
@@ -180,13 +181,7 @@ class _Forward:
         self._cache: Cache = (
             Cache(layer_class_to_replicate=_Room) if self.can_drop else DynamicCache(config=model.config)
         )
-        width = max(map(len, prompts))
-        ids = torch.zeros((len(prompts), width), dtype=torch.long)
-        mask = torch.zeros((len(prompts), width), dtype=torch.long)
-        for index, prompt in enumerate(prompts):
-            ids[index, width - len(prompt) :] = torch.tensor(prompt)
-            mask[index, width - len(prompt) :] = 1
-        self._ids, self._mask = ids.to(model.device), mask.to(model.device)
+        self._ids, self._mask = pad(prompts, model.device, left=True)
         self._lengths = self._mask.sum(1, keepdim=True)
 
     def start(self) -> torch.Tensor:
