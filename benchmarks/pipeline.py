@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.config import run_file
+from engine.config.sources import FileSource
+from engine.config.stages import SplitConfig
 from engine.job.context import RunContext
 from engine.pipeline import launch, pipeline, runner
 from engine.pipeline.display import Plain
@@ -113,8 +115,8 @@ def streamed(run: run_file.Run, folder: Path, count: int) -> run_file.Run:
             )
     return run.model_copy(
         update={
-            "prompts": (run_file.FileSource(source="jsonl", path=str(path)),),
-            "split": run_file.SplitConfig(calibration=0, validation=0, evaluation=0),
+            "prompts": (FileSource(source="jsonl", path=str(path)),),
+            "split": SplitConfig(calibration=0, validation=0, evaluation=0),
             "strategies": ("random",),
             "too_long": "mark",
         }

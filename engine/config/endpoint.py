@@ -93,14 +93,13 @@ class EndpointConfig(Section):
 
 
 class Addressed(Section):
-    """What is served elsewhere: where it is, whose key is sent, how it is asked, and what it costs."""
+    """What is served elsewhere: where it is, whose key is sent, and how it is asked."""
 
     base_url: str | tuple[str, ...] | None = None
     """http://HOST:8000/v1; several are replicas of one model."""
     api_key_env: str | None = Field(None, title="key variable")
     """Variable that holds the key; None: no key."""
     endpoint: EndpointConfig = EndpointConfig()
-    price: PriceConfig = PriceConfig()
 
     @field_validator("api_key_env")
     @classmethod

@@ -2,62 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from typing import Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from engine.base.suggest import nearest
-from engine.config.section import Section, known
-from engine.config.sources import ImportedSource
-from engine.scorers import scorer_kinds
+from engine.base.plugins import SCORERS
+from engine.config.kinds import scorer_kind
+from engine.config.paths import RunFolder
+from engine.config.section import Section, known, refuse_unknown
+
+DEFAULT: Final = "exact_answer"
 
 
 class ScorerConfig(Section):
-    """One scorer. Every other key is a setting of its kind, checked against that kind's `DEFAULTS`."""
+    """One scorer. Every other key is a setting of its kind, checked against that kind's `settings`."""
 
     model_config = ConfigDict(extra="allow")
 
-    scorer: str = "exact_answer"
+    scorer: str = DEFAULT
     weight: float = Field(1.0, gt=0)
     """Its part in the quality, among several scorers."""
 
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
+        if not isinstance(data, dict) or data.keys() <= cls.model_fields.keys():
             return data
-        kind = data.get("scorer", "exact_answer")
-        if kind not in scorer_kinds.kinds():
-            return data  # `_known_scorer` names the nearest one
-        valid = [*cls.model_fields, *scorer_kinds.load(kind).DEFAULTS]
-        for key in map(str, data):
-            if key not in valid:
-                guess = nearest(key, valid)
-                hint = f"; did you mean `{guess}`?" if guess else ""
-                raise ValueError(f"scorer `{kind}`: unknown key `{key}`{hint} Valid keys: {', '.join(valid)}")
+        name = data.get("scorer", cls.model_fields["scorer"].default)
+        if name in SCORERS.names():  # else `_known_scorer` names the nearest one
+            valid = (*cls.model_fields, *scorer_kind(name).settings.model_fields)
+            refuse_unknown(data, valid, f"scorer `{name}`: ")
         return data
 
     @field_validator("scorer")
     @classmethod
     def _known_scorer(cls, value: str) -> str:
-        if value == "learnability":
-            raise ValueError("learnability is the other half of the reward; quality needs a judge of answers")
-        return known("scorer", value, tuple(scorer_kinds.kinds()))
+        if scorer_kind(known("scorer", value, SCORERS.names())).of_student:
+            raise ValueError(f"{value} is the other half of the reward; quality needs a judge of answers")
+        return value
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """What the scorer is made with."""
         return dict(self.model_extra or {})
 
-    def placed(self, resolve: Callable[[str], str], imported: Sequence[ImportedSource]) -> Self:
-        """The same with a reward model's folder resolved, or with the files that imported rewards are in."""
-        update: dict[str, Any] = {}
-        if self.scorer == "reward_model" and isinstance(model := self.settings.get("model"), str):
-            update["model"] = resolve(model)
-        if self.scorer == "imported":
-            update["responses"] = [source.model_dump(mode="json") for source in imported]
-        return self.model_copy(update=update)
+    def located(self, folder: RunFolder) -> Self:
+        """The same with every local path absolute, and with what its kind takes from the rest of the run file."""
+        return self.model_copy(update=dict(scorer_kind(self.scorer).located(self.settings, folder)))
 
 
 class QualityConfig(ScorerConfig):
@@ -70,14 +62,14 @@ class QualityConfig(ScorerConfig):
 
     @model_validator(mode="after")
     def _one_way(self) -> QualityConfig:
-        if self.scorers and ((self.scorer, self.weight) != ("exact_answer", 1.0) or self.settings):
+        if self.scorers and ((self.scorer, self.weight) != (DEFAULT, 1.0) or self.settings):
             raise ValueError("give one scorer with `scorer`, or a list with `scorers`, not both")
         return self
 
-    def placed(self, resolve: Callable[[str], str], imported: Sequence[ImportedSource]) -> Self:
-        """The same with what each scorer reads resolved."""
-        several = tuple(config.placed(resolve, imported) for config in self.scorers)
-        return super().placed(resolve, imported).model_copy(update={"scorers": several})
+    def located(self, folder: RunFolder) -> Self:
+        """The same with what each scorer reads located."""
+        several = tuple(config.located(folder) for config in self.scorers)
+        return super().located(folder).model_copy(update={"scorers": several})
 
     @property
     def named(self) -> Mapping[str, ScorerConfig]:

@@ -1,13 +1,11 @@
 """The run file: YAML validated at the door, so that no stage ever meets a wrong setting.
 
-`load(path)` gives a frozen `Run`; everything wrong in the file is reported at once, with its line, the
-key, and the nearest valid key. Algorithms take plain arguments: stages unpack this config, nothing
-below a stage imports it.
+`load(path)` gives a frozen `Run`; everything wrong in the file is reported at once, with its line, the key, and the
+nearest valid key.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,293 +15,31 @@ import yaml
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from engine.base.errors import ConfigError
-from engine.config.endpoint import Addressed
-from engine.config.paths import with_paths
+from engine.config.kinds import scorer_kind
+from engine.config.models import StudentConfig, TeacherConfig
+from engine.config.paths import RunFolder
 from engine.config.quality import QualityConfig
-from engine.config.section import Section, Seed, known
-from engine.config.sources import ImportedSource, Source
-from engine.config.vllm import ServerConfig
+from engine.config.section import Section, known
+from engine.config.sources import FileSource, HuggingFaceSource, ImportedSource, Source
+from engine.config.stages import (
+    CalibrationConfig,
+    DatasetConfig,
+    DistillConfig,
+    EstimateConfig,
+    EvaluationConfig,
+    GenerationConfig,
+    LearnabilityConfig,
+    ReasoningConfig,
+    RewardConfig,
+    RouterConfig,
+    SplitConfig,
+)
 from engine.config.yaml_places import check, line_of
 from engine.methods import strategy_kinds
 from engine.methods.strategy import Evidence
-from engine.teachers import teacher_kinds
 from storage.records import Role
 
 _UNKNOWN_KEY = re.compile(r"unknown key `([^`]+)`")
-
-
-class SamplingConfig(Section):
-    """How a teacher's tokens are drawn; keys left out come from `generation`."""
-
-    temperature: float | None = Field(None, ge=0)
-    """0: the likeliest token each time."""
-    top_p: float | None = Field(None, gt=0, le=1)
-    """Only the likeliest tokens, of this probability together."""
-    top_k: int | None = Field(None, ge=0)
-    """Only so many of the likeliest tokens; 0: all."""
-    max_tokens: int | None = Field(None, ge=1)
-    """Of a response."""
-    seed: Seed | None = None
-    """Of the draws."""
-    stop: tuple[str, ...] | None = None
-    """Texts that end a response."""
-
-
-class ModelConfig(Section):
-    """What teachers and students have in common."""
-
-    name: str = Field(min_length=1, max_length=80, pattern=r"^[\w.:/+-]+$")
-    """What runs call it."""
-    model: str = Field(min_length=1)
-    """zoo:NAME, a folder, a .gguf file or a hub id."""
-    revision: str = ""
-    """Commit of a hub id."""
-    family: str = ""
-    """Empty: as its files say."""
-    parameters: float | None = Field(None, gt=0)
-    """Number of weights, e.g. 7.6B; None: as its files say."""
-    system: str = Field("", title="system prompt")
-    """Before every prompt; empty: none."""
-    context: int | None = Field(None, ge=8)
-    """Tokens of prompt and response together; None: as its files say."""
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Number format of the weights; None: the backend's usual one."""
-    device: str | None = None
-    """auto, cpu, cuda, cuda:N or mps; None: auto."""
-    batch_tokens: int | None = Field(None, ge=1)
-    """Tokens of one batch; None: as memory allows."""
-    trust_remote_code: bool = Field(False, title="remote code")
-    """Runs the code in the model's folder; needs a pinned `revision`."""
-
-    @model_validator(mode="after")
-    def _remote_code_is_pinned(self) -> ModelConfig:
-        if self.trust_remote_code and not self.revision:
-            raise ValueError(
-                "`trust_remote_code: true` needs a pinned `revision`: code must not change under you"
-            )
-        return self
-
-
-class TeacherConfig(ModelConfig, Addressed):
-    """One teacher: a model, how it is reached, and what it costs."""
-
-    model: str = ""
-    """zoo:NAME, a folder, a .gguf file or a hub id; of an endpoint the name that it serves. Of an adapter it may be
-    left out: the base that the adapter names is taken."""
-    adapter: str | None = None
-    """Folder of a PEFT adapter over `model`; of `backend: transformers`."""
-    backend: str = "transformers"
-    """How it is run."""
-    sampling: SamplingConfig = SamplingConfig()
-    server: ServerConfig = ServerConfig()
-    """Of `backend: vllm`: how it is started."""
-    responses: tuple[ImportedSource, ...] = ()
-    """Of `backend: imported`: where its answers are; empty: in the run's own `imported` prompts."""
-    tokens_per_second: float | None = Field(None, gt=0)
-    """For the dry run's time only: what this teacher generates with all its replicas; None: as measured before."""
-    expected_tokens: float | None = Field(None, gt=0)
-    """For the dry run only: mean length of its answers; None: as measured, else `estimate.completion_tokens`."""
-
-    @field_validator("backend")
-    @classmethod
-    def _known_backend(cls, value: str) -> str:
-        return known("backend", value, tuple(teacher_kinds.kinds()))
-
-    @model_validator(mode="after")
-    def _has_a_model(self) -> TeacherConfig:
-        if not self.model and not self.adapter:
-            raise ValueError(
-                "`model` is missing: a folder, a .gguf file, a hub id, zoo:NAME, or a served name"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _imported_as_it_is(self) -> TeacherConfig:
-        if self.backend == "imported" and self.system:
-            raise ValueError("imported answers were given without this `system` prompt; leave it out")
-        return self
-
-    @model_validator(mode="after")
-    def _server_of_ours(self) -> TeacherConfig:
-        if self.backend != "vllm" and self.server != ServerConfig():
-            raise ValueError("`server` is of `backend: vllm`, whose server the engine starts")
-        return self
-
-
-class StudentConfig(ModelConfig):
-    """The student; run in-process by transformers and PEFT."""
-
-
-class SplitConfig(Section):
-    """How many prompts go where; the choice depends on each prompt's hash, not on its place in a file."""
-
-    calibration: int = Field(100, ge=0)
-    """All teachers answer them; the router learns from them."""
-    validation: int = Field(50, ge=0)
-    """The router is measured on them; all teachers answer them, and it never learns from them."""
-    evaluation: int = Field(0, ge=0)
-    """The student is measured on them; never trained on."""
-    synthesis: int | None = Field(None, ge=0)
-    """One teacher answers each; None: all others."""
-    seed: Seed = 0
-    """Of the shuffle."""
-
-
-class CalibrationConfig(Section):
-    """How many answers the router learns from."""
-
-    prompts: int | None = Field(None, ge=0)
-    """Another place for `split.calibration`."""
-    teachers_per_prompt: int | None = Field(None, ge=2)
-    """k: each calibration prompt is answered by k teachers, balanced over teachers and pairs; None: by all.
-    Validation prompts are always answered by all."""
-
-
-class LearnabilityConfig(Section):
-    """Mean log-likelihood of an answer under the untrained student."""
-
-    count_end_of_turn: bool = True
-
-
-class ReasoningConfig(Section):
-    """Who sees what a teacher thought before its answer, put before it as `<think>…</think>`; none do by default.
-
-    `exact_answer` never does: a right answer is one that stands in the answer.
-    """
-
-    quality: bool = False
-    """The reward model and the judge."""
-    learnability: bool = False
-    """The student's likelihood."""
-    dataset: bool = False
-    """The training rows, and with them the student and every export: it learns to think aloud."""
-
-
-class RewardConfig(Section):
-    """r = (1 − α)·quality + α·learnability, each normalized within the prompt."""
-
-    alpha: float = Field(0.4, ge=0, le=1, title="α")
-    """0: quality alone … 1: learnability alone."""
-    normalization: Literal["zscore", "minmax", "rank"] = "zscore"
-    """Puts quality and learnability on one scale within each prompt."""
-    unusable: Literal["worst", "missing"] = "worst"
-    """A truncated, empty or refused answer: ranks below every usable one, or drops out of the pairs."""
-    exclude_all_wrong: bool = True
-    """Leaves out of the router's pairs what no teacher solved."""
-
-
-class RouterConfig(Section):
-    """The Bradley–Terry router."""
-
-    backbone: str = "zoo:router"
-    """zoo:NAME, a folder or a hub id."""
-    revision: str = ""
-    trust_remote_code: bool = False
-    tune: Literal["frozen", "lora", "full"] = "lora"
-    """What of the backbone is trained."""
-    targets: Literal["hard", "soft"] = "hard"
-    """`hard`: the better answer of a pair wins; `soft`: it wins with probability σ((r_i − r_j)/τ)."""
-    temperature: float = Field(0.5, gt=0)
-    """τ of soft targets, in reward units."""
-    ties: Literal["drop", "half"] = "drop"
-    """Equal rewards with hard targets: no pair, or a pair that each side wins half of."""
-    folds: int = Field(5, ge=2)
-    """Parts of the calibration prompts; training stops early on a part it does not see."""
-    epochs: int = Field(3, ge=1)
-    """Of a tuned backbone."""
-    learning_rate: float = Field(2e-4, gt=0)
-    """Of a tuned backbone."""
-    batch_size: int = Field(16, ge=1)
-    """Prompts per step of a tuned backbone; each is encoded once, whatever the number of teachers."""
-    head_epochs: int = Field(100, ge=1)
-    head_learning_rate: float | None = Field(None, gt=0)
-    """None: chosen by the backbone's width."""
-    weight_decay: float = Field(0.01, ge=0)
-    patience: int = Field(20, ge=1)
-    """Evaluations without a better one before training stops."""
-    rank: int = Field(16, ge=1)
-    max_tokens: int = Field(0, ge=0)
-    """Longer prompts are cut in the middle, for routing only; 0: the backbone's context."""
-    seed: Seed = 0
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: str = "auto"
-
-
-class GenerationConfig(Section):
-    """How teachers generate unless a teacher says otherwise."""
-
-    temperature: float = Field(0.7, ge=0)
-    """0: the likeliest token each time."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Only the likeliest tokens, of this probability together."""
-    top_k: int = Field(0, ge=0)
-    """Only so many of the likeliest tokens; 0: all."""
-    max_tokens: int = Field(1024, ge=1)
-    """Of a response."""
-    seed: Seed = 0
-    """Of the draws."""
-    stop: tuple[str, ...] = ()
-    """Texts that end a response."""
-    fallbacks: int = Field(1, ge=0)
-    """How many next-best teachers may be asked when the chosen one gave no usable answer."""
-    max_attempts: int = Field(3, ge=1)
-    """How often one answer that ended in an error is asked for again."""
-    budget_usd: float | None = Field(None, gt=0)
-    """Dollars that this run's teachers may cost on its prompts in all; None: no limit."""
-
-
-class DatasetConfig(Section):
-    """Which answers become training rows."""
-
-    keep: Literal["usable", "correct"] = "usable"
-
-
-class DistillConfig(Section):
-    """How the student is trained."""
-
-    method: Literal["lora", "full", "qlora"] = "lora"
-    rank: int = Field(16, ge=1)
-    alpha: float | None = Field(None, gt=0)
-    """LoRA scale; None: twice the rank."""
-    dropout: float = Field(0.0, ge=0, lt=1)
-    epochs: int = Field(2, ge=1)
-    """Passes over the training rows."""
-    learning_rate: float = Field(2e-4, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    warmup_ratio: float = Field(0.03, ge=0, lt=1)
-    schedule: Literal["linear", "cosine", "constant"] = "cosine"
-    batch_size: int = Field(16, ge=1)
-    """Rows of an optimizer step."""
-    held_out: float = Field(0.0, ge=0, lt=0.5)
-    """Share of the prompts that the loss is measured on (the eval curve) instead of being trained on."""
-    pass_tokens: int = Field(8192, ge=1)
-    """Padded tokens of one forward pass: bounds memory, changes no gradient."""
-    gradient_checkpointing: bool = False
-    max_length: int = Field(2048, ge=8)
-    overlong: Literal["drop", "truncate", "raise"] = "drop"
-    gradient_clip: float = Field(1.0, gt=0)
-    checkpoint_steps: int = Field(100, ge=1)
-    keep_checkpoints: int = Field(2, ge=1)
-    merge: bool = True
-    seed: Seed = 0
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-
-
-class EvaluationConfig(Section):
-    """How the student is measured, before and after."""
-
-    max_tokens: int | None = Field(None, ge=1)
-    """None: as `generation`."""
-    bootstrap: int = Field(10_000, ge=100, le=1_000_000)
-    """Resamplings behind each paired comparison."""
-    seed: Seed = 0
-
-
-class EstimateConfig(Section):
-    """Only for the dry run, where nothing has been measured yet."""
-
-    prompt_tokens: int = Field(200, ge=1)
-    completion_tokens: int = Field(600, ge=1)
 
 
 class Run(Section):
@@ -369,7 +105,8 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _correct_is_known(self) -> Run:
-        if self.dataset.keep == "correct" and "exact_answer" not in self.quality.named:
+        verifies = (scorer_kind(config.scorer).verifies for config in self.quality.named.values())
+        if self.dataset.keep == "correct" and not any(verifies):
             raise ValueError("dataset.keep: `correct` needs the scorer `exact_answer` in `quality`")
         return self
 
@@ -392,6 +129,28 @@ class Run(Section):
                 "set it to 100 or more"
             )
         return self
+
+    def located(self, base: Path) -> Run:
+        """The run with every local path absolute, taken from `base`."""
+        folder = RunFolder(base)
+        sources = tuple(
+            source.model_copy(update={"path": folder.path(source.path)})
+            if isinstance(source, FileSource | ImportedSource)
+            else source.model_copy(update={"path": folder.reference(source.path)})
+            if isinstance(source, HuggingFaceSource)
+            else source
+            for source in self.prompts
+        )
+        folder = RunFolder(base, tuple(source for source in sources if isinstance(source, ImportedSource)))
+        return self.model_copy(
+            update={
+                "prompts": sources,
+                "teachers": tuple(teacher.located(folder) for teacher in self.teachers),
+                "quality": self.quality.located(folder),
+                "student": self.student.model_copy(update={"model": folder.reference(self.student.model)}),
+                "router": self.router.model_copy(update={"backbone": folder.reference(self.router.backbone)}),
+            }
+        )
 
     @property
     def evidence(self) -> Evidence:
@@ -486,7 +245,7 @@ def parse(
         if problems.keys() - unknown.keys():
             remedies.append("mend the keys named above; README explains a run file")
         raise ConfigError("\n".join(lines), "\n  → ".join(dict.fromkeys(remedies))) from None
-    return with_paths(run, base or Path.cwd())
+    return run.located(base or Path.cwd())
 
 
 def _look_up(data: dict[str, Any], registered: Registered | None) -> dict[tuple[int | str, ...], ConfigError]:
@@ -516,23 +275,12 @@ def _look_up(data: dict[str, Any], registered: Registered | None) -> dict[tuple[
     return problems
 
 
-def json_schema() -> str:
-    """The run file's JSON Schema, for editors that validate and complete YAML."""
-    schema = Run.model_json_schema()
-    places = schema["properties"]
-    name = {"type": "string", "description": "Name of a registered model: `persyn models add`."}
-    places["student"] = {"anyOf": [places["student"], name]}
-    places["teachers"]["items"] = {"anyOf": [places["teachers"]["items"], name]}
-    return json.dumps(schema, indent=2)
-
-
 def _message(problem: Any) -> str:
     if problem["type"] == "too_short":
         return ": needs at least one entry"
     if problem["type"] == "model_type":
         return ": must be a mapping of keys, e.g. {key: value}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    return f": {message}"
+    return f": {str(problem['msg']).removeprefix('Value error, ')}"
 
 
 def _dotted(loc: tuple[int | str, ...]) -> str:

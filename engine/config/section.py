@@ -1,8 +1,9 @@
 """What every part of the run file has in common."""
 
+from collections.abc import Collection, Iterable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engine.base.suggest import nearest
 
@@ -18,17 +19,25 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        unknown = [str(key) for key in data if key not in cls.model_fields]
-        if unknown:
-            problems = []
-            for key in unknown:
-                guess = nearest(key, cls.model_fields)
-                hint = f"; did you mean `{guess}`?" if guess else ""
-                problems.append(f"unknown key `{key}`{hint} Valid keys: {', '.join(cls.model_fields)}")
-            raise ValueError("; ".join(problems))
+        if isinstance(data, dict):
+            refuse_unknown(data, cls.model_fields)
         return data
+
+
+def refuse_unknown(given: Iterable[object], valid: Collection[str], whose: str = "") -> None:
+    """Returns when every key is valid.
+
+    Raises:
+        ValueError: some are not; the message begins with `whose` and names each with the nearest valid one.
+    """
+    problems = []
+    for key in map(str, given):
+        if key not in valid:
+            guess = nearest(key, valid)
+            hint = f"; did you mean `{guess}`?" if guess else ""
+            problems.append(f"{whose}unknown key `{key}`{hint} Valid keys: {', '.join(valid)}")
+    if problems:
+        raise ValueError("; ".join(problems))
 
 
 def known(what: str, value: str, valid: tuple[str, ...]) -> str:
@@ -42,3 +51,10 @@ def known(what: str, value: str, valid: tuple[str, ...]) -> str:
         hint = f"did you mean `{guess}`? " if guess else ""
         raise ValueError(f"unknown {what} `{value}`; {hint}Valid: {', '.join(valid)}")
     return value
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong with a section, after the dotted path of its key where it has one."""
+    problem = error.errors(include_url=False)[0]
+    where, message = ".".join(map(str, problem["loc"])), str(problem["msg"]).removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

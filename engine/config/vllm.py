@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator, model_validator
 
+from engine.config.endpoint import ConcurrencyConfig, EndpointConfig
 from engine.config.section import Section
 
 SET_BY_ENGINE = ("--model", "--served-model-name", "--host", "--port", "--api-key", "--revision")
 """Arguments that `args` may not hold."""
 
-CONCURRENCY = {"start": 256, "max": 256}
+CONCURRENCY = ConcurrencyConfig(start=256, max=256)
 """Requests in flight at a server of our own, unless the run file says otherwise: vLLM queues what it cannot batch."""
 
 
@@ -66,3 +67,13 @@ class ServerConfig(Section):
     def width(self) -> int:
         """GPUs that share the model."""
         return self.tensor_parallel or len(self.gpus) or 1
+
+
+class VllmConfig(Section):
+    """The keys of a teacher of `backend: vllm`."""
+
+    endpoint: EndpointConfig = EndpointConfig()
+    server: ServerConfig = ServerConfig()
+    dtype: str | None = None
+    """None: as the weights are stored, `auto` to vLLM."""
+    trust_remote_code: bool = False

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from threading import Event
 
 from engine.base.errors import BudgetSpent, Cancelled, NeedsAttention, PersynError
+from engine.config.kinds import teacher_kind
 from engine.generation import speeds
 from engine.generation.workers import (
     QUEUE,
@@ -20,7 +21,6 @@ from engine.generation.workers import (
 from engine.job import spending
 from engine.job.context import RunContext
 from engine.job.flush_timer import LOCAL_S, SERVED_S, FlushTimer
-from engine.teachers import teacher_kinds
 from engine.teachers.cost import cost
 from storage import responses
 from storage.records import NewResponse
@@ -167,7 +167,7 @@ class Collector:
         )
         completion = item.completion
         bound = teacher.sampling.max_tokens
-        beyond = teacher_kinds.is_endpoint(teacher) and completion.completion_tokens > 2 * bound
+        beyond = teacher_kind(teacher.backend).remote and completion.completion_tokens > 2 * bound
         if beyond and item.column not in self._unbounded:
             self._unbounded.add(item.column)
             self._context.progress.say(
@@ -185,7 +185,7 @@ class Collector:
                 job_id=self._context.lease.job_id,
             )
         )
-        self._due.came(SERVED_S if teacher_kinds.is_served(teacher) else LOCAL_S)
+        self._due.came(SERVED_S if teacher_kind(teacher.backend).served else LOCAL_S)
         self._stored[item.column] += 1
         self._failed[item.column] += completion.status == "error"
         self._context.progress.advance(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from threading import Event, Thread
 
 from engine.base.errors import BudgetSpent, EndpointError
+from engine.config.kinds import teacher_kind
 from engine.job.context import RunContext
 from engine.models.chat_template import with_system
 from engine.teachers import teacher_kinds
@@ -77,8 +78,8 @@ def share(teachers: Sequence[Model], works: Sequence[Work]) -> list[list[Work]]:
 
     Then those that have none in common answer side by side.
     """
-    local = [work for work in works if not teacher_kinds.is_endpoint(teachers[work.column])]
-    lanes = [[work] for work in works if teacher_kinds.is_endpoint(teachers[work.column])]
+    local = [work for work in works if not teacher_kind(teachers[work.column].backend).remote]
+    lanes = [[work] for work in works if teacher_kind(teachers[work.column].backend).remote]
     places = {
         work.column: set(teachers[work.column].options.get("server", {}).get("gpus", ())) for work in local
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from engine.config.kinds import scorer_kind
 from engine.config.run_file import Run
 from engine.job.calibration import Calibration
 from engine.methods import strategy_kinds
@@ -55,7 +56,7 @@ class ScorerSpec:
     @property
     def compares(self) -> bool:
         """Whether a response's score depends on the other responses to its prompt."""
-        return scorer_kinds.compares(self.kind, self.settings)
+        return scorer_kind(self.kind).compares(self.settings)
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
@@ -110,9 +111,9 @@ class RunIdentity:
             return ScorerSpec(name, settings, shown.learnability)
         config = self._run.quality.named.get(name)
         kind, settings = (name, {}) if config is None else (config.scorer, config.settings)
-        if config is not None and scorer_kinds.compares(kind, settings):
+        if config is not None and scorer_kind(kind).compares(settings):
             settings = {**settings, "opponents": self._opponents}
-        return ScorerSpec(kind, settings, shown.quality and scorer_kinds.reads(kind))
+        return ScorerSpec(kind, settings, shown.quality and scorer_kind(kind).reads_reasoning)
 
     @property
     def _opponents(self) -> Sequence[str]:

@@ -12,6 +12,7 @@ from threading import Lock
 
 import psutil
 
+from engine.config.kinds import teacher_kind
 from engine.config.vllm import ServerConfig
 from engine.teachers import teacher_kinds
 from engine.teachers.vllm_server import gpus as _gpus
@@ -65,7 +66,7 @@ class ServerPool:
         """Its place in the order in which teachers that share one are asked: that order starts fewest servers."""
         if teacher.name in self._kept:
             return 0
-        return 2 if teacher.backend == "vllm" else 1
+        return 2 if teacher_kind(teacher.backend).starts_server else 1
 
     def evict_for(self, device: str) -> None:
         """Ends the servers in the way of a model that this process is about to load.
@@ -92,9 +93,10 @@ class ServerPool:
         self._end(lambda gpus: True)
 
     def _make_room_for(self, teacher: Model) -> None:
-        if teacher.backend == "transformers":
+        kind = teacher_kind(teacher.backend)
+        if kind.in_process:
             self.evict_for(teacher.options.get("device", "auto"))
-        elif teacher.backend == "vllm" and self._kept:
+        elif kind.starts_server and self._kept:
             server, gpus = ServerConfig.model_validate(teacher.options.get("server", {})), _gpus.read()
             share = server.gpu_memory_utilization
             if not gpus or len(_gpus.choose(gpus, server.gpus, server.width, share)) < server.width:

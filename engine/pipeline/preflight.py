@@ -5,6 +5,7 @@ from functools import partial
 
 from engine.base import api_keys
 from engine.base.errors import ConfigError, NotAvailable, PersynError
+from engine.config.kinds import scorer_kind, teacher_kind
 from engine.config.run_file import Run
 from engine.config.sources import VERIFIERS
 from engine.methods import strategy_kinds
@@ -14,7 +15,6 @@ from engine.registry import models as registry
 from engine.scorers import scorer_kinds
 from engine.sources import source_kinds
 from engine.teachers import teacher_kinds
-from engine.teachers.vllm_server import command
 
 
 def check(run: Run) -> None:
@@ -36,23 +36,22 @@ def problems(run: Run) -> list[PersynError]:
     for config in run.quality.named.values():
         # The identity checks the settings and reads what the scorer is made of.
         _try(found, "quality", partial(scorer_kinds.identity, config.scorer, config.settings))
-        if config.scorer == "reward_model" and (model := config.settings.get("model")):
-            revision = str(config.settings.get("revision", ""))
-            _try(found, "quality", partial(models.check, str(model), revision=revision))
-        if scorer_kinds.compares(config.scorer, config.settings) and len(run.teachers) < 2:
+        kind = scorer_kind(config.scorer)
+        if kind.local_model is not None and (local := kind.local_model(config.settings))[0]:
+            _try(found, "quality", partial(models.check, local[0], revision=local[1]))
+        if kind.compares(config.settings) and len(run.teachers) < 2:
             problem = "quality.mode: `pairs` compares the answers of several teachers, and there is one"
             found.append(ConfigError(problem, "use `mode: rate`, or add a teacher"))
-        if scorer_kinds.costs(config.scorer) and (key := config.settings.get("api_key_env")):
+        if kind.costs and (key := config.settings.get("api_key_env")):
             _try(found, "quality", partial(api_keys.read, "quality", str(key)))
     for teacher in run.teachers:
         label = f"teachers: {teacher.name}"
         record = registry.teacher(teacher, run.generation)
-        if teacher.backend in teacher_kinds.LOCAL:
-            _try(found, label, partial(teacher_kinds.files, record))
-        else:
-            _try(found, label, partial(teacher_kinds.identity, record))
-        if teacher.backend == "vllm":
-            _try(found, label, partial(command.find, teacher.server.command))
+        kind_of_teacher = teacher_kind(teacher.backend)
+        looked_at = teacher_kinds.files if kind_of_teacher.local_files else teacher_kinds.identity
+        _try(found, label, partial(looked_at, record))
+        if kind_of_teacher.ready is not None:
+            _try(found, label, partial(kind_of_teacher.ready, record))
         if teacher.api_key_env:
             _try(found, label, partial(api_keys.read, label, teacher.api_key_env))
     budget = run.generation.budget_usd
@@ -88,7 +87,7 @@ def problems(run: Run) -> list[PersynError]:
 
 def _verifiable(run: Run) -> None:
     """`exact_answer` without one verifier would judge nothing, which shows only after all teachers answered."""
-    if set(run.quality.named) != {"exact_answer"}:
+    if not all(scorer_kind(config.scorer).verifies for config in run.quality.named.values()):
         return
     judged = [source for source in run.prompts if source.split in (None, "calibration", "validation")]
     if judged and all(getattr(source, "verifier", "its own") is None for source in judged):

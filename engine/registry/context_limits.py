@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from engine.base.errors import ConfigError
-from engine.config.run_file import ModelConfig, Run
+from engine.config.kinds import teacher_kind
+from engine.config.models import ModelConfig
+from engine.config.run_file import Run
 from engine.models import model_info as models
-from engine.teachers import teacher_kinds
 from storage.records import Prompt
 
 
@@ -22,7 +23,7 @@ class Checker:
             local: list[tuple[str, ModelConfig]] = [
                 (f"teachers: {teacher.name}", teacher)
                 for teacher in run.teachers
-                if teacher.backend in teacher_kinds.LOCAL
+                if teacher_kind(teacher.backend).local_files
             ]
             for label, config in [*local, (f"student: {run.student.name}", run.student)]:
                 found = models.check(config.model, revision=config.revision, chat_template=False)

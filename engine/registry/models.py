@@ -6,7 +6,10 @@ from typing import Any
 
 from engine.base.errors import ConfigError
 from engine.base.suggest import nearest
-from engine.config.run_file import GenerationConfig, ModelConfig, Registered, Run, TeacherConfig
+from engine.config.kinds import teacher_kind
+from engine.config.models import ModelConfig, TeacherConfig
+from engine.config.run_file import Registered, Run
+from engine.config.stages import GenerationConfig
 from engine.teachers import teacher_kinds
 from storage import lookup
 from storage import registry as stored_models
@@ -15,30 +18,32 @@ from storage.hashing import sha
 from storage.records import Model, Role, Sampling
 from storage.store import Store
 
-OPTIONS = (
-    "dtype",
-    "device",
-    "batch_tokens",
-    "trust_remote_code",
-    "adapter",
-    "base_url",
-    "api_key_env",
-    "endpoint",
-    "server",
-    "responses",
-)
-"""Keys of a run file's entry that are kept in `Model.options`."""
+_COLUMNS = {
+    *(
+        "name",
+        "backend",
+        "model",
+        "revision",
+        "family",
+        "parameters",
+        "system",
+        "context",
+        "sampling",
+        "price",
+    ),
+    *("tokens_per_second", "expected_tokens"),
+}
+"""Keys of a run file's entry that `Model.options` does not hold: a model has fields for them, or does not need them."""
 
 
 def teacher(config: TeacherConfig, generation: GenerationConfig) -> Model:
     """The teacher as a model record; sampling keys it leaves out come from `generation`."""
     own = config.sampling.model_dump(exclude_none=True)
     shared = {key: getattr(generation, key) for key in Sampling.__dataclass_fields__}
-    if config.backend == "imported":
-        own, shared = (
-            {},
-            {},
-        )  # how its answers were drawn is not ours to say, and no setting of ours changes them
+    if not teacher_kind(config.backend).generates:
+        own = (
+            shared
+        ) = {}  # how its responses were drawn is not ours to say, and no setting of ours changes them
     return Model(
         role="teacher",
         backend=config.backend,
@@ -74,7 +79,7 @@ def as_entry(model: Model) -> dict[str, Any]:
         for key in ("name", "model", "revision", "family", "parameters", "system", "context")
         if (value := getattr(model, key))
     }
-    entry |= {key: value for key, value in model.options.items() if key in OPTIONS and value}
+    entry |= model.options
     if model.role == "teacher":
         entry |= {"backend": model.backend, "sampling": sampling(model)}
         if model.price_input or model.price_output:
@@ -143,8 +148,9 @@ def sampling(model: Model) -> dict[str, Any]:
 
 
 def _common(config: ModelConfig) -> dict[str, Any]:
-    given = config.model_dump(mode="json", include=set(OPTIONS), exclude_defaults=True)
-    options = {key: given[key] for key in OPTIONS if given.get(key)}
+    own = set(config.model_extra or {})
+    given = config.model_dump(mode="json", exclude=_COLUMNS, exclude_defaults=True)
+    options = {key: value for key, value in given.items() if value or key in own}
     return {
         "name": config.name,
         "model": config.model,

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.base.errors import ConfigError, ModelError
-from engine.config import run_file
-from engine.config.paths import located
-from engine.config.run_file import TeacherConfig
+from engine.config.kinds import teacher_kind
+from engine.config.models import TeacherConfig
+from engine.config.paths import RunFolder
+from engine.config.stages import GenerationConfig
 from engine.models import model_info
 from engine.models.model_info import ModelCheck
 from engine.registry import models
@@ -51,7 +52,7 @@ def settings(given: Mapping[str, Any], role: str, base: Path) -> TeacherConfig:
                 "a student has no `adapter`", "merge the adapter into its base, and give that folder"
             )
         entry["sampling"] = {"temperature": 0.0, **entry.get("sampling", {})}
-    return located(TeacherConfig.model_validate(entry), base)
+    return TeacherConfig.model_validate(entry).located(RunFolder(base))
 
 
 def fill(wanted: TeacherConfig) -> tuple[TeacherConfig, ModelCheck | None]:
@@ -62,7 +63,7 @@ def fill(wanted: TeacherConfig) -> tuple[TeacherConfig, ModelCheck | None]:
     Raises:
         ModelError: the files are not usable.
     """
-    found = teacher_kinds.files(models.teacher(wanted, run_file.GenerationConfig()))
+    found = teacher_kinds.files(models.teacher(wanted, GenerationConfig()))
     if found is None:
         return wanted, None
     update: dict[str, Any] = {}
@@ -78,7 +79,7 @@ def context(model: Model) -> int | None:
 
     None where neither does. No weights are read, and no hub is asked.
     """
-    if model.context or model.backend not in teacher_kinds.LOCAL or not is_here(model.model):
+    if model.context or not teacher_kind(model.backend).local_files or not is_here(model.model):
         return model.context
     try:
         return model_info.check(
@@ -90,7 +91,7 @@ def context(model: Model) -> int | None:
 
 def record(wanted: TeacherConfig, role: Role) -> Model:
     """The settings as a model record."""
-    made = models.teacher(wanted, run_file.GenerationConfig())
+    made = models.teacher(wanted, GenerationConfig())
     return made if role == "teacher" else replace(made, role=role, price_input=0.0, price_output=0.0)
 
 

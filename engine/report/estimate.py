@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import ConfigError
 from engine.config.endpoint import PriceConfig
-from engine.config.run_file import Run, TeacherConfig
+from engine.config.kinds import teacher_kind
+from engine.config.models import TeacherConfig
+from engine.config.run_file import Run
 from engine.methods import strategy_kinds
 from engine.methods.strategy import Load
 from engine.report import source_size
@@ -167,7 +169,7 @@ def estimate(
         strategies=whole.strategies,
         left=left,
         speed_unknown=tuple(
-            t.name for t in run.teachers if t.tokens_per_second is None and t.backend != "imported"
+            t.name for t in run.teachers if t.tokens_per_second is None and teacher_kind(t.backend).generates
         ),
         judges=tuple(_judges(run, n, c, answers, stored)),
         assumptions=(*_assumptions(run, counted, known=stored is not None), *told),
@@ -278,7 +280,7 @@ def _amount(run: Run, phases: Sequence[Load]) -> Amount:
     # Imported answers are there already.
     phases = [
         [
-            0.0 if teacher.backend == "imported" else count
+            count if teacher_kind(teacher.backend).generates else 0.0
             for count, teacher in zip(phase, run.teachers, strict=True)
         ]
         for phase in phases
@@ -309,16 +311,11 @@ def _seconds(run: Run, load: Load) -> float | None:
         if teacher.tokens_per_second is None:
             return None
         time = count * _answer_tokens(run, teacher) / teacher.tokens_per_second
-        if is_endpoint(teacher):
+        if teacher_kind(teacher.backend).remote:
             endpoints.append(time)
         else:
             local += time
     return max(*endpoints, local)
-
-
-def is_endpoint(teacher: TeacherConfig) -> bool:
-    """Whether the teacher is served elsewhere, so that it needs no room on this machine."""
-    return teacher.backend == "openai" or teacher.base_url is not None
 
 
 def _answer_tokens(run: Run, teacher: TeacherConfig) -> float:

@@ -1,9 +1,10 @@
-"""Scorers: one file per kind, each giving every answer one `Score`.
+"""The interface of a scorer's kind: a module that gives every response one `Score`.
 
-A kind is the file's name. Its module offers
+A kind is the name of its file in `engine.scorers.kinds`, or of an entry point `persyn.scorers` of another package.
+Its module offers
 
-- `DEFAULTS`: its settings with their defaults;
-- `identity(settings) -> dict`: everything that shapes its verdicts, as JSON, without loading a model;
+- `KIND`: what it is and can do, an `engine.config.kinds.ScorerKind`;
+- `identity(settings) -> dict`: everything that shapes its scores, as JSON, without loading a model;
 - `create(settings) -> Scorer`: the scorer, ready to work.
 
 Listing kinds imports nothing; using one imports exactly that one.
@@ -11,15 +12,20 @@ Listing kinds imports nothing; using one imports exactly that one.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+
+from pydantic import ValidationError
 
 from engine.base.errors import ConfigError
+from engine.base.plugins import SCORERS
 from engine.base.suggest import nearest
+from engine.config.kinds import ScorerKind, scorer_kind
+from engine.config.section import Section, first_problem
 from engine.teachers.cost import Budget
 from engine.teachers.teacher_kinds import Traffic
 from storage.records import Prompt, Response, Score
+
+_Settings = TypeVar("_Settings", bound=Section)
 
 Progress = Callable[[int, int], None]
 """Called with (answers finished, answers in all) now and then."""
@@ -100,8 +106,8 @@ class Asking(Scorer, Protocol):
 class ScorerModule(Protocol):
     """What a scorer's file must offer."""
 
-    DEFAULTS: Mapping[str, Any]
-    """Its settings with their defaults."""
+    KIND: ScorerKind
+    """What it is and can do."""
 
     def identity(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Everything that shapes the verdicts, as JSON."""
@@ -112,27 +118,13 @@ class ScorerModule(Protocol):
         ...
 
 
-def kinds() -> list[str]:
-    """Names of the scorers there are, sorted; nothing is imported."""
-    return sorted(
-        path.stem for path in (Path(__file__).parent / "kinds").glob("*.py") if not path.stem.startswith("_")
-    )
-
-
 def load(kind: str) -> ScorerModule:
     """The module of one kind.
 
     Raises:
         ConfigError: an unknown kind, with the nearest known one.
     """
-    known = kinds()
-    if kind not in known:
-        near = nearest(kind, known)
-        raise ConfigError(
-            f"unknown scorer {kind!r}",
-            f"did you mean {near!r}?" if near else f"use one of {', '.join(known)}",
-        )
-    return cast(ScorerModule, import_module(f"{__package__}.kinds.{kind}"))
+    return cast(ScorerModule, SCORERS.load(kind))
 
 
 def identity(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,26 +133,30 @@ def identity(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def costs(kind: str) -> bool:
-    """Whether verdicts of this kind may cost dollars; each says in `detail` how many, as `cost`."""
-    return kind == "judge"
-
-
-def reads(kind: str) -> bool:
-    """Whether a scorer of this kind reads an answer as a person would, so that reasoning may be shown to it."""
-    return kind in ("judge", "reward_model")
+    """Whether scores of this kind may cost dollars; each says in `detail` how many, as `cost`."""
+    return scorer_kind(kind).costs
 
 
 def compares(kind: str, settings: Mapping[str, Any]) -> bool:
-    """Whether an answer's score depends on the other answers to its prompt."""
-    return kind == "judge" and settings.get("mode") == "pairs"
+    """Whether a response's score depends on the other responses to its prompt."""
+    return scorer_kind(kind).compares(settings)
 
 
-def check_settings(kind: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Nothing when every key is known; raises ConfigError with the nearest known one otherwise."""
-    for key in settings:
+def checked(kind: str, settings: type[_Settings], given: Mapping[str, Any]) -> _Settings:
+    """What a scorer is made with, as the settings of its kind.
+
+    Raises:
+        ConfigError: an unknown setting, with the nearest known one, or a wrong one.
+    """
+    known = settings.model_fields
+    for key in given:
         if key not in known:
             near = nearest(str(key), known)
             raise ConfigError(
                 f"scorer {kind!r} has no setting {key!r}",
                 f"did you mean {near!r}?" if near else f"use one of {', '.join(known)}",
             )
+    try:
+        return settings.model_validate(dict(given))
+    except ValidationError as error:
+        raise ConfigError(f"scorer {kind!r}: {first_problem(error)}", "mend `quality`") from None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from threading import Thread
 
 from engine.base.errors import BudgetSpent, Cancelled, EndpointError, NeedsAttention, UselessReplies
+from engine.config.kinds import scorer_kind
 from engine.job import scorer_ids, spending
 from engine.job.context import RunContext
 from engine.job.flush_timer import SERVED_S, FlushTimer
@@ -47,8 +48,8 @@ def fill(
     context.progress.flush()
     done = 0
     module = scorer_kinds.load(kind)
-    if (device := {**module.DEFAULTS, **settings}.get("device")) is not None:
-        context.servers.evict_for(device)
+    if (device := scorer_kind(kind).settings.model_fields.get("device")) is not None:
+        context.servers.evict_for(settings.get("device", device.default))
     with closing(module.create(settings)) as model:
         asked = (
             _Asked(context, name, scorer, model, spending.budget(context))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config.run_file import RewardConfig
+from engine.config.stages import RewardConfig
 from engine.job import plan_store, scorer_ids
 from engine.job.context import RunContext
 from engine.methods import blend, reward

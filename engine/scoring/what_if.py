@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config.run_file import RewardConfig
+from engine.config.stages import RewardConfig
 from engine.methods import reward
 from engine.methods.metrics import Metrics, measure
 from engine.scoring.score_table import ScoreTable

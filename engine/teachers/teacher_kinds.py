@@ -1,27 +1,30 @@
-"""Backends: one file per kind, each turning requests into completions.
+"""The interface of a teacher's kind: a module that turns requests into responses.
 
-A kind is the file's name. Its module offers
+A kind is the name of its file in `engine.teachers.kinds`, or of an entry point `persyn.teachers` of another package.
+Its module offers
 
-- `identity(model) -> dict`: everything of the backend that shapes an answer, as JSON, without loading a model;
-- `create(model) -> Backend`: the backend, ready to generate; the kind `vllm`, which starts a server, also takes the
-  folder for its log file;
+- `KIND`: what it is and can do, an `engine.config.kinds.TeacherKind`;
+- `identity(model) -> dict`: everything of the kind that shapes a response, as JSON, without loading a model;
+- `create(model) -> Backend`: the backend, ready to generate; a kind that starts a server also takes the folder for its
+  log file;
 - `check(model) -> ModelCheck`, where it reads the model's files on this machine: what they say, without torch.
 
 Listing kinds imports nothing; using one imports exactly that one.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+
+from pydantic import ValidationError
 
 from engine.base.errors import ConfigError
+from engine.base.plugins import TEACHERS
 from engine.base.suggest import nearest
+from engine.config.kinds import teacher_kind
+from engine.config.section import Section, first_problem
 from engine.models.model_info import ModelCheck
 from storage.records import Model, Request, Response
-
-LOCAL = ("transformers", "vllm")
-"""Kinds that read the model's files on this machine."""
 
 
 class Backend(Protocol):
@@ -145,11 +148,7 @@ class ServingModule(Protocol):
         ...
 
 
-def kinds() -> list[str]:
-    """Names of the backends there are, sorted; nothing is imported."""
-    return sorted(
-        path.stem for path in (Path(__file__).parent / "kinds").glob("*.py") if not path.stem.startswith("_")
-    )
+_Settings = TypeVar("_Settings", bound=Section)
 
 
 def load(kind: str) -> BackendModule:
@@ -158,12 +157,29 @@ def load(kind: str) -> BackendModule:
     Raises:
         ConfigError: an unknown kind, with the nearest known one.
     """
-    known = kinds()
-    if kind not in known:
-        near = nearest(kind, known)
-        hint = f"did you mean {near!r}?" if near else f"use one of {', '.join(known)}"
-        raise ConfigError(f"unknown backend {kind!r}", hint)
-    return cast(BackendModule, import_module(f"{__package__}.kinds.{kind}"))
+    return cast(BackendModule, TEACHERS.load(kind))
+
+
+def options(model: Model, settings: type[_Settings]) -> _Settings:
+    """The model's options as the settings of its kind.
+
+    Raises:
+        ConfigError: an unknown option, with the nearest known one, or a wrong one.
+    """
+    known = settings.model_fields
+    for option in model.options:
+        if option not in known:
+            near = nearest(option, known)
+            raise ConfigError(
+                f"model {model.name!r}: backend {model.backend!r} has no option {option!r}",
+                f"did you mean {near!r}?" if near else f"use one of {', '.join(known)}",
+            )
+    try:
+        return settings.model_validate(model.options)
+    except ValidationError as error:
+        raise ConfigError(
+            f"model {model.name!r}: {first_problem(error)}", "mend it in the run file"
+        ) from None
 
 
 def files(model: Model) -> ModelCheck | None:
@@ -187,19 +203,9 @@ def open_backend(model: Model, folder: Path | None = None) -> Backend:
         ConfigError: unknown or missing kind, unusable model; see `load`.
     """
     module = load(model.backend)
-    if model.backend == "vllm":
+    if teacher_kind(model.backend).starts_server:
         return cast(ServingModule, module).create(model, folder)
     return module.create(model)
-
-
-def is_endpoint(model: Model) -> bool:
-    """Whether the model runs elsewhere, so that it can answer beside others."""
-    return model.backend == "openai"
-
-
-def is_served(model: Model) -> bool:
-    """Whether each of its answers comes from a server by itself, when it is ready: paid for, or seconds of work."""
-    return model.backend in ("openai", "vllm")
 
 
 def identity(model: Model) -> dict[str, Any]:

@@ -8,11 +8,10 @@ from typing import Any
 
 from engine.base.errors import PersynError
 from engine.base.sanitize import strip_control
+from engine.config.kinds import ScorerKind, scorer_kind
 from engine.config.run_file import Run
 from engine.models import model_info as models
 from engine.scorers import scorer_kinds
-from engine.scorers.kinds import judge
-from engine.teachers.kinds import openai as endpoint
 from engine.tools import check_endpoint
 from engine.tools.findings import Finding, attempt
 from storage.records import Prompt
@@ -24,20 +23,29 @@ def findings(run: Run, prompt: Prompt, answer: str) -> Iterator[Finding]:
     """Each model behind `quality` found, reached, and made to judge one real answer."""
     for name, config in run.quality.named.items():
         about = f"quality {name}"
-        if config.scorer == "reward_model":
-            files = attempt(f"{about}: files", partial(_files, about, config.settings))
+        kind = scorer_kind(config.scorer)
+        trial = partial(_score, about, kind, config.scorer, config.settings, prompt, answer)
+        if kind.local_model is not None:
+            files = attempt(f"{about}: files", partial(_files, about, *kind.local_model(config.settings)))
             yield files
-            if files.state == "failed":
+            if files.state != "failed":
+                yield attempt(f"{about}: one score", trial)
+        elif kind.endpoint is not None:
+            try:
+                model = kind.endpoint(config.settings)
+            except PersynError as error:
+                yield Finding(f"{about}: settings", "failed", error.message, error.remedy)
                 continue
-            yield attempt(
-                f"{about}: one score", partial(_score, about, config.scorer, config.settings, prompt, answer)
-            )
-        elif config.scorer == "judge":
-            yield from _judge(about, config.settings, prompt, answer)
+            reached = list(check_endpoint.findings(about, model, prompt.messages))
+            yield from reached
+            if reached and reached[-1].state == "ok":
+                yield attempt(f"{about}: one verdict", trial)
+        elif not kind.verifies:
+            yield attempt(f"{about}: one score", trial)
 
 
-def _files(about: str, settings: Mapping[str, Any]) -> Finding:
-    found = models.check(str(settings.get("model", "")), revision=str(settings.get("revision", "")))
+def _files(about: str, ref: str, revision: str) -> Finding:
+    found = models.check(ref, revision=revision)
     if found.folder is None:
         message = f"{found.ref} is at the hub and not on this machine"
         return Finding(f"{about}: files", "warning", message, "it is downloaded when it is first used")
@@ -48,25 +56,12 @@ def _files(about: str, settings: Mapping[str, Any]) -> Finding:
     )
 
 
-def _judge(about: str, settings: Mapping[str, Any], prompt: Prompt, answer: str) -> Iterator[Finding]:
-    try:
-        model = judge.model(settings)
-    except PersynError as error:
-        yield Finding(f"{about}: settings", "failed", error.message, error.remedy)
-        return
-    last = None
-    for last in check_endpoint.findings(about, model, prompt.messages):
-        yield last
-    if last is not None and last.state == "ok":
-        # One answer is rated, whatever the mode: what is tried is whether the judge keeps to the form.
-        quick = {**settings, "mode": "rate", "endpoint": endpoint.impatient(model).options["endpoint"]}
-        yield attempt(f"{about}: one verdict", partial(_score, about, "judge", quick, prompt, answer))
-
-
-def _score(about: str, kind: str, settings: Mapping[str, Any], prompt: Prompt, answer: str) -> Finding:
-    label = f"{about}: one verdict" if kind == "judge" else f"{about}: one score"
+def _score(
+    about: str, kind: ScorerKind, name: str, settings: Mapping[str, Any], prompt: Prompt, answer: str
+) -> Finding:
+    label = f"{about}: one score" if kind.endpoint is None else f"{about}: one verdict"
     began = time.monotonic()
-    with closing(scorer_kinds.load(kind).create(settings)) as scorer:
+    with closing(scorer_kinds.load(name).create(kind.trial(settings))) as scorer:
         (verdict,) = scorer.score([(prompt, answer)])
     shown = strip_control(answer if len(answer) <= _SHOWN else f"{answer[:_SHOWN]} …")
     if verdict.value is not None:

@@ -1,8 +1,7 @@
 """Doctor's checks of a run file: each of its models is loaded and tried on a real prompt of the run."""
 
-import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 
 from engine.base.errors import PersynError
 from engine.base.sanitize import strip_control
+from engine.config.kinds import teacher_kind
 from engine.config.run_file import Run
 from engine.distill.data import mask_preview, tokenise
 from engine.methods import strategy_kinds
@@ -19,8 +19,7 @@ from engine.models.chat_template import encode, end_of_turn_ids, prompt_ids, ren
 from engine.registry import models
 from engine.sources import source_kinds
 from engine.teachers import teacher_kinds
-from engine.teachers.kinds import transformers, vllm
-from engine.teachers.vllm_server import command as _command
+from engine.teachers.kinds import transformers
 from engine.tools import check_endpoint, check_judges
 from engine.tools.findings import Finding, attempt
 from engine.tools.probe import probe
@@ -48,14 +47,15 @@ def findings(run: Run) -> Iterator[Finding]:
     student = models.student(run)
     for config in run.teachers:
         about = f"teacher {config.name}"
-        if config.backend == "imported":
-            yield attempt(about, partial(_imported, about, models.teacher(config, run.generation)))
-            continue
-        teacher = models.teacher(config, run.generation)
-        if teacher_kinds.is_endpoint(teacher):
+        teacher, kind = models.teacher(config, run.generation), teacher_kind(config.backend)
+        if kind.openai_api:
             yield from check_endpoint.findings(about, teacher, prompt.messages)
-            continue
-        yield from _model(about, teacher, prompt)
+        elif kind.local_files:
+            yield from _model(about, teacher, prompt)
+        elif kind.generates:
+            yield attempt(f"{about}: one token", partial(_token, about, teacher, prompt.messages))
+        else:
+            yield attempt(about, partial(_responses, about, teacher))
     yield from _model(f"student {student.name}", student, prompt, run)
     yield from check_judges.findings(run, prompt, prompt.answer or RESPONSES[0])
     if strategy_kinds.routed(run.strategies):
@@ -64,7 +64,8 @@ def findings(run: Run) -> Iterator[Finding]:
 
 def _model(about: str, model: Model, prompt: Prompt, run: Run | None = None) -> Iterator[Finding]:
     """Every check of one model; `run` is given for the student, which is trained."""
-    read = vllm.as_files(model) if model.backend == "vllm" else model
+    kind = teacher_kind(model.backend)
+    read = kind.as_files(model)
     found = attempt(f"{about}: files", partial(_files, about, read))
     yield found
     if found.state == "failed":
@@ -77,12 +78,13 @@ def _model(about: str, model: Model, prompt: Prompt, run: Run | None = None) -> 
         return
     yield attempt(f"{about}: boundary", partial(_boundary, about, read, asked))
     yield attempt(f"{about}: context", partial(_context, about, read, asked))
-    if model.backend == "vllm":
-        server = attempt(f"{about}: vLLM", partial(_server, about, model))
+    if kind.ready is not None:
+        label = f"{about}: {model.backend}"
+        server = attempt(label, partial(_ready, label, kind.ready, model))
         yield server
         if server.state == "failed":
             return
-    else:
+    if kind.in_process:
         yield attempt(f"{about}: memory", partial(_memory, about, model, run))
     yield attempt(f"{about}: one token", partial(_token, about, model, prompt.messages))
     if run is not None:
@@ -90,8 +92,8 @@ def _model(about: str, model: Model, prompt: Prompt, run: Run | None = None) -> 
         yield attempt(f"{about}: training mask", partial(_mask, about, model, row, run.distill.max_length))
 
 
-def _imported(about: str, model: Model) -> Finding:
-    files = teacher_kinds.identity(model)["files"]
+def _responses(about: str, model: Model) -> Finding:
+    files = teacher_kinds.identity(model).get("files", ())
     names = [name for hashes, _ in files for name in hashes]
     return Finding(about, "ok", f"answers of {model.model} are imported from {', '.join(names)}")
 
@@ -200,9 +202,8 @@ def _memory(about: str, model: Model, run: Run | None) -> Finding:
     return Finding(f"{about}: memory", "ok", text)
 
 
-def _server(about: str, model: Model) -> Finding:
-    command = _command.find(vllm.settings(model).server.command)
-    return Finding(f"{about}: vLLM", "ok", f"starts with {shlex.join(command)}")
+def _ready(about: str, ready: Callable[[Model], str], model: Model) -> Finding:
+    return Finding(about, "ok", ready(model))
 
 
 def _token(about: str, model: Model, messages: Messages) -> Finding:

@@ -10,10 +10,10 @@ from threading import Timer
 
 from engine.base.errors import ConfigError, ModelError
 from engine.base.sanitize import json_line, strip_control
+from engine.config.kinds import teacher_kind
 from engine.models.chat_template import render_prompt, with_system
 from engine.teachers import teacher_kinds
-from engine.teachers.kinds import openai as endpoint
-from engine.teachers.kinds import transformers, vllm
+from engine.teachers.kinds import transformers
 from storage import registry
 from storage.records import Messages, Model, Request, Response
 from storage.store import Store
@@ -58,7 +58,7 @@ def main(options: argparse.Namespace) -> int:
             )
         )
     else:
-        loaded = "" if teacher_kinds.is_endpoint(model) else f"loaded in {found.load_s:.2f} s, "
+        loaded = "" if teacher_kind(model.backend).remote else f"loaded in {found.load_s:.2f} s, "
         print(f"{found.model}: {loaded}first token after {found.latency_s * 1000:,.0f} ms")
         print(f"given:\n{strip_control(found.rendered)}")
         print(f"token: {strip_control(found.token)!r}, finish_reason {strip_control(found.finish_reason)}")
@@ -78,24 +78,22 @@ def probe(model: Model, messages: Messages, folder: Path | None = None) -> Probe
             within `ENDPOINT_S`.
     """
     asked = with_system(model.system, messages)
-    remote = teacher_kinds.is_endpoint(model)
-    if remote:
-        model = endpoint.impatient(model)
-        rendered = "\n".join(f"{turn['role']}: {turn['content']}" for turn in asked)
+    kind = teacher_kind(model.backend)
+    if kind.local_files:
+        rendered = render_prompt(transformers.tokenizer(kind.as_files(model)), asked)
     else:
-        read = vllm.as_files(model) if model.backend == "vllm" else model
-        rendered = render_prompt(transformers.tokenizer(read), asked)
+        model = kind.impatient(model)
+        rendered = "\n".join(f"{turn['role']}: {turn['content']}" for turn in asked)
     began = time.monotonic()
     with (
         closing(teacher_kinds.open_backend(model, folder)) as backend,
-        _closed_after(ENDPOINT_S if remote else None, backend),
+        _closed_after(ENDPOINT_S if kind.remote else None, backend),
     ):
         request = Request(0, asked, replace(model.sampling, max_tokens=1))
         completion = next(iter(backend.generate([request])), None)
     if completion is None:
         raise ModelError(
-            f"model `{model.name}` gave no token within {ENDPOINT_S:g} s: {', '.join(endpoint.urls(model))} has "
-            "sent nothing",
+            f"model `{model.name}` gave no token within {ENDPOINT_S:g} s: {_where(model)} has sent nothing",
             "see whether the server there hangs or still loads the model, then try again",
         )
     loading = time.monotonic() - began - completion.latency_s
@@ -120,6 +118,11 @@ def _closed_after(seconds: float | None, backend: teacher_kinds.Backend) -> Iter
         yield
     finally:
         timer.cancel()
+
+
+def _where(model: Model) -> str:
+    given = model.options.get("base_url") or model.model
+    return given if isinstance(given, str) else ", ".join(given)
 
 
 def _came(completion: Response) -> str:

@@ -8,7 +8,7 @@ import typer
 from persyn_tui.output import JsonOption, StoreOption, emit, say, table, tell
 
 if TYPE_CHECKING:
-    from engine.config.run_file import TeacherConfig
+    from engine.config.models import TeacherConfig
     from storage.records import Model
     from storage.store import Store
 

@@ -68,7 +68,7 @@ def relabel(
 
     from engine.base import atomic_write
     from engine.base.errors import ConfigError
-    from engine.config import run_file
+    from engine.config import run_file, stages
     from engine.pipeline import run_view
     from engine.registry import models
     from engine.scoring import score_table
@@ -87,7 +87,7 @@ def relabel(
     tried = {"alpha": alpha, "normalization": normalization}
     changes = {key: value for key, value in tried.items() if value is not None}
     try:
-        new = run_file.RewardConfig.model_validate({**old.model_dump(), **changes})
+        new = stages.RewardConfig.model_validate({**old.model_dump(), **changes})
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         raise ConfigError(

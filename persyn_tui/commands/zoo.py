@@ -83,9 +83,9 @@ def doctor(
 
 def schema() -> None:
     """Print the JSON Schema of a run file, for editors."""
-    from engine.config import run_file
+    from engine.config import json_schema
 
-    print(run_file.json_schema())
+    print(json_schema.json_schema())
 
 
 def _card(name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from app.support import put, running, until
 from app.wizards import open_store, said, teacher, to_settings
 
 from engine.config import run_file
+from engine.config.stages import EstimateConfig
 from engine.registry import models
 from engine.report import estimate
 from persyn_tui.app.screens.wizard import draft
@@ -65,7 +66,7 @@ async def test_a_max_tokens_holds_for_every_teacher_and_says_whose_own_it_replac
         assert [one.sampling.max_tokens for one in made.values()] == [64, 64]
         assert made["terse"].sampling.temperature == terse.sampling.temperature
         assert models.identity_sha(made["terse"]) != models.identity_sha(terse)
-        assert run.estimate.completion_tokens == run_file.EstimateConfig().completion_tokens
+        assert run.estimate.completion_tokens == EstimateConfig().completion_tokens
         found = estimate.estimate(run)
         assert found.all.completion_tokens == found.all.generations * 64
         await pilot.press("escape")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.config.run_file import RewardConfig
+from engine.config.stages import RewardConfig
 from engine.router import train
 from engine.scoring import what_if
 from engine.scoring.score_table import ScoreTable

@@ -8,7 +8,7 @@ import pytest
 from support import RUN, Workspace
 
 from engine.base.errors import ConfigError
-from engine.config.run_file import SplitConfig
+from engine.config.stages import SplitConfig
 from engine.pipeline.stages.prompts import Thresholds
 from engine.sources import source_kinds
 from storage import prompts

@@ -17,11 +17,12 @@ MODEL = Model("m", "teacher", "transformers", "org/name")
 
 def test_listing_and_identities_import_nothing_heavy() -> None:
     code = (
-        "import sys; from engine import backends; from storage.records import Model;"
-        "assert backends.kinds() == ['imported', 'openai', 'transformers', 'vllm'];"
+        "import sys; from engine.base.plugins import TEACHERS; from engine.teachers import teacher_kinds;"
+        "from storage.records import Model;"
+        "assert TEACHERS.names()[:4] == ('imported', 'openai', 'transformers', 'vllm');"
         "assert 'engine.teachers.kinds.transformers' not in sys.modules;"
-        "backends.identity(Model('m', 'teacher', 'transformers', 'org/name'));"
-        "backends.identity(Model('m', 'teacher', 'vllm', 'org/name'));"
+        "teacher_kinds.identity(Model('m', 'teacher', 'transformers', 'org/name'));"
+        "teacher_kinds.identity(Model('m', 'teacher', 'vllm', 'org/name'));"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.base.errors import Cancelled, ConfigError, TrainingError
-from engine.config.run_file import DistillConfig
+from engine.config.stages import DistillConfig
 from engine.distill import loop, merge
 from engine.distill.batches import Batching
 from engine.distill.checkpoint import MANIFEST

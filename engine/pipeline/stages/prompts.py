@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.base.errors import ConfigError
-from engine.config.run_file import SplitConfig
+from engine.config.stages import SplitConfig
 from engine.job.context import RunContext
 from engine.registry import context_limits
 from engine.sources import source_kinds

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from engine.base.errors import TrainingError
-from engine.config.run_file import RouterConfig
+from engine.config.stages import RouterConfig
 from engine.job import plan_store
 from engine.job.context import RunContext
 from engine.methods import metrics, reward, strategy_kinds

@@ -18,9 +18,12 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from engine.base.errors import ConfigError
+from pydantic import Field
+
+from engine.config.kinds import ScorerKind
+from engine.config.section import Section
 from engine.scorers.answer_extraction import extract_final_answer
-from engine.scorers.scorer_kinds import Progress, check_settings
+from engine.scorers.scorer_kinds import Progress, checked
 from engine.scorers.verify_process import Worker
 from storage.records import Prompt, Score
 
@@ -29,7 +32,15 @@ __all__ = ["ExactAnswer", "create", "extract_final_answer", "identity"]
 VERSION = 3
 """Raised when the same answer would be judged differently."""
 
-DEFAULTS: Mapping[str, Any] = {"timeout_s": 10.0}
+
+class Settings(Section):
+    """The run file's keys of this scorer."""
+
+    timeout_s: int | float = Field(10.0, gt=0)
+    """Seconds that one response may take. An int stays one: the stored hash of 3 is not that of 3.0."""
+
+
+KIND = ScorerKind(settings=Settings, verifies=True)
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,11 +49,11 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: an unknown setting.
     """
-    chosen = _settings(settings)
+    chosen = checked("exact_answer", Settings, settings)
     return {
         "kind": "exact_answer",
         "version": VERSION,
-        "timeout_s": chosen["timeout_s"],
+        "timeout_s": chosen.timeout_s,
         "libraries": {name: version(name) for name in ("math-verify", "reasoning-gym")},
     }
 
@@ -56,7 +67,7 @@ def create(settings: Mapping[str, Any]) -> "ExactAnswer":
     Raises:
         ConfigError: an unknown setting, or a time limit that is not positive.
     """
-    return ExactAnswer(_settings(settings)["timeout_s"])
+    return ExactAnswer(checked("exact_answer", Settings, settings).timeout_s)
 
 
 class ExactAnswer:
@@ -88,13 +99,3 @@ class ExactAnswer:
     def close(self) -> None:
         """End the worker. Closing twice is allowed."""
         self._worker.close()
-
-
-def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    check_settings("exact_answer", settings, tuple(DEFAULTS))
-    chosen = {**DEFAULTS, **settings}
-    if not chosen["timeout_s"] > 0:
-        raise ConfigError(
-            f"scorer 'exact_answer': timeout_s is {chosen['timeout_s']}", "give seconds above 0"
-        )
-    return chosen

@@ -3,15 +3,30 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engine.config.kinds import ScorerKind
+from engine.config.paths import RunFolder
+from engine.config.section import Section
 from engine.config.sources import ImportedSource
-from engine.scorers.scorer_kinds import Progress, check_settings
+from engine.scorers.scorer_kinds import Progress, checked
 from engine.sources import imported
 from storage.records import Prompt, Score
 
 VERSION = 1
 """Raised when the same files would give other numbers."""
 
-DEFAULTS: Mapping[str, Any] = {"responses": ()}
+
+class Settings(Section):
+    """The run file's keys of this scorer."""
+
+    responses: tuple[ImportedSource, ...] = ()
+    """Where the rewards are: the run's `imported` prompts, filled in when the run file is read."""
+
+
+def _located(settings: Mapping[str, Any], folder: RunFolder) -> Mapping[str, Any]:
+    return {"responses": [source.model_dump(mode="json") for source in folder.imported]}
+
+
+KIND = ScorerKind(settings=Settings, located=_located)
 
 _READ = ("prompt", "messages", "response", "reward")
 """Columns that decide what a score is."""
@@ -79,5 +94,5 @@ class ImportedRewards:
 
 
 def _sources(settings: Mapping[str, Any]) -> list[ImportedSource]:
-    check_settings("imported", settings, tuple(DEFAULTS))
+    checked("imported", Settings, settings)
     return imported.named(settings, "scorer 'imported'")

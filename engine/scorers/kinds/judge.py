@@ -19,14 +19,15 @@ from itertools import permutations
 from threading import Event
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from engine.base.errors import BudgetSpent, ConfigError, EndpointError, UselessReplies
-from engine.config.endpoint import Addressed
+from engine.base.errors import BudgetSpent, EndpointError, UselessReplies
+from engine.config.endpoint import Addressed, PriceConfig
+from engine.config.kinds import ScorerKind
 from engine.config.section import Seed
 from engine.models.chat_template import with_system
 from engine.scorers import judge_prompts
-from engine.scorers.scorer_kinds import Progress, Verdict, check_settings
+from engine.scorers.scorer_kinds import Progress, Verdict, checked
 from engine.teachers.cost import Budget, at_most, cents, cost
 from engine.teachers.kinds import openai as endpoint
 from engine.teachers.teacher_kinds import Traffic
@@ -49,6 +50,7 @@ class JudgeConfig(Addressed):
     """The judge's part of the run file."""
 
     model: str = Field("", min_length=1, validate_default=True)
+    price: PriceConfig = PriceConfig()
     mode: Literal["rate", "pairs"] = "rate"
     criteria: str = Field(judge_prompts.CRITERIA, min_length=1)
     """What is judged; stands in the request as it is."""
@@ -64,16 +66,13 @@ class JudgeConfig(Addressed):
     """Of `pairs`: what the compared answers are made by; filled in by the run, part of the identity."""
 
 
-DEFAULTS: Mapping[str, Any] = {name: entry.get_default() for name, entry in JudgeConfig.model_fields.items()}
-
-
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that shapes a verdict, as JSON: the served model, the request's text, the sampling; no address.
 
     Raises:
         ConfigError: a setting is wrong.
     """
-    chosen = _settings(settings)
+    chosen = checked("judge", JudgeConfig, settings)
     parts: dict[str, Any] = {
         "kind": "judge",
         "version": VERSION,
@@ -110,7 +109,7 @@ def create(settings: Mapping[str, Any]) -> "Judge":
     Raises:
         ConfigError: a setting is wrong, or the key's variable is not set.
     """
-    return Judge(_settings(settings))
+    return Judge(checked("judge", JudgeConfig, settings))
 
 
 def model(settings: Mapping[str, Any]) -> Model:
@@ -119,7 +118,7 @@ def model(settings: Mapping[str, Any]) -> Model:
     Raises:
         ConfigError: a setting is wrong.
     """
-    return _model(_settings(settings))
+    return _model(checked("judge", JudgeConfig, settings))
 
 
 @dataclass(slots=True)
@@ -434,14 +433,16 @@ def _model(chosen: JudgeConfig) -> Model:
     )
 
 
-def _settings(settings: Mapping[str, Any]) -> JudgeConfig:
-    check_settings("judge", settings, tuple(DEFAULTS))
-    try:
-        return JudgeConfig.model_validate(dict(settings))
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"]))
-        message = str(problem["msg"]).removeprefix("Value error, ")
-        raise ConfigError(
-            f"scorer 'judge'{': ' + where if where else ''}: {message}", "mend `quality`"
-        ) from None
+def _compares(settings: Mapping[str, Any]) -> bool:
+    return settings.get("mode") == "pairs"
+
+
+def _trial(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    # One response is rated, whatever the mode: what is tried is whether the judge keeps to the form.
+    quick = endpoint.impatient(model(settings)).options["endpoint"]
+    return {**settings, "mode": "rate", "endpoint": quick}
+
+
+KIND = ScorerKind(
+    settings=JudgeConfig, costs=True, compares=_compares, reads_reasoning=True, endpoint=model, trial=_trial
+)

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.base.errors import ConfigError, ScoreError
+from engine.config.kinds import ScorerKind
+from engine.config.section import Section
 from engine.models.chat_template import BOUNDARY_VERSION, encode, with_system
 from engine.models.loading import check_dtype, context_length, fingerprint, load_causal_lm
-from engine.scorers.scorer_kinds import Progress, check_settings
+from engine.scorers.scorer_kinds import Progress, checked
 from storage.records import Messages, Prompt, Score
 
 if TYPE_CHECKING:
@@ -34,19 +36,28 @@ caches hold (measured from 0.1M to 135M parameters)."""
 
 _BATCH_TOKENS_ELSEWHERE = 16_384
 
-DEFAULTS: Mapping[str, Any] = {
-    "model": "",
-    "revision": "",
-    "dtype": "float32",
-    "device": "auto",
-    "trust_remote_code": False,
-    "count_end_of_turn": True,
-    "thinking": None,
-    "system": "",
-    "context": None,
-    "student": None,
-    "batch_tokens": None,
-}
+
+class Settings(Section):
+    """What this scorer is made with; the run fills it in from `student` and `learnability`."""
+
+    model: str = ""
+    """Required: `zoo:NAME`, a folder, a hub id."""
+    revision: str = ""
+    dtype: str = "float32"
+    device: str = "auto"
+    trust_remote_code: bool = False
+    count_end_of_turn: bool = True
+    thinking: bool | None = None
+    system: str = ""
+    """Put before every prompt."""
+    context: int | None = None
+    """Tokens that prompt and response may take."""
+    student: dict[str, Any] | None = None
+    """What identifies the student, where an identity is asked for without `model`."""
+    batch_tokens: int | None = None
+
+
+KIND = ScorerKind(settings=Settings, of_student=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +147,11 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
         "kind": "learnability",
         "version": VERSION,
         "boundary_version": BOUNDARY_VERSION,
-        "student": chosen["student"] or fingerprint(chosen["model"], chosen["revision"]),
-        **{key: chosen[key] for key in ("dtype", "count_end_of_turn", "thinking", "system", "context")},
+        "student": chosen.student or fingerprint(chosen.model, chosen.revision),
+        **{
+            key: getattr(chosen, key)
+            for key in ("dtype", "count_end_of_turn", "thinking", "system", "context")
+        },
     }
 
 
@@ -145,9 +159,7 @@ def create(settings: Mapping[str, Any]) -> "Learnability":
     """The scorer, with the student loaded.
 
     Args:
-        settings: `model` (required: `zoo:NAME`, a folder, a hub id), `revision`, `dtype`, `device`,
-            `trust_remote_code`, `system` (put before every prompt), `context` (tokens that prompt and
-            response may take), and those of `score`: `count_end_of_turn`, `thinking`, `batch_tokens`.
+        settings: those of `Settings`; see `score` for `count_end_of_turn`, `thinking` and `batch_tokens`.
 
     Raises:
         ConfigError: an unknown setting.
@@ -159,14 +171,14 @@ def create(settings: Mapping[str, Any]) -> "Learnability":
 class Learnability:
     """Scorer of kind `learnability`: value = mean log-likelihood, with its sum and count."""
 
-    def __init__(self, chosen: Mapping[str, Any]) -> None:
+    def __init__(self, chosen: Settings) -> None:
         self._chosen = chosen
         self._model, self._tokenizer = load_causal_lm(
-            chosen["model"],
-            dtype=chosen["dtype"],
-            device=chosen["device"],
-            revision=chosen["revision"],
-            trust_remote_code=chosen["trust_remote_code"],
+            chosen.model,
+            dtype=chosen.dtype,
+            device=chosen.device,
+            revision=chosen.revision,
+            trust_remote_code=chosen.trust_remote_code,
         )
 
     def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
@@ -174,11 +186,11 @@ class Learnability:
         found = score(
             self._model,
             self._tokenizer,
-            [(with_system(self._chosen["system"], prompt.messages), text) for prompt, text in items],
-            count_end_of_turn=self._chosen["count_end_of_turn"],
-            batch_tokens=self._chosen["batch_tokens"],
-            max_length=self._chosen["context"],
-            thinking=self._chosen["thinking"],
+            [(with_system(self._chosen.system, prompt.messages), text) for prompt, text in items],
+            count_end_of_turn=self._chosen.count_end_of_turn,
+            batch_tokens=self._chosen.batch_tokens,
+            max_length=self._chosen.context,
+            thinking=self._chosen.thinking,
             progress=progress,
         )
         return [_verdict(one) for one in found]
@@ -196,10 +208,9 @@ def _verdict(found: LogLikelihood) -> Score:
     return Score(value=None, count=0, status="unverifiable", detail={"reason": "no token to score"})
 
 
-def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    check_settings("learnability", settings, tuple(DEFAULTS))
-    chosen = {**DEFAULTS, **settings}
-    if not chosen["model"] and not chosen["student"]:
+def _settings(settings: Mapping[str, Any]) -> Settings:
+    chosen = checked("learnability", Settings, settings)
+    if not chosen.model and not chosen.student:
         raise ConfigError("scorer 'learnability' has no student", "set `model` to the student's model")
-    check_dtype(chosen["dtype"])
+    check_dtype(chosen.dtype)
     return chosen

@@ -9,12 +9,15 @@ without a pad token has one too.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from engine.base.errors import ConfigError, ScoreError
+from engine.config.kinds import ScorerKind
+from engine.config.paths import RunFolder
+from engine.config.section import Section
 from engine.models.chat_template import conversation_ids, end_of_turn_ids, prompt_ids
 from engine.models.loading import check_dtype, context_length, fingerprint, load_reward_model
-from engine.scorers.scorer_kinds import Progress, check_settings
+from engine.scorers.scorer_kinds import Progress, checked
 from storage.records import Prompt, Score
 
 VERSION = 1
@@ -25,19 +28,36 @@ BATCH_TOKENS = {"cpu": 1024}
 
 _BATCH_TOKENS_ELSEWHERE = 16_384
 
-DEFAULTS: Mapping[str, Any] = {
-    "model": "",
-    "revision": "",
-    "dtype": "float32",
-    "device": "auto",
-    "trust_remote_code": False,
-    "context": None,
-    "overlong": "skip",
-    "thinking": None,
-    "batch_tokens": None,
-}
 
-OVERLONG = ("skip", "truncate")
+class Settings(Section):
+    """The run file's keys of this scorer."""
+
+    model: str = ""
+    """Required: `zoo:NAME`, a folder, a hub id."""
+    revision: str = ""
+    dtype: str = "float32"
+    device: str = "auto"
+    trust_remote_code: bool = False
+    context: int | None = None
+    """Tokens that prompt and response may take; None: as the model's config says."""
+    overlong: Literal["skip", "truncate"] = "skip"
+    """`skip`: a response that does not fit has no score; `truncate`: its end is cut, and the score says how much."""
+    thinking: bool | None = None
+    """Passed to the template as `enable_thinking`."""
+    batch_tokens: int | None = None
+    """Token positions in one forward pass; scores do not depend on it."""
+
+
+def _located(settings: Mapping[str, Any], folder: RunFolder) -> Mapping[str, Any]:
+    model = settings.get("model")
+    return {"model": folder.reference(model)} if isinstance(model, str) else {}
+
+
+def _local_model(settings: Mapping[str, Any]) -> tuple[str, str]:
+    return str(settings.get("model", "")), str(settings.get("revision", ""))
+
+
+KIND = ScorerKind(settings=Settings, located=_located, reads_reasoning=True, local_model=_local_model)
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,8 +71,8 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "kind": "reward_model",
         "version": VERSION,
-        "model": fingerprint(chosen["model"], chosen["revision"]),
-        **{key: chosen[key] for key in ("dtype", "context", "overlong", "thinking")},
+        "model": fingerprint(chosen.model, chosen.revision),
+        **{key: getattr(chosen, key) for key in ("dtype", "context", "overlong", "thinking")},
     }
 
 
@@ -60,11 +80,7 @@ def create(settings: Mapping[str, Any]) -> "RewardModel":
     """The scorer, with the model loaded.
 
     Args:
-        settings: `model` (required: `zoo:NAME`, a folder, a hub id), `revision`, `dtype`, `device`,
-            `trust_remote_code`, `context` (tokens that prompt and answer may take; None: as the model's config
-            says), `overlong` (`skip`: an answer that does not fit has no score; `truncate`: its end is cut, and
-            the verdict says how much), `thinking` (passed to the template as `enable_thinking`),
-            `batch_tokens` (token positions in one forward pass; scores do not depend on it).
+        settings: those of `Settings`.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -76,14 +92,14 @@ def create(settings: Mapping[str, Any]) -> "RewardModel":
 class RewardModel:
     """Scorer of kind `reward_model`: value = the model's logit, count = the tokens it read."""
 
-    def __init__(self, chosen: Mapping[str, Any]) -> None:
+    def __init__(self, chosen: Settings) -> None:
         self._chosen = chosen
         self._model, self._tokenizer = load_reward_model(
-            chosen["model"],
-            dtype=chosen["dtype"],
-            device=chosen["device"],
-            revision=chosen["revision"],
-            trust_remote_code=chosen["trust_remote_code"],
+            chosen.model,
+            dtype=chosen.dtype,
+            device=chosen.device,
+            revision=chosen.revision,
+            trust_remote_code=chosen.trust_remote_code,
         )
 
     def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
@@ -98,7 +114,7 @@ class RewardModel:
                 rows.append((index, ids, cut))
             else:
                 verdicts[index] = Score(value=None, count=cut, status="too_long")
-        budget = self._chosen["batch_tokens"] or BATCH_TOKENS.get(
+        budget = self._chosen.batch_tokens or BATCH_TOKENS.get(
             self._model.device.type, _BATCH_TOKENS_ELSEWHERE
         )
         by_length = sorted(rows, key=lambda row: -len(row[1]))
@@ -121,12 +137,12 @@ class RewardModel:
 
     def _encode(self, prompt: Prompt, text: str) -> tuple[list[int], int]:
         """(ids to read, how many were cut); no ids and how many there are when they cannot be made to fit."""
-        thinking = self._chosen["thinking"]
+        thinking = self._chosen.thinking
         ids = conversation_ids(self._tokenizer, prompt.messages, text, thinking=thinking)
-        limit = min(filter(None, (self._chosen["context"], context_length(self._model))), default=len(ids))
+        limit = min(filter(None, (self._chosen.context, context_length(self._model))), default=len(ids))
         if len(ids) <= limit:
             return ids, 0
-        if self._chosen["overlong"] == "truncate":
+        if self._chosen.overlong == "truncate":
             # The model was trained to judge where a turn ends: the cut is before that, inside the answer.
             end = end_of_turn_ids(self._tokenizer, thinking=thinking)
             kept = limit - len(end)
@@ -135,16 +151,11 @@ class RewardModel:
         return [], len(ids)
 
 
-def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    check_settings("reward_model", settings, tuple(DEFAULTS))
-    chosen = {**DEFAULTS, **settings}
-    if not chosen["model"]:
+def _settings(settings: Mapping[str, Any]) -> Settings:
+    chosen = checked("reward_model", Settings, settings)
+    if not chosen.model:
         raise ConfigError(
             "scorer 'reward_model' has no model", "set `model`: zoo:reward, a folder, or a hub id"
         )
-    if chosen["overlong"] not in OVERLONG:
-        raise ConfigError(
-            f"scorer 'reward_model': overlong is {chosen['overlong']!r}", f"use one of {', '.join(OVERLONG)}"
-        )
-    check_dtype(chosen["dtype"])
+    check_dtype(chosen.dtype)
     return chosen

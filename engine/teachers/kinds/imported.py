@@ -4,10 +4,13 @@ The model's `model` is its name in the files. A prompt that it has no answer to 
 of the teacher there, and the pairs with it drop out.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from engine.base.errors import ConfigError
+from engine.config.kinds import TeacherKind
+from engine.config.paths import RunFolder
+from engine.config.section import Section
 from engine.config.sources import ImportedSource
 from engine.sources import imported
 from engine.teachers.response_status import failed, status
@@ -18,6 +21,23 @@ VERSION = 1
 
 _READ = ("prompt", "messages", "model", "response", "finish_reason")
 """Columns that decide what an answer is."""
+
+
+class Settings(Section):
+    """The run file's keys of such a teacher."""
+
+    responses: tuple[ImportedSource, ...] = ()
+    """Where its responses are; empty: in the run's own `imported` prompts."""
+
+
+def _located(settings: Mapping[str, Any], folder: RunFolder) -> Mapping[str, Any]:
+    named = tuple(
+        source.model_copy(update={"path": folder.path(source.path)}) for source in settings["responses"]
+    )
+    return {"responses": named or folder.imported}
+
+
+KIND = TeacherKind(settings=Settings, located=_located, generates=False)
 
 
 def identity(model: Model) -> dict[str, Any]:

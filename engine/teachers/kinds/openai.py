@@ -7,12 +7,11 @@ This file stays light, because identities are asked for by commands that send no
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from engine.base import api_keys
 from engine.base.errors import ConfigError
-from engine.base.suggest import nearest
-from engine.config.endpoint import EndpointConfig
+from engine.config.endpoint import Addressed, EndpointConfig
+from engine.config.kinds import TeacherKind
+from engine.teachers.teacher_kinds import options
 from storage.records import Model
 
 if TYPE_CHECKING:
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """Raised when the same settings would give other answers."""
-
-OPTIONS = ("base_url", "api_key_env", "endpoint")
-"""The keys of `Model.options` that this backend knows."""
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -70,26 +66,12 @@ def settings(model: Model) -> EndpointConfig:
     Raises:
         ConfigError: an unknown or wrong option, or nothing that says where to send.
     """
-    for option in model.options:
-        if option not in OPTIONS:
-            near = nearest(option, OPTIONS)
-            raise ConfigError(
-                f"model {model.name!r}: backend 'openai' has no option {option!r}",
-                f"did you mean {near!r}?" if near else f"use one of {', '.join(OPTIONS)}",
-            )
     if not model.options.get("base_url") and not model.options.get("api_key_env"):
         raise ConfigError(
             f"model {model.name!r}: backend 'openai' has no `base_url`",
             f"set it to the server's address; without one, {OPENAI} is asked, which needs `api_key_env`",
         )
-    try:
-        return EndpointConfig.model_validate(model.options.get("endpoint", {}))
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise ConfigError(
-            f"model {model.name!r}: endpoint.{where}: {problem['msg']}", "mend it in the run file"
-        ) from None
+    return options(model, Addressed).endpoint
 
 
 def impatient(model: Model) -> Model:
@@ -113,3 +95,6 @@ def key(model: Model) -> str | None:
     """
     variable = model.options.get("api_key_env")
     return api_keys.read(f"model {model.name!r}", variable) if variable else None
+
+
+KIND = TeacherKind(settings=Addressed, remote=True, openai_api=True, impatient=impatient)

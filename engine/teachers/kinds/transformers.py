@@ -10,10 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import ConfigError, ModelError
-from engine.base.suggest import nearest
+from engine.config.kinds import TeacherKind
+from engine.config.paths import RunFolder
+from engine.config.section import Section
 from engine.models import adapters, model_info
 from engine.models.chat_template import BOUNDARY_VERSION
 from engine.models.model_info import DEVICES, ModelCheck, check_dtype, fingerprint
+from engine.teachers import teacher_kinds
 from storage.records import Model
 
 if TYPE_CHECKING:
@@ -24,15 +27,34 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raised when the same settings would give other answers."""
 
-DEFAULTS: Mapping[str, Any] = {
-    "dtype": "float32",
-    "thinking": None,
-    "trust_remote_code": False,
-    "device": "auto",
-    "batch_tokens": None,
-    "adapter": "",
-}
-"""The keys of `Model.options` that this backend knows, with their defaults."""
+
+class Settings(Section):
+    """The run file's keys of such a teacher or student."""
+
+    dtype: str = "float32"
+    thinking: bool | None = None
+    """Passed to the chat template as `enable_thinking`; None leaves the template's default."""
+    trust_remote_code: bool = False
+    device: str = "auto"
+    batch_tokens: int | None = None
+    """Token positions of keys and values in one batch; None fits them into memory."""
+    adapter: str = ""
+    """Folder of a PEFT adapter, which is added to the weights of `model`."""
+
+
+def _located(settings: Mapping[str, Any], folder: RunFolder) -> Mapping[str, Any]:
+    model, update = settings["model"], dict[str, Any]()
+    if settings["adapter"]:
+        update["adapter"] = folder.path(settings["adapter"])
+        if not model:
+            try:
+                model = adapters.check(update["adapter"]).base
+            except ModelError:
+                model = ""  # said before a run, with its remedy
+    return {**update, "model": folder.reference(model) if model else ""}
+
+
+KIND = TeacherKind(settings=Settings, located=_located, local_files=True, in_process=True)
 
 IDENTITY_OPTIONS = ("dtype", "thinking")
 """Those that shape an answer."""
@@ -84,9 +106,7 @@ def create(model: Model) -> "TransformersBackend":
     """The backend, with the model loaded.
 
     Args:
-        model: its `options` may hold `dtype`, `device`, `batch_tokens` (token positions of keys and values in
-            one batch; None fits them into memory), `thinking` (passed to the template as `enable_thinking`),
-            `trust_remote_code`, `adapter` (a PEFT adapter's folder, added to the weights).
+        model: its `options` may hold what `Settings` has.
 
     Raises:
         ConfigError: an unknown option.
@@ -110,15 +130,12 @@ def tokenizer(model: Model) -> "PreTrainedTokenizerBase":
 
 
 def options(model: Model) -> dict[str, Any]:
-    """The model's options over the defaults, checked."""
-    for key in model.options:
-        if key not in DEFAULTS:
-            near = nearest(key, DEFAULTS)
-            raise ConfigError(
-                f"model {model.name!r}: backend 'transformers' has no option {key!r}",
-                f"did you mean {near!r}?" if near else f"use one of {', '.join(DEFAULTS)}",
-            )
-    chosen = {**DEFAULTS, **model.options}
+    """The model's options over the defaults.
+
+    Raises:
+        ConfigError: an unknown or wrong option.
+    """
+    chosen = teacher_kinds.options(model, Settings).model_dump()
     check_dtype(chosen["dtype"])
     if not re.fullmatch(DEVICES, chosen["device"]):
         raise ConfigError(

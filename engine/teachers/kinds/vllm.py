@@ -4,18 +4,18 @@ This file stays light, because identities are asked for by commands that never s
 `engine.teachers.vllm_server.managed`.
 """
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from engine.base.errors import ConfigError
-from engine.base.suggest import nearest
-from engine.config.endpoint import EndpointConfig
-from engine.config.vllm import CONCURRENCY, ServerConfig
+from engine.config.kinds import TeacherKind
+from engine.config.paths import RunFolder
+from engine.config.vllm import CONCURRENCY, ServerConfig, VllmConfig
 from engine.models import model_info
 from engine.models.model_info import ModelCheck, fingerprint
+from engine.teachers.teacher_kinds import options
 from engine.teachers.vllm_server import command
 from storage.records import Model
 
@@ -24,18 +24,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """Raised when the same settings would give other answers."""
-
-OPTIONS = ("dtype", "trust_remote_code", "endpoint", "server")
-"""The keys of `Model.options` that this backend knows."""
-
-
-class Settings(NamedTuple):
-    """A model's options, checked."""
-
-    endpoint: EndpointConfig
-    server: ServerConfig
-    dtype: str
-    trust_remote_code: bool
 
 
 def identity(model: Model) -> dict[str, Any]:
@@ -51,7 +39,7 @@ def identity(model: Model) -> dict[str, Any]:
         "version": VERSION,
         "model": fingerprint(model.model, model.revision),
         "context": model.context,
-        "dtype": chosen.dtype,
+        "dtype": chosen.dtype or "auto",
         "args": list(chosen.server.args),
         "mode": chosen.endpoint.mode,
         "extra_body": chosen.endpoint.extra_body,
@@ -97,30 +85,34 @@ def as_files(model: Model) -> Model:
     return replace(model, backend="transformers", options=kept)
 
 
-def settings(model: Model) -> Settings:
-    """The model's options over the defaults.
+def settings(model: Model) -> VllmConfig:
+    """The model's options over the defaults; those of requests in flight are vLLM's own.
 
     Raises:
         ConfigError: an unknown or wrong option.
     """
-    for option in model.options:
-        if option not in OPTIONS:
-            near = nearest(option, OPTIONS)
-            raise ConfigError(
-                f"model {model.name!r}: backend 'vllm' has no option {option!r}",
-                f"did you mean {near!r}?" if near else f"use one of {', '.join(OPTIONS)}",
-            )
-    given = model.options.get("endpoint", {})
-    try:
-        return Settings(
-            EndpointConfig.model_validate({"concurrency": CONCURRENCY, **given}),
-            ServerConfig.model_validate(model.options.get("server", {})),
-            model.options.get("dtype") or "auto",
-            bool(model.options.get("trust_remote_code")),
-        )
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise ConfigError(
-            f"model {model.name!r}: {where}: {problem['msg']}", "mend it in the run file"
-        ) from None
+    chosen = options(model, VllmConfig)
+    if "concurrency" in chosen.endpoint.model_fields_set:
+        return chosen
+    return chosen.model_copy(
+        update={"endpoint": chosen.endpoint.model_copy(update={"concurrency": CONCURRENCY})}
+    )
+
+
+def _located(settings: Mapping[str, Any], folder: RunFolder) -> Mapping[str, Any]:
+    return {"model": folder.reference(settings["model"]) if settings["model"] else ""}
+
+
+def _ready(model: Model) -> str:
+    server = ServerConfig.model_validate(model.options.get("server", {}))
+    return f"starts with {shlex.join(command.find(server.command))}"
+
+
+KIND = TeacherKind(
+    settings=VllmConfig,
+    located=_located,
+    local_files=True,
+    starts_server=True,
+    as_files=as_files,
+    ready=_ready,
+)

@@ -14,9 +14,9 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
 
 from engine.base.errors import EndpointError
+from engine.config.vllm import VllmConfig
 from engine.teachers.endpoint.client import EndpointBackend
 from engine.teachers.teacher_kinds import Traffic
 from engine.teachers.vllm_server import command as _command
@@ -26,9 +26,6 @@ from engine.teachers.vllm_server.server import HOST, Server, free_port
 from engine.teachers.vllm_server.watch import Watch
 from engine.zoo import resolve
 from storage.records import Model, Request, Response
-
-if TYPE_CHECKING:
-    from engine.teachers.kinds.vllm import Settings
 
 _STARTS = 5
 """Ports that are tried; what is taken again and again is one that the run file names."""
@@ -46,7 +43,7 @@ class ManagedBackend:
     """
 
     def __init__(
-        self, model: Model, settings: "Settings", command: Sequence[str], folder: Path | None = None
+        self, model: Model, settings: VllmConfig, command: Sequence[str], folder: Path | None = None
     ) -> None:
         self._model, self._settings, self._command = model, settings, command
         self._scratch = folder is None
@@ -229,7 +226,7 @@ class ManagedBackend:
             "host": HOST,
             "port": port,
             "revision": model.revision or None,
-            "dtype": chosen.dtype,
+            "dtype": chosen.dtype or "auto",
             "max-model-len": model.context,
             "trust-remote-code": chosen.trust_remote_code or None,
             "enable-prefix-caching": True,

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engine.base.plugins import TEACHERS
+from engine.config.kinds import teacher_kind
 from engine.job.progress import Row, Snapshot, from_json
 from persyn_tui.app.state import context_cache
 from storage import jobs, prompts, responses, routing, speeds
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
 
 STAGES = ("calibrate", "generate")
 """The stages in which teachers answer."""
-SERVED = ("openai", "vllm")
-"""Backends whose requests may be sent again before they are answered."""
 EVERY_S = 1.0
 PART = 20
 PART_AT_REST = 200
@@ -312,10 +312,15 @@ def _answer(line: ResponseLine) -> Answer:
     )
 
 
+def _served(backend: str) -> bool:
+    """Whether its requests may be sent again before they are answered; not so of a kind that is not installed."""
+    return backend in TEACHERS.names() and teacher_kind(backend).served
+
+
 def _retries(snapshot: Snapshot, name: str, backend: str) -> int | None:
     """What the job has sent again to the teacher's endpoint, in all stages; None where it has asked none."""
     counted = [rows[name] for stage in STAGES if name in (rows := snapshot.retries.get(stage, {}))]
-    if counted or backend not in SERVED:  # of a model in this process the store knows all
+    if counted or not _served(backend):  # of a model in this process the store knows all
         return sum(counted)
     return None
 

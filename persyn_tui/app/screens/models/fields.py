@@ -14,14 +14,6 @@ PRICES = {"price_input": "input", "price_output": "output"}
 PLAIN = ("name", "backend", "model", "revision", "family", "parameters", "context", "system")
 OPTIONS = ("base_url", "api_key_env", "device", "dtype")
 """Of `Model.options`, those that have a field."""
-BACKENDS = {
-    "revision": ("transformers", "vllm"),
-    "dtype": ("transformers", "vllm"),
-    "device": ("transformers",),
-    "base_url": ("openai",),
-    "api_key_env": ("openai",),
-}
-"""Fields that only some backends have."""
 USUAL = "usual"
 """The number format that the backend takes when none is named."""
 PLACES: dict[Place, str] = {
@@ -80,7 +72,12 @@ ORDER = (
 
 def has(backend: str, key: str) -> bool:
     """Whether a backend has this field."""
-    return backend in BACKENDS.get(key, (backend,))
+    from engine.config.kinds import teacher_kind
+
+    kind = teacher_kind(backend)
+    if key == "revision":
+        return kind.local_files
+    return key not in OPTIONS or key in kind.settings.model_fields
 
 
 def hint(backend: str, key: str) -> str:
@@ -122,13 +119,14 @@ def entries(begun: Mapping[str, str], *, fixed: bool) -> list[Entry]:
 
 
 def _control(key: str, value: str) -> Control:
+    from engine.base.plugins import TEACHERS
+    from engine.config.kinds import teacher_kind
     from engine.models.model_info import DTYPES
     from engine.registry.register import ROLES
-    from engine.teachers import teacher_kinds
     from engine.zoo import resolve
 
-    # Imported answers are read from the files of a run's prompts: a run file alone can name both.
-    kinds = [kind for kind in teacher_kinds.kinds() if kind != "imported" or value == "imported"]
+    # Imported responses are read from the files of a run's prompts: a run file alone can name both.
+    kinds = [kind for kind in TEACHERS.names() if kind == value or teacher_kind(kind).generates]
     choices = {"role": ROLES, "backend": kinds, "dtype": (USUAL, *DTYPES)}
     if key in choices:
         return Choice(choices[key], value)
@@ -143,11 +141,11 @@ def entry_of(values: Mapping[str, str], kept: Mapping[str, Any]) -> dict[str, An
 
     Options of another backend than the chosen one are left out: it would refuse them.
     """
-    from engine.registry.models import OPTIONS as OF_BACKENDS
+    from engine.config.kinds import teacher_kind
 
     gone = {*values, "sampling", "price"}
     if kept.get("backend", values["backend"]) != values["backend"]:
-        gone |= {*OF_BACKENDS, "revision"}
+        gone |= {*teacher_kind(kept["backend"]).settings.model_fields, "revision"}
     entry = {key: value for key, value in kept.items() if key not in gone}
     for key in (*PLAIN, *OPTIONS):
         if value := values.get(key, ""):
@@ -166,7 +164,11 @@ def entry_of(values: Mapping[str, str], kept: Mapping[str, Any]) -> dict[str, An
 def missing(entry: Mapping[str, Any]) -> list[str]:
     """Fields that may not be empty and are."""
     needed = ["name"] + ([] if entry.get("adapter") else ["model"])
-    if entry["backend"] == "openai" and not entry.get("api_key_env"):  # with a key, OpenAI itself is asked
+    from engine.config.kinds import teacher_kind
+
+    if teacher_kind(entry["backend"]).openai_api and not entry.get(
+        "api_key_env"
+    ):  # with a key, OpenAI itself is asked
         needed.append("base_url")
     return [key for key in needed if not entry.get(key)]
 

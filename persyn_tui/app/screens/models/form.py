@@ -23,7 +23,7 @@ from storage.records import Model, Role
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from engine.config.run_file import TeacherConfig
+    from engine.config.models import TeacherConfig
     from engine.models.model_info import ModelCheck
     from engine.registry.register import Known
 
@@ -157,7 +157,7 @@ class ModelForm(Dialog[Model | None]):
         """Shows the fields that the backend has, each with the backend's own hint."""
         backend = self.form["backend"].value
         for key, entry in self.form.entries.items():
-            if key in fields.BACKENDS:
+            if key in ("revision", *fields.OPTIONS):
                 entry.display = fields.has(backend, key)
                 entry.disabled = not entry.display
             if key not in ("role", "name"):
@@ -245,8 +245,8 @@ class ModelForm(Dialog[Model | None]):
     def _look(self) -> None:
         if self.left:
             return
+        from engine.config.kinds import teacher_kind
         from engine.registry import register
-        from engine.teachers import teacher_kinds
 
         wanted = self._settings()
         if self._model is None:
@@ -258,13 +258,13 @@ class ModelForm(Dialog[Model | None]):
                 return
         entry = self.form["model"]
         if (
-            wanted.backend in teacher_kinds.LOCAL
+            teacher_kind(wanted.backend).local_files
             and not register.is_here(wanted.model)
             and self.form.at is entry
         ):
             entry.say("a hub id? it is looked up when you leave this field")
             return
-        if wanted.backend in teacher_kinds.LOCAL:
+        if teacher_kind(wanted.backend).local_files:
             entry.say("looking …")
         background(self, partial(self._examine, wanted), group="examine", exclusive=True)
 
@@ -284,11 +284,12 @@ class ModelForm(Dialog[Model | None]):
     def _reference(self) -> "TeacherConfig | None":
         from pydantic import ValidationError
 
+        from engine.config.kinds import teacher_kind
         from engine.registry import register
 
         values = {"name": self.form["name"].value} | self._values()
         # What the settings of an endpoint lack is said beside their own fields.
-        if not values.get("model") or values["backend"] == "openai":
+        if not values.get("model") or teacher_kind(values["backend"]).openai_api:
             return None
         try:
             entry = {key: values[key] for key in ("model", "backend", "revision") if values.get(key)}

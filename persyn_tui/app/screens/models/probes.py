@@ -42,9 +42,9 @@ class Probing:
 
 def is_local(model: Model) -> bool:
     """Whether a probe loads the model on this machine."""
-    from engine.teachers.teacher_kinds import is_endpoint
+    from engine.config.kinds import teacher_kind
 
-    return not is_endpoint(model)
+    return not teacher_kind(model.backend).remote
 
 
 def word(model: Model, probing: Probing | None, probed: Probed | None) -> Cell:

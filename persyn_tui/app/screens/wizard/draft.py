@@ -78,13 +78,13 @@ def candidates(store: Store) -> tuple[list[Candidate], list[Candidate]]:
 
 
 def _registered(model: Model) -> Candidate:
+    from engine.config.kinds import teacher_kind
     from engine.models import model_info
     from engine.registry import register
     from engine.registry.models import as_entry
-    from engine.teachers import teacher_kinds
 
     context, trouble = model.context, ""
-    if model.backend in teacher_kinds.LOCAL and register.is_here(model.model):
+    if teacher_kind(model.backend).local_files and register.is_here(model.model):
         try:
             found = model_info.check(model.model)
             context = context or found.context
@@ -159,10 +159,13 @@ def run_file(values: Mapping[str, str], teachers: Sequence[Candidate], student: 
 
 def own_limits(teachers: Sequence[Candidate]) -> dict[str, int]:
     """Teacher → the `max_tokens` that it was registered with, of those that have one and are asked."""
+    from engine.config.kinds import teacher_kind
+
     return {
         teacher.name: teacher.entry["sampling"]["max_tokens"]
         for teacher in teachers
-        if teacher.entry.get("backend") != "imported" and "max_tokens" in teacher.entry.get("sampling", {})
+        if "max_tokens" in teacher.entry.get("sampling", {})
+        and teacher_kind(teacher.entry.get("backend", "transformers")).generates
     }
 
 
