@@ -32,7 +32,9 @@ class Calibration:
 
     def needed_by(self, strategy: str) -> bool:
         """Whether this strategy needs all teachers' responses to the calibration prompts."""
-        return strategy_kinds.needs_calibration(strategy, [teacher.parameters for teacher in self.run.teachers])
+        return strategy_kinds.needs_calibration(
+            strategy, [teacher.parameters for teacher in self.run.teachers]
+        )
 
     @property
     def full(self) -> bool:

@@ -1,6 +1,5 @@
 """The scorers of a run: their names and what their scores are stored under."""
 
-from engine.config.kinds import scorer_kind
 from engine.job.context import RunContext
 from engine.job.identity import LEARNABILITY
 from engine.scorers import scorer_kinds
