@@ -6,7 +6,7 @@ from engine.base.errors import ConfigError
 from engine.job.calibration import CALIBRATED
 from engine.job.context import RunContext
 from engine.methods import balanced_design, strategy_kinds
-from engine.router.saved import Teacher
+from engine.router.manifest import Teacher
 from storage import prompts, routing
 from storage.records import Assignment, Plan, RouterRecord
 

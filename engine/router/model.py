@@ -18,9 +18,10 @@ from transformers.pytorch_utils import Conv1D
 from engine.base.errors import Cancelled, ConfigError, ModelError
 from engine.models.batching import cut
 from engine.models.chat_template import prompt_ids
+from engine.router import manifest as manifests
 from engine.router import saved
 from engine.router.backbone import Backbone, cut_middle, load_backbone, pool
-from engine.router.saved import Labelling, Manifest, Teacher
+from engine.router.manifest import Labelling, Manifest, Teacher
 from engine.router.settings import CPU_TOKENS, GPU_TOKENS, Tune
 from storage.records import Messages
 
@@ -176,7 +177,7 @@ class Router(nn.Module):
         for kind, given in (("head", head), ("weights", trained)):
             wanted = {name: tuple(tensor.shape) for name, tensor in own[kind].items()}
             if {name: tuple(tensor.shape) for name, tensor in given.items()} != wanted:
-                raise ModelError(f"the saved router's {kind} do not fit its backbone", saved.RETRAIN)
+                raise ModelError(f"the saved router's {kind} do not fit its backbone", manifests.RETRAIN)
             with torch.no_grad():
                 for name, tensor in own[kind].items():
                     tensor.copy_(given[name])
@@ -228,9 +229,9 @@ class Router(nn.Module):
             TeacherMismatch: it was trained on other teachers, or on the same in another order.
             ModelError: a file is missing or damaged, or the backbone is not the one it was trained on.
         """
-        manifest = saved.read_manifest(folder)
+        manifest = manifests.read(folder)
         if expected_teachers is not None:
-            saved.check_teachers(manifest.teachers, expected_teachers)
+            manifests.check_teachers(manifest.teachers, expected_teachers)
         manifest, tensors = saved.read(folder)
         backbone = load_backbone(
             manifest.backbone,
@@ -242,7 +243,7 @@ class Router(nn.Module):
         if backbone.sha != manifest.backbone_sha:
             raise ModelError(
                 f"the backbone {manifest.backbone!r} has changed since the router in {folder} was trained",
-                f"put the old backbone back, or {saved.RETRAIN}",
+                f"put the old backbone back, or {manifests.RETRAIN}",
             )
         lora = manifest.lora or {}
         router = cls(

@@ -13,8 +13,8 @@ from engine.methods.metrics import measure
 from engine.router.backbone import load_backbone
 from engine.router.head import PATHS, HeadResult, fit_head
 from engine.router.history import Evaluation, History, Progress
+from engine.router.manifest import Teacher
 from engine.router.model import Router
-from engine.router.saved import Teacher
 from engine.router.settings import FitSettings
 from engine.router.tune import tune
 from storage.records import Messages

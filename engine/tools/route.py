@@ -25,8 +25,8 @@ from engine.base.errors import ConfigError
 from engine.base.sanitize import json_line, strip_control
 from engine.config.sources import FieldsConfig
 from engine.methods import policy
+from engine.router.manifest import Teacher
 from engine.router.model import Router
-from engine.router.saved import Teacher
 from engine.sources import tables
 from storage import lookup, prompts, registry, responses, routing
 from storage.records import Generation, Messages, Prompt, RouterRecord

@@ -58,7 +58,7 @@ from engine.job.progress import from_json
 from engine.pipeline.run_view import reader
 from engine.router.backbone import load_backbone
 from engine.router.model import Router
-from engine.router.saved import Labelling, Teacher
+from engine.router.manifest import Labelling, Teacher
 from storage.store import Store
 with Store.open({made.location!r}) as store:
     context = reader(store, config.load({str(made.file)!r}))

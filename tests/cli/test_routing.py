@@ -201,7 +201,7 @@ def router(tmp_path: Path, calibrated: Calibrated) -> int:
     import torch
 
     from engine.router.backbone import load_backbone
-    from engine.router.saved import Labelling, Teacher
+    from engine.router.manifest import Labelling, Teacher
 
     with Store.open(tmp_path / "store.db") as store:
         context = reader(store, run_file.load(calibrated.file))

@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from engine.router.saved import Teacher
+from engine.router.manifest import Teacher
 from storage.records import Messages
 
 TEMPLATE = (

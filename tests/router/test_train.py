@@ -13,8 +13,8 @@ from engine.base.errors import Cancelled, ConfigError, TrainingError
 from engine.methods.metrics import measure
 from engine.router import model as router_model
 from engine.router.head import PATHS, constant_strengths
+from engine.router.manifest import Labelling, Teacher
 from engine.router.model import Router
-from engine.router.saved import Labelling, Teacher
 from engine.router.settings import FitSettings
 from engine.router.train import fit
 

@@ -12,8 +12,8 @@ from engine.job import plan_store
 from engine.job.context import RunContext
 from engine.methods import metrics, reward, strategy_kinds
 from engine.router import train
+from engine.router.manifest import Labelling
 from engine.router.model import Router
-from engine.router.saved import Labelling
 from engine.scoring import score_table
 from storage import prompts, routing
 from storage.records import Messages
