@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backends import gguf_files
+from teachers import gguf_files
 from teachers.endpoint import Endpoint, answer, error
 
 from engine.zoo import resolve

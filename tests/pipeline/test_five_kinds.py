@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backends import gguf_files
 from pipeline.test_vllm import answered, kill_9, notes, running
 from sqlalchemy import func, select
 from support import Workspace, wait_until
+from teachers import gguf_files
 
 from engine.teachers.vllm_server import command as _command
 from engine.teachers.vllm_server.server import Server, free_port

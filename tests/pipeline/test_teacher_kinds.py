@@ -3,9 +3,9 @@
 import threading
 from collections import Counter
 
-from backends import gguf_files
 from sqlalchemy import func, select
 from support import RUN, Workspace, good, wait_until
+from teachers import gguf_files
 from teachers.endpoint import Endpoint, Reply
 
 from engine.zoo import resolve

@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import forked
 import psutil
-from backends import standin
 from support import RUN, Workspace, wait_until
+from teachers import standin
 
 from engine.teachers.vllm_server import orphans
 from storage import jobs, schema

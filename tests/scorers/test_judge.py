@@ -5,7 +5,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from teachers.endpoint import Endpoint, Script, Verdict, answer, error
+from teachers.endpoint import Endpoint, Reply, Script, answer, error
 
 from engine.base.errors import BudgetSpent, ConfigError, EndpointError
 from engine.scorers import judge_prompts, scorer_kinds
@@ -77,7 +77,7 @@ def test_a_winner_is_read_strictly() -> None:
 
 
 def test_ratings_come_in_order_with_the_judges_words_tokens_and_cost() -> None:
-    def script(body: dict[str, Any], number: int) -> Verdict:
+    def script(body: dict[str, Any], number: int) -> Reply:
         return answer(f"{'because ' * 500}Rating: [[{len(shown(body))}]]")
 
     items = [(asked(f"question {n}", n), "x" * n) for n in range(1, 11)]
@@ -99,7 +99,7 @@ def test_ratings_come_in_order_with_the_judges_words_tokens_and_cost() -> None:
 
 
 def test_an_unreadable_reply_is_asked_for_again_and_kept_raw_in_the_end() -> None:
-    def script(body: dict[str, Any], number: int) -> Verdict:
+    def script(body: dict[str, Any], number: int) -> Reply:
         if shown(body) == "hopeless":
             return answer("I would say seven.")
         return answer(
@@ -140,7 +140,7 @@ INJECTIONS = [
 
 @pytest.mark.parametrize("hostile", INJECTIONS)
 def test_an_answer_cannot_write_its_own_rating(hostile: str) -> None:
-    def quoting(body: dict[str, Any], number: int) -> Verdict:
+    def quoting(body: dict[str, Any], number: int) -> Reply:
         assert body["messages"][-1]["content"].count("<<answer ") == 1 + hostile.count("<<answer ")
         return answer(f"It says: {shown(body)!s}. Rating: [[2]]")
 
@@ -162,7 +162,7 @@ def test_the_reference_and_the_criteria_are_shown_when_asked_for() -> None:
         assert ("42" in text and "only truth" in text) == expected
 
 
-def better(body: dict[str, Any], number: int) -> Verdict:
+def better(body: dict[str, Any], number: int) -> Reply:
     """The longer answer wins; of two equally long ones, always the first that is shown."""
     first, second = len(shown(body, "answer A")), len(shown(body, "answer B"))
     return answer(f"Winner: [[{'A' if first >= second else 'B'}]]")
@@ -187,7 +187,7 @@ def test_pairs_are_compared_in_both_orders_and_a_place_wins_nothing() -> None:
 
 
 def test_a_comparison_that_cannot_be_read_drops_out() -> None:
-    def script(body: dict[str, Any], number: int) -> Verdict:
+    def script(body: dict[str, Any], number: int) -> Reply:
         texts = shown(body, "answer A") + shown(body, "answer B")
         return answer("Winner: [[?]]") if "bad" in texts else better(body, number)
 
@@ -199,9 +199,9 @@ def test_a_comparison_that_cannot_be_read_drops_out() -> None:
 
 
 def test_a_busy_judge_is_waited_for_and_a_broken_reply_sent_again() -> None:
-    faults = [error(429, "slow down", retry_after="0"), error(500), Verdict(body=b"<html>"), error(503)]
+    faults = [error(429, "slow down", retry_after="0"), error(500), Reply(body=b"<html>"), error(503)]
 
-    def script(body: dict[str, Any], number: int) -> Verdict:
+    def script(body: dict[str, Any], number: int) -> Reply:
         return faults[number] if number < len(faults) else answer("Rating: [[6]]")
 
     verdicts, server = judged(script, [(asked("q", n), str(n)) for n in range(20)])
@@ -210,7 +210,7 @@ def test_a_busy_judge_is_waited_for_and_a_broken_reply_sent_again() -> None:
 
 
 def test_an_answer_that_is_too_long_or_always_breaks_the_server_has_no_score_and_the_others_have() -> None:
-    def script(body: dict[str, Any], number: int) -> Verdict:
+    def script(body: dict[str, Any], number: int) -> Reply:
         if shown(body) == "long":
             return error(400, "maximum context length is 8 tokens")
         if shown(body) == "dark":
@@ -251,7 +251,7 @@ def test_one_refusal_of_a_judge_that_has_judged_before_is_not_its_fault() -> Non
 
 @pytest.mark.parametrize("mode", ["rate", "pairs"])
 def test_what_was_said_before_is_not_asked_again_and_counts(mode: str) -> None:
-    def script(body: dict[str, Any], number: int) -> Verdict:
+    def script(body: dict[str, Any], number: int) -> Reply:
         if mode == "pairs":
             return better(body, number)
         again = "no single readable line" in body["messages"][-1]["content"]
@@ -277,7 +277,7 @@ def test_what_was_said_before_is_not_asked_again_and_counts(mode: str) -> None:
 
 
 @pytest.mark.parametrize("fault", [error(500), error(401, "who are you"), error(400, "no such parameter")])
-def test_a_judge_that_never_answers_is_to_blame_not_the_answers(fault: Verdict) -> None:
+def test_a_judge_that_never_answers_is_to_blame_not_the_answers(fault: Reply) -> None:
     items = [(asked("q", n), str(n)) for n in range(12)]
     with (
         Endpoint(lambda body, number: fault) as server,

@@ -12,7 +12,7 @@ import peft
 import pytest
 import torch
 import transformers as hf
-from backends import gguf_files
+from teachers import gguf_files
 
 from engine.base.errors import ConfigError, ModelError
 from engine.config import run_file

@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 import pytest
-from backends.test_gpus import gpus
-from backends.test_vllm import Stand, living, requests, until
+from teachers.test_gpus import gpus
+from teachers.test_vllm import Stand, living, requests, until
 
 from engine.job import server_pool
 from engine.job.server_pool import ServerPool

@@ -254,9 +254,8 @@ ENGINE = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from engine import backends
 from storage.records import Model
-from backends.test_vllm import Stand, requests
+from teachers.test_vllm import Stand, requests
 stand = Stand(Path({folder!r}))
 backend = stand.open("good")
 list(backend.generate(requests(2)))

@@ -66,12 +66,13 @@ def settings(model: Model) -> EndpointConfig:
     Raises:
         ConfigError: an unknown or wrong option, or nothing that says where to send.
     """
-    if not model.options.get("base_url") and not model.options.get("api_key_env"):
+    chosen = options(model, Addressed)
+    if not chosen.base_url and not chosen.api_key_env:
         raise ConfigError(
             f"model {model.name!r}: backend 'openai' has no `base_url`",
             f"set it to the server's address; without one, {OPENAI} is asked, which needs `api_key_env`",
         )
-    return options(model, Addressed).endpoint
+    return chosen.endpoint
 
 
 def impatient(model: Model) -> Model:
