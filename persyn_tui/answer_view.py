@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from engine.base.plugins import SCORERS
 from engine.base.sanitize import strip_control
+from engine.config.kinds import scorer_kind
 from storage.records import ResponseContext
 
 if TYPE_CHECKING:
@@ -94,6 +96,16 @@ def as_json(
     }
     harmless: dict[str, Any] = _printable(data)
     return harmless
+
+
+def halves(scores: Mapping[str, float | None]) -> tuple[float | None, float | None]:
+    """(quality, learnability) of scores by the scorer's kind, oldest first: the newest known of each, or None."""
+    student = {kind for kind in scores if kind in SCORERS.names() and scorer_kind(kind).of_student}
+    known = [(kind in student, value) for kind, value in reversed([*scores.items()]) if value is not None]
+    quality, learnability = (
+        next((value for of_student, value in known if of_student == half), None) for half in (False, True)
+    )
+    return quality, learnability
 
 
 def show(data: Mapping[str, Any]) -> None:

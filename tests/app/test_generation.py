@@ -209,7 +209,7 @@ async def test_pause_asks_and_leaves_the_command(made: MadeRun) -> None:
         shown = " ".join(str(widget.render()) for widget in app.screen.query(Static))
         assert f"Pause job {made.job} (small)?" in shown
         assert "Everything committed is kept" in shown
-        assert "5 answers in flight at endpoints are waited for, 30 s at most" in " ".join(shown.split())
+        assert "5 responses in flight at endpoints are waited for, 30 s at most" in " ".join(shown.split())
         await pilot.press("n")
         await until(pilot, lambda: not isinstance(app.screen, Confirm))
         assert jobs.take_commands(made.store, lease) == []
@@ -224,13 +224,15 @@ async def test_a_pause_says_what_it_waits_for_and_a_second_one_what_it_gives_up(
     lease = made.stage("calibrate", 1, 3, brief=row)
     async with showing(made.store.location, "generation") as (app, pilot):
         jobs.command(made.store, made.job, "pause")
-        await until(pilot, lambda: "‖ pausing: 5 answers in flight" in words(app, "#title"))
+        await until(pilot, lambda: "‖ pausing: 5 responses in flight" in words(app, "#title"))
         await until(pilot, lambda: "x" in app.screen.active_bindings)
         await pilot.press("x")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         shown = " ".join(" ".join(str(widget.render()) for widget in app.screen.query(Static)).split())
         assert f"Stop job {made.job} (small) at once?" in shown
-        assert "waits for 5 answers in flight. They are given up, and their endpoints may bill them" in shown
+        assert (
+            "waits for 5 responses in flight. They are given up, and their endpoints may bill them" in shown
+        )
         await pilot.press("y")
         await until(pilot, lambda: "pauses at once" in notes(app))
         await until(pilot, lambda: jobs.stopping(made.store)[made.job].at_once)

@@ -53,7 +53,7 @@ async def test_why_asks_the_real_router_for_a_typed_prompt_without_torch_here(
     made.finish()
     program = f"""
 import sys, torch
-from engine import config
+from engine.config import run_file
 from engine.job.progress import from_json
 from engine.pipeline.run_view import reader
 from engine.router.backbone import load_backbone
@@ -61,7 +61,7 @@ from engine.router.model import Router
 from engine.router.manifest import Labelling, Teacher
 from storage.store import Store
 with Store.open({made.location!r}) as store:
-    context = reader(store, config.load({str(made.file)!r}))
+    context = reader(store, run_file.load({str(made.file)!r}))
     pairs = zip(context.teachers, context.generations, strict=True)
     made = Router(load_backbone("zoo:student"), [Teacher(t.name, g.generation_sha) for t, g in pairs])
     with torch.no_grad():
@@ -80,8 +80,8 @@ with Store.open({made.location!r}) as store:
         assert "73% to beat brief" in words(screen, "#verdict")
         await until(pilot, lambda: len(lines(screen, "#teachers")) == 3)
         assert "q 1.00" in "".join(lines(screen, "#teachers"))
-        await until(pilot, lambda: "answered (ok, 3 tokens)" in words(screen, "#answer"))
-        assert "\x1b" not in words(screen, "#answer")
+        await until(pilot, lambda: "response of spell (ok, 3 tokens)" in words(screen, "#response"))
+        assert "\x1b" not in words(screen, "#response")
         first = words(screen, "#neighbour")
         assert "nearest 1 of 3: calibration prompt" in first
         await pilot.press("right")

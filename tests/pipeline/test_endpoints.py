@@ -13,7 +13,8 @@ from teachers.endpoint import Endpoint, Reply, error
 from engine.job import control
 from engine.job.progress import from_json
 from engine.pipeline import runner
-from persyn_tui.app.screens.generation.query import Reader
+from persyn_tui.app.screens.generation import query
+from persyn_tui.app.state.cached_query import QueryCache
 from persyn_tui.app.state.stopping import in_flight
 from storage import jobs, schema
 from storage.errors import PersynError
@@ -295,7 +296,7 @@ def test_what_was_sent_again_stays_known_after_its_stage_and_its_job(workspace, 
     workspace.finish("build_dataset")
     with workspace.open() as store:
         (job,) = jobs.recent(store)
-        shown = {line.name: line.retries for line in Reader().read(store, job.id).teachers}
+        shown = {line.name: line.retries for line in query.read(store, job.id, QueryCache()).teachers}
     assert job.stage == "build_dataset"
     assert from_json(job.progress).retries == {"calibrate": {"far": 1}, "generate": {"far": 2}}
     assert shown == {"far": 3, "brief": 0}

@@ -37,6 +37,11 @@ class Cell(NamedTuple):
     tone: Tone = "plain"
 
 
+def text_of(cell: Cell | str) -> str:
+    """The text of a cell with a tone or without."""
+    return cell if isinstance(cell, str) else cell.text
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column. Widths never depend on the rows: nothing jumps while numbers change."""
@@ -274,6 +279,15 @@ class VirtualTable(ScrollView, can_focus=True):
         """Shows other columns; rows given next must fit them."""
         self.columns = columns
         self._arrange()
+
+    def fill(
+        self, rows: Sequence[tuple[Hashable, Sequence[Cell | str]]], columns: Sequence[Column] | None = None
+    ) -> None:
+        """Shows rows that are all in memory, under these columns where they are others than before."""
+        if columns is not None and columns != self.columns:
+            self.rows = Listed()  # those before may not fit them
+            self.set_columns(columns)
+        self.update(Listed(rows))
 
     def _arrange(self) -> None:
         before = self._told

@@ -1,22 +1,41 @@
-"""What a student answered to the evaluation prompts: read from the store, before training beside after."""
+"""The student's responses to the evaluation prompts: read from the store, before training beside after."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf
+from typing import NamedTuple
 
 from engine.base.sanitize import strip_control
+from engine.job import adapters_of_run
+from engine.job.context import RunContext
 from persyn_tui.app.base.common_prefix import apart
 from persyn_tui.app.screens.distil.query import BEFORE
 from persyn_tui.app.state import context_cache
+from persyn_tui.app.state.cached_query import QueryCache
 from storage import jobs, prompts, results
 from storage.records import Evaluation, Prompt, Result
 from storage.store import Store
 
-SHOWN = ("all", "newly right", "newly wrong", "wrong")
-"""Which prompts are listed: all, those whose answer training has mended or spoilt, those that are wrong now."""
+KINDS = ("all", "newly right", "newly wrong", "wrong")
+"""Which prompts are listed: all, those that training has mended or spoilt, those that are answered wrong now."""
 RIGHT = 1.0
 """A value from here on is right, as the engine counts them."""
 CHARACTERS = 300
 """How much of a prompt a line holds."""
+
+
+class Question(NamedTuple):
+    """What the screen wants to see."""
+
+    job_id: int
+    strategy: str
+    """A strategy's name, or `BEFORE`."""
+    kind: str
+    """One of `KINDS`."""
+    prompt_id: int | None
+    """The prompt under the cursor."""
+    width: int
+    """Cells for a prompt in the list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +47,13 @@ class Line:
     """The beginning of its last turn, or the words that tell it from others."""
     reference: str
     before: float | None
-    """1 right, 0 wrong, in between graded; None where it is not judged, or not answered yet."""
+    """1 right, 0 wrong, in between graded; None where it is not judged, or there is no response yet."""
     after: float | None
     """The same of the strategy's student."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Those of `SHOWN` that it is of."""
+        """Those of `KINDS` that it is of."""
         found = ["all"]
         if self.before is not None and self.after is not None and _right(self.before) != _right(self.after):
             found.append("newly right" if _right(self.after) else "newly wrong")
@@ -45,19 +64,32 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """How many answers are right, before training or after."""
+    """How many responses are right, before training or after."""
 
     right: float | None
     """Share of those that are judged; None without any."""
     judged: int
     unjudged: int
     complete: bool
-    """Whether every prompt is answered."""
+    """Whether there is one to every prompt."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """The prompt under the cursor, whole."""
+class Listed:
+    """The prompts of one kind, which change only while responses come in."""
+
+    kind: str
+    """One of `KINDS`: the one that was asked for, or all where it has none."""
+    lines: tuple[Line, ...]
+    counts: Mapping[str, int]
+    """How many prompts each of `KINDS` has."""
+    before: Side
+    after: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The prompt under the cursor, whole, with both responses."""
 
     prompt: Prompt
     before: Result | None
@@ -68,132 +100,86 @@ class Answers:
 class Evaluated:
     """What the screen shows."""
 
-    name: str
-    """The strategy."""
+    strategy: str
     strategies: tuple[str, ...]
     """Of the run, the student before training first."""
-    shown: str
-    """One of `SHOWN`: the one that was asked for, or all where it has none."""
-    lines: tuple[Line, ...]
-    """Those to list."""
-    counts: Mapping[str, int]
-    """How many prompts each of `SHOWN` has."""
-    before: Side
-    after: Side
-    answers: Answers | None
+    listed: Listed
+    compared: Compared | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """What changes only while answers come in."""
+def read(store: Store, question: Question, cache: QueryCache) -> Evaluated | None:
+    """What to show; None where nothing of the strategy is evaluated."""
+    job = jobs.get(store, question.job_id)
+    context = None if job is None else context_cache.of(store, job)
+    if job is None or context is None:
+        return None
+    before = results.evaluation(store, context.identity.evaluation_sha(None))
+    after = before if question.strategy == BEFORE else _of_strategy(store, context, question.strategy)
+    if after is None:
+        return None
+    whole = after.complete, before is None or before.complete
+    listed = cache.get(
+        "listed",
+        (after.id, before and before.id, whole, question.kind, question.width),
+        lambda: _listed(store, before, after, question, cache.keep("prompts", dict[int, tuple[str, str]])),
+        lasts=inf if all(whole) else 0.0,
+    )
+    if not listed.counts["all"]:
+        return None
+    ids = [line.prompt_id for line in listed.lines]
+    at = question.prompt_id if question.prompt_id in ids else next(iter(ids), None)
+    return Evaluated(
+        strategy=question.strategy,
+        strategies=(BEFORE, *map(str, job.spec.get("strategies", ()))),
+        listed=listed,
+        compared=None if at is None else _compared(store, at, before, after),
+    )
 
-    key: tuple[object, ...]
-    lines: tuple[Line, ...]
-    counts: Mapping[str, int]
-    shown: str
-    before: Side
-    after: Side
+
+def _of_strategy(store: Store, context: RunContext, strategy: str) -> Evaluation | None:
+    found = adapters_of_run.trained(context, strategy)
+    adapter = found.whole or found.now
+    if adapter is None:
+        return None
+    return results.evaluation(store, context.identity.evaluation_sha(adapter.spec_sha))
 
 
-class Reader:
-    """Reads for one screen; for one thread at a time."""
-
-    def __init__(self) -> None:
-        self._prompts: dict[int, tuple[str, str]] = {}
-        """Prompt id → what a line shows of it, and its reference."""
-        self._listed: _Listed | None = None
-
-    def read(
-        self, store: Store, job_id: int, name: str, shown: str, prompt_id: int | None, width: int
-    ) -> Evaluated | None:
-        """What to show; None where nothing of the strategy is evaluated.
-
-        Args:
-            store: an open store.
-            job_id: whose evaluations.
-            name: a strategy, or `BEFORE`.
-            shown: one of `SHOWN`.
-            prompt_id: the prompt under the cursor.
-            width: cells for a prompt in the list.
-        """
-        job = jobs.get(store, job_id)
-        context = None if job is None else context_cache.of(store, job)
-        if job is None or context is None:
-            return None
-        from engine.job import adapters_of_run
-
-        before = results.evaluation(store, context.identity.evaluation_sha(None))
-        after = before
-        if name != BEFORE:
-            found = adapters_of_run.trained(context, name)
-            adapter = found.whole or found.now
-            sha = None if adapter is None else context.identity.evaluation_sha(adapter.spec_sha)
-            after = None if sha is None else results.evaluation(store, sha)
-        if after is None:
-            return None
-        whole = after.complete, before is None or before.complete
-        key = (after.id, None if before is None else before.id, whole, shown, width)
-        final = all(whole)
-        if self._listed is None or self._listed.key != key or not final:
-            self._listed = self._list(store, key, before, after, shown, width)
-        listed = self._listed
-        if not listed.counts["all"]:
-            return None
-        ids = {line.prompt_id for line in listed.lines}
-        at = prompt_id if prompt_id in ids else listed.lines[0].prompt_id if listed.lines else None
-        return Evaluated(
-            name=name,
-            strategies=(BEFORE, *map(str, job.spec.get("strategies", ()))),
-            shown=listed.shown,
-            lines=listed.lines,
-            counts=listed.counts,
-            before=listed.before,
-            after=listed.after,
-            answers=None if at is None else _answers(store, at, before, after),
+def _listed(
+    store: Store,
+    before: Evaluation | None,
+    after: Evaluation,
+    question: Question,
+    known: dict[int, tuple[str, str]],
+) -> Listed:
+    """`known` keeps what a line shows of a prompt, and its reference: they never change."""
+    now = results.values(store, after.id)
+    then = {} if before is None else results.values(store, before.id)
+    for id, prompt in prompts.get(store, [id for id in now if id not in known]).items():
+        words = str(prompt.messages[-1]["content"]) if prompt.messages else ""
+        known[id] = (
+            strip_control(" ".join(words[: 2 * CHARACTERS].split())[:CHARACTERS]),
+            strip_control((prompt.answer or "")[:CHARACTERS]),
         )
-
-    def _list(
-        self,
-        store: Store,
-        key: tuple[object, ...],
-        before: Evaluation | None,
-        after: Evaluation,
-        shown: str,
-        width: int,
-    ) -> _Listed:
-        now = results.values(store, after.id)
-        then = {} if before is None else results.values(store, before.id)
-        self._learn(store, now)
-        every = [Line(id, *self._prompts.get(id, ("", "")), then.get(id), value) for id, value in now.items()]
-        if not any(shown in line.kinds for line in every):
-            shown = SHOWN[0]  # an empty list has nothing to read
-        lines = [line for line in every if shown in line.kinds]
-        words = apart([line.prompt for line in lines], width)
-        return _Listed(
-            key,
-            tuple(replace(line, prompt=text) for line, text in zip(lines, words, strict=True)),
-            {kind: sum(kind in line.kinds for line in every) for kind in SHOWN},
-            shown,
-            _side(then, before is None or before.complete),
-            _side(now, after.complete),
-        )
-
-    def _learn(self, store: Store, ids: Mapping[int, object]) -> None:
-        """Reads the prompts that are not known yet: they never change."""
-        for id, prompt in prompts.get(store, [id for id in ids if id not in self._prompts]).items():
-            words = str(prompt.messages[-1]["content"]) if prompt.messages else ""
-            self._prompts[id] = (
-                strip_control(" ".join(words[: 2 * CHARACTERS].split())[:CHARACTERS]),
-                strip_control((prompt.answer or "")[:CHARACTERS]),
-            )
+    every = [Line(id, *known.get(id, ("", "")), then.get(id), value) for id, value in now.items()]
+    counts = {kind: sum(kind in line.kinds for line in every) for kind in KINDS}
+    kind = question.kind if counts[question.kind] else KINDS[0]  # an empty list has nothing to read
+    lines = [line for line in every if kind in line.kinds]
+    shown = apart([line.prompt for line in lines], question.width)
+    return Listed(
+        kind=kind,
+        lines=tuple(replace(line, prompt=text) for line, text in zip(lines, shown, strict=True)),
+        counts=counts,
+        before=_side(then, before is None or before.complete),
+        after=_side(now, after.complete),
+    )
 
 
-def _answers(store: Store, id: int, before: Evaluation | None, after: Evaluation) -> Answers | None:
+def _compared(store: Store, id: int, before: Evaluation | None, after: Evaluation) -> Compared | None:
     prompt = prompts.get(store, [id]).get(id)
     if prompt is None:
         return None
     first = None if before is None else results.result(store, before.id, id)
-    return Answers(prompt, first, results.result(store, after.id, id))
+    return Compared(prompt, first, results.result(store, after.id, id))
 
 
 def _right(value: float) -> bool:

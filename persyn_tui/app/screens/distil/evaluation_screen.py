@@ -1,7 +1,7 @@
-"""The student's own answers to the evaluation prompts, a strategy's beside those before training."""
+"""The student's own responses to the evaluation prompts, a strategy's beside those before training."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual import on
@@ -13,40 +13,42 @@ from textual.widgets import Static
 from engine.base.sanitize import strip_control
 from persyn_tui.app.base.formatting import count
 from persyn_tui.app.screens.base import BaseScreen
-from persyn_tui.app.screens.distil.evaluation_query import RIGHT, SHOWN, Evaluated, Line, Reader, Side
+from persyn_tui.app.screens.distil import evaluation_query
+from persyn_tui.app.screens.distil.evaluation_query import KINDS, RIGHT, Evaluated, Line, Question, Side
 from persyn_tui.app.screens.distil.query import BEFORE
+from persyn_tui.app.state.cached_query import QueryCache
 from persyn_tui.app.widgets.message_bar import MessageBar
 from persyn_tui.app.widgets.one_line import OneLine
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
+from persyn_tui.app.widgets.virtual_table import Cell, Column, VirtualTable
 from storage.records import Result
 from storage.store import Store
 
 LEAST = 20
 """Cells for a prompt while the list is not laid out."""
 LONGEST = 20_000
-"""Characters of a text that are shown; `y` copies all of an answer."""
+"""Characters of a text that are shown; `y` copies all of a response."""
 
 
 class EvaluatedScreen(BaseScreen[Evaluated]):
-    """Prompts with what became of them, and the two answers to the one under the cursor.
+    """Prompts with what became of them, and the two responses to the one under the cursor.
 
     Args:
         job_id: whose strategies.
-        name: the one to begin with.
+        strategy: the one to begin with.
     """
 
     NUMBER, NAME, LIST = 6, "Distil", "#prompts"
     EMPTY = (
-        "No answer of this student is evaluated yet.\n\n"
+        "No response of this student is evaluated yet.\n\n"
         "{evaluated.next:→}  the next strategy\n{evaluated.back:esc}  back"
     )
     DEFAULT_CSS = """
     EvaluatedScreen #prompts { height: 2fr; }
     EvaluatedScreen #prompt { height: auto; max-height: 5; border-top: solid $foreground 20%; }
     EvaluatedScreen Horizontal { height: 3fr; }
-    EvaluatedScreen .answer { width: 1fr; height: 1fr; border-left: outer $foreground 20%; padding-left: 1;
+    EvaluatedScreen .response { width: 1fr; height: 1fr; border-left: outer $foreground 20%; padding-left: 1;
                               scrollbar-size-vertical: 1; }
-    EvaluatedScreen .answer:focus { border-left: outer $primary; }
+    EvaluatedScreen .response:focus { border-left: outer $primary; }
     """
     NEEDS_ROWS = frozenset({"show"})
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -56,71 +58,66 @@ class EvaluatedScreen(BaseScreen[Evaluated]):
         Binding("escape", "back", "Back", key_display="esc", id="evaluated.back"),
     ]
 
-    def __init__(self, job_id: int, name: str) -> None:
+    def __init__(self, job_id: int, strategy: str) -> None:
         super().__init__()
-        self._job_id, self._strategy = job_id, name
-        self._kind = SHOWN[0]
+        self._job_id, self._strategy = job_id, strategy
+        self._kind = KINDS[0]
         self._at: int | None = None
-        self._reader = Reader()
-        self._strategies: tuple[str, ...] = (name,)
+        self._cache = QueryCache()
+        self._strategies: tuple[str, ...] = (strategy,)
 
     def body(self) -> Iterable[Widget]:
-        """How it came out, the prompts, the two answers."""
+        """How it came out, the prompts, the two responses."""
         yield OneLine(id="sums")
         yield VirtualTable(_columns(self._strategy), id="prompts")
         yield MessageBar(id="prompt")
         with Horizontal():
             for side in ("before", "after"):
-                with VerticalScroll(classes="answer", id=side):
+                with VerticalScroll(classes="response", id=side):
                     yield Static(markup=False)
 
-    def question(self) -> Any:
-        """Of which strategy which prompts, and the one under the cursor."""
+    def question(self) -> Question:
         room = 0
         for sheet in self.query("#prompts").results(VirtualTable):  # none before the screen is there
             room = sheet.room(len(sheet.columns) - 2)
-        return self._job_id, self._strategy, self._kind, self._at, room or LEAST
+        return Question(self._job_id, self._strategy, self._kind, self._at, room or LEAST)
 
-    def read(self, store: Store, question: Any) -> Evaluated | None:
+    def read(self, store: Store, question: Question) -> Evaluated | None:
         """From the store, also while the strategy is being evaluated."""
-        return self._reader.read(store, *question)
+        return evaluation_query.read(store, question, self._cache)
 
     def show(self, data: Evaluated) -> None:
         """The whole screen."""
-        self._strategies, self._kind = data.strategies, data.shown
+        self._strategies, self._kind = data.strategies, data.listed.kind
         self.query_one("#sums", OneLine).update(_sums(data))
-        sheet = self.query_one("#prompts", VirtualTable)
-        if (columns := _columns(data.name)) != sheet.columns:
-            sheet.rows = Listed()
-            sheet.set_columns(columns)
-        sheet.update(Listed([(line.prompt_id, _cells(line, data.name)) for line in data.lines]))
-        self._show_answers(data)
+        rows = [(line.prompt_id, _cells(line, data.strategy)) for line in data.listed.lines]
+        self.query_one("#prompts", VirtualTable).fill(rows, _columns(data.strategy))
+        self._show_responses(data)
 
-    def _show_answers(self, data: Evaluated) -> None:
-        found = data.answers
-        asked = ""
+    def _show_responses(self, data: Evaluated) -> None:
+        found, asked = data.compared, ""
         if found is not None:
             reference = [] if found.prompt.answer is None else [f"reference {found.prompt.answer}"]
             turns = "⏎".join(str(turn["content"]) for turn in found.prompt.messages).replace("\n", "⏎")
             asked = "\n".join([*reference, turns[:LONGEST]])
         self.query_one("#prompt", MessageBar).tell(asked)
         before, after = (None, None) if found is None else (found.before, found.after)
-        for side, result, name in (("before", before, "before training"), ("after", after, data.name)):
+        for side, result, name in (("before", before, "before training"), ("after", after, data.strategy)):
             box = self.query_one(f"#{side}", VerticalScroll)
-            box.display = side == "after" or data.name != BEFORE
-            text = _answer(result, name)
+            box.display = side == "after" or data.strategy != BEFORE
+            text = _response(result, name)
             if str(box.query_one(Static).content) != str(text):
                 box.query_one(Static).update(text)
                 box.scroll_home(animate=False)
 
     def about(self) -> str:
         """Which strategy of which job."""
-        listed = "" if self._kind == SHOWN[0] else f" · {self._kind}"
-        return f"answers of {self._strategy}{listed} · job {self._job_id}"
+        listed = "" if self._kind == KINDS[0] else f" · {self._kind}"
+        return f"responses of {self._strategy}{listed} · job {self._job_id}"
 
     def text_to_copy(self) -> str:
-        """The strategy's answer, whole."""
-        found = None if self.data is None or self.data.answers is None else self.data.answers.after
+        """The strategy's response, whole."""
+        found = None if self.data is None or self.data.compared is None else self.data.compared.after
         return "" if found is None else found.text
 
     @on(VirtualTable.Highlighted, "#prompts")
@@ -130,17 +127,18 @@ class EvaluatedScreen(BaseScreen[Evaluated]):
             self.ask(frozen_too=True)
 
     def action_strategy(self, by: int) -> None:
-        """The answers of the next strategy to the same prompt."""
-        at = self._strategies.index(self._strategy) if self._strategy in self._strategies else 0
-        self._strategy = self._strategies[(at + by) % len(self._strategies)]
+        """The responses of the next strategy to the same prompt."""
+        names = self._strategies
+        at = names.index(self._strategy) if self._strategy in names else 0
+        self._strategy = names[(at + by) % len(names)]
         self.ask(frozen_too=True)
 
     def action_show(self) -> None:
         """Lists other prompts: all, newly right, newly wrong, wrong."""
-        at = SHOWN.index(self._kind) + 1
-        counts = {} if self.data is None else self.data.counts
+        at = KINDS.index(self._kind) + 1
+        counts = {} if self.data is None else self.data.listed.counts
         # What no prompt is of is passed over: an empty list has nothing to read.
-        self._kind = next((kind for kind in (*SHOWN[at:], *SHOWN) if counts.get(kind)), SHOWN[0])
+        self._kind = next((kind for kind in (*KINDS[at:], *KINDS) if counts.get(kind)), KINDS[0])
         self.ask(frozen_too=True)
 
     def action_back(self) -> None:
@@ -167,10 +165,11 @@ def _value(value: float | None) -> Cell:
 
 
 def _sums(data: Evaluated) -> str:
-    parts = [f"{data.name} {_share(data.after)}"]
-    if data.name != BEFORE:
-        parts.append(f"before {_share(data.before)}")
-        parts += [f"{kind} {count(data.counts[kind])}" for kind in ("newly right", "newly wrong")]
+    listed = data.listed
+    parts = [f"{data.strategy} {_share(listed.after)}"]
+    if data.strategy != BEFORE:
+        parts.append(f"before {_share(listed.before)}")
+        parts += [f"{kind} {count(listed.counts[kind])}" for kind in ("newly right", "newly wrong")]
     return "   ".join(map(strip_control, parts))
 
 
@@ -180,9 +179,9 @@ def _share(side: Side) -> str:
     return f"{share} of {count(side.judged)} right{rest}" + ("" if side.complete else " so far")
 
 
-def _answer(result: Result | None, name: str) -> Text:
+def _response(result: Result | None, name: str) -> Text:
     if result is None:
-        return Text(f"{strip_control(name)}: no answer yet", style="dim")
+        return Text(f"{strip_control(name)}: no response yet", style="dim")
     cell = _value(result.value)
     ended = "" if result.status == "ok" else f" · {result.status}"
     head = f"{strip_control(name)} {cell.text} · {count(result.completion_tokens)} tok{ended}\n"

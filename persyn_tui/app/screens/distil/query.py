@@ -4,22 +4,24 @@ Curves are read on from the last point. What is compared between strategies is s
 or an evaluation has become complete.
 """
 
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
+from engine.job import adapters_of_run
+from engine.job.adapters_of_run import Trained
+from engine.job.context import RunContext
 from engine.job.progress import Snapshot, from_json
+from engine.methods import strategy_kinds
+from engine.report import summary
 from persyn_tui.app.state import context_cache
+from persyn_tui.app.state.cached_query import QueryCache
 from persyn_tui.app.widgets.plot import Series
 from storage import jobs, results
 from storage.errors import PersynError
 from storage.job_records import Job
 from storage.records import Adapter, Checkpoint
 from storage.store import Store
-
-if TYPE_CHECKING:
-    from engine.job.adapters_of_run import Trained
-    from engine.job.context import RunContext
 
 BEFORE = "before"
 """The student before training, among the strategies."""
@@ -29,15 +31,12 @@ PAGES = 4
 """Pages of points taken at a time, so that a long history does not keep the screen waiting."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """An evaluation: a share of right answers with its 95% interval, all in 0 to 1."""
+class Accuracy(NamedTuple):
+    """A share of right answers with its 95% interval, all in 0 to 1."""
 
-    accuracy: float
+    share: float
     low: float
     high: float
-    count: int
-    """Prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +53,11 @@ class StrategyLine:
     """Nats per token: of the last step, or of the last epoch once it is trained."""
     tokens_per_second: float | None = None
     eta_s: float | None = None
-    rows: int | None = None
-    generations: int | None = None
-    """Responses of teachers that it rests on."""
-    measured: Measured | None = None
-    difference: float | None = None
-    """persyn's accuracy − this one's, on the same prompts."""
-    p: float | None = None
+    accuracy: Accuracy | None = None
     changed: bool = False
     """Whether its dataset has changed since it was trained."""
-    trained_rows: int | None = None
-    """Rows it was trained on, where that is known."""
+    compared: Mapping[str, Any] = field(default_factory=dict)
+    """Its row of `engine.report.summary.build`; empty while there is nothing to compare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +65,6 @@ class Distilled:
     """What the screen shows."""
 
     job_id: int
-    state: str
     stage: str
     student: str
     lines: tuple[StrategyLine, ...]
@@ -85,7 +77,7 @@ class Distilled:
     """Points read so far, of all curves."""
     more: bool
     """Whether there are more to read."""
-    curves: dict[str, Series] = field(compare=False)
+    curves: Mapping[str, Series] = field(compare=False)
     """By metric; `points` tells whether they have changed."""
     trouble: str = ""
 
@@ -95,16 +87,25 @@ class Distilled:
         return next((line for line in self.lines if line.name == self.chosen), self.lines[0])
 
 
+@dataclass
+class _Curves:
+    """Points of this job, and of those that it resumes."""
+
+    series: dict[tuple[str, str], Series] = field(default_factory=dict)
+    """By strategy and metric."""
+    after: dict[int, int] = field(default_factory=dict)
+    """Job → its last point read."""
+    points: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class _Settled:
-    """What changes a few times in a job's life, and when it was read."""
+    """What changes a few times in a job's life."""
 
-    key: tuple[Any, ...]
-    at: float
-    trained: "dict[str, Trained]"
-    evaluated: dict[str, Measured]
-    compared: dict[str, dict[str, Any]]
-    """Rows of `engine.report.summary.build`, by strategy."""
+    trained: Mapping[str, Trained] = field(default_factory=dict)
+    accuracies: Mapping[str, Accuracy] = field(default_factory=dict)
+    compared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By strategy, as in `StrategyLine`."""
     trouble: str = ""
 
     def shown(self, name: str) -> Adapter | None:
@@ -113,138 +114,68 @@ class _Settled:
         return None if found is None else found.now or found.before
 
 
-@dataclass
-class _Read:
-    """What has been read of a job."""
+def read(store: Store, job_id: int | None, chosen: str | None, cache: QueryCache) -> Distilled | None:
+    """What to show; None without a job.
 
-    job_id: int
-    curves: dict[tuple[str, str], Series] = field(default_factory=dict)
-    """By strategy and metric."""
-    after: dict[int, int] = field(default_factory=dict)
-    """Job → its last point read."""
-    points: int = 0
-    settled: _Settled | None = None
+    Args:
+        store: an open store.
+        job_id: the job.
+        chosen: the strategy to read curves of; None for the one in training, else the one that asks the router, else
+            the last.
+        cache: of the screen.
+    """
+    job = None if job_id is None else jobs.get(store, job_id)
+    if job is None:
+        return None
+    cache.follow((store.name, job.id))
+    snapshot, curves = from_json(job.progress), cache.keep("curves", _Curves)
+    more = _read_on(store, job, curves)
+    context, settled = context_cache.of(store, job), _Settled()
+    if context is not None:
+        state = job.effective_state
+        settled = cache.get("settled", state, lambda: _settled(job, context, cache), lasts=EVERY_S)
+    names = [str(name) for name in job.spec.get("strategies", ())]
+    lines = [_before(settled, snapshot)]
+    for name in names:
+        loss = curves.series.get((name, "loss"), Series())
+        lines.append(_line(name, settled, snapshot, job, loss))
+    if chosen not in [line.name for line in lines]:
+        going = (line.name for phase in ("training", "stopped") for line in lines if line.phase == phase)
+        chosen = next(going, None) or strategy_kinds.routed(names) or lines[-1].name
+    adapter = settled.shown(chosen)
+    return Distilled(
+        job_id=job.id,
+        stage=job.stage,
+        student=str(dict(job.spec.get("student", {})).get("name", "student")),
+        lines=tuple(lines),
+        chosen=chosen,
+        checkpoints=() if adapter is None else tuple(results.checkpoints(store, adapter.id)),
+        points=curves.points,
+        more=more,
+        curves={metric: found.copy() for (name, metric), found in curves.series.items() if name == chosen},
+        trouble=settled.trouble,
+    )
 
 
-class Reader:
-    """Reads for one screen; for one thread at a time."""
-
-    def __init__(self) -> None:
-        self._read = _Read(0)
-
-    def read(self, store: Store, job_id: int | None, chosen: str | None) -> Distilled | None:
-        """What to show; None without a job.
-
-        Args:
-            store: an open store.
-            job_id: the job.
-            chosen: the strategy to read curves of; None for the one in training, else persyn, else the first.
-        """
-        from engine.methods import strategy_kinds
-
-        job = None if job_id is None else jobs.get(store, job_id)
-        if job is None:
-            return None
-        if self._read.job_id != job.id:
-            self._read = _Read(job.id)
-        snapshot = from_json(job.progress)
-        more = self._read_on(store, job)
-        context = context_cache.of(store, job)
-        settled = self._settle(store, job, context)
-        names = [str(name) for name in job.spec.get("strategies", ())]
-        lines = [_before(settled, snapshot)]
-        lines += [self._line(name, settled, snapshot, job) for name in names]
-        if chosen not in [line.name for line in lines]:
-            going = (line.name for phase in ("training", "stopped") for line in lines if line.phase == phase)
-            chosen = next(going, None) or strategy_kinds.routed(names) or lines[-1].name
-        adapter = settled.shown(chosen)
-        return Distilled(
-            job_id=job.id,
-            state=job.effective_state,
-            stage=job.stage,
-            student=str(dict(job.spec.get("student", {})).get("name", "student")),
-            lines=tuple(lines),
-            chosen=chosen,
-            checkpoints=() if adapter is None else tuple(results.checkpoints(store, adapter.id)),
-            points=self._read.points,
-            more=more,
-            curves={
-                metric: series.copy()
-                for (name, metric), series in self._read.curves.items()
-                if name == chosen
-            },
-            trouble=settled.trouble,
-        )
-
-    def _read_on(self, store: Store, job: Job) -> bool:
-        """Whether points are left after reading the next ones of this job, and of those that it resumes."""
-        left = PAGES
-        for job_id in _same_run(store, job):
-            while left:
-                page = jobs.metrics(store, job_id, after_id=self._read.after.get(job_id, 0), limit=PAGE)
-                for point in page:
-                    name, _, metric = point.name.partition("/")
-                    if point.stage == "distill" and point.value is not None:
-                        self._read.curves.setdefault((name, metric), Series()).add(point.step, point.value)
-                if page:
-                    self._read.after[job_id] = page[-1].id
-                    self._read.points += len(page)
-                if len(page) < PAGE:
-                    break
-                left -= 1
-            if not left:
-                return True
-        return False
-
-    def _settle(self, store: Store, job: Job, context: "RunContext | None") -> _Settled:
-        old, clock = self._read.settled, time.monotonic()
-        if context is None:
-            return _Settled((), clock, {}, {}, {})
-        if old is not None and old.key[0] == job.effective_state and clock - old.at < EVERY_S:
-            return old
-        try:
-            self._read.settled = _settle(store, job, context, old)
-        except PersynError as problem:  # a model's file that the hashes are made of is gone
-            self._read.settled = _Settled((job.effective_state,), clock, {}, {}, {}, str(problem))
-        return self._read.settled
-
-    def _line(self, name: str, settled: _Settled, snapshot: Snapshot, job: Job) -> StrategyLine:
-        adapter, compared = settled.shown(name), settled.compared.get(name, {})
-        row = snapshot.rows.get(name)
-        curve = self._read.curves.get((name, "loss"), Series())
-        versus = compared.get("persyn_minus_this") or {}
-        live = job.effective_state == "running"
-        phase, step, total = "waiting", 0, 0
-        loss, speed, eta = curve.last, None, None
-        if adapter is not None and adapter.complete:
-            phase = "evaluated" if name in settled.evaluated else "trained"
-            step = total = int(adapter.metrics.get("steps", 0))
-            loss, speed = adapter.metrics.get("loss"), adapter.metrics.get("tokens_per_second")
-            if live and job.stage == "evaluate" and row is not None and row.tokens and phase == "trained":
-                phase, step, total, eta = "evaluating", row.done, row.total, row.eta_s
-        elif row is not None and row.tokens and job.stage == "distill":
-            phase = "training" if live else "stopped"
-            step, total = row.done, row.total
-            if live:
-                speed, eta = row.tokens_per_second, row.eta_s
-        elif len(curve):
-            phase, step = "stopped", curve.steps[-1]
-        return StrategyLine(
-            name=name,
-            phase=phase,
-            step=step,
-            total=total,
-            loss=loss,
-            tokens_per_second=speed,
-            eta_s=eta,
-            rows=compared.get("rows"),
-            generations=compared.get("generations"),
-            measured=settled.evaluated.get(name),
-            difference=versus.get("difference"),
-            p=versus.get("p"),
-            changed=name in settled.trained and settled.trained[name].changed,
-            trained_rows=compared.get("trained_rows"),
-        )
+def _read_on(store: Store, job: Job, curves: _Curves) -> bool:
+    """Whether points are left after reading the next ones of this job, and of those that it resumes."""
+    left = PAGES
+    for job_id in _same_run(store, job):
+        while left:
+            page = jobs.metrics(store, job_id, after_id=curves.after.get(job_id, 0), limit=PAGE)
+            for point in page:
+                name, _, metric = point.name.partition("/")
+                if point.stage == "distill" and point.value is not None:
+                    curves.series.setdefault((name, metric), Series()).add(point.step, point.value)
+            if page:
+                curves.after[job_id] = page[-1].id
+                curves.points += len(page)
+            if len(page) < PAGE:
+                break
+            left -= 1
+        if not left:
+            return True
+    return False
 
 
 def _same_run(store: Store, job: Job) -> list[int]:
@@ -256,32 +187,71 @@ def _same_run(store: Store, job: Job) -> list[int]:
     ] or [job.id]
 
 
-def _settle(store: Store, job: Job, context: "RunContext", old: _Settled | None) -> _Settled:
-    from engine.job import adapters_of_run
-    from engine.report import summary as report
-
+def _settled(job: Job, context: RunContext, cache: QueryCache) -> _Settled:
     # The context is kept for long: an operator goes on excluding rows and putting them back.
     context.exclusions.forget()
-    trained = {name: adapters_of_run.trained(context, name) for name in context.run.strategies}
-    evaluated = dict[str, Measured]()
-    for name, adapter in [(BEFORE, None), *((name, found.whole) for name, found in trained.items())]:
-        evaluation = adapters_of_run.evaluation(context, adapter) if adapter or name == BEFORE else None
-        if evaluation is not None:
-            summary = evaluation.summary
-            evaluated[name] = Measured(
-                summary["accuracy"], summary["ci_low"], summary["ci_high"], summary["n"]
-            )
-    rows = tuple((found.whole and found.whole.id, context.excluded(name)) for name, found in trained.items())
-    key = (job.effective_state, job.stage, rows, tuple(evaluated))
-    if old is not None and old.key == key:
-        compared = old.compared
-    else:
-        compared = {row["name"]: row for row in report.build(context, 0.0)["strategies"]}
-    return _Settled(key, time.monotonic(), trained, evaluated, compared)
+    try:
+        trained = {name: adapters_of_run.trained(context, name) for name in context.run.strategies}
+        accuracies = _accuracies(context, trained)
+        rows = [(found.whole and found.whole.id, context.excluded(name)) for name, found in trained.items()]
+        key = (job.effective_state, job.stage, rows, list(accuracies))
+        return _Settled(trained, accuracies, cache.get("compared", key, lambda: _compared(context)))
+    except PersynError as problem:  # a model's file that the hashes are made of is gone
+        return _Settled(trouble=str(problem))
+
+
+def _accuracies(context: RunContext, trained: Mapping[str, Trained]) -> dict[str, Accuracy]:
+    """Of the student before training and of the strategies, those that are evaluated."""
+    evaluations = {BEFORE: adapters_of_run.evaluation(context, None)}
+    for name, found in trained.items():
+        if found.whole is not None:
+            evaluations[name] = adapters_of_run.evaluation(context, found.whole)
+    return {
+        name: Accuracy(*(found.summary[key] for key in ("accuracy", "ci_low", "ci_high")))
+        for name, found in evaluations.items()
+        if found is not None
+    }
+
+
+def _compared(context: RunContext) -> dict[str, Mapping[str, Any]]:
+    return {row["name"]: row for row in summary.build(context, 0.0)["strategies"]}
 
 
 def _before(settled: _Settled, snapshot: Snapshot) -> StrategyLine:
-    measured, row = settled.evaluated.get(BEFORE), snapshot.rows.get(BEFORE)
-    if measured is None and row is not None and row.tokens and snapshot.stage == "evaluate":
+    accuracy, row = settled.accuracies.get(BEFORE), snapshot.rows.get(BEFORE)
+    if accuracy is None and row is not None and row.tokens and snapshot.stage == "evaluate":
         return StrategyLine(BEFORE, "evaluating", row.done, row.total, eta_s=row.eta_s)
-    return StrategyLine(BEFORE, "waiting" if measured is None else "evaluated", measured=measured)
+    return StrategyLine(BEFORE, "waiting" if accuracy is None else "evaluated", accuracy=accuracy)
+
+
+def _line(name: str, settled: _Settled, snapshot: Snapshot, job: Job, curve: Series) -> StrategyLine:
+    """A strategy's row; `curve` is its loss so far."""
+    adapter, row = settled.shown(name), snapshot.rows.get(name)
+    live = job.effective_state == "running"
+    phase, step, total = "waiting", 0, 0
+    loss, speed, eta = curve.last, None, None
+    if adapter is not None and adapter.complete:
+        phase = "evaluated" if name in settled.accuracies else "trained"
+        step = total = int(adapter.metrics.get("steps", 0))
+        loss, speed = adapter.metrics.get("loss"), adapter.metrics.get("tokens_per_second")
+        if live and job.stage == "evaluate" and row is not None and row.tokens and phase == "trained":
+            phase, step, total, eta = "evaluating", row.done, row.total, row.eta_s
+    elif row is not None and row.tokens and job.stage == "distill":
+        phase = "training" if live else "stopped"
+        step, total = row.done, row.total
+        if live:
+            speed, eta = row.tokens_per_second, row.eta_s
+    elif len(curve):
+        phase, step = "stopped", curve.steps[-1]
+    return StrategyLine(
+        name=name,
+        phase=phase,
+        step=step,
+        total=total,
+        loss=loss,
+        tokens_per_second=speed,
+        eta_s=eta,
+        accuracy=settled.accuracies.get(name),
+        changed=name in settled.trained and settled.trained[name].changed,
+        compared=settled.compared.get(name, {}),
+    )

@@ -10,14 +10,18 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.base.sanitize import strip_control
+from engine.methods import strategy_kinds
 from engine.pipeline.display import time_left
+from persyn_tui.app import actions
 from persyn_tui.app.base.formatting import count, rate, signed
-from persyn_tui.app.screens.distil.query import BEFORE, Distilled, Reader, StrategyLine
+from persyn_tui.app.screens.distil import query
+from persyn_tui.app.screens.distil.evaluation_screen import EvaluatedScreen
+from persyn_tui.app.screens.distil.query import BEFORE, Distilled, StrategyLine
 from persyn_tui.app.screens.jobs.job_screen import JobScreen
+from persyn_tui.app.state.cached_query import QueryCache
 from persyn_tui.app.widgets.one_line import OneLine
 from persyn_tui.app.widgets.plot import Plot, Series, interval
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Tone, VirtualTable
-from storage.job_records import Job
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Tone, VirtualTable, text_of
 from storage.store import Store
 
 DOTS = 18
@@ -57,14 +61,14 @@ class DistilScreen(JobScreen[Distilled]):
     DistilScreen .rule { height: 1; color: $quiet; text-wrap: nowrap; }
     DistilScreen #strategies { height: auto; max-height: 70%; }
     """
-    NEEDS_ROWS = frozenset({"start", "stop", "checkpoint", "metric", "strategy", "answers"})
+    NEEDS_ROWS = frozenset({"start", "stop", "checkpoint", "metric", "strategy", "responses"})
     WRITES = frozenset({"start", "stop", "checkpoint"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start", id="distil.start"),
         Binding("x", "stop", "Stop", id="distil.stop"),
         Binding("c", "checkpoint", "Checkpoint now", id="distil.checkpoint"),
         Binding("m", "metric", "Other curve", id="distil.metric"),
-        Binding("enter", "answers", "Answers", key_display="⏎", id="distil.answers"),
+        Binding("enter", "responses", "Responses", key_display="⏎", id="distil.answers"),
         # Before the list's own keys, which scroll sideways.
         Binding("right,tab", "strategy(1)", "Next strategy", show=False, id="distil.next", priority=True),
         Binding(
@@ -74,10 +78,9 @@ class DistilScreen(JobScreen[Distilled]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._reader = Reader()
+        self._cache = QueryCache()
         self._chosen: str | None = None
         self._metric = next(iter(METRICS))
-        self._top = 0.0
 
     def body(self) -> Iterable[Widget]:
         """The chosen training, its curve, all strategies, checkpoints."""
@@ -94,7 +97,8 @@ class DistilScreen(JobScreen[Distilled]):
 
     def read(self, store: Store, question: Any) -> Distilled | None:
         """Curves, checkpoints and evaluations of the followed job."""
-        return self._reader.read(store, *question)
+        job_id, chosen = question
+        return query.read(store, job_id, chosen, self._cache)
 
     def show(self, data: Distilled) -> None:
         """The whole screen."""
@@ -108,13 +112,10 @@ class DistilScreen(JobScreen[Distilled]):
 
     def _show_strategies(self, data: Distilled) -> None:
         sheet = self.query_one("#strategies", VirtualTable)
-        measured = [line.measured.high for line in data.lines if line.measured]
-        top = ceil(10 * max(measured, default=1.0)) / 10 or 0.1
-        if top != self._top:
-            self._top = top
-            sheet.set_columns(_columns(top))
+        highest = max((line.accuracy.high for line in data.lines if line.accuracy), default=1.0)
+        top = ceil(10 * highest) / 10 or 0.1
         sheet.styles.height = len(data.lines) + 1
-        sheet.update(Listed([(line.name, _strategy(line, top)) for line in data.lines]))
+        sheet.fill([(line.name, _strategy(line, top)) for line in data.lines], _columns(top))
         sheet.go_to(data.chosen)
 
     def _draw(self, data: Distilled) -> None:
@@ -175,11 +176,7 @@ class DistilScreen(JobScreen[Distilled]):
         """All strategies as lines of text."""
         if self.data is None:
             return ""
-        rows = [
-            [str(cell if isinstance(cell, str) else cell.text) for cell in _strategy(line, 1.0)]
-            for line in self.data.lines
-        ]
-        return "\n".join("\t".join(row) for row in rows)
+        return "\n".join("\t".join(map(text_of, _strategy(line, 1.0))) for line in self.data.lines)
 
     @on(VirtualTable.Highlighted, "#strategies")
     def _look(self, event: VirtualTable.Highlighted) -> None:
@@ -192,16 +189,14 @@ class DistilScreen(JobScreen[Distilled]):
         """Shows the curve of the next strategy, or the one before."""
         self.query_one("#strategies", VirtualTable).action_move(by)
 
-    def action_answers(self) -> None:
-        """What the student of the strategy under the cursor answered to the evaluation prompts."""
-        from persyn_tui.app.screens.distil.evaluation_screen import EvaluatedScreen
-
+    def action_responses(self) -> None:
+        """What the student of the strategy under the cursor responded to the evaluation prompts."""
         if self.data is not None:
             self.app.push_screen(EvaluatedScreen(self.data.job_id, self.data.chosen))
 
     @on(VirtualTable.Chosen, "#strategies")
     def _open(self) -> None:
-        self.action_answers()
+        self.action_responses()
 
     def action_maximise(self) -> None:
         """The curve fills the screen, or no longer."""
@@ -220,13 +215,7 @@ class DistilScreen(JobScreen[Distilled]):
 
     def action_checkpoint(self) -> None:
         """Asks the engine for a checkpoint after its next step."""
-        self.act(_checkpoint)
-
-
-def _checkpoint(store: Store, job: Job) -> str:
-    from persyn_tui.app import actions
-
-    return actions.checkpoint(store, job.id)
+        self.act(lambda store, job: actions.checkpoint(store, job.id))
 
 
 def _no_curve(data: Distilled) -> str:
@@ -260,31 +249,33 @@ def _columns(top: float) -> tuple[Column, ...]:
 
 
 def _strategy(line: StrategyLine, top: float) -> list[Cell | str]:
-    from engine.methods import strategy_kinds
-
     glyph, tone = PHASES[line.phase]
     steps = f"{line.step:,} / {line.total:,}" if line.total and line.step < line.total else f"{line.step:,}"
     what = {"waiting": "waiting", "evaluating": f"eval {steps}"}.get(line.phase, steps)
     if line.changed and line.phase in ("trained", "evaluated"):
         glyph, tone, what = "▲", "warn", "data changed"
-    measured = line.measured
-    accent: Tone = (
-        "accent" if strategy_kinds.uses_router(line.name) else "dim" if line.name == BEFORE else "plain"
-    )
+    accent: Tone = "dim" if line.name == BEFORE else "plain"
+    if strategy_kinds.uses_router(line.name):
+        accent = "accent"
+    share, interval_text, dots = "–", "–", Cell("")
+    if line.accuracy is not None:
+        value, low, high = line.accuracy
+        share, interval_text = f"{100 * value:.1f} %", f"{100 * low:.1f}–{100 * high:.1f}"
+        dots = Cell(interval(value / top, low / top, high / top, DOTS), accent)
+    versus = line.compared.get("persyn_minus_this") or {}
+    difference, p = versus.get("difference"), versus.get("p")
     return [
         Cell(line.name, accent),
         Cell(f"{glyph} {what}" if line.name != BEFORE or line.phase == "evaluating" else "–", tone),
         time_left(line.eta_s),
         "–" if line.loss is None else f"{line.loss:.3f}",
-        count(line.rows),
-        count(line.generations),
-        "–" if measured is None else f"{100 * measured.accuracy:.1f} %",
-        "–" if measured is None else f"{100 * measured.low:.1f}–{100 * measured.high:.1f}",
-        ""
-        if measured is None
-        else Cell(interval(measured.accuracy / top, measured.low / top, measured.high / top, DOTS), accent),
-        "" if line.difference is None else f"{signed(100 * line.difference, 1)} pp",
-        "" if line.p is None else "<.001" if line.p < 0.001 else f"{line.p:.3f}".removeprefix("0"),
+        count(line.compared.get("rows")),
+        count(line.compared.get("generations")),
+        share,
+        interval_text,
+        dots,
+        "" if difference is None else f"{signed(100 * difference, 1)} pp",
+        "" if p is None else "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0"),
     ]
 
 
@@ -293,7 +284,8 @@ def _now(data: Distilled) -> str:
     parts = [strip_control(line.name) if line.name != BEFORE else "the student before training"]
     if line.changed:
         parts.append(
-            f"▲ of {count(line.trained_rows)} rows; the dataset has changed since (run again to retrain: s)"
+            f"▲ of {count(line.compared.get('trained_rows'))} rows; the dataset has changed since "
+            "(run again to retrain: s)"
         )
     if data.trouble:
         parts.append(f"▲ {strip_control(data.trouble)}")

@@ -1,4 +1,4 @@
-"""Screen 4: what each teacher has answered, how fast, at what price; the newest responses as they come."""
+"""Screen 4: what each teacher has given, how fast, at what price; the newest responses as they come."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -15,15 +15,19 @@ from textual.widgets import Static
 from engine.base.sanitize import strip_control
 from engine.job.control import PAUSE_S
 from engine.pipeline.display import time_left
+from persyn_tui.app import actions
 from persyn_tui.app.base.formatting import bar, count, done_of, money, rate
 from persyn_tui.app.screens.data.responses_panel import AnswersPanel
-from persyn_tui.app.screens.generation.query import STAGES, Answer, Generated, Reader, TeacherLine
+from persyn_tui.app.screens.generation import query
+from persyn_tui.app.screens.generation.query import STAGES, Generated, TeacherLine
 from persyn_tui.app.screens.jobs.job_screen import JobScreen
 from persyn_tui.app.state import stopping
+from persyn_tui.app.state.cached_query import QueryCache
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.one_line import OneLine
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Tone, VirtualTable
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Tone, VirtualTable, text_of
 from storage.job_records import Job
+from storage.records import ResponseLine
 from storage.store import Store
 
 ASSIGNED = 15
@@ -62,6 +66,10 @@ QUARANTINED = {
     "error": "error",
 }
 """Status → why a response is not used."""
+UNUSABLE = ("truncated", "empty", "refused", "too_long")
+"""The statuses counted in columns of their own, beside `error`."""
+TEXT = 400
+"""Characters of a response among which its first line is looked for."""
 
 
 class GenerationScreen(JobScreen[Generated]):
@@ -92,7 +100,7 @@ class GenerationScreen(JobScreen[Generated]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._reader = Reader()
+        self._cache = QueryCache()
         self._new = 0
         """Responses that came while the screen was frozen."""
 
@@ -106,7 +114,7 @@ class GenerationScreen(JobScreen[Generated]):
 
     def read(self, store: Store, question: Any) -> Generated | None:
         """The followed job's counts and newest responses."""
-        return self._reader.read(store, question)
+        return query.read(store, question, self._cache)
 
     def show(self, data: Generated) -> None:
         """Sums and rows."""
@@ -117,13 +125,11 @@ class GenerationScreen(JobScreen[Generated]):
         teachers = self.query_one("#teachers", VirtualTable)
         teachers.styles.height = len(data.teachers) + 1
         rows = [(line.name, _teacher(line)) for line in data.teachers]
-        if (columns := _columns([cells for _, cells in rows])) != teachers.columns:
-            teachers.set_columns(columns)
-        teachers.update(Listed(rows))
+        teachers.fill(rows, _columns([cells for _, cells in rows]))
         self.query_one("#label", Static).update(_label(data.teachers))
         newest = self.query_one("#newest", VirtualTable)
         at_top = newest.place == 0
-        newest.update(Listed([(answer.id, _answer(answer)) for answer in data.newest]))
+        newest.fill([(line.response.id, _newest(line)) for line in data.newest])
         if at_top:  # who has not moved the cursor sees the newest; who has stays on that row
             newest.action_top()
         self.call_after_refresh(self.paint_title)
@@ -133,7 +139,7 @@ class GenerationScreen(JobScreen[Generated]):
         await super().follow(changed=changed)
         store, shown = self.app.store, self.data
         if self.frozen and changed and store is not None and shown is not None:
-            found = await asyncio.to_thread(self._reader.read, store, shown.job_id)
+            found = await asyncio.to_thread(self.read, store, shown.job_id)
             self._new = max(0, found.done - shown.done) if found is not None else 0
             self.paint_title()
 
@@ -148,7 +154,7 @@ class GenerationScreen(JobScreen[Generated]):
         failed = self.data is not None and self.data.errors > 0
         idle = super().idle() | (frozenset() if failed and not live else {"retry"})
         chosen = self.chosen
-        return idle if chosen is not None and chosen.allowed else idle | {"pace(True)", "pace(False)"}
+        return idle if chosen is not None and chosen.now.allowed else idle | {"pace(True)", "pace(False)"}
 
     @property
     def _works(self) -> bool:
@@ -162,7 +168,7 @@ class GenerationScreen(JobScreen[Generated]):
             return self.KEPT
         if count := stopping.in_flight(job):
             return (
-                f"{self.KEPT} Nothing more is sent; {stopping.answers(count)} at endpoints "
+                f"{self.KEPT} Nothing more is sent; {stopping.responses(count)} at endpoints "
                 f"{'is' if count == 1 else 'are'} waited for, {PAUSE_S:.0f} s at most "
                 "({generation.pause:x} again: no longer), and kept."
             )
@@ -172,7 +178,11 @@ class GenerationScreen(JobScreen[Generated]):
 
     def trouble(self) -> str:
         """Why the job stopped, or why teachers give no answers."""
-        waits = [] if self.data is None else [f"▲ {t.name}: {t.note}" for t in self.data.teachers if t.note]
+        waits = (
+            []
+            if self.data is None
+            else [f"▲ {t.name}: {t.now.note}" for t in self.data.teachers if t.now.note]
+        )
         return "\n".join(waits) or super().trouble()
 
     @property
@@ -195,7 +205,9 @@ class GenerationScreen(JobScreen[Generated]):
         if self.has_class("answers"):
             return self.query_one(AnswersPanel).text
         if newest.has_focus:
-            return next((answer.text for answer in self.data.newest if answer.id == newest.key), "")
+            return next(
+                (line.response.text for line in self.data.newest if line.response.id == newest.key), ""
+            )
         return "\n".join([_sums(self.data), *(f"{t.name}\t{t.done}/{t.wanted}" for t in self.data.teachers)])
 
     @on(VirtualTable.Chosen, "#newest")
@@ -228,27 +240,15 @@ class GenerationScreen(JobScreen[Generated]):
     def action_pace(self, more: bool) -> None:
         """Asks for twice or half as many requests to the teacher under the cursor in flight."""
         if (chosen := self.chosen) is not None:
-            self.act(partial(_pace, teacher=chosen.name, more=more))
+            self.act(lambda store, job: actions.pace(store, job.id, chosen.name, more=more))
 
     def action_retry(self) -> None:
         """Asks for failed responses again, where that can still change the run's data."""
-        self.act(_retry)
-
-
-def _retry(store: Store, job: Job) -> Job:
-    from persyn_tui.app import actions
-
-    return actions.retry_failed(store, job)
-
-
-def _pace(store: Store, job: Job, *, teacher: str, more: bool) -> str:
-    from persyn_tui.app import actions
-
-    return actions.pace(store, job.id, teacher, more=more)
+        self.act(actions.retry_failed)
 
 
 def _sums(data: Generated, *, brief: bool = False) -> str:
-    if data.prompts is None:
+    if data.sizes is None:
         return "there are no prompts yet; nothing has been asked yet"
     parts = [f"{data.done:,} / {data.wanted:,}"]
     # A narrow line has room for the strategies, or for how fast it goes.
@@ -257,8 +257,8 @@ def _sums(data: Generated, *, brief: bool = False) -> str:
         parts[0] += " responses"
     if several:
         parts[0] += f" of {data.strategies} strategies"
-    if data.unrouted:
-        parts[0] += f" + {data.unrouted:,} to route"
+    if data.sizes.unrouted:
+        parts[0] += f" + {data.sizes.unrouted:,} to route"
     if data.tokens_per_second is not None:
         parts.append(f"{rate(data.tokens_per_second)} tok/s")
     if data.eta_s is not None:
@@ -271,7 +271,7 @@ def _sums(data: Generated, *, brief: bool = False) -> str:
         parts.append(f"{money(data.judged)} for verdicts")
     # What the run asks for is that of all its strategies: the two ways that are compared are said apart from it.
     if several:
-        parts.append(f"routed{'' if brief else ' alone would be'} {count(data.routed)}")
+        parts.append(f"routed{'' if brief else ' alone would be'} {count(data.sizes.routed)}")
     parts.append(f"all teachers{'' if brief else ' would be'} {count(data.everything)}")
     if data.cost and data.everything_cost is not None:
         parts[-1] += f" / {money(data.everything_cost)}"
@@ -281,22 +281,19 @@ def _sums(data: Generated, *, brief: bool = False) -> str:
 
 
 def _teacher(line: TeacherLine) -> list[Cell | str]:
-    whole = line.wanted > 0 and line.done >= line.wanted
+    now, speed = line.now, line.tokens_per_second
     return [
-        Cell(line.name, "strong" if line.busy else "plain"),
+        Cell(line.name, "plain" if speed is None else "strong"),
         Cell(line.backend, "dim"),
         done_of(line.done, line.wanted, ASSIGNED) if line.wanted else "–",
-        Cell(bar(line.done / line.wanted, 7) if line.wanted else "", "dim" if whole else "accent"),
-        Cell(f"⌀{rate(line.mean)}", "dim") if line.mean is not None else rate(line.tokens_per_second),
-        Cell("waits", "warn") if line.note else time_left(line.eta_s),
-        "–"
-        if line.in_flight is None
-        else Cell(f"{line.in_flight}/{line.allowed}", "warn" if line.held else "plain"),
+        Cell(bar(line.done / line.wanted, 7), "accent" if line.done < line.wanted else "dim")
+        if line.wanted
+        else "",
+        Cell(f"⌀{rate(line.mean)}", "dim") if speed is None and line.mean is not None else rate(speed),
+        Cell("waits", "warn") if now.note else time_left(now.eta_s if now.done < now.total else None),
+        Cell(f"{now.in_flight}/{now.allowed}", "warn" if line.held else "plain") if now.allowed else "–",
         Cell("–", "dim") if line.retries is None else _some(line.retries, "warn"),
-        *(
-            _some(line.counts.get(status, 0), "warn")
-            for status in ("truncated", "empty", "refused", "too_long")
-        ),
+        *(_some(line.counts.get(status, 0), "warn") for status in UNUSABLE),
         _some(line.counts.get("error", 0), "bad"),
         f"{line.cost:,.2f}" if line.cost < 1000 else f"{line.cost:,.0f}",
     ]
@@ -307,7 +304,7 @@ def _columns(rows: Sequence[Sequence[Cell | str]]) -> tuple[Column, ...]:
     first = next(place for place, column in enumerate(TEACHERS) if column.title == "in flight")
     return tuple(
         replace(column, drop=column.drop + EMPTY_DROP)
-        if place >= first and all(_text(row[place]) in NOTHING for row in rows)
+        if place >= first and all(text_of(row[place]) in NOTHING for row in rows)
         else column
         for place, column in enumerate(TEACHERS)
     )
@@ -315,12 +312,8 @@ def _columns(rows: Sequence[Sequence[Cell | str]]) -> tuple[Column, ...]:
 
 def _label(teachers: Iterable[TeacherLine]) -> str:
     """The line between teachers and newest responses, with the limits that are held below what the run file allows."""
-    held = (f"── {t.name} held at {t.allowed:,} of {t.most:,}: {t.held} " for t in teachers if t.held)
+    held = (f"── {t.name} held at {t.now.allowed:,} of {t.now.most:,}: {t.held} " for t in teachers if t.held)
     return strip_control(f"newest {''.join(held)}{'─' * 300}")
-
-
-def _text(cell: Cell | str) -> str:
-    return cell if isinstance(cell, str) else cell.text
 
 
 def _some(number: int, tone: Tone) -> Cell:
@@ -328,16 +321,17 @@ def _some(number: int, tone: Tone) -> Cell:
     return Cell(f"{number:,}", tone if number else "dim")
 
 
-def _answer(answer: Answer) -> list[Cell | str]:
-    line = next((line for line in answer.text.splitlines() if line.strip()), "")
-    why = QUARANTINED.get(answer.status)
+def _newest(line: ResponseLine) -> list[Cell | str]:
+    response = line.response
+    said = next(filter(str.strip, response.text[:TEXT].splitlines()), "")
+    why = QUARANTINED.get(response.status)
     if why is not None:
-        line = f"{why} · {answer.error or line}" if answer.error or line else why
-    tone: Tone = "plain" if why is None else "bad" if answer.status == "error" else "warn"
+        said = " · ".join(filter(None, (why, response.error or said)))
+    tone: Tone = "plain" if why is None else "bad" if response.status == "error" else "warn"
     return [
-        Cell(f"#{answer.id}", "dim"),
-        answer.teacher,
-        f"{answer.tokens:,}",
-        Cell(answer.finish_reason, "dim"),
-        Cell(line, tone),
+        Cell(f"#{response.id}", "dim"),
+        line.teacher,
+        f"{response.completion_tokens:,}",
+        Cell(response.finish_reason, "dim"),
+        Cell(said, tone),
     ]

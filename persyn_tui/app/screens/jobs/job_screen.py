@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
 from engine.job.progress import from_json
+from persyn_tui.app import actions
 from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.screens.jobs.resume import go_on, starts
 from persyn_tui.app.state import stopping
@@ -23,7 +24,7 @@ T = TypeVar("T")
 class JobScreen(BaseScreen[T]):
     """A screen that follows the app's job."""
 
-    STAGES: ClassVar[tuple[str, ...]]
+    STAGES: ClassVar[tuple[str, ...]] = ()
     """Those whose work the screen shows: in them `x` stops that work, in others it would stop another's."""
     STOP: ClassVar[str]
     """The verb of `x`, for its question."""
@@ -73,7 +74,9 @@ class JobScreen(BaseScreen[T]):
         """Does something to the followed job in a thread, and says what came of it."""
         store, job_id = self.app.store, self.app.followed.id
         if store is None or job_id is None:
-            self.notify("there is no job; n on screen 1 makes one", severity="warning")
+            self.notify(
+                "no job yet: {go.jobs:1} goes to the jobs, {jobs.new:n} makes one there", severity="warning"
+            )
             return
 
         def now(store: Store) -> Job | str:
@@ -101,9 +104,9 @@ class JobScreen(BaseScreen[T]):
         """Starts an engine for the job, or a job that goes on where this one stopped."""
         job = self.app.followed.job
         if job is None:
-            self.act(_resume)
+            self.act(actions.resume)
         else:
-            go_on(self.app, job, lambda: self.act(_resume))
+            go_on(self.app, job, lambda: self.act(actions.resume))
 
     def action_stop(self) -> None:
         """Asks, then leaves a command for the job's engine; a second time, one that lets nothing in flight come."""
@@ -116,7 +119,7 @@ class JobScreen(BaseScreen[T]):
             return
         asked = self.app.followed.stopping if job.effective_state == "running" else None
         if asked is not None and stopping.can_hurry(asked, job):
-            again = _pause if asked.kind == "pause" else _cancel
+            again = actions.pause if asked.kind == "pause" else actions.cancel
             self.app.push_screen(
                 Confirm(*stopping.hurry(job), "Stop at once"), lambda yes: self._stop(again) if yes else None
             )
@@ -131,30 +134,9 @@ class JobScreen(BaseScreen[T]):
         place += f", {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}." if snapshot.total else "."
         self.app.push_screen(
             Confirm(f"{verb} job {job.id} ({job.name})?", f"{place} {self.app.keyed(self.kept(job))}", verb),
-            lambda yes: self._stop(_pause if verb == "Pause" else _cancel) if yes else None,
+            lambda yes: self._stop(actions.pause if verb == "Pause" else actions.cancel) if yes else None,
         )
 
-    def _stop(self, how: Callable[[Store, Job], str]) -> None:
+    def _stop(self, how: Callable[[Store, int], str]) -> None:
         self.app.followed.stay()  # s goes on with it, when another one runs too
-        self.act(how)
-
-
-# What is done to a job needs the run file's models, which take their time to import: in the thread that does it.
-
-
-def _resume(store: Store, job: Job) -> Job:
-    from persyn_tui.app import actions
-
-    return actions.resume(store, job)
-
-
-def _pause(store: Store, job: Job) -> str:
-    from persyn_tui.app import actions
-
-    return actions.pause(store, job.id)
-
-
-def _cancel(store: Store, job: Job) -> str:
-    from persyn_tui.app import actions
-
-    return actions.cancel(store, job.id)
+        self.act(lambda store, job: how(store, job.id))

@@ -335,7 +335,7 @@ def _kept(job: "Job") -> str:
         return kept
     if count := stopping.in_flight(job):
         return (
-            f"{kept} {stopping.answers(count)} at endpoints {'is' if count == 1 else 'are'} waited for, "
+            f"{kept} {stopping.responses(count)} at endpoints {'is' if count == 1 else 'are'} waited for, "
             f"{CANCEL_S:.0f} s at most; what comes later is lost, and may be billed."
         )
     if job.stage == "distill":

@@ -1,21 +1,18 @@
 """What the router screen writes: columns, cells and lines, from what it has read."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
 
 from engine.base.sanitize import strip_control
+from engine.methods import strategy_kinds
+from engine.methods.metrics import Metrics
 from engine.pipeline.display import time_left
 from persyn_tui.app.base.formatting import bar, count, rate, short, signed
 from persyn_tui.app.screens.router.query import Choice, Routed
+from persyn_tui.app.screens.router.what_if import WhatIf
 from persyn_tui.app.widgets.machine_strip import spark
-from persyn_tui.app.widgets.virtual_table import Cell, Column, cut
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Tone, cut
 
-if TYPE_CHECKING:
-    from engine.methods.metrics import Metrics
-    from persyn_tui.app.screens.router.what_if import WhatIf
-
-EARLY_STAGES = ("", "prompts", "calibrate", "score", "train_router")
-"""Stages before there is anything to allocate."""
+Rows = list[tuple[str, Sequence[Cell | str]]]
 WIDEST = 24
 """Teachers whose strengths fit into a row, a cell each."""
 
@@ -26,15 +23,8 @@ STAGE_ROWS = (
     Column("done %", 7, right=True, drop=3),
 )
 CURVES = (Column("measure", 14), Column("while training"), Column("latest", 8, right=True))
-CURVE_NAMES = {
-    "loss": "loss",
-    "held_out_loss": "held-out loss",
-    "hit_at_1": "Hit@1",
-    "hit_at_3": "Hit@3",
-    "regret": "regret",
-}
-
-
+MEASURES = {"hit_at_1": "Hit@1", "hit_at_3": "Hit@3", "regret": "regret"}
+CURVE_NAMES = {"loss": "loss", "held_out_loss": "held-out loss", **MEASURES}
 BAR = 6
 
 
@@ -73,7 +63,7 @@ def where(data: Routed, state: str, brief: bool) -> str:
         brief: in fewer words, for a narrow screen.
     """
     snapshot = data.snapshot
-    early = data.stage in EARLY_STAGES and not data.shares
+    early = data.early
     if missing(data):
         return "no plans"
     if early and not data.stage:
@@ -108,8 +98,7 @@ def where(data: Routed, state: str, brief: bool) -> str:
 
 def missing(data: Routed) -> str:
     """Why the plans of a job that should have some cannot be found; empty where they can."""
-    early = data.stage in EARLY_STAGES and not data.shares
-    wanted = data.unknown or (not early and not data.shares)
+    wanted = data.unknown or (not data.early and not data.shares)
     return f"✗ {data.trouble}" if data.trouble and wanted else ""
 
 
@@ -118,43 +107,35 @@ def measures(data: Routed) -> str:
 
     Nothing of a strategy that does not ask it.
     """
-    from engine.methods import strategy_kinds
-
     if not strategy_kinds.uses_router(data.strategy) and not data.curves:
         return ""
     values = data.snapshot.values if data.curves else (data.router.metrics if data.router else {})
     if "hit_at_1" not in values:
         return ""
-    return _three("Hit@1", values["hit_at_1"], "Hit@3", values["hit_at_3"], "regret", values["regret"])
+    return _places(*((name, values[key]) for key, name in MEASURES.items()))
 
 
 def part_done(data: Routed) -> float:
     """Part of what the first line counts, 0 to 1."""
-    if data.stage in EARLY_STAGES and not data.shares:
+    done, total = data.assigned, data.total
+    if data.early:
         done, total = data.snapshot.done, data.snapshot.total
-    else:
-        done, total = data.assigned, data.total
     return done / total if total else 0.0
 
 
 def held_out(data: Routed) -> str:
     """What those measures are of, beside a random choice."""
-    from engine.methods import strategy_kinds
-
     if data.curves:
         return "on prompts left out of this fold"
     metrics = {} if data.router is None else data.router.metrics
     if "hit_at_1" not in metrics or not strategy_kinds.uses_router(data.strategy):
         return ""
-    hit, hit3, regret = (metrics[key] for key in ("chance_hit_at_1", "chance_hit_at_3", "random_regret"))
-    beside = _three("chance", hit, "chance", hit3, "random", regret)
-    return f"{count(metrics['n'])} {metrics['on']}{beside}"
+    beside = [("chance", metrics["chance_hit_at_1"]), ("chance", metrics["chance_hit_at_3"])]
+    return f"{count(metrics['n'])} {metrics['on']}" + _places(*beside, ("random", metrics["random_regret"]))
 
 
 def later(data: Routed) -> str:
     """What must happen before prompts are routed, or why none of those that are stands here."""
-    from engine.methods import strategy_kinds
-
     if data.shares:
         return (
             f"`{data.strategy}` chooses without margins: none is smaller than another.\n\n"
@@ -163,24 +144,18 @@ def later(data: Routed) -> str:
     if strategy_kinds.load(data.strategy).needs_full_parallel:
         return (
             f"`{data.strategy}` routes no prompt before it is answered:\n"
-            "every teacher answers all of them, and each then goes to the best answer.\n\nt  another strategy"
+            "every teacher answers all of them, and each then goes to the best response.\n\nt  another strategy"
         )
     if data.teachers and strategy_kinds.uses_router(data.strategy):
-        steps = "every teacher answers the calibration prompts, the answers are scored, the router learns from that"
+        steps = "every teacher answers the calibration prompts, the responses are scored, the router learns from that"
     else:
         steps = f"the rule of `{data.strategy}` gives each prompt a teacher"
     return f"Prompts stand here once they are routed:\n{steps}.\n\nt  another strategy"
 
 
-def _part(measured: "Metrics") -> str:
-    """Regret as part of that of a random choice; `–` where that has none."""
-    return f"{measured.regret / measured.random_regret:.0%}" if measured.random_regret else "–"
-
-
-def _three(*pairs: str | float) -> str:
-    """Three names with their numbers, in places that two such lines share."""
-    names, values = cast("tuple[str, ...]", pairs[::2]), cast("tuple[float, ...]", pairs[1::2])
-    return "".join(f"  {name:>6} {short(value):>4}" for name, value in zip(names, values, strict=True))
+def _places(*measures: tuple[str, float]) -> str:
+    """Numbers behind their names, in places that two such lines share."""
+    return "".join(f"  {name:>6} {short(value):>4}" for name, value in measures)
 
 
 def sides(left: str, right: str, width: int) -> str:
@@ -197,10 +172,15 @@ def levels(values: Sequence[float]) -> str:
     return spark([100 * (value - low) / spread if spread else 50.0 for value in values])
 
 
-def curve_cells(name: str, values: Sequence[float], room: int) -> list[Cell | str]:
-    """The whole curve in `room` cells: every so many points, the last one always."""
-    step = -(-len(values) // room)
-    return [CURVE_NAMES[name], Cell(levels(values[::-1][::step][::-1]), "accent"), f"{values[-1]:.3f}"]
+def curve_rows(data: Routed, room: int) -> Rows:
+    """A row per measure of the training: its whole curve in `room` cells, every so many points, the last one always."""
+    rows: Rows = []
+    for name, title in CURVE_NAMES.items():
+        if values := data.curves.get(name):
+            step = -(-len(values) // room)
+            curve = Cell(levels(values[::-1][::step][::-1]), "accent")
+            rows.append((name, [title, curve, f"{values[-1]:.3f}"]))
+    return rows
 
 
 def order(data: Routed) -> tuple[str, ...]:
@@ -212,48 +192,35 @@ def order(data: Routed) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*given, *data.teachers, *(name for name, _ in data.shares)]))
 
 
-def in_order(data: Routed, strengths: Sequence[float]) -> list[float]:
-    """A prompt's strengths in that order."""
-    names: Any = () if data.plan is None else data.plan.manifest.get("teachers", ())
-    if len(names) != len(strengths):
-        names = data.teachers
-    if len(names) != len(strengths):
-        return list(strengths)
-    said = dict(zip(names, strengths, strict=True))
-    return [said[name] for name in order(data) if name in said]
-
-
-def choice_cells(choice: Choice, text: str, strengths: Sequence[float]) -> list[Cell | str]:
+def choice_cells(data: Routed, choice: Choice, text: str) -> list[Cell | str]:
     """A prompt, as `text` shows it, with its strengths in the order of the rows beside, choice and margin."""
-    tone: Any = "warn" if choice.near_tie else "plain"
-    note = "near tie" if choice.near_tie else "measured" if choice.measured else ""
+    tone: Tone = "warn" if choice.near_tie else "plain"
+    strengths = [choice.strengths[name] for name in order(data) if name in choice.strengths]
+    mark, note = ("⚠", "near tie") if choice.near_tie else ("✓", "measured") if choice.measured else ("", "")
     return [
         text,
         Cell(levels(strengths[:WIDEST]) if strengths else "–", "accent"),
         choice.teacher,
         Cell(signed(choice.margin), tone),
-        Cell("⚠" if choice.near_tie else "✓" if choice.measured else "", tone),
+        Cell(mark, tone),
         Cell(note, tone if choice.near_tie else "dim"),
     ]
 
 
-def best_cells(what_if: "WhatIf | None", teachers: Sequence[str], name: str) -> tuple[Cell, Cell]:
+def _best(what_if: WhatIf | None, teachers: Sequence[str], name: str) -> tuple[Cell, Cell]:
     """Share of labelled prompts that the teacher is best for by the slider's settings, and the change."""
     if what_if is None or name not in teachers:
         return Cell("–", "dim"), Cell("")
     place, found = teachers.index(name), what_if.found
-    before, after = found.before[place], found.after[place]
-    change = 100 * after / max(1, sum(found.after)) - 100 * before / max(1, sum(found.before))
-    return (
-        Cell(f"{100 * after / max(1, sum(found.after)):.1f} %"),
-        Cell("" if after == before else signed(change, 1), "accent"),
-    )
+    before, after = (100 * best[place] / max(1, sum(best)) for best in (found.before, found.after))
+    changed = found.before[place] != found.after[place]
+    return Cell(f"{after:.1f} %"), Cell(signed(after - before, 1) if changed else "", "accent")
 
 
-def changes(what_if: "WhatIf | None") -> str:
+def changes(what_if: WhatIf | None) -> str:
     """What the slider's settings would change, in a few lines with keys as `keymap.keyed` takes them."""
     if what_if is None:
-        return "no answer has both scores yet"
+        return "no response has both scores yet"
     found, lines = what_if.found, []
     if what_if.other:
         lines.append(
@@ -276,12 +243,17 @@ def changes(what_if: "WhatIf | None") -> str:
     return "\n".join(lines)
 
 
-def allocation_rows(data: Routed, what_if: "WhatIf | None") -> list[tuple[str, Sequence[Cell | str]]]:
+def _part(measured: Metrics) -> str:
+    """Regret as part of that of a random choice; `–` where that has none."""
+    return f"{measured.regret / measured.random_regret:.0%}" if measured.random_regret else "–"
+
+
+def allocation_rows(data: Routed, what_if: WhatIf | None) -> Rows:
     """A row per teacher of the run, in `order`."""
     given = dict(data.shares)
     total = sum(share.prompts for share in given.values())
     most = max(share.prompts for share in given.values())
-    rows: list[tuple[str, Sequence[Cell | str]]] = []
+    rows: Rows = []
     for name in order(data):
         share = given.get(name)
         prompts = share.prompts if share else 0
@@ -291,13 +263,13 @@ def allocation_rows(data: Routed, what_if: "WhatIf | None") -> list[tuple[str, S
             count(prompts),
             f"{100 * prompts / total:.1f} %",
             "–" if share is None or share.margin is None else f"{share.margin:.2f}",
-            *best_cells(what_if, data.teachers, name),
+            *_best(what_if, data.teachers, name),
         ]
         rows.append((name, cells))
     return rows
 
 
-def stage_rows(data: Routed) -> list[tuple[str, Sequence[Cell | str]]]:
+def stage_rows(data: Routed) -> Rows:
     """A row per part of the stage at work, while nothing is routed."""
     return [
         (

@@ -1,16 +1,16 @@
-"""What another α would change, for the router screen: the stored scores are read once, then it is arithmetic."""
+"""What another α would change: the stored scores of a run are read once, then it is arithmetic. No widget.
+
+`what_if_panel.py` says how α comes here and where the result goes.
+"""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from engine.job.context import RunContext
 from engine.methods import strategy_kinds
+from engine.methods.metrics import Metrics
 from engine.scoring import score_table, what_if
 from storage import routing
 from storage.store import Store
-
-if TYPE_CHECKING:
-    from engine.methods.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class WhatIf:
     other: bool
     """Whether these are other settings than the run's."""
     found: what_if.Relabelled
-    router: "tuple[Metrics, Metrics] | None"
+    router: tuple[Metrics, Metrics] | None
     """The router, as trained, on held-out prompts: by the run's rewards and by these; None where not known."""
 
 
@@ -49,9 +49,8 @@ class Labels:
             self._strengths = {key: row.strengths for key, row in stored.items() if row.strengths}
 
     def under(self, alpha: float, normalization: str) -> WhatIf | None:
-        """What follows from these settings; None while no answer has both scores."""
-        changes = {"alpha": alpha, "normalization": normalization}
-        new = self.reward.model_copy(update=changes)
+        """What follows from these settings; None while no response has both scores."""
+        new = self.reward.model_copy(update={"alpha": alpha, "normalization": normalization})
         found = what_if.compare(self._known, self._trained, self.reward, new, self.targets, self.ties)
         if not found.prompts:
             return None

@@ -1,10 +1,10 @@
-"""Why a teacher: strengths, and what every teacher really answered to the calibration prompts most like this one."""
+"""Why a teacher: strengths, and every teacher's stored response to the calibration prompts most like this one."""
 
 import asyncio
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,12 +16,14 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from engine.base.sanitize import strip_control
+from engine.methods import strategy_kinds
+from persyn_tui.answer_view import halves
 from persyn_tui.app.base.formatting import bar, count, short, signed
 from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.screens.router.query import NEAR_TIE, Choice, last_words
 from persyn_tui.app.screens.router.router_process import RouterHelper, ranked
 from persyn_tui.app.textual_fixes.workers import background
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Tone, VirtualTable
 from storage import browse
 from storage.errors import PersynError
 from storage.records import Messages, ResponseLine, RouterRecord
@@ -39,8 +41,6 @@ class Asked:
     choice: Choice | None = None
     """As stored; None for a prompt that the operator typed."""
     strategy: str = ""
-    order: tuple[str, ...] = ()
-    """Teachers in the order of the stored strengths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,16 @@ class Why:
     asked: Asked | None
     strengths: Mapping[str, float]
     """Empty while not known."""
-    nearest: Sequence[Mapping[str, Any]] = ()
-    place: int = 0
-    """Which of the nearest the answers below belong to."""
-    answers: Mapping[str, ResponseLine] = field(default_factory=dict)
-    """Teacher → its answer to that calibration prompt."""
-    unlike: bool = False
+    nearest: Sequence[Mapping[str, Any]]
+    """The nearest calibration prompts, as `persyn route --json` has them; empty while not known."""
+    place: int
+    """Which of them the responses below belong to."""
+    responses: Mapping[str, ResponseLine]
+    """Teacher → its response to that calibration prompt."""
+    unlike: bool
     """No calibration prompt is like it: the router guesses."""
-    waiting: bool = False
-    failure: str = ""
+    waiting: bool
+    failure: str
 
 
 class WhyScreen(BaseScreen[Why]):
@@ -80,7 +81,7 @@ class WhyScreen(BaseScreen[Why]):
     WhyScreen #teachers { height: auto; min-height: 4; max-height: 30%; }
     WhyScreen #neighbour { height: auto; max-height: 30%; color: $text-muted; border-top: solid $foreground 20%; }
     WhyScreen #words { height: 1fr; min-height: 3; scrollbar-size-vertical: 1; }
-    WhyScreen #answer { height: auto; }
+    WhyScreen #response { height: auto; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back", key_display="esc", id="why.back"),
@@ -92,7 +93,8 @@ class WhyScreen(BaseScreen[Why]):
     def __init__(self, router: RouterRecord, helper: RouterHelper, asked: Asked | None) -> None:
         super().__init__()
         self._router, self._helper, self._asked = router, helper, asked
-        self._found: Mapping[str, Any] | None = None
+        self._found: Mapping[str, Any] = {}
+        """What the router said; empty until then."""
         self._failure = ""
         self._place = 0
         self._waiting_since: float | None = None
@@ -101,7 +103,7 @@ class WhyScreen(BaseScreen[Why]):
     # What is read
 
     def body(self) -> Iterable[Widget]:
-        """The prompt, the verdict, a row per teacher, the answers to the nearest prompts."""
+        """The prompt, the verdict, a row per teacher, the responses to the nearest prompts."""
         yield Input(
             placeholder=self.app.keyed("a prompt for the router; enter asks, {why.back:esc} leaves"),
             id="ask",
@@ -112,7 +114,7 @@ class WhyScreen(BaseScreen[Why]):
         yield VirtualTable(self._columns(()), id="teachers")
         yield Static(id="neighbour", markup=False)
         with VerticalScroll(id="words"):
-            yield Static(id="answer", markup=False)
+            yield Static(id="response", markup=False)
 
     def on_mount(self) -> None:
         """Asks at once, or lets the operator type."""
@@ -132,26 +134,21 @@ class WhyScreen(BaseScreen[Why]):
         return (id(self._asked), id(self._found), self._place, self._waiting_since, self._failure)
 
     def read(self, store: Store, question: Any) -> Why:
-        """The stored answers to the neighbour that is looked at."""
+        """The stored responses to the neighbour that is looked at."""
         found, asked = self._found, self._asked
-        strengths: Mapping[str, float] = {}
-        if found is not None:
-            strengths = found["strengths"]
-        elif asked is not None and asked.choice is not None and asked.choice.strengths is not None:
-            strengths = dict(zip(asked.order, asked.choice.strengths, strict=False))
-        nearest = [] if found is None else found["nearest"]
-        answers: dict[str, ResponseLine] = {}
+        stored = {} if asked is None or asked.choice is None else asked.choice.strengths
+        nearest = found.get("nearest", ())
+        place = self._place % max(1, len(nearest))
+        ids: dict[int, str] = {}
         if nearest:
-            place = self._place % len(nearest)
             ids = {answer["id"]: teacher for teacher, answer in nearest[place]["answers"].items()}
-            answers = {ids[line.response.id]: line for line in browse.lines(store, list(ids))}
         return Why(
             asked=asked,
-            strengths=strengths,
+            strengths=found.get("strengths", stored),
             nearest=nearest,
-            place=self._place % max(1, len(nearest)),
-            answers=answers,
-            unlike=found is not None and bool(found["unlike"]),
+            place=place,
+            responses={ids[line.response.id]: line for line in browse.lines(store, list(ids))},
+            unlike=bool(found.get("unlike")),
             waiting=self._waiting_since is not None,
             failure=self._failure,
         )
@@ -159,22 +156,18 @@ class WhyScreen(BaseScreen[Why]):
     # What is shown
 
     def show(self, data: Why) -> None:
-        """Prompt, verdict, teachers, and the answer under the cursor."""
+        """Prompt, verdict, teachers, and the response under the cursor."""
         asked = data.asked
         text = "" if asked is None else last_words(asked.messages)
         self.query_one("#prompt", Static).update(strip_control(text[:2000]))
         self.query_one("#verdict", Static).update(strip_control(self._verdict()))
         sheet = self.query_one("#teachers", VirtualTable)
-        columns = self._columns(data.nearest, data.place)
-        if columns != sheet.columns:
-            sheet.rows = Listed()
-            sheet.set_columns(columns)
         first = sheet.key is None
-        sheet.update(Listed(self._rows(data)))
+        sheet.fill(self._rows(data), self._columns(data.nearest, data.place))
         chosen = self.chosen
         if first and chosen:
             sheet.go_to(chosen)
-        self._show_answer()
+        self._show_response()
 
     def _columns(self, nearest: Sequence[Mapping[str, Any]], looked_at: int = 0) -> tuple[Column, ...]:
         """A row per teacher: its strength, and its scores on each of the nearest prompts."""
@@ -217,12 +210,10 @@ class WhyScreen(BaseScreen[Why]):
         """The teacher that got the prompt, or would get it."""
         if self._asked is not None and self._asked.choice is not None:
             return self._asked.choice.teacher
-        return "" if self._found is None else str(self._found["choice"])
+        return str(self._found.get("choice", ""))
 
     def _verdict(self) -> str:
         """The choice in one line, with its margin."""
-        from engine.methods import strategy_kinds
-
         data = self.data
         if data is None or data.asked is None:
             return "type a prompt: the router says which teacher would get it, and why"
@@ -246,11 +237,11 @@ class WhyScreen(BaseScreen[Why]):
                 parts.append("⚠ near tie")
         return "   ".join(parts)
 
-    def _show_answer(self) -> None:
+    def _show_response(self) -> None:
         data = self.data
-        neighbour, answer = self.query_one("#neighbour", Static), self.query_one("#answer", Static)
+        neighbour, shown = self.query_one("#neighbour", Static), self.query_one("#response", Static)
         if data is None or not data.nearest:
-            answer.update("")
+            shown.update("")
             neighbour.update(strip_control(self._meanwhile()))
             return
         one = data.nearest[data.place]
@@ -261,13 +252,13 @@ class WhyScreen(BaseScreen[Why]):
             ).replace("\n", "⏎")
         )
         teacher = self.query_one("#teachers", VirtualTable).key
-        line = data.answers.get(str(teacher))
+        line = data.responses.get(str(teacher))
         if line is None:
-            answer.update(f"{strip_control(str(teacher))} has no stored answer to it" if teacher else "")
+            shown.update(f"{strip_control(str(teacher))} has no stored response to it" if teacher else "")
             return
         response = line.response
-        head = f"{teacher} answered ({response.status}, {count(response.completion_tokens)} tokens):"
-        answer.update(strip_control(f"{head}\n{response.text[:20_000] or response.error}"))
+        head = f"response of {teacher} ({response.status}, {count(response.completion_tokens)} tokens):"
+        shown.update(strip_control(f"{head}\n{response.text[:20_000] or response.error}"))
 
     def _meanwhile(self) -> str:
         """What stands in the place of the nearest prompts until they are known."""
@@ -277,7 +268,7 @@ class WhyScreen(BaseScreen[Why]):
             return f"{dot} the router reads the prompt and looks for its nearest calibration prompts: {waited:.0f} s"
         if self._failure:
             return f"✗ {self._failure}"
-        return "" if self._found is None else "no calibration prompts are stored for this router"
+        return "" if not self._found else "no calibration prompts are stored for this router"
 
     def about(self) -> str:
         """Which router."""
@@ -294,7 +285,7 @@ class WhyScreen(BaseScreen[Why]):
 
     @on(VirtualTable.Highlighted, "#teachers")
     def _look(self) -> None:
-        self._show_answer()
+        self._show_response()
 
     def action_neighbour(self, by: int) -> None:
         """The next of the nearest calibration prompts."""
@@ -314,8 +305,8 @@ class WhyScreen(BaseScreen[Why]):
     def _typed(self, event: Input.Submitted) -> None:
         if not event.value.strip():
             return
-        self._asked, self._found, self._place = Asked(({"role": "user", "content": event.value},)), None, 0
-        self.query_one("#teachers", VirtualTable).update(Listed())
+        self._asked, self._found, self._place = Asked(({"role": "user", "content": event.value},)), {}, 0
+        self.query_one("#teachers", VirtualTable).fill(())
         self._close_line()
         self._ask_router(self._asked.messages)
 
@@ -358,16 +349,14 @@ class WhyScreen(BaseScreen[Why]):
 
 
 def _scores(answer: Mapping[str, Any] | None) -> Cell:
-    """`q 1.00 l −0.41`: quality and learnability of a stored answer."""
+    """`q 1.00 l −0.41`: quality and learnability of a stored response."""
     if answer is None:
         return Cell("–", "dim")
     if answer["status"] != "ok":
         return Cell(str(answer["status"]), "warn")
-    scores = dict(answer["scores"])
-    learnability = scores.pop("learnability", None)
-    quality = next(iter(scores.values()), None)
+    quality, learnability = halves(answer["scores"])
     right = "–" if quality is None else f"{quality:.2f}"
-    tone: Any = "good" if quality is not None and quality >= 0.5 else "plain"
+    tone: Tone = "good" if quality is not None and quality >= 0.5 else "plain"
     # −10.1 takes the place of −9.99.
     digits = 2 if learnability is None or abs(learnability) < 10 else 1
     return Cell(f"q {right} l {signed(learnability, digits)}", tone)
