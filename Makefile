@@ -27,8 +27,9 @@ demo: setup  ## the whole pipeline on embedded models, all strategies compared
 	$(BIN)/persyn demo
 
 # A process per core, at most four: some tests are about time, and each process holds torch and what builds on it.
-test: setup  ## everything that needs only this repository
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
+test: setup  ## everything that needs only this repository, with coverage
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --cov --cov-report=
+	$(BIN)/coverage report --format=total
 
 # In an environment of its own, and without the registry's CUDA builds, which break `import transformers` there.
 $(VLLM_VENV)/.installed: constraints.txt
