@@ -4,7 +4,7 @@ import os
 
 import typer
 
-from persyn_tui.commands import data, jobs, models, routing, run, serve, zoo
+from persyn_tui.commands import data, init, jobs, models, routing, run, serve, zoo
 from persyn_tui.output import StoreOption, say
 
 HELP = """Router-guided multi-teacher distillation: route each prompt to the teacher that suits this student,
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (run, jobs, data, models, routing, zoo, serve):
+for module in (init, run, jobs, data, models, routing, zoo, serve):
     module.register(app)
 
 

@@ -17,8 +17,8 @@ RESERVED = ("model", "messages", "prompt", "stream", "n")
 class ConcurrencyConfig(Section):
     """Requests in flight at one URL: where adapting starts, and how far it may go."""
 
-    start: int = Field(8, ge=1)
-    max: int = Field(64, ge=1)
+    start: int = Field(8, ge=1, title="first in flight")
+    max: int = Field(64, ge=1, title="most in flight")
 
     @model_validator(mode="after")
     def _in_order(self) -> ConcurrencyConfig:

@@ -4,7 +4,7 @@ Code outside that file asks the record what a kind can do and never compares its
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from engine.base.errors import ConfigError
@@ -38,6 +38,8 @@ class TeacherKind:
 
     settings: type[Section] = Section
     """The run file's keys that only some kinds have: those that a teacher of this kind may have."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """What the app's form says of a key that all kinds have, where the schema's words do not fit this kind."""
     located: Located = _as_they_are
     """Applied to the settings above and `model` when a run file is read."""
     remote: bool = False

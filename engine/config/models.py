@@ -89,7 +89,7 @@ class TeacherConfig(ModelConfig, Addressed):
     """Of `backend: vllm`: how it is started."""
     responses: tuple[ImportedSource, ...] = ()
     """Of `backend: imported`: where its answers are; empty: in the run's own `imported` prompts."""
-    tokens_per_second: float | None = Field(None, gt=0)
+    tokens_per_second: float | None = Field(None, gt=0, title="tokens/s")
     """For the dry run's time only: what this teacher generates with all its replicas; None: as measured before."""
     expected_tokens: float | None = Field(None, gt=0)
     """For the dry run only: mean length of its answers; None: as measured, else `estimate.completion_tokens`."""

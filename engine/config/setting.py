@@ -43,6 +43,10 @@ class Setting:
     required: bool
     default: Any
     """None where it is required."""
+    optional: bool = False
+    """It may be null."""
+    alone: bool = False
+    """Of a `tuple`: one word may stand by itself, without a list around it."""
 
     @property
     def key(self) -> str:
@@ -51,15 +55,18 @@ class Setting:
 
     @property
     def hint(self) -> str:
-        """The first clause of what is said of it."""
-        first = _CLAUSE_END.split(self.about)[0].removesuffix(".")
+        """The first clause of what is said of it, that on its absence left out."""
+        clauses = (clause for clause in _CLAUSE_END.split(self.about) if not _NOTHING.match(clause))
+        first = next(clauses, "").removesuffix(".")
         return first if first[1:2].isupper() else first[:1].lower() + first[1:]
 
     @property
     def nothing(self) -> str:
         """What leaving it out means: its default, else what its docstring says of None or of an empty one."""
+        if isinstance(self.default, bool):
+            return "yes" if self.default else "no"
         if self.default not in (None, "", ()):
-            return str(self.default)
+            return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
         said = _NOTHING.search(self.about)
         return said[1].replace("`", "") if said else ""
 
@@ -85,7 +92,8 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def about(section: type[BaseModel], key: str = "") -> str:
-    """The docstring of a section's field in one line, else that of the section it holds; without a key the section's.
+    """The docstring of a section's field in one line, else its description, else the docstring of the section it holds;
+    without a key the section's.
 
     Only the first paragraph; empty where there is none.
     """
@@ -94,13 +102,18 @@ def about(section: type[BaseModel], key: str = "") -> str:
         owners = (one for one in section.__mro__ if one.__module__ != BaseModel.__module__)
         text = next((docs[key] for one in owners if key in (docs := _documented(one))), "")
         inner = section_of(section.model_fields[key])
-        text = text or ((inner.__doc__ or "") if inner is not None else "")
+        text = (
+            text
+            or section.model_fields[key].description
+            or ((inner.__doc__ or "") if inner is not None else "")
+        )
     return " ".join(text.partition("\n\n")[0].split())
 
 
 def _setting(section: type[BaseModel], key: str, field: FieldInfo) -> Setting:
     kind = field.annotation
     choices: tuple[str, ...] = KINDS[key].names() if key in KINDS else ()
+    optional = NoneType in _options(kind)
     options = [one for one in _options(kind) if one is not NoneType]
     if options and all(get_origin(one) is Literal for one in options):
         literals = tuple(str(word) for one in options for word in get_args(one))
@@ -116,6 +129,8 @@ def _setting(section: type[BaseModel], key: str, field: FieldInfo) -> Setting:
         choices=choices,
         required=field.is_required(),
         default=None if field.is_required() else field.get_default(call_default_factory=True),
+        optional=optional,
+        alone=simple is tuple and str in options,
     )
 
 

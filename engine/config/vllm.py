@@ -29,7 +29,7 @@ class ServerConfig(Section):
     different GPUs answer side by side."""
     tensor_parallel: int | None = Field(None, ge=1)
     """GPUs that share the model; None: all of `gpus`, or one."""
-    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1, title="GPU memory")
     """Share of each GPU's memory that vLLM takes."""
     gpu_timeout: float = Field(30.0, ge=0)
     """Seconds that GPUs are waited for until they are free: raise it where other jobs give theirs back."""

@@ -37,7 +37,12 @@ def _located(settings: Mapping[str, Any], folder: RunFolder) -> Mapping[str, Any
     return {"responses": named or folder.imported}
 
 
-KIND = TeacherKind(settings=Settings, located=_located, generates=False)
+KIND = TeacherKind(
+    settings=Settings,
+    about={"model": "Its name in the files.", "family": "Of the model that responded, e.g. qwen2."},
+    located=_located,
+    generates=False,
+)
 
 
 def identity(model: Model) -> dict[str, Any]:

@@ -98,4 +98,15 @@ def key(model: Model) -> str | None:
     return api_keys.read(f"model {model.name!r}", variable) if variable else None
 
 
-KIND = TeacherKind(settings=Addressed, remote=True, openai_api=True, impatient=impatient)
+KIND = TeacherKind(
+    settings=Addressed,
+    about={
+        "model": "The name it is served by.",
+        "family": "Of the served model, e.g. qwen2; empty: not known.",
+        "parameters": "Number of weights, e.g. 7.6B; None: not known.",
+        "context": "Tokens of prompt and response together; None: not known.",
+    },
+    remote=True,
+    openai_api=True,
+    impatient=impatient,
+)

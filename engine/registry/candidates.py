@@ -1,0 +1,96 @@
+"""The models that a new run may use: those that are registered, and those of the zoo on this machine."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.config.kinds import teacher_kind
+from engine.models import model_info
+from engine.models.model_info import ModelCheck
+from engine.registry import register
+from engine.registry.models import as_entry
+from engine.zoo import resolve
+from storage import registry
+from storage.errors import PersynError
+from storage.records import Model
+from storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that can be chosen."""
+
+    entry: Mapping[str, Any]
+    """Its entry in a run file, as a teacher."""
+    origin: str
+    """`registered` or `zoo`."""
+    parameters: float | None
+    context: int | None
+    trouble: str = ""
+    """Why it cannot be chosen, and what helps; empty where it can."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is known by."""
+        return self.origin, str(self.entry["name"])
+
+    @property
+    def name(self) -> str:
+        """What the run will call it."""
+        return str(self.entry["name"])
+
+
+def candidates(store: Store | None) -> tuple[list[Candidate], list[Candidate]]:
+    """(teachers, students): the registered ones, then those of the zoo on this machine; what cannot be used last."""
+    teachers = [] if store is None else [_registered(model) for model in registry.models(store, "teacher")]
+    students = [] if store is None else [_registered(model) for model in registry.models(store, "student")]
+    for name in resolve.names():
+        found = None if name == "router" else _of_zoo(name)
+        if found is None:
+            continue
+        if name != "student" and not _listed(found, teachers):
+            teachers.append(found)
+        if not _listed(found, students):
+            students.append(found)
+    teachers.sort(key=lambda teacher: bool(teacher.trouble))
+    # The zoo's own student is the likeliest one of the zoo.
+    students.sort(
+        key=lambda student: (bool(student.trouble), student.origin == "zoo", student.name != "student")
+    )
+    return teachers, students
+
+
+def _registered(model: Model) -> Candidate:
+    context, trouble = model.context, ""
+    if teacher_kind(model.backend).local_files and register.is_here(model.model):
+        try:
+            found = model_info.check(model.model)
+            context = context or found.context
+            trouble = "" if _generates(found) else "it scores responses and gives none"
+        except PersynError as problem:
+            trouble = f"{problem.message}: {problem.remedy}"
+    key = str(as_entry(model).get("api_key_env") or "")
+    if key and key not in os.environ:
+        trouble = f"export {key}=…, then start persyn again"
+    return Candidate(as_entry(model), "registered", model.parameters, context, trouble)
+
+
+def _generates(found: ModelCheck) -> bool:
+    """Whether a model writes text: a reward model does not."""
+    return not found.architecture.endswith(("ForSequenceClassification", "ForTokenClassification"))
+
+
+def _of_zoo(name: str) -> Candidate | None:
+    try:
+        found = model_info.check(f"zoo:{name}")
+    except PersynError:
+        return None  # not fetched yet: `persyn zoo list` says how
+    if not _generates(found):
+        return None
+    entry = {"name": name, "model": f"zoo:{name}", "family": found.family, "parameters": found.parameters}
+    return Candidate(entry, "zoo", found.parameters, found.context)
+
+
+def _listed(found: Candidate, others: Sequence[Candidate]) -> bool:
+    return any(found.name == other.name and found.entry["model"] == other.entry["model"] for other in others)

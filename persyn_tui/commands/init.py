@@ -1,0 +1,74 @@
+"""`persyn init`: a run file to start from."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from persyn_tui.output import JsonOption, StoreOption, emit, say, tell
+
+if TYPE_CHECKING:
+    from storage.store import Store
+
+FileArgument = Annotated[Path, typer.Argument(help="Where to write it; `-`: on stdout.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the app."""
+    app.command("init")(init)
+
+
+def init(
+    file: FileArgument = Path("run.yaml"), store: StoreOption = None, as_json: JsonOption = False
+) -> None:
+    """Write a commented run file from the registered models, with every setting and its default."""
+    from engine.base import atomic_write
+    from engine.config import run_file
+    from engine.registry import new_run, run_file_writer
+
+    on_stdout = str(file) == "-"
+    if not on_stdout:
+        atomic_write.refuse(file)
+    start = new_run.from_store(_opened(store))
+    text = run_file_writer.text(start.data, notes=start.notes)
+    run = run_file.parse(text, where=str(file))  # as it is read later
+
+    def fill(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    if not on_stdout:
+        atomic_write.write(file, fill)
+    for one in start.missing:
+        say(f"{one.what}\n  → {one.remedy}")
+    teachers = [one.name for one in run.teachers]
+
+    def show() -> None:
+        if on_stdout:
+            print(text, end="")
+            return
+        tell(f"{file}: {', '.join(teachers)} → {run.student.name}")
+        say(f"next: `persyn run --dry-run {file}` counts what it would take")
+
+    emit(
+        {
+            "file": str(file),
+            "teachers": teachers,
+            "student": run.student.name,
+            "missing": [asdict(one) for one in start.missing],
+            "text": text,
+        },
+        as_json,
+        show,
+    )
+
+
+def _opened(location: str | None) -> "Store | None":
+    """The store; None where there is none yet, which writing a run file is no reason to make."""
+    from storage.errors import StoreMissingError
+    from storage.store import Store
+
+    try:
+        return Store.open(location, create=False)
+    except StoreMissingError:
+        return None
