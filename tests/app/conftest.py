@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from app import full
-from app.answers import Made, build
+from app import full_store
+from app.responses import Made, build
 from app.support import settle
 
 from storage.job_records import Lease
@@ -36,5 +36,5 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Lease]:
     """The full store, to be copied, and the lease of its job."""
     folder = tmp_path_factory.mktemp("full")
     with Store.open(folder / "persyn.db") as store:
-        lease = full.build(store, folder)
+        lease = full_store.build(store, folder)
     return folder / "persyn.db", lease

@@ -4,7 +4,7 @@ from array import array
 from pathlib import Path
 
 import pytest
-from app.answers import Made, come, line, opened, screen, sheet, shown, title
+from app.responses import Made, come, line, opened, screen, sheet, shown, title
 from app.support import running, until
 from textual.widgets import Input, Static
 

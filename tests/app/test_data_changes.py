@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app.answers import Made, come, line, opened, screen, sheet, shown
+from app.responses import Made, come, line, opened, screen, sheet, shown
 from app.support import running, until
 from textual.pilot import Pilot
 from textual.widgets import Static

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app import full
-from app.answers import Made, come, line, opened, screen, sheet, shown
+from app import full_store
+from app.responses import Made, come, line, opened, screen, sheet, shown
 from app.support import running, until
 from textual.widgets import Static
 
@@ -142,7 +142,7 @@ async def test_answers_side_by_side_are_on_one_scale_and_name_it(
 
 def test_calibration_answers_have_the_rewards_of_their_run_from_stored_scores(tmp_path: Path) -> None:
     with Store.open(tmp_path / "persyn.db") as store:
-        full.build(store, tmp_path)
+        full_store.build(store, tmp_path)
         prompt = listing.cards(store, [1])[1].prompt_id
         found = Beside(store)
         first = found.read(1)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from app.runs import MadeRun, lines, make, notes, showing, submit, words
+from app.small_run import MadeRun, lines, make, notes, showing, submit, words
 from app.support import stands, until
 
 from persyn_tui.app import actions

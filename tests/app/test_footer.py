@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.answers import Made
+from app.responses import Made
 from app.support import running, until
 from textual.binding import Binding
 

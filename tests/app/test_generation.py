@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from app.runs import HOSTILE, MadeRun, lines, make, notes, showing, submit, words
+from app.small_run import HOSTILE, MadeRun, lines, make, notes, showing, submit, words
 from app.support import stands, until
 from textual.widgets import Static
 

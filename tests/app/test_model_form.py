@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app.listed import answered, form, open_store, said, sheet, teacher
+from app.stored_models import answered, form, open_store, said, sheet, teacher
 from app.support import put, running, settled, until
 from teachers.endpoint import Endpoint, answer
 from textual.pilot import Pilot

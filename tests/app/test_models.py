@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from app.listed import answered, open_store, row, said, sheet, teacher
+from app.stored_models import answered, open_store, row, said, sheet, teacher
 from app.support import running, until
 from textual.widgets import Static
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app.listed import form, open_store, row, said, sheet, teacher
+from app.stored_models import form, open_store, row, said, sheet, teacher
 from app.support import running, until
 from teachers.endpoint import Endpoint, Reply, answer
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from app.routed import HOSTILE, Made, lines, make, words
+from app.router_run import HOSTILE, Made, lines, make, words
 from app.support import running, until
 from textual.widgets import Static
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from app import full
+from app import full_store
 from app.support import stands, until
 from sqlalchemy import text
 from textual.pilot import Pilot
@@ -51,7 +51,7 @@ class StillMachine:
     """The same load at every reading."""
 
     def read(self) -> object:
-        return full.READINGS[-1]
+        return full_store.READINGS[-1]
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ async def walk(
     before(MODES[0])
     app = PersynApp(str(location), settings=Settings(interval=0.1))
     if state != "loading":
-        app.machine.extend(full.READINGS)
+        app.machine.extend(full_store.READINGS)
     async with app.run_test(size=size) as pilot:
         found = []
         for number, mode in enumerate(MODES, start=1):
@@ -177,7 +177,9 @@ async def test_error(filled: tuple[Path, Lease], place: Path, size: tuple[int, i
 @pytest.mark.parametrize("size", SIZES)
 async def test_full(filled: tuple[Path, Lease], place: Path, size: tuple[int, int]) -> None:
     with copied(filled, place) as store:
-        await walk(place / "persyn.db", size, "full", lambda mode: full.put_stage(store, filled[1], mode))
+        await walk(
+            place / "persyn.db", size, "full", lambda mode: full_store.put_stage(store, filled[1], mode)
+        )
 
 
 DIALOGS = {
@@ -200,7 +202,7 @@ async def test_dialogs(
     monkeypatch.setattr(Path, "cwd", lambda: Path("/"))
     with copied(filled, place):
         app = PersynApp(str(place / "persyn.db"), settings=Settings(interval=0.1), start=mode)
-        app.machine.extend(full.READINGS)
+        app.machine.extend(full_store.READINGS)
         async with app.run_test(size=SIZES[0]) as pilot:
             await until(pilot, lambda: stands(app) and app.screen.state == "full")
             under = picture(app)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from app import full, terminal
+from app import full_store, terminal
 from app.support import PATIENCE_S, running, until
 from rich.cells import cell_len
 from sqlalchemy import text
@@ -258,7 +258,7 @@ async def test_text_that_is_no_utf8_blanks_no_screen(
     tmp_path: Path, filled: tuple[Path, Lease], mode: str
 ) -> None:
     with copied(filled, tmp_path) as store:
-        full.put_stage(store, filled[1], mode)
+        full_store.put_stage(store, filled[1], mode)
         with store.write() as connection:
             for column in (
                 "responses SET text",
@@ -309,7 +309,7 @@ async def test_no_key_writes_into_a_store_that_was_moved(
     mode, key = MOVING[what]
     with Store.open(path) if what == "demo" else copied(filled, tmp_path) as store:
         if what != "demo":
-            full.put_stage(store, filled[1], mode)
+            full_store.put_stage(store, filled[1], mode)
             jobs.release(store, filled[1], "failed", "it broke")
         chosen = next((one.id for one in datasets.newest_first(store)), None)
     started: list[object] = []
@@ -359,7 +359,7 @@ async def test_a_store_that_may_only_be_read_is_shown(
     tmp_path: Path, filled: tuple[Path, Lease], monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     with copied(filled, tmp_path) as store:
-        full.put_stage(store, filled[1], mode)
+        full_store.put_stage(store, filled[1], mode)
         jobs.release(store, filled[1], "failed", "it broke")
     monkeypatch.setattr(locations, "writable", lambda path: False)
     before = store.path.read_bytes() if store.path else b""

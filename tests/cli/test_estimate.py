@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app.runs import make
+from app.small_run import make
 
 from engine.base.errors import ConfigError
 from engine.config import run_file

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from app import full
+from app import full_store
 
 from engine.job import reward_config
 from engine.pipeline.run_view import reader, run_of
@@ -56,7 +56,7 @@ def test_a_manifest_of_before_may_say_less() -> None:
 def test_strategies_are_compared_by_rewards_of_the_runs_own_settings(tmp_path: Path) -> None:
     """A dataset that does not depend on rewards is that of an earlier run, and so are the rewards in it."""
     with Store.open(tmp_path / "persyn.db") as store:
-        full.build(store, tmp_path)
+        full_store.build(store, tmp_path)
         context = reader(store, run_of(next(job for job in jobs.recent(store) if job.name == "arithmetic")))
         dataset = next(one for one in datasets.newest_first(store) if one.name.endswith("/strong"))
         assert summary._mean_reward(context, dataset, -7.0) == -7.0, "made with the run's settings"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from app.runs import MadeRun, lines, make, showing, words
+from app.small_run import MadeRun, lines, make, showing, words
 from app.support import answered, stands, until
 from textual.containers import VerticalScroll
 from textual.pilot import Pilot

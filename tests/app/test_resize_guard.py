@@ -1,7 +1,7 @@
 """Sizes of the terminal that come faster than a screen can be laid out for them."""
 
 import pytest
-from app.answers import Made
+from app.responses import Made
 from app.support import running, settled, until
 from textual.events import Resize
 from textual.geometry import Size

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from app.runs import make, showing
+from app.small_run import make, showing
 from app.support import burst, running, until
 from support import RUN
 from textual.widgets import Input

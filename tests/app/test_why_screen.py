@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from app.routed import Made, lines, make, words
+from app.router_run import Made, lines, make, words
 from app.support import running, until
 from textual.widgets import Input
 

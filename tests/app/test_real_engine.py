@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from app.runs import lines, words
+from app.small_run import lines, words
 from app.support import running, until
 from sqlalchemy import func, select
 from support import RUN

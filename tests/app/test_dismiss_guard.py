@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from app.answers import Made
+from app.responses import Made
 from app.support import burst, running, settled, until
 from textual.events import MouseDown
 from textual.geometry import Offset, Region

@@ -1,7 +1,7 @@
 """Screen 5: the answers to one prompt, side by side."""
 
 import pytest
-from app.answers import Made, come, line, opened, screen, sheet, shown
+from app.responses import Made, come, line, opened, screen, sheet, shown
 from app.support import running, until
 from textual.widgets import Static
 
