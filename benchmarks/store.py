@@ -15,11 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from storage import listing, prompts, registry, responses, routing, scores, search
+from storage import browse, listing, prompts, registry, responses, routing, scores, search
+from storage.listing import Listing
 from storage.records import Assignment, Generation, Model, NewResponse, Prompt, Response, Score
+from storage.scores import Scored
 from storage.store import Store, sqlite_driver
 
 BATCH = 500
@@ -149,27 +152,33 @@ def bench(store: Store, folder: Path, rows: int) -> dict[str, Any]:
         found["ratio_to_bare_driver"] = round((first or stored / spent) / bare, 2)
 
     middle, end = rows // 2, rows - 100
+    ascending = Listing(descending=False)
     found["page"] = {
-        "first": milliseconds(lambda: responses.browse(store, limit=50)),
-        "middle": milliseconds(lambda: responses.browse(store, after_id=middle, limit=50)),
-        "newest": milliseconds(lambda: responses.browse(store, limit=50, newest_first=True)),
-        "teacher": milliseconds(lambda: responses.browse(store, teacher="teacher-11", limit=50)),
-        "errors": milliseconds(lambda: responses.browse(store, status="error", after_id=middle, limit=50)),
-        "prompt set": milliseconds(lambda: responses.browse(store, prompt_set_id=set_id, after_id=end)),
-        "one response": milliseconds(lambda: responses.get(store, middle)),
+        "first": milliseconds(lambda: browse.browse(store, ascending, limit=50)),
+        "middle": milliseconds(lambda: browse.browse(store, ascending, middle, 50)),
+        "newest": milliseconds(lambda: browse.browse(store, Listing(), limit=50)),
+        "teacher": milliseconds(
+            lambda: browse.browse(store, replace(ascending, teacher="teacher-11"), limit=50)
+        ),
+        "errors": milliseconds(lambda: browse.browse(store, replace(ascending, status="error"), middle, 50)),
+        "prompt set": milliseconds(
+            lambda: browse.browse(store, replace(ascending, prompt_set_id=set_id), end)
+        ),
+        "one response": milliseconds(lambda: browse.get(store, middle)),
         "pending, all but the last answered": milliseconds(
             lambda: responses.pending(store, set_id, ("calibration",), generations[-1])
         ),
     }
     scorer = scores.put_scorer(store, "bench", {})
+    scored = Scored(scorer, generations, set_id, ("calibration",))
     begun = time.perf_counter()
-    batch = scores.pending(store, scorer, generations, set_id, ("calibration",), limit=5000)
+    batch = scores.pending(store, scored, limit=5000)
     found["scorable_per_s_out"] = round(len(batch) / (time.perf_counter() - begun))
     begun = time.perf_counter()
     scores.add(store, None, scorer, [(item.response_id, Score(-0.5, -50.0, 100)) for item in batch])
     found["scores_per_s_in"] = round(len(batch) / (time.perf_counter() - begun))
     begun = time.perf_counter()
-    pages = scores.matrix_pages(store, set_id, ("calibration",), generations, scorer)
+    pages = scores.matrix_pages(store, scored)
     cells = sum(page.values.size for page in pages)
     found["matrix_cells_per_s"] = round(cells / (time.perf_counter() - begun))
     plan = routing.open_plan(store, None, "bench", "persyn", set_id, None, {})
@@ -206,9 +215,9 @@ def bench(store: Store, folder: Path, rows: int) -> dict[str, Any]:
         "word of every prompt": milliseconds(lambda: search.search(store, "question")),
         "word of one prompt": milliseconds(lambda: search.search(store, str(count - 1))),
         "no such word": milliseconds(lambda: search.search(store, "zzzzzzzzzzzz")),
-        "page by words": milliseconds(lambda: responses.browse(store, words=words[-1], newest_first=True)),
+        "page by words": milliseconds(lambda: browse.browse(store, Listing(words=words[-1]))),
         "first of a list by words": milliseconds(
-            lambda: next(listing.stream(store, listing.Listing(words="question")))
+            lambda: next(listing.stream(store, Listing(words="question")))
         ),
     }
     if store.path is not None:

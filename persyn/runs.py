@@ -82,7 +82,7 @@ def run(
         ended = _follow(opened, job.id, works, on_progress)
         if ended.effective_state == "queued":
             raise ConfigError(
-                f"the engine of job {job.id} could not start", f"see {launch.log_path(opened, job)}"
+                f"the engine of job {job.id} could not start", f"see {jobs.log_path(opened, job.id)}"
             )
         report: Mapping[str, Any] = {}
         if ended.state == "done" and until in (None, STAGES[-1]):

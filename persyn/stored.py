@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Self
 
 from engine.base.errors import ConfigError
 from engine.report import export
-from storage import browse, datasets, jobs, lookup, registry
+from storage import browse, datasets, jobs, registry, routing
 from storage.job_records import Job
+from storage.listing import Listing
 from storage.records import Dataset, Model, ResponseContext, ResponseLine, Status, TrainingRow
 from storage.store import Store
 
@@ -56,10 +57,9 @@ class StoreReader:
             strategy: only those in the newest dataset of this strategy.
         """
         dataset = None if strategy is None else self._newest(strategy).id
+        listing = Listing(teacher, status, dataset, descending=False)
         after = 0
-        while page := browse.browse(
-            self._store, teacher=teacher, status=status, dataset_id=dataset, after_id=after, limit=PAGE
-        ):
+        while page := browse.browse(self._store, listing, after, PAGE):
             yield from page
             after = page[-1].response.id
 
@@ -112,7 +112,7 @@ class StoreReader:
         Raises:
             ConfigError: no router was trained.
         """
-        found = lookup.newest_router(self._store)
+        found = routing.newest_router(self._store)
         if found is None:
             raise ConfigError(f"{self._store.name} holds no router", "run with the strategy `persyn` first")
         return self._store.folder / found.path

@@ -234,11 +234,11 @@ def _scores(found: ResponseContext) -> list[dict[str, Any]]:
             "kind": score.kind,
             "scorer": score.scorer_id,
             "sees_reasoning": bool(score.identity.get("reasoning")),
-            "value": score.verdict.value,
-            "sum": score.verdict.sum,
-            "count": score.verdict.count,
-            "status": score.verdict.status,
-            "detail": dict(score.verdict.detail),
+            "value": score.score.value,
+            "sum": score.score.sum,
+            "count": score.score.count,
+            "status": score.score.status,
+            "detail": dict(score.score.detail),
         }
         for score in found.scores
     ]

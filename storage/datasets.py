@@ -7,20 +7,16 @@ from sqlalchemy import func, select, update
 
 from storage.job_records import Lease
 from storage.records import Dataset, DatasetRow, TrainingRow
-from storage.rows import PROMPT, RESPONSE, AnyRow, by_spec, chunks, prompt_of, put_once, response_of
+from storage.rows import PROMPT, RESPONSE, Columns, chunks, number
 from storage.schema import DatasetRowRow, DatasetTable, ModelRow, PromptRow, ResponseRow
 from storage.store import Store
 
-
-def _dataset_of(row: AnyRow) -> Dataset:
-    return Dataset(row.id, row.spec_sha, row.plan_id, row.name, row.manifest, row.complete)
+_DATASET = Columns(Dataset, DatasetTable)
 
 
 def find(store: Store, spec_sha: str) -> Dataset | None:
     """The dataset of this specification, or None."""
-    with store.read() as connection:
-        row = by_spec(connection, DatasetTable, spec_sha)
-    return None if row is None else _dataset_of(row)
+    return _DATASET.find(store, spec_sha)
 
 
 def open_dataset(
@@ -32,15 +28,8 @@ def open_dataset(
     manifest: Mapping[str, Any],
 ) -> Dataset:
     """The dataset of this specification, made empty and incomplete when there is none."""
-    found = find(store, spec_sha)
-    if found is not None:
-        return found
-    with store.write(lease) as connection:
-        values = {"plan_id": plan_id, "name": name, "manifest": dict(manifest), "complete": False}
-        put_once(store, connection, DatasetTable, spec_sha, values)
-        row = by_spec(connection, DatasetTable, spec_sha)
-        assert row is not None
-        return _dataset_of(row)
+    values = {"plan_id": plan_id, "name": name, "manifest": dict(manifest), "complete": False}
+    return _DATASET.open(store, lease, spec_sha, **values)
 
 
 def add(store: Store, lease: Lease | None, dataset_id: int, rows: Sequence[DatasetRow]) -> int:
@@ -91,7 +80,7 @@ def rows(
     """
     query = (
         select(
-            ModelRow.name,
+            ModelRow.name.label("teacher"),
             DatasetRowRow.quality,
             DatasetRowRow.learnability,
             DatasetRowRow.reward,
@@ -110,25 +99,25 @@ def rows(
     if not include_excluded:
         query = query.where(DatasetRowRow.excluded.is_(False))
     with store.read() as connection:
+        result = connection.execute(query)
+        prompt, response = PROMPT.reader(result), RESPONSE.reader(result)
         return [
             TrainingRow(
-                prompt=prompt_of(row, 5),
-                response=response_of(row, 5 + len(PROMPT)),
-                teacher=row[0],
-                quality=row[1],
-                learnability=row[2],
-                reward=row[3],
-                excluded=row[4],
+                prompt=prompt(row),
+                response=response(row),
+                teacher=row.teacher,
+                quality=row.quality,
+                learnability=row.learnability,
+                reward=row.reward,
+                excluded=row.excluded,
             )
-            for row in connection.execute(query)
+            for row in result
         ]
 
 
 def newest_first(store: Store) -> list[Dataset]:
     """Every dataset, newest first."""
-    query = select(*DatasetTable.__table__.c).order_by(DatasetTable.id.desc())
-    with store.read() as connection:
-        return [_dataset_of(row) for row in connection.execute(query)]
+    return _DATASET.all(store)[::-1]
 
 
 def exclude(store: Store, dataset_id: int, prompt_ids: Iterable[int], excluded: bool = True) -> int:
@@ -153,19 +142,18 @@ def count(store: Store, dataset_id: int, include_excluded: bool = False) -> int:
     query = select(func.count()).select_from(DatasetRowRow).where(DatasetRowRow.dataset_id == dataset_id)
     if not include_excluded:
         query = query.where(DatasetRowRow.excluded.is_(False))
-    with store.read() as connection:
-        return int(connection.execute(query).scalar_one())
+    return number(store, query)
 
 
 def means(store: Store, dataset_id: int) -> dict[str, float | None]:
     """Mean quality, learnability (nats per token) and reward of the rows that have them, or None."""
     names = ("quality", "learnability", "reward")
-    query = select(*(func.avg(getattr(DatasetRowRow, name)) for name in names)).where(
+    query = select(*(func.avg(getattr(DatasetRowRow, name)).label(name) for name in names)).where(
         DatasetRowRow.dataset_id == dataset_id, DatasetRowRow.excluded.is_(False)
     )
     with store.read() as connection:
-        values = connection.execute(query).one()
-    return {name: None if value is None else float(value) for name, value in zip(names, values, strict=True)}
+        means = connection.execute(query).one()._mapping
+    return {name: None if means[name] is None else float(means[name]) for name in names}
 
 
 def excluded(store: Store, dataset_id: int) -> list[int]:
@@ -176,4 +164,13 @@ def excluded(store: Store, dataset_id: int) -> list[int]:
         .order_by(DatasetRowRow.prompt_id)
     )
     with store.read() as connection:
-        return [row[0] for row in connection.execute(query)]
+        return list(connection.execute(query).scalars())
+
+
+def prompts_in(store: Store, dataset_id: int, prompt_ids: Sequence[int]) -> set[int]:
+    """Which of these prompts have a row in the dataset."""
+    query = select(DatasetRowRow.prompt_id).where(
+        DatasetRowRow.dataset_id == dataset_id, DatasetRowRow.prompt_id.in_(prompt_ids)
+    )
+    with store.read() as connection:
+        return set(connection.execute(query).scalars())

@@ -4,7 +4,7 @@ import errno
 import shutil
 from pathlib import Path
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 
 from storage.errors import DiskFullError, PersynError, StoreBusyError, StoreError
 
@@ -14,21 +14,21 @@ _PG_LOCK = {"55P03", "40001", "40P01"}
 _NEARLY_FULL_BYTES = 1 << 20
 
 
-def _code(problem: SQLAlchemyError) -> int | None:
+def _code(problem: Exception) -> int | None:
     code = getattr(getattr(problem, "orig", None), "sqlite_errorcode", None)
     return None if code is None else int(code) & 0xFF
 
 
-def _sqlstate(problem: SQLAlchemyError) -> str:
+def _sqlstate(problem: Exception) -> str:
     return getattr(getattr(problem, "orig", None), "sqlstate", None) or ""
 
 
-def is_lock(problem: SQLAlchemyError) -> bool:
+def is_lock(problem: Exception) -> bool:
     """True when another writer held a lock."""
     return _code(problem) in (SQLITE_BUSY, _LOCKED) or _sqlstate(problem) in _PG_LOCK
 
 
-def _no_space(problem: SQLAlchemyError, path: Path | None) -> bool:
+def _no_space(problem: Exception, path: Path | None) -> bool:
     if _code(problem) == _FULL or _sqlstate(problem) == "53100":
         return True
     if getattr(getattr(problem, "orig", None), "errno", None) == errno.ENOSPC:
@@ -41,14 +41,18 @@ def _no_space(problem: SQLAlchemyError, path: Path | None) -> bool:
     )
 
 
-def translated(problem: SQLAlchemyError, name: str, path: Path | None) -> PersynError:
+def translated(problem: Exception, name: str, path: Path | None) -> PersynError:
     """The error to raise in place of a driver's.
 
     Args:
-        problem: what SQLAlchemy raised.
+        problem: what SQLAlchemy raised, or the OverflowError of SQLite's driver.
         name: the store, as a message may show it.
         path: the SQLite file; None for PostgreSQL.
     """
+    if isinstance(problem, OverflowError):
+        return StoreError(
+            f"{name} holds no number that large: {problem}", "Give a number that a listing shows."
+        )
     origin = getattr(problem, "orig", None)
     if isinstance(origin, PersynError):
         return origin

@@ -11,6 +11,10 @@ ACTIVE_STATES: tuple[JobState, ...] = ("queued", "running", "paused")
 """States in which a job still has work to do: at most one such job exists per specification."""
 
 
+EventKind = Literal["info", "warning", "error"]
+CommandKind = Literal["pause", "cancel", "checkpoint", "concurrency"]
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to write for a job. A later claim raises the epoch and makes this one worthless."""
@@ -40,13 +44,11 @@ class Job:
     host: str
     lease_until: float
     """0 when nobody holds the job."""
-    heartbeat_at: float | None
     created_at: float
     started_at: float | None
     finished_at: float | None
     error: str
     """Why it failed or paused; empty otherwise."""
-    log_path: str
     progress: Mapping[str, Any]
     seen_at: float
     """The database's clock when this record was read."""
@@ -64,10 +66,8 @@ class Event:
     id: int
     job_id: int
     at: float
-    stage: str
-    kind: str
+    kind: EventKind
     message: str
-    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +92,15 @@ class Stopping:
     since: float
     """Unix seconds of the first time that it was asked."""
     at_once: bool
-    """Whether it was asked again, so that answers in flight are not waited for any more."""
+    """Whether it was asked again, so that responses in flight are not waited for any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """An operator's wish to a running job."""
+    """What an operator asks of a running job."""
 
     id: int
     job_id: int
-    kind: str
+    kind: CommandKind
     args: Mapping[str, Any]
     created_at: float

@@ -11,45 +11,53 @@ import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psutil
-from sqlalchemy import Connection, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, Select, and_, delete, func, or_, select, update
 
-from storage.clock import now
 from storage.errors import StoreError
-from storage.job_records import ACTIVE_STATES, STOPPED, JobState
-from storage.job_records import Command as Command
-from storage.job_records import Event as Event
-from storage.job_records import Job as Job
-from storage.job_records import Lease as Lease
-from storage.job_records import Metric as Metric
-from storage.job_records import Stopping as Stopping
-from storage.rows import AnyRow
+from storage.job_records import (
+    ACTIVE_STATES,
+    STOPPED,
+    Command,
+    CommandKind,
+    Event,
+    EventKind,
+    Job,
+    JobState,
+    Lease,
+    Metric,
+    Stopping,
+)
+from storage.rows import Columns
 from storage.schema import CommandRow, EventRow, JobRow, MetricRow
 from storage.store import Store
 
-
-def _job_of(row: AnyRow) -> Job:
-    """As stored; a job whose process is gone from this machine holds no lease, so it shows as interrupted at once."""
-    job = Job(*row)
-    return replace(job, lease_until=0.0) if job.state == "running" and _holder_is_gone(job) else job
+_EVENT = Columns(Event, EventRow)
+_METRIC = Columns(Metric, MetricRow)
+_COMMAND = Columns(Command, CommandRow)
 
 
-def _job_columns(store: Store) -> tuple[Any, ...]:
-    return (*JobRow.__table__.c, now(store).label("seen_at"))
+def _read(store: Store, connection: Connection, query: Select[Any]) -> list[Job]:
+    """The jobs of a query on the table.
 
-
-def _read(store: Store, connection: Connection, job_id: int) -> Job | None:
-    row = connection.execute(select(*_job_columns(store)).where(JobRow.id == job_id)).first()
-    return None if row is None else _job_of(row)
+    One whose process is gone from this machine holds no lease, so that it shows as interrupted at once.
+    """
+    columns = Columns(Job, JobRow, seen_at=store.clock())
+    result = connection.execute(query.with_only_columns(*columns))
+    return [
+        replace(job, lease_until=0.0) if job.state == "running" and _holder_is_gone(job) else job
+        for job in map(columns.reader(result), result)
+    ]
 
 
 def _required(store: Store, connection: Connection, job_id: int) -> Job:
-    job = _read(store, connection, job_id)
-    if job is None:
+    found = _read(store, connection, select(JobRow).where(JobRow.id == job_id))
+    if not found:
         raise StoreError(f"there is no job {job_id}", "List the jobs with: persyn jobs")
-    return job
+    return found[0]
 
 
 def submit(
@@ -58,7 +66,6 @@ def submit(
     spec_sha: str,
     name: str,
     until: str | None = None,
-    log_path: str = "",
 ) -> tuple[Job, bool]:
     """The job of this specification, and whether it was made now; an active one is returned as it is.
 
@@ -68,12 +75,9 @@ def submit(
         spec_sha: its hash.
         name: what to show.
         until: the last stage to run; None for all.
-        log_path: where its process logs to.
     """
     # A new job is only made when none is active: the newest is the active one.
-    newest = (
-        select(*_job_columns(store)).where(JobRow.spec_sha == spec_sha).order_by(JobRow.id.desc()).limit(1)
-    )
+    newest = select(JobRow).where(JobRow.spec_sha == spec_sha).order_by(JobRow.id.desc()).limit(1)
     with store.write() as connection:
         created = connection.execute(
             store.insert(JobRow)
@@ -89,13 +93,12 @@ def submit(
                 lease_until=0.0,
                 created_at=time.time(),
                 error="",
-                log_path=log_path,
                 progress={},
             )
             .on_conflict_do_nothing()
         ).rowcount
-        row = connection.execute(newest).one()
-    return _job_of(row), created == 1
+        (job,) = _read(store, connection, newest)
+    return job, created == 1
 
 
 def _holder_is_gone(job: Job) -> bool:
@@ -109,6 +112,11 @@ def _holder_is_gone(job: Job) -> bool:
         return True
     except psutil.AccessDenied:
         return False
+
+
+def log_path(store: Store, job_id: int) -> Path:
+    """Where a job in the background writes what it would have shown; one in the foreground has no such file."""
+    return store.folder / "logs" / f"job-{job_id}.log"
 
 
 def claim(store: Store, job_id: int, owner: str, lease_seconds: float = 30.0) -> Lease:
@@ -133,7 +141,7 @@ def claim(store: Store, job_id: int, owner: str, lease_seconds: float = 30.0) ->
                 f"job {job_id} is {job.state}",
                 "Run the same file again: a new job goes on from what is stored.",
             )
-        clock = now(store)
+        clock = store.clock()
         free = or_(JobRow.owner.is_(None), JobRow.owner == owner, JobRow.lease_until < clock)
         if _holder_is_gone(job):
             free = or_(free, JobRow.epoch == job.epoch)
@@ -146,7 +154,6 @@ def claim(store: Store, job_id: int, owner: str, lease_seconds: float = 30.0) ->
                 pid=os.getpid(),
                 host=socket.gethostname(),
                 lease_until=clock + lease_seconds,
-                heartbeat_at=clock,
                 state="running",
                 started_at=func.coalesce(JobRow.started_at, clock),
                 finished_at=None,
@@ -189,7 +196,7 @@ def release(store: Store, lease: Lease, state: JobState, error: str = "") -> Non
         FencedError: another process has claimed the job.
     """
     with store.write(lease) as connection:
-        finished = None if state in ACTIVE_STATES else now(store)
+        finished = None if state in ACTIVE_STATES else store.clock()
         connection.execute(
             update(JobRow)
             .where(JobRow.id == lease.job_id)
@@ -213,36 +220,11 @@ def progress(store: Store, lease: Lease, progress: Mapping[str, Any]) -> None:
         connection.execute(update(JobRow).where(JobRow.id == lease.job_id).values(progress=dict(progress)))
 
 
-def event(
-    store: Store,
-    lease: Lease,
-    kind: str,
-    message: str,
-    *,
-    stage: str = "",
-    data: Mapping[str, Any] | None = None,
-) -> None:
-    """Append to the job's history.
-
-    Args:
-        store: an open store.
-        lease: the job's lease.
-        kind: a short word that a screen can filter by.
-        message: one sentence for the operator.
-        stage: where it happened.
-        data: small JSON behind the sentence.
-    """
+def event(store: Store, lease: Lease, kind: EventKind, message: str) -> None:
+    """Append a sentence for the operator to the job's history."""
     with store.write(lease) as connection:
-        connection.execute(
-            store.insert(EventRow).values(
-                job_id=lease.job_id,
-                at=now(store),
-                stage=stage,
-                kind=kind,
-                message=message,
-                data=dict(data or {}),
-            )
-        )
+        values = {"job_id": lease.job_id, "at": store.clock(), "kind": kind, "message": message}
+        connection.execute(store.insert(EventRow).values(values))
 
 
 def record_metrics(store: Store, lease: Lease, rows: Sequence[tuple[str, str, int, float]]) -> None:
@@ -268,7 +250,7 @@ def record_metrics(store: Store, lease: Lease, rows: Sequence[tuple[str, str, in
 def get(store: Store, job_id: int) -> Job | None:
     """The job of this id, or None."""
     with store.read() as connection:
-        return _read(store, connection, job_id)
+        return next(iter(_read(store, connection, select(JobRow).where(JobRow.id == job_id))), None)
 
 
 def recent(store: Store, before_id: int | None = None, limit: int = 100) -> list[Job]:
@@ -279,11 +261,11 @@ def recent(store: Store, before_id: int | None = None, limit: int = 100) -> list
         before_id: the last job already seen; None for the first page.
         limit: how many at most.
     """
-    query = select(*_job_columns(store)).order_by(JobRow.id.desc()).limit(limit)
+    query = select(JobRow).order_by(JobRow.id.desc()).limit(limit)
     if before_id is not None:
         query = query.where(JobRow.id < before_id)
     with store.read() as connection:
-        return [_job_of(row) for row in connection.execute(query)]
+        return _read(store, connection, query)
 
 
 def went_on(listed: Iterable[Job]) -> dict[int, int]:
@@ -304,42 +286,29 @@ def went_on(listed: Iterable[Job]) -> dict[int, int]:
 
 def events(store: Store, job_id: int, after_id: int = 0, limit: int = 500) -> list[Event]:
     """The job's next events, oldest first."""
-    query = (
-        select(*EventRow.__table__.c)
-        .where(EventRow.job_id == job_id, EventRow.id > after_id)
-        .order_by(EventRow.id)
-        .limit(limit)
-    )
-    with store.read() as connection:
-        return [Event(*row) for row in connection.execute(query)]
+    query = select(*_EVENT).where(EventRow.job_id == job_id, EventRow.id > after_id)
+    return _EVENT.all(store, query.order_by(EventRow.id).limit(limit))
 
 
 def newest_events(store: Store, job_id: int | None = None, limit: int = 100) -> list[Event]:
     """The last events of one job, or of all of them, oldest first."""
-    query = select(*EventRow.__table__.c).order_by(EventRow.id.desc()).limit(limit)
+    query = select(*_EVENT).order_by(EventRow.id.desc()).limit(limit)
     if job_id is not None:
         query = query.where(EventRow.job_id == job_id)
-    with store.read() as connection:
-        return [Event(*row) for row in reversed(connection.execute(query).all())]
+    return _EVENT.all(store, query)[::-1]
 
 
 def metrics(
     store: Store, job_id: int, name: str | None = None, after_id: int = 0, limit: int = 5000
 ) -> list[Metric]:
     """The job's next metric points, oldest first; of one curve when a name is given."""
-    query = (
-        select(*MetricRow.__table__.c)
-        .where(MetricRow.job_id == job_id, MetricRow.id > after_id)
-        .order_by(MetricRow.id)
-        .limit(limit)
-    )
+    query = select(*_METRIC).where(MetricRow.job_id == job_id, MetricRow.id > after_id)
     if name is not None:
         query = query.where(MetricRow.name == name)
-    with store.read() as connection:
-        return [Metric(*row) for row in connection.execute(query)]
+    return _METRIC.all(store, query.order_by(MetricRow.id).limit(limit))
 
 
-def command(store: Store, job_id: int, kind: str, args: Mapping[str, Any] | None = None) -> int:
+def command(store: Store, job_id: int, kind: CommandKind, args: Mapping[str, Any] | None = None) -> int:
     """The id of a command left for the job's process.
 
     Raises:
@@ -388,15 +357,10 @@ def take_commands(store: Store, lease: Lease) -> list[Command]:
         if connection.execute(select(CommandRow.id).where(waiting).limit(1)).first() is None:
             return []
     with store.write(lease) as connection:
-        rows = connection.execute(
-            update(CommandRow)
-            .where(waiting)
-            .values(taken_at=time.time())
-            .returning(
-                CommandRow.id, CommandRow.job_id, CommandRow.kind, CommandRow.args, CommandRow.created_at
-            )
-        ).all()
-    return sorted((Command(*row) for row in rows), key=lambda item: item.id)
+        taken = update(CommandRow).where(waiting).values(taken_at=time.time()).returning(*_COMMAND)
+        result = connection.execute(taken)
+        command = _COMMAND.reader(result)
+        return sorted((command(row) for row in result), key=lambda item: item.id)
 
 
 def respecify(store: Store, job_id: int, spec: Mapping[str, Any]) -> None:
@@ -421,6 +385,6 @@ def end_unowned(store: Store, job_id: int, state: JobState) -> bool:
         connection.execute(
             update(JobRow)
             .where(JobRow.id == job_id, JobRow.epoch == job.epoch)
-            .values(state=state, owner=None, pid=None, lease_until=0.0, finished_at=now(store))
+            .values(state=state, owner=None, pid=None, lease_until=0.0, finished_at=store.clock())
         )
     return True

@@ -1,6 +1,6 @@
 """The whole of a filtered, sorted result as response ids, and the lines to show for some of them.
 
-A list of a million answers is held as ids, eight bytes each; what a line shows is
+A list of a million responses is held as ids, eight bytes each; what a line shows is
 read by id when the line is looked at. No page ever needs an offset, and the place of every line is known.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, Text, case, cast, func, literal_column, select
 from sqlalchemy.exc import OperationalError
 
-from storage.lookup import values
+from storage import scores
 from storage.records import Split, Status
 from storage.rows import chunks
 from storage.schema import (
@@ -54,10 +54,12 @@ class Listing:
     """Name of the teacher (all rows that share it)."""
     status: Status | None = None
     dataset_id: int | None = None
+    prompt_set_id: int | None = None
+    """Only responses to this set's prompts."""
     split: Split | None = None
-    """Only answers to prompts of this split, in whichever prompt set."""
+    """Only responses to prompts of this split, of that set or of any."""
     words: str | None = None
-    """Only answers that hold all these words or whose prompt does, as far as `search.sync` has indexed them."""
+    """Only responses that hold all these words or whose prompt does, as far as `search.sync` has indexed them."""
     quality: float | None = None
     learnability: float | None = None
     """Nats per token."""
@@ -151,6 +153,26 @@ def stream(
             above = part[-1]
 
 
+def page(store: Store, listing: Listing, after_id: int = 0, limit: int = 50) -> "array[int]":
+    """The next ids of the result, in order of id.
+
+    Args:
+        store: an open store.
+        listing: filters, and whether the highest id comes first; what it is sorted by does not count.
+        after_id: the last id already seen; 0 for the first page.
+        limit: how many at most.
+
+    Raises:
+        StoreError: `listing.words` holds no word.
+    """
+    key = _key(listing)
+    with store.read() as connection:
+        query = _filtered(store, connection, replace(listing, sort="id"), few=True).limit(limit)
+        if after_id:
+            query = query.where(key < after_id if listing.descending else key > after_id)
+        return array("q", connection.execute(query).scalars())
+
+
 def kept(store: Store, listing: Listing) -> "array[int]":
     """The ids of the rows of `listing.dataset_id` that pass and are not excluded, ascending.
 
@@ -167,9 +189,7 @@ def kept(store: Store, listing: Listing) -> "array[int]":
         for name in ("quality", "learnability", "reward"):
             if (least := getattr(listing, name)) is not None:
                 query = query.where(getattr(DatasetRowRow, name) >= least)
-        ids = query.subquery().c.id
-        packed = connection.execute(select(func.aggregate_strings(cast(ids, Text), ","))).scalar()
-    return array("q", sorted(_numbers(packed or "")))
+        return array("q", sorted(_ids(connection, query)))
 
 
 def _read(
@@ -186,18 +206,18 @@ def _read(
     The database writes them into one string: a million rows taken one by one keep the interpreter from
     everything else for seconds.
     """
-    packed = None
     with store.read() as connection, _interruptible(store, connection, stop):
         query = _filtered(store, connection, listing).where(ResponseRow.id > above)
         if upto is not None:
             query = query.where(ResponseRow.id <= upto)
-        ids = query.limit(limit).subquery().c.id
-        packed = connection.execute(select(func.aggregate_strings(cast(ids, Text), ","))).scalar()
-    return _numbers(packed or "")
+        return _ids(connection, query.limit(limit))
+    return array("q")
 
 
-def _numbers(packed: str) -> "array[int]":
-    """The numbers of a string that has commas between them."""
+def _ids(connection: Connection, query: Select[Any]) -> "array[int]":
+    """The ids that a query gives, in its order."""
+    joined = select(func.aggregate_strings(cast(query.subquery().c.id, Text), ","))
+    packed = connection.execute(joined).scalar() or ""
     if len(packed) < SHORT:
         return array("q", map(int, packed.split(",") if packed else ()))
     # Four times as fast, but its import takes longer than the first rows, which wait for this.
@@ -224,11 +244,15 @@ class _interruptible:  # noqa: N801 — used as a context manager only
         return isinstance(problem, OperationalError) and self._stop()
 
 
-def _filtered(store: Store, connection: Connection, listing: Listing) -> Select[Any]:
-    key: Any = ResponseRow.id
+def _key(listing: Listing) -> Any:
+    """The column to page by: a dataset's own, whose index is in this order, or the responses'."""
+    return ResponseRow.id if listing.dataset_id is None else DatasetRowRow.response_id
+
+
+def _filtered(store: Store, connection: Connection, listing: Listing, few: bool = False) -> Select[Any]:
+    """Selects the ids; with `few`, so that the first of them cost little and all of them more."""
     query = select(ResponseRow.id)
     if listing.dataset_id is not None:
-        key = DatasetRowRow.response_id  # its index is in this order
         query = query.join(DatasetRowRow, DatasetRowRow.response_id == ResponseRow.id).where(
             DatasetRowRow.dataset_id == listing.dataset_id
         )
@@ -239,12 +263,17 @@ def _filtered(store: Store, connection: Connection, listing: Listing) -> Select[
         if listing.status != "ok":  # so that the planner sees that the index of failures applies
             query = query.where(literal_column("responses.status") != literal_column("'ok'"))
         query = query.where(ResponseRow.status == listing.status)
-    if listing.split is not None:
-        members = select(MemberRow.prompt_id).where(MemberRow.split == listing.split)
-        query = query.where(ResponseRow.prompt_id.in_(members))
+    if listing.prompt_set_id is not None or listing.split is not None:
+        # Every set is named: members are found by set and prompt, not by prompt alone.
+        sets = select(PromptSetRow.id) if listing.prompt_set_id is None else [listing.prompt_set_id]
+        members = select(MemberRow.prompt_id).where(MemberRow.prompt_set_id.in_(sets))
+        if listing.split is not None:
+            members = members.where(MemberRow.split == listing.split)
+        member = members.where(MemberRow.prompt_id == ResponseRow.prompt_id).exists()
+        query = query.where(member if few else ResponseRow.prompt_id.in_(members))
     if listing.words is not None:
         query = query.where(ResponseRow.id.in_(matching(store, listing.words)))
-    sorted_by: Any = ResponseRow.completion_tokens if listing.sort == "tokens" else key
+    sorted_by: Any = ResponseRow.completion_tokens if listing.sort == "tokens" else _key(listing)
     for name in ("quality", "learnability", "reward"):
         least = getattr(listing, name)
         if least is None and listing.sort != name:
@@ -258,7 +287,7 @@ def _filtered(store: Store, connection: Connection, listing: Listing) -> Select[
         if listing.sort == name:
             sorted_by = value
     if listing.sort == "id":
-        return query.order_by(key.desc() if listing.descending else key)
+        return query.order_by(sorted_by.desc() if listing.descending else sorted_by)
     direction = sorted_by.desc() if listing.descending else sorted_by.asc()
     return query.order_by(direction.nulls_last(), ResponseRow.id.desc())
 
@@ -324,9 +353,9 @@ def cards(store: Store, ids: Sequence[int], dataset_id: int | None = None) -> di
             select(
                 ResponseRow.id,
                 ResponseRow.prompt_id,
-                func.substr(turn, 1, SHOWN_CHARACTERS),
-                func.substr(ResponseRow.text, 1, SHOWN_OF_RESPONSE),
-                ModelRow.name,
+                func.substr(turn, 1, SHOWN_CHARACTERS).label("prompt"),
+                func.substr(ResponseRow.text, 1, SHOWN_OF_RESPONSE).label("text"),
+                ModelRow.name.label("teacher"),
                 ResponseRow.completion_tokens,
                 ResponseRow.status,
                 ResponseRow.finish_reason,
@@ -337,27 +366,27 @@ def cards(store: Store, ids: Sequence[int], dataset_id: int | None = None) -> di
         )
         with store.read() as connection:
             lines = connection.execute(query).all()
-            held = _held(connection, {line[1] for line in lines})
-        scores = values(store, part)
+            held = _held(connection, {line.prompt_id for line in lines})
+        values = scores.by_kind(store, part)
         for line in lines:
-            scored = dict(scores.get(line[0], {}))
+            scored = dict(values.get(line.id, {}))
             learnability = scored.pop("learnability", None)
             qualities = [value for value in scored.values() if value is not None]
             # Newest last, and the one in view after all others.
             rows = sorted(
-                held.get(line[0], ()), key=lambda row: (row.dataset_id == dataset_id, row.dataset_id)
+                held.get(line.id, ()), key=lambda row: (row.dataset_id == dataset_id, row.dataset_id)
             )
             shown = rows[-1] if rows else None
             rewarded = _rewarded(rows, dataset_id)
-            found[line[0]] = Card(
-                id=line[0],
-                prompt_id=line[1],
-                prompt=line[2] or "",
-                text=line[3] or "",
-                teacher=line[4],
-                tokens=line[5],
-                status=line[6],
-                finish_reason=line[7],
+            found[line.id] = Card(
+                id=line.id,
+                prompt_id=line.prompt_id,
+                prompt=line.prompt or "",
+                text=line.text or "",
+                teacher=line.teacher,
+                tokens=line.completion_tokens,
+                status=line.status,
+                finish_reason=line.finish_reason,
                 quality=qualities[-1] if qualities else None,
                 learnability=learnability,
                 reward=rewarded.reward if rewarded else None,
@@ -371,8 +400,9 @@ def cards(store: Store, ids: Sequence[int], dataset_id: int | None = None) -> di
 
 
 def _held(connection: Connection, prompt_ids: Collection[int]) -> dict[int, list[_Row]]:
-    """Response id → its dataset rows, of the answers to these prompts."""
-    names = dict(connection.execute(select(DatasetTable.id, DatasetTable.name)).tuples().all())
+    """Response id → its dataset rows, of the responses to these prompts."""
+    datasets = connection.execute(select(DatasetTable.id, DatasetTable.name))
+    names = {row.id: row.name for row in datasets}
     query = select(
         DatasetRowRow.response_id, DatasetRowRow.dataset_id, DatasetRowRow.reward, DatasetRowRow.excluded
     ).where(
@@ -381,8 +411,10 @@ def _held(connection: Connection, prompt_ids: Collection[int]) -> dict[int, list
         DatasetRowRow.prompt_id.in_(list(prompt_ids)),
     )
     found: dict[int, list[_Row]] = {}
-    for response_id, dataset_id, reward, excluded in connection.execute(query):
-        found.setdefault(response_id, []).append(_Row(dataset_id, names[dataset_id], reward, excluded))
+    for row in connection.execute(query):
+        found.setdefault(row.response_id, []).append(
+            _Row(row.dataset_id, names[row.dataset_id], row.reward, row.excluded)
+        )
     return found
 
 
@@ -413,28 +445,3 @@ def _rewarded(rows: Iterable[_Row], dataset_id: int | None) -> _Row | None:
     """
     known = [row for row in rows if row.reward is not None and dataset_id in (None, row.dataset_id)]
     return max(known, key=lambda row: row.dataset_id, default=None)
-
-
-def newest(store: Store) -> int:
-    """The highest response id; 0 for an empty store."""
-    with store.read() as connection:
-        return connection.execute(select(func.coalesce(func.max(ResponseRow.id), 0))).scalar_one()
-
-
-def count_above(store: Store, id: int) -> int:
-    """How many responses came after this one."""
-    with store.read() as connection:
-        query = select(func.count()).select_from(ResponseRow).where(ResponseRow.id > id)
-        return int(connection.execute(query).scalar_one())
-
-
-def splits(store: Store, prompt_id: int) -> list[str]:
-    """The splits that a prompt is in, over all prompt sets."""
-    query = (
-        select(MemberRow.split)
-        .where(MemberRow.prompt_set_id.in_(select(PromptSetRow.id)), MemberRow.prompt_id == prompt_id)
-        .distinct()
-        .order_by(MemberRow.split)
-    )
-    with store.read() as connection:
-        return list(connection.execute(query).scalars())

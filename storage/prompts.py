@@ -10,13 +10,11 @@ from storage.errors import StoreError
 from storage.hashing import sha
 from storage.job_records import Lease
 from storage.records import Prompt, PromptSet, Split
-from storage.rows import PROMPT, SPLITS, by_spec, chunks, merged, prompt_of, put_once
+from storage.rows import PROMPT, Columns, chunks, prompt_page
 from storage.schema import MemberRow, PromptRow, PromptSetRow
 from storage.store import Store
 
-
-def _set_of(row: Any) -> PromptSet:
-    return PromptSet(row.id, row.name, row.spec_sha, row.complete, row.counts)
+_SET = Columns(PromptSet, PromptSetRow)
 
 
 def prompt_sha(prompt: Prompt) -> str:
@@ -32,21 +30,12 @@ def prompt_sha(prompt: Prompt) -> str:
 
 def find_set(store: Store, spec_sha: str) -> PromptSet | None:
     """The prompt set of this specification, or None."""
-    with store.read() as connection:
-        row = by_spec(connection, PromptSetRow, spec_sha)
-    return None if row is None else _set_of(row)
+    return _SET.find(store, spec_sha)
 
 
 def open_set(store: Store, spec_sha: str, name: str) -> PromptSet:
     """The prompt set of this specification, made empty and incomplete when there is none."""
-    found = find_set(store, spec_sha)
-    if found is not None:
-        return found
-    with store.write() as connection:
-        values = {"name": name, "complete": False, "counts": {}, "created_at": time.time()}
-        put_once(store, connection, PromptSetRow, spec_sha, values)
-        row = by_spec(connection, PromptSetRow, spec_sha)
-        return _set_of(row)
+    return _SET.open(store, None, spec_sha, name=name, complete=False, counts={}, created_at=time.time())
 
 
 def add(store: Store, lease: Lease | None, set_id: int, prompts: Sequence[Prompt], first_ordinal: int) -> int:
@@ -136,18 +125,8 @@ def page(
         after: the last ordinal already seen.
         limit: how many at most.
     """
-    pages: list[list[tuple[int, Prompt]]] = []
-    with store.read() as connection:
-        for split in splits or SPLITS:
-            rows = connection.execute(
-                select(MemberRow.ordinal, *PROMPT)
-                .join(PromptRow, PromptRow.id == MemberRow.prompt_id)
-                .where(MemberRow.prompt_set_id == set_id, MemberRow.split == split, MemberRow.ordinal > after)
-                .order_by(MemberRow.ordinal)
-                .limit(limit)
-            )
-            pages.append([(row[0], prompt_of(row, 1, split)) for row in rows])
-    return merged(pages, key=lambda item: item[0], limit=limit)
+    members = select(MemberRow.ordinal, *PROMPT).join(PromptRow, PromptRow.id == MemberRow.prompt_id)
+    return prompt_page(store, members.where(MemberRow.prompt_set_id == set_id), splits, after, limit)
 
 
 _page = page  # `iterate` names its parameter after it
@@ -166,20 +145,28 @@ def iterate(
 
 def get(store: Store, ids: Iterable[int]) -> dict[int, Prompt]:
     """The prompts of these ids, without a split; unknown ids are left out."""
-    found: dict[int, Prompt] = {}
-    with store.read() as connection:
-        for part in chunks(ids):
-            for row in connection.execute(select(*PROMPT).where(PromptRow.id.in_(part))):
-                found[row[0]] = prompt_of(row)
-    return found
+    found = (PROMPT.all(store, select(*PROMPT).where(PromptRow.id.in_(part))) for part in chunks(ids))
+    return {prompt.id or 0: prompt for part in found for prompt in part}
 
 
 def counts(store: Store, set_id: int) -> dict[str, int]:
     """How many prompts each split of the set has; splits without any are left out."""
     query = (
-        select(MemberRow.split, func.count())
+        select(MemberRow.split, func.count().label("prompts"))
         .where(MemberRow.prompt_set_id == set_id)
         .group_by(MemberRow.split)
     )
     with store.read() as connection:
-        return {row[0]: row[1] for row in connection.execute(query)}
+        return {row.split: row.prompts for row in connection.execute(query)}
+
+
+def splits_of(store: Store, prompt_id: int) -> list[str]:
+    """The splits that a prompt is in, over all prompt sets."""
+    query = (
+        select(MemberRow.split)
+        .where(MemberRow.prompt_set_id.in_(select(PromptSetRow.id)), MemberRow.prompt_id == prompt_id)
+        .distinct()
+        .order_by(MemberRow.split)
+    )
+    with store.read() as connection:
+        return list(connection.execute(query).scalars())

@@ -170,12 +170,12 @@ class PromptSet:
 
 @dataclass(frozen=True, slots=True)
 class NewResponse:
-    """An answer about to be stored."""
+    """A response about to be stored."""
 
     prompt_id: int
     teacher_id: int
     generation_sha: str
-    completion: Response
+    response: Response
     cost: float = 0.0
     """Dollars."""
     sample: int = 0
@@ -241,7 +241,7 @@ class StoredScore:
     kind: str
     identity: Mapping[str, Any]
     """Everything the scorer's hash is made of."""
-    verdict: Score
+    score: Score
 
 
 @dataclass(frozen=True, slots=True)

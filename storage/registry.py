@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import func, select, update
 
 from storage.records import Model, Role
-from storage.rows import MODEL, chunks, model_of
+from storage.rows import MODEL, chunks
 from storage.schema import ModelRow
 from storage.store import Store
 
@@ -22,7 +22,7 @@ def put(store: Store, model: Model, identity_sha: str) -> Model:
     Args:
         store: an open store.
         model: what to register; its `id` and `archived` are ignored.
-        identity_sha: hash over what shapes the model's answers.
+        identity_sha: hash over what shapes the model's responses.
     """
     clock = time.time()
     values: dict[str, Any] = {
@@ -35,7 +35,7 @@ def put(store: Store, model: Model, identity_sha: str) -> Model:
         "price_input": model.price_input,
         "price_output": model.price_output,
         "system": model.system,
-        "sampling": asdict(model.sampling),
+        "sampling": model.sampling,
         "options": dict(model.options),
         "archived_at": None,
         "put_at": clock,
@@ -73,8 +73,7 @@ def models(
         query = query.where(ModelRow.role == role)
     if not archived:
         query = query.where(ModelRow.archived_at.is_(None))
-    with store.read() as connection:
-        found = [model_of(row) for row in connection.execute(query)]
+    found = MODEL.all(store, query)
     if superseded:
         return found
     newest: dict[tuple[str, str], Model] = {}
@@ -93,19 +92,19 @@ def get(store: Store, name: str, role: Role | None = None) -> Model | None:
     )
     if role is not None:
         query = query.where(ModelRow.role == role)
-    with store.read() as connection:
-        row = connection.execute(query).first()
-    return None if row is None else model_of(row)
+    return MODEL.first(store, query)
+
+
+def find(store: Store, role: Role, name: str, identity_sha: str) -> Model | None:
+    """The model of exactly these settings, archived or not, or None."""
+    same = (ModelRow.role == role, ModelRow.name == name, ModelRow.identity_sha == identity_sha)
+    return MODEL.first(store, select(*MODEL).where(*same))
 
 
 def by_id(store: Store, ids: Iterable[int]) -> dict[int, Model]:
     """The models of these ids, archived or not; unknown ids are left out."""
-    found: dict[int, Model] = {}
-    with store.read() as connection:
-        for part in chunks(ids):
-            for row in connection.execute(select(*MODEL).where(ModelRow.id.in_(part))):
-                found[row.id] = model_of(row)
-    return found
+    found = (MODEL.all(store, select(*MODEL).where(ModelRow.id.in_(part))) for part in chunks(ids))
+    return {model.id or 0: model for part in found for model in part}
 
 
 def archive(store: Store, id: int, archived: bool = True) -> None:

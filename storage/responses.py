@@ -1,4 +1,4 @@
-"""Responses: what is missing, what came in, and how to look at it.
+"""Responses: which are missing, storing them, and counting them.
 
 Pending work is never queued: it is what the prompts have and the responses lack. A response is unique by
 (prompt, teacher, sample, generation hash); storing it again changes nothing, except that an `error` row gives
@@ -25,19 +25,25 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute
 
-from storage.browse import browse as browse
-from storage.browse import get as get
 from storage.job_records import Lease
 from storage.records import Coverage, Generation, NewResponse, Prompt, ResponseCount, Split, StoredResponse
-from storage.rows import PROMPT, RESPONSE, SPLITS, by, chunks, merged, prompt_of, response_of, stored
-from storage.schema import AssignmentRow, GenerationRow, MemberRow, PromptRow, ResponseRow, SearchQueueRow
+from storage.rows import PROMPT, RESPONSE, SPLITS, by, chunks, merged, number, prompt_page, stored
+from storage.schema import (
+    AssignmentRow,
+    GenerationRow,
+    MemberRow,
+    ModelRow,
+    PromptRow,
+    ResponseRow,
+    SearchQueueRow,
+)
 from storage.store import Store, insert
 from storage.text import clean
 
 _KEY = ["prompt_id", "teacher_id", "sample", "generation_id"]
 
 
-def _answer(
+def _response(
     prompt_id: ColumnElement[int] | InstrumentedAttribute[int], generation: Generation
 ) -> ColumnElement[bool]:
     """Joins a prompt to this generation's first sample."""
@@ -61,7 +67,7 @@ def _pending(columns: Sequence[Any], set_id: int, generation: Generation, max_at
     return (
         select(*columns)
         .select_from(MemberRow)
-        .outerjoin(ResponseRow, _answer(MemberRow.prompt_id, generation))
+        .outerjoin(ResponseRow, _response(MemberRow.prompt_id, generation))
         .where(MemberRow.prompt_set_id == set_id, _missing(max_attempts))
     )
 
@@ -76,7 +82,7 @@ def pending(
     after: int = -1,
     limit: int = 500,
 ) -> list[tuple[int, Prompt]]:
-    """The next prompts without a final answer of this generation, with their ordinals, in order.
+    """The next prompts without a final response of this generation, with their ordinals, in order.
 
     Args:
         store: an open store.
@@ -87,18 +93,9 @@ def pending(
         after: the last ordinal already seen.
         limit: how many at most.
     """
-    pages: list[list[tuple[int, Prompt]]] = []
-    with store.read() as connection:
-        for split in splits or SPLITS:
-            rows = connection.execute(
-                _pending((MemberRow.ordinal, *PROMPT), set_id, generation, max_attempts)
-                .join(PromptRow, PromptRow.id == MemberRow.prompt_id)
-                .where(MemberRow.split == split, MemberRow.ordinal > after)
-                .order_by(MemberRow.ordinal)
-                .limit(limit)
-            )
-            pages.append([(row[0], prompt_of(row, 1, split)) for row in rows])
-    return merged(pages, key=lambda item: item[0], limit=limit)
+    members = _pending((MemberRow.ordinal, *PROMPT), set_id, generation, max_attempts)
+    joined = members.join(PromptRow, PromptRow.id == MemberRow.prompt_id)
+    return prompt_page(store, joined, splits, after, limit)
 
 
 def count_pending(
@@ -113,18 +110,17 @@ def count_pending(
     query = _pending((func.count(),), set_id, generation, max_attempts).where(
         MemberRow.split.in_(splits or SPLITS)
     )
-    with store.read() as connection:
-        return int(connection.execute(query).scalar_one())
+    return number(store, query)
 
 
 def _assigned(plan_id: int, generation: Generation, max_attempts: int, after: int, limit: int) -> Select[Any]:
     return (
         select(AssignmentRow.prompt_id)
         .distinct()
-        .outerjoin(ResponseRow, _answer(AssignmentRow.prompt_id, generation))
+        .outerjoin(ResponseRow, _response(AssignmentRow.prompt_id, generation))
         .where(
             AssignmentRow.plan_id == plan_id,
-            AssignmentRow.teacher_id == generation[0],
+            AssignmentRow.teacher_id == generation.teacher_id,
             AssignmentRow.prompt_id > after,
             _missing(max_attempts),
         )
@@ -142,7 +138,7 @@ def pending_assigned(
     limit: int = 500,
     after_prompt_id: int = 0,
 ) -> list[Prompt]:
-    """The next prompts that any of the plans gives to this teacher and that lack its final answer, by id.
+    """The next prompts that any of the plans gives to this teacher and that lack its final response, by id.
 
     Args:
         store: an open store.
@@ -157,11 +153,12 @@ def pending_assigned(
     with store.read() as connection:
         for plan_id in dict.fromkeys(plan_ids):
             rows = connection.execute(_assigned(plan_id, generation, max_attempts, after_prompt_id, limit))
-            pages.append([row[0] for row in rows])
+            pages.append(list(rows.scalars()))
         ids = merged(pages, key=lambda item: item, limit=limit)
         for part in chunks(ids):
-            for row in connection.execute(select(*PROMPT).where(PromptRow.id.in_(part))):
-                found[row[0]] = prompt_of(row)
+            result = connection.execute(select(*PROMPT).where(PromptRow.id.in_(part)))
+            prompt = PROMPT.reader(result)
+            found.update((row.prompts_id, prompt(row)) for row in result)
     return [found[identifier] for identifier in ids]
 
 
@@ -172,15 +169,14 @@ def count_pending_assigned(
     query = (
         select(func.count(func.distinct(AssignmentRow.prompt_id)))
         .select_from(AssignmentRow)
-        .outerjoin(ResponseRow, _answer(AssignmentRow.prompt_id, generation))
+        .outerjoin(ResponseRow, _response(AssignmentRow.prompt_id, generation))
         .where(
             AssignmentRow.plan_id.in_(plan_ids),
-            AssignmentRow.teacher_id == generation[0],
+            AssignmentRow.teacher_id == generation.teacher_id,
             _missing(max_attempts),
         )
     )
-    with store.read() as connection:
-        return int(connection.execute(query).scalar_one())
+    return number(store, query)
 
 
 # In the table's own order, which is the order of the compiled statement's parameters.
@@ -206,24 +202,24 @@ _STORED = (
 
 def _values(row: NewResponse, numbers: dict[str, int], clock: float) -> tuple[Any, ...]:
     """The row's values in the order of `_STORED`, storable as they are."""
-    answer = row.completion
+    response = row.response
     return (
         row.prompt_id,
         row.teacher_id,
         row.sample,
         numbers[row.generation_sha],
-        answer.status,
-        clean(answer.finish_reason),
-        answer.prompt_tokens,
-        answer.completion_tokens,
-        answer.latency_s,
+        response.status,
+        clean(response.finish_reason),
+        response.prompt_tokens,
+        response.completion_tokens,
+        response.latency_s,
         row.cost,
         1,
         row.job_id,
         clock,
-        clean(answer.text),
-        clean(answer.reasoning),
-        clean(answer.error),
+        clean(response.text),
+        clean(response.reasoning),
+        clean(response.error),
     )
 
 
@@ -246,11 +242,11 @@ def _numbers(store: Store, connection: Connection, rows: Sequence[NewResponse]) 
     """The number of every generation hash in the rows, given now to those that have none."""
     digests = list(dict.fromkeys(row.generation_sha for row in rows))
     query = select(GenerationRow.sha, GenerationRow.id).where(GenerationRow.sha.in_(digests))
-    found = {row[0]: row[1] for row in connection.execute(query)}
+    found = {row.sha: row.id for row in connection.execute(query)}
     new = [{"sha": digest} for digest in digests if digest not in found]
     if new:
         connection.execute(store.insert(GenerationRow).on_conflict_do_nothing(), new)
-        found = {row[0]: row[1] for row in connection.execute(query)}
+        found = {row.sha: row.id for row in connection.execute(query)}
     return found
 
 
@@ -307,7 +303,7 @@ def counts(
 
     Args:
         store: an open store.
-        generations: which answers to count.
+        generations: which responses to count.
         prompt_set_id: over which prompts.
         splits: only these; None for all.
     """
@@ -317,30 +313,29 @@ def counts(
             query = (
                 select(
                     ResponseRow.status,
-                    func.count(),
-                    func.sum(ResponseRow.prompt_tokens),
-                    func.sum(ResponseRow.completion_tokens),
-                    func.sum(ResponseRow.cost),
-                    func.sum(ResponseRow.latency_s),
+                    func.count().label("number"),
+                    func.sum(ResponseRow.prompt_tokens).label("prompt_tokens"),
+                    func.sum(ResponseRow.completion_tokens).label("completion_tokens"),
+                    func.sum(ResponseRow.cost).label("cost"),
+                    func.sum(ResponseRow.latency_s).label("latency_s"),
                 )
                 .select_from(MemberRow)
-                .join(ResponseRow, _answer(MemberRow.prompt_id, generation))
+                .join(ResponseRow, _response(MemberRow.prompt_id, generation))
                 .where(MemberRow.prompt_set_id == prompt_set_id, MemberRow.split.in_(splits or SPLITS))
                 .group_by(ResponseRow.status)
             )
-            rows: Any = connection.execute(query)
-            for status, count, prompt_tokens, completion_tokens, cost, latency in rows:
-                found.append(
-                    ResponseCount(
-                        teacher_id=generation[0],
-                        status=status,
-                        count=count,
-                        prompt_tokens=int(prompt_tokens),
-                        completion_tokens=int(completion_tokens),
-                        cost=cost,
-                        latency_s=latency,
-                    )
+            found += [
+                ResponseCount(
+                    teacher_id=generation.teacher_id,
+                    status=row.status,
+                    count=row.number,
+                    prompt_tokens=int(row.prompt_tokens),
+                    completion_tokens=int(row.completion_tokens),
+                    cost=row.cost,
+                    latency_s=row.latency_s,
                 )
+                for row in connection.execute(query)
+            ]
     return sorted(found, key=lambda item: (item.teacher_id, item.status))
 
 
@@ -351,14 +346,14 @@ def coverage(
     splits: Sequence[Split],
     plan_ids: Sequence[int],
 ) -> list[Coverage]:
-    """What each teacher has to answer and how much of it is there, in the order of `generations`.
+    """Which prompts each teacher has to respond to and how much of it is there, in the order of `generations`.
 
     Args:
         store: an open store.
         generations: the teachers with the hashes of their settings.
         prompt_set_id: the prompts.
-        splits: those that every teacher answers.
-        plan_ids: each teacher also answers what any of these plans gives it, fallbacks included.
+        splits: those that every teacher responds to.
+        plan_ids: each teacher also responds to what any of these plans gives it, fallbacks included.
     """
     found = []
     with store.read() as connection:
@@ -368,30 +363,30 @@ def coverage(
                     MemberRow.prompt_set_id == prompt_set_id, MemberRow.split.in_(splits)
                 ),
                 select(AssignmentRow.prompt_id).where(
-                    AssignmentRow.plan_id.in_(plan_ids), AssignmentRow.teacher_id == generation[0]
+                    AssignmentRow.plan_id.in_(plan_ids), AssignmentRow.teacher_id == generation.teacher_id
                 ),
             ).subquery()
             rows = connection.execute(
                 select(
                     ResponseRow.status,
-                    func.count(),
-                    func.sum(ResponseRow.attempts - 1),
-                    func.sum(ResponseRow.completion_tokens),
-                    func.sum(ResponseRow.cost),
+                    func.count().label("number"),
+                    func.sum(ResponseRow.attempts - 1).label("retries"),
+                    func.sum(ResponseRow.completion_tokens).label("completion_tokens"),
+                    func.sum(ResponseRow.cost).label("cost"),
                 )
                 .select_from(wanted)
-                .outerjoin(ResponseRow, _answer(wanted.c.prompt_id, generation))
+                .outerjoin(ResponseRow, _response(wanted.c.prompt_id, generation))
                 .group_by(ResponseRow.status)
             ).all()
-            answered = [row for row in rows if row[0] is not None]
+            given = [row for row in rows if row.status is not None]
             found.append(
                 Coverage(
-                    teacher_id=generation[0],
-                    wanted=sum(row[1] for row in rows),
-                    counts={row[0]: row[1] for row in answered},
-                    retries=sum(int(row[2]) for row in answered),
-                    completion_tokens=sum(int(row[3]) for row in answered),
-                    cost=sum(row[4] for row in answered),
+                    teacher_id=generation.teacher_id,
+                    wanted=sum(row.number for row in rows),
+                    counts={row.status: row.number for row in given},
+                    retries=sum(int(row.retries) for row in given),
+                    completion_tokens=sum(int(row.completion_tokens) for row in given),
+                    cost=sum(row.cost for row in given),
                 )
             )
         last = connection.execute(select(func.max(ResponseRow.id))).scalar() or 0
@@ -401,7 +396,7 @@ def coverage(
 def since(store: Store, job_id: int, after_id: int) -> dict[int, dict[str, tuple[int, float]]]:
     """What a job has stored after a response: teacher id → status → (how many, dollars).
 
-    An answer in place of an `error` keeps that one's id, and is not among them.
+    A response in place of an `error` keeps that one's id, and is not among them.
     """
     found: dict[int, dict[str, tuple[int, float]]] = {}
     with store.read() as connection:
@@ -430,7 +425,42 @@ def of_prompts(
         known = stored(connection, generations)
         for part in chunks(dict.fromkeys(prompt_ids)):
             query = select(*RESPONSE).where(ResponseRow.prompt_id.in_(part), by(known))
-            for row in connection.execute(query):
-                response = response_of(row)
+            result = connection.execute(query)
+            for response in map(RESPONSE.reader(result), result):
                 found.setdefault(response.prompt_id, {})[response.teacher_id] = response
     return found
+
+
+def ids_of_prompt(store: Store, prompt_id: int, limit: int = 100) -> list[int]:
+    """The ids of the newest responses to a prompt, by teacher name; every sample and every setting counts."""
+    newest = (
+        select(ResponseRow.id, ResponseRow.teacher_id)
+        .where(ResponseRow.prompt_id == prompt_id)
+        .order_by(ResponseRow.id.desc())
+        .limit(limit)
+        .subquery()
+    )
+    query = (
+        select(newest.c.id)
+        .join(ModelRow, ModelRow.id == newest.c.teacher_id)
+        .order_by(ModelRow.name, newest.c.id)
+    )
+    with store.read() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def count_of_teacher(store: Store, teacher_id: int) -> int:
+    """How many responses of this model are stored."""
+    return number(
+        store, select(func.count()).select_from(ResponseRow).where(ResponseRow.teacher_id == teacher_id)
+    )
+
+
+def newest_id(store: Store) -> int:
+    """The highest response id; 0 for an empty store."""
+    return number(store, select(func.coalesce(func.max(ResponseRow.id), 0)))
+
+
+def count_above(store: Store, id: int) -> int:
+    """How many responses came after this one."""
+    return number(store, select(func.count()).select_from(ResponseRow).where(ResponseRow.id > id))

@@ -9,32 +9,13 @@ from sqlalchemy.orm import aliased
 
 from storage.job_records import Lease
 from storage.records import Assignment, Generation, Plan, Prompt, RouterRecord, Share, Split
-from storage.rows import PROMPT, SPLITS, AnyRow, by, by_spec, chunks, merged, prompt_of, put_once, stored
+from storage.rows import PROMPT, Columns, by, chunks, prompt_page, stored
 from storage.schema import AssignmentRow, MemberRow, PlanRow, PromptRow, ResponseRow, RouterRow
 from storage.store import Store
-from storage.strengths import pack, unpack
 
-_ASSIGNMENT = (
-    AssignmentRow.prompt_id,
-    AssignmentRow.teacher_id,
-    AssignmentRow.attempt,
-    AssignmentRow.strengths,
-    AssignmentRow.margin,
-)
-
-
-def _router_of(row: AnyRow) -> RouterRecord:
-    return RouterRecord(row.id, row.spec_sha, row.student_id, row.path, row.manifest, row.metrics)
-
-
-def _plan_of(row: AnyRow) -> Plan:
-    return Plan(
-        row.id, row.spec_sha, row.strategy, row.prompt_set_id, row.router_id, row.manifest, row.complete
-    )
-
-
-def _assignment_of(row: AnyRow) -> Assignment:
-    return Assignment(row[0], row[1], row[2], unpack(row[3]), row[4])
+_ROUTER = Columns(RouterRecord, RouterRow)
+_PLAN = Columns(Plan, PlanRow)
+_ASSIGNMENT = Columns(Assignment, AssignmentRow)
 
 
 def put_router(
@@ -57,33 +38,36 @@ def put_router(
         manifest: teacher order, alpha, normalization, backbone.
         metrics: Hit@1, Hit@3, regret and the like.
     """
-    with store.write(lease) as connection:
-        values = {
-            "student_id": student_id,
-            "path": path,
-            "manifest": dict(manifest),
-            "metrics": dict(metrics),
-            "complete": True,
-            "created_at": time.time(),
-        }
-        put_once(store, connection, RouterRow, spec_sha, values)
-        row = by_spec(connection, RouterRow, spec_sha)
-        assert row is not None
-        return _router_of(row)
+    values: dict[str, Any] = {"student_id": student_id, "path": path, "created_at": time.time()}
+    return _ROUTER.open(store, lease, spec_sha, **values, manifest=dict(manifest), metrics=dict(metrics))
 
 
 def router(store: Store, spec_sha: str) -> RouterRecord | None:
     """The router of this specification, or None."""
-    with store.read() as connection:
-        row = by_spec(connection, RouterRow, spec_sha)
-    return None if row is None else _router_of(row)
+    return _ROUTER.find(store, spec_sha)
 
 
 def router_by_id(store: Store, id: int) -> RouterRecord | None:
     """The router of this id, or None."""
+    return _ROUTER.first(store, select(*_ROUTER).where(RouterRow.id == id))
+
+
+def newest_router(store: Store) -> RouterRecord | None:
+    """The router trained last, or None."""
+    return _ROUTER.first(store, select(*_ROUTER).order_by(RouterRow.id.desc()).limit(1))
+
+
+def router_ids(store: Store) -> list[int]:
+    """The ids of all routers, newest first."""
     with store.read() as connection:
-        row = connection.execute(select(*RouterRow.__table__.c).where(RouterRow.id == id)).first()
-    return None if row is None else _router_of(row)
+        return list(connection.execute(select(RouterRow.id).order_by(RouterRow.id.desc())).scalars())
+
+
+def routed_prompt_set(store: Store, router_id: int) -> int | None:
+    """The prompt set that a router was trained for: that of the first plan made with it, or None."""
+    query = select(PlanRow.prompt_set_id).where(PlanRow.router_id == router_id).order_by(PlanRow.id).limit(1)
+    with store.read() as connection:
+        return connection.execute(query).scalar()
 
 
 def open_plan(
@@ -96,28 +80,25 @@ def open_plan(
     manifest: Mapping[str, Any],
 ) -> Plan:
     """The plan of this specification, made empty and incomplete when there is none."""
-    found = plan(store, spec_sha)
-    if found is not None:
-        return found
-    with store.write(lease) as connection:
-        values = {
-            "strategy": strategy,
-            "prompt_set_id": prompt_set_id,
-            "router_id": router_id,
-            "manifest": dict(manifest),
-            "complete": False,
-        }
-        put_once(store, connection, PlanRow, spec_sha, values)
-        row = by_spec(connection, PlanRow, spec_sha)
-        assert row is not None
-        return _plan_of(row)
+    values: dict[str, Any] = {
+        "strategy": strategy,
+        "prompt_set_id": prompt_set_id,
+        "router_id": router_id,
+        "manifest": dict(manifest),
+    }
+    return _PLAN.open(store, lease, spec_sha, **values, complete=False)
 
 
 def plan(store: Store, spec_sha: str) -> Plan | None:
     """The plan of this specification, or None."""
+    return _PLAN.find(store, spec_sha)
+
+
+def plan_teachers(store: Store, plan_id: int) -> list[str]:
+    """The names that a plan's strengths belong to, in their order; empty when the plan does not say."""
     with store.read() as connection:
-        row = by_spec(connection, PlanRow, spec_sha)
-    return None if row is None else _plan_of(row)
+        manifest = connection.execute(select(PlanRow.manifest).where(PlanRow.id == plan_id)).scalar()
+    return [str(name) for name in (manifest or {}).get("teachers", [])]
 
 
 def unassigned(
@@ -132,32 +113,22 @@ def unassigned(
         after: the last ordinal already seen.
         limit: how many at most.
     """
-    pages: list[list[tuple[int, Prompt]]] = []
-    with store.read() as connection:
-        set_id = connection.execute(select(PlanRow.prompt_set_id).where(PlanRow.id == plan_id)).scalar_one()
-        for split in splits or SPLITS:
-            rows = connection.execute(
-                select(MemberRow.ordinal, *PROMPT)
-                .join(PromptRow, PromptRow.id == MemberRow.prompt_id)
-                .outerjoin(
-                    AssignmentRow,
-                    and_(
-                        AssignmentRow.plan_id == plan_id,
-                        AssignmentRow.prompt_id == MemberRow.prompt_id,
-                        AssignmentRow.attempt == 0,
-                    ),
-                )
-                .where(
-                    MemberRow.prompt_set_id == set_id,
-                    MemberRow.split == split,
-                    MemberRow.ordinal > after,
-                    AssignmentRow.prompt_id.is_(None),
-                )
-                .order_by(MemberRow.ordinal)
-                .limit(limit)
-            )
-            pages.append([(row[0], prompt_of(row, 1, split)) for row in rows])
-    return merged(pages, key=lambda item: item[0], limit=limit)
+    members = (
+        select(MemberRow.ordinal, *PROMPT)
+        .select_from(PlanRow)
+        .join(MemberRow, MemberRow.prompt_set_id == PlanRow.prompt_set_id)
+        .join(PromptRow, PromptRow.id == MemberRow.prompt_id)
+        .outerjoin(
+            AssignmentRow,
+            and_(
+                AssignmentRow.plan_id == PlanRow.id,
+                AssignmentRow.prompt_id == MemberRow.prompt_id,
+                AssignmentRow.attempt == 0,
+            ),
+        )
+        .where(PlanRow.id == plan_id, AssignmentRow.prompt_id.is_(None))
+    )
+    return prompt_page(store, members, splits, after, limit)
 
 
 def assign(store: Store, lease: Lease | None, plan_id: int, rows: Sequence[Assignment]) -> int:
@@ -170,7 +141,7 @@ def assign(store: Store, lease: Lease | None, plan_id: int, rows: Sequence[Assig
             "prompt_id": row.prompt_id,
             "attempt": row.attempt,
             "teacher_id": row.teacher_id,
-            "strengths": pack(row.strengths),
+            "strengths": row.strengths,
             "margin": row.margin,
         }
         for row in rows
@@ -194,7 +165,7 @@ def failed(
     after_prompt_id: int = 0,
     limit: int = 500,
 ) -> list[Assignment]:
-    """The last assignment of each prompt whose answer is stored and not `ok`, by prompt id.
+    """The last assignment of each prompt whose response is stored and not `ok`, by prompt id.
 
     Args:
         store: an open store.
@@ -233,31 +204,36 @@ def failed(
             .order_by(AssignmentRow.prompt_id)
             .limit(limit)
         )
-        return [_assignment_of(row) for row in connection.execute(query)]
+        result = connection.execute(query)
+        return list(map(_ASSIGNMENT.reader(result), result))
 
 
 def allocation(store: Store, plan_id: int) -> dict[int, int]:
     """How many prompts the plan first gave to each teacher, by teacher id; only teachers with any."""
     query = (
-        select(AssignmentRow.teacher_id, func.count())
+        select(AssignmentRow.teacher_id, func.count().label("prompts"))
         .where(AssignmentRow.plan_id == plan_id, AssignmentRow.attempt == 0)
         .group_by(AssignmentRow.teacher_id)
         .order_by(AssignmentRow.teacher_id)
     )
     with store.read() as connection:
-        return {row[0]: row[1] for row in connection.execute(query)}
+        return {row.teacher_id: row.prompts for row in connection.execute(query)}
 
 
 def shares(store: Store, plan_id: int) -> list[Share]:
     """What the plan first gave to each teacher that got anything, most prompts first; reads the whole plan."""
     query = (
-        select(AssignmentRow.teacher_id, func.count(), func.avg(AssignmentRow.margin))
+        select(
+            AssignmentRow.teacher_id,
+            func.count().label("prompts"),
+            func.avg(AssignmentRow.margin).label("margin"),
+        )
         .where(AssignmentRow.plan_id == plan_id, AssignmentRow.attempt == 0)
         .group_by(AssignmentRow.teacher_id)
         .order_by(func.count().desc(), AssignmentRow.teacher_id)
     )
     with store.read() as connection:
-        return [Share(row[0], row[1], row[2]) for row in connection.execute(query)]
+        return [Share(row.teacher_id, row.prompts, row.margin) for row in connection.execute(query)]
 
 
 def newest(store: Store, plan_id: int, teacher_id: int | None = None, limit: int = 200) -> list[Assignment]:
@@ -270,8 +246,7 @@ def newest(store: Store, plan_id: int, teacher_id: int | None = None, limit: int
     )
     if teacher_id is not None:
         query = query.where(AssignmentRow.teacher_id == teacher_id)
-    with store.read() as connection:
-        return [_assignment_of(row) for row in connection.execute(query)]
+    return _ASSIGNMENT.all(store, query)
 
 
 def closest(store: Store, plan_id: int, teacher_id: int | None = None, limit: int = 200) -> list[Assignment]:
@@ -286,23 +261,16 @@ def closest(store: Store, plan_id: int, teacher_id: int | None = None, limit: in
     )
     if teacher_id is not None:
         query = query.where(AssignmentRow.teacher_id == teacher_id)
-    with store.read() as connection:
-        return [_assignment_of(row) for row in connection.execute(query)]
+    return _ASSIGNMENT.all(store, query)
 
 
 def choices(store: Store, plan_id: int, prompt_ids: Sequence[int]) -> dict[int, Assignment]:
     """The plan's first assignments of these prompts, by prompt id; prompts without one are left out."""
+    first = select(*_ASSIGNMENT).where(AssignmentRow.plan_id == plan_id, AssignmentRow.attempt == 0)
     found: dict[int, Assignment] = {}
-    with store.read() as connection:
-        for part in chunks(prompt_ids):
-            rows = connection.execute(
-                select(*_ASSIGNMENT).where(
-                    AssignmentRow.plan_id == plan_id,
-                    AssignmentRow.prompt_id.in_(part),
-                    AssignmentRow.attempt == 0,
-                )
-            )
-            found.update({row[0]: _assignment_of(row) for row in rows})
+    for part in chunks(prompt_ids):
+        rows = _ASSIGNMENT.all(store, first.where(AssignmentRow.prompt_id.in_(part)))
+        found.update({assignment.prompt_id: assignment for assignment in rows})
     return found
 
 
@@ -330,7 +298,7 @@ def assignments(store: Store, plan_id: int, after_prompt_id: int = 0, limit: int
         until = connection.execute(select(func.max(last.c.prompt_id))).scalar()
         if until is None:
             return []
-        rows = connection.execute(
+        result = connection.execute(
             select(*_ASSIGNMENT)
             .where(
                 AssignmentRow.plan_id == plan_id,
@@ -339,7 +307,7 @@ def assignments(store: Store, plan_id: int, after_prompt_id: int = 0, limit: int
             )
             .order_by(AssignmentRow.prompt_id, AssignmentRow.attempt)
         )
-        return [_assignment_of(row) for row in rows]
+        return list(map(_ASSIGNMENT.reader(result), result))
 
 
 def generations_used(
@@ -359,9 +327,9 @@ def generations_used(
         store: an open store.
         plan_id: the plan.
         generations: the teachers' generations.
-        calibration: whether it needed every teacher's answers to calibration and validation prompts.
-        full: whether it needed every teacher's answers to every prompt but the evaluation's.
-        design_id: the plan of a partial calibration: which of the answers to those prompts it needed.
+        calibration: whether it needed every teacher's responses to calibration and validation prompts.
+        full: whether it needed every teacher's responses to every prompt but the evaluation's.
+        design_id: the plan of a partial calibration: which of the responses to those prompts it needed.
     """
     designed = calibration and design_id is not None
     needed: list[ColumnElement[bool]] = [
@@ -383,13 +351,7 @@ def generations_used(
             select(func.count(func.distinct(ResponseRow.id)))
             .select_from(PlanRow)
             .join(MemberRow, MemberRow.prompt_set_id == PlanRow.prompt_set_id)
-            .join(
-                ResponseRow,
-                and_(
-                    ResponseRow.prompt_id == MemberRow.prompt_id,
-                    by(known),
-                ),
-            )
+            .join(ResponseRow, and_(ResponseRow.prompt_id == MemberRow.prompt_id, by(known)))
             .where(PlanRow.id == plan_id, or_(*needed))
         )
         return int(connection.execute(query).scalar_one())

@@ -1,88 +1,146 @@
-"""From selected columns to records, and the page arithmetic that every listing shares."""
+"""From selected columns to records, by name, and the page arithmetic that every listing shares."""
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
+from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from operator import itemgetter
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, CursorResult, Row, Select, and_, select, tuple_
 
-from storage.records import Generation, Model, Prompt, Sampling, Split, StoredResponse
-from storage.schema import Base, GenerationRow, ModelRow, PromptRow, ResponseRow
+from storage.job_records import Lease
+from storage.records import Generation, Model, Prompt, Split, StoredResponse
+from storage.schema import Base, GenerationRow, MemberRow, ModelRow, PromptRow, ResponseRow
 from storage.store import Store
 
 AnyRow = Row[*tuple[Any, ...]]
+AnyResult = CursorResult[*tuple[Any, ...]]
+Query = Select[*tuple[Any, ...]]
 T = TypeVar("T")
+R = TypeVar("R")
 
 SPLITS: tuple[Split, ...] = ("calibration", "validation", "synthesis", "evaluation")
 
 CHUNK = 500
 """How many values go into one IN list."""
 
-PROMPT = (PromptRow.id, PromptRow.messages, PromptRow.answer, PromptRow.verifier, PromptRow.source)
-"""The columns of a `Prompt`, in the order that `prompt_of` reads."""
 
-RESPONSE = (
-    ResponseRow.id,
-    ResponseRow.prompt_id,
-    ResponseRow.teacher_id,
-    ResponseRow.sample,
-    select(GenerationRow.sha).where(GenerationRow.id == ResponseRow.generation_id).scalar_subquery(),
-    ResponseRow.text,
-    ResponseRow.status,
-    ResponseRow.finish_reason,
-    ResponseRow.prompt_tokens,
-    ResponseRow.completion_tokens,
-    ResponseRow.latency_s,
-    ResponseRow.cost,
-    ResponseRow.reasoning,
-    ResponseRow.error,
+class Columns(Generic[R]):
+    """The columns of a record: `select(*COLUMNS)`, beside any others, then `COLUMNS.reader(result)`.
+
+    Each is labelled `TABLE_FIELD` and found by that label, so the order and number of a query's columns do not
+    matter. The labels are looked up once per result: reading a row costs what reading it by position costs.
+
+    Args:
+        record: a dataclass.
+        table: every field is the column of the same name here, unless `others` says otherwise.
+        given: names of the record's last fields, which no column holds; the reader's caller gives them.
+        others: field → column.
+    """
+
+    def __init__(
+        self, record: Callable[..., R], table: type[Base], given: Sequence[str] = (), **others: Any
+    ) -> None:
+        self.record = record
+        self.table = table
+        names = [field.name for field in fields(record) if field.name not in given]  # type: ignore[arg-type]  # a dataclass
+        columns = {**table.__table__.c, **others}
+        self._columns = {f"{table.__tablename__}_{name}": columns[name] for name in names}
+
+    def __iter__(self) -> Iterator[ColumnElement[Any]]:
+        return (column.label(label) for label, column in self._columns.items())
+
+    def reader(self, result: AnyResult, **given: Any) -> Callable[[AnyRow], R]:
+        """Reads the record from a row of the result."""
+        places = {name: place for place, name in enumerate(result.keys())}
+        values = itemgetter(*(places[label] for label in self._columns))
+        record = partial(self.record, **given) if given else self.record
+        return lambda row: record(*values(row))
+
+    def all(self, store: Store, query: Query | None = None) -> list[R]:
+        """The records of a query that selects these columns; without one, of the whole table by id."""
+        query = select(*self).order_by(self.table.__table__.c.id) if query is None else query
+        with store.read() as connection:
+            result = connection.execute(query)
+            return list(map(self.reader(result), result))
+
+    def first(self, store: Store, query: Query) -> R | None:
+        """The first record of a query that selects these columns, or None."""
+        with store.read() as connection:
+            return self._first(connection, query)
+
+    def find(self, store: Store, spec_sha: str) -> R | None:
+        """The record of this specification, or None."""
+        return self.first(store, self._of(spec_sha))
+
+    def open(self, store: Store, lease: Lease | None, spec_sha: str, **values: Any) -> R:
+        """The record of this specification; made from these values when there is none."""
+        found = self.find(store, spec_sha)
+        if found is not None:
+            return found
+        with store.write(lease) as connection:
+            connection.execute(
+                store.insert(self.table)
+                .values(spec_sha=spec_sha, **values)
+                .on_conflict_do_nothing(index_elements=["spec_sha"])
+            )
+            made = self._first(connection, self._of(spec_sha))
+        assert made is not None
+        return made
+
+    def _first(self, connection: Connection, query: Query) -> R | None:
+        result = connection.execute(query)
+        row = result.first()
+        return None if row is None else self.reader(result)(row)
+
+    def _of(self, spec_sha: str) -> Query:
+        return select(*self).where(self.table.__table__.c.spec_sha == spec_sha)
+
+
+PROMPT = Columns(Prompt, PromptRow, given=("split",))
+MODEL = Columns(Model, ModelRow, archived=ModelRow.archived_at.is_not(None))
+RESPONSE = Columns(
+    StoredResponse,
+    ResponseRow,
+    generation_sha=select(GenerationRow.sha)
+    .where(GenerationRow.id == ResponseRow.generation_id)
+    .scalar_subquery(),
 )
-"""The columns of a `StoredResponse`, in the record's own order."""
 
 
-def prompt_of(row: AnyRow, at: int = 0, split: Split | None = None) -> Prompt:
-    """The prompt whose `PROMPT` columns begin at position `at` of the row."""
-    return Prompt(
-        id=row[at],
-        messages=row[at + 1],
-        answer=row[at + 2],
-        verifier=row[at + 3],
-        source=row[at + 4],
-        split=split,
-    )
+def number(store: Store, query: Query) -> int:
+    """The one number that a query gives."""
+    with store.read() as connection:
+        return int(connection.execute(query).scalar_one())
 
 
-def response_of(row: AnyRow, at: int = 0) -> StoredResponse:
-    """The response whose `RESPONSE` columns begin at position `at` of the row."""
-    return StoredResponse(*row[at : at + len(RESPONSE)])
+def prompt_page(
+    store: Store, members: Query, splits: Sequence[Split] | None, after: int, limit: int
+) -> list[tuple[int, Prompt]]:
+    """(ordinal, prompt) of the next members, in order of ordinal.
 
+    One query per split, each bounded and in index order, costs less than one over all of them that must sort.
 
-def model_of(row: AnyRow) -> Model:
-    """The model of a row selected as the whole `models` table."""
-    sampling = dict(row.sampling)
-    sampling["stop"] = tuple(sampling.get("stop", ()))
-    return Model(
-        id=row.id,
-        name=row.name,
-        role=row.role,
-        backend=row.backend,
-        model=row.model,
-        revision=row.revision,
-        family=row.family,
-        parameters=row.parameters,
-        system=row.system,
-        sampling=Sampling(**sampling),
-        price_input=row.price_input,
-        price_output=row.price_output,
-        context=row.context,
-        options=row.options,
-        archived=row.archived_at is not None,
-    )
-
-
-MODEL = tuple(ModelRow.__table__.c)
-"""The columns of a `Model`, read by name."""
+    Args:
+        store: an open store.
+        members: selects `MemberRow.ordinal` and `PROMPT`.
+        splits: only these; None for all.
+        after: the last ordinal already seen.
+        limit: how many at most.
+    """
+    pages: list[list[tuple[int, Prompt]]] = []
+    with store.read() as connection:
+        for split in splits or SPLITS:
+            result = connection.execute(
+                members.where(MemberRow.split == split, MemberRow.ordinal > after)
+                .order_by(MemberRow.ordinal)
+                .limit(limit)
+            )
+            prompt = PROMPT.reader(result, split=split)
+            pages.append([(row.ordinal, prompt(row)) for row in result])
+    return merged(pages, key=lambda item: item[0], limit=limit)
 
 
 def chunks(values: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
@@ -93,11 +151,7 @@ def chunks(values: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
 
 
 def merged(pages: Iterable[Sequence[T]], key: Callable[[T], Any], limit: int) -> list[T]:
-    """The first `limit` items of several pages, each sorted by `key`; of equal keys the first is kept.
-
-    One query per split or plan, each bounded and in index order, costs less than one query over all of them
-    that must sort.
-    """
+    """The first `limit` items of several pages, each sorted by `key`; of equal keys the first is kept."""
     out: list[T] = []
     last: Any = None
     for item in heapq.merge(*pages, key=key):
@@ -118,7 +172,7 @@ def stored(connection: Connection, generations: Iterable[Generation]) -> dict[tu
         rows = connection.execute(
             select(GenerationRow.sha, GenerationRow.id).where(GenerationRow.sha.in_(part))
         )
-        numbers.update((row[0], row[1]) for row in rows)
+        numbers.update((row.sha, row.id) for row in rows)
     return {
         (item.teacher_id, numbers[item.generation_sha]): item
         for item in wanted
@@ -132,20 +186,3 @@ def by(generations: Iterable[tuple[int, int]]) -> ColumnElement[bool]:
         ResponseRow.sample == 0,
         tuple_(ResponseRow.teacher_id, ResponseRow.generation_id).in_(list(generations)),
     )
-
-
-def put_once(
-    store: Store, connection: Connection, table: type[Base], spec_sha: str, values: dict[str, Any]
-) -> None:
-    """Insert a row unless one of this specification exists."""
-    connection.execute(
-        store.insert(table)
-        .values(spec_sha=spec_sha, **values)
-        .on_conflict_do_nothing(index_elements=["spec_sha"])
-    )
-
-
-def by_spec(connection: Connection, table: type[Base], spec_sha: str) -> AnyRow | None:
-    """The whole row of this specification, or None."""
-    columns = table.__table__.c
-    return connection.execute(select(*columns).where(columns.spec_sha == spec_sha)).first()

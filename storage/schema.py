@@ -1,11 +1,12 @@
-"""The tables. Only `storage` sees these classes; everyone else gets the records of `storage.records`.
+"""The tables. Only `storage` uses these classes; everyone else gets the records of `storage.records`.
 
 Times are seconds since the epoch (UTC), money is dollars, hashes are 64 hexadecimal digits. A spec_sha is
 unique wherever it appears on a result: doing the same thing twice finds the first one's row. Tables of
 short rows whose key is a pair are stored by that key (WITHOUT ROWID): one tree instead of two to write.
 """
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -29,6 +30,7 @@ from sqlalchemy.types import TypeDecorator
 
 from storage.errors import StoreError
 from storage.job_records import ACTIVE_STATES
+from storage.records import Sampling
 from storage.text import clean
 
 
@@ -39,22 +41,20 @@ class CleanText(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """The value, storable."""
         return None if value is None else clean(value)
 
 
 class Turns(TypeDecorator[list[Any]]):
-    """Messages; what is no JSON, in a broken file, is read as one turn of that text, so that it can be looked at."""
+    """Messages, as a JSON document. In a damaged file, text that is no JSON is read as one turn of that text."""
 
     impl = JSON(none_as_null=True)
     cache_ok = True
 
     def coerce_compared_value(self, op: OperatorType | None, value: Any) -> Any:
-        """As JSON, so that parts of it can be asked for."""
+        # As JSON, so that parts of it can be asked for.
         return JSON().coerce_compared_value(op, value)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
-        """Reads a document."""
         read = super().result_processor(dialect, coltype)
         if read is None:
             return None
@@ -66,6 +66,29 @@ class Turns(TypeDecorator[list[Any]]):
                 return [{"role": "user", "content": value}]
 
         return turns
+
+
+class SamplingDocument(TypeDecorator[Sampling]):
+    """A `Sampling`, as a JSON document."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Sampling:
+        return Sampling(**{**value, "stop": tuple(value.get("stop", ()))})
+
+
+class Strengths(TypeDecorator[tuple[float, ...]]):
+    """A router's strengths, one per teacher, as little-endian float32."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: Sequence[float] | None, dialect: Dialect) -> bytes | None:
+        return None if value is None else struct.pack(f"<{len(value)}f", *value)
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> tuple[float, ...] | None:
+        return None if value is None else struct.unpack(f"<{len(value) // 4}f", value)
 
 
 Id = BigInteger().with_variant(Integer, "sqlite")
@@ -91,7 +114,6 @@ class Base(DeclarativeBase):
         int: Id,
         float: Number,
         str: CleanText(),
-        bytes: LargeBinary(),
         dict[str, Any]: Document,
         list[Any]: Document,
     }
@@ -116,7 +138,7 @@ class ModelRow(Base):
     price_input: Mapped[float]
     price_output: Mapped[float]
     system: Mapped[str]
-    sampling: Mapped[dict[str, Any]]
+    sampling: Mapped[Sampling] = mapped_column(SamplingDocument())
     options: Mapped[dict[str, Any]]
     archived_at: Mapped[float | None]
     created_at: Mapped[float]
@@ -179,7 +201,7 @@ class GenerationRow(Base):
 
 
 class ResponseRow(Base):
-    """An answer of one teacher to one prompt."""
+    """A response of one teacher to one prompt."""
 
     __tablename__ = "responses"
     __table_args__ = (
@@ -229,7 +251,7 @@ class ScorerRow(Base):
 
 
 class ScoreRow(Base):
-    """One scorer's verdict on one response."""
+    """What one scorer gave one response."""
 
     __tablename__ = "scores"
     __table_args__ = (_BY_KEY,)
@@ -243,8 +265,8 @@ class ScoreRow(Base):
     detail: Mapped[dict[str, Any]]
 
 
-class JudgeReplyRow(Base):
-    """What a judge has said to one question about an answer, or about two, until the verdicts stand."""
+class VerdictRow(Base):
+    """What a judge said to one question about a response, or about two; kept until their scores are final."""
 
     __tablename__ = "judge_replies"
     __table_args__ = (_BY_KEY,)
@@ -258,7 +280,7 @@ class JudgeReplyRow(Base):
     prompt_tokens: Mapped[int]
     completion_tokens: Mapped[int]
     cost: Mapped[float]
-    """Dollars; 0 once a verdict's `detail` counts them."""
+    """Dollars; 0 once a score's `detail` counts them."""
     text: Mapped[str]
     error: Mapped[str]
 
@@ -275,7 +297,6 @@ class RouterRow(Base):
     path: Mapped[str]
     manifest: Mapped[dict[str, Any]]
     metrics: Mapped[dict[str, Any]]
-    complete: Mapped[bool]
     created_at: Mapped[float]
 
 
@@ -295,7 +316,7 @@ class PlanRow(Base):
 
 
 class AssignmentRow(Base):
-    """A plan's choice for a prompt; strengths are little-endian float32."""
+    """A plan's choice of a teacher for a prompt."""
 
     __tablename__ = "assignments"
     __table_args__ = (Index(None, "plan_id", "teacher_id", "prompt_id"), _BY_KEY)
@@ -304,7 +325,7 @@ class AssignmentRow(Base):
     prompt_id: Mapped[int] = mapped_column(ForeignKey("prompts.id"), primary_key=True)
     attempt: Mapped[int] = mapped_column(primary_key=True)
     teacher_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
-    strengths: Mapped[bytes | None]
+    strengths: Mapped[tuple[float, ...] | None] = mapped_column(Strengths())
     margin: Mapped[float | None]
 
 
@@ -420,12 +441,10 @@ class JobRow(Base):
     pid: Mapped[int | None]
     host: Mapped[str]
     lease_until: Mapped[float]
-    heartbeat_at: Mapped[float | None]
     created_at: Mapped[float]
     started_at: Mapped[float | None]
     finished_at: Mapped[float | None]
     error: Mapped[str]
-    log_path: Mapped[str]
     progress: Mapped[dict[str, Any]]
 
 
@@ -438,10 +457,8 @@ class EventRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"))
     at: Mapped[float]
-    stage: Mapped[str]
     kind: Mapped[str]
     message: Mapped[str]
-    data: Mapped[dict[str, Any]]
 
 
 class MetricRow(Base):

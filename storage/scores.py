@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,31 @@ from sqlalchemy import insert as insert_rows
 from storage.errors import StoreError
 from storage.hashing import sha
 from storage.job_records import Lease
-from storage.records import Generation, Scorable, Score, Split
-from storage.rows import PROMPT, SPLITS, by, chunks, merged, prompt_of, stored
+from storage.records import Generation, Scorable, Score, Split, StoredScore
+from storage.rows import PROMPT, SPLITS, Columns, by, chunks, merged, stored
 from storage.schema import AssignmentRow, MemberRow, PromptRow, ResponseRow, ScoreRow, ScorerRow
 from storage.store import Store
 
 AGAIN = ("error", "unreadable")
-"""Statuses of verdicts that are not the last word."""
+"""Statuses of scores that may be asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One scorer and the responses that it is asked about: the first samples of some teachers to a set's prompts."""
+
+    scorer_id: int | None
+    """From `put_scorer`; None for one that is not stored, which has given no scores."""
+    generations: Sequence[Generation]
+    """Whose responses."""
+    prompt_set_id: int
+    splits: Sequence[Split] | None = None
+    """Only responses to prompts of these; None for all."""
+    plan_ids: Sequence[int] | None = None
+    """Only responses that one of these plans assigned; None for all."""
+
+
+_SCORE = Columns(Score, ScoreRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,62 +97,62 @@ def any_by(store: Store, scorer_id: int) -> bool:
         return connection.execute(found.limit(1)).first() is not None
 
 
-def count_failed(store: Store, scorer_id: int, generations: Sequence[Generation], prompt_set_id: int) -> int:
-    """How many of these answers' verdicts ended in an error, or unreadable, and may be asked for again."""
+def count_failed(store: Store, scored: Scored) -> int:
+    """How many scores ended in an error, or unreadable, and may be asked for again."""
     with store.read() as connection:
-        query = _answers(connection, (func.count(),), scorer_id, generations, prompt_set_id, None)
+        query = _responses(connection, (func.count(),), scored)
         failed = query.where(ScoreRow.status.in_(AGAIN), ScoreRow.detail["attempts"].as_integer() > 0)
         return int(connection.execute(failed).scalar_one())
 
 
-def count(
-    store: Store, scorer_id: int | None, generations: Sequence[Generation], prompt_set_id: int
-) -> tuple[int, int]:
-    """(answers with a text, how many of them the scorer has given a verdict on); None: one that is not stored."""
+def count(store: Store, scored: Scored) -> tuple[int, int]:
+    """(usable responses, how many of them the scorer has given a score that is no error)."""
+    columns = (
+        func.count().label("responses"),
+        func.count(ScoreRow.response_id).filter(ScoreRow.status != "error").label("scores"),
+    )
     with store.read() as connection:
-        columns = func.count(), func.count(ScoreRow.response_id).filter(ScoreRow.status != "error")
-        where = (-1 if scorer_id is None else scorer_id, generations, prompt_set_id, None)
-        answers, scored = connection.execute(_answers(connection, columns, *where)).one()
-        return int(answers), int(scored)
+        row = connection.execute(_responses(connection, columns, scored)).one()
+        return int(row.responses), int(row.scores)
 
 
-def statuses(
-    store: Store, scorer_id: int, generations: Sequence[Generation], prompt_set_id: int
-) -> dict[str, int]:
-    """How many verdicts on these answers a scorer has given, by status."""
+def statuses(store: Store, scored: Scored) -> dict[str, int]:
+    """How many scores there are, by status."""
     with store.read() as connection:
-        columns = (ScoreRow.status, func.count().label("number"))
-        query = _answers(connection, columns, scorer_id, generations, prompt_set_id, None)
+        query = _responses(connection, (ScoreRow.status, func.count().label("number")), scored)
         rows = connection.execute(query.where(ScoreRow.status.is_not(None)).group_by(ScoreRow.status))
         return {row.status: row.number for row in rows}
 
 
-def _answers(
-    connection: Connection,
-    columns: Sequence[Any],
-    scorer_id: int,
-    generations: Sequence[Generation],
-    prompt_set_id: int,
-    plan_ids: Sequence[int] | None,
+def cost(store: Store, scored: Scored) -> float:
+    """Dollars that the scores have cost, as each says in `detail`; of responses of any status."""
+    with store.read() as connection:
+        cost = func.sum(ScoreRow.detail["cost"].as_float())
+        return float(connection.execute(_responses(connection, (cost,), scored, usable=False)).scalar() or 0)
+
+
+def _responses(
+    connection: Connection, columns: Sequence[Any], scored: Scored, usable: bool = True
 ) -> Select[Any]:
+    """Selects from the responses, outer joined to the scorer's scores on them."""
+    generations = by(stored(connection, scored.generations))
+    same = and_(ScoreRow.response_id == ResponseRow.id, ScoreRow.scorer_id == scored.scorer_id)
     query = (
         select(*columns)
         .select_from(MemberRow)
-        .join(
-            ResponseRow,
-            and_(ResponseRow.prompt_id == MemberRow.prompt_id, by(stored(connection, generations))),
-        )
-        .outerjoin(ScoreRow, and_(ScoreRow.response_id == ResponseRow.id, ScoreRow.scorer_id == scorer_id))
-        .where(
-            MemberRow.prompt_set_id == prompt_set_id,
-            ResponseRow.status == "ok",
-        )
+        .join(ResponseRow, and_(ResponseRow.prompt_id == MemberRow.prompt_id, generations))
+        .outerjoin(ScoreRow, same)
+        .where(MemberRow.prompt_set_id == scored.prompt_set_id)
     )
-    if plan_ids is not None:
+    if usable:
+        query = query.where(ResponseRow.status == "ok")
+    if scored.splits is not None:
+        query = query.where(MemberRow.split.in_(scored.splits))
+    if scored.plan_ids is not None:
         query = query.where(
             select(AssignmentRow.attempt)
             .where(
-                AssignmentRow.plan_id.in_(plan_ids),
+                AssignmentRow.plan_id.in_(scored.plan_ids),
                 AssignmentRow.prompt_id == ResponseRow.prompt_id,
                 AssignmentRow.teacher_id == ResponseRow.teacher_id,
             )
@@ -143,38 +161,32 @@ def _answers(
     return query
 
 
-def _unscored(max_attempts: int, *where: Any) -> Select[Any]:
+def _unscored(
+    connection: Connection, columns: Sequence[Any], scored: Scored, max_attempts: int
+) -> Select[Any]:
     attempts = ScoreRow.detail["attempts"].as_integer()  # NULL where the scorer does not count them
     again = and_(ScoreRow.status.in_(AGAIN), attempts < max_attempts)
-    return _answers(*where).where(or_(ScoreRow.response_id.is_(None), again))
+    return _responses(connection, columns, scored).where(or_(ScoreRow.response_id.is_(None), again))
 
 
 def pending(
     store: Store,
-    scorer_id: int,
-    generations: Sequence[Generation],
-    prompt_set_id: int,
-    splits: Sequence[Split] | None,
+    scored: Scored,
     *,
-    plan_ids: Sequence[int] | None = None,
     after: tuple[int, int] = (-1, 0),
     limit: int = 500,
     whole: bool = False,
     max_attempts: int = 1,
 ) -> list[Scorable]:
-    """The next `ok` responses without a score, by (ordinal, teacher id): one prompt's answers come together.
+    """The next usable responses without a score, by (ordinal, teacher id): those to one prompt come together.
 
     Args:
         store: an open store.
-        scorer_id: from `put_scorer`.
-        generations: whose answers.
-        prompt_set_id: to which prompts.
-        splits: only these; None for all.
-        plan_ids: only answers that one of these plans assigned; None for all.
+        scored: which responses, for which scorer.
         after: (ordinal, teacher id) of the last one already seen.
         limit: how many at most.
-        whole: with the answers to the same prompts that have a score already.
-        max_attempts: a verdict of a status in `AGAIN` that counts fewer `attempts` is asked for again.
+        whole: with the responses to the same prompts that have a score already.
+        max_attempts: a score of a status in `AGAIN` that counts fewer `attempts` is asked for again.
     """
     columns = (
         MemberRow.ordinal,
@@ -187,57 +199,36 @@ def pending(
     ordinal, teacher = after
     pages: list[list[Scorable]] = []
     with store.read() as connection:
-        where = (scorer_id, generations, prompt_set_id, plan_ids)
-        query = _unscored(max_attempts, connection, columns, *where)
-        if whole:
-            prompts = _unscored(max_attempts, connection, (MemberRow.prompt_id,), *where)
-            query = _answers(connection, columns, *where).where(MemberRow.prompt_id.in_(prompts))
-        for split in splits or SPLITS:
-            rows = connection.execute(
+        for split in scored.splits or SPLITS:
+            here = replace(scored, splits=(split,))
+            query = _unscored(connection, columns, here, max_attempts)
+            if whole:
+                prompts = _unscored(connection, (MemberRow.prompt_id,), scored, max_attempts)
+                query = _responses(connection, columns, here).where(MemberRow.prompt_id.in_(prompts))
+            result = connection.execute(
                 query.join(PromptRow, PromptRow.id == MemberRow.prompt_id)
                 .where(
-                    MemberRow.split == split,
                     MemberRow.ordinal >= ordinal,
                     or_(MemberRow.ordinal > ordinal, ResponseRow.teacher_id > teacher),
                 )
                 .order_by(MemberRow.ordinal, ResponseRow.teacher_id)
                 .limit(limit)
             )
-            pages.append([Scorable(row[0], prompt_of(row, 5, split), *row[1:5]) for row in rows])
+            prompt = PROMPT.reader(result, split=split)
+            pages.append(
+                [
+                    Scorable(row.ordinal, prompt(row), row.id, row.teacher_id, row.text, row.reasoning)
+                    for row in result
+                ]
+            )
     return merged(pages, key=lambda item: (item.ordinal, item.teacher_id, item.response_id), limit=limit)
 
 
-def count_pending(
-    store: Store,
-    scorer_id: int,
-    generations: Sequence[Generation],
-    prompt_set_id: int,
-    splits: Sequence[Split] | None,
-    *,
-    plan_ids: Sequence[int] | None = None,
-    max_attempts: int = 1,
-) -> int:
+def count_pending(store: Store, scored: Scored, *, max_attempts: int = 1) -> int:
     """How many responses `pending` would give in all."""
     with store.read() as connection:
-        where = (scorer_id, generations, prompt_set_id, plan_ids)
-        query = _unscored(max_attempts, connection, (func.count(),), *where)
-        return int(connection.execute(query.where(MemberRow.split.in_(splits or SPLITS))).scalar_one())
-
-
-def cost(store: Store, generations: Sequence[Generation], prompt_set_id: int, scorer_id: int) -> float:
-    """Dollars that this scorer's verdicts on these answers have cost, as each says in `detail`."""
-    with store.read() as connection:
-        query = (
-            select(func.sum(ScoreRow.detail["cost"].as_float()))
-            .select_from(MemberRow)
-            .join(
-                ResponseRow,
-                and_(ResponseRow.prompt_id == MemberRow.prompt_id, by(stored(connection, generations))),
-            )
-            .join(ScoreRow, and_(ScoreRow.response_id == ResponseRow.id, ScoreRow.scorer_id == scorer_id))
-            .where(MemberRow.prompt_set_id == prompt_set_id)
-        )
-        return float(connection.execute(query).scalar() or 0.0)
+        query = _unscored(connection, (func.count(),), scored, max_attempts)
+        return int(connection.execute(query).scalar_one())
 
 
 def add(store: Store, lease: Lease | None, scorer_id: int, rows: Sequence[tuple[int, Score]]) -> int:
@@ -247,10 +238,10 @@ def add(store: Store, lease: Lease | None, scorer_id: int, rows: Sequence[tuple[
         store: an open store.
         lease: the job's lease.
         scorer_id: from `put_scorer`.
-        rows: (response id, verdict).
+        rows: (response id, score).
 
     Raises:
-        StoreError: a value is NaN or infinite, or an `ok` verdict has none; nothing was stored.
+        StoreError: a value is NaN or infinite, or an `ok` score has none; nothing was stored.
     """
     if not rows:
         return 0
@@ -260,26 +251,26 @@ def add(store: Store, lease: Lease | None, scorer_id: int, rows: Sequence[tuple[
 
 def insert(store: Store, connection: Connection, scorer_id: int, rows: Sequence[tuple[int, Score]]) -> int:
     """As `add`, in a transaction that is open."""
-    for response_id, verdict in rows:
-        numbers = [number for number in (verdict.value, verdict.sum) if number is not None]
+    for response_id, score in rows:
+        numbers = [number for number in (score.value, score.sum) if number is not None]
         if not all(math.isfinite(number) for number in numbers) or (
-            verdict.status == "ok" and verdict.value is None
+            score.status == "ok" and score.value is None
         ):
             raise StoreError(
-                f"the score of response {response_id} is {verdict.value} with sum {verdict.sum}",
+                f"the score of response {response_id} is {score.value} with sum {score.sum}",
                 "A scorer must give a finite value, or say in `status` why there is none.",
             )
     values = [
         {
             "response_id": response_id,
             "scorer_id": scorer_id,
-            "value": None if verdict.value is None else float(verdict.value),
-            "sum": None if verdict.sum is None else float(verdict.sum),
-            "count": verdict.count,
-            "status": verdict.status,
-            "detail": dict(verdict.detail),
+            "value": None if score.value is None else float(score.value),
+            "sum": None if score.sum is None else float(score.sum),
+            "count": score.count,
+            "status": score.status,
+            "detail": dict(score.detail),
         }
-        for response_id, verdict in rows
+        for response_id, score in rows
     ]
     if not values:
         return 0
@@ -287,13 +278,12 @@ def insert(store: Store, connection: Connection, scorer_id: int, rows: Sequence[
 
 
 def twins(store: Store, scorer_id: int, prompt_ids: Sequence[int]) -> list[tuple[int, str, str, Score]]:
-    """(prompt id, text, reasoning, verdict) of answers to these prompts that the scorer has given its last word on."""
-    found = []
-    columns = (ScoreRow.value, ScoreRow.sum, ScoreRow.count, ScoreRow.status, ScoreRow.detail)
+    """(prompt id, text, reasoning, score) of the responses to these prompts whose score is final."""
+    found: list[tuple[int, str, str, Score]] = []
     with store.read() as connection:
         for part in chunks(prompt_ids):
-            rows = connection.execute(
-                select(ResponseRow.prompt_id, ResponseRow.text, ResponseRow.reasoning, *columns)
+            result = connection.execute(
+                select(ResponseRow.prompt_id, ResponseRow.text, ResponseRow.reasoning, *_SCORE)
                 .join(ScoreRow, ScoreRow.response_id == ResponseRow.id)
                 .where(
                     ResponseRow.prompt_id.in_(part),
@@ -302,12 +292,41 @@ def twins(store: Store, scorer_id: int, prompt_ids: Sequence[int]) -> list[tuple
                 )
                 .order_by(ResponseRow.id)
             )
-            found += [(row[0], row[1], row[2], Score(*row[3:])) for row in rows]
+            score = _SCORE.reader(result)
+            found += [(row.prompt_id, row.text, row.reasoning, score(row)) for row in result]
+    return found
+
+
+def of_response(connection: Connection, response_id: int) -> list[StoredScore]:
+    """Every score of a response with the scorer that gave it, oldest scorer first."""
+    query = (
+        select(ScorerRow.id, ScorerRow.kind, ScorerRow.identity, *_SCORE)
+        .join(ScorerRow, ScorerRow.id == ScoreRow.scorer_id)
+        .where(ScoreRow.response_id == response_id)
+        .order_by(ScorerRow.id)
+    )
+    result = connection.execute(query)
+    score = _SCORE.reader(result)
+    return [StoredScore(row.id, row.kind, row.identity, score(row)) for row in result]
+
+
+def by_kind(store: Store, response_ids: Sequence[int]) -> dict[int, dict[str, float | None]]:
+    """Response id → kind of scorer → value; of two scorers of a kind the newer one."""
+    found: dict[int, dict[str, float | None]] = {}
+    query = (
+        select(ScoreRow.response_id, ScorerRow.kind, ScoreRow.value)
+        .join(ScorerRow, ScorerRow.id == ScoreRow.scorer_id)
+        .where(ScoreRow.response_id.in_(response_ids))
+        .order_by(ScorerRow.id)
+    )
+    with store.read() as connection:
+        for row in connection.execute(query):
+            found.setdefault(row.response_id, {})[row.kind] = row.value
     return found
 
 
 def carry_over(store: Store, lease: Lease, old_id: int, new_id: int) -> int:
-    """How many scores a scorer has got from another that differs only in seeing reasoning: of answers without any.
+    """How many scores were copied from a scorer that differs only in seeing reasoning: those of responses without any.
 
     Args:
         store: an open store.
@@ -328,38 +347,29 @@ def carry_over(store: Store, lease: Lease, old_id: int, new_id: int) -> int:
 
 
 def matrix_pages(
-    store: Store,
-    prompt_set_id: int,
-    splits: Sequence[Split] | None,
-    generations: Sequence[Generation],
-    scorer_id: int,
-    page: int = 5000,
-    prompt_id: int | None = None,
+    store: Store, scored: Scored, *, page: int = 5000, prompt_id: int | None = None
 ) -> Iterator[ScoreMatrix]:
     """The score matrix in pages of at most `page` prompts, in the set's order.
 
     Args:
         store: an open store.
-        prompt_set_id: the prompts.
-        splits: only these; None for all.
-        generations: the M columns, in order.
-        scorer_id: whose scores.
+        scored: whose scores; its generations are the M columns, in order.
         page: prompts a page.
         prompt_id: only this prompt, where it is in these splits; None for all.
     """
+    generations = scored.generations
     if len(set(generations)) != len(generations):
         raise StoreError("a teacher is asked for twice in a score matrix", "Name every generation once.")
+    query = select(MemberRow.ordinal, MemberRow.prompt_id).where(
+        MemberRow.prompt_set_id == scored.prompt_set_id, MemberRow.split.in_(scored.splits or SPLITS)
+    )
+    if prompt_id is not None:
+        query = query.where(MemberRow.prompt_id == prompt_id)
+    query = query.order_by(MemberRow.ordinal).limit(page)
     after = -1
     while True:
         with store.read() as connection:
-            query = select(MemberRow.ordinal, MemberRow.prompt_id).where(
-                MemberRow.prompt_set_id == prompt_set_id,
-                MemberRow.split.in_(splits or SPLITS),
-                MemberRow.ordinal > after,
-            )
-            if prompt_id is not None:
-                query = query.where(MemberRow.prompt_id == prompt_id)
-            members = connection.execute(query.order_by(MemberRow.ordinal).limit(page)).all()
+            members = connection.execute(query.where(MemberRow.ordinal > after)).all()
             if not members:
                 return
             ids = np.asarray([member.prompt_id for member in members], dtype=np.int64)
@@ -369,59 +379,33 @@ def matrix_pages(
                 asked=np.zeros((len(ids), len(generations)), dtype=np.bool_),
                 usable=np.zeros((len(ids), len(generations)), dtype=np.bool_),
             )
-            known = {item: key for key, item in stored(connection, generations).items()}
             order = np.argsort(ids)
-            for place, generation in enumerate(Generation(*item) for item in generations):
-                if generation not in known:
-                    continue
-                cells = _column(connection, members, known[generation], prompt_set_id, splits, scorer_id)
+            here = MemberRow.ordinal.between(members[0].ordinal, members[-1].ordinal)
+            for place, generation in enumerate(generations):
+                column = _responses(
+                    connection, _CELL, replace(scored, generations=(generation,)), usable=False
+                )
+                cells = connection.execute(column.where(here)).all()
                 if not cells:
                     continue
-                prompt_ids, statuses, values, verdicts = zip(*cells, strict=True)
+                prompt_ids, statuses, values, score_statuses = zip(*cells, strict=True)
                 lines = order[np.searchsorted(ids, np.asarray(prompt_ids), sorter=order)]
                 status = np.asarray(statuses)
                 made.asked[lines, place] = status != "error"
                 made.usable[lines, place] = status == "ok"
-                scored = np.asarray(verdicts) == "ok"
-                made.values[lines[scored], place] = np.asarray(values, dtype=np.float64)[scored]
+                has = np.asarray(score_statuses) == "ok"
+                made.values[lines[has], place] = np.asarray(values, dtype=np.float64)[has]
         yield made
         after = members[-1].ordinal
 
 
-def _column(
-    connection: Connection,
-    members: Sequence[Any],
-    key: tuple[int, int],
-    prompt_set_id: int,
-    splits: Sequence[Split] | None,
-    scorer_id: int,
-) -> Sequence[Any]:
-    """(prompt id, status, value, verdict) of one generation's answers between the first and last member."""
-    return connection.execute(
-        select(ResponseRow.prompt_id, ResponseRow.status, ScoreRow.value, ScoreRow.status)
-        .select_from(MemberRow)
-        .join(ResponseRow, and_(ResponseRow.prompt_id == MemberRow.prompt_id, by([key])))
-        .outerjoin(ScoreRow, and_(ScoreRow.response_id == ResponseRow.id, ScoreRow.scorer_id == scorer_id))
-        .where(
-            MemberRow.prompt_set_id == prompt_set_id,
-            MemberRow.split.in_(splits or SPLITS),
-            MemberRow.ordinal >= members[0].ordinal,
-            MemberRow.ordinal <= members[-1].ordinal,
-        )
-    ).all()
+_CELL = (ResponseRow.prompt_id, ResponseRow.status, ScoreRow.value, ScoreRow.status)
 
 
-def matrix(
-    store: Store,
-    prompt_set_id: int,
-    splits: Sequence[Split] | None,
-    generations: Sequence[Generation],
-    scorer_id: int,
-    prompt_id: int | None = None,
-) -> ScoreMatrix:
+def matrix(store: Store, scored: Scored, prompt_id: int | None = None) -> ScoreMatrix:
     """The whole score matrix, or a prompt's: 10 bytes a cell. Use `matrix_pages` where a page at a time will do."""
-    parts = list(matrix_pages(store, prompt_set_id, splits, generations, scorer_id, prompt_id=prompt_id))
-    empty = (0, len(generations))
+    parts = list(matrix_pages(store, scored, prompt_id=prompt_id))
+    empty = (0, len(scored.generations))
     return ScoreMatrix(
         np.concatenate([np.zeros(0, np.int64), *(part.prompt_ids for part in parts)]),
         np.concatenate([np.zeros(empty), *(part.values for part in parts)]),

@@ -58,7 +58,7 @@ class Hit:
     prompt_id: int
     teacher_id: int
     found_in: Literal["answer", "prompt"]
-    """`answer` where both hold them."""
+    """`answer`, the response itself, where both hold them."""
     snippet: str
     """That text around the first of the words, or its beginning when they come late; without marks."""
 
@@ -78,10 +78,10 @@ def matching(store: Store, words: str) -> CompoundSelect[Any]:
         StoreError: no word was given.
     """
     asked = select(ResponseRow.id).where(ResponseRow.prompt_id.in_(_prompts(store, words)))
-    return union(_answers(store, words), asked)
+    return union(_responses(store, words), asked)
 
 
-def _answers(store: Store, words: str) -> Select[Any]:
+def _responses(store: Store, words: str) -> Select[Any]:
     """A query for the ids of indexed responses that hold every word."""
     return _holding(store, _WORDS, "response", words)
 
@@ -262,7 +262,7 @@ def search(store: Store, words: str, limit: int = 50, after: int | None = None) 
                 ResponseRow.id,
                 ResponseRow.prompt_id,
                 ResponseRow.teacher_id,
-                func.substr(ResponseRow.text, 1, _SHOWN_CHARACTERS),
+                func.substr(ResponseRow.text, 1, _SHOWN_CHARACTERS).label("text"),
                 PromptRow.messages,
             )
             .join(PromptRow, PromptRow.id == ResponseRow.prompt_id)
@@ -270,11 +270,11 @@ def search(store: Store, words: str, limit: int = 50, after: int | None = None) 
             .order_by(ResponseRow.id.desc())
         ).all()
     hits = []
-    for id, prompt_id, teacher_id, answer, messages in rows:
-        body = answer if id in holding else "\n".join(turn["content"] for turn in messages)
-        found_in: Literal["answer", "prompt"] = "answer" if id in holding else "prompt"
+    for row in rows:
+        own = row.id in holding
+        body = row.text if own else "\n".join(turn["content"] for turn in row.messages)
         snippet = _snippet(body[:_SHOWN_CHARACTERS], words)
-        hits.append(Hit(id, prompt_id, teacher_id, found_in, snippet))
+        hits.append(Hit(row.id, row.prompt_id, row.teacher_id, "answer" if own else "prompt", snippet))
     return hits
 
 
@@ -288,14 +288,14 @@ def _both(
     store: Store, connection: Connection, words: str, limit: int, after: int | None
 ) -> tuple[Sequence[int], set[int]]:
     """(ids of the newest matches, highest first; those of them that hold the words themselves)."""
-    answers = _newest(store, connection, words, limit, after)
+    own = _newest(store, connection, words, limit, after)
     asked = _newest_asked(store, connection, words, limit, after)
-    return sorted({*answers, *asked}, reverse=True)[:limit], set(answers)
+    return sorted({*own, *asked}, reverse=True)[:limit], set(own)
 
 
 def _newest(store: Store, connection: Connection, words: str, limit: int, after: int | None) -> Sequence[int]:
     """Ids of the newest responses that hold the words, highest first."""
-    found = _answers(store, words)
+    found = _responses(store, words)
     key = found.selected_columns[0]
     if after is not None:
         found = found.where(key < after)

@@ -1,4 +1,4 @@
-"""How fast a teacher has answered, from its stored answers: when they came, how long each took, their tokens."""
+"""How fast a teacher has responded, from its stored responses: when they came, how long each took, their tokens."""
 
 from dataclasses import dataclass
 from itertools import groupby
@@ -9,9 +9,9 @@ from storage.schema import ResponseRow
 from storage.store import Store
 
 LOOKED_AT = 2000
-"""Newest answers that are looked at."""
+"""Newest responses that are looked at."""
 WAITS_S = 2.0
-"""An answer waits at most so long before it is stored with others."""
+"""A response waits at most so long before it is stored with others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Speed:
     seconds: float
     """Wall time in which it worked on them: pauses between jobs are left out."""
     of: str = ""
-    """The registered teacher whose answers these are, where that is not the one that is asked about."""
+    """The registered teacher whose responses these are, where that is not the one that is asked about."""
     alike: bool = True
     """Whether they were asked for with the same system prompt and sampling: then they are as long."""
 
@@ -46,7 +46,7 @@ class Speed:
 
 
 def measured(store: Store, teacher_id: int) -> Speed | None:
-    """The speed of a registered model's newest answers; None where it has none that took time."""
+    """The speed of a registered model's newest responses; None where it has none that took time."""
     query = (
         select(ResponseRow.created_at, ResponseRow.completion_tokens, ResponseRow.latency_s)
         .where(ResponseRow.teacher_id == teacher_id, ResponseRow.status != "error")
@@ -54,7 +54,9 @@ def measured(store: Store, teacher_id: int) -> Speed | None:
         .limit(LOOKED_AT)
     )
     with store.read() as connection:
-        rows = sorted((at, tokens, latency) for at, tokens, latency in connection.execute(query))
+        rows = sorted(
+            (row.created_at, row.completion_tokens, row.latency_s) for row in connection.execute(query)
+        )
     seconds, before = 0.0, None
     for at, together in groupby(rows, lambda row: row[0]):
         took = [latency for _, _, latency in together]

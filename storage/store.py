@@ -16,12 +16,25 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from platformdirs import user_data_path
-from sqlalchemy import Connection, Dialect, Engine, RootTransaction, create_engine, event, update
+from sqlalchemy import (
+    URL,
+    Connection,
+    Dialect,
+    Engine,
+    Float,
+    RootTransaction,
+    cast,
+    create_engine,
+    event,
+    func,
+    literal,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.sql.elements import ColumnElement
 
 from storage import locations, migrate
-from storage.clock import now
 from storage.decoding import lenient
 from storage.errors import FencedError, StoreError, StoreMissingError
 from storage.faults import SQLITE_BUSY, is_lock, translated
@@ -96,8 +109,6 @@ _READING = ("query_only=ON", "cache_size=-32000")
 
 def _sqlite_engine(path: Path, busy_timeout_s: float, mode: str = "") -> Engine:
     """The engine of a file; `mode` is `ro` or `immutable` for one that may only be read."""
-    from sqlalchemy import URL
-
     url = URL.create("sqlite", database=str(path))
     if mode:
         query = {"uri": "true", "mode": "ro"} | ({"immutable": "1"} if mode == "immutable" else {})
@@ -318,12 +329,8 @@ class Store:
         try:
             with self.engine.connect() as connection, connection.begin():
                 yield connection
-        except SQLAlchemyError as problem:
+        except (SQLAlchemyError, OverflowError) as problem:
             raise translated(problem, self.name, self.path) from self._shown(problem)
-        except OverflowError as problem:
-            raise StoreError(
-                f"{self.name} holds no number that large: {problem}", "Give a number that a listing shows."
-            ) from problem
 
     @contextmanager
     def write(self, lease: Lease | None = None) -> Iterator[Connection]:
@@ -348,16 +355,12 @@ class Store:
                     if lease is not None:
                         self._renew(connection, lease)
                     yield connection
-        except SQLAlchemyError as problem:
+        except (SQLAlchemyError, OverflowError) as problem:
             raise translated(problem, self.name, self.path) from self._shown(problem)
-        except OverflowError as problem:
-            raise StoreError(
-                f"{self.name} holds no number that large: {problem}", "Give a number that a listing shows."
-            ) from problem
 
-    def _shown(self, problem: SQLAlchemyError) -> SQLAlchemyError | None:
+    def _shown(self, problem: Exception) -> Exception | None:
         """The driver's exception where it may stand in a traceback: PostgreSQL's quotes the row's values."""
-        return problem if self.is_sqlite else None
+        return problem if self.is_sqlite or isinstance(problem, OverflowError) else None
 
     def _begin_write(self, connection: Connection) -> RootTransaction:
         self._waiting[threading.get_ident()] = time.monotonic()
@@ -373,17 +376,26 @@ class Store:
             del self._waiting[threading.get_ident()]
 
     def _renew(self, connection: Connection, lease: Lease) -> None:
-        clock = now(self)
+        clock = self.clock()
         renewed = connection.execute(
             update(JobRow)
             .where(JobRow.id == lease.job_id, JobRow.epoch == lease.epoch, JobRow.owner == lease.owner)
-            .values(lease_until=clock + lease.seconds, heartbeat_at=clock)
+            .values(lease_until=clock + lease.seconds)
         )
         if renewed.rowcount == 0:
             raise FencedError(
                 f"job {lease.job_id} now belongs to another process",
                 "Nothing to do: the other process goes on from the last committed batch.",
             )
+
+    def clock(self) -> ColumnElement[float]:
+        """An SQL expression: seconds since the epoch when the statement runs, by the one clock that leases go by.
+
+        It is the database server's where there is one, else this machine's.
+        """
+        if self.is_sqlite:
+            return literal(time.time(), Float)
+        return cast(func.extract("epoch", func.clock_timestamp()), Float)
 
     def insert(self, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
         """An INSERT of this database's dialect, which knows ON CONFLICT."""

@@ -180,7 +180,7 @@ class Collector:
                 prompt_id=completion.key,
                 teacher_id=teacher_id,
                 generation_sha=sha,
-                completion=completion,
+                response=completion,
                 cost=cost(teacher, completion),
                 job_id=self._context.lease.job_id,
             )

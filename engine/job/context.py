@@ -11,7 +11,7 @@ from engine.job.exclusions import Exclusions
 from engine.job.identity import RunIdentity
 from engine.job.progress import Progress
 from engine.job.server_pool import ServerPool
-from storage.jobs import Lease
+from storage.job_records import Lease
 from storage.records import Generation, Model
 from storage.store import Store
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from storage.job_records import EventKind
+
 WINDOW_S = 20.0
 SETTLED, SETTLED_S = 4, 30.0
 """Units, or seconds, after which a row's speed is one to tell the future by: the first answer waits for its model."""
@@ -171,7 +173,7 @@ class Progress:
         store_snapshot: Callable[[Snapshot], None],
         store_metrics: Callable[[list[tuple[str, str, int, float]]], None],
         show: Callable[[Snapshot], None],
-        say: Callable[[str, str], None],
+        say: Callable[[EventKind, str], None],
         clock: Callable[[], float] = time.monotonic,
         retries: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
@@ -290,7 +292,7 @@ class Progress:
         self._metrics.extend((self.stage, name, step, float(value)) for name, value in values.items())
         self._publish()
 
-    def say(self, message: str, kind: str = "info") -> None:
+    def say(self, message: str, kind: EventKind = "info") -> None:
         """Persists and shows one line."""
         self._say(kind, message)
 

@@ -1,9 +1,13 @@
 """The scorers of a run: their names and what their scores are stored under."""
 
+from collections.abc import Sequence
+
 from engine.job.context import RunContext
 from engine.job.identity import LEARNABILITY
 from engine.scorers import scorer_kinds
 from storage import scores
+from storage.records import Split
+from storage.scores import Scored
 
 
 def names(context: RunContext) -> tuple[str, ...]:
@@ -23,6 +27,11 @@ def find(context: RunContext, name: str) -> int | None:
     return scores.find_scorer(context.store, scorer.kind, scorer.identity, _model_id(context, name))
 
 
+def scored(context: RunContext, number: int | None, splits: Sequence[Split] | None = None) -> Scored:
+    """All of the run's responses to these splits, for the scorer of this row id."""
+    return Scored(number, context.generations, context.prompt_set, splits)
+
+
 def _model_id(context: RunContext, name: str) -> int | None:
     return context.student_id if name == LEARNABILITY else None
 
@@ -32,7 +41,7 @@ def statuses(context: RunContext, name: str) -> dict[str, int]:
     number = find(context, name)
     if number is None:
         return {}
-    return scores.statuses(context.store, number, context.generations, context.prompt_set)
+    return scores.statuses(context.store, scored(context, number))
 
 
 def unscored(context: RunContext, name: str) -> str:
@@ -67,5 +76,6 @@ def asking(context: RunContext) -> dict[str, int]:
 
 def failed(context: RunContext) -> int:
     """How many scores of this run ended in an error of the scorer's endpoint."""
-    where = (context.generations, context.prompt_set)
-    return sum(scores.count_failed(context.store, number, *where) for number in asking(context).values())
+    return sum(
+        scores.count_failed(context.store, scored(context, number)) for number in asking(context).values()
+    )

@@ -15,11 +15,11 @@ def answers(context: RunContext) -> float:
 
 def verdicts(context: RunContext) -> dict[str, float]:
     """Dollars that each scorer behind an endpoint has cost, verdicts that are not there yet included."""
-    where = (context.store, context.generations, context.prompt_set)
-    return {
-        name: scores.cost(*where, number) + replies.cost(*where, number)
-        for name, number in scorer_ids.asking(context).items()
-    }
+    found = {}
+    for name, number in scorer_ids.asking(context).items():
+        scored = scorer_ids.scored(context, number)
+        found[name] = scores.cost(context.store, scored) + replies.cost(context.store, scored)
+    return found
 
 
 def budget(context: RunContext) -> Budget:

@@ -3,14 +3,13 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 from threading import Thread
 
 from engine.config.run_file import Run
 from engine.pipeline import preflight
 from storage import jobs
 from storage.hashing import sha
-from storage.jobs import Job
+from storage.job_records import Job
 from storage.store import Store
 
 
@@ -67,7 +66,7 @@ def detach(store: Store, job: Job) -> int:
     """
     store.check_writable()
     variables = environment(store)
-    log = log_path(store, job)
+    log = jobs.log_path(store, job.id)
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
         process = subprocess.Popen(  # the engine is meant to outlive this process
@@ -94,9 +93,3 @@ def here(store: Store, job: Job, *, as_json: bool) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(line[0], line, variables)
-
-
-def log_path(store: Store, job: Job) -> Path:
-    """Where a detached job writes what it would have shown."""
-    folder: Path = store.folder
-    return folder / "logs" / f"job-{job.id}.log"

@@ -7,7 +7,7 @@ from engine.config.run_file import Run
 from engine.job.context import RunContext
 from engine.job.progress import Progress
 from engine.registry import models
-from storage import lookup, prompts
+from storage import prompts, registry
 from storage.job_records import Job, Lease
 from storage.records import Model
 from storage.store import Store
@@ -25,7 +25,7 @@ def reader(store: Store, run: Run) -> RunContext:
     wanted = [models.teacher(config, run.generation) for config in run.teachers] + [models.student(run)]
     found: list[Model] = []
     for model in wanted:
-        stored = lookup.model(store, model.role, model.name, models.identity_sha(model))
+        stored = registry.find(store, model.role, model.name, models.identity_sha(model))
         if stored is None:
             raise _nothing(store, f"the {model.role} `{model.name}` with these settings")
         found.append(stored)

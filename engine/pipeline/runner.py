@@ -24,8 +24,7 @@ from engine.teachers.vllm_server import orphans
 from storage import jobs
 from storage import registry as stored_models
 from storage.errors import DiskFullError, FencedError, StoreError, StoreMissingError
-from storage.job_records import Job, JobState
-from storage.jobs import Lease
+from storage.job_records import EventKind, Job, JobState, Lease
 from storage.store import Store
 
 LEASE_S = 30.0
@@ -167,8 +166,8 @@ def prepare(store: Store, lease: Lease, job: Job, display: Display, control: Job
     )
 
 
-def _say(store: Store, lease: Lease, display: Display) -> Callable[[str, str], None]:
-    def say(kind: str, message: str) -> None:
+def _say(store: Store, lease: Lease, display: Display) -> Callable[[EventKind, str], None]:
+    def say(kind: EventKind, message: str) -> None:
         display.say(kind, message)
         jobs.event(store, lease, kind, message)
 
@@ -176,7 +175,11 @@ def _say(store: Store, lease: Lease, display: Display) -> Callable[[str, str], N
 
 
 def _pulse(
-    store: Store, lease: Lease, control: JobControl, ended: threading.Event, say: Callable[[str, str], None]
+    store: Store,
+    lease: Lease,
+    control: JobControl,
+    ended: threading.Event,
+    say: Callable[[EventKind, str], None],
 ) -> None:
     """Renews the lease and takes the operator's commands until the job ends."""
     told = False

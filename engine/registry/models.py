@@ -11,7 +11,6 @@ from engine.config.models import ModelConfig, TeacherConfig
 from engine.config.run_file import Registered, Run
 from engine.config.stages import GenerationConfig
 from engine.teachers import teacher_kinds
-from storage import lookup
 from storage import registry as stored_models
 from storage.errors import StoreMissingError
 from storage.hashing import sha
@@ -130,11 +129,15 @@ def identity_sha(model: Model) -> str:
 
 def renamed(store: Store, model: Model) -> list[str]:
     """Names under which a teacher with the same settings is stored, where it is not under its own."""
-    if lookup.model(store, model.role, model.name, identity_sha(model)) is not None:
+    if stored_models.find(store, model.role, model.name, identity_sha(model)) is not None:
         return []
     known = stored_models.models(store, model.role, archived=True, superseded=True)
     alike = (replace(model, name=name) for name in dict.fromkeys(row.name for row in known))
-    return [other.name for other in alike if lookup.model(store, other.role, other.name, identity_sha(other))]
+    return [
+        other.name
+        for other in alike
+        if stored_models.find(store, other.role, other.name, identity_sha(other))
+    ]
 
 
 def student_identity(model: Model) -> Mapping[str, Any]:

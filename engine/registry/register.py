@@ -14,7 +14,6 @@ from engine.models import model_info
 from engine.models.model_info import ModelCheck
 from engine.registry import models
 from engine.teachers import teacher_kinds
-from storage import lookup
 from storage import registry as stored
 from storage.records import Model, Role
 from storage.store import Store
@@ -102,7 +101,7 @@ def known(store: Store, model: Model) -> Known:
         ConfigError: its backend is not there, or its files are not usable.
     """
     sha = models.identity_sha(model)
-    return Known(stored.get(store, model.name, model.role), lookup.model(store, model.role, model.name, sha))
+    return Known(stored.get(store, model.name, model.role), stored.find(store, model.role, model.name, sha))
 
 
 def put(store: Store, model: Model) -> Model:

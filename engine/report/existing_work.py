@@ -47,7 +47,7 @@ def of_context(context: RunContext) -> Stored:
     verdicts, answers = {}, 0
     for name in scorer_ids.names(context):
         number = scorer_ids.find(context, name)
-        answers, verdicts[name] = scores.count(context.store, number, context.generations, context.prompt_set)
+        answers, verdicts[name] = scores.count(context.store, scorer_ids.scored(context, number))
     designed = design_id(context)
     design = [] if designed is None else [designed]
     calibration = _cover(context, design, calibrates=True)

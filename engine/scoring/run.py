@@ -145,13 +145,14 @@ class _Pages:
         *,
         whole: bool,
     ) -> None:
-        self._where = (context.store, scorer_id, context.generations, context.prompt_set, splits)
+        self._store = context.store
+        self._scored = replace(scorer_ids.scored(context, scorer_id, splits), plan_ids=plan_ids)
         self._attempts = context.run.generation.max_attempts if scorer_kinds.costs(kind) else 1
-        self._plan_ids, self._whole = plan_ids, whole
+        self._whole = whole
 
     def count(self) -> int:
         """How many answers are missing now."""
-        return scores.count_pending(*self._where, plan_ids=self._plan_ids, max_attempts=self._attempts)
+        return scores.count_pending(self._store, self._scored, max_attempts=self._attempts)
 
     def __iter__(self) -> Iterator[Sequence[Scorable]]:
         for left in reversed(range(self._attempts)):
@@ -162,8 +163,8 @@ class _Pages:
     def _once(self) -> Iterator[Sequence[Scorable]]:
         after = (-1, 0)
         while page := scores.pending(
-            *self._where,
-            plan_ids=self._plan_ids,
+            self._store,
+            self._scored,
             after=after,
             limit=PAGE,
             whole=self._whole,
@@ -252,9 +253,7 @@ class _Asked:
         """What was said of these answers before a kill or a stop."""
         place = {row.response_id: number for number, row in enumerate(rows)}
         return [
-            scorer_kinds.Verdict(
-                place[said.response_id], place.get(said.other_id), said.completion, said.cost
-            )
+            scorer_kinds.Verdict(place[said.response_id], place.get(said.other_id), said.reply, said.cost)
             for said in replies.of(self._context.store, self._scorer_id, list(place))
             if not said.other_id or said.other_id in place
         ]

@@ -125,8 +125,8 @@ def _matrix(
     asked: Mapping[int, set[int]] | None,
     prompt_id: int | None = None,
 ) -> scores.ScoreMatrix:
-    scorer = scorer_ids.scorer_id(context, name)
-    found = scores.matrix(context.store, context.prompt_set, splits, context.generations, scorer, prompt_id)
+    scored = scorer_ids.scored(context, scorer_ids.scorer_id(context, name), splits)
+    found = scores.matrix(context.store, scored, prompt_id)
     if asked is not None:
         ids = [teacher_id for teacher_id, _ in context.generations]
         everyone = set(ids)

@@ -28,7 +28,7 @@ from engine.methods import policy
 from engine.router.manifest import Teacher
 from engine.router.model import Router
 from engine.sources import tables
-from storage import lookup, prompts, registry, responses, routing
+from storage import prompts, registry, responses, routing, scores
 from storage.records import Generation, Messages, Prompt, RouterRecord
 from storage.store import Store
 
@@ -102,7 +102,7 @@ class _Neighbours:
 
     def __init__(self, store: Store, record: RouterRecord, router: Router, wanted: int) -> None:
         self._store, self._router, self._wanted = store, router, wanted
-        prompt_set = lookup.routed_prompt_set(store, record.id)
+        prompt_set = routing.routed_prompt_set(store, record.id)
         page = (
             []
             if prompt_set is None
@@ -146,7 +146,7 @@ class _Neighbours:
     def _answers(self, prompt: Prompt) -> dict[str, Any]:
         identifier = prompt.id or 0
         answers = responses.of_prompts(self._store, [identifier], self._generations).get(identifier, {})
-        values = lookup.values(self._store, [answer.id for answer in answers.values()])
+        values = scores.by_kind(self._store, [answer.id for answer in answers.values()])
         return {
             "prompt_id": identifier,
             "prompt": strip_control(str(prompt.messages[-1]["content"])),
@@ -170,9 +170,9 @@ def _generations(store: Store, teachers: Sequence[Teacher]) -> tuple[list[Genera
 
 
 def _record(store: Store, number: int | None) -> RouterRecord:
-    found = lookup.newest_router(store) if number is None else routing.router_by_id(store, number)
+    found = routing.newest_router(store) if number is None else routing.router_by_id(store, number)
     if found is None:
-        known = ", ".join(map(str, lookup.router_numbers(store)))
+        known = ", ".join(map(str, routing.router_ids(store)))
         which = "no router has been trained" if number is None else f"there is no router {number}"
         raise ConfigError(
             f"{which} in {store.name}",

@@ -47,6 +47,7 @@ def list_answers(
 ) -> None:
     """List stored answers, newest first."""
     from storage import browse
+    from storage.listing import Listing
     from storage.store import Store
 
     opened = Store.open(store, create=False)
@@ -56,16 +57,13 @@ def list_answers(
         within = dataset_commands.named(opened, dataset)
     elif strategy:
         within = dataset_commands.of_strategy(opened, strategy)
-    found = browse.browse(
-        opened,
+    listing = Listing(
         teacher=teacher,
         status=status,  # type: ignore[arg-type]  # checked above
         split=split,  # type: ignore[arg-type]
         dataset_id=within.id if within else None,
-        after_id=after or 0,
-        limit=limit,
-        newest_first=True,
     )
+    found = browse.browse(opened, listing, after or 0, limit)
     _print_lines(opened, found, within, as_json)
     if len(found) == limit:
         say(f"more: the same command with --after {found[-1].response.id}")
@@ -133,7 +131,7 @@ def show(
     from engine.scoring import rewards_for_prompt as rewarded
     from persyn_tui import answer_view
     from persyn_tui.dataset_view import Datasets
-    from storage import browse, datasets, lookup
+    from storage import browse, datasets, responses, routing
     from storage.store import Store
 
     opened = Store.open(store, create=False)
@@ -143,11 +141,11 @@ def show(
             f"there is no answer {number} in {opened.name}", "list them with `persyn data list`"
         )
     beside: list[ResponseContext] = []
-    for other in lookup.answers(opened, found.line.response.prompt_id):
+    for other in responses.ids_of_prompt(opened, found.line.response.prompt_id):
         context = found if other == number else browse.get(opened, other)
         if context is not None:
             beside.append(context)
-    names = {a.plan_id: lookup.plan_teachers(opened, a.plan_id) for a in found.assignments}
+    names = {a.plan_id: routing.plan_teachers(opened, a.plan_id) for a in found.assignments}
     known = Datasets(datasets.newest_first(opened))
     rewards = rewarded.stored(beside, known.all)
     rewards = rewarded.completed(opened, rewards, beside, known.all, lambda job_id: _context(opened, job_id))
@@ -185,10 +183,10 @@ def _print_lines(
 ) -> None:
     from engine.base.sanitize import strip_control
     from persyn_tui.dataset_view import Datasets
-    from storage import datasets, listing, lookup
+    from storage import datasets, listing, scores
 
     ids = [line.response.id for line in found]
-    values = lookup.values(opened, ids)
+    values = scores.by_kind(opened, ids)
     known = Datasets(datasets.newest_first(opened))
     rewards = listing.rewards(opened, ids, within.id if within else None)
     data: list[dict[str, Any]] = [

@@ -154,12 +154,12 @@ def restore(
 
 def _mark(location: str | None, ref: str, prompts: list[int], excluded: bool, as_json: bool) -> None:
     from engine.base.errors import ConfigError
-    from storage import datasets, lookup
+    from storage import datasets
     from storage.store import Store
 
     opened = Store.open(location, create=False)
     chosen = named(opened, ref)
-    missing = sorted(set(prompts) - lookup.dataset_prompts(opened, chosen.id, prompts))
+    missing = sorted(set(prompts) - datasets.prompts_in(opened, chosen.id, prompts))
     if missing:
         raise ConfigError(
             f"dataset `{chosen.name}` has no row for prompt {', '.join(map(str, missing))}; nothing was changed",

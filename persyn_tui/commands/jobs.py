@@ -85,7 +85,7 @@ def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
             columns, rows = columns[:-1], [row[:-1] for row in rows]
         table(columns, rows, right=("job", "progress", "rate", "ETA"))
 
-    emit([{**_as_json(job), "went_on_as": went_on.get(job.id)} for job in found], as_json, show)
+    emit([{**_as_json(opened, job), "went_on_as": went_on.get(job.id)} for job in found], as_json, show)
 
 
 def watch(job: JobArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
@@ -115,7 +115,7 @@ def watch(job: JobArgument, store: StoreOption = None, as_json: JsonOption = Fal
         raise typer.Exit(0) from None
     finally:
         screen.close()
-    emit(_as_json(found), as_json, lambda: tell(f"job {found.id}: {found.effective_state}"))
+    emit(_as_json(opened, found), as_json, lambda: tell(f"job {found.id}: {found.effective_state}"))
     raise typer.Exit(EXIT_CODES.get(found.effective_state, 1))
 
 
@@ -167,7 +167,10 @@ def _find(opened: "Store", number: int) -> "Job":
     return found
 
 
-def _as_json(job: "Job") -> dict[str, Any]:
+def _as_json(opened: "Store", job: "Job") -> dict[str, Any]:
+    from storage import jobs
+
+    log = jobs.log_path(opened, job.id)
     return {
         "id": job.id,
         "name": job.name,
@@ -180,5 +183,5 @@ def _as_json(job: "Job") -> dict[str, Any]:
         "pid": job.pid,
         "host": job.host,
         "error": job.error,
-        "log": job.log_path,
+        "log": str(log) if log.exists() else "",
     }

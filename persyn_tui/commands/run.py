@@ -135,7 +135,7 @@ def _start(loaded: "Run", location: str | None, *, until: str | None, detach: bo
         data = {
             "job": job.id,
             "state": "running" if live else "started",
-            "log": str(launch.log_path(opened, job)),
+            "log": str(jobs.log_path(opened, job.id)),
         }
         emit(data, as_json, lambda: tell(f"job {job.id}  log {data['log']}\npersyn watch {job.id}"))
         opened.close()

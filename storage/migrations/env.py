@@ -2,13 +2,8 @@
 
 from alembic import context
 
-from storage.schema import Base
-
-connection = context.config.attributes["connection"]
 context.configure(
-    connection=connection,
-    target_metadata=Base.metadata,
-    render_as_batch=True,
+    connection=context.config.attributes["connection"],
     # The caller has begun one transaction for all of it, on SQLite too.
     transactional_ddl=True,
 )

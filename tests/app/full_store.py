@@ -129,7 +129,7 @@ def build(store: Store, folder: Path) -> Lease:
         jobs.set_stage(
             store, lease, "evaluate", {"stage": "evaluate", "unit": "prompts", "done": 7, "total": 9}
         )
-        jobs.event(store, lease, "error" if error else "done", error or "done in 2m 04s", stage="evaluate")
+        jobs.event(store, lease, "error" if error else "info", error or "done in 2m 04s")
         jobs.release(store, lease, state, error)  # type: ignore[arg-type]
     job, _ = jobs.submit(store, run.model_dump(mode="json"), "spec", run.name)
     lease = jobs.claim(store, job.id, "test", lease_seconds=1e9)
@@ -152,14 +152,14 @@ def build(store: Store, folder: Path) -> Lease:
     _answer(store, context, numbers)
     _route(store, context, numbers)
     _train(store, context, lease, numbers)
-    for kind, stage, message in (
-        ("stage", "calibrate", "calibrate: 36 responses of 4 teachers"),
-        ("warning", "calibrate", "scholar: 1 response was truncated at max_tokens 512; it is not used"),
-        ("stage", "score", "score: 36 answers by exact_answer and learnability"),
-        ("info", "train_router", "router: Hit@1 0.71 on 3 held-out prompts, chance 0.25"),
-        ("stage", "distill", "distill: persyn, 18 rows, 90 steps"),
+    for kind, message in (
+        ("info", "calibrate: 36 responses of 4 teachers"),
+        ("warning", "scholar: 1 response was truncated at max_tokens 512; it is not used"),
+        ("info", "score: 36 answers by exact_answer and learnability"),
+        ("info", "router: Hit@1 0.71 on 3 held-out prompts, chance 0.25"),
+        ("info", "distill: persyn, 18 rows, 90 steps"),
     ):
-        jobs.event(store, lease, kind, message, stage=stage)
+        jobs.event(store, lease, kind, message)  # type: ignore[arg-type]
     _stop_the_clock(store)
     return lease
 
@@ -288,6 +288,6 @@ def _stop_the_clock(store: Store) -> None:
     """Every time that a screen shows is counted from `BEGAN`."""
     with store.write() as connection:
         connection.execute(text("UPDATE jobs SET created_at = :t + id * 3600"), {"t": BEGAN})
-        connection.execute(text("UPDATE jobs SET started_at = created_at, heartbeat_at = created_at"))
+        connection.execute(text("UPDATE jobs SET started_at = created_at"))
         connection.execute(text("UPDATE events SET at = :t + id * 61"), {"t": BEGAN})
         connection.execute(text("UPDATE responses SET created_at = :t + id"), {"t": BEGAN})

@@ -17,7 +17,7 @@ from persyn_tui.app.screens.data.prompt_responses import Beside
 from persyn_tui.app.screens.data.responses_panel import AnswerColumn, AnswersPanel
 from persyn_tui.app.widgets.form_fields import Form, Line
 from persyn_tui.dataset_view import Datasets
-from storage import datasets, jobs, listing, lookup, responses, routing
+from storage import datasets, jobs, listing, responses, routing
 from storage.records import Dataset, DatasetRow
 from storage.store import Store
 
@@ -164,7 +164,7 @@ def test_calibration_answers_have_the_rewards_of_their_run_from_stored_scores(tm
             if answer.id not in in_dataset:
                 shown = next(one["reward"] for one in more.answers if one["id"] == answer.id)
                 assert shown == table[prompt, teacher]
-        assert len(lookup.answers(store, prompt)) == len(more.answers)
+        assert len(responses.ids_of_prompt(store, prompt)) == len(more.answers)
 
 
 def test_numbers_letters_and_names_of_datasets() -> None:

@@ -17,7 +17,7 @@ from persyn_tui.app.screens.models.form import ModelForm
 from persyn_tui.app.screens.wizard import draft
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.footer import Keys
-from storage import lookup, registry
+from storage import registry, responses
 from storage.records import Model
 from storage.store import Store
 
@@ -266,7 +266,7 @@ async def test_an_edit_says_whether_stored_answers_are_used_again(store: Store) 
             ("END",),
             "cpu",
         )
-        assert lookup.answer_count(store, first.id or 0) == 3
+        assert responses.count_of_teacher(store, first.id or 0) == 3
 
 
 async def test_a_price_is_no_new_identity(store: Store) -> None:

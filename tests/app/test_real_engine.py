@@ -20,8 +20,9 @@ from persyn_tui.app import actions
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.screens.data.screen import DataScreen
 from persyn_tui.app.state.followed_job import LIVE
-from storage import jobs, responses, schema
+from storage import browse, jobs, schema
 from storage.job_records import Job
+from storage.listing import Listing
 from storage.store import Store
 
 SMALLER = (
@@ -143,7 +144,7 @@ async def test_a_run_is_followed_left_and_found_again(folder: Path) -> None:
         await until(pilot, lambda: screen.sheet.reading is None and len(screen.sheet.rows) == stored)
         await until(pilot, lambda: f"{stored} answers" in words(app, "#title"))
         with Store.open(location) as store:
-            newest = responses.browse(store, limit=1, newest_first=True)[0].response.id
+            newest = browse.browse(store, Listing(), limit=1)[0].response.id
         await until(pilot, lambda: lines(app, "#rows")[1].split()[0] == str(newest))
         assert totals == (stored, stored)
         # N prompts are trained on, each of which has one teacher by the router's plan.

@@ -54,7 +54,7 @@ def verdicts(workspace: Workspace) -> list[Any]:
 def paid(workspace: Workspace) -> int:
     """Replies whose verdicts do not all stand yet."""
     with workspace.open() as store, store.read() as connection:
-        return connection.execute(select(func.count()).select_from(schema.JudgeReplyRow)).scalar_one()
+        return connection.execute(select(func.count()).select_from(schema.VerdictRow)).scalar_one()
 
 
 def job(workspace: Workspace) -> Any:

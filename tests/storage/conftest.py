@@ -103,7 +103,7 @@ class Maker:
         self, prompt_id: int, who: Generation, text: str = "yes", status: Status = "ok", cost: float = 0.0
     ) -> NewResponse:
         """A response about to be stored: 5 prompt tokens, 3 completion tokens, half a second."""
-        completion = Response(
+        response = Response(
             key=prompt_id,
             text="" if status == "error" else text,
             status=status,
@@ -113,7 +113,7 @@ class Maker:
             latency_s=0.5,
             error="it broke" if status == "error" else "",
         )
-        return NewResponse(prompt_id, who.teacher_id, who.generation_sha, completion, cost=cost)
+        return NewResponse(prompt_id, who.teacher_id, who.generation_sha, response, cost=cost)
 
     def job(self, spec: str = "spec") -> Job:
         """An active job."""

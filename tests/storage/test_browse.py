@@ -1,6 +1,7 @@
 import pytest
 
-from storage import datasets, registry, responses, routing, scores, search
+from storage import browse, datasets, registry, responses, routing, scores, search
+from storage.listing import Listing
 from storage.records import Assignment, DatasetRow, Model, Score
 
 
@@ -17,9 +18,9 @@ def filled(store, make):
     return set_id, other, ids, more, a, b
 
 
-def walk(store, limit=3, **filters):
+def walk(store, limit=3, descending=False, **filters):
     seen, after = [], 0
-    while page := responses.browse(store, after_id=after, limit=limit, **filters):
+    while page := browse.browse(store, Listing(descending=descending, **filters), after, limit):
         assert len(page) <= limit
         seen += page
         after = page[-1].response.id
@@ -30,7 +31,7 @@ def test_pages_give_every_response_once_in_both_directions(store, filled) -> Non
     ids = [line.response.id for line in walk(store)]
     assert ids == sorted(ids)
     assert len(ids) == len(set(ids)) == 17
-    assert [line.response.id for line in walk(store, newest_first=True)] == ids[::-1]
+    assert [line.response.id for line in walk(store, descending=True)] == ids[::-1]
 
 
 def test_filters(store, filled) -> None:
@@ -48,7 +49,7 @@ def test_filters(store, filled) -> None:
     search.sync(store)
     assert len(walk(store, words="beta")) == 7
     assert [line.response.prompt_id for line in walk(store, words="beta", status="ok")] == more
-    assert len(walk(store, words="beta", newest_first=True, prompt_set_id=set_id)) == 4
+    assert len(walk(store, words="beta", descending=True, prompt_set_id=set_id)) == 4
 
 
 def test_a_teacher_of_several_identities_is_one_name(store, filled, make) -> None:
@@ -60,7 +61,7 @@ def test_a_teacher_of_several_identities_is_one_name(store, filled, make) -> Non
 
 def test_a_line_shows_prompt_and_teacher(store, filled) -> None:
     ids = filled[2]
-    line = responses.browse(store, limit=1)[0]
+    line = browse.browse(store, Listing(descending=False), limit=1)[0]
     assert (line.teacher, line.response.text, line.prompt.answer) == ("a", "alpha 0", "0")
     assert line.prompt.id == ids[0]
     assert line.created_at > 0
@@ -75,11 +76,11 @@ def test_one_response_with_all_that_is_known_of_it(store, filled) -> None:
     routing.assign(store, None, plan.id, [Assignment(ids[0], a.teacher_id, 0, (1.5, -0.25), 1.75)])
     dataset = datasets.open_dataset(store, None, "d", plan.id, "my data", {})
     datasets.add(store, None, dataset.id, [DatasetRow(ids[0], response.id, 1.0, -0.5, 0.25)])
-    found = responses.get(store, response.id)
+    found = browse.get(store, response.id)
     assert found.line.response == response
     assert found.teacher.name == "a"
     (score,) = found.scores
-    assert (score.kind, score.identity, score.verdict) == (
+    assert (score.kind, score.identity, score.score) == (
         "learnability",
         {"boundary": 1},
         Score(-0.5, -5.0, 10, "ok", {"why": "x"}),
@@ -91,6 +92,7 @@ def test_one_response_with_all_that_is_known_of_it(store, filled) -> None:
     )
     (member,) = found.datasets
     assert (member.dataset, member.quality, member.reward, member.excluded) == ("my data", 1.0, 0.25, False)
-    assert [line.response for line in responses.browse(store, dataset_id=dataset.id)] == [response]
-    assert responses.browse(store, dataset_id=dataset.id, after_id=response.id) == []
-    assert responses.get(store, 10_000) is None
+    within = Listing(dataset_id=dataset.id, descending=False)
+    assert [line.response for line in browse.browse(store, within)] == [response]
+    assert browse.browse(store, within, after_id=response.id) == []
+    assert browse.get(store, 10_000) is None

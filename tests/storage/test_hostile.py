@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import text as sql
 
-from storage import jobs, prompts, registry, responses, scores, search
+from storage import browse, jobs, prompts, registry, responses, scores, search
 from storage.records import Model, Prompt, Score
 
 NASTY = [
@@ -68,7 +68,7 @@ def test_everything_else_takes_hostile_text(sqlite_path, make_for, text) -> None
         )
         job, _ = jobs.submit(store, {"k": text}, "spec", text)
         lease = jobs.claim(store, job.id, text)
-        jobs.event(store, lease, "k", text, data={"k": text})
+        jobs.event(store, lease, "info", text)
         jobs.record_metrics(store, lease, [(text, text, 1, 1.0)])
         assert jobs.events(store, job.id)[0].message == kept(text)
         make = make_for(store)
@@ -78,7 +78,7 @@ def test_everything_else_takes_hostile_text(sqlite_path, make_for, text) -> None
         scorer = scores.put_scorer(store, "s", {"k": text})
         assert scores.put_scorer(store, "s", {"k": text}) == scorer
         scores.add(store, lease, scorer, [(1, Score(1.0, detail={"why": text}))])
-        assert responses.get(store, 1).scores[0].verdict.detail == {"why": kept(text)}
+        assert browse.get(store, 1).scores[0].score.detail == {"why": kept(text)}
 
 
 BROKEN = "CAST(x'ff41' AS TEXT)"
@@ -87,7 +87,7 @@ READ = "�A"
 
 
 def test_text_that_is_no_utf8_is_read_with_replacement_characters(sqlite_path, make_for) -> None:
-    from storage import browse, listing
+    from storage import listing
     from storage.store import Store
 
     with Store.open(sqlite_path) as store:

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from storage import datasets, listing, responses, routing, scores, search
+from storage import datasets, listing, prompts, responses, routing, scores, search
 from storage.errors import StoreError
 from storage.listing import Listing
 from storage.records import DatasetRow, Score
@@ -52,7 +52,7 @@ def test_filters_and_what_came_after(store, filled) -> None:
     assert ids_of(store, reward=0.0) == [3], "of two datasets the newer one's reward counts"
     assert ids_of(store, reward=0.0, dataset_id=first) == [1]
     assert [list(p) for p in listing.stream(store, Listing(), above=9, upto=11)] == [[11, 10]]
-    assert (listing.newest(store), listing.count_above(store, 9)) == (12, 3)
+    assert (responses.newest_id(store), responses.count_above(store, 9)) == (12, 3)
 
 
 def test_sorting_puts_what_has_no_score_last_in_both_directions(store, filled) -> None:
@@ -125,7 +125,7 @@ def test_a_card_holds_what_a_line_shows(store, filled) -> None:
         "",
         None,
     )
-    assert listing.splits(store, ids[0]) == ["calibration"]
+    assert prompts.splits_of(store, ids[0]) == ["calibration"]
 
 
 def test_a_reward_is_never_another_datasets_than_the_one_in_view(store, filled) -> None:

@@ -10,9 +10,9 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect
+from sqlalchemy import Boolean, Integer, LargeBinary, MetaData, Numeric, inspect, select
 
-from storage import registry
+from storage import jobs, registry, routing
 from storage.errors import StoreError, StoreVersionError
 from storage.migrations import SHIPPED, Revisions
 from storage.records import Model
@@ -23,8 +23,8 @@ SECOND = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
@@ -37,8 +37,8 @@ def upgrade() -> None:
 def later(folder: Path, last: str = "") -> Revisions:
     """This program's history with one more revision."""
     shutil.copytree(SHIPPED.folder, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0004_colour.py").write_text(SECOND.format(last=last))
-    return Revisions((*SHIPPED.order, "0004"), folder)
+    (folder / "versions" / "0005_colour.py").write_text(SECOND.format(last=last))
+    return Revisions((*SHIPPED.order, "0005"), folder)
 
 
 def old_store(location: str) -> None:
@@ -74,10 +74,10 @@ def test_an_older_database_is_copied_and_then_migrated(sqlite_path: Path, tmp_pa
     assert copies[0].stat().st_mode & 0o777 == 0o600
     backup = sqlite3.connect(copies[0])
     assert backup.execute("SELECT family FROM models").fetchall() == [("before",)]
-    assert backup.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
+    assert backup.execute("SELECT version_num FROM alembic_version").fetchall() == [("0004",)]
     backup.close()
     # Opening it again has nothing to do.
-    Store.open(sqlite_path, revisions=Revisions((*SHIPPED.order, "0004"), tmp_path / "later")).close()
+    Store.open(sqlite_path, revisions=Revisions((*SHIPPED.order, "0005"), tmp_path / "later")).close()
     assert list(sqlite_path.parent.glob("*.backup")) == copies
 
 
@@ -102,7 +102,7 @@ KILLED = """
     from storage.migrations import SHIPPED, Revisions
     from storage.store import Store
 
-    Store.open(sys.argv[1], revisions=Revisions((*SHIPPED.order, "0004"), Path(sys.argv[2])))
+    Store.open(sys.argv[1], revisions=Revisions((*SHIPPED.order, "0005"), Path(sys.argv[2])))
 """
 
 
@@ -121,7 +121,7 @@ def test_a_newer_database_is_refused_and_left_alone(location: str, tmp_path: Pat
     old_store(location)
     revisions = later(tmp_path / "later")
     Store.open(location, revisions=revisions).close()
-    with pytest.raises(StoreVersionError, match="at revision 0004, newer than this program's 0003"):
+    with pytest.raises(StoreVersionError, match="at revision 0005, newer than this program's 0004"):
         Store.open(location)
     with Store.open(location, revisions=revisions) as store:
         assert [model.family for model in registry.models(store)] == ["migrated"]
@@ -137,3 +137,55 @@ def test_opening_a_current_store_never_imports_alembic(sqlite_path: Path) -> Non
         [sys.executable, "-c", source, str(sqlite_path)], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+INDEX = ("response_words", "prompt_words", "search_marks", "alembic_version")
+DROPPED = {
+    "jobs": {"log_path", "heartbeat_at"},
+    "events": {"stage", "data"},
+    "routers": {"complete"},
+}
+
+
+def a_value(column):
+    """One that shows whether it was kept: all ids are 1, so that every row refers to the others."""
+    kinds = {Boolean: True, Integer: 1, Numeric: 0.5, LargeBinary: b"\x00\x00\x80?"}
+    return next((value for kind, value in kinds.items() if isinstance(column.type, kind)), "{}")
+
+
+def reflected(connection):
+    found = MetaData()
+    found.reflect(connection, only=lambda name, _: not name.startswith(INDEX))
+    return found.sorted_tables
+
+
+def stored_rows(connection):
+    return {
+        table.name: [dict(row._mapping) for row in connection.execute(select(table))]
+        for table in reflected(connection)
+    }
+
+
+@pytest.mark.parametrize("revision", SHIPPED.order[:-1])
+def test_a_store_of_an_older_release_keeps_its_rows(location: str, revision: str) -> None:
+    if "://" not in location:
+        Path(location).unlink()
+    released = Revisions(SHIPPED.order[: SHIPPED.order.index(revision) + 1], SHIPPED.folder)
+    with Store.open(location, revisions=released) as store, store.write() as connection:
+        for table in reflected(connection):
+            connection.execute(table.insert(), {column.name: a_value(column) for column in table.columns})
+        before = stored_rows(connection)
+    assert len(before) >= 20
+    with Store.open(location) as store:
+        with store.read() as connection:
+            after = stored_rows(connection)
+        for name, rows in before.items():
+            kept = [
+                {key: value for key, value in row.items() if key not in DROPPED.get(name, ())} for row in rows
+            ]
+            assert len(rows) == 1
+            assert after[name] == kept
+        assert jobs.get(store, 1).host == "{}"
+        assert [event.message for event in jobs.events(store, 1)] == ["{}"]
+        assert routing.choices(store, 1, [1])[1].strengths == (1.0,)
+        assert routing.newest_router(store).student_id == 1

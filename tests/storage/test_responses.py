@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from storage import responses, routing
+from storage import browse, responses, routing
 from storage.errors import StoreError
 from storage.records import Assignment, Coverage, ResponseCount
 
@@ -78,7 +78,7 @@ def test_an_error_gives_way_to_the_next_attempt_until_the_attempts_are_used(stor
     assert responses.add(store, None, [make.answer(ids[0], a, "at last"), broken[1]]) == 2
     assert pending_ids(store, set_id, a) == []
     found = responses.of_prompts(store, ids, [a])
-    mended, failed = (responses.get(store, found[identifier][a.teacher_id].id) for identifier in ids)
+    mended, failed = (browse.get(store, found[identifier][a.teacher_id].id) for identifier in ids)
     assert (mended.attempts, mended.line.response.text, mended.line.response.error) == (3, "at last", "")
     assert (failed.attempts, failed.line.response.status, failed.line.response.error) == (
         3,
@@ -100,10 +100,10 @@ def test_every_field_comes_back(store, make) -> None:
     _, ids = make.prompt_set(["synthesis"])
     job = make.job()
     new = make.answer(ids[0], a, "text", "truncated", cost=0.25)
-    said = replace(new.completion, finish_reason="length", reasoning="because")
-    new = replace(new, completion=said, job_id=job.id)
+    said = replace(new.response, finish_reason="length", reasoning="because")
+    new = replace(new, response=said, job_id=job.id)
     responses.add(store, None, [new])
-    context = responses.get(store, 1)
+    context = browse.get(store, 1)
     found = context.line.response
     assert (found.prompt_id, found.teacher_id, found.sample, found.generation_sha) == (
         ids[0],

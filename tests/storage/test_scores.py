@@ -6,6 +6,7 @@ import pytest
 from storage import responses, routing, scores
 from storage.errors import StoreError
 from storage.records import Assignment, Score
+from storage.scores import Scored
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_a_scorer_is_its_kind_and_identity_and_model(store, make) -> None:
 def test_one_prompts_usable_answers_come_together_in_order_of_teacher(store, filled) -> None:
     set_id, _, a, b = filled
     scorer = scores.put_scorer(store, "s", {})
-    found = scores.pending(store, scorer, [b, a], set_id, None)
+    found = scores.pending(store, Scored(scorer, [b, a], set_id))
     assert [(item.ordinal, item.teacher_id, item.text) for item in found] == [
         (0, a.teacher_id, "a0"),
         (0, b.teacher_id, "b0"),
@@ -46,17 +47,17 @@ def test_one_prompts_usable_answers_come_together_in_order_of_teacher(store, fil
     ]
     assert [item.prompt.answer for item in found] == ["0", "0", "1", "2", "3"]
     assert [item.prompt.split for item in found][:3] == ["calibration", "calibration", "validation"]
-    assert scores.count_pending(store, scorer, [a, b], set_id, None) == 5
-    assert scores.count_pending(store, scorer, [a], set_id, ("calibration",)) == 2
-    assert scores.pending(store, scorer, [], set_id, None) == []
-    assert scores.pending(store, scorer, [a._replace(generation_sha="never used")], set_id, None) == []
+    assert scores.count_pending(store, Scored(scorer, [a, b], set_id)) == 5
+    assert scores.count_pending(store, Scored(scorer, [a], set_id, ("calibration",))) == 2
+    assert scores.pending(store, Scored(scorer, [], set_id)) == []
+    assert scores.pending(store, Scored(scorer, [a._replace(generation_sha="never used")], set_id)) == []
 
 
 def test_pages_of_unscored_answers(store, filled) -> None:
     set_id, _, a, b = filled
     scorer = scores.put_scorer(store, "s", {})
     seen, after = [], (-1, 0)
-    while page := scores.pending(store, scorer, [a, b], set_id, None, after=after, limit=2):
+    while page := scores.pending(store, Scored(scorer, [a, b], set_id), after=after, limit=2):
         seen += [(item.ordinal, item.teacher_id) for item in page]
         after = seen[-1]
     assert seen == [(0, 1), (0, 2), (1, 1), (2, 1), (3, 1)]
@@ -65,10 +66,10 @@ def test_pages_of_unscored_answers(store, filled) -> None:
 def test_a_scored_answer_is_not_pending_for_that_scorer_only(store, filled) -> None:
     set_id, _, a, b = filled
     first, second = scores.put_scorer(store, "s", {"v": 1}), scores.put_scorer(store, "s", {"v": 2})
-    items = scores.pending(store, first, [a, b], set_id, None)
+    items = scores.pending(store, Scored(first, [a, b], set_id))
     assert scores.add(store, None, first, [(item.response_id, Score(0.5)) for item in items[:2]]) == 2
-    assert scores.count_pending(store, first, [a, b], set_id, None) == 3
-    assert scores.count_pending(store, second, [a, b], set_id, None) == 5
+    assert scores.count_pending(store, Scored(first, [a, b], set_id)) == 3
+    assert scores.count_pending(store, Scored(second, [a, b], set_id)) == 5
     assert scores.add(store, None, first, [(items[0].response_id, Score(0.9))]) == 0
     assert scores.of_responses(store, [items[0].response_id], [first]) == {(items[0].response_id, first): 0.5}
 
@@ -83,45 +84,45 @@ def test_only_what_a_plan_assigned(store, filled) -> None:
     ]
     routing.assign(store, None, plan.id, rows)
     scorer = scores.put_scorer(store, "s", {})
-    found = scores.pending(store, scorer, [a, b], set_id, None, plan_ids=[plan.id])
+    found = scores.pending(store, Scored(scorer, [a, b], set_id, plan_ids=[plan.id]))
     assert [(item.prompt.id, item.teacher_id) for item in found] == [
         (ids[0], b.teacher_id),
         (ids[1], a.teacher_id),
     ]
-    assert scores.count_pending(store, scorer, [a, b], set_id, None, plan_ids=[plan.id]) == 2
-    assert scores.pending(store, scorer, [a, b], set_id, None, plan_ids=[]) == []
+    assert scores.count_pending(store, Scored(scorer, [a, b], set_id, plan_ids=[plan.id])) == 2
+    assert scores.pending(store, Scored(scorer, [a, b], set_id, plan_ids=[])) == []
 
 
 @pytest.mark.parametrize(
-    "verdict",
+    "score",
     [Score(math.nan), Score(math.inf), Score(1.0, sum=-math.inf), Score(None)],
 )
-def test_a_score_that_is_no_number_is_refused_with_its_whole_batch(store, filled, verdict) -> None:
+def test_a_score_that_is_no_number_is_refused_with_its_whole_batch(store, filled, score) -> None:
     set_id, _, a, b = filled
     scorer = scores.put_scorer(store, "s", {})
-    items = scores.pending(store, scorer, [a, b], set_id, None)
+    items = scores.pending(store, Scored(scorer, [a, b], set_id))
     with pytest.raises(StoreError, match=f"score of response {items[1].response_id}"):
-        scores.add(store, None, scorer, [(items[0].response_id, Score(1.0)), (items[1].response_id, verdict)])
-    assert scores.count_pending(store, scorer, [a, b], set_id, None) == 5
+        scores.add(store, None, scorer, [(items[0].response_id, Score(1.0)), (items[1].response_id, score)])
+    assert scores.count_pending(store, Scored(scorer, [a, b], set_id)) == 5
 
 
 def test_matrix(store, filled) -> None:
     set_id, ids, a, b = filled
     scorer = scores.put_scorer(store, "s", {})
-    items = scores.pending(store, scorer, [a, b], set_id, None)
+    items = scores.pending(store, Scored(scorer, [a, b], set_id))
     rows = [(item.response_id, Score(float(number))) for number, item in enumerate(items[:4])]
     rows.append((items[4].response_id, Score(None, status="timeout")))
     scores.add(store, None, scorer, rows)
-    found = scores.matrix(store, set_id, None, [b, a], scorer)
+    found = scores.matrix(store, Scored(scorer, [b, a], set_id))
     assert found.prompt_ids.tolist() == ids
     nan = math.nan
     np.testing.assert_array_equal(found.values, [[1.0, 0.0], [nan, 2.0], [nan, 3.0], [nan, nan]])
     assert found.asked.tolist() == [[True, True], [True, True], [False, True], [False, True]]
     assert found.usable.tolist() == [[True, True], [False, True], [False, True], [False, True]]
-    part = scores.matrix(store, set_id, ("calibration",), [a], scorer)
+    part = scores.matrix(store, Scored(scorer, [a], set_id, ("calibration",)))
     assert part.prompt_ids.tolist() == [ids[0], ids[2]]
     np.testing.assert_array_equal(part.values, [[0.0], [3.0]])
-    unknown = scores.matrix(store, set_id, None, [a._replace(generation_sha="never used")], scorer)
+    unknown = scores.matrix(store, Scored(scorer, [a._replace(generation_sha="never used")], set_id))
     assert not unknown.asked.any()
     assert np.isnan(unknown.values).all()
 
@@ -129,10 +130,10 @@ def test_matrix(store, filled) -> None:
 def test_matrix_pages_join_to_the_matrix(store, filled) -> None:
     set_id, _, a, b = filled
     scorer = scores.put_scorer(store, "s", {})
-    items = scores.pending(store, scorer, [a, b], set_id, None)
+    items = scores.pending(store, Scored(scorer, [a, b], set_id))
     scores.add(store, None, scorer, [(item.response_id, Score(item.response_id)) for item in items])
-    whole = scores.matrix(store, set_id, None, [a, b], scorer)
-    pages = list(scores.matrix_pages(store, set_id, None, [a, b], scorer, page=3))
+    whole = scores.matrix(store, Scored(scorer, [a, b], set_id))
+    pages = list(scores.matrix_pages(store, Scored(scorer, [a, b], set_id), page=3))
     assert [len(page.prompt_ids) for page in pages] == [3, 1]
     np.testing.assert_array_equal(np.concatenate([page.values for page in pages]), whole.values)
 
@@ -140,7 +141,7 @@ def test_matrix_pages_join_to_the_matrix(store, filled) -> None:
 def test_matrix_of_nothing_and_of_one_teacher_twice(store, filled) -> None:
     set_id, _, a, _ = filled
     scorer = scores.put_scorer(store, "s", {})
-    empty = scores.matrix(store, set_id, ("evaluation",), [a], scorer)
+    empty = scores.matrix(store, Scored(scorer, [a], set_id, ("evaluation",)))
     assert (empty.prompt_ids.shape, empty.values.shape, empty.asked.shape) == ((0,), (0, 1), (0, 1))
     with pytest.raises(StoreError, match="twice"):
-        scores.matrix(store, set_id, None, [a, a], scorer)
+        scores.matrix(store, Scored(scorer, [a, a], set_id))

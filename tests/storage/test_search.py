@@ -1,7 +1,8 @@
 import pytest
 
-from storage import responses, search
+from storage import browse, responses, search
 from storage.errors import StoreError
+from storage.listing import Listing
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_words_are_never_operators(store, filled) -> None:
         search.search(store, words)
     assert hits(store, "cat*") == hits(store, "^cat") == hits(store, "\x00cat") == [5, 3, 1]
     assert hits(store, 'dog" OR "cat') == [5]
-    assert len(responses.browse(store)) == 6
+    assert len(browse.browse(store, Listing())) == 6
 
 
 def test_an_or_is_a_word(store, filled) -> None:

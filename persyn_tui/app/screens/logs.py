@@ -138,7 +138,7 @@ class LogsScreen(FilteredScreen[Log]):
     def action_report(self) -> None:
         """Copies a bug report: no paths below the home folder, no keys, no prompts or answers."""
         events = [
-            f"{_when(event)} job {event.job_id} {event.kind} {event.stage} {event.message}"
+            f"{_when(event)} job {event.job_id} {event.kind} {event.message}"
             for event in (self.data.events if self.data else [])
         ]
         specs = [self.app.followed.job.spec] if self.app.followed.job else []
@@ -161,7 +161,7 @@ def _bytes(path: Path) -> int:
 
 
 def _line(event: Event) -> str:
-    return f"{event.kind} job {event.job_id} {event.stage} {event.message}"
+    return f"{event.kind} job {event.job_id} {event.message}"
 
 
 def _cells(event: Event) -> list[Cell | str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from persyn_tui import answer_view
 from persyn_tui.app.state import context_cache
 from persyn_tui.dataset_view import Datasets
-from storage import browse, datasets, jobs, listing, lookup
+from storage import browse, datasets, jobs, prompts, responses, routing
 from storage.records import ResponseContext
 from storage.store import Store
 
@@ -60,7 +60,8 @@ class Beside:
         if found is None:
             return None
         beside_it = (
-            browse.get(store, other) for other in lookup.answers(store, found.line.response.prompt_id)
+            browse.get(store, other)
+            for other in responses.ids_of_prompt(store, found.line.response.prompt_id)
         )
         self._contexts = [context for context in beside_it if context is not None]
         self._datasets = Datasets(datasets.newest_first(store))
@@ -88,7 +89,7 @@ class Beside:
     def _answers(self, rewards: "Rewards") -> Answers:
         store, found = self._store, self._contexts
         plans = {stored.plan_id for context in found for stored in context.assignments}
-        names = {plan: lookup.plan_teachers(store, plan) for plan in plans}
+        names = {plan: routing.plan_teachers(store, plan) for plan in plans}
         data = [answer_view.as_json(context, [], names, rewards, self._datasets) for context in found]
         routed = [
             (plan["plan"], plan["strengths"], plan["attempt"], one["id"])
@@ -106,7 +107,7 @@ class Beside:
         prompt_id = found[0].line.response.prompt_id
         return Answers(
             prompt_id=prompt_id,
-            splits=", ".join(listing.splits(store, prompt_id)),
+            splits=", ".join(prompts.splits_of(store, prompt_id)),
             answers=data,
             strengths=chosen[0][1] if chosen else {},
             starred=starred,

@@ -19,7 +19,7 @@ from persyn_tui.app.state.base_app import BaseApp
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Rows, Tone, VirtualTable
 from persyn_tui.dataset_view import Datasets
-from storage import listing
+from storage import listing, responses
 from storage.errors import PersynError
 from storage.listing import Card, Listing
 from storage.store import Store
@@ -177,7 +177,7 @@ class AnswerSheet(VirtualTable):
             return worker.is_cancelled or reading is not self.reading
 
         try:
-            upto, cards = listing.newest(store), None
+            upto, cards = responses.newest_id(store), None
             for ids in listing.stream(store, reading.listing, above=reading.above, upto=upto, stop=stop):
                 if cards is None:
                     # With the ids, so that the first screen is full the first time it is painted.

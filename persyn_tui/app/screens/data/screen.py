@@ -25,9 +25,9 @@ from persyn_tui.app.screens.data.responses_panel import AnswersPanel
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.virtual_table import VirtualTable
 from persyn_tui.dataset_view import Datasets
-from storage import browse, datasets, listing, registry
+from storage import browse, datasets, registry, responses
 from storage.errors import PersynError
-from storage.listing import Listing
+from storage.listing import Listing, Sort
 from storage.records import Dataset
 from storage.store import Store
 
@@ -124,7 +124,7 @@ class DataScreen(BaseScreen[Stored]):
 
     def read(self, store: Store, question: Any) -> Stored | None:
         """What is new, and what filters can name."""
-        newest = listing.newest(store)
+        newest = responses.newest_id(store)
         if newest == 0:
             return None
         teachers = dict.fromkeys(model.name for model in registry.models(store, "teacher", archived=True))
@@ -146,7 +146,7 @@ class DataScreen(BaseScreen[Stored]):
         store = self.app.store
         if changed and self.data is not None and store is not None:
             upto = self.sheet.upto
-            self.new = await asyncio.to_thread(listing.count_above, store, upto) if upto else 0
+            self.new = await asyncio.to_thread(responses.count_above, store, upto) if upto else 0
             if self.frozen:
                 self.paint_title()
                 return
@@ -256,7 +256,7 @@ class DataScreen(BaseScreen[Stored]):
     def action_sort(self) -> None:
         """Asks by what to sort."""
 
-        def chosen(order: tuple[listing.Sort, bool] | None) -> None:
+        def chosen(order: tuple[Sort, bool] | None) -> None:
             if order is not None:
                 self.list_answers(replace(self.sheet.wanted, sort=order[0], descending=order[1]))
 

@@ -17,8 +17,9 @@ from engine.job.plan_store import design_id
 from engine.job.progress import Row, Snapshot, from_json
 from persyn_tui.app.state import context_cache
 from persyn_tui.app.state.cached_query import QueryCache
-from storage import jobs, prompts, responses, routing, speeds
+from storage import browse, jobs, prompts, responses, routing, speeds
 from storage.errors import PersynError
+from storage.listing import Listing
 from storage.records import Coverage, ResponseLine
 from storage.store import Store
 
@@ -232,7 +233,7 @@ def _plans(store: Store, context: RunContext) -> tuple[list[int], str]:
 
 def _newest(store: Store, context: RunContext) -> tuple[ResponseLine, ...]:
     ours = set(context.generations)
-    lines = responses.browse(store, prompt_set_id=context.prompt_set, limit=SHOWN, newest_first=True)
+    lines = browse.browse(store, Listing(prompt_set_id=context.prompt_set), limit=SHOWN)
     return tuple(line for line in lines if (line.response.teacher_id, line.response.generation_sha) in ours)
 
 

@@ -50,7 +50,7 @@ def examine(store: Store, wanted: "TeacherConfig", role: Role) -> Examined:
     """What the model's files and the store say; blocks, at a hub for up to four seconds."""
     from engine.base.errors import NotAvailable
     from engine.registry import register
-    from storage import lookup
+    from storage import responses
 
     try:
         filled, check = register.fill(wanted)
@@ -64,7 +64,7 @@ def examine(store: Store, wanted: "TeacherConfig", role: Role) -> Examined:
         field = fields.named(problem.message, fields.ORDER) or ("model" if check else "backend")
         return Examined(check, record, problem=problem, field=field)
     counted = known.same or known.before
-    answers = lookup.answer_count(store, counted.id) if counted is not None and counted.id else 0
+    answers = responses.count_of_teacher(store, counted.id) if counted is not None and counted.id else 0
     return Examined(check, record, known, answers)
 
 

@@ -26,7 +26,7 @@ from persyn_tui.app.screens.models.probes import Probed, Probing
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
-from storage import lookup, registry
+from storage import registry, responses
 from storage.errors import PersynError
 from storage.records import Model
 from storage.store import Store
@@ -124,7 +124,7 @@ class ModelsScreen(FilteredScreen[Models]):
         listed.sort(key=lambda model: (ORDER.get(model.role, 9), model.name))
         ids = [model.id for model in listed]
         chosen = wanted if wanted in ids else ids[0] if ids else None
-        answers = 0 if chosen is None else lookup.answer_count(store, chosen)
+        answers = 0 if chosen is None else responses.count_of_teacher(store, chosen)
         contexts = {model.id: self._context_of(model) for model in listed}
         filtered = len(shown) - len(listed)
         return Models(listed, len(everything) - len(shown), filtered, chosen, answers, contexts)

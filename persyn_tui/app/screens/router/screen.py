@@ -28,7 +28,7 @@ from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.one_line import OneLine
 from persyn_tui.app.widgets.virtual_table import VirtualTable
-from storage import lookup, prompts
+from storage import prompts, routing
 from storage.job_records import Job
 from storage.store import Store
 
@@ -289,7 +289,7 @@ class RouterScreen(JobScreen[Routed]):
             return
         router = None if data is None else data.router
         if router is None and choice is None:
-            router = await asyncio.to_thread(lookup.newest_router, store)
+            router = await asyncio.to_thread(routing.newest_router, store)
         if router is None:
             self.notify(
                 "no router has been trained yet: {router.start:s} starts the job, {go.jobs:1} goes to the jobs",
