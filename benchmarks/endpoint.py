@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.base.errors import NotAvailable
-from engine.config.sources import ReasoningGymSource
 from engine.sources import source_kinds
+from engine.sources.kinds.reasoning_gym import ReasoningGymSource
 from engine.teachers import teacher_kinds
 from engine.teachers.vllm_server import command
 from engine.zoo import resolve

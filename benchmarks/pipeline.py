@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.config import run_file
-from engine.config.sources import FileSource
 from engine.config.stages import SplitConfig
 from engine.job.context import RunContext
 from engine.pipeline import launch, pipeline, runner
 from engine.pipeline.display import Plain
+from engine.sources.tables import FileSource
 from engine.zoo import resolve
 from storage.store import Store
 

@@ -1,17 +1,17 @@
-"""What a kind of teacher or scorer says of itself: one frozen record, `KIND`, in the kind's own file.
+"""What a kind of teacher, scorer, source or verifier says of itself: one frozen record, `KIND`, in the kind's own file.
 
 Code outside that file asks the record what a kind can do and never compares its name, so a new kind is one new file.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from engine.base.errors import ConfigError
-from engine.base.plugins import SCORERS, TEACHERS, Group
+from engine.base.plugins import SCORERS, SOURCES, TEACHERS, VERIFIERS, Group
 from engine.config.paths import RunFolder
 from engine.config.section import Section
-from storage.records import Model
+from storage.records import Model, Prompt
 
 Located = Callable[[Mapping[str, Any], RunFolder], Mapping[str, Any]]
 """From a kind's settings and where the run file lies: the settings that change, with every local path absolute."""
@@ -30,6 +30,22 @@ def _same(model: Model) -> Model:
 
 def _never(settings: Settings) -> bool:
     return False
+
+
+def _dumped(source: Section) -> Mapping[str, Any]:
+    return source.model_dump(mode="json")
+
+
+def _unknown(source: Section) -> int | None:
+    return None
+
+
+def _nothing_more(answer: str, choices: Any, at: str) -> Mapping[str, Any]:
+    return {}
+
+
+def _ready() -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +110,42 @@ class ScorerKind:
     """The settings for a try by hand, which scores one response within seconds."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceKind:
+    """What a kind of prompt source is and can do. Each function takes a source: an instance of `settings`."""
+
+    settings: type[Section]
+    """The keys of the run file that such a source may have, a subclass of `engine.config.sources.SourceConfig`. One
+    without the key `verifier` gives its prompts verifiers of its own, or none."""
+    prompts: Callable[[Any], Iterator[tuple[str, Prompt]]]
+    """Yields (where it stands, prompt), in the same order each time. Raises ConfigError when there is nothing to read,
+    or for a malformed row, with its place."""
+    located: Located = _as_they_are
+    """Applied to the settings above when a run file is read."""
+    identity: Callable[[Any], Mapping[str, Any]] = _dumped
+    """Everything that decides which prompts it yields, as JSON: the contents of files rather than their places."""
+    count: Callable[[Any], int | None] = _unknown
+    """How many prompts there are on this machine, quickly and without a network; None: the run file's `size` says."""
+    rows_checked: int | None = 20
+    """Prompts that are read before a run, to find malformed ones; None: as many as two seconds allow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierKind:
+    """A way to say whether a response is right. A changed rule needs another name: stored scores are kept by it."""
+
+    verify: Callable[[Mapping[str, Any], Any, str], tuple[float, str]]
+    """(score, the answer that was read) of what is stored with the prompt, its reference answer and the response's
+    text; right is a score of 1. Raises UnverifiableError when nothing can be compared. Runs in a process of its own,
+    under a time limit."""
+    stored: Callable[[str, Any, str], Mapping[str, Any]] | None = _nothing_more
+    """What is stored with a prompt, from its row's reference answer, its choices (None without any) and its place in
+    the file. Raises ConfigError for a reference that nothing could match. None: not for a run file's `verifier`, only
+    for a source that gives its prompts verifiers of its own."""
+    prepare: Callable[[], object] = _ready
+    """Imports what `verify` needs, so that no response's time limit pays for it."""
+
+
 def teacher_kind(name: str) -> TeacherKind:
     """What a kind of teacher declares.
 
@@ -110,6 +162,29 @@ def scorer_kind(name: str) -> ScorerKind:
         ConfigError: there is no such kind, or it declares nothing.
     """
     return _declared(SCORERS, name, ScorerKind)
+
+
+def source_kind(name: str) -> SourceKind:
+    """What a kind of prompt source declares.
+
+    Raises:
+        ConfigError: there is no such kind, or it declares nothing.
+    """
+    return _declared(SOURCES, name, SourceKind)
+
+
+def verifier_kind(name: str) -> VerifierKind:
+    """What a kind of verifier declares.
+
+    Raises:
+        ConfigError: there is no such kind, or it declares nothing.
+    """
+    return _declared(VERIFIERS, name, VerifierKind)
+
+
+def verifiers() -> tuple[str, ...]:
+    """The names that the run file's `verifier` may have."""
+    return tuple(name for name in VERIFIERS.names() if verifier_kind(name).stored is not None)
 
 
 def _declared(group: Group, name: str, record: type[_Kind]) -> _Kind:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.base.errors import ConfigError
-from engine.config.sources import ImportedSource
+from engine.config.section import Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class RunFolder:
     """The folder of a run file, and what of the file its parts refer to."""
 
     base: Path
-    imported: tuple[ImportedSource, ...] = ()
+    imported: tuple[Section, ...] = ()
     """The run's own `imported` prompts, located."""
 
     def path(self, path: str) -> str:

@@ -72,6 +72,12 @@ class QualityConfig(ScorerConfig):
         return super().located(folder).model_copy(update={"scorers": several})
 
     @property
+    def verifying(self) -> str | None:
+        """The name of the first scorer that says right or wrong; None when none does."""
+        kinds = {name: scorer_kind(config.scorer) for name, config in self.named.items()}
+        return next((name for name, kind in kinds.items() if kind.verifies), None)
+
+    @property
     def named(self) -> Mapping[str, ScorerConfig]:
         """The scorers by name: the kind, numbered from the second of a kind on."""
         found: dict[str, ScorerConfig] = {}

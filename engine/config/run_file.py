@@ -15,12 +15,13 @@ import yaml
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from engine.base.errors import ConfigError
-from engine.config.kinds import scorer_kind
+from engine.base.plugins import SOURCES
+from engine.config.kinds import source_kind
 from engine.config.models import StudentConfig, TeacherConfig
 from engine.config.paths import RunFolder
 from engine.config.quality import QualityConfig
-from engine.config.section import Section, known
-from engine.config.sources import FileSource, HuggingFaceSource, ImportedSource, Source
+from engine.config.section import Section, known, unknown
+from engine.config.sources import ImportedSource, SourceConfig, any_source
 from engine.config.stages import (
     CalibrationConfig,
     DatasetConfig,
@@ -50,7 +51,7 @@ class Run(Section):
     student: StudentConfig
     teachers: tuple[TeacherConfig, ...] = Field(min_length=1)
     """Who may answer; the router chooses among two or more."""
-    prompts: tuple[Source, ...] = Field(min_length=1)
+    prompts: tuple[SourceConfig, ...] = Field(min_length=1)
     """Where prompts come from; several sources are put together."""
     split: SplitConfig = SplitConfig()
     calibration: CalibrationConfig = CalibrationConfig()
@@ -105,8 +106,7 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _correct_is_known(self) -> Run:
-        verifies = (scorer_kind(config.scorer).verifies for config in self.quality.named.values())
-        if self.dataset.keep == "correct" and not any(verifies):
+        if self.dataset.keep == "correct" and self.quality.verifying is None:
             raise ValueError("dataset.keep: `correct` needs the scorer `exact_answer` in `quality`")
         return self
 
@@ -134,11 +134,7 @@ class Run(Section):
         """The run with every local path absolute, taken from `base`."""
         folder = RunFolder(base)
         sources = tuple(
-            source.model_copy(update={"path": folder.path(source.path)})
-            if isinstance(source, FileSource | ImportedSource)
-            else source.model_copy(update={"path": folder.reference(source.path)})
-            if isinstance(source, HuggingFaceSource)
-            else source
+            source.model_copy(update=dict(source_kind(source.source).located(dict(source), folder)))
             for source in self.prompts
         )
         folder = RunFolder(base, tuple(source for source in sources if isinstance(source, ImportedSource)))
@@ -166,11 +162,12 @@ class Run(Section):
 
 
 if not TYPE_CHECKING:
-    # Settings that strategies declare are keys of the run file like any other: checked, hashed and in the schema.
+    # What sources and strategies declare are keys of the run file like any other: checked, hashed and in the schema.
     Run = create_model(
         "Run",
         __base__=Run,
         __doc__=Run.__doc__,
+        prompts=(tuple[any_source(), ...], Field(min_length=1)),
         **{
             key: (float, Field(setting.default, ge=setting.low, le=setting.high, description=setting.about))
             for key, setting in strategy_kinds.settings().items()
@@ -224,7 +221,7 @@ def parse(
         ) from None
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: a run file is a mapping of keys", "start from examples/zoo.yaml")
-    unknown = _look_up(data, registered)
+    unregistered = _look_up(data, registered)
     try:
         run = Run.model_validate(data)
     except ValidationError as error:
@@ -238,11 +235,11 @@ def parse(
         }
         lines = [
             f"{where}:{line_of(node, (*loc, *_UNKNOWN_KEY.findall(str(problem['msg']))[:1]))}: {_dotted(loc)}"
-            + (f": {unknown[loc].message}" if loc in unknown else _message(problem))
+            + (f": {unregistered[loc].message}" if loc in unregistered else _message(problem))
             for loc, problem in problems.items()
         ]
-        remedies = [problem.remedy for problem in unknown.values()]
-        if problems.keys() - unknown.keys():
+        remedies = [problem.remedy for problem in unregistered.values()]
+        if problems.keys() - unregistered.keys():
             remedies.append("mend the keys named above; README explains a run file")
         raise ConfigError("\n".join(lines), "\n  → ".join(dict.fromkeys(remedies))) from None
     return run.located(base or Path.cwd())
@@ -280,6 +277,10 @@ def _message(problem: Any) -> str:
         return ": needs at least one entry"
     if problem["type"] == "model_type":
         return ": must be a mapping of keys, e.g. {key: value}"
+    if problem["type"] == "union_tag_not_found":
+        return f": `source` is missing: one of {', '.join(SOURCES.names())}"
+    if problem["type"] == "union_tag_invalid":
+        return f": {unknown('source', problem['ctx']['tag'], SOURCES.names())}"
     return f": {str(problem['msg']).removeprefix('Value error, ')}"
 
 

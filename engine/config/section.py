@@ -47,10 +47,15 @@ def known(what: str, value: str, valid: tuple[str, ...]) -> str:
         ValueError: it is not; the message names the nearest valid one.
     """
     if value not in valid:
-        guess = nearest(value, valid)
-        hint = f"did you mean `{guess}`? " if guess else ""
-        raise ValueError(f"unknown {what} `{value}`; {hint}Valid: {', '.join(valid)}")
+        raise ValueError(unknown(what, value, valid))
     return value
+
+
+def unknown(what: str, value: str, valid: tuple[str, ...]) -> str:
+    """What is said of a value that is not valid, with the nearest valid one."""
+    guess = nearest(value, valid)
+    hint = f"did you mean `{guess}`? " if guess else ""
+    return f"unknown {what} `{value}`; {hint}Valid: {', '.join(valid)}"
 
 
 def first_problem(error: ValidationError) -> str:

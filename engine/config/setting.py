@@ -14,13 +14,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from engine.base import plugins
+from engine.config.kinds import verifiers
 
 KINDS: Final = {
-    "backend": plugins.TEACHERS,
-    "scorer": plugins.SCORERS,
-    "strategies": plugins.STRATEGIES,
-    "source": plugins.SOURCES,
-    "verifier": plugins.VERIFIERS,
+    "backend": plugins.TEACHERS.names,
+    "scorer": plugins.SCORERS.names,
+    "strategies": plugins.STRATEGIES.names,
+    "source": plugins.SOURCES.names,
+    "verifier": verifiers,
 }
 """Settings whose words are the names of what can be added."""
 _CLAUSE_END = re.compile(r"; |(?<!e\.g)(?<!et al)\. ")
@@ -112,7 +113,7 @@ def about(section: type[BaseModel], key: str = "") -> str:
 
 def _setting(section: type[BaseModel], key: str, field: FieldInfo) -> Setting:
     kind = field.annotation
-    choices: tuple[str, ...] = KINDS[key].names() if key in KINDS else ()
+    choices: tuple[str, ...] = KINDS[key]() if key in KINDS else ()
     optional = NoneType in _options(kind)
     options = [one for one in _options(kind) if one is not NoneType]
     if options and all(get_origin(one) is Literal for one in options):

@@ -1,19 +1,23 @@
-"""The run file's section `prompts`: where prompts come from."""
+"""The run file's section `prompts`: where prompts come from.
+
+The keys of most sources stand with their kinds, in `engine.sources.kinds`; here is what they share, and the source that
+teachers and scorers read too.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, create_model
 
-from engine.config.section import Section, Seed, known
+from engine.base.plugins import SOURCES
+from engine.config.kinds import source_kind, verifiers
+from engine.config.section import Section, known
 from storage.records import Split
-
-VERIFIERS = ("math", "choice", "regex", "json", "text")
 
 
 def _known_verifier(value: str) -> str:
-    return known("verifier", value, VERIFIERS)
+    return known("verifier", value, verifiers())
 
 
 Verifier = Annotated[str, AfterValidator(_known_verifier)]
@@ -22,23 +26,10 @@ Verifier = Annotated[str, AfterValidator(_known_verifier)]
 class SourceConfig(Section):
     """What every prompt source has."""
 
+    source: str
+    """Its kind."""
     split: Split | None = None
     """Puts all of this source's prompts into one split; None shares them out by `split:`."""
-
-
-class ReasoningGymSource(SourceConfig):
-    """Procedural tasks with their own verifier."""
-
-    source: Literal["reasoning_gym"]
-    """reasoning_gym's own generators."""
-    task: str
-    """One of reasoning_gym's."""
-    size: int = Field(ge=1, le=10**9)
-    """Prompts of the task."""
-    seed: Seed = 0
-    """Of the task."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Of the task; they say how hard it is."""
 
 
 class FieldsConfig(Section):
@@ -51,34 +42,15 @@ class FieldsConfig(Section):
     """The texts of a multiple-choice prompt, for `verifier: choice`; may be missing."""
 
 
-class FileSource(SourceConfig):
-    """JSONL, CSV or Parquet: one prompt a row, as `messages` or as a `prompt` string."""
+class RowsConfig(SourceConfig):
+    """A source with a prompt a row, as `messages` or as a `prompt` string."""
 
-    source: Literal["jsonl", "csv", "parquet"]
-    path: str = Field(title="file")
-    """A prompt a row."""
+    path: str
     fields: FieldsConfig = FieldsConfig()
     verifier: Verifier | None = None
     """How `exact_answer` compares with the answer column; None: responses cannot be verified."""
     size: int | None = Field(None, ge=1)
-    """At most so many rows; None: all. Also what a dry run counts when the file is not here."""
-
-
-class HuggingFaceSource(SourceConfig):
-    """A Hugging Face dataset, by folder (saved with `save_to_disk`) or hub id."""
-
-    source: Literal["huggingface"]
-    path: str = Field(title="dataset")
-    """Folder or hub id of a dataset."""
-    name: str | None = Field(None, title="configuration")
-    """The dataset's configuration; None: its only one."""
-    subset: str = "train"
-    """The dataset's own split to read."""
-    fields: FieldsConfig = FieldsConfig()
-    verifier: Verifier | None = None
-    """How `exact_answer` compares with the answer column; None: responses cannot be verified."""
-    size: int | None = Field(None, ge=1)
-    """At most so many rows; None: all."""
+    """At most so many prompts; None: all. Also what a dry run counts when the data is not here."""
 
 
 class ImportedFields(FieldsConfig):
@@ -90,23 +62,29 @@ class ImportedFields(FieldsConfig):
     reward: str = "reward"
     """A number, for the scorer `imported`."""
     finish_reason: str = "finish_reason"
-    """`length`: the answer was cut off."""
+    """`length`: the response was cut off."""
     completion_tokens: str = "completion_tokens"
 
 
-class ImportedSource(SourceConfig):
+class ImportedSource(RowsConfig):
     """Parallel responses made elsewhere: a row per prompt and model, in any order."""
 
     source: Literal["imported"]
     path: str
     """A JSONL or Parquet file, or a folder of such files."""
     fields: ImportedFields = ImportedFields()
-    verifier: Verifier | None = None
-    """How `exact_answer` compares with the answer column; None: responses cannot be verified."""
-    size: int | None = Field(None, ge=1)
-    """At most so many prompts; None: all. Also what a dry run counts when the file is not here."""
 
 
-Source = Annotated[
-    ReasoningGymSource | FileSource | HuggingFaceSource | ImportedSource, Field(discriminator="source")
-]
+def any_source() -> Any:
+    """The type of an entry of `prompts`: the settings of the kind that its key `source` names."""
+    kinds = [_named(name, source_kind(name).settings) for name in SOURCES.names()]
+    union: Any = kinds[0]
+    for kind in kinds[1:]:
+        union |= kind
+    return Annotated[union, Field(discriminator="source")]
+
+
+def _named(name: str, settings: type[Section]) -> type[Section]:
+    title = "".join(word.title() for word in name.split("_")) + "Source"
+    its_name: Any = Literal[name]
+    return create_model(title, __base__=settings, __doc__=settings.__doc__, source=(its_name, ...))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from engine.config.section import Section, Seed
 
@@ -136,7 +136,7 @@ class DatasetConfig(Section):
 class DistillConfig(Section):
     """How the student is trained."""
 
-    method: Literal["lora", "full", "qlora"] = "lora"
+    method: Literal["lora", "full"] = "lora"
     rank: int = Field(16, ge=1)
     alpha: float | None = Field(None, gt=0)
     """LoRA scale; None: twice the rank."""
@@ -162,6 +162,15 @@ class DistillConfig(Section):
     merge: bool = True
     seed: Seed = 0
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _trains_whole_weights(cls, value: object) -> object:
+        if value == "qlora":
+            raise ValueError(
+                "`qlora` is not in this version: it comes with students of real size; use lora or full"
+            )
+        return value
 
 
 class EvaluationConfig(Section):

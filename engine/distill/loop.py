@@ -310,7 +310,7 @@ def _not_finite(run: _Run, step: int, loss: float) -> TrainingError:
     members = ", ".join(str(row) for row in sorted(run.plan[step - 1][1])[:16])
     return TrainingError(
         f"{what} is not a finite number; {kept}; rows of the step, counted after filtering: {members}",
-        "lower distill.learning_rate, raise distill.warmup, or look at these rows",
+        "lower distill.learning_rate, raise distill.warmup_ratio, or look at these rows",
     )
 
 

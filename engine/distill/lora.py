@@ -3,7 +3,6 @@
 LoRA: Hu et al., arXiv 2106.09685: W stays, and W + (alpha / rank)·B·A is learned, B starting at zero.
 """
 
-import importlib.util
 import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,9 +11,9 @@ import torch
 from peft import LoraConfig, TaskType, get_peft_model
 from torch import Tensor, nn
 
-from engine.base.errors import ConfigError, NotAvailable
+from engine.base.errors import ConfigError
 
-Method = Literal["lora", "full", "qlora"]
+Method = Literal["lora", "full"]
 
 ALL_LINEAR = "all-linear"
 
@@ -24,7 +23,6 @@ class Tuning:
     """What is trained."""
 
     method: Method = "lora"
-    """`qlora` is `lora` on a student whose weights bitsandbytes has already quantised to 4 bits."""
     rank: int = 16
     alpha: float = 32.0
     """The adapter's update is scaled by alpha / rank."""
@@ -41,7 +39,6 @@ def make_trainable(model: Any, tuning: Tuning, seed: int) -> Any:
     gives the same A matrices.
 
     Raises:
-        NotAvailable: `qlora` without bitsandbytes or without a quantised student.
         ConfigError: no module matches `targets`, or a target shares its weights with another layer.
     """
     if hasattr(model, "peft_config"):
@@ -49,10 +46,6 @@ def make_trainable(model: Any, tuning: Tuning, seed: int) -> Any:
     if tuning.method == "full":
         model.requires_grad_(True)
         return model
-    if tuning.method == "qlora":
-        _require_quantised(model)
-    elif tuning.method != "lora":
-        raise NotAvailable(f"distill.method {tuning.method!r} is not known", "use lora, full or qlora")
     _refuse_tied_targets(model, tuning.targets)
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
@@ -69,20 +62,10 @@ def make_trainable(model: Any, tuning: Tuning, seed: int) -> Any:
             # In bfloat16 the optimizer keeps float32 masters; adapters in float32 would cast every activation.
             return get_peft_model(model, config, autocast_adapter_dtype=False)
     except ValueError as error:
-        raise ConfigError(f"LoRA cannot be put on this student: {error}", "check distill.targets") from error
-
-
-def _require_quantised(model: Any) -> None:
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise NotAvailable(
-            "distill.method qlora needs bitsandbytes, which is not installed",
-            "pip install bitsandbytes on a machine with a GPU, or set distill.method: lora",
-        )
-    if not getattr(model, "is_loaded_in_4bit", False):
-        raise NotAvailable(
-            "distill.method qlora needs a student loaded in 4 bits, and this one is not",
-            "load it with a BitsAndBytesConfig(load_in_4bit=True), or set distill.method: lora",
-        )
+        raise ConfigError(
+            f"LoRA cannot be put on this student: {error}",
+            "use `distill: {method: full}`, or another student",
+        ) from error
 
 
 def _refuse_tied_targets(model: Any, targets: str | tuple[str, ...]) -> None:
@@ -96,7 +79,7 @@ def _refuse_tied_targets(model: Any, targets: str | tuple[str, ...]) -> None:
     for name, module in model.named_modules():
         if module in (output, embedding) and any(name == t or name.endswith(f".{t}") for t in wanted):
             raise ConfigError(
-                f"distill.targets names {name}, whose weight is tied to the "
+                f"an adapter on {name} is not possible: its weight is tied to the "
                 f"{'input' if module is output else 'output'} embedding",
                 "leave it out: a merged adapter there would change both layers",
             )

@@ -101,7 +101,7 @@ def check_merged(folder: Path, live: Sequence[Tensor], probes: Sequence[Sequence
         raise TrainingError(
             f"the merged student in {folder} is not the trained one: logits differ by {difference:.3g}, "
             f"more than {allowed:.3g}",
-            "keep the adapter apart (it is intact); tied embeddings among distill.targets are the usual cause",
+            "keep the adapter apart (it is intact); an adapter on tied embeddings is the usual cause",
         )
     return Merged(folder, difference, largest)
 

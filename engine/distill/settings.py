@@ -44,7 +44,7 @@ class Settings:
             "distill.epochs": self.epochs,
             "distill.rank": self.tuning.rank,
             "distill.batch_size": self.batching.rows,
-            "distill.keep": self.keep,
+            "distill.keep_checkpoints": self.keep,
             "distill.max_length": self.max_length - 1,
             "distill.pass_tokens": self.pass_tokens,
         }

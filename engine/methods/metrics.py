@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from engine.base.errors import ScoreError, TrainingError
 from engine.methods import statistics
+from engine.methods.pairs import signs
 
 Floats = NDArray[np.float64]
 
@@ -136,9 +137,7 @@ def _best_single(lost: Floats) -> int:
 
 
 def _agreement(strengths: Floats, rewards: Floats) -> float | None:
-    i, j = np.triu_indices(rewards.shape[1], k=1)
-    order = np.sign(np.nan_to_num(rewards[:, i] - rewards[:, j]))
-    said = np.sign(strengths[:, i] - strengths[:, j])
+    order, said = signs(rewards), signs(strengths)
     pairs = int(np.count_nonzero(order))
     return float(((1 + order * said) / 2)[order != 0].sum() / pairs) if pairs else None
 

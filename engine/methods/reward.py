@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine.base.errors import ConfigError, ScoreError
+from engine.methods.pairs import signs
 
 Normalization = Literal["zscore", "minmax", "rank"]
 Unusable = Literal["worst", "missing"]
@@ -28,6 +29,11 @@ Ints = NDArray[np.int64]
 
 SPREAD_FLOOR = 1e-6
 """Least standard deviation (zscore) or range (minmax) that is divided by: noise must not become a signal."""
+
+IDLE_TOLERANCE = 0.01
+"""Share of pairs that may differ while α is still said to give the same labels."""
+IDLE_WIDTH = 0.3
+"""So wide must a range of α with the same labels be for α to be called idle."""
 
 UNUSABLE_GAP = 1.0
 """How far below the worst usable answer of its prompt an unusable answer lies, in reward units."""
@@ -79,6 +85,21 @@ def combine(
 
 
 @dataclass(frozen=True, slots=True)
+class RewardSettings:
+    """How rewards are made from scores: the run file's `reward`."""
+
+    alpha: float = 0.4
+    """Weight of learnability, 0 to 1."""
+    normalization: Normalization = "zscore"
+    """See `combine`; it is taken over the usable answers only."""
+    unusable: Unusable = "worst"
+    """An answer that was asked for and is not usable ranks 1.0 below the worst usable answer of its prompt (`worst`: a
+    teacher that fails on a prompt is a bad teacher for it) or counts as never asked (`missing`)."""
+    exclude_all_wrong: bool = True
+    """Excludes prompts on which every usable answer is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
 class Labels:
     """Rewards of B prompts by M teachers, with what a reader must know about each prompt."""
 
@@ -111,11 +132,8 @@ def label(
     usable: ArrayLike,
     asked: ArrayLike,
     *,
-    alpha: float = 0.4,
-    normalization: Normalization = "zscore",
-    unusable: Unusable = "worst",
-    exclude_all_wrong: bool = True,
     correct: ArrayLike | None,
+    settings: RewardSettings = RewardSettings(),
 ) -> Labels:
     """Return the `Labels` of B prompts: rewards over usable answers, a place for unusable ones, and flags.
 
@@ -124,14 +142,9 @@ def label(
         learnability: (B, M), nats per token, NaN where missing.
         usable: (B, M), True where the teacher gave a whole answer.
         asked: (B, M), True where the teacher was asked.
-        alpha: weight of learnability, 0 to 1.
-        normalization: see `combine`; it is taken over the usable answers only.
-        unusable: an answer that was asked for and is not usable ranks 1.0 below the worst usable answer of
-            its prompt (`worst`: a teacher that fails on a prompt is a bad teacher for it) or counts as never
-            asked (`missing`). A prompt without any usable answer is NaN throughout.
-        exclude_all_wrong: exclude prompts on which every usable answer is wrong.
         correct: (B, M), 1 right, 0 wrong, NaN where missing; None when nothing says so. It is the quality itself
             or one of the scorers behind it; only with it can an answer be called wrong.
+        settings: how rewards are made. A prompt without any usable answer is NaN throughout.
 
     Raises:
         ScoreError: a score is infinite, or `correct` is neither 0 nor 1.
@@ -144,8 +157,10 @@ def label(
         raise ValueError(f"shapes differ: {q.shape}, {ll.shape}, usable {ok.shape}, asked {wanted.shape}")
     if (ok & ~wanted).any():
         raise ValueError("an answer is marked usable that was never asked for")
-    if unusable not in get_args(Unusable):
-        raise ConfigError(f"unusable answers cannot be treated as {unusable!r}", "use 'worst' or 'missing'")
+    if settings.unusable not in get_args(Unusable):
+        raise ConfigError(
+            f"unusable answers cannot be treated as {settings.unusable!r}", "use 'worst' or 'missing'"
+        )
     right = np.full_like(q, np.nan) if correct is None else _matrix(correct, "correct").copy()
     if right.shape != q.shape:
         raise ValueError(f"correct {right.shape} and quality {q.shape} differ in shape")
@@ -156,18 +171,18 @@ def label(
     q[~ok] = np.nan
     ll[~ok] = np.nan
     right[~ok] = np.nan
-    rewards = combine(q, ll, alpha, normalization)
+    rewards = combine(q, ll, settings.alpha, settings.normalization)
     known = ~np.isnan(rewards)
     failed = wanted & ~ok
     some: Bools = known.sum(axis=1) > 0
-    if unusable == "worst":
+    if settings.unusable == "worst":
         lowest = np.where(known, rewards, np.inf).min(axis=1, initial=np.inf)
         place = failed & some[:, None]
         rewards[place] = np.broadcast_to((lowest - UNUSABLE_GAP)[:, None], rewards.shape)[place]
     all_wrong: Bools = (right == 0).any(axis=1) & ~(right > 0).any(axis=1)
     return Labels(
         rewards=rewards,
-        excluded=~some | (all_wrong & exclude_all_wrong),
+        excluded=~some | (all_wrong & settings.exclude_all_wrong),
         constant_quality=_constant(q),
         constant_learnability=_constant(ll),
         all_wrong=all_wrong,
@@ -183,8 +198,6 @@ def alpha_is_idle(
     alpha: float,
     normalization: Normalization,
     targets: Targets,
-    tolerance: float = 0.01,
-    least_width: float = 0.3,
 ) -> str | None:
     """Return a sentence for the operator when α has no say in the labels, None when it has.
 
@@ -197,8 +210,6 @@ def alpha_is_idle(
         alpha: the setting.
         normalization: as for `combine`.
         targets: `soft` targets see the size of the difference, so α is never idle with them.
-        tolerance: share of pairs that may differ within the range and still count as the same.
-        least_width: the range must be at least this wide for α to be called idle.
     """
     if targets == "soft":
         return None
@@ -207,14 +218,14 @@ def alpha_is_idle(
     pairs = int(np.count_nonzero(here))
     if pairs == 0:
         return None
-    signs = (_pair_signs(quality, learnability, float(a), normalization) for a in grid)
-    changed = [int(np.count_nonzero(other != here)) for other in signs]
+    there = (_pair_signs(quality, learnability, float(a), normalization) for a in grid)
+    changed = [int(np.count_nonzero(other != here)) for other in there]
     low = high = int(np.flatnonzero(grid == alpha)[0])
-    while low > 0 and changed[low - 1] <= tolerance * pairs:
+    while low > 0 and changed[low - 1] <= IDLE_TOLERANCE * pairs:
         low -= 1
-    while high < len(grid) - 1 and changed[high + 1] <= tolerance * pairs:
+    while high < len(grid) - 1 and changed[high + 1] <= IDLE_TOLERANCE * pairs:
         high += 1
-    if grid[high] - grid[low] < least_width:
+    if grid[high] - grid[low] < IDLE_WIDTH:
         return None
     q = np.asarray(quality, dtype=np.float64)
     binary = np.isin(q[~np.isnan(q)], (0, 1)).all()
@@ -238,8 +249,7 @@ def _pair_signs(
     q, ll = np.asarray(quality, dtype=np.float64), np.asarray(learnability, dtype=np.float64)
     both = ~(np.isnan(q) | np.isnan(ll))
     rewards = combine(np.where(both, q, np.nan), np.where(both, ll, np.nan), alpha, normalization)
-    i, j = np.triu_indices(rewards.shape[1], k=1)
-    return np.sign(np.nan_to_num(rewards[:, i] - rewards[:, j])).astype(np.int8)
+    return signs(rewards)
 
 
 def _check_settings(alpha: float, normalization: str) -> None:

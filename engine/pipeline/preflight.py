@@ -4,10 +4,9 @@ from collections.abc import Callable
 from functools import partial
 
 from engine.base import api_keys
-from engine.base.errors import ConfigError, NotAvailable, PersynError
-from engine.config.kinds import scorer_kind, teacher_kind
+from engine.base.errors import ConfigError, PersynError
+from engine.config.kinds import scorer_kind, teacher_kind, verifiers
 from engine.config.run_file import Run
-from engine.config.sources import VERIFIERS
 from engine.methods import strategy_kinds
 from engine.models import gguf_files
 from engine.models import model_info as models
@@ -80,8 +79,6 @@ def problems(run: Run) -> list[PersynError]:
     for name in run.strategies:
         _try(found, "strategies", partial(strategy_kinds.check, name, run.evidence))
     _try(found, "prompts", lambda: _verifiable(run))
-    if run.distill.method == "qlora":
-        found.append(NotAvailable("distill.method: `qlora` is not in this version", "use `lora` or `full`"))
     return found
 
 
@@ -93,7 +90,7 @@ def _verifiable(run: Run) -> None:
     if judged and all(getattr(source, "verifier", "its own") is None for source in judged):
         raise ConfigError(
             "prompts: no source has a `verifier`, so the scorer `exact_answer` could judge no answer",
-            f"set `verifier` of the source to one of {', '.join(VERIFIERS)} (and have an `answer` in its rows), or "
+            f"set `verifier` of the source to one of {', '.join(verifiers())} (and have an `answer` in its rows), or "
             "choose another scorer in `quality`",
         )
 

@@ -16,8 +16,8 @@ from engine.config.models import TeacherConfig
 from engine.config.run_file import Run
 from engine.methods import strategy_kinds
 from engine.methods.strategy import Load
-from engine.report import source_size
 from engine.scorers import scorer_kinds
+from engine.sources import source_kinds
 
 if TYPE_CHECKING:
     from engine.report.existing_work import Stored
@@ -252,7 +252,7 @@ def _splits(run: Run) -> tuple[dict[str, int], bool]:
     forced = dict.fromkeys(("calibration", "validation", "synthesis", "evaluation"), 0)
     free, counted = 0, True
     for source in run.prompts:
-        size, exact = source_size.count(source)
+        size, exact = source_kinds.count(source)
         counted &= exact
         if source.split is None:
             free += size

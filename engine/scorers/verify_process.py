@@ -24,6 +24,7 @@ from select import POLLIN, poll
 from typing import IO, Any
 
 from engine.base.errors import ScoreError
+from engine.verifiers import verify
 
 START_LIMIT_S = 120.0
 """For the start of the worker and its imports; a busy machine needs most of it."""
@@ -56,7 +57,7 @@ class Worker:
         return self._process.pid if self._process is not None else None
 
     def judge(self, verifier: Mapping[str, Any], reference: str | None, text: str) -> dict[str, Any]:
-        """The outcome of `engine.scorers.verify.judge`, or one with status `timeout` or `error`.
+        """The outcome of `engine.verifiers.verify.verify`, or one with status `timeout` or `error`.
 
         Raises:
             ScoreError: the worker cannot be started.
@@ -168,8 +169,6 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 
 def _serve(parent: int) -> None:
     """Answer jobs until the input ends or the parent is gone."""
-    from engine.scorers import verify
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, hard))
@@ -189,7 +188,7 @@ def _serve(parent: int) -> None:
         job = json.loads(line)
         if "warm_up" in job:
             _limit_processor_time(START_LIMIT_S)
-            verify.warm_up(job["warm_up"])
+            verify.prepare(job["warm_up"])
             reply: dict[str, Any] = {"done": True}
         else:
             _limit_processor_time(job["limit_s"])
@@ -199,10 +198,8 @@ def _serve(parent: int) -> None:
 
 
 def _judge(job: Mapping[str, Any]) -> dict[str, Any]:
-    from engine.scorers import verify
-
     try:
-        return verify.judge(job["verifier"], job["reference"], job["text"])
+        return verify.verify(job["verifier"], job["reference"], job["text"])
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"[:300]
         return {"value": None, "status": "error", "detail": {"reason": reason}}

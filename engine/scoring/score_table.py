@@ -38,11 +38,8 @@ class ScoreTable:
             self.learnability,
             self.usable,
             self.asked,
-            alpha=config.alpha,
-            normalization=config.normalization,
-            unusable=config.unusable,
-            exclude_all_wrong=config.exclude_all_wrong,
             correct=self.correct,
+            settings=reward.RewardSettings(**config.model_dump()),
         )
 
     def alpha_is_idle(self, config: RewardConfig, targets: reward.Targets) -> str | None:

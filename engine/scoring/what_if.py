@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from engine.config.stages import RewardConfig
 from engine.methods import reward
 from engine.methods.metrics import Metrics, measure
+from engine.methods.pairs import signs
 from engine.scoring.score_table import ScoreTable
 from storage.prompts import prompt_sha
 from storage.records import Prompt
@@ -59,7 +60,7 @@ def compare(
     first = evidence.labels(old).training_rewards
     second = evidence.labels(new).training_rewards
     taught = trained.labels(old).training_rewards
-    signs_before, signs_after = _signs(taught), _signs(trained.labels(new).training_rewards)
+    signs_before, signs_after = signs(taught), signs(trained.labels(new).training_rewards)
     best_before, best_after = _best(first), _best(second)
     return Relabelled(
         prompts=int(np.count_nonzero((best_before >= 0) | (best_after >= 0))),
@@ -131,12 +132,6 @@ def lines(
 
 def _known(value: np.float64) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _signs(rewards: NDArray[np.float64]) -> NDArray[np.int8]:
-    """(B, M·(M−1)/2): sign of r_i − r_j for i < j; 0 for ties and where one of them is missing."""
-    i, j = np.triu_indices(rewards.shape[1], k=1)
-    return np.sign(np.nan_to_num(rewards[:, i] - rewards[:, j])).astype(np.int8)
 
 
 def _known_pairs(rewards: NDArray[np.float64]) -> int:

@@ -16,11 +16,12 @@ from engine.base.errors import ConfigError
 from engine.config.sources import ImportedSource
 from engine.models.reasoning import split_reasoning
 from engine.sources import tables
+from engine.sources.kinds import jsonl, parquet
 from engine.sources.question import core_question
 from storage.records import Prompt
 from storage.text import clean
 
-_KINDS = {".jsonl": "jsonl", ".parquet": "parquet"}
+_ROWS = {".jsonl": jsonl.rows, ".parquet": parquet.rows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def answers(source: ImportedSource) -> Iterator[Answer]:
     """
     found = False
     for path in files(source.path):
-        for line, row in tables.rows(path, _KINDS[path.suffix]):
+        for line, row in _ROWS[path.suffix](path):
             found = True
             if (answer := _answer(source, path, line, row)) is not None:
                 yield answer
@@ -92,7 +93,7 @@ def files(path: str) -> list[Path]:
     """
     place = Path(path)
     found = [place] if place.is_file() else sorted(place.rglob("*"))
-    found = [file for file in found if file.suffix in _KINDS and file.is_file()]
+    found = [file for file in found if file.suffix in _ROWS and file.is_file()]
     if not found:
         raise ConfigError(
             f"prompts: {path}: no .jsonl or .parquet file is there", "check `path` (relative to the run file)"
@@ -134,7 +135,7 @@ def _answer(source: ImportedSource, path: Path, line: int, row: Mapping[str, Any
     reasoning, answer = split_reasoning(text)
     return Answer(
         where=where,
-        prompt=tables.prompt_of(row, fields.model_dump(), source.verifier, where, at),
+        prompt=tables.prompt_of(row, source, where, at),
         model=model,
         text=answer,
         reasoning=reasoning,

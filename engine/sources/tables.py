@@ -1,170 +1,116 @@
-"""Prompts from files with rows: JSONL, CSV, Parquet, and Hugging Face datasets; streamed."""
+"""Prompts from rows: what files and data sets have in common; streamed."""
 
-import csv
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from engine.base.errors import ConfigError
-from engine.sources.verifiers import verifier_of
+from engine.config.kinds import SourceKind
+from engine.config.paths import RunFolder
+from engine.config.sources import RowsConfig
+from engine.verifiers.verify import stored_with
 from storage.records import Prompt
 
 ROLES = ("system", "user", "assistant")
+COUNTED_BYTES = 2**30
+"""Larger text files are not read for a count; about a second of reading."""
+
+Rows = Iterator[tuple[int, Mapping[str, Any]]]
+"""(line, row)."""
 
 
-def read_file(
-    path: Path, kind: str, fields: Mapping[str, str], verifier: str | None, size: int | None
-) -> Iterator[tuple[str, Prompt]]:
-    """Yields (`file:line`, prompt) for each row.
+class FileSource(RowsConfig):
+    """JSONL, CSV or Parquet: one prompt a row, as `messages` or as a `prompt` string."""
 
-    Raises:
-        ConfigError: no such file, an empty one, or a malformed row (with its line).
+    path: str = Field(title="file")
+    """A prompt a row."""
+
+
+def file_kind(rows: Callable[[Path], Rows], count: Callable[[Path], int | None]) -> SourceKind:
+    """The kind of source that reads its prompts from the rows of one file.
+
+    Args:
+        rows: all rows of a file; raises ConfigError for a malformed one, with its line.
+        count: how many there are, quickly; None where that takes too long.
     """
+
+    def prompts(source: FileSource) -> Iterator[tuple[str, Prompt]]:
+        path, found = _existing(source), False
+        for line, row in islice(rows(path), source.size):
+            found = True
+            where = f"{path.name}:{line}"
+            yield where, prompt_of(row, source, where, f"{path}:{line}")
+        if not found:
+            raise ConfigError(f"prompts: {path}: has no rows", 'put one prompt a line, e.g. {"prompt": "…"}')
+
+    def counted(source: FileSource) -> int | None:
+        path = Path(source.path)
+        return count(path) if path.is_file() else None
+
+    return SourceKind(
+        settings=FileSource,
+        prompts=prompts,
+        located=absolute,
+        identity=_identity,
+        count=counted,
+        rows_checked=None,
+    )
+
+
+def absolute(settings: Mapping[str, Any], folder: RunFolder) -> Mapping[str, Any]:
+    """The setting `path` as an absolute one."""
+    return {"path": folder.path(settings["path"])}
+
+
+def _identity(source: FileSource) -> Mapping[str, Any]:
+    # The same prompts in another folder are the same prompts.
+    with _existing(source).open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    return {**source.model_dump(mode="json", exclude={"path"}), "sha256": content}
+
+
+def _existing(source: FileSource) -> Path:
+    path = Path(source.path)
     if not path.is_file():
         raise ConfigError(f"prompts: {path}: no such file", "check `path` (relative to the run file)")
-    found = False
-    for line, row in islice(rows(path, kind), size):
-        found = True
-        where = f"{path.name}:{line}"
-        yield where, prompt_of(row, fields, verifier, where, f"{path}:{line}")
-    if not found:
-        raise ConfigError(f"prompts: {path}: has no rows", 'put one prompt a line, e.g. {"prompt": "…"}')
+    return path
 
 
-def read_huggingface(
-    path: str,
-    name: str | None,
-    subset: str,
-    fields: Mapping[str, str],
-    verifier: str | None,
-    size: int | None,
-) -> Iterator[tuple[str, Prompt]]:
-    """Yields (`dataset#row`, prompt) of a dataset folder or hub id.
-
-    Raises:
-        ConfigError: the dataset or its split cannot be loaded.
-    """
-    import datasets
-
-    try:
-        if Path(path).is_dir() and (Path(path) / "state.json").is_file():
-            rows: Any = datasets.load_from_disk(path)
-        elif Path(path).is_dir() and (Path(path) / "dataset_dict.json").is_file():
-            rows = datasets.load_from_disk(path)[subset]
-        else:
-            rows = datasets.load_dataset(path, name, split=subset, streaming=True)
-    except KeyError:
-        raise ConfigError(f"prompts: {path}: has no split `{subset}`", "set `subset` to one it has") from None
-    except Exception as error:  # datasets raises many kinds; each one means that it cannot be used
-        raise ConfigError(
-            f"prompts: {path}: cannot be loaded: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-            "check the id or folder; without a network use a folder saved with save_to_disk",
-        ) from None
-    label = Path(path).name
-    found = False
-    for index, row in enumerate(islice(iter(rows), size)):
-        found = True
-        yield f"{label}#{index}", prompt_of(row, fields, verifier, f"{label}#{index}", f"{path}#{index}")
-    if not found:
-        raise ConfigError(f"prompts: {path}: has no rows", "choose another `subset`")
-
-
-def rows(path: Path, kind: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yields (line, row) of a `jsonl`, `csv` or `parquet` file.
-
-    Raises:
-        ConfigError: a malformed row, with its line.
-    """
-    return {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}[kind](path)
-
-
-def _jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with path.open("rb") as file:
-        for line, raw in enumerate(file, 1):
-            if not raw.strip():
-                continue
-            try:
-                row = json.loads(raw.decode("utf-8"))
-            except (
-                ValueError,
-                RecursionError,
-            ) as error:  # not UTF-8, not JSON, a number of 5,000 digits, too deep
-                raise ConfigError(
-                    f"prompts: {path}:{line}: malformed JSONL: {error}",
-                    "each line is one JSON object in UTF-8",
-                ) from None
-            if not isinstance(row, dict):
-                raise ConfigError(
-                    f"prompts: {path}:{line}: a JSON object is expected, not {type(row).__name__}",
-                    'e.g. {"prompt": "…", "answer": "…"}',
-                )
-            yield line, row
-
-
-def _csv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    csv.field_size_limit(16 * 1024 * 1024)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        try:
-            for row in reader:
-                yield reader.line_num, row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"prompts: {path}:{reader.line_num}: malformed CSV: {error}",
-                "save it as UTF-8 with a header line",
-            ) from None
-
-
-def _parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    import pyarrow.lib
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-        index = 0
-        for batch in file.iter_batches(batch_size=1000):
-            for row in batch.to_pylist():
-                index += 1
-                yield index, row
-    except pyarrow.lib.ArrowException as error:
-        raise ConfigError(
-            f"prompts: {path}: not a readable Parquet file: {error}", "write it again"
-        ) from None
-
-
-def prompt_of(
-    row: Mapping[str, Any], fields: Mapping[str, str], verifier: str | None, where: str, at: str
-) -> Prompt:
-    """The prompt of a row; `where` is kept with it, `at` is named in errors.
+def prompt_of(row: Mapping[str, Any], source: RowsConfig, where: str, at: str) -> Prompt:
+    """The prompt of a row, by the source's `fields` and `verifier`; `where` is kept with it, `at` is named in errors.
 
     Raises:
         ConfigError: the row has no prompt, or no answer where the verifier needs one.
     """
-    messages = row.get(fields["messages"])
+    fields, verifier = source.fields, source.verifier
+    messages = row.get(fields.messages)
     if isinstance(messages, str):  # CSV holds a conversation as JSON text
         try:
             messages = json.loads(messages)
         except json.JSONDecodeError:
             raise ConfigError(
-                f"prompts: {at}: `{fields['messages']}` is not JSON", "write a list of messages"
+                f"prompts: {at}: `{fields.messages}` is not JSON", "write a list of messages"
             ) from None
     if messages is None:
-        prompt = row.get(fields["prompt"])
+        prompt = row.get(fields.prompt)
         if not isinstance(prompt, str) or not prompt.strip():
             have = ", ".join(map(str, row))
             raise ConfigError(
-                f"prompts: {at}: no text in `{fields['prompt']}` and no `{fields['messages']}` (the row has: {have})",
+                f"prompts: {at}: no text in `{fields.prompt}` and no `{fields.messages}` (the row has: {have})",
                 "name the columns with `fields: {prompt: …}`",
             )
         messages = [{"role": "user", "content": prompt}]
-    answer = row.get(fields["answer"])
+    answer = row.get(fields.answer)
     if answer is not None and not isinstance(answer, str):
         answer = json.dumps(answer, ensure_ascii=False)
     if verifier is not None and answer is None:
         raise ConfigError(
-            f"prompts: {at}: `verifier: {verifier}` needs an answer and the row has no `{fields['answer']}`",
+            f"prompts: {at}: `verifier: {verifier}` needs an answer and the row has no `{fields.answer}`",
             "name the column with `fields: {answer: …}`, or leave `verifier` out",
         )
     return Prompt(
@@ -172,7 +118,7 @@ def prompt_of(
         answer=answer,
         verifier=None
         if verifier is None or answer is None
-        else verifier_of(verifier, answer, row.get(fields["choices"]), at),
+        else stored_with(verifier, answer, row.get(fields.choices), at),
         source=where,
     )
 

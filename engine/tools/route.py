@@ -23,11 +23,11 @@ from rich.text import Text
 
 from engine.base.errors import ConfigError
 from engine.base.sanitize import json_line, strip_control
-from engine.config.sources import FieldsConfig
 from engine.methods import policy
 from engine.router.manifest import Teacher
 from engine.router.model import Router
-from engine.sources import tables
+from engine.sources import source_kinds
+from engine.sources.tables import FileSource
 from storage import prompts, registry, responses, routing, scores
 from storage.records import Generation, Messages, Prompt, RouterRecord
 from storage.store import Store
@@ -45,10 +45,8 @@ def main(options: argparse.Namespace) -> int:
     """
     asked: list[Messages] = [({"role": "user", "content": text},) for text in options.prompts]
     if options.file:
-        fields = FieldsConfig().model_dump()
-        asked += [
-            prompt.messages for _, prompt in tables.read_file(Path(options.file), "jsonl", fields, None, None)
-        ]
+        file = FileSource(source="jsonl", path=options.file)
+        asked += [prompt.messages for _, prompt in source_kinds.read(file)]
     if any(not str(messages[-1]["content"]).strip() for messages in asked):
         raise ConfigError("a prompt to route is empty", "give its text in quotes")
     if not asked and not options.follow:

@@ -124,12 +124,14 @@ async def test_the_dry_run_shows_the_estimate_and_enter_starts_the_job(store: St
         assert len(engines) == 1
 
 
-async def test_what_this_version_lacks_is_counted_but_not_started(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "run.yaml").write_text(RUN.replace("distill: {", "distill: {method: qlora, "))
+async def test_what_a_run_would_be_refused_for_is_counted_but_not_started(
+    store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "run.yaml").write_text(RUN.replace("zoo:brief", "./nowhere"))
     async with running(store.location) as (app, pilot):
         shown = await wizard(app, pilot)
         await pilot.press("enter", *"run.yaml", "enter")
-        await until(pilot, lambda: "not in this version" in said(app))
+        await until(pilot, lambda: "nowhere" in said(app))
         assert "all teachers" in text(shown.query_one("#totals", VirtualTable))
         await pilot.press("enter")
         await until(pilot, lambda: not shown._busy)

@@ -84,6 +84,7 @@ def test_every_teacher_and_strategy() -> None:
 def test_local_teachers_run_one_after_the_other_beside_the_endpoints() -> None:
     local = RUN.replace("backend: openai", "backend: vllm").replace(', base_url: "http://a/v1"', "")
     assert found(local.replace(', base_url: "http://b/v1"', "")).all.seconds == pytest.approx(200 + 1000)
+    local = RUN.replace("backend: openai", "backend: vllm", 1).replace(', base_url: "http://a/v1"', "")
     assert found(local).all.seconds == pytest.approx(1000)  # small here (200 s), big elsewhere
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from engine.base.errors import ConfigError
-from engine.config.sources import FileSource, ReasoningGymSource
 from engine.sources import source_kinds
+from engine.sources.kinds.reasoning_gym import ReasoningGymSource
+from engine.sources.question import core_question
+from engine.sources.tables import FileSource
 from storage.records import Prompt
 
 
@@ -98,7 +100,7 @@ def test_an_unknown_task_gets_the_nearest_one():
 
 def test_core_questions_ignore_dress_but_not_meaning():
     def core(text: str) -> str:
-        return source_kinds.core_question(Prompt(messages=({"role": "user", "content": text},)))
+        return core_question(Prompt(messages=({"role": "user", "content": text},)))
 
     assert core("What is 2 + 3?") == core("what is  2 + 3 ")
     assert core("What is 2 + 3?") != core("What is 2 - 3?")

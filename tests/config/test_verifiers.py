@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from engine.base.errors import ConfigError
-from engine.config.sources import FileSource
 from engine.scorers.kinds import exact_answer
 from engine.sources import source_kinds
+from engine.sources.tables import FileSource
 from storage.records import Prompt
 
 

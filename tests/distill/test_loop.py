@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.base.errors import ConfigError, NotAvailable, TrainingError
+from engine.base.errors import ConfigError, TrainingError
 from engine.distill.batches import Batching
 from engine.distill.checkpoint import read_newest
 from engine.distill.loop import train
@@ -182,10 +182,7 @@ def test_rates_by_hand(schedule):
     )
 
 
-def test_methods_that_cannot_be_used_say_what_to_do(make):
-    with pytest.raises(NotAvailable, match="qlora") as caught:
-        make_trainable(make.student(), Tuning(method="qlora"), 0)
-    assert "lora" in caught.value.remedy
+def test_tuning_that_cannot_be_used_says_what_to_do(make):
     with pytest.raises(ConfigError, match=r"distill\.rank"):
         Settings(tuning=Tuning(rank=0)).check()
     with pytest.raises(ConfigError, match="LoRA cannot be put"):

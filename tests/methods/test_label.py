@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine.base.errors import ConfigError, ScoreError
-from engine.methods.reward import alpha_is_idle, combine, label
+from engine.methods.reward import RewardSettings, alpha_is_idle, combine, label
 
 NAN = float("nan")
 ALL = np.ones((1, 4), dtype=bool)
@@ -43,7 +43,7 @@ def test_unusable_answers_can_be_dropped() -> None:
         [[-1.0, -2.0, NAN, NAN]],
         usable,
         ALL,
-        unusable="missing",
+        settings=RewardSettings(unusable="missing"),
         correct=[[1.0, 0.0, NAN, NAN]],
     )
     assert np.isnan(labels.rewards[0, 2:]).all()
@@ -87,7 +87,7 @@ def test_all_wrong_prompts_are_flagged_and_excluded_by_default() -> None:
     assert np.isfinite(labels.rewards).all()
     assert np.isnan(labels.training_rewards[0]).all()
     np.testing.assert_array_equal(labels.training_rewards[1], labels.rewards[1])
-    kept = label(q, ll, both, both, correct=q, exclude_all_wrong=False)
+    kept = label(q, ll, both, both, correct=q, settings=RewardSettings(exclude_all_wrong=False))
     assert kept.all_wrong.tolist() == [True, False]
     assert not kept.excluded.any()
 
@@ -109,8 +109,9 @@ def test_constant_learnability_is_flagged() -> None:
 def test_bad_settings_and_scores() -> None:
     with pytest.raises(ScoreError, match="neither 0 nor 1"):
         label([[0.5]], [[-1.0]], [[True]], [[True]], correct=[[0.5]])
+    settings = RewardSettings(unusable="best")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="best"):
-        label([[1.0]], [[-1.0]], [[True]], [[True]], unusable="best", correct=[[1.0]])  # type: ignore[arg-type]
+        label([[1.0]], [[-1.0]], [[True]], [[True]], correct=[[1.0]], settings=settings)
     with pytest.raises(ValueError, match="shapes"):
         label([[1.0]], [[-1.0]], [[True, True]], [[True]], correct=[[1.0]])
 

@@ -54,7 +54,7 @@ def with_prompts() -> str:
             "",
             ("`persyn` chooses between teachers, and there is one",),
         ),
-        ("distill: {epochs: 2", "distill: {method: qlora", ("`qlora` is not in this version",)),
+        ("distill: {epochs: 2", "distill: {method: qlora", ("run.yaml:", "`qlora` is not in this version")),
         (
             '{name: pupil, model: "zoo:student", family: llama}',
             "zoo:studnt",
@@ -155,7 +155,7 @@ def test_prompts_that_nothing_could_judge_are_refused_before_a_teacher_answers(w
         workspace,
         with_prompts().replace(", verifier: text", ""),
         "no source has a `verifier`",
-        "math, choice",
+        "choice, json, math",
     )
     refused(workspace, with_prompts().replace("verifier: text", "verifier: maths"), "did you mean `math`?")
 
@@ -167,12 +167,10 @@ def test_a_bad_row_far_down_is_found_before_a_teacher_answers(workspace):
 
 
 def test_a_dry_run_counts_and_says_what_the_run_would_be_refused_for(workspace):
-    path = workspace.write(
-        RUN.replace("zoo:brief", "./nowhere").replace("distill: {epochs: 2", "distill: {method: qlora")
-    )
+    path = workspace.write(RUN.replace("zoo:brief", "./nowhere").replace("zoo:student", "./elsewhere"))
     done = workspace.call("run", "--dry-run", "--json", path)
     assert done.returncode == 0, done.stderr
     problems = " ".join(problem["message"] for problem in json.loads(done.stdout)["problems"])
     assert "nowhere" in problems
-    assert "qlora" in problems
+    assert "elsewhere" in problems
     assert "The run itself would be refused here" in done.stderr

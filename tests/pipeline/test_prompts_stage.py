@@ -10,7 +10,7 @@ from support import RUN, Workspace
 from engine.base.errors import ConfigError
 from engine.config.stages import SplitConfig
 from engine.pipeline.stages.prompts import Thresholds
-from engine.sources import source_kinds
+from engine.sources.question import core_question
 from storage import prompts
 
 
@@ -74,4 +74,4 @@ def test_a_question_in_two_dresses_is_one_prompt_and_stands_in_one_split(tmp_pat
         "evaluation": 10,
         "synthesis": 22,
     }
-    assert len({source_kinds.core_question(prompt) for prompt in found}) == len(found) == 60
+    assert len({core_question(prompt) for prompt in found}) == len(found) == 60

@@ -210,7 +210,7 @@ def test_a_killed_worker_is_an_error_verdict_and_then_replaced(scorer) -> None:
 
 
 PARENT = """
-from engine.scorers.scorer_kinds import exact_answer
+from engine.scorers.kinds import exact_answer
 from storage.records import Prompt
 import threading, time
 scorer = exact_answer.create({"timeout_s": %s})
@@ -260,7 +260,7 @@ def test_progress_and_order(scorer) -> None:
 def test_settings_and_identity() -> None:
     assert exact_answer.identity({}) == exact_answer.identity({"timeout_s": 10.0})
     assert exact_answer.identity({}) != exact_answer.identity({"timeout_s": 1.0})
-    with pytest.raises(ConfigError, match="timeout_s is 0"):
+    with pytest.raises(ConfigError, match="timeout_s: Input should be greater than 0"):
         exact_answer.create({"timeout_s": 0})
     with pytest.raises(ConfigError, match="timeout_s"):
         exact_answer.create({"timeout": 3})

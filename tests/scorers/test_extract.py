@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from engine.scorers.kinds.exact_answer import extract_final_answer
+from engine.verifiers.answer_extraction import extract_final_answer
 
 PLAIN = [
     ("<answer> a, b </answer> and then <answer>c</answer>.", "c"),

@@ -12,6 +12,7 @@ import numpy as np
 from engine.job import plan_store, reward_config, scorer_ids
 from engine.job.calibration import TRAINED
 from engine.job.context import RunContext
+from engine.job.identity import LEARNABILITY
 from engine.methods import blend
 from engine.scoring import run as verdicts
 from engine.scoring import score_table
@@ -57,6 +58,7 @@ def _build(context: RunContext, plan: Plan, rewards: dict[tuple[int, int], float
         return
     left_out: Counter[str] = Counter()
     ids = {name: scorer_ids.scorer_id(context, name) for name in scorer_ids.names(context)}
+    correct = ids[context.run.quality.verifying or ""] if context.run.dataset.keep == "correct" else None
     graded = _Quality(context, ids)
     after, kept, rewarded = 0, 0, 0
     while page := routing.assignments(context.store, plan.id, after_prompt_id=after, limit=PAGE):
@@ -79,7 +81,7 @@ def _build(context: RunContext, plan: Plan, rewards: dict[tuple[int, int], float
                 last = next((answer for answer in reversed(found) if answer is not None), None)
                 left_out[last.status if last else "unanswered"] += 1
                 continue
-            if context.run.dataset.keep == "correct" and values.get((usable.id, ids["exact_answer"])) != 1:
+            if correct is not None and values.get((usable.id, correct)) != 1:
                 left_out["not correct"] += 1
                 continue
             rows.append(
@@ -87,7 +89,7 @@ def _build(context: RunContext, plan: Plan, rewards: dict[tuple[int, int], float
                     prompt_id=prompt,
                     response_id=usable.id,
                     quality=graded.of(usable.id, values),
-                    learnability=values.get((usable.id, ids["learnability"])),
+                    learnability=values.get((usable.id, ids[LEARNABILITY])),
                     reward=rewards.get((prompt, usable.teacher_id)),
                 )
             )

@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.base.errors import ConfigError, ScoreError
 from engine.job.context import RunContext
+from engine.job.identity import CORRECTNESS
 from engine.methods import statistics
 from engine.models.chat_template import with_system
 from engine.scorers import scorer_kinds
@@ -76,7 +77,7 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
     with (
         closing(teacher_kinds.open_backend(student)) as backend,
         closing(
-            scorer_kinds.load("exact_answer").create(context.identity.scorer("exact_answer").settings)
+            scorer_kinds.load(CORRECTNESS).create(context.identity.scorer(CORRECTNESS).settings)
         ) as scorer,
     ):
         after = -1

@@ -17,6 +17,7 @@ from engine.config.stages import SplitConfig
 from engine.job.context import RunContext
 from engine.registry import context_limits
 from engine.sources import source_kinds
+from engine.sources.question import core_question
 from storage import prompts as stored
 from storage.records import Prompt, Split
 
@@ -143,7 +144,7 @@ def _read(context: RunContext) -> Iterator[tuple[Split | None, str, Prompt]]:
 
 
 def _hash(prompt: Prompt, seed: int) -> int:
-    text = f"{seed}\x1f{source_kinds.core_question(prompt)}"
+    text = f"{seed}\x1f{core_question(prompt)}"
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
 
 

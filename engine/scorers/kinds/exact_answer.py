@@ -1,17 +1,7 @@
 """Quality 0 or 1: whether the final answer is right, for prompts that carry a verifier.
 
-Kinds of verifier (`Prompt.verifier`):
-
-    {"kind": "reasoning_gym", "task": …, "entry": {question, answer, metadata}}    the task's own score_answer
-    {"kind": "math"}                        mathematical equality with the reference answer (math-verify); the same
-                                            words, when the reference is words
-    {"kind": "choice", "choices": […]}      the letter of the reference answer and no other; `choices` are optional
-                                            texts, which an answer may quote instead
-    {"kind": "regex", "pattern": …}         the pattern occurs in the answer
-    {"kind": "json"}                        the same JSON value as the reference answer
-    {"kind": "text"}                        the same words as the reference answer
-
-All run in one worker process with a hard time limit; see `engine.scorers.verify_process`.
+The verifiers, a file each in `engine.verifiers.kinds`, run in one worker process with a hard time limit; see
+`engine.scorers.verify_process`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,12 +12,9 @@ from pydantic import Field
 
 from engine.config.kinds import ScorerKind
 from engine.config.section import Section
-from engine.scorers.answer_extraction import extract_final_answer
 from engine.scorers.scorer_kinds import Progress, checked
 from engine.scorers.verify_process import Worker
 from storage.records import Prompt, Score
-
-__all__ = ["ExactAnswer", "create", "extract_final_answer", "identity"]
 
 VERSION = 3
 """Raised when the same answer would be judged differently."""

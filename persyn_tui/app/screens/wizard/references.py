@@ -60,11 +60,11 @@ def look(path: Path, kind: str) -> References:
     Raises:
         ConfigError: a malformed row.
     """
+    from engine.base.plugins import SOURCES
     from engine.config.sources import FieldsConfig
-    from engine.sources.tables import rows
 
     fields = FieldsConfig()
-    found = [dict(row) for _, row in islice(rows(path, kind), LOOKED_AT)]
+    found = [dict(row) for _, row in islice(SOURCES.load(kind).rows(path), LOOKED_AT)]
     answers = [row for row in found if str(row.get(fields.answer) or "").strip()]
     return References(
         rows=len(found),

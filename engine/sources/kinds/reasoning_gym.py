@@ -3,12 +3,30 @@
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import Field
+
 from engine.base.errors import ConfigError
 from engine.base.suggest import nearest
+from engine.config.kinds import SourceKind
+from engine.config.section import Seed
+from engine.config.sources import SourceConfig
 from storage.records import Prompt
 
 
-def read(task: str, size: int, seed: int, options: dict[str, Any]) -> Iterator[tuple[str, Prompt]]:
+class ReasoningGymSource(SourceConfig):
+    """Procedural tasks with their own verifier."""
+
+    task: str
+    """One of reasoning_gym's."""
+    size: int = Field(ge=1, le=10**9)
+    """Prompts of the task."""
+    seed: Seed = 0
+    """Of the task."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Of the task; they say how hard it is."""
+
+
+def _prompts(source: ReasoningGymSource) -> Iterator[tuple[str, Prompt]]:
     """Yields (where, prompt) for `size` questions of a task; the entry goes into the verifier.
 
     Raises:
@@ -17,6 +35,7 @@ def read(task: str, size: int, seed: int, options: dict[str, Any]) -> Iterator[t
     import reasoning_gym
     from reasoning_gym.factory import DATASETS
 
+    task = source.task
     if task not in DATASETS:
         guess = nearest(task, DATASETS)
         raise ConfigError(
@@ -24,7 +43,7 @@ def read(task: str, size: int, seed: int, options: dict[str, Any]) -> Iterator[t
             "python -c 'from reasoning_gym.factory import DATASETS; print(*DATASETS)' lists them",
         )
     try:
-        dataset = reasoning_gym.create_dataset(task, size=size, seed=seed, **options)
+        dataset = reasoning_gym.create_dataset(task, size=source.size, seed=source.seed, **source.options)
     except (TypeError, AssertionError, ValueError) as error:
         raise ConfigError(f"prompts: reasoning_gym:{task}: {error}", "check its `options`") from None
     for entry in _entries(dataset, task):
@@ -58,3 +77,6 @@ def _plain(entry: Any) -> Any:
     if entry is None or isinstance(entry, str | int | float | bool):
         return entry
     return str(entry)
+
+
+KIND = SourceKind(settings=ReasoningGymSource, prompts=_prompts, count=lambda source: source.size)

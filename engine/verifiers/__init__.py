@@ -1,0 +1,1 @@
+"""Verifiers: whether a response is right, by its prompt's reference answer."""

@@ -1,0 +1,51 @@
+"""A scorer that likes short responses: 1 for an empty one, ½ at `words` words.
+
+quality: {scorers: [{scorer: exact_answer}, {scorer: brevity, words: 50, weight: 0.2}]}
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from engine.config.kinds import ScorerKind
+from engine.config.section import Section
+from engine.scorers.scorer_kinds import Progress, checked
+from storage.records import Prompt, Score
+
+
+class Settings(Section):
+    """The run file's keys of this scorer."""
+
+    words: int = Field(50, ge=1)
+    """At this length a response scores ½."""
+
+
+KIND = ScorerKind(settings=Settings)
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that shapes a score, as JSON."""
+    return {"kind": "brevity", "words": checked("brevity", Settings, settings).words}
+
+
+def create(settings: Mapping[str, Any]) -> "Brevity":
+    """The scorer."""
+    return Brevity(checked("brevity", Settings, settings).words)
+
+
+class Brevity:
+    """value = words / (words + length), count = length."""
+
+    def __init__(self, words: int) -> None:
+        self._words = words
+
+    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
+        """One score per response, in order."""
+        lengths = [len(text.split()) for _, text in items]
+        if progress is not None:
+            progress(len(items), len(items))
+        return [Score(self._words / (self._words + length), count=length) for length in lengths]
+
+    def close(self) -> None:
+        """Nothing stays open."""
