@@ -60,6 +60,24 @@ teachers:
 prompts: [{source: jsonl, path: p.jsonl, verifier: text}]
 quality: {scorer: judge, model: j, base_url: "http://127.0.0.1:9/v1"}
 """
+LABELLED = """
+name: labelled
+student: {name: pupil, model: pupil, dtype: bfloat16}
+teachers:
+  - {name: one, model: m-1, backend: openai, base_url: "http://127.0.0.1:9/v1", parameters: 3}
+  - {name: two, model: m-2, backend: openai, base_url: "http://127.0.0.1:9/v1", parameters: 5, family: qwen}
+  - {name: three, model: m-3, backend: openai, base_url: "http://127.0.0.1:9/v1", parameters: 9, family: gemma}
+prompts: [{source: jsonl, path: p.jsonl, verifier: text, split: calibration}, {source: jsonl, path: p.jsonl}]
+split: {validation: 2, synthesis: 5}
+quality: {scorer: reward_model, model: pupil, batch_tokens: 256}
+reward: {alpha: 0.7, unusable: missing}
+reasoning: {quality: true}
+generation: {temperature: 0.9, top_p: 0.8, seed: 2}
+router: {backbone: "zoo:router", targets: soft, temperature: 0.5, rank: 4}
+distill: {method: full, learning_rate: 0.00001, max_length: 700, overlong: truncate}
+strategies: [random, persyn, car]
+"""
+"""All teachers answer for calibration, a reward model scores, full fine-tuning."""
 OF_MANY = {
     "prompts": "a0ddae20bfe54c5e2fd9bb7b3e8a3ddcdca837b7ebdeb239f0fbcf8dbd943412",
     "scorer exact_answer": "2a14b111a21b6f8684cf78b9cc1746127499c475b6a7616ba07fb597d1c353b8",
@@ -100,9 +118,32 @@ OF_PLAIN = {
     "evaluation before": "c1f66b9043d642d18467ae28f4398833e2b0a377a76a35511d4e80bba4dfba16",
     "evaluation": "51f6fc41ee1fb37d600dc46e3e8717a6a95cfd7b792fc6a4ff301d0f21cd2f52",
 }
+OF_LABELLED = {
+    "prompts": "5609939191c772da732f3fdd93c1c34aa806ae39c4c7746bc27ba9ca2f384a09",
+    "scorer reward_model": "969f0c31c0e993b27bc819c904018dba86c6b6fc7791270909dd51a021d9a0f1",
+    "scorer learnability": "3c708ad141d60b41af493864601f50e938c9f92f1907dfce6e2d730d044fb435",
+    "scorer exact_answer": "2a14b111a21b6f8684cf78b9cc1746127499c475b6a7616ba07fb597d1c353b8",
+    "quality": "969f0c31c0e993b27bc819c904018dba86c6b6fc7791270909dd51a021d9a0f1",
+    "design": "d3e262c75add8c724f8120582afd2545482ce12aa9f07d25763f7467270dad11",
+    "evidence": "d12bfee32db48689c6466ef1186897f40f3651de724dd32acbb6d3620e5a4507",
+    "router": "4fd6e4cbf2e8dc1f9cb14a9791a8acea56860d1bbed7b4c4249eb378c081837a",
+    "plan random": "0f72cbf1e8a090ccc94fda37edc4c65ff5d39f6d998df0607130f24f74608085",
+    "plan persyn": "3b087feb075e35cd0c2a32f9887afafde266234a730aeb071ec3e46a33dbe7d5",
+    "plan car": "6113e6b0ef136bde455203326afa430c4043afc9d23fbc92f279b2faec469b1a",
+    "dataset": "1a4dbfed36b2eaee68908024fc3faaa0c7e9fa6215a8cc94d31befe379648330",
+    "training": "7eee02e0bc0732739ccc8242b1fd81d3008ada0afb93b8764d3468ab2a77584c",
+    "adapter": "7eee02e0bc0732739ccc8242b1fd81d3008ada0afb93b8764d3468ab2a77584c",
+    "adapter without 3 and 5": "02eb8dcf5732f11f0464b262906c0d41b5d741e28203bea29c7002295aaa5b3d",
+    "evaluation before": "44fa8a546e52ab006ae846db68e2a9a4f8243c57b8c3ec8736ac34f1b2a5c98f",
+    "evaluation": "69ba1b57a495b9120bbcdab146b29d156a8186fd5190efc34be5b53de66d685a",
+}
 
 
-@pytest.mark.parametrize(("text", "expected"), [(MANY, OF_MANY), (PLAIN, OF_PLAIN)], ids=["many", "plain"])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(MANY, OF_MANY), (PLAIN, OF_PLAIN), (LABELLED, OF_LABELLED)],
+    ids=["many", "plain", "labelled"],
+)
 def test_no_hash_has_changed(tmp_path: Path, text: str, expected: dict[str, str]) -> None:
     (tmp_path / "pupil").mkdir()
     (tmp_path / "pupil" / "config.json").write_text('{"model_type": "llama", "vocab_size": 8}')
@@ -125,12 +166,13 @@ def test_no_hash_has_changed(tmp_path: Path, text: str, expected: dict[str, str]
     }
     for strategy in run.strategies:
         found[f"plan {strategy}"] = identity.plan_sha(strategy)
-    adapter = identity.adapter_sha("persyn")
+    first = run.strategies[0]
+    adapter = identity.adapter_sha(first)
     found |= {
-        "dataset": identity.dataset_sha("persyn"),
+        "dataset": identity.dataset_sha(first),
         "training": adapter,
-        "adapter": identity.adapter_sha("persyn", ()),
-        "adapter without 3 and 5": identity.adapter_sha("persyn", (3, 5)),
+        "adapter": identity.adapter_sha(first, ()),
+        "adapter without 3 and 5": identity.adapter_sha(first, (3, 5)),
         "evaluation before": identity.evaluation_sha(None),
     }
     found["evaluation"] = identity.evaluation_sha(found["adapter without 3 and 5"])
