@@ -17,7 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from engine.base import foreign_json
 from engine.base.durable_files import sha256, sync
+from engine.base.foreign_json import WrongShape
 
 MANIFEST = "manifest.json"
 PREFIX = "step-"
@@ -91,9 +93,9 @@ def verify(folder: Path) -> dict[str, Any]:
         ValueError: naming the file that is missing, damaged or unreadable.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        sums = dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        manifest = foreign_json.read(folder / MANIFEST)
+        sums = manifest["files"].object()
+    except (OSError, WrongShape) as error:
         raise ValueError(f"{MANIFEST} cannot be read ({error})") from error
     for name, expected in sums.items():
         path = folder / name
@@ -101,7 +103,7 @@ def verify(folder: Path) -> dict[str, Any]:
             raise ValueError(f"{name} is missing")
         if sha256(path) != expected:
             raise ValueError(f"{name} is damaged")
-    return dict(manifest)
+    return manifest.object()
 
 
 def read_newest(folder: Path, on_notice: Callable[[str], None]) -> Checkpoint | None:

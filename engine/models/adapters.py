@@ -1,10 +1,11 @@
 """What a PEFT adapter's folder holds, read without torch: weights that are added to those of a base model."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.base import foreign_json
 from engine.base.errors import ModelError
+from engine.base.foreign_json import WrongShape
 from engine.models.model_info import has_chat_template, has_tokenizer, weights_in
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -36,13 +37,13 @@ def check(folder: str) -> Adapter:
     if not place.is_dir():
         raise ModelError(f"adapter folder {folder!r} does not exist", "correct the path in `adapter`")
     try:
-        config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
-        kind, base = config["peft_type"], config.get("base_model_name_or_path") or ""
+        config = foreign_json.read(place / CONFIG)
+        kind, base = config["peft_type"].text(), config.get("base_model_name_or_path")
     except FileNotFoundError:
         raise ModelError(
             f"adapter {folder!r} has no {CONFIG}", "give a folder written by save_pretrained of peft"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, WrongShape) as error:
         raise ModelError(
             f"adapter {folder!r}: {CONFIG} cannot be read: {error}", "copy the file again"
         ) from error
@@ -58,7 +59,7 @@ def check(folder: str) -> Adapter:
         )
     return Adapter(
         folder=str(place),
-        base=str(base),
+        base="" if base is None else str(base.raw),
         parameters=weights_in(place / WEIGHTS, folder),
         tokenizer=has_tokenizer(place),
         chat_template=has_tokenizer(place) and has_chat_template(place, folder),

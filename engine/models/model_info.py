@@ -5,19 +5,21 @@ milliseconds. Weights are safetensors only. Loading is in `engine.models.loading
 """
 
 import hashlib
-import json
 import os
 import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from engine.base import foreign_json
 from engine.base.errors import ModelError
+from engine.base.foreign_json import WrongShape
 from engine.models import gguf_files
 from engine.zoo import resolve
 
@@ -259,12 +261,9 @@ def _read_json(path: Path, ref: str) -> dict[str, Any]:
             "give a folder written by save_pretrained of transformers",
         )
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return foreign_json.read(path).object()
+    except (OSError, WrongShape) as error:
         raise ModelError(f"model {ref!r}: {path} cannot be read: {error}", "copy the file again") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"model {ref!r}: {path} does not hold a JSON object", "copy the file again")
-    return value
 
 
 def _check_gguf(path: Path, ref: str, chat_template: bool) -> ModelCheck:
@@ -336,20 +335,14 @@ def weights_in(path: Path, ref: str) -> int:
             size = path.stat().st_size
             if length > size:
                 raise ValueError("the header is longer than the file")
-            header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            header = foreign_json.parse(file.read(length))
+        tensors = [header[name] for name in header.object() if name != "__metadata__"]
+        end = max((tensor["data_offsets"][1].integer(0, size) for tensor in tensors), default=0)
         if 8 + length + end != size:
             raise ValueError(f"{size} bytes, but its header promises {8 + length + end}")
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+        return sum(prod(side.integer() for side in tensor["shape"].list()) for tensor in tensors)
+    except (OSError, ValueError, struct.error) as error:
         raise ModelError(
             f"model {ref!r}: {path} cannot be used: {error}",
             "the file is missing or incomplete: copy it again",
         ) from error
-    total = 0
-    for entry in header.values():
-        count = 1
-        for side in entry["shape"]:
-            count *= side
-        total += count
-    return total

@@ -1,11 +1,11 @@
 """What a saved router belongs to: its manifest. No torch."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.base import foreign_json
 from engine.base.errors import ModelError, TeacherMismatch
 
 FORMAT = 1
@@ -99,11 +99,11 @@ def read(folder: Path) -> Manifest:
     if not path.is_file():
         raise ModelError(f"no router in {folder}: {MANIFEST} is missing", RETRAIN)
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = foreign_json.read(path).object()
         if stored.pop("format") != FORMAT:
             raise ModelError(f"{path} was written by another version of this program", RETRAIN)
         stored["teachers"] = tuple(Teacher(**teacher) for teacher in stored["teachers"])
         stored["labelling"] = Labelling(**stored["labelling"])
         return Manifest(**stored)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} is not a router's manifest: {error}", RETRAIN) from error

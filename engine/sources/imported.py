@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.base.errors import ConfigError
+from engine.base.foreign_json import Value, WrongShape
 from engine.config.sources import ImportedSource
 from engine.models.reasoning import split_reasoning
 from engine.sources import tables
@@ -127,32 +128,30 @@ def _answer(source: ImportedSource, path: Path, line: int, row: Mapping[str, Any
     text = row[fields.response]
     if text is None:
         return None
-    model = row.get(fields.model, path.stem)
-    if not isinstance(text, str) or not isinstance(model, str):
-        raise ConfigError(
-            f"prompts: {at}: `{fields.response}` and `{fields.model}` must be texts", "mend the row"
-        )
-    reasoning, answer = split_reasoning(text)
+    try:
+        reasoning, answer = split_reasoning(Value(text, fields.response).text())
+        model = Value(row.get(fields.model, path.stem), fields.model).text()
+        reward, tokens = _number(row, fields.reward), _number(row, fields.completion_tokens)
+    except WrongShape as problem:
+        raise ConfigError(f"prompts: {at}: {problem}", "mend the row") from None
     return Answer(
         where=where,
         prompt=tables.prompt_of(row, source, where, at),
         model=model,
         text=answer,
         reasoning=reasoning,
-        reward=_reward(row.get(fields.reward), fields.reward, at),
+        reward=reward,
         finish_reason="length" if row.get(fields.finish_reason) == "length" else "stop",
-        completion_tokens=int(row.get(fields.completion_tokens) or 0),
+        completion_tokens=int(tokens or 0),
     )
 
 
-def _reward(value: Any, name: str, at: str) -> float | None:
+def _number(row: Mapping[str, Any], name: str) -> float | None:
+    """The number in a column; None where it is missing, which tables write as NaN."""
+    value = row.get(name)
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None  # tables write a missing number as NaN
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
-        raise ConfigError(
-            f"prompts: {at}: `{name}` is {value!r}, not a finite number", "mend or leave it out"
-        )
-    return float(value)
+        return None
+    return Value(value, name).number()
 
 
 def _state(file: Path) -> tuple[int, int]:

@@ -9,7 +9,9 @@ from typing import Any
 
 from pydantic import Field
 
+from engine.base import foreign_json
 from engine.base.errors import ConfigError
+from engine.base.foreign_json import Value, WrongShape
 from engine.config.kinds import SourceKind
 from engine.config.paths import RunFolder
 from engine.config.sources import RowsConfig
@@ -91,10 +93,10 @@ def prompt_of(row: Mapping[str, Any], source: RowsConfig, where: str, at: str) -
     messages = row.get(fields.messages)
     if isinstance(messages, str):  # CSV holds a conversation as JSON text
         try:
-            messages = json.loads(messages)
-        except json.JSONDecodeError:
+            messages = foreign_json.parse(messages).raw
+        except WrongShape as problem:
             raise ConfigError(
-                f"prompts: {at}: `{fields.messages}` is not JSON", "write a list of messages"
+                f"prompts: {at}: `{fields.messages}` is {problem}", "write a list of messages"
             ) from None
     if messages is None:
         prompt = row.get(fields.prompt)
@@ -127,17 +129,13 @@ def _checked(messages: Any, at: str) -> tuple[dict[str, str], ...]:
     remedy = (
         'messages are a list of {"role": system|user|assistant, "content": text}, the last one from the user'
     )
-    if not isinstance(messages, list) or not messages:
-        raise ConfigError(f"prompts: {at}: messages are not a list", remedy)
-    checked = []
-    for message in messages:
-        if (
-            not isinstance(message, dict)
-            or message.get("role") not in ROLES
-            or not isinstance(message.get("content"), str)
-        ):
-            raise ConfigError(f"prompts: {at}: not a message: {str(message)[:80]}", remedy)
-        checked.append({"role": message["role"], "content": message["content"]})
-    if checked[-1]["role"] != "user":
-        raise ConfigError(f"prompts: {at}: the last message is from `{checked[-1]['role']}`", remedy)
+    try:
+        turns = Value(messages, "messages").list()
+        checked = [{"role": turn["role"].text(), "content": turn["content"].text()} for turn in turns]
+    except WrongShape as problem:
+        raise ConfigError(f"prompts: {at}: not a message: {problem}", remedy) from None
+    if unknown := {turn["role"] for turn in checked} - set(ROLES):
+        raise ConfigError(f"prompts: {at}: not a message: there is no role `{min(unknown)}`", remedy)
+    if (last := checked[-1]["role"] if checked else "nobody") != "user":
+        raise ConfigError(f"prompts: {at}: the last message is from `{last}`", remedy)
     return tuple(checked)

@@ -64,7 +64,7 @@ def test_csv_and_parquet_are_read(tmp_path: Path):
         ('{"prompt": "x"', r"prompts\.jsonl:2: malformed JSONL"),
         ('{"prompt": ' + "[" * 100_000 + "}", r"prompts\.jsonl:2: malformed JSONL"),
         ('{"prompt": "x", "answer": ' + "9" * 5000 + "}", r"prompts\.jsonl:2: malformed JSONL"),
-        ("[1]", r"prompts\.jsonl:2: a JSON object is expected"),
+        ("[1]", r"prompts\.jsonl:2: malformed JSONL: expected an object, found a list"),
         ('{"prompt": "  "}', r"prompts\.jsonl:2: no text in `prompt`"),
         ('{"question": "x"}', r"the row has: question"),
         ('{"messages": [{"role": "user"}]}', r"prompts\.jsonl:2: not a message"),

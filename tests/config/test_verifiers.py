@@ -47,7 +47,7 @@ def test_a_column_becomes_a_verifier(
     [
         ("choice", {"answer": 2, "choices": ["red", "green"]}, "none of the choices"),
         ("choice", {"answer": "C", "choices": ["red", "green"]}, "none of the choices"),
-        ("choice", {"answer": "A", "choices": "red, green"}, "choices are not JSON"),
+        ("choice", {"answer": "A", "choices": "red, green"}, "choices are not a list of texts: not JSON"),
         ("choice", {"answer": "A", "choices": [1, 2]}, "not a list of texts"),
         ("regex", {"answer": "("}, "not a regular expression"),
         ("json", {"answer": "{broken"}, "not JSON"),

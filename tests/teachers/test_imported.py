@@ -83,8 +83,11 @@ def test_identities_follow_the_content_not_the_place(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         ([{"prompt": "x", "model": "a"}], "rows.jsonl:1: no `response`"),
-        ([ROWS[0], {**ROWS[0], "reward": "good"}], "rows.jsonl:2: `reward` is 'good'"),
-        ([{**ROWS[0], "model": 3}], "must be texts"),
+        (
+            [ROWS[0], {**ROWS[0], "reward": "good"}],
+            "rows.jsonl:2: reward: expected a finite number, found text",
+        ),
+        ([{**ROWS[0], "model": 3}], "model: expected text, found 3"),
         ([], "has no rows"),
     ],
 )

@@ -1,7 +1,6 @@
 """Stage `distill`: the student is fine-tuned on each strategy's dataset, from the same start."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain, islice
@@ -9,7 +8,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from engine.base import foreign_json
 from engine.base.errors import Cancelled, ConfigError, TrainingError
+from engine.base.foreign_json import WrongShape
 from engine.config.stages import DistillConfig
 from engine.distill import loop, merge
 from engine.distill.batches import Batching
@@ -152,9 +153,9 @@ def _record(context: RunContext, adapter_id: int, folders: Sequence[Path]) -> No
     for folder in folders:
         try:
             text = (folder / MANIFEST).read_bytes()
-            manifest = json.loads(text)
-            step, state = int(manifest["step"]), manifest["state"]
-        except (OSError, ValueError, KeyError):
+            manifest = foreign_json.parse(text)
+            step, state = manifest["step"].integer(), manifest["state"].object()
+        except (OSError, WrongShape):
             continue  # damaged; the loop removes it when it comes to it
         steps.append(step)
         digest = hashlib.sha256(text).hexdigest()

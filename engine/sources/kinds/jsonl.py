@@ -1,9 +1,10 @@
 """Prompts from a JSONL file: a JSON object a line."""
 
-import json
 from pathlib import Path
 
+from engine.base import foreign_json
 from engine.base.errors import ConfigError
+from engine.base.foreign_json import WrongShape
 from engine.sources.tables import COUNTED_BYTES, Rows, file_kind
 
 
@@ -18,19 +19,12 @@ def rows(path: Path) -> Rows:
             if not raw.strip():
                 continue
             try:
-                row = json.loads(raw.decode("utf-8"))
-            # Not UTF-8, not JSON, a number of 5,000 digits, too deep.
-            except (ValueError, RecursionError) as error:
+                yield line, foreign_json.parse(raw).object()
+            except WrongShape as problem:
                 raise ConfigError(
-                    f"prompts: {path}:{line}: malformed JSONL: {error}",
-                    "each line is one JSON object in UTF-8",
+                    f"prompts: {path}:{line}: malformed JSONL: {problem}",
+                    'each line is one JSON object in UTF-8, e.g. {"prompt": "…", "answer": "…"}',
                 ) from None
-            if not isinstance(row, dict):
-                raise ConfigError(
-                    f"prompts: {path}:{line}: a JSON object is expected, not {type(row).__name__}",
-                    'e.g. {"prompt": "…", "answer": "…"}',
-                )
-            yield line, row
 
 
 def _count(path: Path) -> int | None:

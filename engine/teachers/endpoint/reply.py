@@ -1,6 +1,5 @@
-"""What a server's reply means: an answer, or one of five kinds of failure."""
+"""What a server's reply means: a response, or one of five kinds of failure."""
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -9,6 +8,8 @@ from typing import Any, Literal
 
 import openai
 
+from engine.base import foreign_json
+from engine.base.foreign_json import Value, WrongShape
 from engine.models.reasoning import split_reasoning
 from engine.teachers.response_status import status
 from storage.records import Request, Response, Status
@@ -68,49 +69,43 @@ class Failure(Exception):
 
 
 def read(body: bytes, request: Request, latency_s: float) -> Response:
-    """The completion in a reply's body.
+    """The response in a reply's body.
 
     Raises:
-        Failure: not JSON, or JSON without an answer.
+        Failure: not JSON, or JSON without a response.
     """
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Failure("fault", f"the reply is not JSON: {_start(body)!r}") from None
-    choices = data.get("choices") if isinstance(data, dict) else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise Failure("fault", f"the reply has no answer: {_start(body)!r}")
-    choice = choices[0]
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        message = {"content": choice.get("text")}
-    reason = str(choice.get("finish_reason") or "stop")
+        reply = foreign_json.parse(body)
+        choice = reply["choices"][0]
+        message = choice.get("message") or Value({"content": choice["text"].text()})
+        reason = "stop" if (given := choice.get("finish_reason")) is None else given.text()
+        refusal, text = _text(message.get("refusal")), _text(message.get("content"))
+        reasoning = _text(message.get("reasoning_content")) or _text(message.get("reasoning"))
+    except WrongShape as problem:
+        start = body[:80].decode("utf-8", "replace")
+        raise Failure("fault", f"the reply has no response: {problem}; it starts {start!r}") from None
     if reason in _BROKEN:
-        raise Failure("fault", f"the server ended the answer with finish_reason {reason!r}")
-    refusal = message.get("refusal")
-    text = _text(message.get("content"))
+        raise Failure("fault", f"the server ended the response with finish_reason {reason!r}")
     finish = "content_filter" if refusal else _FINISH.get(reason, "stop")
-    reasoning = _text(message.get("reasoning_content") or message.get("reasoning"))
     if not reasoning:
         reasoning, text = split_reasoning(text)
     size = len(text.encode("utf-8", "replace")) + len(reasoning.encode("utf-8", "replace"))
     if size > MAX_BYTES_PER_TOKEN * request.sampling.max_tokens:
         # Stored, it would be judged, at a judge's price, and learned.
         raise Failure(
-            "fault", f"an answer of {size:,} bytes is not one of {request.sampling.max_tokens:,} tokens"
+            "fault", f"a response of {size:,} bytes is not one of {request.sampling.max_tokens:,} tokens"
         )
-    usage = data.get("usage") if isinstance(data.get("usage"), dict) else {}
     asked = "".join(str(turn["content"]) for turn in request.messages)
     return Response(
         key=request.key,
         text=text,
         status=status(text, finish),
         finish_reason=finish,
-        prompt_tokens=_tokens(usage.get("prompt_tokens"), asked),
-        completion_tokens=_tokens(usage.get("completion_tokens"), text + reasoning),
+        prompt_tokens=_tokens(reply, "prompt_tokens", asked),
+        completion_tokens=_tokens(reply, "completion_tokens", text + reasoning),
         latency_s=latency_s,
         reasoning=reasoning,
-        error=_text(refusal)[:_SHOWN],
+        error=refusal[:_SHOWN],
     )
 
 
@@ -179,22 +174,18 @@ def _said(error: openai.APIStatusError) -> str:
     return (str(body) if body else error.response.reason_phrase)[:_SHOWN]
 
 
-def _text(content: Any) -> str:
+def _text(content: Value | None) -> str:
     """The text of a message's content: a string, a list of parts, or nothing."""
-    if isinstance(content, list):
-        return "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
     if content is None:
         return ""
-    if not isinstance(content, str):
-        raise Failure("fault", f"the answer is a {type(content).__name__}, not text")
-    return content
+    if isinstance(content.raw, list):
+        return "".join(_text(part.get("text")) for part in content.list())
+    return content.text()
 
 
-def _tokens(given: Any, text: str) -> int:
-    if isinstance(given, int) and 0 <= given < 2**31:
-        return given
-    return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
-
-
-def _start(body: bytes) -> str:
-    return body[:80].decode("utf-8", "replace")
+def _tokens(reply: Value, key: str, text: str) -> int:
+    """What the server counted, or else a guess."""
+    try:
+        return reply["usage"][key].integer()
+    except WrongShape:
+        return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from engine.base import foreign_json
+
 FOLDER = "servers"
 """Where notes lie, beside the database."""
 
@@ -89,7 +91,7 @@ def sweep(folder: Path) -> list[str]:
     ended = []
     for path in sorted(folder.glob("*.json")):
         try:
-            found = Note(**json.loads(path.read_text(encoding="utf-8")))
+            found = Note(**foreign_json.read(path).object())
         except (OSError, ValueError, TypeError):
             continue  # being written, or not ours
         if found.host != socket.gethostname() or _runs(found.engine, found.engine_started):

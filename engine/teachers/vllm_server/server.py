@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import json
 import os
 import secrets
 import signal
@@ -14,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from engine.base import foreign_json
 from engine.base.errors import EndpointError
 from engine.teachers.vllm_server import bound_process, orphans
 
@@ -199,12 +199,13 @@ class Server:
             ValueError: the server has not our model, or does not know our key.
         """
         status, body = self.get("/v1/models")
-        models: Any = json.loads(body).get("data") if status == 200 else None
-        for model in models or ():
-            if model.get("id") == self.name:
+        if status != 200:
+            raise ValueError(f"HTTP {status}")
+        for model in foreign_json.parse(body)["data"].list():
+            if model["id"].raw == self.name:
                 length = model.get("max_model_len")
-                return length if isinstance(length, int) else None
-        raise ValueError(f"HTTP {status}")
+                return None if length is None else length.integer()
+        raise ValueError("it serves another model")
 
 
 def _open_log(path: Path) -> IO[bytes]:

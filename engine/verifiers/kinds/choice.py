@@ -1,11 +1,12 @@
 """The letter of a multiple choice, and no other."""
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from engine.base import foreign_json
 from engine.base.errors import ConfigError
+from engine.base.foreign_json import Value, WrongShape
 from engine.config.kinds import VerifierKind
 from engine.verifiers.answer_extraction import find_marked, undecorated
 from engine.verifiers.comparison import SHOWN, UnverifiableError, needed, normal
@@ -41,14 +42,13 @@ def verify(verifier: Mapping[str, Any], reference: Any, text: str) -> tuple[floa
 
 def _stored(answer: str, choices: Any, at: str) -> Mapping[str, Any]:
     """`answer`, the letter that the reference is or whose text it is, and `choices`."""
-    if isinstance(choices, str):  # CSV holds a list as JSON text
-        try:
-            choices = json.loads(choices)
-        except ValueError:
-            raise ConfigError(f"prompts: {at}: the choices are not JSON", "write a list of texts") from None
-    if choices is not None and not (isinstance(choices, list) and all(isinstance(c, str) for c in choices)):
-        raise ConfigError(f"prompts: {at}: the choices are not a list of texts", "write a list of texts")
-    texts = list(choices or ())
+    try:  # CSV holds a list as JSON text
+        given = foreign_json.parse(choices) if isinstance(choices, str) else Value(choices, "choices")
+        texts = [] if given.raw is None else [choice.text() for choice in given.list()]
+    except WrongShape as problem:
+        raise ConfigError(
+            f"prompts: {at}: the choices are not a list of texts: {problem}", "write a list of texts"
+        ) from None
     letter = answer.strip().strip("().").upper()
     if answer in texts:
         letter = chr(ord("A") + texts.index(answer))
