@@ -22,7 +22,7 @@ from engine.base.suggest import nearest
 from engine.config.kinds import ScorerKind, scorer_kind
 from engine.config.section import Section, first_problem
 from engine.teachers.cost import Budget
-from engine.teachers.teacher_kinds import Traffic
+from engine.teachers.traffic import Traffic
 from storage.records import Prompt, Response, Score
 
 _Settings = TypeVar("_Settings", bound=Section)

@@ -14,7 +14,7 @@ Listing kinds imports nothing; using one imports exactly that one.
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -24,6 +24,7 @@ from engine.base.suggest import nearest
 from engine.config.kinds import teacher_kind
 from engine.config.section import Section, first_problem
 from engine.models.model_info import ModelCheck
+from engine.teachers.traffic import Traffic
 from storage.records import Model, Request, Response
 
 
@@ -53,23 +54,6 @@ class Interruptible(Backend, Protocol):
     def interrupt(self) -> None:
         """Ends `generate` at its next token, without the answers it was at; from any thread."""
         ...
-
-
-class Traffic(NamedTuple):
-    """Where a backend's requests are at this moment."""
-
-    in_flight: int = 0
-    """Sent and not answered."""
-    allowed: int = 0
-    """How many may be in flight now."""
-    most: int = 0
-    """How many its settings ever allow."""
-    retries: int = 0
-    """Requests sent again since the backend was opened."""
-    note: str = ""
-    """Why nothing moves; empty when something does."""
-    held: str = ""
-    """Why fewer than `most` may be in flight, in a few words; empty where nothing stands in their way."""
 
 
 @runtime_checkable

@@ -16,7 +16,8 @@ from teachers.test_vllm import Stand, living, requests, until
 
 from engine.job import server_pool
 from engine.job.server_pool import ServerPool
-from engine.teachers.teacher_kinds import Lasting, Traffic
+from engine.teachers.teacher_kinds import Lasting
+from engine.teachers.traffic import Traffic
 from engine.teachers.vllm_server import gpus as _gpus
 from engine.teachers.vllm_server import orphans
 from storage.records import Model

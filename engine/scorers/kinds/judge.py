@@ -30,7 +30,7 @@ from engine.scorers import judge_prompts
 from engine.scorers.scorer_kinds import Progress, Verdict, checked
 from engine.teachers.cost import Budget, at_most, cents, cost
 from engine.teachers.kinds import openai as endpoint
-from engine.teachers.teacher_kinds import Traffic
+from engine.teachers.traffic import Traffic
 from storage.records import Model, Prompt, Request, Response, Sampling, Score
 
 VERSION = 1
@@ -121,9 +121,14 @@ def model(settings: Mapping[str, Any]) -> Model:
     return _model(checked("judge", JudgeConfig, settings))
 
 
+State = Literal["open", "read", "unreadable", "refused", "too_long", "error"]
+"""open: to be asked, for the first time or again; the others are how a question ends, all but `read` without a verdict
+and as the status of the score."""
+
+
 @dataclass(slots=True)
 class _Question:
-    """One request to the judge, with what became of it."""
+    """One question to the judge, with what became of it."""
 
     first: int
     """The item that is judged, or shown as A."""
@@ -131,16 +136,15 @@ class _Question:
     """The item shown as B."""
     alike: list[int] = field(default_factory=list)
     """Items of the same prompt and text as the first: one rating is that of them all, and is paid for once."""
+    state: State = "open"
     said: str | None = None
-    """The verdict, once there is a readable one."""
-    status: str = "error"
-    """Of the answer's verdict while nothing is said."""
+    """The judge's rating or winner, once there is one."""
     problem: str = ""
+    """Why there is none."""
     text: str = ""
     """The judge's last reply."""
     asked: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    tokens: int = 0
     cost: float = 0.0
 
     @property
@@ -148,24 +152,123 @@ class _Question:
         """The items that it is about."""
         return (self.first, *self.alike) if self.second is None else (self.first, self.second)
 
+    def hear(self, reply: Response, dollars: float, chosen: JudgeConfig) -> None:
+        """Takes the judge's reply; one that cannot be read leaves the question open while it has tries left."""
+        self.asked += 1
+        self.cost += dollars
+        self.tokens += reply.prompt_tokens + reply.completion_tokens
+        self.text = reply.text
+        self.state, self.said, self.problem = _meaning(reply, chosen.mode)
+        if self.state == "unreadable" and self.asked < chosen.tries:
+            self.state = "open"
+
+
+def _meaning(reply: Response, mode: Literal["rate", "pairs"]) -> tuple[State, str | None, str]:
+    """(state, what is said, the problem) of one reply."""
+    match reply.status:
+        case "ok":
+            said, problem = judge_prompts.read(mode, reply.text)
+            return ("unreadable" if said is None else "read"), said, problem
+        case "error" | "too_long":
+            return reply.status, None, reply.error
+        case "refused":
+            return "refused", None, f"the judge refuses: {reply.error or 'it says nothing more'}"
+        case _:
+            return "unreadable", None, f"the judge's reply is {reply.status}"
+
 
 @dataclass(slots=True)
 class _Item:
-    """What is known of one answer."""
+    """What is known of one response."""
 
     same: int = 0
-    """Other answers of the same text: ties that nobody needs to be asked for."""
+    """Other responses of the same text: ties that nobody needs to be asked for."""
     open: int = 0
     """Questions about it that have not ended."""
     questions: list[_Question] = field(default_factory=list)
 
 
+class _Page:
+    """All questions about some items, and what each item's score is once they have ended."""
+
+    def __init__(self, chosen: JudgeConfig, items: Sequence[tuple[Prompt, str]]) -> None:
+        self.items, self._chosen = items, chosen
+        self.questions: list[_Question] = []
+        self._about = [_Item() for _ in items]
+        groups: dict[Any, list[int]] = {}
+        for place, (prompt, _) in enumerate(items):
+            groups.setdefault(repr(prompt.messages) if prompt.id is None else prompt.id, []).append(place)
+        for group in groups.values():
+            self.questions += self._ratings(group) if chosen.mode == "rate" else self._comparisons(group)
+        for question in self.questions:
+            for place in question.places:
+                self._about[place].open += 1
+                self._about[place].questions.append(question)
+
+    def _ratings(self, group: Sequence[int]) -> Iterator[_Question]:
+        texts: dict[str, _Question] = {}
+        for place in group:
+            if (same := texts.get(self.items[place][1])) is not None:
+                same.alike.append(place)
+            else:
+                texts[self.items[place][1]] = _Question(place)
+        yield from texts.values()
+
+    def _comparisons(self, group: Sequence[int]) -> Iterator[_Question]:
+        for one, other in permutations(group, 2):
+            if self.items[one][1] == self.items[other][1]:
+                self._about[one].same += 1
+            else:
+                yield _Question(one, other)
+
+    def without_question(self) -> Iterator[tuple[int, Score]]:
+        """(place, score) of the items about which nothing is asked."""
+        return ((place, self._score(place)) for place, item in enumerate(self._about) if not item.questions)
+
+    def settle(self, question: _Question) -> Iterator[tuple[int, Score]]:
+        """(place, score) of the items of which this question was the last to end."""
+        for place in question.places:
+            self._about[place].open -= 1
+            if not self._about[place].open:
+                yield place, self._score(place)
+
+    def _score(self, place: int) -> Score:
+        """The score of an item whose questions have all ended.
+
+        A comparison's cost is that of its answer A, a rating's that of the first of equal answers.
+        """
+        item = self._about[place]
+        own = [question for question in item.questions if place in (question.first, *question.alike)]
+        paid = [question for question in own if question.first == place]
+        if not own and not item.same:
+            return Score(None, status="unverifiable", detail={"reason": "no other answer to compare with"})
+        detail: dict[str, Any] = {
+            "asked": sum(question.asked for question in paid),
+            "cost": sum(question.cost for question in paid),
+            "texts": [question.text[-KEPT_CHARS // len(own) :] for question in own],
+        }
+        if self._chosen.mode == "rate":
+            values = [float(question.said) for question in own if question.said is not None]
+        else:
+            backward: dict[int | None, _Question] = {q.first: q for q in item.questions if q.second == place}
+            orders = [(question.said, backward[question.second].said) for question in own]
+            values = [0.5] * item.same + [judge_prompts.result(*said) for said in orders if None not in said]
+            detail |= {"orders": orders, "same": item.same, "compared": len(values)}
+        count = sum(question.tokens for question in paid)
+        if values:
+            return Score(sum(values) / len(values), count=count, detail=detail)
+        unsaid = [question for question in item.questions if question.said is None]
+        bad = next((question for question in unsaid if question.state == "error"), unsaid[0])
+        detail |= {"reason": bad.problem} | ({"attempts": 1} if bad.state == "error" else {})
+        return Score(None, count=count, status=bad.state, detail=detail)
+
+
 class Judge:
     """Scorer of kind `judge`: value = the rating, or the mean win rate from 0 to 1; count = the tokens it took.
 
-    A verdict without a value has status `unreadable` with the raw reply, `refused` (by the judge or its filter),
-    `too_long` (it does not fit the judge's context), `unverifiable` (there is no other answer to compare with) or
-    `error` (the endpoint fails with this answer), which counts its `attempts` and may be asked for again.
+    A score without a value has status `unreadable` with the raw reply, `refused` (by the judge or its filter),
+    `too_long` (it does not fit the judge's context), `unverifiable` (there is no other response to compare with) or
+    `error` (the endpoint fails with this response), which counts its `attempts` and may be asked for again.
     """
 
     def __init__(self, chosen: JudgeConfig) -> None:
@@ -174,12 +277,12 @@ class Judge:
         self._backend = endpoint.create(self._model)
         self._closed = Event()
         self._replied = False
-        """Whether the judge has ever said anything: while it has not, no answer is to blame."""
+        """Whether the judge has ever said anything: while it has not, no response is to blame."""
         self._read_one = False
         """Whether a verdict of it could ever be read."""
 
     def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
-        """One verdict per answer, in order; see `engine.scorers.scorer_kinds.Scorer`."""
+        """One score per response, in order; see `engine.scorers.scorer_kinds.Scorer`."""
         found: dict[int, Score] = {}
         for came in self.verdicts(items, Budget(None, 0.0)):
             if isinstance(came, Verdict):
@@ -197,39 +300,33 @@ class Judge:
         *,
         proven: bool = False,
     ) -> Iterator[Verdict | tuple[int, Score]]:
-        """Replies, and (place in `items`, verdict) as they are settled; see `engine.scorers.scorer_kinds.Asking`."""
-        about = [_Item() for _ in items]
-        questions = self._questions(items, about)
-        for place, item in enumerate(about):
-            if not item.open:
-                yield place, self._verdict(place, item)
-        asked_of = {(question.first, question.second): question for question in questions}
-        for reply in known:
-            if (before := asked_of.get((reply.first, reply.second))) is not None:
-                self._read(before, reply.completion, reply.cost)
-        waiting = deque(key for key, question in enumerate(questions) if self._asks(question))
-        for question in questions:
-            if not self._asks(question):
-                yield from self._settle(question, about)
+        """Replies, and (place in `items`, score) as they are settled; see `engine.scorers.scorer_kinds.Asking`."""
+        page = _Page(self._chosen, items)
+        yield from page.without_question()
+        asked_of = {(question.first, question.second): question for question in page.questions}
+        for before in known:
+            if (question := asked_of.get((before.first, before.second))) is not None:
+                self._hear(question, before.completion, before.cost)
+        for question in page.questions:
+            if question.state != "open":
+                yield from page.settle(question)
         failed: list[_Question] = []
         unread = 0
-        for key, completion, spent in self._replies(items, questions, waiting, budget, proven=proven):
-            question = questions[key]
-            if completion.status == "error":
+        for question, reply, spent in self._ask(page, budget, proven=proven):
+            if question.state == "error":
                 failed.append(question)
                 continue
-            yield Verdict(question.first, question.second, completion, spent)
-            if self._asks(question):
-                waiting.appendleft(key)
+            yield Verdict(question.first, question.second, reply, spent)
+            if question.state == "open":
                 continue
-            yield from self._settle(question, about)
-            unread += question.said is None and question.status == "unreadable"
+            yield from page.settle(question)
+            unread += question.state == "unreadable"
             if unread >= UNREAD and not (proven or self._read_one):
                 raise UselessReplies(
                     f"judge `{self._model.model}` gave no readable verdict on {unread} questions: {question.problem}; "
                     f"it says {question.text[:80]!r}",
                     "use a judge that can follow the form, or raise its `max_tokens`; what it could not say is asked "
-                    "again once `generation.max_attempts` is raised (r on the app's generation screen)",
+                    "again once `generation.max_attempts` is raised (or on the app's generation screen)",
                 )
         if self._closed.is_set():
             return
@@ -239,7 +336,7 @@ class Judge:
                 "mend the judge's settings in `quality`, or its server; the same command then goes on",
             )
         for question in failed:
-            yield from self._settle(question, about)
+            yield from page.settle(question)
 
     def traffic(self) -> Traffic:
         """Where its requests are; may be asked from any thread."""
@@ -255,44 +352,19 @@ class Judge:
         self._closed.set()
         self._backend.close()
 
-    def _questions(self, items: Sequence[tuple[Prompt, str]], known: Sequence[_Item]) -> list[_Question]:
-        groups: dict[Any, list[int]] = {}
-        for place, (prompt, _) in enumerate(items):
-            groups.setdefault(repr(prompt.messages) if prompt.id is None else prompt.id, []).append(place)
-        questions = []
-        if self._chosen.mode == "rate":
-            for group in groups.values():
-                texts: dict[str, _Question] = {}
-                for place in group:
-                    if (same := texts.get(items[place][1])) is not None:
-                        same.alike.append(place)
-                    else:
-                        questions.append(texts.setdefault(items[place][1], _Question(place)))
-        else:
-            for one, other in (pair for group in groups.values() for pair in permutations(group, 2)):
-                if items[one][1] == items[other][1]:
-                    known[one].same += 1
-                else:
-                    questions.append(_Question(one, other))
-        for question in questions:
-            for place in question.places:
-                known[place].open += 1
-                known[place].questions.append(question)
-        return questions
+    def _hear(self, question: _Question, reply: Response, dollars: float) -> None:
+        question.hear(reply, dollars, self._chosen)
+        self._replied |= question.state != "error"
+        self._read_one |= question.state == "read"
 
-    def _replies(
-        self,
-        items: Sequence[tuple[Prompt, str]],
-        questions: Sequence[_Question],
-        waiting: deque[int],
-        budget: Budget,
-        *,
-        proven: bool,
-    ) -> Iterator[tuple[int, Response, float]]:
-        """(key, reply, dollars) of the questions that wait or come to wait meanwhile; each is read already."""
+    def _ask(
+        self, page: _Page, budget: Budget, *, proven: bool
+    ) -> Iterator[tuple[_Question, Response, float]]:
+        """(question, its reply, dollars) of the open questions, each heard already; what stays open is asked next."""
+        waiting = deque(key for key, question in enumerate(page.questions) if question.state == "open")
         reserved: dict[int, float] = {}
         held: dict[int, float] = {}
-        """What the budget holds back, with its dollars: one long answer must not stop the short ones."""
+        """What the budget holds back, with its dollars: one long response must not stop the short ones."""
 
         def requests() -> Iterator[Request]:
             # The first questions find out whether the judge can follow the form, before more is paid for.
@@ -300,7 +372,7 @@ class Judge:
             while waiting and left:
                 left -= 1
                 key = waiting.popleft()
-                request = self._request(key, items, questions[key])
+                request = self._request(key, page)
                 dollars = at_most(self._model, request)
                 if not budget.reserve(dollars):
                     held[key] = dollars
@@ -312,42 +384,27 @@ class Judge:
             came = False
             held.clear()
             try:
-                for completion in self._backend.generate(requests()):
+                for reply in self._backend.generate(requests()):
                     came = True
-                    spent = cost(self._model, completion)
-                    budget.settle(reserved.pop(completion.key), spent)
-                    self._read(questions[completion.key], completion, spent)
-                    yield completion.key, completion, spent
+                    question, spent = page.questions[reply.key], cost(self._model, reply)
+                    budget.settle(reserved.pop(reply.key), spent)
+                    self._hear(question, reply, spent)
+                    if question.state == "open":
+                        waiting.appendleft(reply.key)
+                    yield question, reply, spent
             finally:
                 for dollars in reserved.values():
                     budget.settle(dollars, 0.0)
             waiting.extend(held)
             if not came and not self._closed.is_set():
-                raise self._too_dear(held, items, questions, budget)
+                raise self._too_dear(held, page, budget)
 
-    def _too_dear(
-        self,
-        held: Mapping[int, float],
-        items: Sequence[tuple[Prompt, str]],
-        questions: Sequence[_Question],
-        budget: Budget,
-    ) -> BudgetSpent:
-        key = min(held, key=lambda key: held[key])
-        prompt, text = items[questions[key].first]
-        where = "an answer" if prompt.id is None else f"an answer to prompt {prompt.id}"
-        return BudgetSpent(
-            f"generation.budget_usd: ${budget.spent:,.4f} of ${budget.limit:,.4f} spent; the judge "
-            f"`{self._model.model}` has {len(held):,} more questions, and the cheapest, about {where} of "
-            f"{len(text):,} characters, may cost up to ${held[key]:,.4f}",
-            f"raise `generation.budget_usd` in the run file to {cents(budget.spent + held[key])} or more "
-            f"({cents(budget.spent + sum(held.values()))} will do for all of these) and run the same command again",
-        )
-
-    def _request(self, key: int, items: Sequence[tuple[Prompt, str]], question: _Question) -> Request:
+    def _request(self, key: int, page: _Page) -> Request:
+        question = page.questions[key]
         shown = [place for place in (question.first, question.second) if place is not None]
         asked = judge_prompts.question(
-            items[question.first][0],
-            [items[place][1] for place in shown],
+            page.items[question.first][0],
+            [page.items[place][1] for place in shown],
             self._chosen.criteria,
             reference=self._chosen.reference,
             again=bool(question.asked),
@@ -356,64 +413,17 @@ class Judge:
         sampling = replace(self._model.sampling, seed=self._chosen.seed + question.asked)
         return Request(key, with_system(self._model.system, (user,)), sampling)
 
-    def _read(self, question: _Question, completion: Response, spent: float) -> None:
-        question.asked += 1
-        question.cost += spent
-        question.prompt_tokens += completion.prompt_tokens
-        question.completion_tokens += completion.completion_tokens
-        question.text = completion.text
-        question.status, question.problem = completion.status, completion.error
-        if completion.status == "error":
-            return
-        self._replied = True
-        if completion.status == "refused":
-            question.problem = f"the judge refuses: {completion.error or 'it says nothing more'}"
-        elif completion.status != "too_long":
-            question.status = "unreadable"
-            question.problem = f"the judge's reply is {completion.status}"
-        if completion.status == "ok":
-            question.said, question.problem = judge_prompts.read(self._chosen.mode, completion.text)
-            self._read_one |= question.said is not None
-
-    def _asks(self, question: _Question) -> bool:
-        """Whether the question is to be asked, for the first time or again."""
-        unread = question.said is None and question.status == "unreadable"
-        return not question.asked or (unread and question.asked < self._chosen.tries)
-
-    def _settle(self, question: _Question, known: Sequence[_Item]) -> Iterator[tuple[int, Score]]:
-        for place in question.places:
-            known[place].open -= 1
-            if not known[place].open:
-                yield place, self._verdict(place, known[place])
-
-    def _verdict(self, place: int, item: _Item) -> Score:
-        """The verdict of an answer whose questions have all ended.
-
-        A comparison's cost is that of its answer A, a rating's that of the first of equal answers.
-        """
-        own = [question for question in item.questions if place in (question.first, *question.alike)]
-        paid = [question for question in own if question.first == place]
-        if not own and not item.same:
-            return Score(None, status="unverifiable", detail={"reason": "no other answer to compare with"})
-        detail: dict[str, Any] = {
-            "asked": sum(question.asked for question in paid),
-            "cost": sum(question.cost for question in paid),
-            "texts": [question.text[-KEPT_CHARS // len(own) :] for question in own],
-        }
-        count = sum(question.prompt_tokens + question.completion_tokens for question in paid)
-        if self._chosen.mode == "rate":
-            values = [float(question.said) for question in own if question.said is not None]
-        else:
-            backward: dict[int | None, _Question] = {q.first: q for q in item.questions if q.second == place}
-            orders = [(question.said, backward[question.second].said) for question in own]
-            values = [0.5] * item.same + [judge_prompts.result(*said) for said in orders if None not in said]
-            detail |= {"orders": orders, "same": item.same, "compared": len(values)}
-        if not values:
-            unsaid = [question for question in item.questions if question.said is None]
-            bad = next((question for question in unsaid if question.status == "error"), unsaid[0])
-            detail |= {"reason": bad.problem} | ({"attempts": 1} if bad.status == "error" else {})
-            return Score(None, count=count, status=bad.status, detail=detail)
-        return Score(sum(values) / len(values), count=count, detail=detail)
+    def _too_dear(self, held: Mapping[int, float], page: _Page, budget: Budget) -> BudgetSpent:
+        key = min(held, key=lambda key: held[key])
+        prompt, text = page.items[page.questions[key].first]
+        where = "an answer" if prompt.id is None else f"an answer to prompt {prompt.id}"
+        return BudgetSpent(
+            f"generation.budget_usd: ${budget.spent:,.4f} of ${budget.limit:,.4f} spent; the judge "
+            f"`{self._model.model}` has {len(held):,} more questions, and the cheapest, about {where} of "
+            f"{len(text):,} characters, may cost up to ${held[key]:,.4f}",
+            f"raise `generation.budget_usd` in the run file to {cents(budget.spent + held[key])} or more "
+            f"({cents(budget.spent + sum(held.values()))} will do for all of these) and run the same command again",
+        )
 
 
 def _model(chosen: JudgeConfig) -> Model:

@@ -24,7 +24,7 @@ from engine.models.chat_template import clean
 from engine.teachers.endpoint.pace import Breaker, Limit
 from engine.teachers.endpoint.reply import BUSY, Failure, failure, read
 from engine.teachers.response_status import failed
-from engine.teachers.teacher_kinds import Traffic
+from engine.teachers.traffic import Traffic
 from storage.records import Request, Response
 
 MAX_REPLY_BYTES = 8 * 2**20

@@ -18,7 +18,7 @@ from threading import Lock
 from engine.base.errors import EndpointError
 from engine.config.vllm import VllmConfig
 from engine.teachers.endpoint.client import EndpointBackend
-from engine.teachers.teacher_kinds import Traffic
+from engine.teachers.traffic import Traffic
 from engine.teachers.vllm_server import command as _command
 from engine.teachers.vllm_server import gpus as _gpus
 from engine.teachers.vllm_server import orphans
