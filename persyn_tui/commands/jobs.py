@@ -124,12 +124,12 @@ def cancel(job: JobArgument, store: StoreOption = None, as_json: JsonOption = Fa
 
     Answers in flight at endpoints are waited for, 5 s at most. Asked a second time, it stops at once.
     """
-    from persyn_tui.app import actions
+    from engine.pipeline import job_commands
     from storage.store import Store
 
     opened = Store.open(store, create=False)
     _find(opened, job)
-    message = actions.cancel(opened, job)
+    message = job_commands.cancel(opened, job)
     emit({"job": job, "message": message}, as_json, lambda: tell(message))
 
 
@@ -148,12 +148,12 @@ def concurrency(
 
     What is lowered stays so until it is raised again or the job ends.
     """
-    from persyn_tui.app import actions
+    from engine.pipeline import job_commands
     from storage.store import Store
 
     opened = Store.open(store, create=False)
     _find(opened, job)
-    message = actions.pace(opened, job, teacher, more=change is Change.more)
+    message = job_commands.pace(opened, job, teacher, more=change is Change.more)
     emit({"job": job, "teacher": teacher, "message": message}, as_json, lambda: tell(message))
 
 

@@ -8,7 +8,7 @@ import pytest
 from app.small_run import MadeRun, lines, make, notes, showing, submit, words
 from app.support import stands, until
 
-from persyn_tui.app import actions
+from engine.pipeline import job_commands
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.plot import Plot
 from persyn_tui.app.widgets.virtual_table import VirtualTable
@@ -298,6 +298,6 @@ async def test_the_plot_goes_first_and_strip_and_footer_stay(
 def test_a_checkpoint_of_a_job_that_does_not_train_names_the_one_that_does(made: MadeRun) -> None:
     made.stage("distill", 1, 2)
     idle, _ = jobs.submit(made.store, {}, "0" * 64, "idle")
-    assert actions.checkpoint(made.store, idle.id) == (
-        f"job {idle.id} is not training now; job {made.job} is: choose it on screen 1"
+    assert job_commands.checkpoint(made.store, idle.id) == (
+        f"job {idle.id} is not training now; job {made.job} is: choose that one"
     )

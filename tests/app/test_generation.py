@@ -8,7 +8,7 @@ from app.small_run import HOSTILE, MadeRun, lines, make, notes, showing, submit,
 from app.support import stands, until
 from textual.widgets import Static
 
-from persyn_tui.app import actions
+from engine.pipeline import job_commands
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.screens.data.responses_panel import AnswersPanel
 from persyn_tui.app.screens.generation.screen import TEACHERS
@@ -366,7 +366,7 @@ async def test_retry_makes_a_job_with_more_attempts_and_the_same_results(
 
 def test_retry_is_refused_where_it_would_change_nothing(made: MadeRun) -> None:
     def retry() -> None:
-        actions.retry_failed(made.store, jobs.get(made.store, made.job))
+        job_commands.retry_failed(made.store, jobs.get(made.store, made.job))
 
     with pytest.raises(StoreError, match="no response and no verdict of job 1 ended in an error"):
         retry()

@@ -6,7 +6,7 @@ import pytest
 from app.support import running, until
 from textual.widgets import Input, Static
 
-from persyn_tui.app import actions
+from engine.pipeline import job_commands
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.message_bar import MessageBar
@@ -75,7 +75,7 @@ async def test_a_job_that_went_on_as_another_says_so_and_asks_for_nothing(store:
         await until(pilot, lambda: f"job {stopped.id} · cancelled, went on as job {again.id}" in where.text)
         await until(pilot, lambda: "r" not in app.screen.active_bindings)
         with pytest.raises(StoreError, match=f"job {stopped.id} went on as job {again.id}"):
-            actions.resume(store, jobs.get(store, stopped.id))
+            job_commands.resume(store, jobs.get(store, stopped.id))
         await pilot.press("enter")
         await until(pilot, lambda: f"job {stopped.id} · ■ cancelled, went on as job {again.id}" in title(app))
         assert "s" not in app.screen.active_bindings
@@ -252,7 +252,7 @@ async def test_a_job_that_would_fail_again_says_first_what_it_needs(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, done = fail(store), list[int]()
-    monkeypatch.setattr("persyn_tui.app.actions.resume", lambda store, job: done.append(job.id) or job)
+    monkeypatch.setattr("engine.pipeline.job_commands.resume", lambda store, job: done.append(job.id) or job)
     async with running(store.location, size=(80, 24)) as (app, pilot):
         await pilot.press("r")
         await until(pilot, lambda: isinstance(app.screen, Confirm))

@@ -15,8 +15,7 @@ from support import RUN
 from textual.pilot import Pilot
 
 from engine.config import run_file
-from engine.pipeline import launch
-from persyn_tui.app import actions
+from engine.pipeline import job_commands, launch
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.screens.data.screen import DataScreen
 from persyn_tui.app.state.followed_job import LIVE
@@ -98,7 +97,7 @@ async def test_a_run_is_followed_left_and_found_again(folder: Path) -> None:
     async with running(location, size=SIZE) as (app, pilot):
         assert app.screen.state == "empty"
         assert app.store is not None
-        job = actions.start(app.store, run)
+        job = job_commands.start(app.store, run)
         await until(pilot, lambda: app.screen.state == "full" and "● running" in lines(app, "#jobs")[1])
         await go(app, pilot, 4)
         await until(pilot, lambda: answered(app)[0] > 0)

@@ -15,9 +15,8 @@ from sqlalchemy import text
 from textual.widgets import Static
 
 from engine.base.sanitize import strip_control
-from engine.pipeline import launch
+from engine.pipeline import job_commands, launch
 from engine.report import export
-from persyn_tui.app import actions
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.base.settings import Settings
 from persyn_tui.app.screens.base import BaseScreen
@@ -64,7 +63,7 @@ def toasts(app: PersynApp) -> str:
 
 async def test_a_name_that_is_markup_is_shown_as_it_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     job = submit(store, "[/x] [@click=app.quit]a[/] \x1b[2J\u202e")
-    monkeypatch.setattr(actions, "resume", lambda store, job: job)
+    monkeypatch.setattr(job_commands, "resume", lambda store, job: job)
     async with running(store.location) as (app, pilot):
         await pilot.press("r")
         await until(pilot, lambda: f"job {job.id} ([/x] [@click=app.quit]a[/] �[2J�)" in toasts(app))
@@ -116,7 +115,7 @@ async def test_what_a_key_could_not_do_is_said(store: Store, monkeypatch: pytest
     def busy(store: Store, job_id: int) -> str:
         raise StoreBusyError("the store is busy", "try again")
 
-    monkeypatch.setattr(actions, "cancel", busy)
+    monkeypatch.setattr(job_commands, "cancel", busy)
     async with running(store.location) as (app, pilot):
         await pilot.press("x")
         await until(pilot, lambda: isinstance(app.screen, Confirm))

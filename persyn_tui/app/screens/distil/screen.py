@@ -11,8 +11,8 @@ from textual.widgets import Static
 
 from engine.base.sanitize import strip_control
 from engine.methods import strategy_kinds
+from engine.pipeline import job_commands
 from engine.pipeline.display import time_left
-from persyn_tui.app import actions
 from persyn_tui.app.base.formatting import count, rate, signed
 from persyn_tui.app.screens.distil import query
 from persyn_tui.app.screens.distil.evaluation_screen import EvaluatedScreen
@@ -215,7 +215,7 @@ class DistilScreen(JobScreen[Distilled]):
 
     def action_checkpoint(self) -> None:
         """Asks the engine for a checkpoint after its next step."""
-        self.act(lambda store, job: actions.checkpoint(store, job.id))
+        self.act(lambda store, job: job_commands.checkpoint(store, job.id))
 
 
 def _no_curve(data: Distilled) -> str:

@@ -14,8 +14,8 @@ from textual.widgets import Static
 
 from engine.base.sanitize import strip_control
 from engine.job.control import PAUSE_S
+from engine.pipeline import job_commands
 from engine.pipeline.display import time_left
-from persyn_tui.app import actions
 from persyn_tui.app.base.formatting import bar, count, done_of, money, rate
 from persyn_tui.app.screens.data.responses_panel import AnswersPanel
 from persyn_tui.app.screens.generation import query
@@ -240,11 +240,11 @@ class GenerationScreen(JobScreen[Generated]):
     def action_pace(self, more: bool) -> None:
         """Asks for twice or half as many requests to the teacher under the cursor in flight."""
         if (chosen := self.chosen) is not None:
-            self.act(lambda store, job: actions.pace(store, job.id, chosen.name, more=more))
+            self.act(lambda store, job: job_commands.pace(store, job.id, chosen.name, more=more))
 
     def action_retry(self) -> None:
         """Asks for failed responses again, where that can still change the run's data."""
-        self.act(actions.retry_failed)
+        self.act(job_commands.retry_failed)
 
 
 def _sums(data: Generated, *, brief: bool = False) -> str:

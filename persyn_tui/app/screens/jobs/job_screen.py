@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
 from engine.job.progress import from_json
+from engine.pipeline import job_commands
 from persyn_tui.app import actions
 from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.screens.jobs.resume import go_on, starts
@@ -89,7 +90,7 @@ class JobScreen(BaseScreen[T]):
             try:
                 found = await asyncio.to_thread(now, store)
             except PersynError as problem:
-                self.notify(str(problem), severity="error", timeout=10, about="job")
+                self.notify(actions.with_keys(problem), severity="error", timeout=10, about="job")
                 return
             if isinstance(found, Job):
                 before = self.app.followed.job
@@ -104,9 +105,9 @@ class JobScreen(BaseScreen[T]):
         """Starts an engine for the job, or a job that goes on where this one stopped."""
         job = self.app.followed.job
         if job is None:
-            self.act(actions.resume)
+            self.act(job_commands.resume)
         else:
-            go_on(self.app, job, lambda: self.act(actions.resume))
+            go_on(self.app, job, lambda: self.act(job_commands.resume))
 
     def action_stop(self) -> None:
         """Asks, then leaves a command for the job's engine; a second time, one that lets nothing in flight come."""
@@ -119,7 +120,7 @@ class JobScreen(BaseScreen[T]):
             return
         asked = self.app.followed.stopping if job.effective_state == "running" else None
         if asked is not None and stopping.can_hurry(asked, job):
-            again = actions.pause if asked.kind == "pause" else actions.cancel
+            again = job_commands.pause if asked.kind == "pause" else job_commands.cancel
             self.app.push_screen(
                 Confirm(*stopping.hurry(job), "Stop at once"), lambda yes: self._stop(again) if yes else None
             )
@@ -134,7 +135,9 @@ class JobScreen(BaseScreen[T]):
         place += f", {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}." if snapshot.total else "."
         self.app.push_screen(
             Confirm(f"{verb} job {job.id} ({job.name})?", f"{place} {self.app.keyed(self.kept(job))}", verb),
-            lambda yes: self._stop(actions.pause if verb == "Pause" else actions.cancel) if yes else None,
+            lambda yes: (
+                self._stop(job_commands.pause if verb == "Pause" else job_commands.cancel) if yes else None
+            ),
         )
 
     def _stop(self, how: Callable[[Store, int], str]) -> None:

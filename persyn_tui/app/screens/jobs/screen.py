@@ -223,16 +223,17 @@ class JobsScreen(FilteredScreen[Jobs]):
 
     def action_resume(self) -> None:
         """Starts an engine for a job that nobody works on."""
-        from persyn_tui.app import actions
+        from engine.pipeline import job_commands
 
         job = self.chosen
         if job is not None:
-            work = partial(self._start, lambda store: actions.resume(store, job), job)
+            work = partial(self._start, lambda store: job_commands.resume(store, job), job)
             go_on(self.app, job, lambda: background(self, work, exit_on_error=False))
 
     async def _start(self, action: Any, before: "Job | None" = None) -> None:
         import asyncio
 
+        from persyn_tui.app import actions
         from storage.errors import PersynError
 
         if self.app.store is None:
@@ -240,7 +241,7 @@ class JobsScreen(FilteredScreen[Jobs]):
         try:
             self._started(await asyncio.to_thread(action, self.app.store), before)
         except PersynError as problem:
-            self.notify(str(problem), severity="error", timeout=10, about="job")
+            self.notify(actions.with_keys(problem), severity="error", timeout=10, about="job")
 
     def _started(self, job: "Job | None", before: "Job | None" = None) -> None:
         if job is None:
@@ -279,13 +280,13 @@ class JobsScreen(FilteredScreen[Jobs]):
         )
 
     def _cancel(self, job_id: int) -> None:
-        from persyn_tui.app import actions
+        from engine.pipeline import job_commands
 
         async def leave() -> None:
             import asyncio
 
             if self.app.store is not None:
-                self.notify(await asyncio.to_thread(actions.cancel, self.app.store, job_id))
+                self.notify(await asyncio.to_thread(job_commands.cancel, self.app.store, job_id))
                 self.ask()
 
         background(self, leave, group="cancel", exit_on_error=False)

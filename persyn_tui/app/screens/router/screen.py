@@ -11,8 +11,8 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from engine.job import assignments
+from engine.pipeline import job_commands
 from engine.pipeline.run_view import run_of
-from persyn_tui.app import actions
 from persyn_tui.app.base.common_prefix import apart
 from persyn_tui.app.base.formatting import bar
 from persyn_tui.app.screens.base import Message
@@ -257,7 +257,7 @@ class RouterScreen(JobScreen[Routed]):
             run = run_of(job)
             changes = {"alpha": what_if.alpha, "normalization": what_if.normalization}
             changed = run.model_copy(update={"reward": run.reward.model_copy(update=changes)})
-            return actions.start(store, changed, job.until_stage)
+            return job_commands.start(store, changed, job.until_stage)
 
         self.app.push_screen(
             Confirm(

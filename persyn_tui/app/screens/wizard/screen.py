@@ -156,13 +156,13 @@ class Wizard(Dialog[Job | None]):
             background(self, self._start, group="next")
 
     async def _start(self) -> None:
-        from persyn_tui.app import actions
+        from engine.pipeline import job_commands
 
         try:
             if self.app.store is None or self._plan.run is None or not await self._part.finish():
                 return
             self.say("starting …")
-            self.dismiss(await asyncio.to_thread(actions.start, self.app.store, self._plan.run))
+            self.dismiss(await asyncio.to_thread(job_commands.start, self.app.store, self._plan.run))
         except PersynError as problem:
             self.say(f"✗ {problem}", "bad")
         finally:
