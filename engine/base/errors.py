@@ -16,7 +16,7 @@ PersynError (storage.errors)        message + remedy + exit code
 └── Cancelled            exit 130   the operator cancelled the job
 """
 
-from storage.errors import PersynError
+from storage.errors import PersynError as PersynError
 
 
 class ConfigError(PersynError):
@@ -79,19 +79,3 @@ class Cancelled(PersynError):
     """The operator cancelled the job."""
 
     exit_code = 130
-
-
-__all__ = [
-    "BudgetSpent",
-    "Cancelled",
-    "ConfigError",
-    "EndpointError",
-    "ModelError",
-    "NeedsAttention",
-    "NotAvailable",
-    "PersynError",
-    "ScoreError",
-    "TeacherMismatch",
-    "TemplateError",
-    "TrainingError",
-]

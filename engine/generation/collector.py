@@ -1,4 +1,4 @@
-"""Filling the store with teachers' answers: the part that calibrate and generate share."""
+"""Filling the store with teachers' responses: the part that calibrate and generate share."""
 
 import queue
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from engine.config.kinds import teacher_kind
 from engine.generation import speeds
 from engine.generation.workers import (
     QUEUE,
-    Answered,
     Commit,
     Ended,
     Item,
+    Responded,
     TeacherWorker,
     Unusable,
     Work,
     share,
 )
 from engine.job import spending
+from engine.job.batch_writer import LOCAL_S, SERVED_S, BatchWriter
 from engine.job.context import RunContext
-from engine.job.flush_timer import LOCAL_S, SERVED_S, FlushTimer
 from engine.teachers.cost import cost
 from storage import responses
 from storage.records import NewResponse
@@ -29,15 +29,15 @@ PAGE = 2000
 
 
 def fill(context: RunContext, works: Sequence[Work]) -> None:
-    """Asks teachers for every answer that is missing.
+    """Asks teachers for every response that is missing.
 
     Endpoints are asked side by side, and beside the local models, which take turns where they share a place.
-    Answers are committed in batches of up to 500 rows as they come, within 0.05 s those of servers and within 2 s
+    Responses are committed in batches of up to 500 rows as they come, within 0.05 s those of servers and within 2 s
     those of models in this process; a kill loses only the requests in flight and the last batch. Errors are stored
     as typed rows and asked for again at most `generation.max_attempts` times.
 
     Raises:
-        NeedsAttention: a teacher's endpoint cannot be used; the others have given all their answers.
+        NeedsAttention: a teacher's endpoint cannot be used; the others have given all their responses.
         BudgetSpent: the run's budget holds requests back; all that it allows is stored.
     """
     missing = {work.column: work.count() for work in works}
@@ -51,7 +51,7 @@ def fill(context: RunContext, works: Sequence[Work]) -> None:
             work.done + missing[work.column],
             done=work.done,
             row=row,
-            unit="answers",
+            unit="responses",
             lane=lanes.get(work.column, 0),
             known=known[row].answers_per_second if row in known else None,
         )
@@ -75,8 +75,9 @@ class Collector:
         self._stored = {work.column: 0 for work in works}
         self._failed = dict(self._stored)
         """Of these, errors, asked for again included."""
-        self._buffer: list[NewResponse] = []
-        self._due = FlushTimer()
+        self._writer = BatchWriter[NewResponse](
+            lambda rows: responses.add(context.store, context.lease, rows)
+        )
         self._unusable: list[PersynError] = []
         self._unbounded: set[int] = set()
         """Teachers that were said to give more tokens than they are allowed."""
@@ -90,19 +91,16 @@ class Collector:
             while self._lanes:
                 self._take()
                 self._pace()
-                if self._due.now:
-                    self._commit()
+                if self._writer.flush_if_due():
                     self._context.control.check()
-            self._commit()
-        except Cancelled:
-            try:
-                self._drain()
-            except Exception:
-                self._wind_up()
-                raise
-            self._wind_up()
-            raise
-        except Exception:
+            self._writer.flush()
+        except Exception as problem:
+            if isinstance(problem, Cancelled):
+                try:
+                    self._drain()
+                except Exception:
+                    self._wind_up()
+                    raise
             self._wind_up()
             raise
         self._say()
@@ -112,13 +110,13 @@ class Collector:
         if self._unusable:
             raise NeedsAttention(
                 "\n".join(problem.message for problem in self._unusable)
-                + f"\nall other answers of `{self._context.progress.stage}` are stored",
+                + f"\nall other responses of `{self._context.progress.stage}` are stored",
                 self._unusable[0].remedy,
             )
 
     def _take(self, *, stopping: bool = False) -> None:
         try:
-            item = self._out.get(timeout=self._due.left)
+            item = self._out.get(timeout=self._writer.left)
         except queue.Empty:
             if not stopping:
                 self._context.control.check()
@@ -131,7 +129,7 @@ class Collector:
         name = self._context.teachers[lane.column].name
         self._context.progress.works_on(name)
         if (traffic := lane.traffic()) is not None:
-            self._context.progress.traffic(name, *traffic)
+            self._context.progress.traffic(name, traffic)
         if gauges := lane.gauges():
             answered = self._done[lane.column] + self._stored[lane.column]
             self._context.progress.values(answered, {f"{name} {gauge}": gauges[gauge] for gauge in gauges})
@@ -150,52 +148,44 @@ class Collector:
                 )
 
     def _handle(self, item: Item) -> None:
-        if isinstance(item, Answered):
+        if isinstance(item, Responded):
             self._add(item)
         elif isinstance(item, Commit):
-            self._commit()
+            self._writer.flush()
             item.stored.set()
         elif isinstance(item, Unusable):
             self._skip(item.error)
         else:
             self._end(item)
 
-    def _add(self, item: Answered) -> None:
-        teacher, (teacher_id, sha) = (
-            self._context.teachers[item.column],
-            self._context.generations[item.column],
-        )
-        completion = item.completion
-        bound = teacher.sampling.max_tokens
-        beyond = teacher_kind(teacher.backend).remote and completion.completion_tokens > 2 * bound
+    def _add(self, item: Responded) -> None:
+        teacher, response = self._context.teachers[item.column], item.response
+        teacher_id, sha = self._context.generations[item.column]
+        kind, bound = teacher_kind(teacher.backend), teacher.sampling.max_tokens
+        beyond = kind.remote and response.completion_tokens > 2 * bound
         if beyond and item.column not in self._unbounded:
             self._unbounded.add(item.column)
             self._context.progress.say(
-                f"teacher `{teacher.name}` reports {completion.completion_tokens:,} tokens for an answer of at most "
+                f"teacher `{teacher.name}` reports {response.completion_tokens:,} tokens for a response of at most "
                 f"{bound:,}: it does not keep to the bound, so its dollars may go beyond the budget",
                 "warning",
             )
-        self._buffer.append(
+        self._writer.add(
             NewResponse(
-                prompt_id=completion.key,
+                prompt_id=response.key,
                 teacher_id=teacher_id,
                 generation_sha=sha,
-                response=completion,
-                cost=cost(teacher, completion),
+                response=response,
+                cost=cost(teacher, response),
                 job_id=self._context.lease.job_id,
-            )
+            ),
+            SERVED_S if kind.served else LOCAL_S,
         )
-        self._due.came(SERVED_S if teacher_kind(teacher.backend).served else LOCAL_S)
         self._stored[item.column] += 1
-        self._failed[item.column] += completion.status == "error"
+        self._failed[item.column] += response.status == "error"
         self._context.progress.advance(
-            tokens=completion.completion_tokens, row=teacher.name, status=completion.status
+            tokens=response.completion_tokens, row=teacher.name, status=response.status
         )
-
-    def _commit(self) -> None:
-        buffer, self._buffer = self._buffer, []
-        self._due.committed()
-        responses.add(self._context.store, self._context.lease, buffer)
 
     def _end(self, item: Ended) -> None:
         self._lanes.remove(item.lane)
@@ -210,18 +200,17 @@ class Collector:
         self._context.progress.say(problem.message, "warning")
 
     def _drain(self) -> None:
-        """Lets what is in flight at endpoints be answered, and stores it, for as long as the operator waits."""
+        """Lets what is in flight at endpoints come, and stores it, for as long as the operator waits."""
         for lane in self._lanes:
             lane.drain()
         if count := self._owed():
-            self._context.progress.say(f"nothing more is sent; {count:,} answers in flight are waited for")
+            self._context.progress.say(f"nothing more is sent; {count:,} responses in flight are waited for")
         while self._lanes and self._context.control.grace_left():
             self._take(stopping=True)
-            if self._due.now:
-                self._commit()
+            self._writer.flush_if_due()
         if count := self._owed():
             self._context.progress.say(
-                f"{count:,} answers in flight are given up, which their endpoints may bill; they are asked for again "
+                f"{count:,} responses in flight are given up, which their endpoints may bill; they are asked for again "
                 "when the job goes on",
                 "warning",
             )
@@ -238,9 +227,9 @@ class Collector:
             item = self._out.get()
             if isinstance(item, Ended):
                 self._lanes.remove(item.lane)
-            elif isinstance(item, Answered):
+            elif isinstance(item, Responded):
                 self._add(item)
-        self._commit()
+        self._writer.flush()
 
     def _say(self) -> None:
         for column, count in self._stored.items():
@@ -248,5 +237,5 @@ class Collector:
             if count:
                 self._context.progress.say(
                     f"{self._context.progress.stage}: {self._context.teachers[column].name} gave "
-                    f"{count - failed:,} answers" + (f"; {failed:,} requests failed" if failed else "")
+                    f"{count - failed:,} responses" + (f"; {failed:,} requests failed" if failed else "")
                 )

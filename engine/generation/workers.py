@@ -14,18 +14,19 @@ from engine.job.context import RunContext
 from engine.models.chat_template import with_system
 from engine.teachers import teacher_kinds
 from engine.teachers.cost import Budget, at_most, cents, cost
+from engine.teachers.traffic import Traffic
 from storage.records import Model, Prompt, Request, Response
 
 QUEUE = 512
-"""Answers that may wait for the writer."""
+"""Responses that may wait for the writer."""
 
 Pending = Callable[[int], list[tuple[int, Prompt]]]
-"""From a place to go on after, the next (place, prompt) pairs that lack an answer; empty at the end."""
+"""From a place to go on after, the next (place, prompt) pairs that lack a response; empty at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one teacher has to answer."""
+    """What one teacher is to be asked."""
 
     column: int
     """The teacher's place in `RunContext.teachers`."""
@@ -37,11 +38,11 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A completion on its way to the store."""
+class Responded:
+    """A response on its way to the store."""
 
     column: int
-    completion: Response
+    response: Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Ended:
     error: BaseException | None
 
 
-Item = Answered | Commit | Unusable | Ended
+Item = Responded | Commit | Unusable | Ended
 
 
 class Stopped(Exception):
@@ -132,7 +133,7 @@ class TeacherWorker(Thread):
             error = problem
         self._out.put(Ended(self, error))
 
-    def traffic(self) -> teacher_kinds.Traffic | None:
+    def traffic(self) -> Traffic | None:
         """Where the requests of the teacher being asked are; None for a local one."""
         if not isinstance(self.backend, teacher_kinds.Remote):
             return None
@@ -161,7 +162,7 @@ class TeacherWorker(Thread):
         return self.backend.gauges() if isinstance(self.backend, teacher_kinds.Metered) else {}
 
     def drain(self) -> None:
-        """Sends nothing more to an endpoint, and ends with the answers in flight there; else as `interrupt`."""
+        """Sends nothing more to an endpoint, and ends with the responses in flight there; else as `interrupt`."""
         self._drain_asked.set()
         if isinstance(self.backend, teacher_kinds.Draining):
             self.backend.drain()
@@ -170,7 +171,7 @@ class TeacherWorker(Thread):
 
     @property
     def owed(self) -> int:
-        """Requests at an endpoint whose answers `drain` lets come."""
+        """Requests at an endpoint whose responses `drain` lets come."""
         backend = self.backend
         return backend.traffic().in_flight if isinstance(backend, teacher_kinds.Draining) else 0
 
@@ -229,9 +230,9 @@ class TeacherWorker(Thread):
                 yield request
 
         try:
-            for completion in backend.generate(requests()):
-                self._budget.settle(reserved.pop(completion.key), cost(teacher, completion))
-                self._out.put(Answered(work.column, completion))
+            for response in backend.generate(requests()):
+                self._budget.settle(reserved.pop(response.key), cost(teacher, response))
+                self._out.put(Responded(work.column, response))
                 if self._stop_asked.is_set():
                     raise Stopped
         finally:

@@ -5,11 +5,10 @@ import os
 from pathlib import Path
 
 from engine.base.errors import ConfigError
-from storage import prompts, registry, routing
+from engine.job.plan_store import assignment_pages
+from storage import prompts, registry
 from storage.records import Plan
 from storage.store import Store
-
-PAGE = 1000
 
 
 def export(store: Store, plan: Plan, out: Path | None = None) -> tuple[Path, int]:
@@ -30,13 +29,13 @@ def export(store: Store, plan: Plan, out: Path | None = None) -> tuple[Path, int
     part = out.with_name(out.name + ".part")
     names = {row.id: row.name for row in registry.models(store, "teacher", archived=True, superseded=True)}
     order = [str(name) for name in plan.manifest.get("teachers", [])]
-    after = lines = 0
+    lines = 0
     try:
         out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with os.fdopen(
             os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
         ) as file:
-            while page := routing.assignments(store, plan.id, after, PAGE):
+            for page in assignment_pages(store, plan.id):
                 texts = prompts.get(store, {row.prompt_id for row in page})
                 for row in page:
                     line = {
@@ -49,7 +48,6 @@ def export(store: Store, plan: Plan, out: Path | None = None) -> tuple[Path, int
                     }
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
                     lines += 1
-                after = page[-1].prompt_id
         part.replace(out)
     except OSError as problem:
         raise ConfigError(

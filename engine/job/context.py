@@ -10,6 +10,7 @@ from engine.job.control import JobControl
 from engine.job.exclusions import Exclusions
 from engine.job.identity import RunIdentity
 from engine.job.progress import Progress
+from engine.job.reward_config import RewardProvenance
 from engine.job.server_pool import ServerPool
 from storage.job_records import Lease
 from storage.records import Generation, Model
@@ -46,6 +47,20 @@ class RunContext:
     def student_id(self) -> int:
         """Row id of the student."""
         return _id(self.student)
+
+    @property
+    def reward_provenance(self) -> RewardProvenance:
+        """What rewards of this run are made with."""
+        named, reward = self.run.quality.named, self.run.reward
+        weights = [f" × {config.weight:g}" if len(named) > 1 else "" for config in named.values()]
+        return RewardProvenance(
+            alpha=reward.alpha,
+            normalization=reward.normalization,
+            unusable=reward.unusable,
+            teachers=tuple(sorted(teacher.name for teacher in self.teachers)),
+            student=self.student.name,
+            quality=" + ".join(name + weight for name, weight in zip(named, weights, strict=True)),
+        )
 
     def excluded(self, strategy: str) -> tuple[int, ...]:
         """The prompts that an operator took out of a strategy's dataset, in order."""

@@ -1,5 +1,6 @@
 """The stored plans of a run and the router behind one: found by what they are a function of. No torch."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from engine.base.errors import ConfigError
@@ -9,10 +10,11 @@ from engine.methods import balanced_design, strategy_kinds
 from engine.router.manifest import Teacher
 from storage import prompts, routing
 from storage.records import Assignment, Plan, RouterRecord
+from storage.store import Store
 
 DESIGN = "calibration"
 """Strategy of the plan of a partial calibration: a prompt's teachers are its attempts, in no order."""
-PAGE = 2000
+PAGE, ASSIGNMENTS = 2000, 1000
 
 
 def stored_router(context: RunContext) -> RouterRecord:
@@ -48,6 +50,14 @@ def open_plan(context: RunContext, strategy: str) -> Plan:
         None if router is None else router.id,
         {"teachers": [teacher.name for teacher in context.teachers], "seed": context.run.split.seed},
     )
+
+
+def assignment_pages(store: Store, plan_id: int) -> Iterator[list[Assignment]]:
+    """All assignments of a plan in order of prompt and attempt; a prompt's attempts are on one page."""
+    after = 0
+    while page := routing.assignments(store, plan_id, after, ASSIGNMENTS):
+        yield page
+        after = page[-1].prompt_id
 
 
 def router_teachers(context: RunContext) -> list[Teacher]:

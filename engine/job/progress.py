@@ -1,24 +1,23 @@
 """How a running stage tells the world where it stands.
 
-One `Progress` per job. It writes the stage's counters into the store at most four times a second and hands
-the same snapshot to a listener (the console of a foreground run). Counts of what is already there are given
-at the start, so that rate and ETA speak only of the work of this process.
+One `Progress` per job. At most four times a second it hands a snapshot of the stage's counters to its sink, which
+stores it and shows it. Counts of what is already there are given at the start, so that rate and ETA speak only of the
+work of this process.
 """
 
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Protocol
 
+from engine.job.meter import Meter
+from engine.teachers.traffic import Traffic
 from storage.job_records import EventKind
 
-WINDOW_S = 20.0
-SETTLED, SETTLED_S = 4, 30.0
-"""Units, or seconds, after which a row's speed is one to tell the future by: the first answer waits for its model."""
 INTERVAL_S = 0.25
-QUIET_S, QUIET_GAPS = 2.0, 3.0
-"""Seconds, or usual times between two units, without one: then a row whose endpoint has nothing to answer stands."""
+
+Metric = tuple[str, str, int, float]
+"""(stage, name, step, value)."""
 
 
 @dataclass
@@ -46,72 +45,22 @@ class Row:
     """Of its own work, from the speed that the stage's ETA counts with too; None where `tokens_per_second` is."""
 
 
-_OF_ROW = frozenset(field.name for field in fields(Row))
-
-
-class Meter:
-    """Units and tokens counted by this process, and how fast over the last 20 s.
-
-    Args:
-        now: seconds on a clock that never goes back.
-    """
-
-    def __init__(self, now: float) -> None:
-        self.made = self.tokens = 0
-        self._began = self._last = now
-        self._marks: deque[tuple[float, int, int]] = deque([(now, 0, 0)])
-
-    def add(self, made: int, tokens: int, now: float) -> None:
-        """Counts."""
-        self.made += made
-        self.tokens += tokens
-        self._last = now
-
-    @property
-    def overall(self) -> float | None:
-        """Units per second from the beginning to the last one; None before there is one."""
-        return self.made / (self._last - self._began) if self._last > self._began else None
-
-    def settled(self, now: float) -> bool:
-        """Whether its speed says something of what is left."""
-        return self.made >= SETTLED or now - self._began >= SETTLED_S
-
-    def quiet(self, now: float) -> bool:
-        """Whether nothing came for longer than usual."""
-        rate = self.speed(now)[0]
-        return rate is None or now - self._last > max(QUIET_S, QUIET_GAPS / rate)
-
-    def mark(self, now: float) -> None:
-        """Remembers where the counts stand, and forgets what is older than the window."""
-        self._marks.append((now, self.made, self.tokens))
-        while len(self._marks) > 2 and now - self._marks[1][0] > WINDOW_S:
-            self._marks.popleft()
-
-    def speed(self, now: float) -> tuple[float | None, float | None]:
-        """(units per second, tokens per second); None where nothing was counted in the window."""
-        then, made, tokens = self._marks[0]
-        elapsed = now - then
-        if elapsed <= 0.2:
-            return None, None
-        return (self.made - made) / elapsed or None, (self.tokens - tokens) / elapsed or None
-
-
 @dataclass(frozen=True)
 class Snapshot:
     """What a screen shows of a stage at one moment."""
 
-    stage: str
-    unit: str
-    done: int
-    total: int
-    rate: float | None
+    stage: str = ""
+    unit: str = ""
+    done: int = 0
+    total: int = 0
+    rate: float | None = None
     """Units per second over the last 20 s; None before there is one."""
-    tokens_per_second: float | None
+    tokens_per_second: float | None = None
     """Of the rows that move now."""
-    eta_s: float | None
+    eta_s: float | None = None
     """Of the stage: no shorter than that of any row which is worked on beside the others."""
-    rows: Mapping[str, Row]
-    values: Mapping[str, float]
+    rows: Mapping[str, Row] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
     """Latest metrics: loss, learning rate, Hit@1 …; those given last are last."""
     rough: bool = False
     """The ETA takes rows of unknown speed for as fast as the others."""
@@ -120,19 +69,10 @@ class Snapshot:
 
     def as_json(self) -> dict[str, Any]:
         """The snapshot as the store keeps it."""
-        return {
-            "stage": self.stage,
-            "unit": self.unit,
-            "done": self.done,
-            "total": self.total,
-            "rate": self.rate,
-            "tokens_per_second": self.tokens_per_second,
-            "eta_s": self.eta_s,
-            "rows": {name: vars(row) for name, row in self.rows.items()},
-            "values": dict(self.values),
-            "rough": self.rough,
-            "retries": {stage: dict(rows) for stage, rows in self.retries.items()},
-        }
+        return asdict(self)
+
+
+_OF_ROW, _OF_SNAPSHOT = ({field.name for field in fields(record)} for record in (Row, Snapshot))
 
 
 def from_json(data: Mapping[str, Any]) -> Snapshot:
@@ -141,62 +81,85 @@ def from_json(data: Mapping[str, Any]) -> Snapshot:
         name: Row(**{key: value for key, value in row.items() if key in _OF_ROW})
         for name, row in data.get("rows", {}).items()
     }
-    return Snapshot(
-        stage=data.get("stage", ""),
-        unit=data.get("unit", ""),
-        done=data.get("done", 0),
-        total=data.get("total", 0),
-        rate=data.get("rate"),
-        tokens_per_second=data.get("tokens_per_second"),
-        eta_s=data.get("eta_s"),
-        rows=rows,
-        values=data.get("values", {}),
-        rough=data.get("rough", False),
-        retries=data.get("retries", {}),
-    )
+    return Snapshot(**{key: value for key, value in data.items() if key in _OF_SNAPSHOT} | {"rows": rows})
+
+
+class Sink(Protocol):
+    """Where a job's progress goes."""
+
+    def publish(self, snapshot: Snapshot, metrics: Sequence[Metric]) -> None:
+        """Takes where the stage stands, and the metrics since the last time."""
+
+    def say(self, kind: EventKind, message: str) -> None:
+        """Takes one line that stays."""
+
+
+class Nowhere:
+    """The sink of who only looks at what is stored."""
+
+    def publish(self, snapshot: Snapshot, metrics: Sequence[Metric]) -> None:
+        """Does nothing."""
+
+    def say(self, kind: EventKind, message: str) -> None:
+        """Does nothing."""
+
+
+@dataclass
+class _Part:
+    """A row, how fast it is, and its place among the others."""
+
+    row: Row
+    meter: Meter
+    retried_before: int
+    """Requests that an earlier work on this row sent again."""
+    lane: int | None = None
+    known: float | None = None
+    """Units per second as measured in earlier runs."""
+    begun: bool = False
+
+    @property
+    def left(self) -> int:
+        return self.row.total - self.row.done
+
+    def speed(self, now: float) -> float | None:
+        """Units per second to tell the future by; None where nothing is known."""
+        own = self.meter.speed(now)[0] or self.meter.overall
+        return (own if self.meter.settled(now) else None) or self.known
+
+    def stands(self, now: float) -> bool:
+        """Whether its endpoint gives nothing now: it refuses, or nothing is asked of it."""
+        stuck = bool(self.row.note) or (self.row.allowed > 0 and self.row.in_flight == 0)
+        return stuck and self.meter.quiet(now)
 
 
 class Progress:
     """Counts the work of the current stage.
 
     Args:
-        store_snapshot: called at most every 0.25 s, and at the end of a stage, to persist a snapshot.
-        store_metrics: persists rows of (stage, name, step, value).
-        show: called with every persisted snapshot, for a console.
-        say: persists and shows one line: (kind, message).
+        sink: is given a snapshot every 0.25 s at most, and at the end of a stage.
         clock: seconds that never go back.
         retries: what an earlier process of the job had counted; see `Snapshot`.
     """
 
     def __init__(
         self,
-        store_snapshot: Callable[[Snapshot], None],
-        store_metrics: Callable[[list[tuple[str, str, int, float]]], None],
-        show: Callable[[Snapshot], None],
-        say: Callable[[EventKind, str], None],
+        sink: Sink,
         clock: Callable[[], float] = time.monotonic,
         retries: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
+        self._sink, self._clock = sink, clock
         self._retries = {stage: dict(rows) for stage, rows in (retries or {}).items()}
-        self._store_snapshot, self._store_metrics, self._show, self._say = (
-            store_snapshot,
-            store_metrics,
-            show,
-            say,
-        )
-        self._clock = clock
-        self._metrics: list[tuple[str, str, int, float]] = []
+        self._metrics: list[Metric] = []
         self.begin("")
 
     def begin(self, stage: str) -> None:
         """Starts a stage with nothing counted."""
         self.stage, self.unit = stage, "prompts"
-        self._rows: dict[str, Row] = {}
+        self._parts: dict[str, _Part] = {}
+        self._turns: dict[int, _Part] = {}
+        """Lane → the row of it that is worked on."""
         self._values: dict[str, float] = {}
-        self._whole, self._meters = Meter(self._clock()), dict[str, Meter]()
-        self._lanes, self._known, self._begun = dict[str, int](), dict[str, float](), set[str]()
-        self._turns = dict[int, str]()
-        self._retried_before = dict(self._retries.get(stage, {}))
+        self._whole = Meter(self._clock())
         self._last = -INTERVAL_S
 
     @property
@@ -225,56 +188,40 @@ class Progress:
             known: units per second as measured in earlier runs, for the time left until it has its own.
         """
         self.unit = unit
-        self._begun.discard(row)
-        if lane is not None:
-            self._lanes[row] = lane
-        if known is not None:
-            self._known[row] = known
-        self._rows[row] = Row(done=done, total=total)
-        self._retried_before[row] = self._retries.get(self.stage, {}).get(row, 0)
-        self._meters[row] = Meter(self._clock())
+        part = self._part(row)
+        part.row, part.meter, part.begun = Row(done=done, total=total), Meter(self._clock()), False
+        part.retried_before = self._retries.get(self.stage, {}).get(row, 0)
+        part.lane = part.lane if lane is None else lane
+        part.known = part.known if known is None else known
         self._publish()
 
     def advance(self, made: int = 1, *, tokens: int = 0, row: str = "", status: str = "") -> None:
         """Counts `made` units of a row as done."""
-        entry = self._rows.setdefault(row, Row())
-        for meter in (self._whole, self._meters.setdefault(row, Meter(self._clock()))):
+        part = self._part(row)
+        for meter in (self._whole, part.meter):
             meter.add(made, tokens, self._clock())
-        entry.done += made
-        entry.tokens += tokens
+        part.row.done += made
+        part.row.tokens += tokens
         if status:
-            entry.counts[status] = entry.counts.get(status, 0) + made
+            part.row.counts[status] = part.row.counts.get(status, 0) + made
         self._publish()
 
     def works_on(self, row: str) -> None:
         """Says that a row is worked on: the time that it has waited for its turn is not its own."""
-        if row in self._lanes:
-            self._turns[self._lanes[row]] = row
-        if row not in self._begun:
-            self._begun.add(row)
-            self._meters[row] = Meter(self._clock())
+        part = self._part(row)
+        if part.lane is not None:
+            self._turns[part.lane] = part
+        if not part.begun:
+            part.begun, part.meter = True, Meter(self._clock())
         if self._clock() - self._last >= 4 * INTERVAL_S:
             self._publish()  # nothing comes: the speeds fall
 
-    def traffic(
-        self, row: str, in_flight: int, allowed: int, most: int, retries: int, note: str, held: str = ""
-    ) -> None:
-        """Says where a row's requests are, how many may be out, and why nothing moves when nothing does.
-
-        Args:
-            row: its name.
-            in_flight: sent and not answered.
-            allowed: how many may be.
-            most: how many the run file allows.
-            retries: sent again since `expect` was last called for the row.
-            note: why nothing moves.
-            held: why `allowed` is below `most`.
-        """
-        entry = self._rows.setdefault(row, Row())
-        entry.in_flight, entry.allowed, entry.most = in_flight, allowed, most
-        entry.retries, entry.note, entry.held = retries, note, held
-        kept = self._retries.setdefault(self.stage, {})
-        kept[row] = self._retried_before.get(row, 0) + retries
+    def traffic(self, row: str, now: Traffic) -> None:
+        """Says where a row's requests are; its retries count since `expect` was last called for the row."""
+        part = self._part(row)
+        for name, value in now._asdict().items():
+            setattr(part.row, name, value)
+        self._retries.setdefault(self.stage, {})[row] = part.retried_before + now.retries
         self._publish()
 
     def values(self, step: int, values: Mapping[str, float]) -> None:
@@ -294,7 +241,7 @@ class Progress:
 
     def say(self, message: str, kind: EventKind = "info") -> None:
         """Persists and shows one line."""
-        self._say(kind, message)
+        self._sink.say(kind, message)
 
     @property
     def tokens(self) -> int:
@@ -308,80 +255,71 @@ class Progress:
 
     def snapshot(self) -> Snapshot:
         """Where the stage stands now."""
-        now = self._clock()
-        speeds, rows = self._speeds(now), {}
-        for name, row in self._rows.items():
-            rate, speed = self._meters[name].speed(now) if self._moves(name, now) else (None, None)
-            if rate and self._lanes:
-                rate = speeds.get(name)
-            rows[name] = replace(row, tokens_per_second=speed, eta_s=_eta(row.total - row.done, rate))
-        done = sum(row.done for row in self._rows.values())
-        total = sum(row.total for row in self._rows.values())
+        now, parts = self._clock(), self._parts.values()
+        in_lanes, rows = any(part.lane is not None for part in parts), {}
+        for name, part in self._parts.items():
+            rate, speed = part.meter.speed(now) if self._moves(part, now) else (None, None)
+            if rate and in_lanes:
+                rate = part.speed(now)
+            rows[name] = replace(part.row, tokens_per_second=speed, eta_s=_eta(part.left, rate))
+        done, total = sum(part.row.done for part in parts), sum(part.row.total for part in parts)
         rate = self._whole.speed(now)[0]
-        moving = [row.tokens_per_second for row in rows.values() if row.tokens_per_second is not None]
-        eta, rough = self._by_lanes(now, speeds) if self._lanes else (_eta(total - done, rate), False)
-        values, retries = dict(self._values), self.kept["retries"]
+        eta, rough = self._eta_of_lanes(now) if in_lanes else (_eta(total - done, rate), False)
         return Snapshot(
-            self.stage, self.unit, done, total, rate, sum(moving) or None, eta, rows, values, rough, retries
+            stage=self.stage,
+            unit=self.unit,
+            done=done,
+            total=total,
+            rate=rate,
+            tokens_per_second=sum(row.tokens_per_second or 0 for row in rows.values()) or None,
+            eta_s=eta,
+            rows=rows,
+            values=dict(self._values),
+            rough=rough,
+            retries=self.kept["retries"],
         )
 
-    def _speeds(self, now: float) -> dict[str, float]:
-        """Row → units per second to tell the future by, where there is such a speed."""
-        speeds = {}
-        for name, meter in self._meters.items():
-            own = meter.speed(now)[0] or meter.overall
-            speed = (own if meter.settled(now) else None) or self._known.get(name)
-            if speed is not None:
-                speeds[name] = speed
-        return speeds
+    def _part(self, row: str) -> _Part:
+        if row not in self._parts:
+            before = self._retries.get(self.stage, {}).get(row, 0)
+            self._parts[row] = _Part(Row(), Meter(self._clock()), before)
+        return self._parts[row]
 
-    def _moves(self, name: str, now: float) -> bool:
-        """Whether something may come of a row: it is not done, it is its turn, and its endpoint does not stand."""
-        row = self._rows[name]
-        return self._in_turn(name) and not self._stands(name, now) and (not row.total or row.done < row.total)
+    def _moves(self, part: _Part, now: float) -> bool:
+        """Whether something may come of it: it is not done, it is its turn, and its endpoint does not stand."""
+        return self._in_turn(part) and not part.stands(now) and (not part.row.total or part.left > 0)
 
-    def _in_turn(self, name: str) -> bool:
+    def _in_turn(self, part: _Part) -> bool:
         """Whether no other row of its lane is worked on."""
-        lane = self._lanes.get(name)
-        return lane is None or self._turns.get(lane, name) == name
+        return part.lane is None or self._turns.get(part.lane, part) is part
 
-    def _stands(self, name: str, now: float) -> bool:
-        """Whether a row's endpoint gives nothing now: it refuses, or nothing is asked of it."""
-        row = self._rows[name]
-        stuck = bool(row.note) or (row.allowed > 0 and row.in_flight == 0)
-        return stuck and self._meters[name].quiet(now)
-
-    def _by_lanes(self, now: float, speeds: Mapping[str, float]) -> tuple[float | None, bool]:
+    def _eta_of_lanes(self, now: float) -> tuple[float | None, bool]:
         """(time left of the lane that takes longest, whether some row's speed is a guess)."""
-        left = {name: row.total - row.done for name, row in self._rows.items() if row.total > row.done}
-        stands = any(self._rows[name].note and self._stands(name, now) for name in left)
-        begun = [self._meters[name] for name in left if self._meters[name].made and self._in_turn(name)]
-        silent = bool(begun) and not any(self._moves(name, now) for name in left)
-        silent = silent or (bool(begun) and all(meter.speed(now)[0] is None for meter in begun))
-        if not speeds or stands or silent:
+        known = [speed for part in self._parts.values() if (speed := part.speed(now)) is not None]
+        left = [part for part in self._parts.values() if part.left > 0]
+        stands = any(part.row.note and part.stands(now) for part in left)
+        begun = [part for part in left if part.meter.made and self._in_turn(part)]
+        silent = bool(begun) and not any(self._moves(part, now) for part in left)
+        silent = silent or (bool(begun) and all(part.meter.speed(now)[0] is None for part in begun))
+        if not known or stands or silent:
             return (None if left else 0.0), False
         # Each unit as long as those of the others take on average.
-        guess = len(speeds) / sum(1 / speed for speed in speeds.values())
+        guess = len(known) / sum(1 / speed for speed in known)
         times: dict[int, float] = {}
-        for name, units in left.items():
-            lane = self._lanes.get(name, 0)
-            times[lane] = times.get(lane, 0.0) + units / speeds.get(name, guess)
-        return max(times.values(), default=0.0), any(name not in speeds for name in left)
+        for part in left:
+            lane = part.lane or 0
+            times[lane] = times.get(lane, 0.0) + part.left / (part.speed(now) or guess)
+        return max(times.values(), default=0.0), any(part.speed(now) is None for part in left)
 
     def _publish(self) -> None:
         now = self._clock()
         if now - self._last < INTERVAL_S:
             return
         self._last = now
-        for meter in (self._whole, *self._meters.values()):
+        for meter in (self._whole, *(part.meter for part in self._parts.values())):
             meter.mark(now)
-        snapshot = self.snapshot()
-        if self.stage:
-            self._store_snapshot(snapshot)
-            if self._metrics:
-                self._store_metrics(self._metrics)
-                self._metrics = []
-        self._show(snapshot)
+        self._sink.publish(self.snapshot(), self._metrics)
+        self._metrics = []
 
 
 def _eta(left: int, rate: float | None) -> float | None:

@@ -2,12 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    # The app's list of answers names settings: it must not wait for the run file's models to be imported.
-    from engine.config.run_file import Run
-
+from typing import Any
 
 NOT_RECORDED = "settings not recorded"
 
@@ -42,20 +37,6 @@ class RewardProvenance:
             for name in self.__dataclass_fields__
             for own in (getattr(self, name),)
         )
-
-
-def of_run(run: "Run") -> RewardProvenance:
-    """That of a run's own labels."""
-    named = run.quality.named
-    weights = [f" × {config.weight:g}" if len(named) > 1 else "" for config in named.values()]
-    return RewardProvenance(
-        alpha=run.reward.alpha,
-        normalization=run.reward.normalization,
-        unusable=run.reward.unusable,
-        teachers=tuple(sorted(teacher.name for teacher in run.teachers)),
-        student=run.student.name,
-        quality=" + ".join(name + weight for name, weight in zip(named, weights, strict=True)),
-    )
 
 
 def recorded(manifest: Mapping[str, Any]) -> RewardProvenance | None:

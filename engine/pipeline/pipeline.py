@@ -20,12 +20,12 @@ from storage import jobs
 
 STAGES: Final[dict[str, Callable[[RunContext], None]]] = {
     "prompts": prompts.run,              # sources           → prompts, deduplicated and split
-    "calibrate": calibrate.run,          # few prompts       → every teacher's answers
-    "score": score.run,                  # answers           → quality, learnability for this student
+    "calibrate": calibrate.run,          # few prompts       → every teacher's responses
+    "score": score.run,                  # responses         → quality, learnability for this student
     "train_router": train_router.run,    # scores            → Bradley–Terry router, measured on unseen prompts
     "route": route.run,                  # all prompts       → one teacher each, per strategy
-    "generate": generate.run,            # assignments       → one answer per prompt, by its teacher
-    "build_dataset": build_dataset.run,  # answers           → training rows with provenance
+    "generate": generate.run,            # assignments       → one response per prompt, by its teacher
+    "build_dataset": build_dataset.run,  # responses         → training rows with provenance
     "distill": distill.run,              # rows, student     → LoRA adapter, merged model
     "evaluate": evaluate.run,            # student, adapters → accuracy before and after
 }  # fmt: skip

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from engine.base.errors import ConfigError
 from engine.config.run_file import Run
 from engine.job.context import RunContext
-from engine.job.progress import Progress
+from engine.job.progress import Nowhere, Progress
 from engine.registry import models
 from storage import prompts, registry
 from storage.job_records import Job, Lease
@@ -35,7 +35,7 @@ def reader(store: Store, run: Run) -> RunContext:
         lease=NO_LEASE,
         teachers=tuple(found[:-1]),
         student=found[-1],
-        progress=Progress(_ignore, _ignore, _ignore, _ignore_two),
+        progress=Progress(Nowhere()),
     )
     prompt_set = prompts.find_set(store, context.identity.prompt_set_sha)
     if prompt_set is None or not prompt_set.complete:
@@ -65,14 +65,6 @@ def run_of(job: Job) -> Run:
 
 def _nothing(store: Store, what: str) -> ConfigError:
     return ConfigError(
-        f"{store.name} holds no answers of {what}",
+        f"{store.name} holds no responses of {what}",
         "run `persyn run FILE --until score` first, or name the store of that run with --store",
     )
-
-
-def _ignore(_: object) -> None:
-    return None
-
-
-def _ignore_two(_: object, __: object) -> None:
-    return None

@@ -1,40 +1,35 @@
 """One engine process working on one job: claim, heartbeat, run the pipeline, end in a typed state."""
 
-import errno
 import os
 import signal
 import socket
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from engine.base.errors import BudgetSpent, Cancelled, ConfigError, NeedsAttention, PersynError
+from engine.base.errors import ConfigError
 from engine.job.context import RunContext
 from engine.job.control import JobControl
-from engine.job.progress import Progress, Snapshot, from_json
+from engine.job.progress import Metric, Progress, Snapshot, from_json
 from engine.job.server_pool import ServerPool
-from engine.pipeline import pipeline
+from engine.pipeline import endings, pipeline
 from engine.pipeline.display import Display
 from engine.pipeline.run_view import run_of
 from engine.registry import models
 from engine.teachers.vllm_server import orphans
 from storage import jobs
 from storage import registry as stored_models
-from storage.errors import DiskFullError, FencedError, StoreError, StoreMissingError
-from storage.job_records import EventKind, Job, JobState, Lease
+from storage.errors import FencedError, PersynError, StoreError, StoreMissingError
+from storage.job_records import EventKind, Job, Lease
 from storage.store import Store
 
 LEASE_S = 30.0
 HEARTBEAT_S = 2.0
-PAUSED = 3
-"""Exit code of a job that an operator pauses: there is work undone, and the same command does it."""
 LOOK_S = 0.25
-"""Between two looks for commands once a stop is asked for: another one ends the waiting for answers."""
-_NO_SPACE = os.strerror(errno.ENOSPC)
-"""Found in an error's text: safetensors and torch wrap the number away."""
+"""Between two looks for commands once a stop is asked for: another one ends the waiting for responses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +37,30 @@ class Outcome:
     """How a job ended."""
 
     code: int
-    """Exit code: 0 done, 2 configuration, 3 needs attention or paused, 130 cancelled, 1 a defect of ours."""
+    """Exit code; see `engine.pipeline.endings`."""
     context: RunContext | None
     """What it worked with; None when it did not get that far."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobLog:
+    """The sink of a job's progress: stored, so that any screen can follow, and shown here."""
+
+    store: Store
+    lease: Lease
+    display: Display
+
+    def publish(self, snapshot: Snapshot, metrics: Sequence[Metric]) -> None:
+        """Stores and shows where the stage stands."""
+        if snapshot.stage:
+            jobs.progress(self.store, self.lease, snapshot.as_json())
+            jobs.record_metrics(self.store, self.lease, metrics)
+        self.display.show(snapshot)
+
+    def say(self, kind: EventKind, message: str) -> None:
+        """Shows and stores one line."""
+        self.display.say(kind, message)
+        jobs.event(self.store, self.lease, kind, message)
 
 
 def work(store: Store, job_id: int, display: Display) -> Outcome:
@@ -53,152 +69,113 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     if job is None:
         raise ConfigError(f"there is no job {job_id} in {store.name}", "list the jobs with `persyn jobs`")
     lease = jobs.claim(store, job_id, owner=f"{socket.gethostname()}:{os.getpid()}", lease_seconds=LEASE_S)
-    control = JobControl()
+    control, log, ended = JobControl(), JobLog(store, lease, display), threading.Event()
     restore = _on_signals(control)
-    ended = threading.Event()
-    say = _say(store, lease, display)
-    pulse = threading.Thread(
-        target=_pulse, args=(store, lease, control, ended, say), name="heartbeat", daemon=True
-    )
+    pulse = threading.Thread(target=_pulse, args=(log, control, ended), name="heartbeat", daemon=True)
     pulse.start()
-    state: JobState = "failed"
-    error, notice, code = "", "", 1
-    context = None
-    lost = sum(row.in_flight for row in from_json(job.progress).rows.values())
+    context, problem = None, None
     try:
-        if job.state == "running" and lost:
-            say(
-                "info",
-                f"{lost:,} requests were in flight at the last report before the interruption; "
-                "those without an answer are sent again",
-            )
-        for teacher in orphans.sweep(store.folder / orphans.FOLDER):
-            say("warning", f"ended the server of `{teacher}`, left by an engine that was killed")
-        context = prepare(store, lease, job, display, control)
+        _tell_of_interruption(job, log)
+        context = prepare(job, log, control)
         with closing(context.servers):
             pipeline.run(context, until=job.until_stage)
-        state, code = "done", 0
-    except Cancelled as problem:
-        if control.pausing:
-            state, code = "paused", PAUSED
-            notice = "paused; everything committed is kept, and the same command goes on with this job"
-        else:
-            state, error, code = "cancelled", str(problem), problem.exit_code
-    except KeyboardInterrupt:  # the second ctrl+c
-        stopped = Cancelled(
-            "stopped at once; everything committed is kept", "run the same command again to go on"
-        )
-        state, error, code = "cancelled", str(stopped), stopped.exit_code
-    except DiskFullError as problem:
-        state, error, code = "paused", f"disk_full: {problem}", problem.exit_code
-    except BudgetSpent as problem:
-        state, error, code = "paused", f"budget: {problem}", problem.exit_code
-    except (FencedError, StoreMissingError) as problem:
-        control.fenced = problem
-        display.say("error", str(problem))
-        return Outcome(problem.exit_code, context)
-    except NeedsAttention as problem:
-        state, error, code = "needs_attention", str(problem), problem.exit_code
-    except PersynError as problem:
-        state, error, code = "failed", str(problem), problem.exit_code
-    except Exception as problem:
-        if _NO_SPACE in str(problem):
-            full = DiskFullError(f"{problem}", "free some space and run the same command again")
-            state, error, code = "paused", f"disk_full: {full}", full.exit_code
-        else:
-            state, error = "failed", f"{type(problem).__name__}: {problem}"
-            display.say("error", "".join(traceback.format_exception(problem)))
-    except BaseException as problem:
-        state, error = "failed", f"{type(problem).__name__}: {problem}"
-        display.say("error", "".join(traceback.format_exception(problem)))
-        raise
+    except BaseException as met:
+        problem = endings.known(met, pausing=control.pausing)
+        if not isinstance(met, Exception | KeyboardInterrupt):
+            raise
     finally:
         ended.set()
         pulse.join(timeout=5)
-        if control.fenced is None:
-            try:
-                if context is not None:
-                    with suppress(StoreError):
-                        context.progress.flush()  # where it stands, beside why it ended
-                if error:
-                    say("error" if code != 130 else "warning", error)
-                elif notice:
-                    say("info", notice)
-                jobs.release(store, lease, state, error)
-            except StoreError as problem:
-                # A full disk cannot even note that it is full; the lease runs out and the job reads as interrupted.
-                display.say("error", str(problem))
+        _write_down(log, control, context, problem)
         restore()
-    return Outcome(code, context)
+    return Outcome(0 if problem is None else endings.code(problem), context)
 
 
-def prepare(store: Store, lease: Lease, job: Job, display: Display, control: JobControl) -> RunContext:
+def _tell_of_interruption(job: Job, log: JobLog) -> None:
+    """What an engine that was killed at this job has left: requests in flight, and servers."""
+    lost = sum(row.in_flight for row in from_json(job.progress).rows.values())
+    if job.state == "running" and lost:
+        log.say(
+            "info",
+            f"{lost:,} requests were in flight at the last report before the interruption; "
+            "those without a response are sent again",
+        )
+    for teacher in orphans.sweep(log.store.folder / orphans.FOLDER):
+        log.say("warning", f"ended the server of `{teacher}`, left by an engine that was killed")
+
+
+def _write_down(
+    log: JobLog, control: JobControl, context: RunContext | None, problem: BaseException | None
+) -> None:
+    """Notes how the job ended, where this process may still write."""
+    ending = endings.DONE if problem is None else endings.of(problem)
+    ours = isinstance(problem, PersynError)
+    said = "" if problem is None else str(problem) if ours else f"{type(problem).__name__}: {problem}"
+    if problem is not None and not ours:
+        log.display.say("error", "".join(traceback.format_exception(problem)))
+    if ending.state is None:
+        log.display.say(ending.event, said)
+    if ending.state is None or control.fenced is not None:
+        return
+    try:
+        if context is not None:
+            with suppress(StoreError):
+                context.progress.flush()  # where it stands, beside why it ended
+        if said:
+            log.say(ending.event, ending.label + said)
+        kept = "" if isinstance(problem, endings.Paused) else ending.label + said
+        jobs.release(log.store, log.lease, ending.state, kept)
+    except StoreError as full:
+        # A full disk cannot even note that it is full; the lease runs out and the job reads as interrupted.
+        log.display.say("error", str(full))
+
+
+def prepare(job: Job, log: JobLog, control: JobControl) -> RunContext:
     """The context of a job: its models registered, its progress wired to store and console."""
-    run, before = run_of(job), from_json(job.progress)
+    run, store = run_of(job), log.store
     teachers = tuple(models.teacher(config, run.generation) for config in run.teachers)
-    student = models.student(run)
-    say = _say(store, lease, display)
     for teacher in teachers:
         others = [name for name in models.renamed(store, teacher) if name not in {t.name for t in teachers}]
         if others:
-            say(
+            log.say(
                 "warning",
-                f"teacher `{teacher.name}` has the settings of `{', '.join(others)}`, whose answers are stored; a name "
-                "is part of a teacher, so it is asked anew. To use them, give it that name",
+                f"teacher `{teacher.name}` has the settings of `{', '.join(others)}`, whose responses are stored; a "
+                "name is part of a teacher, so it is asked anew. To use them, give it that name",
             )
-    stored = [stored_models.put(store, model, models.identity_sha(model)) for model in (*teachers, student)]
-
-    def store_snapshot(snapshot: Snapshot) -> None:
-        jobs.progress(store, lease, snapshot.as_json())
-
-    def store_metrics(rows: list[tuple[str, str, int, float]]) -> None:
-        jobs.record_metrics(store, lease, rows)
-
+    stored = [
+        stored_models.put(store, model, models.identity_sha(model))
+        for model in (*teachers, models.student(run))
+    ]
     return RunContext(
         run=run,
         store=store,
-        lease=lease,
+        lease=log.lease,
         teachers=tuple(stored[:-1]),
         student=stored[-1],
-        progress=Progress(store_snapshot, store_metrics, display.show, say, retries=before.retries),
+        progress=Progress(log, retries=from_json(job.progress).retries),
         control=control,
         servers=ServerPool(store.folder),
     )
 
 
-def _say(store: Store, lease: Lease, display: Display) -> Callable[[EventKind, str], None]:
-    def say(kind: EventKind, message: str) -> None:
-        display.say(kind, message)
-        jobs.event(store, lease, kind, message)
-
-    return say
-
-
-def _pulse(
-    store: Store,
-    lease: Lease,
-    control: JobControl,
-    ended: threading.Event,
-    say: Callable[[EventKind, str], None],
-) -> None:
+def _pulse(log: JobLog, control: JobControl, ended: threading.Event) -> None:
     """Renews the lease and takes the operator's commands until the job ends."""
     told = False
     while not ended.wait(min(LOOK_S, HEARTBEAT_S) if control.stopping else HEARTBEAT_S):
         try:
-            jobs.renew(store, lease)
-            for command in jobs.take_commands(store, lease):
+            jobs.renew(log.store, log.lease)
+            for command in jobs.take_commands(log.store, log.lease):
                 if command.kind in ("pause", "cancel"):
                     control.stop(pause=command.kind == "pause")
                 elif command.kind == "checkpoint":
                     control.checkpoint()
                 elif command.kind == "concurrency":
-                    control.change_concurrency(
-                        str(command.args["teacher"]), 1 if command.args["more"] else -1
-                    )
+                    steps = 1 if command.args["more"] else -1
+                    control.change_concurrency(str(command.args["teacher"]), steps)
             if control.stopping and not told:
                 told = True
                 doing = "pausing" if control.pausing else "cancelling"
-                say("info", f"{doing}: the job stops at the next point where nothing is lost")
+                log.say("info", f"{doing}: the job stops at the next point where nothing is lost")
         except (FencedError, StoreMissingError) as problem:
             control.fenced = problem
             return

@@ -143,7 +143,7 @@ def _mean_reward(context: RunContext, dataset: Dataset, stored: float | None) ->
         stored: the mean of its own rewards.
     """
     own = reward_config.recorded(dataset.manifest)
-    if own is not None and own.includes(reward_config.of_run(context.run)):
+    if own is not None and own.includes(context.reward_provenance):
         return stored
     known, found, after = score_table.rewards(context), [], 0
     while page := datasets.rows(context.store, dataset.id, after_prompt_id=after):

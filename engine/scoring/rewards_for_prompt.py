@@ -2,22 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from engine.job import reward_config
+from engine.job import reward_config, scorer_ids
+from engine.job.context import RunContext
 from engine.job.reward_config import RewardProvenance
+from engine.scoring import score_table
 from storage import jobs
 from storage.errors import PersynError
 from storage.records import Dataset, ResponseContext
 from storage.store import Store
 
-if TYPE_CHECKING:
-    from engine.job.context import RunContext
-
 LOOKED_THROUGH = 50
 """Of the newest jobs, for one of a dataset's name where its manifest does not say which built it."""
 
-ContextOf = Callable[[int], "RunContext | None"]
+ContextOf = Callable[[int], RunContext | None]
 """Job id → its context for reading; None where there is none."""
 
 
@@ -90,7 +88,7 @@ def completed(
             context = context_of(job_id)
             if context is None:
                 continue
-            own = reward_config.of_run(context.run)
+            own = context.reward_provenance
             if found.setting is not None and not found.setting.includes(own):
                 continue
             values = _of_run(context, answers)
@@ -115,11 +113,8 @@ def _jobs(
     return list(dict.fromkeys([*found, *sorted(asked, reverse=True)]))
 
 
-def _of_run(context: "RunContext", answers: Sequence[ResponseContext]) -> dict[int, float]:
+def _of_run(context: RunContext, answers: Sequence[ResponseContext]) -> dict[int, float]:
     """Response id → reward by a run's own settings and scores."""
-    from engine.job import scorer_ids
-    from engine.scoring import score_table
-
     if any(scorer_ids.find(context, name) is None for name in scorer_ids.names(context)):
         return {}
     rewards = score_table.rewards(context, answers[0].line.response.prompt_id)

@@ -1,180 +1,154 @@
 """Filling the store with scores: shared by the stage `score` and by the scoring of dataset rows.
 
-What a scorer that asks an endpoint is told is stored as it is paid for: a kill loses only what is in flight.
+What a judge behind an endpoint says is stored as it is paid for: a kill loses only what is in flight.
 """
 
 import queue
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Thread
 
 from engine.base.errors import BudgetSpent, Cancelled, EndpointError, NeedsAttention, UselessReplies
 from engine.config.kinds import scorer_kind
 from engine.job import scorer_ids, spending
+from engine.job.batch_writer import SERVED_S, BatchWriter
 from engine.job.context import RunContext
-from engine.job.flush_timer import SERVED_S, FlushTimer
 from engine.models.reasoning import with_reasoning
 from engine.scorers import scorer_kinds
-from engine.teachers.cost import Budget
+from engine.scorers.scorer_kinds import Verdict
 from storage import scores
-from storage import verdicts as replies
+from storage import verdicts as stored_verdicts
 from storage.records import Prompt, Scorable, Score, Split
 
 PAGE = 2000
 
 
-def fill(
+def score_missing(
     context: RunContext, name: str, splits: Sequence[Split], plan_ids: Sequence[int] | None = None
 ) -> int:
-    """Number of new scores after scoring every usable answer that lacks one by this scorer.
+    """Number of new scores after scoring every usable response that lacks one by this scorer.
 
-    Verdicts that failed at an endpoint are asked for again, at most `generation.max_attempts` times in all.
-
-    Args:
-        name: the scorer.
-        splits: which prompts' answers.
-        plan_ids: only answers that these plans assign; None for the answers of every teacher.
-    """
-    kind, settings = context.identity.scorer(name).kind, context.identity.scorer(name).settings
-    scorer = scorer_ids.scorer_id(context, name)
-    pages = _Pages(context, scorer, kind, splits, plan_ids, whole=scorer_kinds.compares(kind, settings))
-    if (other := scorer_ids.same_scorer_other_reasoning(context, name)) is not None:
-        scores.carry_over(context.store, context.lease, other, scorer)
-    missing = pages.count()
-    context.progress.expect(missing, row=name, unit="answers")
-    if not missing:
-        return 0
-    context.progress.flush()
-    done = 0
-    module = scorer_kinds.load(kind)
-    if (device := scorer_kind(kind).settings.model_fields.get("device")) is not None:
-        context.servers.evict_for(settings.get("device", device.default))
-    with closing(module.create(settings)) as model:
-        asked = (
-            _Asked(context, name, scorer, model, spending.budget(context))
-            if isinstance(model, scorer_kinds.Asking)
-            else None
-        )
-        held: BudgetSpent | None = None
-        for page in pages:
-            context.control.check()
-            rest = page if scorer_kinds.compares(kind, settings) else _unlike(context, name, scorer, page)
-            done += len(page) - len(rest)
-            if not rest:
-                continue
-            if asked is not None:
-                try:
-                    done += asked.page(rest)
-                except BudgetSpent as problem:
-                    held = problem  # the answers of other pages may be cheaper
-                continue
-            items = _items(context, name, rest)
-            alike = [(prompt.id, text) for prompt, text in items]
-            first = {key: place for place, key in reversed(list(enumerate(alike)))}
-            once = sorted(first.values())
-            verdicts = dict(zip(once, model.score([items[place] for place in once]), strict=True))
-            rows = [(row.response_id, verdicts[first[key]]) for row, key in zip(rest, alike, strict=True)]
-            scores.add(context.store, context.lease, scorer, rows)
-            tokens = sum(verdict.count or 0 for verdict in verdicts.values())
-            context.progress.advance(len(rest), tokens=tokens, row=name)
-            done += len(rest)
-        if held is not None:
-            raise held
-    return done
-
-
-def _unlike(context: RunContext, name: str, scorer_id: int, page: Sequence[Scorable]) -> Sequence[Scorable]:
-    """The answers that are not word for word those of another teacher to the same prompt; the others get its score.
-
-    It would be theirs anyway, but for the last digits of a likelihood, which must not decide between them.
-    """
-    seeing = context.identity.scorer(name).sees_reasoning
-    ids = list(dict.fromkeys(row.prompt.id for row in page if row.prompt.id is not None))
-    known = {
-        (prompt, text, reasoning if seeing else ""): verdict
-        for prompt, text, reasoning, verdict in reversed(scores.twins(context.store, scorer_id, ids))
-    }
-    if not known:
-        return page
-    rest, alike = [], []
-    for row in page:
-        verdict = known.get((row.prompt.id or 0, row.text, row.reasoning if seeing else ""))
-        if verdict is None:
-            rest.append(row)
-        else:
-            alike.append((row.response_id, _paid_elsewhere(verdict)))
-    scores.add(context.store, context.lease, scorer_id, alike)
-    context.progress.advance(len(alike), row=name)
-    return rest
-
-
-def _paid_elsewhere(verdict: Score) -> Score:
-    """The same for another answer: it costs nothing more."""
-    if "cost" not in verdict.detail:
-        return verdict
-    return replace(verdict, count=0, detail={**verdict.detail, "cost": 0.0})
-
-
-def _items(context: RunContext, name: str, rows: Sequence[Scorable]) -> list[tuple[Prompt, str]]:
-    """What a scorer is shown."""
-    if context.identity.scorer(name).sees_reasoning:
-        return [(row.prompt, with_reasoning(row.reasoning, row.text)) for row in rows]
-    return [(row.prompt, row.text) for row in rows]
-
-
-class _Pages:
-    """The answers that lack a score, in pages; those that failed come again in the next pass.
+    Scores that failed at an endpoint are asked for again, at most `generation.max_attempts` times in all.
 
     Args:
         context: the job's.
-        scorer_id: whose scores.
-        kind: its kind.
-        splits: which prompts' answers.
-        plan_ids: only answers that these plans assign.
-        whole: whether all answers to a prompt belong together.
+        name: the scorer.
+        splits: which prompts' responses.
+        plan_ids: only responses that these plans assign; None for the responses of every teacher.
     """
+    work = _Work(context, name, splits, plan_ids)
+    if (other := scorer_ids.same_scorer_other_reasoning(context, name)) is not None:
+        scores.carry_over(context.store, context.lease, other, work.scorer_id)
+    missing = work.count()
+    context.progress.expect(missing, row=name, unit="responses")
+    if not missing:
+        return 0
+    context.progress.flush()
+    kind, settings = work.spec.kind, work.spec.settings
+    if (device := scorer_kind(kind).settings.model_fields.get("device")) is not None:
+        context.servers.evict_for(settings.get("device", device.default))
+    done, held = 0, None
+    with closing(scorer_kinds.load(kind).create(settings)) as scorer:
+        score = (
+            _Judging(work, scorer).score
+            if isinstance(scorer, scorer_kinds.Asking)
+            else partial(work.score, scorer)
+        )
+        for page in work.pages():
+            context.control.check()
+            rest = page if work.spec.compares else work.without_twins(page)
+            done += len(page) - len(rest)
+            try:
+                done += score(rest) if rest else 0
+            except BudgetSpent as problem:
+                held = problem  # the responses of other pages may be cheaper
+    if held is not None:
+        raise held
+    return done
+
+
+class _Work:
+    """The responses that one scorer is to score; see `score_missing`."""
 
     def __init__(
-        self,
-        context: RunContext,
-        scorer_id: int,
-        kind: str,
-        splits: Sequence[Split],
-        plan_ids: Sequence[int] | None,
-        *,
-        whole: bool,
+        self, context: RunContext, name: str, splits: Sequence[Split], plan_ids: Sequence[int] | None
     ) -> None:
-        self._store = context.store
-        self._scored = replace(scorer_ids.scored(context, scorer_id, splits), plan_ids=plan_ids)
-        self._attempts = context.run.generation.max_attempts if scorer_kinds.costs(kind) else 1
-        self._whole = whole
+        self.context, self.name, self.spec = context, name, context.identity.scorer(name)
+        self.scorer_id = scorer_ids.scorer_id(context, name)
+        self._scored = replace(scorer_ids.scored(context, self.scorer_id, splits), plan_ids=plan_ids)
+        self._attempts = context.run.generation.max_attempts if scorer_kinds.costs(self.spec.kind) else 1
 
     def count(self) -> int:
-        """How many answers are missing now."""
-        return scores.count_pending(self._store, self._scored, max_attempts=self._attempts)
+        """How many responses lack a score now."""
+        return scores.count_pending(self.context.store, self._scored, max_attempts=self._attempts)
 
-    def __iter__(self) -> Iterator[Sequence[Scorable]]:
+    def pages(self) -> Iterator[Sequence[Scorable]]:
+        """Those responses; the ones whose score failed come again in the next pass."""
         for left in reversed(range(self._attempts)):
             yield from self._once()
             if not left or not self.count():
                 return
 
     def _once(self) -> Iterator[Sequence[Scorable]]:
-        after = (-1, 0)
+        after, whole = (-1, 0), self.spec.compares
         while page := scores.pending(
-            self._store,
+            self.context.store,
             self._scored,
             after=after,
             limit=PAGE,
-            whole=self._whole,
+            whole=whole,
             max_attempts=self._attempts,
         ):
-            if self._whole and len(page) == PAGE:
-                # The last prompt's answers may go on behind the page; they belong together.
+            if whole and len(page) == PAGE:
+                # The last prompt's responses may go on behind the page; they belong together.
                 page = [row for row in page if row.ordinal < page[-1].ordinal] or page
             after = (page[-1].ordinal, page[-1].teacher_id)
             yield page
+
+    def items(self, rows: Sequence[Scorable]) -> list[tuple[Prompt, str]]:
+        """What a scorer is shown."""
+        if self.spec.sees_reasoning:
+            return [(row.prompt, with_reasoning(row.reasoning, row.text)) for row in rows]
+        return [(row.prompt, row.text) for row in rows]
+
+    def without_twins(self, page: Sequence[Scorable]) -> Sequence[Scorable]:
+        """The responses that are not word for word another teacher's to the same prompt; the others get its score.
+
+        It would be theirs anyway, but for the last digits of a likelihood, which must not decide between them.
+        """
+        seeing, context = self.spec.sees_reasoning, self.context
+        ids = list(dict.fromkeys(row.prompt.id for row in page if row.prompt.id is not None))
+        known = {
+            (prompt, text, reasoning if seeing else ""): score
+            for prompt, text, reasoning, score in reversed(scores.twins(context.store, self.scorer_id, ids))
+        }
+        rest, alike = [], []
+        for row in page:
+            score = known.get((row.prompt.id or 0, row.text, row.reasoning if seeing else ""))
+            if score is None:
+                rest.append(row)
+                continue
+            if "cost" in score.detail:  # paid for once
+                score = replace(score, count=0, detail={**score.detail, "cost": 0.0})
+            alike.append((row.response_id, score))
+        if alike:
+            scores.add(context.store, context.lease, self.scorer_id, alike)
+            context.progress.advance(len(alike), row=self.name)
+        return rest
+
+    def score(self, scorer: scorer_kinds.Scorer, rows: Sequence[Scorable]) -> int:
+        """How many new scores these responses got from a scorer in this process; equal ones are scored once."""
+        items = self.items(rows)
+        distinct = {(prompt.id, text): (prompt, text) for prompt, text in items}
+        found = dict(zip(distinct, scorer.score(list(distinct.values())), strict=True))
+        of_rows = [found[prompt.id, text] for prompt, text in items]
+        pairs = [(row.response_id, score) for row, score in zip(rows, of_rows, strict=True)]
+        scores.add(self.context.store, self.context.lease, self.scorer_id, pairs)
+        tokens = sum(score.count or 0 for score in found.values())
+        self.context.progress.advance(len(rows), tokens=tokens, row=self.name)
+        return len(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,35 +158,24 @@ class _Ended:
     error: BaseException | None
 
 
-_Came = scorer_kinds.Verdict | tuple[int, Score]
+_Came = Verdict | tuple[int, Score]
+_Row = stored_verdicts.Verdict | tuple[int, Score]
 
 
-class _Asked:
-    """The one writer of what a scorer's thread brings.
+class _Judging:
+    """Scores responses by a scorer that asks an endpoint; the one writer of what the scorer's thread brings."""
 
-    Args:
-        context: the job's.
-        name: the scorer's row in the progress.
-        scorer_id: what its verdicts are stored under.
-        scorer: it.
-        budget: the run's.
-    """
-
-    def __init__(
-        self, context: RunContext, name: str, scorer_id: int, scorer: scorer_kinds.Asking, budget: Budget
-    ) -> None:
-        self._context, self._name, self._scorer_id = context, name, scorer_id
-        self._scorer, self._budget = scorer, budget
-        self._proven = scores.any_by(context.store, scorer_id)
+    def __init__(self, work: _Work, scorer: scorer_kinds.Asking) -> None:
+        context = self._context = work.context
+        self._work, self._scorer, self._budget = work, scorer, spending.budget(context)
+        self._proven = scores.any_by(context.store, work.scorer_id)
         self._attempts = context.run.generation.max_attempts
         """What an unreadable verdict counts: it has had its tries, and a run that allows more asks once more."""
-        self._replies: list[replies.Verdict] = []
-        self._verdicts: list[tuple[int, Score]] = []
         self._new = 0
-        self._due = FlushTimer()
+        self._writer = BatchWriter[_Row](self._commit)
 
-    def page(self, rows: Sequence[Scorable]) -> int:
-        """How many new scores these answers got.
+    def score(self, rows: Sequence[Scorable]) -> int:
+        """How many new scores these responses got.
 
         Raises:
             NeedsAttention: the endpoint cannot be asked; what came before is stored.
@@ -220,41 +183,50 @@ class _Asked:
         """
         self._new = 0
         ids = [row.response_id for row in rows]
+        where = (self._context.store, self._context.lease, self._work.scorer_id, ids)
         failed = useless = False
         try:
             for came in self._asked(rows):
-                if isinstance(came, scorer_kinds.Verdict):
+                if isinstance(came, Verdict):
                     other = 0 if came.second is None else ids[came.second]
-                    self._replies.append(replies.Verdict(ids[came.first], other, came.completion, came.cost))
+                    verdict = stored_verdicts.Verdict(ids[came.first], other, came.completion, came.cost)
+                    self._writer.add(verdict, SERVED_S)
                 elif came is not None:
-                    place, verdict = came
-                    if verdict.status == "unreadable":
-                        verdict = replace(verdict, detail={**verdict.detail, "attempts": self._attempts})
-                    self._verdicts.append((ids[place], verdict))
-                    failed |= verdict.status == "error"
-                if came is not None:
-                    self._due.came(SERVED_S)
-                if self._due.now:
-                    self._commit()
+                    place, score = came
+                    if score.status == "unreadable":
+                        score = replace(score, detail={**score.detail, "attempts": self._attempts})
+                    failed |= score.status == "error"
+                    self._writer.add((ids[place], score), SERVED_S)
+                self._writer.flush_if_due()
         except EndpointError as problem:
             useless = isinstance(problem, UselessReplies)
             raise NeedsAttention(
                 f"quality: {problem.message}\nall other verdicts are stored", problem.remedy
             ) from problem
         finally:
-            self._commit()
+            self._writer.flush()
             if useless:
-                replies.void(self._context.store, self._context.lease, self._scorer_id, ids)
+                stored_verdicts.void(*where)
         if not failed:
-            replies.forget(self._context.store, self._context.lease, self._scorer_id, ids)
+            stored_verdicts.forget(*where)
         return self._new
 
-    def _known(self, rows: Sequence[Scorable]) -> list[scorer_kinds.Verdict]:
-        """What was said of these answers before a kill or a stop."""
+    def _commit(self, rows: Sequence[_Row]) -> None:
+        said = [row for row in rows if isinstance(row, stored_verdicts.Verdict)]
+        scored = [row for row in rows if not isinstance(row, stored_verdicts.Verdict)]
+        context, scorer_id = self._context, self._work.scorer_id
+        new = stored_verdicts.add(context.store, context.lease, scorer_id, said, scored)
+        context.progress.advance(
+            new, tokens=sum(score.count or 0 for _, score in scored), row=self._work.name
+        )
+        self._new += new
+
+    def _known(self, rows: Sequence[Scorable]) -> list[Verdict]:
+        """What was said of these responses before a kill or a stop."""
         place = {row.response_id: number for number, row in enumerate(rows)}
         return [
-            scorer_kinds.Verdict(place[said.response_id], place.get(said.other_id), said.reply, said.cost)
-            for said in replies.of(self._context.store, self._scorer_id, list(place))
+            Verdict(place[said.response_id], place.get(said.other_id), said.reply, said.cost)
+            for said in stored_verdicts.of(self._context.store, self._work.scorer_id, list(place))
             if not said.other_id or said.other_id in place
         ]
 
@@ -264,7 +236,7 @@ class _Asked:
         None now and then, where nothing has come.
         """
         out: queue.SimpleQueue[_Came | _Ended] = queue.SimpleQueue()
-        items, known = _items(self._context, self._name, rows), self._known(rows)
+        items, known = self._work.items(rows), self._known(rows)
 
         def work() -> None:
             error: BaseException | None = None
@@ -275,14 +247,14 @@ class _Asked:
                 error = problem
             out.put(_Ended(error))
 
-        Thread(target=work, name=f"scorer {self._name}", daemon=True).start()
+        Thread(target=work, name=f"scorer {self._work.name}", daemon=True).start()
         stopped: BaseException | None = None
         while True:
             try:
-                item = out.get(timeout=self._due.left)
+                item = out.get(timeout=self._writer.left)
             except queue.Empty:
                 item = None
-            self._context.progress.traffic(self._name, *self._scorer.traffic())
+            self._context.progress.traffic(self._work.name, self._scorer.traffic())
             if isinstance(item, _Ended):
                 if stopped or item.error:
                     raise stopped or item.error or AssertionError
@@ -298,12 +270,3 @@ class _Asked:
                 isinstance(stopped, Cancelled) and self._context.control.grace_left()
             ):
                 self._scorer.close()
-
-    def _commit(self) -> None:
-        said, self._replies = self._replies, []
-        rows, self._verdicts = self._verdicts, []
-        self._due.committed()
-        new = replies.add(self._context.store, self._context.lease, self._scorer_id, said, rows)
-        tokens = sum(verdict.count or 0 for _, verdict in rows)
-        self._context.progress.advance(new, tokens=tokens, row=self._name)
-        self._new += new

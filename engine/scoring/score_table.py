@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +10,9 @@ from numpy.typing import NDArray
 from engine.config.stages import RewardConfig
 from engine.job import plan_store, scorer_ids
 from engine.job.context import RunContext
+from engine.job.identity import LEARNABILITY
 from engine.methods import blend, reward
-from storage import routing, scores
+from storage import scores
 from storage.records import Split
 
 
@@ -68,7 +70,7 @@ def gather(
     """
     asked = None if whole else _design(context)
     found = {name: _matrix(context, splits, name, asked, prompt_id) for name in scorer_ids.names(context)}
-    learnability = found.pop("learnability")
+    learnability = found.pop(LEARNABILITY)
     judged = [matrix.values for matrix in found.values()]
     return ScoreTable(
         prompt_ids=learnability.prompt_ids,
@@ -141,14 +143,12 @@ def _matrix(
 
 def _design(context: RunContext) -> dict[int, set[int]] | None:
     """The teachers that a partial calibration asks, by prompt; None when it asks all."""
-    plan_id, after = plan_store.design_id(context), 0
+    plan_id = plan_store.design_id(context)
     if plan_id is None:
         return None
     asked: dict[int, set[int]] = {}
-    while page := routing.assignments(context.store, plan_id, after, plan_store.PAGE):
-        for row in page:
-            asked.setdefault(row.prompt_id, set()).add(row.teacher_id)
-        after = page[-1].prompt_id
+    for row in chain.from_iterable(plan_store.assignment_pages(context.store, plan_id)):
+        asked.setdefault(row.prompt_id, set()).add(row.teacher_id)
     return asked
 
 

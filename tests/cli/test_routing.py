@@ -170,7 +170,7 @@ def test_other_settings_than_those_that_were_run_are_told(persyn: Persyn, calibr
     calibrated.file.write_text(RUN.replace("name: brief, ", "name: brief, system: Be quick., "))
     ran = persyn("relabel", "run.yaml", "--alpha", "1")
     assert ran.code == 2
-    assert "holds no answers of the teacher `brief` with these settings" in ran.err
+    assert "holds no responses of the teacher `brief` with these settings" in ran.err
 
 
 def test_relabelling_loads_no_torch_and_writes_nothing(tmp_path: Path, calibrated: Calibrated) -> None:

@@ -9,14 +9,21 @@ from pathlib import Path
 import pytest
 from support import RUN
 
-from engine.base.errors import Cancelled
+from engine.base.errors import (
+    BudgetSpent,
+    Cancelled,
+    ConfigError,
+    NeedsAttention,
+    TrainingError,
+    UselessReplies,
+)
 from engine.config import run_file
 from engine.job.context import RunContext
 from engine.job.progress import from_json
 from engine.pipeline import pipeline, runner
 from engine.pipeline.display import Plain, Silent
 from storage import jobs
-from storage.errors import StoreMissingError
+from storage.errors import DiskFullError, FencedError, StoreBusyError, StoreMissingError
 from storage.job_records import Job
 from storage.store import Store
 
@@ -47,6 +54,43 @@ def test_a_file_that_does_not_fit_pauses_the_job(tmp_path, monkeypatch, problem:
     assert (code, job.state) == (3, "paused")
     assert job.error.startswith("disk_full: ")
     assert "→ free some space" in job.error
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "state", "error"),
+    [
+        (Cancelled("enough"), 130, "cancelled", "enough"),
+        (BudgetSpent("$1 spent", "raise it"), 3, "paused", "budget: $1 spent\n  → raise it"),
+        (DiskFullError("no space"), 3, "paused", "disk_full: no space"),
+        (NeedsAttention("no key"), 3, "needs_attention", "no key"),
+        (UselessReplies("a judge"), 3, "failed", "a judge"),
+        (TrainingError("NaN"), 3, "failed", "NaN"),
+        (ConfigError("no model"), 2, "failed", "no model"),
+        (StoreBusyError("busy"), 3, "failed", "busy"),
+        (ZeroDivisionError("a defect"), 1, "failed", "ZeroDivisionError: a defect"),
+        (FencedError("another process has it"), 3, "running", ""),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_each_kind_of_error_ends_the_job_as_the_table_says(
+    tmp_path, monkeypatch, problem: Exception, code: int, state: str, error: str
+):
+    found, job = ended(tmp_path, monkeypatch, problem)
+    assert (found, job.state, job.error) == (code, state, error)
+
+
+def test_a_pause_is_no_error(tmp_path, monkeypatch):
+    def stop(context: RunContext, **_: object) -> None:
+        context.control.stop(pause=True)
+        context.control.check()
+
+    monkeypatch.setattr(pipeline, "run", stop)
+    with Store.open(tmp_path / "store.db") as store:
+        job, _ = jobs.submit(store, run_file.parse(RUN).model_dump(mode="json"), "sha", "small")
+        assert runner.work(store, job.id, Silent()).code == 3
+        job = jobs.recent(store)[0]
+        assert (job.state, job.error) == ("paused", "")
+        assert any("the same command goes on" in event.message for event in jobs.events(store, job.id))
 
 
 def test_a_second_ctrl_c_cancels_at_once(tmp_path, monkeypatch):

@@ -186,10 +186,10 @@ def held(workspace: Workspace, far: Endpoint, release: threading.Event) -> None:
 
 
 def waits(workspace: Workspace) -> bool:
-    """Whether the engine has said that it waits for the five answers in flight."""
+    """Whether the engine has said that it waits for the five responses in flight."""
     with workspace.open() as store:
         said = [event.message for event in jobs.events(store, 1)]
-    return "nothing more is sent; 5 answers in flight are waited for" in said
+    return "nothing more is sent; 5 responses in flight are waited for" in said
 
 
 def stored(workspace: Workspace) -> int:
@@ -257,7 +257,7 @@ def test_a_stop_that_is_asked_for_again_gives_up_what_is_in_flight(
         said = " ".join(event.message for event in jobs.events(store, 1))
     assert (job.state, stored(workspace), len(far.requests)) == (state, 10, 15)
     if how:
-        assert "5 answers in flight are given up, which their endpoints may bill" in said
+        assert "5 responses in flight are given up, which their endpoints may bill" in said
     else:
         assert job.error.startswith("stopped at once")
 
@@ -339,7 +339,7 @@ def test_a_renamed_teacher_is_another_one_and_the_run_says_so_before_it_asks(wor
         newest = max(job.id for job in jobs.recent(store))
         said = [event.message for event in jobs.events(store, newest)]
         assert rows(store)["further", "ok"] == rows(store)["far", "ok"] == CALIBRATED
-    assert any("`further` has the settings of `far`, whose answers are stored" in line for line in said)
+    assert any("`further` has the settings of `far`, whose responses are stored" in line for line in said)
 
 
 def test_a_budget_pauses_the_job_and_a_larger_one_goes_on(workspace, servers) -> None:

@@ -210,7 +210,7 @@ def test_what_a_judge_could_not_say_is_asked_again_once_more_attempts_are_allowe
     assert sum(row.status == "unreadable" for row in verdicts(workspace)) == 6
     with workspace.open() as store:
         said = [event.message for event in jobs.events(store, jobs.recent(store)[0].id)]
-    assert "score: 56 answers by judge; without a score: 6 unreadable" in said
+    assert "score: 56 responses by judge; without a score: 6 unreadable" in said
     asked = len(server.requests)
     workspace.finish("score")
     assert len(server.requests) == asked

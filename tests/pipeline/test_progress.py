@@ -1,9 +1,12 @@
 """Counters, rates and times left, on a clock that the test moves."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from engine.job.progress import Progress, Snapshot, from_json
+from engine.job.progress import Metric, Progress, Snapshot, from_json
 from engine.pipeline.display import summary, time_left
+from engine.teachers.traffic import Traffic
 
 
 class Watch:
@@ -12,11 +15,14 @@ class Watch:
     def __init__(self) -> None:
         self.now = 1000.0
         self.stored: list[Snapshot] = []
-        ignore = [].append
-        self.progress = Progress(
-            self.stored.append, ignore, ignore, lambda kind, line: None, lambda: self.now
-        )
+        self.progress = Progress(self, lambda: self.now)
         self.progress.begin("generate")
+
+    def publish(self, snapshot: Snapshot, metrics: Sequence[Metric]) -> None:
+        self.stored.append(snapshot)
+
+    def say(self, kind: str, message: str) -> None:
+        raise AssertionError
 
 
 @pytest.fixture
@@ -84,9 +90,9 @@ def test_where_a_part_stands_still_no_time_is_known(watch):
     assert watch.progress.snapshot().eta_s == 6
     for _ in range(25):
         watch.now += 1
-        watch.progress.traffic("b", 0, 8, 8, 3, "waits 300 s: http://x/v1: HTTP 429")
+        watch.progress.traffic("b", Traffic(0, 8, 8, 3, "waits 300 s: http://x/v1: HTTP 429"))
     assert watch.progress.snapshot().eta_s is None
-    watch.progress.traffic("b", 1, 8, 8, 3, "")
+    watch.progress.traffic("b", Traffic(1, 8, 8, 3, ""))
     watch.progress.advance(row="b")
     assert watch.progress.snapshot().eta_s is not None
 
@@ -167,7 +173,7 @@ def test_the_stage_is_as_fast_as_the_rows_that_move_and_takes_as_long_as_the_slo
         watch.now += 1
         watch.progress.advance(2, tokens=200, row="ended")
         watch.progress.advance(1, tokens=12, row="brief")
-        watch.progress.traffic("far", 4, 10, 10, 0, "")
+        watch.progress.traffic("far", Traffic(4, 10, 10, 0, ""))
         watch.progress.advance(1, tokens=6, row="far")
     found = watch.progress.snapshot()
     assert found.rows["ended"].tokens_per_second is None
@@ -177,7 +183,7 @@ def test_the_stage_is_as_fast_as_the_rows_that_move_and_takes_as_long_as_the_slo
     assert found.eta_s == pytest.approx(390)
     for _ in range(5):  # well within the window of 20 s
         watch.now += 1
-        watch.progress.traffic("far", 0, 10, 10, 9, "")
+        watch.progress.traffic("far", Traffic(0, 10, 10, 9, ""))
         watch.progress.advance(1, tokens=12, row="brief")
     found = watch.progress.snapshot()
     assert (found.rows["far"].tokens_per_second, found.rows["far"].eta_s) == (None, None)
@@ -189,12 +195,12 @@ def test_where_every_request_is_refused_no_speed_and_no_time_is_known(watch):
     for _ in range(10):
         watch.now += 1
         watch.progress.works_on("far")
-        watch.progress.traffic("far", 4, 10, 10, 0, "")
+        watch.progress.traffic("far", Traffic(4, 10, 10, 0, ""))
         watch.progress.advance(1, tokens=30, row="far")
     assert watch.progress.snapshot().eta_s == pytest.approx(90, rel=0.2)
     for _ in range(4):
         watch.now += 1
-        watch.progress.traffic("far", 0, 10, 10, 7, "")
+        watch.progress.traffic("far", Traffic(0, 10, 10, 7, ""))
     found = watch.progress.snapshot()
     assert (found.tokens_per_second, found.eta_s, found.rows["far"].eta_s) == (None, None, None)
 

@@ -1,6 +1,6 @@
 """Stage `build_dataset`: one training row per prompt, with its scores and where it came from.
 
-Only `ok` answers become rows. What is left out is counted by reason and kept in the dataset's manifest.
+Only `ok` responses become rows. What is left out is counted by reason and kept in the dataset's manifest.
 """
 
 import time
@@ -9,29 +9,27 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from engine.job import plan_store, reward_config, scorer_ids
+from engine.job import plan_store, scorer_ids
 from engine.job.calibration import TRAINED
 from engine.job.context import RunContext
 from engine.job.identity import LEARNABILITY
 from engine.methods import blend
-from engine.scoring import run as verdicts
 from engine.scoring import score_table
-from storage import datasets, responses, routing, scores
+from engine.scoring.run import score_missing
+from storage import datasets, responses, scores
 from storage.records import DatasetRow, Plan
-
-PAGE = 1000
 
 
 def run(context: RunContext) -> None:
-    """Scores the assigned answers and builds a dataset per strategy."""
+    """Scores the assigned responses and builds a dataset per strategy."""
     opened = [plan_store.open_plan(context, name) for name in context.run.strategies]
     for name in scorer_ids.names(context):
         if context.identity.scorer(name).compares:
-            continue  # one answer a prompt: nothing to compare it with
-        new = verdicts.fill(context, name, TRAINED, [plan.id for plan in opened])
+            continue  # one response a prompt: nothing to compare it with
+        new = score_missing(context, name, TRAINED, [plan.id for plan in opened])
         if new:
             context.progress.say(
-                f"build_dataset: {new:,} answers scored by {name}{scorer_ids.unscored(context, name)}"
+                f"build_dataset: {new:,} responses scored by {name}{scorer_ids.unscored(context, name)}"
             )
     rewards = score_table.rewards(context)
     for plan in opened:
@@ -47,7 +45,7 @@ def _build(context: RunContext, plan: Plan, rewards: dict[tuple[int, int], float
         "built_at": time.time(),
         "teachers": [teacher.name for teacher in context.teachers],
         "student": context.student.name,
-        "quality": reward_config.of_run(context.run).quality,
+        "quality": context.reward_provenance.quality,
         "reward": context.run.reward.model_dump(),
         "reasoning": context.run.reasoning.dataset,
     }
@@ -60,25 +58,24 @@ def _build(context: RunContext, plan: Plan, rewards: dict[tuple[int, int], float
     ids = {name: scorer_ids.scorer_id(context, name) for name in scorer_ids.names(context)}
     correct = ids[context.run.quality.verifying or ""] if context.run.dataset.keep == "correct" else None
     graded = _Quality(context, ids)
-    after, kept, rewarded = 0, 0, 0
-    while page := routing.assignments(context.store, plan.id, after_prompt_id=after, limit=PAGE):
+    kept = rewarded = 0
+    for page in plan_store.assignment_pages(context.store, plan.id):
         context.control.check()
-        after = page[-1].prompt_id
         prompts = sorted({assignment.prompt_id for assignment in page})
-        answers = responses.of_prompts(context.store, prompts, context.generations)
+        given = responses.of_prompts(context.store, prompts, context.generations)
         values = scores.of_responses(
             context.store,
-            [r.id for by_teacher in answers.values() for r in by_teacher.values()],
+            [r.id for by_teacher in given.values() for r in by_teacher.values()],
             list(ids.values()),
         )
         rows = []
         for prompt in prompts:
             # Attempts come in order; the last one asked is the one that may be usable.
             asked = sorted((a for a in page if a.prompt_id == prompt), key=lambda a: a.attempt)
-            found = [answers.get(prompt, {}).get(a.teacher_id) for a in asked]
-            usable = next((answer for answer in found if answer is not None and answer.status == "ok"), None)
+            found = [given.get(prompt, {}).get(a.teacher_id) for a in asked]
+            usable = next((one for one in found if one is not None and one.status == "ok"), None)
             if usable is None:
-                last = next((answer for answer in reversed(found) if answer is not None), None)
+                last = next((one for one in reversed(found) if one is not None), None)
                 left_out[last.status if last else "unanswered"] += 1
                 continue
             if correct is not None and values.get((usable.id, correct)) != 1:
@@ -105,7 +102,7 @@ def _build(context: RunContext, plan: Plan, rewards: dict[tuple[int, int], float
 
 
 class _Quality:
-    """The quality of single answers, on the scale of the calibration answers."""
+    """The quality of single responses, on the scale of the calibration responses."""
 
     def __init__(self, context: RunContext, ids: Mapping[str, int]) -> None:
         self._scorers = [ids[name] for name in context.run.quality.named]

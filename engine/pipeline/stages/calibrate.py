@@ -1,4 +1,4 @@
-"""Stage `calibrate`: every teacher answers the calibration and validation prompts.
+"""Stage `calibrate`: every teacher responds to the calibration and validation prompts.
 
 With the strategy `oracle` in the run, every teacher answers the synthesis prompts as well: that is the
 N·M generations which PerSyn saves, and what its choice is measured against. With `calibration:
@@ -18,7 +18,7 @@ from storage.records import Prompt, Split
 
 
 def run(context: RunContext) -> None:
-    """Asks every teacher for the answers that are missing."""
+    """Asks every teacher for the responses that are missing."""
     splits, columns = context.calibration.answered_by_all, range(len(context.teachers))
     design = plan_store.open_design(context)
     if design is not None and not splits:
@@ -27,7 +27,7 @@ def run(context: RunContext) -> None:
         collector.fill(context, works)
         return
     if not splits:
-        context.progress.say("calibrate: no strategy of this run needs all teachers' answers")
+        context.progress.say("calibrate: no strategy of this run needs all teachers' responses")
         return
     counts = prompts.counts(context.store, context.prompt_set)
     wanted = sum(counts.get(split, 0) for split in splits)

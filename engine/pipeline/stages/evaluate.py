@@ -44,7 +44,7 @@ def run(context: RunContext) -> None:
     for strategy in students:
         found = results.evaluation(context.store, context.evaluation_sha(strategy))
         if found is None or not found.complete:  # all of them now: the ETA is the stage's
-            context.progress.expect(total, row=strategy or "before", unit="answers")
+            context.progress.expect(total, row=strategy or "before", unit="responses")
     for strategy in students:
         context.control.check()
         _evaluate(context, strategy, total)
@@ -68,7 +68,7 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
     done = results.count_results(context.store, evaluation.id)
     if evaluation.complete and done >= total:
         return
-    context.progress.expect(total, done=done, row=label, unit="answers")
+    context.progress.expect(total, done=done, row=label, unit="responses")
     student = context.student
     if adapter is not None:
         folder = adapter.metrics.get("merged") or adapter.path

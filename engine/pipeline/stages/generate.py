@@ -1,6 +1,6 @@
 """Stage `generate`: each prompt is answered by its own teacher, and by the next best one on failure.
 
-Plans of several strategies share answers: a prompt that two of them give to one teacher is generated once.
+Plans of several strategies share responses: a prompt that two of them give to one teacher is generated once.
 """
 
 from engine.generation import collector, pending
@@ -14,7 +14,7 @@ PAGE = 2000
 
 
 def run(context: RunContext) -> None:
-    """Asks for every assigned answer that is missing, then adds fallbacks for the unusable ones."""
+    """Asks for every assigned response that is missing, then adds fallbacks for the unusable ones."""
     opened = [plan_store.open_plan(context, name) for name in context.run.strategies]
     _fill(context, [plan.id for plan in opened])
     for attempt in range(1, context.run.generation.fallbacks + 1):
@@ -23,7 +23,9 @@ def run(context: RunContext) -> None:
         )
         if not added:
             break
-        context.progress.say(f"generate: {added:,} prompts go to their next best teacher (no usable answer)")
+        context.progress.say(
+            f"generate: {added:,} prompts go to their next best teacher (no usable response)"
+        )
         _fill(context, [plan.id for plan in opened])
 
 
@@ -34,7 +36,7 @@ def _fill(context: RunContext, plan_ids: list[int]) -> None:
 
 
 def _fall_back(context: RunContext, plan: Plan, attempt: int) -> int:
-    """Number of prompts given to their next best teacher because the last one's answer is unusable."""
+    """Number of prompts given to their next best teacher because the last one's response is unusable."""
     ids = [teacher_id for teacher_id, _ in context.generations]
     after, added = 0, 0
     while page := routing.failed(

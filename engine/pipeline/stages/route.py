@@ -57,7 +57,7 @@ def _at_once(context: RunContext, plan: Plan, total: int) -> str:
     if strategy_kinds.load(name).uses_rewards:
         more["rewards"] = _rewards(context, total)
     decided = strategy_kinds.assign(name, replace(context.run.evidence, **more), total)
-    done = {a.prompt_id for a in _assignments(context, plan)}
+    done = {a.prompt_id for page in plan_store.assignment_pages(context.store, plan.id) for a in page}
     for page in _numbered(context):
         ready = [(index, prompt) for index, prompt in page if prompt.id not in done]
         _commit(context, plan, ready, decided.choices)
@@ -132,13 +132,6 @@ def _numbered(context: RunContext) -> Iterator[list[tuple[int, Prompt]]]:
         yield [(place + index, prompt) for index, (_, prompt) in enumerate(page)]
         place += len(page)
         after = page[-1][0]
-
-
-def _assignments(context: RunContext, plan: Plan) -> Iterator[Assignment]:
-    after = 0
-    while page := routing.assignments(context.store, plan.id, after_prompt_id=after, limit=PAGE):
-        yield from page
-        after = page[-1].prompt_id
 
 
 def _rewards(context: RunContext, total: int) -> NDArray[np.float64]:

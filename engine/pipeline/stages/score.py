@@ -1,9 +1,9 @@
-"""Stage `score`: quality and learnability of every answer that all teachers gave."""
+"""Stage `score`: quality and learnability of every response that all teachers gave."""
 
 from engine.job import plan_store, scorer_ids
 from engine.job.calibration import CALIBRATED
 from engine.job.context import RunContext
-from engine.scoring import run as verdicts
+from engine.scoring.run import score_missing
 
 
 def run(context: RunContext) -> None:
@@ -15,9 +15,9 @@ def run(context: RunContext) -> None:
     for name in scorer_ids.names(context):
         context.control.check()
         new = (
-            verdicts.fill(context, name, splits)
+            score_missing(context, name, splits)
             if splits or design is None
-            else verdicts.fill(context, name, CALIBRATED, [design])
+            else score_missing(context, name, CALIBRATED, [design])
         )
         if new:
-            context.progress.say(f"score: {new:,} answers by {name}{scorer_ids.unscored(context, name)}")
+            context.progress.say(f"score: {new:,} responses by {name}{scorer_ids.unscored(context, name)}")

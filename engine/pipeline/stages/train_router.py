@@ -41,12 +41,12 @@ def _train(context: RunContext) -> None:
     _tell(context, known, labels)
     if labels.excluded.all() and not np.isfinite(known.quality).any():
         raise TrainingError(
-            "train_router: not one calibration answer could be judged, so no teacher is better than another",
+            "train_router: not one calibration response could be judged, so no teacher is better than another",
             "`persyn data list --json` says why; exact_answer needs an `answer` and the right `verifier` in `prompts`",
         )
     if labels.excluded.all():
         raise TrainingError(
-            "train_router: no calibration prompt tells the teachers apart (every answer is wrong or unusable)",
+            "train_router: no calibration prompt tells the teachers apart (every response is wrong or unusable)",
             "use prompts that some teacher can answer, better teachers, or `reward: {exclude_all_wrong: false}`",
         )
 
