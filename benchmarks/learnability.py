@@ -21,7 +21,7 @@ import torch
 
 from engine.models.chat_template import encode
 from engine.models.loading import context_length, load_causal_lm
-from engine.scorers.kinds.learnability import score
+from engine.scorers.kinds.learnability import Options, score
 
 WORDS = [
     "the",
@@ -161,7 +161,7 @@ def compare(
     ways: dict[str, Callable[[], list[float]]] = {
         "ours": lambda: [one.sum for one in score(model, tokenizer, items)],
         "ours, prompts not shared": lambda: [
-            one.sum for one in score(model, tokenizer, items, share_prompts=False)
+            one.sum for one in score(model, tokenizer, items, Options(share_prompts=False))
         ],
     }
     for batch in (4, 16):

@@ -20,34 +20,6 @@ Settings = Mapping[str, Any]
 _Kind = TypeVar("_Kind")
 
 
-def _as_they_are(settings: Mapping[str, Any], folder: RunFolder) -> Mapping[str, Any]:
-    return {}
-
-
-def _same(model: Model) -> Model:
-    return model
-
-
-def _never(settings: Settings) -> bool:
-    return False
-
-
-def _dumped(source: Section) -> Mapping[str, Any]:
-    return source.model_dump(mode="json")
-
-
-def _unknown(source: Section) -> int | None:
-    return None
-
-
-def _nothing_more(answer: str, choices: Any, at: str) -> Mapping[str, Any]:
-    return {}
-
-
-def _ready() -> None:
-    pass
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherKind:
     """What a kind of teacher is and can do."""
@@ -56,7 +28,7 @@ class TeacherKind:
     """The run file's keys that only some kinds have: those that a teacher of this kind may have."""
     about: Mapping[str, str] = field(default_factory=dict)
     """What the app's form says of a key that all kinds have, where the schema's words do not fit this kind."""
-    located: Located = _as_they_are
+    located: Located = lambda settings, folder: {}
     """Applied to the settings above and `model` when a run file is read."""
     remote: bool = False
     """Runs elsewhere: needs no room on this machine, so it is asked beside other teachers and not in turn."""
@@ -71,9 +43,9 @@ class TeacherKind:
     prompt changes them."""
     openai_api: bool = False
     """Served at `base_url` by OpenAI's API, which also lists the models there."""
-    as_files: Callable[[Model], Model] = _same
+    as_files: Callable[[Model], Model] = lambda model: model
     """The model as `backend: transformers` reads it, for its tokenizer and template. Of kinds with local files."""
-    impatient: Callable[[Model], Model] = _same
+    impatient: Callable[[Model], Model] = lambda model: model
     """The model for a try by hand: a server that fails or asks to wait is given up within seconds. Of remote kinds."""
     ready: Callable[[Model], str] | None = None
     """What the model will run with, in words; raises NotAvailable where this machine has no such thing."""
@@ -90,11 +62,11 @@ class ScorerKind:
 
     settings: type[Section] = Section
     """The keys of the run file that a scorer of this kind may have beside `scorer` and `weight`."""
-    located: Located = _as_they_are
+    located: Located = lambda settings, folder: {}
     """Applied to the settings above when a run file is read."""
     costs: bool = False
     """A score may cost dollars and says how many in `detail`, as `cost`; the scorer is `Asking`."""
-    compares: Callable[[Settings], bool] = _never
+    compares: Callable[[Settings], bool] = lambda settings: False
     """Whether, with these settings, a response's score depends on the other responses to its prompt."""
     reads_reasoning: bool = False
     """Reads a response as a person would, so that reasoning may be shown to it."""
@@ -120,11 +92,11 @@ class SourceKind:
     prompts: Callable[[Any], Iterator[tuple[str, Prompt]]]
     """Yields (where it stands, prompt), in the same order each time. Raises ConfigError when there is nothing to read,
     or for a malformed row, with its place."""
-    located: Located = _as_they_are
+    located: Located = lambda settings, folder: {}
     """Applied to the settings above when a run file is read."""
-    identity: Callable[[Any], Mapping[str, Any]] = _dumped
+    identity: Callable[[Any], Mapping[str, Any]] = lambda source: source.model_dump(mode="json")
     """Everything that decides which prompts it yields, as JSON: the contents of files rather than their places."""
-    count: Callable[[Any], int | None] = _unknown
+    count: Callable[[Any], int | None] = lambda source: None
     """How many prompts there are on this machine, quickly and without a network; None: the run file's `size` says."""
     rows_checked: int | None = 20
     """Prompts that are read before a run, to find malformed ones; None: as many as two seconds allow."""
@@ -138,11 +110,11 @@ class VerifierKind:
     """(score, the answer that was read) of what is stored with the prompt, its reference answer and the response's
     text; right is a score of 1. Raises UnverifiableError when nothing can be compared. Runs in a process of its own,
     under a time limit."""
-    stored: Callable[[str, Any, str], Mapping[str, Any]] | None = _nothing_more
+    stored: Callable[[str, Any, str], Mapping[str, Any]] | None = lambda answer, choices, at: {}
     """What is stored with a prompt, from its row's reference answer, its choices (None without any) and its place in
     the file. Raises ConfigError for a reference that nothing could match. None: not for a run file's `verifier`, only
     for a source that gives its prompts verifiers of its own."""
-    prepare: Callable[[], object] = _ready
+    prepare: Callable[[], object] = lambda: None
     """Imports what `verify` needs, so that no response's time limit pays for it."""
 
 

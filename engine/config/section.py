@@ -1,10 +1,11 @@
 """What every part of the run file has in common."""
 
-from collections.abc import Collection, Iterable
-from typing import Annotated, Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from engine.base.errors import ConfigError
 from engine.base.suggest import nearest
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -22,6 +23,9 @@ class Section(BaseModel):
         if isinstance(data, dict):
             refuse_unknown(data, cls.model_fields)
         return data
+
+
+_Section = TypeVar("_Section", bound=Section)
 
 
 def refuse_unknown(given: Iterable[object], valid: Collection[str], whose: str = "") -> None:
@@ -56,6 +60,35 @@ def unknown(what: str, value: str, valid: tuple[str, ...]) -> str:
     guess = nearest(value, valid)
     hint = f"did you mean `{guess}`? " if guess else ""
     return f"unknown {what} `{value}`; {hint}Valid: {', '.join(valid)}"
+
+
+def checked(
+    section: type[_Section], given: Mapping[str, Any], whose: str, word: str, remedy: str
+) -> _Section:
+    """What is given, as the settings of a kind.
+
+    Args:
+        section: the kind's settings.
+        given: by key.
+        whose: begins the message: "scorer 'judge'".
+        word: what a setting is called: "setting", "option".
+        remedy: what helps against a wrong value.
+
+    Raises:
+        ConfigError: an unknown setting, with the nearest known one, or a wrong one.
+    """
+    known = section.model_fields
+    for key in map(str, given):
+        if key not in known:
+            near = nearest(key, known)
+            raise ConfigError(
+                f"{whose} has no {word} {key!r}",
+                f"did you mean {near!r}?" if near else f"use one of {', '.join(known)}",
+            )
+    try:
+        return section.model_validate(dict(given))
+    except ValidationError as error:
+        raise ConfigError(f"{whose}: {first_problem(error)}", remedy) from None
 
 
 def first_problem(error: ValidationError) -> str:

@@ -14,13 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
-from pydantic import ValidationError
-
-from engine.base.errors import ConfigError
 from engine.base.plugins import SCORERS
-from engine.base.suggest import nearest
+from engine.config import section
 from engine.config.kinds import ScorerKind, scorer_kind
-from engine.config.section import Section, first_problem
+from engine.config.section import Section
 from engine.teachers.cost import Budget
 from engine.teachers.traffic import Traffic
 from storage.records import Prompt, Response, Score
@@ -148,15 +145,4 @@ def checked(kind: str, settings: type[_Settings], given: Mapping[str, Any]) -> _
     Raises:
         ConfigError: an unknown setting, with the nearest known one, or a wrong one.
     """
-    known = settings.model_fields
-    for key in given:
-        if key not in known:
-            near = nearest(str(key), known)
-            raise ConfigError(
-                f"scorer {kind!r} has no setting {key!r}",
-                f"did you mean {near!r}?" if near else f"use one of {', '.join(known)}",
-            )
-    try:
-        return settings.model_validate(dict(given))
-    except ValidationError as error:
-        raise ConfigError(f"scorer {kind!r}: {first_problem(error)}", "mend `quality`") from None
+    return section.checked(settings, given, f"scorer {kind!r}", "setting", "mend `quality`")

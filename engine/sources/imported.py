@@ -16,13 +16,12 @@ from engine.base.errors import ConfigError
 from engine.base.foreign_json import Value, WrongShape
 from engine.config.sources import ImportedSource
 from engine.models.reasoning import split_reasoning
-from engine.sources import tables
-from engine.sources.kinds import jsonl, parquet
+from engine.sources import rows, tables
 from engine.sources.question import core_question
 from storage.records import Prompt
 from storage.text import clean
 
-_ROWS = {".jsonl": jsonl.rows, ".parquet": parquet.rows}
+_ROWS = {".jsonl": rows.read_jsonl, ".parquet": rows.read_parquet}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,11 @@ from engine.base.foreign_json import Value, WrongShape
 from engine.config.kinds import SourceKind
 from engine.config.paths import RunFolder
 from engine.config.sources import RowsConfig
+from engine.sources.rows import Rows
 from engine.verifiers.verify import stored_with
 from storage.records import Prompt
 
 ROLES = ("system", "user", "assistant")
-COUNTED_BYTES = 2**30
-"""Larger text files are not read for a count; about a second of reading."""
-
-Rows = Iterator[tuple[int, Mapping[str, Any]]]
-"""(line, row)."""
 
 
 class FileSource(RowsConfig):

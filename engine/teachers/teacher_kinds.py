@@ -16,13 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
-from pydantic import ValidationError
-
-from engine.base.errors import ConfigError
 from engine.base.plugins import TEACHERS
-from engine.base.suggest import nearest
+from engine.config import section
 from engine.config.kinds import teacher_kind
-from engine.config.section import Section, first_problem
+from engine.config.section import Section
 from engine.models.model_info import ModelCheck
 from engine.teachers.traffic import Traffic
 from storage.records import Model, Request, Response
@@ -150,20 +147,8 @@ def options(model: Model, settings: type[_Settings]) -> _Settings:
     Raises:
         ConfigError: an unknown option, with the nearest known one, or a wrong one.
     """
-    known = settings.model_fields
-    for option in model.options:
-        if option not in known:
-            near = nearest(option, known)
-            raise ConfigError(
-                f"model {model.name!r}: backend {model.backend!r} has no option {option!r}",
-                f"did you mean {near!r}?" if near else f"use one of {', '.join(known)}",
-            )
-    try:
-        return settings.model_validate(model.options)
-    except ValidationError as error:
-        raise ConfigError(
-            f"model {model.name!r}: {first_problem(error)}", "mend it in the run file"
-        ) from None
+    whose = f"model {model.name!r}: backend {model.backend!r}"
+    return section.checked(settings, model.options, whose, "option", "mend it in the run file")
 
 
 def files(model: Model) -> ModelCheck | None:

@@ -11,7 +11,7 @@ import transformers as hf
 from engine.base.errors import ConfigError, ScoreError
 from engine.models.chat_template import encode
 from engine.scorers.kinds import learnability
-from engine.scorers.kinds.learnability import score
+from engine.scorers.kinds.learnability import Options, score
 from engine.scorers.likelihood_forward import StudentForward
 from storage.records import Prompt
 from tools.zoo import tokens
@@ -111,7 +111,9 @@ def test_batch_size_padding_side_and_pad_token_change_nothing(kind, side, batch_
     model, items = model_of("llama", tokenizer), items_of(3) + items_of(1)[:1]
     expected = plain(model, tokenizer, items)
     for share in (True, False):
-        agree(score(model, tokenizer, items, batch_tokens=batch_tokens, share_prompts=share), expected)
+        agree(
+            score(model, tokenizer, items, Options(batch_tokens=batch_tokens, share_prompts=share)), expected
+        )
 
 
 def test_uniform_model_gives_minus_log_vocabulary_per_token() -> None:
@@ -126,7 +128,7 @@ def test_uniform_model_gives_minus_log_vocabulary_per_token() -> None:
 def test_end_of_turn_counts_only_when_asked() -> None:
     tokenizer = tokenizer_of("A")
     model, items = model_of("llama", tokenizer), items_of(2)
-    without = score(model, tokenizer, items, count_end_of_turn=False)
+    without = score(model, tokenizer, items, Options(count_end_of_turn=False))
     agree(without, plain(model, tokenizer, items, count_end_of_turn=False))
     assert [one.tokens + 1 for one in without] == [one.tokens for one in score(model, tokenizer, items)]
 
@@ -136,7 +138,7 @@ def test_over_long_items_are_marked_and_the_rest_is_scored() -> None:
     model, items = model_of("llama", tokenizer), items_of(2)
     length = max(len(encode(tokenizer, *item).ids) for item in items)
     seen = []
-    found = score(model, tokenizer, items, max_length=length - 1, progress=lambda *n: seen.append(n))
+    found = score(model, tokenizer, items, Options(max_length=length - 1), progress=lambda *n: seen.append(n))
     late = [one for one in found if one.status == "too_long"]
     assert late
     assert all(one.sum == 0.0 and one.tokens > 0 for one in late)
@@ -156,7 +158,7 @@ def test_empty_response_has_nothing_to_score_without_end_of_turn() -> None:
     tokenizer = tokenizer_of("A")
     model = model_of("llama", tokenizer)
     item = ([{"role": "user", "content": "x"}], "")
-    assert score(model, tokenizer, [item], count_end_of_turn=False)[0].status == "empty"
+    assert score(model, tokenizer, [item], Options(count_end_of_turn=False))[0].status == "empty"
     assert score(model, tokenizer, [item])[0].tokens == 1
     assert score(model, tokenizer, []) == []
 
@@ -198,7 +200,7 @@ def test_logits_are_made_for_a_few_response_positions_at_a_time(monkeypatch) -> 
     monkeypatch.setattr("engine.scorers.likelihood_forward._LOGITS_BYTES", {"cpu": 3 * 4 * len(tokenizer)})
     for share in (True, False):
         made.clear()
-        agree(score(model, tokenizer, items, share_prompts=share), expected)
+        agree(score(model, tokenizer, items, Options(share_prompts=share)), expected)
         assert max(made) == 3
         assert sum(made) == sum(tokens for _, tokens in expected)
 
@@ -236,7 +238,7 @@ def test_out_of_memory_halves_the_batch(monkeypatch) -> None:
     tight.__signature__ = inspect.signature(forward)
     monkeypatch.setattr(model.model, "forward", tight)
     agree(score(model, tokenizer, items), expected)
-    agree(score(model, tokenizer, items, share_prompts=False), expected)
+    agree(score(model, tokenizer, items, Options(share_prompts=False)), expected)
 
 
 @pytest.fixture

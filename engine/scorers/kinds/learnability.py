@@ -72,16 +72,27 @@ class LogLikelihood:
     """`too_long`: prompt and response do not fit the model. `empty`: no token to score."""
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How likelihoods are taken."""
+
+    count_end_of_turn: bool = True
+    """Whether the end-of-turn token is a term of the sum."""
+    max_length: int | None = None
+    """Tokens that prompt and response may take; None: what the model's config allows."""
+    thinking: bool | None = None
+    """Passed to the template as `enable_thinking`."""
+    batch_tokens: int | None = None
+    """Token positions in one forward pass, padding included; None: see `BATCH_TOKENS`. Changes no result."""
+    share_prompts: bool = True
+    """Whether a prompt that several items share is encoded only once. Changes no result."""
+
+
 def score(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     items: Sequence[tuple[Messages, str]],
-    *,
-    count_end_of_turn: bool = True,
-    batch_tokens: int | None = None,
-    max_length: int | None = None,
-    thinking: bool | None = None,
-    share_prompts: bool = True,
+    options: Options = Options(),
     progress: Progress | None = None,
 ) -> list[LogLikelihood]:
     """Log-likelihoods of responses under a causal language model, in the items' order.
@@ -90,12 +101,7 @@ def score(
         model: the student, in eval mode, on its device.
         tokenizer: the student's, with its chat template.
         items: (messages of the prompt, text of the response).
-        count_end_of_turn: whether the end-of-turn token is a term of the sum.
-        batch_tokens: token positions in one forward pass, padding included; None: see `BATCH_TOKENS`. Results
-            do not depend on it.
-        max_length: tokens that prompt and response may take; None: what the model's config allows.
-        thinking: passed to the template as `enable_thinking`.
-        share_prompts: encode a prompt that several items share only once; results do not depend on it.
+        options: how.
         progress: called with (items finished, items in all).
 
     Raises:
@@ -104,12 +110,12 @@ def score(
     """
     from engine.scorers.likelihood_batches import Row, log_likelihoods
 
-    limit = max_length if max_length is not None else context_length(model)
-    budget = batch_tokens or BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS_ELSEWHERE)
+    limit = options.max_length if options.max_length is not None else context_length(model)
+    budget = options.batch_tokens or BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS_ELSEWHERE)
     results: dict[int, LogLikelihood] = {}
     groups: dict[tuple[int, ...], list[Row]] = defaultdict(list)
     for index, (messages, text) in enumerate(items):
-        encoded = encode(tokenizer, messages, text, count_end_of_turn, thinking=thinking)
+        encoded = encode(tokenizer, messages, text, options.count_end_of_turn, thinking=options.thinking)
         tokens = len(encoded.ids) - encoded.boundary
         if tokens == 0:
             results[index] = LogLikelihood(0.0, 0, "empty")
@@ -119,7 +125,7 @@ def score(
             row = Row(index, encoded.ids[: encoded.boundary], encoded.ids[encoded.boundary :])
             groups[tuple(row.prompt)].append(row)
 
-    for done in log_likelihoods(model, list(groups.values()), budget, share_prompts):
+    for done in log_likelihoods(model, list(groups.values()), budget, options.share_prompts):
         for row, total in done:
             if not math.isfinite(total):
                 raise ScoreError(
@@ -187,11 +193,13 @@ class Learnability:
             self._model,
             self._tokenizer,
             [(with_system(self._chosen.system, prompt.messages), text) for prompt, text in items],
-            count_end_of_turn=self._chosen.count_end_of_turn,
-            batch_tokens=self._chosen.batch_tokens,
-            max_length=self._chosen.context,
-            thinking=self._chosen.thinking,
-            progress=progress,
+            Options(
+                count_end_of_turn=self._chosen.count_end_of_turn,
+                max_length=self._chosen.context,
+                thinking=self._chosen.thinking,
+                batch_tokens=self._chosen.batch_tokens,
+            ),
+            progress,
         )
         return [_verdict(one) for one in found]
 

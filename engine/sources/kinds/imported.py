@@ -7,7 +7,8 @@ from typing import Any
 from engine.config.kinds import SourceKind
 from engine.config.sources import ImportedSource
 from engine.sources import imported
-from engine.sources.tables import COUNTED_BYTES, absolute
+from engine.sources.rows import COUNTED_BYTES
+from engine.sources.tables import absolute
 
 
 def _identity(source: ImportedSource) -> Mapping[str, Any]:

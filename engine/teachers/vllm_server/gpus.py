@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from engine.base.errors import EndpointError, NotAvailable
 from engine.base.nvml import Gpu, Nvml
+from engine.config.vllm import ServerConfig
 
 _LOOK_S = 0.5
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -43,22 +44,20 @@ def choose(gpus: Sequence[Gpu], wanted: Sequence[int], width: int, share: float)
 
 def place(
     name: str,
-    wanted: Sequence[int],
-    width: int,
-    share: float,
+    server: ServerConfig,
     *,
     look: Callable[[], list[Gpu]] = read,
     stopped: Callable[[], bool] = lambda: False,
-    wait_s: float = 30.0,
 ) -> dict[str, str]:
-    """The environment that puts a server on free GPUs; empty on a machine without one.
+    """The environment that puts a teacher's server on free GPUs; empty on a machine without one.
 
     Raises:
         EndpointError: too few are free, or they cannot be read.
     """
     if "MIG-" in (given := os.environ.get(_VISIBLE, "")):
         return {_VISIBLE: given}  # a slice of a GPU is somebody's choice, and is not measured
-    end = time.monotonic() + wait_s
+    wanted, width, share = server.gpus, server.width, server.gpu_memory_utilization
+    end = time.monotonic() + server.gpu_timeout
     while True:
         gpus = look()
         if not gpus and not wanted:

@@ -21,8 +21,7 @@ from engine.teachers.endpoint.client import EndpointBackend
 from engine.teachers.traffic import Traffic
 from engine.teachers.vllm_server import command as _command
 from engine.teachers.vllm_server import gpus as _gpus
-from engine.teachers.vllm_server import orphans
-from engine.teachers.vllm_server.server import HOST, Server, free_port
+from engine.teachers.vllm_server.server import HOST, Server, free_port, log_file
 from engine.teachers.vllm_server.watch import Watch
 from engine.zoo import resolve
 from storage.records import Model, Request, Response
@@ -145,8 +144,7 @@ class ManagedBackend:
 
     @property
     def _log(self) -> Path:
-        name = re.sub(r"[^\w.-]", "-", self._model.name)
-        return self._folder / "logs" / f"vllm-{name}.log"
+        return log_file(self._folder, self._model.name)
 
     def _fitting(self, request: Request) -> Request:
         """The request with a bound that the server takes: vLLM refuses one that no answer could reach."""
@@ -180,14 +178,7 @@ class ManagedBackend:
 
     def _start(self) -> EndpointBackend | None:
         chosen = self._settings.server
-        place = _gpus.place(
-            self._model.name,
-            chosen.gpus,
-            chosen.width,
-            chosen.gpu_memory_utilization,
-            stopped=lambda: self._closed,
-            wait_s=chosen.gpu_timeout,
-        )
+        place = _gpus.place(self._model.name, chosen, stopped=lambda: self._closed)
         self._placed = True
         self._gpus = _gpus.numbers(place)
         for left in reversed(range(_STARTS)):
@@ -251,8 +242,7 @@ class ManagedBackend:
                 variables,
                 port=port,
                 key=key,
-                log=self._log,
-                notes=self._folder / orphans.FOLDER,
+                folder=self._folder,
             )
             return self._server
 

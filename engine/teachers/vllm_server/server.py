@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import re
 import secrets
 import signal
 import socket
@@ -41,6 +42,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def log_file(folder: Path, name: str) -> Path:
+    """The log file of a teacher's servers."""
+    plain = re.sub(r"[^\w.-]", "-", name)
+    return folder / "logs" / f"vllm-{plain}.log"
+
+
 class Server:
     """A running server process, its log file and its note for the next engine.
 
@@ -50,8 +57,7 @@ class Server:
         environment: its whole environment.
         port: where it will listen.
         key: what it will ask for.
-        log: its log file, which is appended to.
-        notes: where its note lies while it runs.
+        folder: where its log file is, which is appended to, and its note while it runs.
 
     Raises:
         EndpointError: the log file or the note cannot be written.
@@ -65,14 +71,14 @@ class Server:
         *,
         port: int,
         key: str,
-        log: Path,
-        notes: Path,
+        folder: Path,
     ) -> None:
-        self.name, self.port, self.key, self.log = name, port, key, log
+        self.name, self.port, self.key = name, port, key
+        self.log = log = log_file(folder, name)
         self.url = f"http://{HOST}:{port}/v1"
         self.context: int | None = None
         """Tokens of prompt and answer, as the server says once it is ready."""
-        self._notes = notes
+        self._notes = notes = folder / orphans.FOLDER
         self._note = orphans.note(name, secrets.token_hex(16))
         try:
             with _open_log(log) as output:
