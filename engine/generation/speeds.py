@@ -17,7 +17,7 @@ BESIDE = ("device", "dtype", "batch_tokens", "adapter", "base_url", "server")
 def measured(store: Store, teachers: Sequence[Model]) -> dict[str, Speed]:
     """Teacher → the speed of its model in this store; what has not answered yet is left out.
 
-    Of its own answers where it has some: those asked for with its system prompt and sampling. Else of the answers of
+    Of its own responses where it has some: those asked for with its system prompt and sampling. Else of those of
     the same model with other settings that has the most, which tell how fast a token comes, not how many there are.
     """
     known = registry.models(store, "teacher", archived=True, superseded=True)

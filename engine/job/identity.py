@@ -51,7 +51,7 @@ class ScorerSpec:
     settings: Mapping[str, Any]
     """What it is made with: the run file's part and, for learnability, the student."""
     sees_reasoning: bool
-    """Whether it reads what a teacher thought before its answer."""
+    """Whether it reads what a teacher thought before its response."""
 
     @property
     def compares(self) -> bool:

@@ -61,7 +61,7 @@ def assignment_pages(store: Store, plan_id: int) -> Iterator[list[Assignment]]:
 
 
 def router_teachers(context: RunContext) -> list[Teacher]:
-    """The router's outputs in order: each teacher with what shapes its answers."""
+    """The router's outputs in order: each teacher with what shapes its responses."""
     return [
         Teacher(teacher.name, generation)
         for teacher, (_, generation) in zip(context.teachers, context.generations, strict=True)

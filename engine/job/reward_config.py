@@ -1,4 +1,4 @@
-"""What a reward was made with. Rewards of two settings are two scales, even where both are of one answer."""
+"""What a reward was made with. Rewards of two settings are two scales, even where both are of one response."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class RewardProvenance:
     """Weight of learnability, 0 to 1."""
     normalization: str = ""
     unusable: str = ""
-    """What an unusable answer counts as, see `engine.methods.reward.label`."""
+    """What an unusable response counts as, see `engine.methods.reward.label`."""
     teachers: tuple[str, ...] = ()
     """Rewards are normalized within the prompt over these; in alphabetical order."""
     student: str = ""

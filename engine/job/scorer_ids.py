@@ -53,7 +53,7 @@ def unscored(context: RunContext, name: str) -> str:
 def same_scorer_other_reasoning(context: RunContext, name: str) -> int | None:
     """Row id of the stored scorer that differs from this one only in whether it sees reasoning.
 
-    None where there is none, or where its scores depend on other answers than the scored one.
+    None where there is none, or where its scores depend on other responses than the scored one.
     """
     scorer = context.identity.scorer(name)
     if scorer.compares:

@@ -1,4 +1,4 @@
-"""What a run has cost so far, and the budget that is left: teachers' answers and judges' verdicts together."""
+"""What a run has cost so far, and the budget that is left: teachers' responses and judges' verdicts together."""
 
 from engine.job import scorer_ids
 from engine.job.context import RunContext
@@ -7,13 +7,13 @@ from storage import responses, scores
 from storage import verdicts as replies
 
 
-def answers(context: RunContext) -> float:
-    """Dollars that the stored answers to the run's prompts have cost, by whatever job."""
+def of_responses(context: RunContext) -> float:
+    """Dollars that the stored responses to the run's prompts have cost, by whatever job."""
     counts = responses.counts(context.store, context.generations, context.prompt_set)
     return sum(count.cost for count in counts)
 
 
-def verdicts(context: RunContext) -> dict[str, float]:
+def of_verdicts(context: RunContext) -> dict[str, float]:
     """Dollars that each scorer behind an endpoint has cost, verdicts that are not there yet included."""
     found = {}
     for name, number in scorer_ids.asking(context).items():
@@ -27,4 +27,4 @@ def budget(context: RunContext) -> Budget:
     limit = context.run.generation.budget_usd
     if limit is None:
         return Budget(None, 0.0)
-    return Budget(limit, answers(context) + sum(verdicts(context).values()))
+    return Budget(limit, of_responses(context) + sum(of_verdicts(context).values()))

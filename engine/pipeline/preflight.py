@@ -39,7 +39,7 @@ def problems(run: Run) -> list[PersynError]:
         if kind.local_model is not None and (local := kind.local_model(config.settings))[0]:
             _try(found, "quality", partial(models.check, local[0], revision=local[1]))
         if kind.compares(config.settings) and len(run.teachers) < 2:
-            problem = "quality.mode: `pairs` compares the answers of several teachers, and there is one"
+            problem = "quality.mode: `pairs` compares the responses of several teachers, and there is one"
             found.append(ConfigError(problem, "use `mode: rate`, or add a teacher"))
         if kind.costs and (key := config.settings.get("api_key_env")):
             _try(found, "quality", partial(api_keys.read, "quality", str(key)))

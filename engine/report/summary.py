@@ -86,8 +86,8 @@ def unfinished(store: Store, job_id: int, context: RunContext | None) -> dict[st
 
 def _cost(context: RunContext) -> dict[str, Any]:
     return {
-        "answers": spending.answers(context),
-        "verdicts": spending.verdicts(context),
+        "answers": spending.of_responses(context),
+        "verdicts": spending.of_verdicts(context),
         "budget": context.run.generation.budget_usd,
     }
 

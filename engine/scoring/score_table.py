@@ -27,9 +27,9 @@ class ScoreTable:
     learnability: NDArray[np.float64]
     """(B, M), nats per token; NaN where missing."""
     usable: NDArray[np.bool_]
-    """(B, M): a whole answer is stored."""
+    """(B, M): a whole response is stored."""
     asked: NDArray[np.bool_]
-    """(B, M): an answer is stored that says something of the teacher (not an error)."""
+    """(B, M): a response is stored that says something of the teacher (not an error)."""
     correct: NDArray[np.float64] | None
     """(B, M): 1 right, 0 wrong, NaN where missing; None when no scorer of the quality says so."""
 
@@ -56,7 +56,7 @@ class ScoreTable:
         )
 
     def means(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """((M,) mean quality, (M,) the student's mean loss): NaN for a teacher without a scored answer."""
+        """((M,) mean quality, (M,) the student's mean loss): NaN for a teacher without a scored response."""
         return _column_means(self.quality), -_column_means(self.learnability)
 
 
@@ -65,7 +65,7 @@ def gather(
 ) -> ScoreTable:
     """The scores of this run's teachers on the prompts of these splits, or on one of these prompts.
 
-    Of a partial calibration only the answers that its design asked for, whatever other strategies have added to the
+    Of a partial calibration only the responses that its design asked for, whatever other strategies have added to the
     store since: labels must not depend on them. `whole` takes these too.
     """
     asked = None if whole else _design(context)
@@ -106,7 +106,7 @@ def weights(context: RunContext) -> list[float]:
 
 
 def scales(context: RunContext) -> list[blend.Scale]:
-    """Of the quality scorers, in order: the same for all splits, from the calibration answers."""
+    """Of the quality scorers, in order: the same for all splits, from the calibration responses."""
     named = context.run.quality.named
     if len(named) == 1:
         return [blend.Scale(0.0, 1.0)]

@@ -24,7 +24,7 @@ class Relabelled:
     """Labels under two settings, side by side."""
 
     prompts: int
-    """Prompts with a label under either setting: some usable answer, and not excluded as all wrong."""
+    """Prompts with a label under either setting: some usable response, and not excluded as all wrong."""
     best_changed: int
     """Prompts whose best teacher is another one."""
     pairs: int
@@ -33,7 +33,7 @@ class Relabelled:
     pairs_changed: int
     """Pairs that turn round, appear or disappear."""
     before: tuple[int, ...]
-    """Prompts per teacher, in the run file's order, when each goes to its best answer (the oracle)."""
+    """Prompts per teacher, in the run file's order, when each goes to its best response (the oracle)."""
     after: tuple[int, ...]
     idle: str | None
     """Why α has no say in the new labels; None when it has."""

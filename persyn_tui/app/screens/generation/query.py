@@ -217,7 +217,7 @@ def _sums(store: Store, context: RunContext) -> _Sums:
             calibration_responses=context.calibration.responses(sizes),
             unrouted=0 if plans else total - several,
         ),
-        judged=sum(spending.verdicts(context).values()),
+        judged=sum(spending.of_verdicts(context).values()),
         trouble=trouble,
     )
 
