@@ -65,9 +65,8 @@ def _work(job_id: int, *, foreground: bool, as_json: bool) -> int:
     else:
         found = summary.build(outcome.context, time.monotonic() - began)
         if as_json:
-            print(json_line({"job": job_id, "state": "done", **found}), flush=True)
-        elif foreground and not summary.empty(found):
-            console = Console()
-            console.print(summary.render(found))
+            print(json_line({"job": job_id, "state": "done", **summary.as_json(found)}), flush=True)
+        elif foreground and not found.empty:
+            Console().print(summary.render(found))
     store.close()
     return outcome.code

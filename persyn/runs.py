@@ -87,7 +87,7 @@ def run(
         report: Mapping[str, Any] = {}
         if ended.state == "done" and until in (None, STAGES[-1]):
             seconds = (ended.finished_at or 0.0) - (ended.started_at or 0.0)
-            report = summary.build(run_view.reader(opened, run), seconds)
+            report = summary.as_json(summary.build(run_view.reader(opened, run), seconds))
         return RunResult(ended.id, ended.effective_state, ended.error, report)
 
 

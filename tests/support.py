@@ -128,7 +128,11 @@ class Workspace:
                 job, _ = launch.submit(store, run_file.load(self.folder / name), until=until)
                 outcome = runner.work(store, job.id, Silent())
                 done = outcome.code == 0 and outcome.context
-                found = json.loads(json_line(summary.build(outcome.context, 0.0))) if done else {}
+                found = (
+                    json.loads(json_line(summary.as_json(summary.build(outcome.context, 0.0))))
+                    if done
+                    else {}
+                )
                 ended = jobs.get(store, job.id)
         finally:
             torch.set_num_threads(threads)

@@ -10,17 +10,20 @@ from rich.text import Text
 from engine.pipeline.display import duration
 from engine.report.estimate import REPLY_TOKENS, Amount, Estimate, Parts
 
+TOTALS = ("", "generations", "tokens", "cost", "time")
+TOTALS_LEFT = ("", "stored", "left", "tokens", "cost", "time")
+"""Where a part is stored: the last four say what is left."""
+PER_TEACHER = ("teacher", "all", "routed", "$ all", "$ routed", "time all", "time routed")
+
 
 def render(found: Estimate) -> RenderableType:
     """The estimate as tables for a terminal."""
     parts: list[RenderableType] = [
         Text(summary(found)),
         Text(),
-        _table(columns(found), totals(found)),
+        _table(TOTALS if found.left is None else TOTALS_LEFT, totals(found)),
         Text(),
-        Text(formulas(found)),
-        *map(Text, already(found)),
-        *map(Text, judged(found)),
+        *map(Text, (formulas(found), *already(found), *judged(found))),
         Text(),
         _table(PER_TEACHER, per_teacher(found)),
         Text(),
@@ -31,45 +34,90 @@ def render(found: Estimate) -> RenderableType:
     return Group(*parts)
 
 
-def unknown_time(found: Estimate) -> str:
-    """Why there is no time, in a line; empty where there is one."""
-    if not found.speed_unknown:
-        return ""
+def summary(found: Estimate) -> str:
+    """N, C and M in one line."""
     return (
-        f"time is not known: no answer of {', '.join(found.speed_unknown)} is stored yet to measure it by; "
-        "set `tokens_per_second`"
+        f"N = {found.n:,} prompts to answer, C = {found.c:,} of them by every teacher, M = {len(found.teachers)} "
+        "teachers" + (f"; {found.evaluation:,} more only measure the student" if found.evaluation else "")
     )
+
+
+def formulas(found: Estimate) -> str:
+    """How many generations each of the two ways takes, with the formula, in two lines."""
+    n, c, m = found.n, found.c, len(found.teachers)
+    calibrated = (
+        f"C·M + (N − C) = {c:,}·{m}"
+        if found.answers == c * m
+        else f"{found.answers:,} responses to the C prompts + (N − C) = {found.answers:,}"
+    )
+    return (
+        f"all teachers answer everything: N·M = {n:,}·{m} = {n * m:,} generations\n"
+        f"routed: {calibrated} + {n - c:,} = {found.answers + n - c:,} generations, {found.ratio:.1f} times fewer"
+    )
+
+
+def already(found: Estimate) -> list[str]:
+    """What is stored, in two lines; nothing where nothing is."""
+    if found.left is None:
+        return []
+    all_teachers = _there(found.all, found.all, found.left.all, found.left.all)
+    routed = _there(found.routed, found.routed, found.left.routed, found.left.routed)
+    scored = ", ".join(
+        f"{count:,} of {found.left.answers:,} by {name}" for name, count in found.left.verdicts.items()
+    )
+    return [
+        f"already stored: {all_teachers} (all teachers), {routed} (routed); the tables show what is left",
+        f"stored responses that are scored: {scored}",
+    ]
 
 
 def judged(found: Estimate) -> list[str]:
     """What each judge would take, in a line; it is in no table."""
     return [
         f"{row.name} {row.model}, not in the tables: at most {row.requests:,.0f} requests "
-        f"({'each two answers in both orders' if row.compares else 'one for each answer'}), about "
+        f"({'each two responses in both orders' if row.compares else 'one for each response'}), about "
         f"${row.cost:,.2f} with replies of {REPLY_TOKENS} tokens"
         for row in found.judges
     ]
 
 
-TOTALS = ("", "generations", "tokens", "cost", "time")
-TOTALS_LEFT = ("", "stored", "left", "tokens", "cost", "time")
-"""Where a part is stored: the last four say what is left."""
-PER_TEACHER = ("teacher", "all", "routed", "$ all", "$ routed", "time all", "time routed")
-
-
-def columns(found: Estimate) -> tuple[str, ...]:
-    """What stands over the rows of `totals`."""
-    return TOTALS if found.left is None else TOTALS_LEFT
+def unknown_time(found: Estimate) -> str:
+    """Why there is no time, in a line; empty where there is one."""
+    if not found.speed_unknown:
+        return ""
+    return (
+        f"time is not known: no response of {', '.join(found.speed_unknown)} is stored yet to measure it by; "
+        "set `tokens_per_second`"
+    )
 
 
 def totals(found: Estimate) -> list[tuple[str, ...]]:
-    """A row of texts under `columns` for all teachers, for routed and for each strategy."""
+    """A row of texts under `TOTALS` or `TOTALS_LEFT` for all teachers, for routed and for each strategy."""
     rows = _rows(found)
     if found.left is None:
         return [(name, *_cells(low, high)) for name, low, high in rows]
     return [
         (name, _there(low, high, low_left, high_left), *_cells(low_left, high_left))
         for (name, low, high), (_, low_left, high_left) in zip(rows, _rows(found.left), strict=True)
+    ]
+
+
+def per_teacher(found: Estimate) -> list[tuple[str, ...]]:
+    """A row of texts under `PER_TEACHER` for each teacher; what is left where a part is stored."""
+    parts = found.left or found
+    every = _shares([row.all.generations for row in parts.teachers], parts.all.generations)
+    routed = _shares([row.routed.generations for row in parts.teachers], parts.routed.generations)
+    return [
+        (
+            row.name,
+            f"{every[i]:,}",
+            f"{routed[i]:,}",
+            f"{row.all.cost:,.2f}",
+            f"{row.routed.cost:,.2f}",
+            duration(row.all.seconds),
+            duration(row.routed.seconds),
+        )
+        for i, row in enumerate(parts.teachers)
     ]
 
 
@@ -96,29 +144,6 @@ def _cells(low: Amount, high: Amount) -> tuple[str, ...]:
     )
 
 
-def per_teacher(found: Estimate) -> list[tuple[str, ...]]:
-    """A row of texts under `PER_TEACHER` for each teacher; what is left where a part is stored."""
-    parts = found.left or found
-    shares = zip(
-        parts.teachers,
-        _shares([row.all.generations for row in parts.teachers], parts.all.generations),
-        _shares([row.routed.generations for row in parts.teachers], parts.routed.generations),
-        strict=True,
-    )
-    return [
-        (
-            row.name,
-            f"{every:,}",
-            f"{routed:,}",
-            f"{row.all.cost:,.2f}",
-            f"{row.routed.cost:,.2f}",
-            duration(row.all.seconds),
-            duration(row.routed.seconds),
-        )
-        for row, every, routed in shares
-    ]
-
-
 def _shares(parts: Sequence[float], total: float) -> list[int]:
     """Whole numbers near `parts` that add up to the total as it is shown, by the largest remainder."""
     whole = [int(part) for part in parts]
@@ -127,45 +152,6 @@ def _shares(parts: Sequence[float], total: float) -> list[int]:
     for place in first[: max(0, short)]:
         whole[place] += 1
     return whole
-
-
-def already(found: Estimate) -> list[str]:
-    """What is stored, in two lines; nothing where nothing is."""
-    if found.left is None:
-        return []
-    all_teachers, routed = (
-        _there(whole, whole, left, left)
-        for whole, left in ((found.all, found.left.all), (found.routed, found.left.routed))
-    )
-    scored = ", ".join(
-        f"{count:,} of {found.left.answers:,} by {name}" for name, count in found.left.verdicts.items()
-    )
-    return [
-        f"already stored: {all_teachers} (all teachers), {routed} (routed); the tables show what is left",
-        f"stored answers that are scored: {scored}",
-    ]
-
-
-def summary(found: Estimate) -> str:
-    """N, C and M in one line."""
-    return (
-        f"N = {found.n:,} prompts to answer, C = {found.c:,} of them by every teacher, M = {len(found.teachers)} "
-        "teachers" + (f"; {found.evaluation:,} more only measure the student" if found.evaluation else "")
-    )
-
-
-def formulas(found: Estimate) -> str:
-    """How many generations each of the two ways takes, with the formula, in two lines."""
-    n, c, m = found.n, found.c, len(found.teachers)
-    calibrated = (
-        f"C·M + (N − C) = {c:,}·{m}"
-        if found.answers == c * m
-        else f"{found.answers:,} answers to the C prompts + (N − C) = {found.answers:,}"
-    )
-    return (
-        f"all teachers answer everything: N·M = {n:,}·{m} = {n * m:,} generations\n"
-        f"routed: {calibrated} + {n - c:,} = {found.answers + n - c:,} generations, {found.ratio:.1f} times fewer"
-    )
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -6,22 +6,23 @@ count among them), and each of the others is answered once.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, astuple, dataclass
+from typing import Any
 
 from engine.base.errors import ConfigError
 from engine.config.endpoint import PriceConfig
 from engine.config.kinds import teacher_kind
 from engine.config.models import TeacherConfig
 from engine.config.run_file import Run
+from engine.generation import speeds
 from engine.methods import strategy_kinds
 from engine.methods.strategy import Load
+from engine.report import existing_work
+from engine.report.existing_work import Stored
 from engine.scorers import scorer_kinds
 from engine.sources import source_kinds
-
-if TYPE_CHECKING:
-    from engine.report.existing_work import Stored
-    from storage.speeds import Speed
+from storage.speeds import Speed
+from storage.store import Store
 
 _FORM_TOKENS = 150
 """Of a judge's instructions."""
@@ -49,9 +50,9 @@ class TeacherRow:
     name: str
     backend: str
     all: Amount
-    """When it answers every prompt."""
+    """When it is asked every prompt."""
     routed: Amount
-    """When it answers the calibration prompts and 1/M of the others."""
+    """When it is asked the calibration prompts and 1/M of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,9 @@ class JudgeRow:
     name: str
     model: str
     compares: bool
-    """Whether it is asked for each two answers in both orders, or once for each answer."""
+    """Whether it is asked for each two responses in both orders, or once for each response."""
     requests: float
-    """Without those of stored verdicts."""
+    """Without those of stored scores."""
     cost: float
     """Dollars, with replies of `REPLY_TOKENS` tokens."""
 
@@ -92,30 +93,26 @@ class Left(Parts):
     """The amounts without what is stored already."""
 
     answers: int
-    """Stored answers that scorers take."""
+    """Stored responses that scorers take."""
     verdicts: Mapping[str, int]
-    """Scorer → how many of these it has given a verdict on."""
+    """Scorer → how many of these it has scored."""
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A run's expected cost."""
+class Estimate(Parts):
+    """A run's expected cost: the amounts of the whole run, and what they are counted from."""
 
     n: int
     """N: prompts that get a training row; evaluation prompts are not among them."""
     c: int
     """C: those of them that every teacher answers, or k teachers by `calibration.teachers_per_prompt`."""
     answers: int
-    """Answers to these: C·M, or fewer."""
+    """Responses to these: C·M, or fewer."""
     evaluation: int
     """Prompts that only the student sees."""
-    teachers: tuple[TeacherRow, ...]
-    all: Amount
-    routed: Amount
-    strategies: tuple[StrategyRow, ...]
     judges: tuple[JudgeRow, ...]
-    """In none of the amounts above: answers are routed in shares that nobody knows before."""
-    left: "Left | None"
+    """In none of the amounts above: prompts are routed in shares that nobody knows before."""
+    left: Left | None
     """What a store's part of the run leaves to do; None where it has none."""
     speed_unknown: tuple[str, ...]
     """Teachers without `tokens_per_second` of which nothing is measured either."""
@@ -127,14 +124,17 @@ class Estimate:
         return self.all.generations / self.routed.generations if self.routed.generations else 1.0
 
 
-def estimate(
-    run: Run, measured: "Mapping[str, Speed] | None" = None, stored: "Stored | None" = None
-) -> Estimate:
+def from_store(run: Run, store: Store) -> Estimate:
+    """The same as `estimate`, with the speeds that the store tells and without what it holds of the run."""
+    return estimate(run, speeds.of_run(store, run), existing_work.of_run(store, run))
+
+
+def estimate(run: Run, measured: Mapping[str, Speed] | None = None, stored: Stored | None = None) -> Estimate:
     """The run's expected cost, from its run file and what was measured before.
 
     Args:
         run: the run file.
-        measured: teacher → what its stored answers say; used where the run file does not say it.
+        measured: teacher → what its stored responses say; used where the run file does not say it.
         stored: what is there of the run already.
 
     Raises:
@@ -145,80 +145,30 @@ def estimate(
     if stored is not None:
         sizes = {name: stored.sizes.get(name, 0) for name in sizes}
     run, told = _with(run, measured or {})
-    c = sizes["calibration"] + sizes["validation"]
-    n, m = c + sizes["synthesis"], len(run.teachers)
+    c, m = sizes["calibration"] + sizes["validation"], len(run.teachers)
+    n = c + sizes["synthesis"]
     if n == 0:
         raise ConfigError(
             "split: every prompt is for evaluation, so no teacher has anything to answer", "add prompts"
         )
-    answers = sizes["calibration"] * (run.calibration.teachers_per_prompt or m) + sizes["validation"] * m
-    whole, left = _parts(run, n, c, answers, None), None
+    responses = sizes["calibration"] * (run.calibration.teachers_per_prompt or m) + sizes["validation"] * m
+    nothing = Stored(sizes, (0,) * m, (0,) * m, {}, 0, {})
+    left = None
     if stored is not None and any(stored.everything):
-        parts = _parts(run, n, c, answers, stored)
-        left = Left(
-            parts.teachers, parts.all, parts.routed, parts.strategies, stored.answers, stored.verdicts
-        )
+        left = Left(*_parts(run, n, c, responses, stored), stored.responses, stored.scored)
     return Estimate(
+        *_parts(run, n, c, responses, nothing),
         n=n,
         c=c,
-        answers=answers,
+        answers=responses,
         evaluation=sizes["evaluation"],
-        teachers=whole.teachers,
-        all=whole.all,
-        routed=whole.routed,
-        strategies=whole.strategies,
         left=left,
         speed_unknown=tuple(
             t.name for t in run.teachers if t.tokens_per_second is None and teacher_kind(t.backend).generates
         ),
-        judges=tuple(_judges(run, n, c, answers, stored)),
+        judges=tuple(_judges(run, n, c, responses, stored or nothing)),
         assumptions=(*_assumptions(run, counted, known=stored is not None), *told),
     )
-
-
-def _parts(run: Run, n: int, c: int, answers: int, stored: "Stored | None") -> Parts:
-    """The amounts of the whole run, or of what is left of it."""
-    m = len(run.teachers)
-    everything, calibration = [float(n)] * m, [answers / m] * m
-    rest = _thinned([(n - c) / m] * m, n - c, _beyond(stored))
-    if stored is not None:
-        everything = _without(everything, stored.everything)
-        calibration = _without(calibration, stored.calibration)
-        rest = [float(count) for count in stored.plans.get(strategy_kinds.routed(run.strategies) or "", rest)]
-    return Parts(
-        teachers=tuple(
-            TeacherRow(
-                teacher.name,
-                teacher.backend,
-                _amount(run, [_only(everything, i)]),
-                _amount(run, [_only(calibration, i), _only(rest, i)]),
-            )
-            for i, teacher in enumerate(run.teachers)
-        ),
-        all=_amount(run, [everything]),
-        routed=_amount(run, [calibration, rest]),
-        strategies=tuple(
-            _strategy(run, name, n, c, everything, calibration, stored) for name in run.strategies
-        ),
-    )
-
-
-def _without(load: Load, there: Sequence[float]) -> list[float]:
-    return [max(0.0, count - answered) for count, answered in zip(load, there, strict=True)]
-
-
-def _beyond(stored: "Stored | None") -> Sequence[int] | None:
-    """Answers of each teacher to prompts that calibration does not ask it for."""
-    if stored is None:
-        return None
-    return [whole - part for whole, part in zip(stored.everything, stored.calibration, strict=True)]
-
-
-def _thinned(load: Load, prompts: int, answered: Sequence[int] | None) -> list[float]:
-    """The load without what is expected to be there, when a teacher has answered some of the prompts to share out."""
-    if answered is None or not prompts:
-        return list(load)
-    return [count * max(0.0, 1 - there / prompts) for count, there in zip(load, answered, strict=True)]
 
 
 def as_json(found: Estimate) -> dict[str, Any]:
@@ -226,7 +176,114 @@ def as_json(found: Estimate) -> dict[str, Any]:
     return {**asdict(found), "m": len(found.teachers), "ratio": found.ratio}
 
 
-def _with(run: Run, measured: "Mapping[str, Speed]") -> tuple[Run, list[str]]:
+def _parts(
+    run: Run, n: int, c: int, responses: int, stored: Stored
+) -> tuple[tuple[TeacherRow, ...], Amount, Amount, tuple[StrategyRow, ...]]:
+    """The fields of `Parts`, without what is stored."""
+    m, costs = len(run.teachers), _Costs(run)
+    everything = [max(0.0, float(n) - there) for there in stored.everything]
+    calibration = [max(0.0, responses / m - there) for there in stored.calibration]
+    beyond = [whole - part for whole, part in zip(stored.everything, stored.calibration, strict=True)]
+
+    def shared(name: str) -> list[Sequence[Load]]:
+        """The ways in which a strategy may ask the teachers, each as phases one after the other."""
+        strategy = strategy_kinds.load(name)
+        if strategy.needs_full_parallel:
+            return [[everything]]
+        calibrates = strategy_kinds.needs_calibration(name, run.evidence.parameters)
+        first, count, there = ([calibration], n - c, beyond) if calibrates else ([], n, stored.everything)
+        loads = [_unanswered(load, count, there) for load in strategy.loads(run.evidence, float(count))]
+        return [[*first, load] for load in ([stored.plans[name]] if name in stored.plans else loads)]
+
+    planned = stored.plans.get(strategy_kinds.routed(run.strategies) or "")
+    rest = planned or _unanswered([(n - c) / m] * m, n - c, beyond)
+    options = {name: [costs.of(*phases) for phases in shared(name)] for name in run.strategies}
+    teachers = tuple(
+        TeacherRow(
+            teacher.name,
+            teacher.backend,
+            costs.of(_only(everything, i)),
+            costs.of(_only(calibration, i), _only(rest, i)),
+        )
+        for i, teacher in enumerate(run.teachers)
+    )
+    strategies = tuple(
+        StrategyRow(name, _extreme(amounts, min), _extreme(amounts, max)) for name, amounts in options.items()
+    )
+    return teachers, costs.of(everything), costs.of(calibration, rest), strategies
+
+
+def _unanswered(load: Load, prompts: int, answered: Sequence[int]) -> list[float]:
+    """What is expected to be missing of a load when teachers have answered some of the prompts that it shares out."""
+    return [
+        count * max(0.0, 1 - there / max(1, prompts)) for count, there in zip(load, answered, strict=True)
+    ]
+
+
+def _only(load: Load, index: int) -> list[float]:
+    return [count if i == index else 0.0 for i, count in enumerate(load)]
+
+
+def _extreme(options: Sequence[Amount], choose: Callable[..., float]) -> Amount:
+    """The least or most of each figure; no time where one of the options has none."""
+    figures = zip(*map(astuple, options), strict=True)
+    return Amount(*(None if None in figure else choose(figure) for figure in figures))  # type: ignore[arg-type]
+
+
+class _Costs:
+    """What the responses of a run's teachers take."""
+
+    def __init__(self, run: Run) -> None:
+        self._each = [_response(run, teacher) for teacher in run.teachers]
+        self._remote = [teacher_kind(teacher.backend).remote for teacher in run.teachers]
+
+    def of(self, *phases: Load) -> Amount:
+        """What the phases take, one after the other; within a phase teachers work as `_seconds` says."""
+        load = list(zip(map(sum, zip(*phases, strict=True)), self._each, strict=True))
+        times = [self._seconds(phase) for phase in phases]
+        return Amount(
+            generations=sum(count * each.generations for count, each in load),
+            prompt_tokens=sum(count * each.prompt_tokens for count, each in load),
+            completion_tokens=sum(count * each.completion_tokens for count, each in load),
+            cost=sum(count * each.cost for count, each in load),
+            seconds=None if None in times else sum(time for time in times if time is not None),
+        )
+
+    def _seconds(self, load: Load) -> float | None:
+        """Endpoints run side by side and beside the local teachers, which run one after the other."""
+        endpoints, local = [0.0], 0.0
+        for count, each, remote in zip(load, self._each, self._remote, strict=True):
+            if not count:
+                continue
+            if each.seconds is None:
+                return None
+            if remote:
+                endpoints.append(count * each.seconds)
+            else:
+                local += count * each.seconds
+        return max(*endpoints, local)
+
+
+def _response(run: Run, teacher: TeacherConfig) -> Amount:
+    """What one response of the teacher takes; nothing where it is imported."""
+    if not teacher_kind(teacher.backend).generates:
+        return Amount(0.0, 0.0, 0.0, 0.0, 0.0)
+    prompt, tokens, speed = (
+        float(run.estimate.prompt_tokens),
+        _tokens(run, teacher),
+        teacher.tokens_per_second,
+    )
+    dollars = (prompt * teacher.price.input + tokens * teacher.price.output) / 1e6
+    return Amount(1.0, prompt, tokens, dollars, None if speed is None else tokens / speed)
+
+
+def _tokens(run: Run, teacher: TeacherConfig) -> float:
+    """Of one response of the teacher."""
+    expected = teacher.expected_tokens or run.estimate.completion_tokens
+    return min(expected, teacher.sampling.max_tokens or run.generation.max_tokens)
+
+
+def _with(run: Run, measured: Mapping[str, Speed]) -> tuple[Run, list[str]]:
     """(the run with what was measured of teachers where it says nothing, the lines that tell so)."""
     teachers, told = [], []
     for teacher in run.teachers:
@@ -238,9 +295,9 @@ def _with(run: Run, measured: "Mapping[str, Speed]") -> tuple[Run, list[str]]:
         if speed is not None and more:
             whose = speed.of or teacher.name
             same = f" (the model of {teacher.name})" if speed.of else ""
-            length = f", {speed.tokens_per_answer:,.0f} an answer" if speed.alike else " with other settings"
+            length = f", {speed.tokens_per_answer:,.0f} a response" if speed.alike else " with other settings"
             told.append(
-                f"measured on {speed.answers:,} stored answers of {whose}{same}: {speed.tokens_per_second:,.0f} "
+                f"measured on {speed.answers:,} stored responses of {whose}{same}: {speed.tokens_per_second:,.0f} "
                 f"tokens a second{length}"
             )
         teachers.append(teacher.model_copy(update=more))
@@ -275,122 +332,36 @@ def _splits(run: Run) -> tuple[dict[str, int], bool]:
     return {name: forced[name] + wanted[name] for name in forced}, counted
 
 
-def _amount(run: Run, phases: Sequence[Load]) -> Amount:
-    """What the phases take, one after the other; within a phase teachers work as `_seconds` says."""
-    # Imported answers are there already.
-    phases = [
-        [
-            count if teacher_kind(teacher.backend).generates else 0.0
-            for count, teacher in zip(phase, run.teachers, strict=True)
-        ]
-        for phase in phases
-    ]
-    load = [sum(phase[i] for phase in phases) for i in range(len(run.teachers))]
-    prompt = [count * run.estimate.prompt_tokens for count in load]
-    answer = [count * _answer_tokens(run, teacher) for count, teacher in zip(load, run.teachers, strict=True)]
-    prices = [teacher.price for teacher in run.teachers]
-    times = [_seconds(run, phase) for phase in phases]
-    return Amount(
-        generations=sum(load),
-        prompt_tokens=sum(prompt),
-        completion_tokens=sum(answer),
-        cost=sum(
-            p * price.input + a * price.output for p, a, price in zip(prompt, answer, prices, strict=True)
-        )
-        / 1e6,
-        seconds=None if None in times else sum(time for time in times if time is not None),
-    )
-
-
-def _seconds(run: Run, load: Load) -> float | None:
-    """Endpoints run side by side and beside the local teachers, which run one after the other."""
-    endpoints, local = [0.0], 0.0
-    for count, teacher in zip(load, run.teachers, strict=True):
-        if not count:
-            continue
-        if teacher.tokens_per_second is None:
-            return None
-        time = count * _answer_tokens(run, teacher) / teacher.tokens_per_second
-        if teacher_kind(teacher.backend).remote:
-            endpoints.append(time)
-        else:
-            local += time
-    return max(*endpoints, local)
-
-
-def _answer_tokens(run: Run, teacher: TeacherConfig) -> float:
-    expected = teacher.expected_tokens or run.estimate.completion_tokens
-    return min(expected, teacher.sampling.max_tokens or run.generation.max_tokens)
-
-
-def _strategy(
-    run: Run, name: str, n: int, c: int, everything: Load, calibration: Load, stored: "Stored | None"
-) -> StrategyRow:
-    """A strategy's row; `everything` and `calibration` are what is left of these two loads."""
-    if strategy_kinds.load(name).needs_full_parallel:
-        amount = _amount(run, [everything])
-        return StrategyRow(name, amount, amount)
-    calibrates = strategy_kinds.needs_calibration(name, run.evidence.parameters)
-    first = [calibration] if calibrates else []
-    if stored is not None and name in stored.plans:
-        amount = _amount(run, [*first, [float(count) for count in stored.plans[name]]])
-        return StrategyRow(name, amount, amount)
-    rest = n - c if calibrates else n
-    there = _beyond(stored) if calibrates or stored is None else stored.everything
-    loads = strategy_kinds.load(name).loads(run.evidence, float(rest))
-    options = [_amount(run, [*first, _thinned(load, rest, there)]) for load in loads]
-    lower: Callable[..., float] = min
-    return StrategyRow(name, _extreme(options, lower), _extreme(options, max))
-
-
-def _extreme(options: Sequence[Amount], choose: Callable[..., float]) -> Amount:
-    times = [option.seconds for option in options]
-    return Amount(
-        generations=choose(option.generations for option in options),
-        prompt_tokens=choose(option.prompt_tokens for option in options),
-        completion_tokens=choose(option.completion_tokens for option in options),
-        cost=choose(option.cost for option in options),
-        seconds=None if None in times else choose(time for time in times if time is not None),
-    )
-
-
-def _only(load: Load, index: int) -> list[float]:
-    return [count if i == index else 0.0 for i, count in enumerate(load)]
-
-
 def _assumptions(run: Run, counted: bool, *, known: bool) -> tuple[str, ...]:
-    lengths = [_answer_tokens(run, teacher) for teacher in run.teachers]
+    lengths = [_tokens(run, teacher) for teacher in run.teachers]
     low, high = min(lengths), max(lengths)
     lines = [
         f"{run.estimate.prompt_tokens:,} tokens a prompt (`estimate.prompt_tokens`), "
         + (f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}")
-        + " tokens an answer (a teacher's `expected_tokens`, as measured, or `estimate.completion_tokens`; at most "
+        + " tokens a response (a teacher's `expected_tokens`, as measured, or `estimate.completion_tokens`; at most "
         "`max_tokens`)",
         "routed: each teacher gets an equal share of the prompts that one teacher answers; the router will not "
         "share them out so evenly, and nobody knows before how",
         "a strategy whose teacher calibration has yet to choose shows a range over the teachers",
-        "time: answers only, at `tokens_per_second` or as measured; endpoints work side by side and beside the "
+        "time: responses only, at `tokens_per_second` or as measured; endpoints work side by side and beside the "
         "local teachers, which run one after the other; scoring, the router and training are not included",
-        "no answer fails" if known else "no answer fails, and no prompt is a duplicate",
+        "no response fails" if known else "no response fails, and no prompt is a duplicate",
     ]
     if not counted:
         lines.append("a source that is not on this machine has as many prompts as its `size` says")
     return tuple(lines)
 
 
-def _judges(run: Run, n: int, c: int, answers: int, stored: "Stored | None") -> Iterator[JudgeRow]:
-    answer = sum(_answer_tokens(run, teacher) for teacher in run.teachers) / len(run.teachers)
+def _judges(run: Run, n: int, c: int, responses: int, stored: Stored) -> Iterator[JudgeRow]:
+    tokens = sum(_tokens(run, teacher) for teacher in run.teachers) / len(run.teachers)
     for name, config in run.quality.named.items():
         if not scorer_kinds.costs(config.scorer):
             continue
         compares = scorer_kinds.compares(config.scorer, config.settings)
-        requests = float(answers + n - c)
-        if compares:
-            requests = answers * max((answers / c if c else 0) - 1, 0)
-        if stored is not None:
-            judged = answers if compares else answers + n - c
-            requests *= max(0.0, 1 - stored.verdicts.get(name, 0) / max(1, judged))
+        judged = responses if compares else responses + n - c
+        requests = judged * max((responses / c if c else 0) - 1, 0) if compares else float(judged)
+        requests *= max(0.0, 1 - stored.scored.get(name, 0) / max(1, judged))
         price = PriceConfig.model_validate(config.settings.get("price") or {})
-        asked = run.estimate.prompt_tokens + (2 if compares else 1) * answer + _FORM_TOKENS
+        asked = run.estimate.prompt_tokens + (2 if compares else 1) * tokens + _FORM_TOKENS
         dollars = requests * (asked * price.input + REPLY_TOKENS * price.output) / 1e6
         yield JudgeRow(name, str(config.settings.get("model", "")), compares, requests, dollars)

@@ -17,20 +17,20 @@ from storage.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What is there of a run, failed answers apart. Tuples are by teacher, in the run file's order."""
+    """What is there of a run, failed responses apart. Tuples are by teacher, in the run file's order."""
 
     sizes: Mapping[str, int]
     """Prompts of each split as they were read, without duplicates."""
     everything: tuple[int, ...]
-    """Answers to the N prompts."""
+    """Responses to the N prompts."""
     calibration: tuple[int, ...]
     """Those of them that the run asks for to calibrate."""
     plans: Mapping[str, tuple[int, ...]]
     """Strategy with a complete plan → what is missing of it, the calibration apart where the strategy needs it."""
-    answers: int
-    """Answers with a text that scorers take."""
-    verdicts: Mapping[str, int]
-    """Scorer → how many of these it has given a verdict on."""
+    responses: int
+    """Responses with a text that scorers take."""
+    scored: Mapping[str, int]
+    """Scorer → how many of these it has scored."""
 
 
 def of_run(store: Store, run: Run) -> Stored | None:
@@ -39,15 +39,10 @@ def of_run(store: Store, run: Run) -> Stored | None:
         context = reader(store, run)
     except ConfigError:
         return None
-    return of_context(context)
-
-
-def of_context(context: RunContext) -> Stored:
-    """The same of a run that is open."""
-    verdicts, answers = {}, 0
+    scored, count = {}, 0
     for name in scorer_ids.names(context):
         number = scorer_ids.find(context, name)
-        answers, verdicts[name] = scores.count(context.store, scorer_ids.scored(context, number))
+        count, scored[name] = scores.count(context.store, scorer_ids.scored(context, number))
     designed = design_id(context)
     design = [] if designed is None else [designed]
     calibration = _cover(context, design, calibrates=True)
@@ -63,7 +58,7 @@ def of_context(context: RunContext) -> Stored:
             )
     every = responses.coverage(context.store, context.generations, context.prompt_set, TRAINED, ())
     sizes = prompts.counts(context.store, context.prompt_set)
-    return Stored(sizes, _done(every), _done(calibration), plans, answers, verdicts)
+    return Stored(sizes, _done(every), _done(calibration), plans, count, scored)
 
 
 def _cover(context: RunContext, plans: Sequence[int], *, calibrates: bool) -> list[Coverage]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from engine.tools.findings import Finding, attempt
+from engine.tools.findings import Finding, check, failed, ok, warning
 from storage import locations
 from storage.store import Store, sqlite_driver
 
@@ -21,35 +21,39 @@ LEAST_SPACE = 2 * 2**30
 
 def findings() -> Iterator[Finding]:
     """Every check of the machine."""
-    yield Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    yield Finding("libraries", "ok", ", ".join(_versions()))
-    yield attempt("device", _device)
-    yield attempt("memory", _memory)
-    yield attempt("sqlite", _sqlite)
-    yield attempt("store", _store)
-    yield attempt("space", _space)
+    yield check("python", _python)
+    yield check("libraries", _libraries)
+    yield check("device", _device)
+    yield check("memory", _memory)
+    yield check("sqlite", _sqlite)
+    yield check("store", _store)
+    yield check("space", _space)
 
 
-def _versions() -> Iterator[str]:
+def _python() -> Finding:
+    return ok(f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def _libraries() -> Finding:
+    versions = []
     for name in ("torch", "transformers", "peft", "vllm"):
         try:
-            yield f"{name} {version(name)}"
+            versions.append(f"{name} {version(name)}")
         except PackageNotFoundError:
-            yield f"{name} not installed"
+            versions.append(f"{name} not installed")
+    return ok(", ".join(versions))
 
 
 def _device() -> Finding:
     if not torch.cuda.is_available():
-        return Finding("device", "ok", f"CPU, {torch.get_num_threads()} threads for torch; no CUDA GPU")
+        return ok(f"CPU, {torch.get_num_threads()} threads for torch; no CUDA GPU")
     cards = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return Finding(
-        "device", "ok", ", ".join(f"{card.name}, {card.total_memory / 2**30:.0f} GiB" for card in cards)
-    )
+    return ok(", ".join(f"{card.name}, {card.total_memory / 2**30:.0f} GiB" for card in cards))
 
 
 def _memory() -> Finding:
     memory = psutil.virtual_memory()
-    return Finding("memory", "ok", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
+    return ok(f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
 
 
 def _sqlite() -> Finding:
@@ -58,8 +62,8 @@ def _sqlite() -> Finding:
         driver = sqlite_driver()
     text = f"{driver.sqlite_version} ({driver.__name__.split('.')[0]})"
     if caught:
-        return Finding("sqlite", "warning", f"{text}: {caught[0].message}", "pip install -U pysqlite3")
-    return Finding("sqlite", "ok", f"{text}, without the known fault of the write-ahead log")
+        return warning(f"{text}: {caught[0].message}", "pip install -U pysqlite3")
+    return ok(f"{text}, without the known fault of the write-ahead log")
 
 
 def _store() -> Finding:
@@ -71,13 +75,11 @@ def _store() -> Finding:
         above = next(folder for folder in path.parents if folder.exists())
         locations.refuse_network_filesystem(path)
         if not os.access(above, os.W_OK):
-            return Finding(
-                "store", "failed", f"{path} ({place}): {above} is not writable", "give --store PATH"
-            )
-        return Finding("store", "ok", f"{path} ({place}): not made yet, and can be")
+            return failed(f"{path} ({place}): {above} is not writable", "give --store PATH")
+        return ok(f"{path} ({place}): not made yet, and can be")
     with Store.open(create=False) as store, store.write():
         pass
-    return Finding("store", "ok", f"{name} ({place}): opens and can be written to")
+    return ok(f"{name} ({place}): opens and can be written to")
 
 
 def _space() -> Finding:
@@ -87,5 +89,5 @@ def _space() -> Finding:
     free = shutil.disk_usage(folder).free
     text = f"{free / 2**30:.1f} GiB free in {folder}"
     if free < LEAST_SPACE:
-        return Finding("space", "warning", text, "free some space: a run pauses when the disk is full")
-    return Finding("space", "ok", text)
+        return warning(text, "free some space: a run pauses when the disk is full")
+    return ok(text)

@@ -30,7 +30,7 @@ class Probe:
     rendered: str
     """The text that the model was given, its chat template around the prompt; for an endpoint, the messages."""
     token: str
-    """Of the answer or its reasoning; empty where the server counts one and keeps it to itself."""
+    """Of the response or its reasoning; empty where the server counts one and keeps it to itself."""
     finish_reason: str
     load_s: float
     """Seconds to load the model; next to none for an endpoint."""
@@ -130,8 +130,8 @@ def _came(completion: Response) -> str:
     if completion.status in ("error", "too_long"):
         return completion.error or completion.finish_reason
     if completion.status == "refused":
-        return "a content filter refused the answer" + (f": {completion.error}" if completion.error else "")
-    return f"the answer is empty, finish_reason {completion.finish_reason}"
+        return "a content filter refused the response" + (f": {completion.error}" if completion.error else "")
+    return f"the response is empty, finish_reason {completion.finish_reason}"
 
 
 def _remedy(completion: Response) -> str:

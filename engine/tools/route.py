@@ -1,7 +1,7 @@
 """`python -m engine route PROMPT…`: which teacher a trained router chooses, and why.
 
 The reason is shown as evidence: the calibration prompts nearest to the prompt in the router's own pooled space,
-with the scores that the teachers' real answers to them have.
+with the scores that the teachers' real responses to them have.
 """
 
 import argparse
@@ -134,14 +134,16 @@ class _Neighbours:
         return self.usual is not None and float((self._vectors @ vector).max()) < self.usual
 
     def of(self, vector: NDArray[np.float32]) -> list[dict[str, Any]]:
-        """The nearest calibration prompts with every teacher's stored answer and its scores."""
+        """The nearest calibration prompts with every teacher's stored response and its scores."""
         if not self.count:
             return []
         cosines = self._vectors @ vector
         chosen = np.argsort(-cosines, kind="stable")[: self._wanted]
-        return [{"cosine": float(cosines[place]), **self._answers(self._prompts[place])} for place in chosen]
+        return [
+            {"cosine": float(cosines[place]), **self._responses(self._prompts[place])} for place in chosen
+        ]
 
-    def _answers(self, prompt: Prompt) -> dict[str, Any]:
+    def _responses(self, prompt: Prompt) -> dict[str, Any]:
         identifier = prompt.id or 0
         answers = responses.of_prompts(self._store, [identifier], self._generations).get(identifier, {})
         values = scores.by_kind(self._store, [answer.id for answer in answers.values()])
@@ -160,7 +162,7 @@ class _Neighbours:
 
 
 def _generations(store: Store, teachers: Sequence[Teacher]) -> tuple[list[Generation], dict[int, str]]:
-    """(whose stored answers count: the router's teachers as they were then, their names by id)."""
+    """(whose stored responses count: the router's teachers as they were then, their names by id)."""
     shas = {teacher.name: teacher.sha for teacher in teachers}
     rows = registry.models(store, "teacher", archived=True, superseded=True)
     mine = {row.id: row.name for row in rows if row.name in shas and row.id is not None}
@@ -213,7 +215,7 @@ def _show(about: dict[str, Any], found: list[dict[str, Any]], near: _Neighbours)
                 scores = "  ".join(f"{kind} {value:.2f}" for kind, value in known.items())
                 mark = "★" if teacher == entry["choice"] else " "
                 console.print(
-                    Text(f"    {mark} {teacher}: {scores or answer['status']}  (answer {answer['id']})")
+                    Text(f"    {mark} {teacher}: {scores or answer['status']}  (response {answer['id']})")
                 )
     if not near.count:
         console.print(

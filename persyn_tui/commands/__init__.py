@@ -1,2 +1,1 @@
-"""The subcommands of `persyn`, one file per object they act on. Heavy imports happen inside a command, so
-that `persyn --help` answers at once."""
+"""The subcommands of `persyn`, one file per object that they act on; `persyn_tui.cli` names them all."""

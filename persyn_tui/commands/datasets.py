@@ -1,15 +1,24 @@
 """`persyn data datasets`, `export`, `exclude`, `restore`: the rows that a student is trained on."""
 
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from persyn_tui.output import JsonOption, StoreOption, emit, say, table, tell
-
-if TYPE_CHECKING:
-    from storage.records import Dataset
-    from storage.store import Store
+from engine.base.errors import ConfigError
+from engine.base.suggest import hint
+from engine.report import export as exporting
+from persyn_tui.commands.output import JsonOption, StoreOption, emit, say, table, tell
+from persyn_tui.views.dataset_view import Datasets
+from storage import datasets, registry
+from storage.listing import Listing
+from storage.records import Dataset
+from storage.store import Store
 
 DatasetArgument = Annotated[
     str,
@@ -20,20 +29,8 @@ PromptsArgument = Annotated[
 ]
 
 
-def register(group: typer.Typer) -> None:
-    """Adds the commands to `persyn data`."""
-    group.command("datasets")(list_datasets)
-    group.command("export")(export)
-    group.command("exclude")(exclude)
-    group.command("restore")(restore)
-
-
 def list_datasets(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List datasets, newest first."""
-    from persyn_tui.dataset_view import Datasets
-    from storage import datasets
-    from storage.store import Store
-
     opened = Store.open(store, create=False)
     known = Datasets(datasets.newest_first(opened))
     found = [
@@ -77,7 +74,7 @@ def export(
     form: Annotated[
         str, typer.Option("--format", "-f", help="messages, sharegpt, alpaca, parquet or huggingface.")
     ] = "messages",
-    teacher: Annotated[str | None, typer.Option("--teacher", help="Only answers of this teacher.")] = None,
+    teacher: Annotated[str | None, typer.Option("--teacher", help="Only responses of this teacher.")] = None,
     quality: Annotated[
         float | None, typer.Option("--min-quality", help="Only rows of at least this.")
     ] = None,
@@ -89,13 +86,6 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a dataset to a new file (or folder, for huggingface), each row with its provenance."""
-    import math
-
-    from engine.base.errors import ConfigError
-    from engine.report import export as exporting
-    from storage.listing import Listing
-    from storage.store import Store
-
     opened = Store.open(store, create=False)
     chosen = named(opened, dataset)
     if teacher is not None:
@@ -106,11 +96,8 @@ def export(
     only = exporting.passing(
         opened, chosen, Listing(teacher, quality=quality, learnability=learnability, reward=reward)
     )
-    bar = _Bar()
-    try:
-        written = exporting.export(opened, chosen, form, out, bar.update, only)
-    finally:
-        bar.close()
+    with _bar() as update:
+        written = exporting.export(opened, chosen, form, out, update, only)
     data = {
         "path": written.path,
         "format": written.format,
@@ -123,17 +110,12 @@ def export(
     emit(data, as_json, lambda: tell(f"{written.path}: {written.rows:,} rows of `{chosen.name}`"))
 
 
-def check_teacher(opened: "Store", name: str) -> None:
+def check_teacher(opened: Store, name: str) -> None:
     """Refuses a `--teacher` that the store does not have, with the nearest that it has."""
-    from engine.base.errors import ConfigError
-    from engine.base.suggest import nearest
-    from storage import registry
-
     names = [model.name for model in registry.models(opened, "teacher", archived=True)]
     if name not in names:
-        guess = nearest(name, names)
         raise ConfigError(
-            f"--teacher {name}: not in {opened.name}" + (f"; did you mean `{guess}`?" if guess else ""),
+            f"--teacher {name}: not in {opened.name}{hint(name, names)}",
             "list them with `persyn models list`",
         )
 
@@ -153,10 +135,6 @@ def restore(
 
 
 def _mark(location: str | None, ref: str, prompts: list[int], excluded: bool, as_json: bool) -> None:
-    from engine.base.errors import ConfigError
-    from storage import datasets
-    from storage.store import Store
-
     opened = Store.open(location, create=False)
     chosen = named(opened, ref)
     missing = sorted(set(prompts) - datasets.prompts_in(opened, chosen.id, prompts))
@@ -182,25 +160,19 @@ def _mark(location: str | None, ref: str, prompts: list[int], excluded: bool, as
     emit(data, as_json, show_change)
 
 
-def named(opened: "Store", ref: str) -> "Dataset":
+def named(opened: Store, ref: str) -> Dataset:
     """The dataset of this number, or of this name where it is the only one.
 
     Raises:
         ConfigError: there is none, or several have the name: which one is meant would be a guess.
     """
-    from engine.base.errors import ConfigError
-    from engine.base.suggest import nearest
-    from persyn_tui.dataset_view import Datasets
-    from storage import datasets
-
     known = Datasets(datasets.newest_first(opened))
     found = known.find(ref)
     if not found:
         what = f"number {ref}" if ref.isdecimal() else f"the name `{ref}`"
-        guess = nearest(ref, [dataset.name for dataset in known.all])
+        near = hint(ref, [dataset.name for dataset in known.all])
         raise ConfigError(
-            f"there is no dataset of {what} in {opened.name}"
-            + (f"; did you mean `{guess}`?" if guess else ""),
+            f"there is no dataset of {what} in {opened.name}{near}",
             "list them with `persyn data datasets`",
         )
     if len(found) > 1:
@@ -212,12 +184,8 @@ def named(opened: "Store", ref: str) -> "Dataset":
     return found[0]
 
 
-def of_strategy(opened: "Store", strategy: str) -> "Dataset":
+def of_strategy(opened: Store, strategy: str) -> Dataset:
     """The newest dataset of a strategy; says which, where there are others."""
-    from engine.base.errors import ConfigError
-    from persyn_tui.dataset_view import Datasets
-    from storage import datasets
-
     known = Datasets(datasets.newest_first(opened))
     found = [dataset for dataset in known.all if dataset.name.endswith(f"/{strategy}")]
     if not found:
@@ -230,30 +198,11 @@ def of_strategy(opened: "Store", strategy: str) -> "Dataset":
     return found[0]
 
 
-class _Bar:
-    """Progress of an export on stderr: a bar with rate and ETA on a terminal, a line at the end elsewhere."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("export"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("export", total=None)
-        self._bar.start()
-
-    def update(self, done: int, total: int) -> None:
-        """Moves the bar."""
-        self._bar.update(self._task, completed=done, total=total)
-
-    def close(self) -> None:
-        """Removes the bar."""
-        self._bar.stop()
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar with its ETA on stderr where that is a terminal; what it gives is called with (rows written, in all)."""
+    console = Console(stderr=True)
+    columns = (TextColumn("export"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("export", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

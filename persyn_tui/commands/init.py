@@ -2,31 +2,24 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from persyn_tui.output import JsonOption, StoreOption, emit, say, tell
-
-if TYPE_CHECKING:
-    from storage.store import Store
+from engine.base import atomic_write
+from engine.config import run_file
+from engine.registry import new_run, run_file_writer
+from persyn_tui.commands.output import JsonOption, StoreOption, emit, say, tell
+from storage.errors import StoreMissingError
+from storage.store import Store
 
 FileArgument = Annotated[Path, typer.Argument(help="Where to write it; `-`: on stdout.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command to the app."""
-    app.command("init")(init)
 
 
 def init(
     file: FileArgument = Path("run.yaml"), store: StoreOption = None, as_json: JsonOption = False
 ) -> None:
     """Write a commented run file from the registered models, with every setting and its default."""
-    from engine.base import atomic_write
-    from engine.config import run_file
-    from engine.registry import new_run, run_file_writer
-
     on_stdout = str(file) == "-"
     if not on_stdout:
         atomic_write.refuse(file)
@@ -63,11 +56,8 @@ def init(
     )
 
 
-def _opened(location: str | None) -> "Store | None":
+def _opened(location: str | None) -> Store | None:
     """The store; None where there is none yet, which writing a run file is no reason to make."""
-    from storage.errors import StoreMissingError
-    from storage.store import Store
-
     try:
         return Store.open(location, create=False)
     except StoreMissingError:

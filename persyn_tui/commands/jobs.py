@@ -2,15 +2,18 @@
 
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from persyn_tui.output import JsonOption, StoreOption, emit, say, table, tell
-
-if TYPE_CHECKING:
-    from storage.job_records import Job
-    from storage.store import Store
+from engine.base.errors import ConfigError
+from engine.job.progress import from_json
+from engine.pipeline import display, job_commands
+from engine.pipeline.display import time_left
+from persyn_tui.commands.output import JsonOption, StoreOption, emit, say, table, tell
+from storage import jobs
+from storage.job_records import Job
+from storage.store import Store
 
 JobArgument = Annotated[
     int, typer.Argument(help="Job number, as `persyn jobs` lists it.", show_default=False)
@@ -28,20 +31,8 @@ class Change(StrEnum):
 EXIT_CODES = {"done": 0, "failed": 3, "needs_attention": 3, "paused": 3, "interrupted": 3, "cancelled": 130}
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the app."""
-    app.command("jobs")(list_jobs)
-    app.command("watch")(watch)
-    app.command("cancel")(cancel)
-    app.command("concurrency")(concurrency)
-
-
 def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List jobs, newest first: state, stage, progress, rate, ETA."""
-    from engine.pipeline.display import time_left
-    from storage import jobs
-    from storage.store import Store
-
     opened = Store.open(store, create=False)
     found = jobs.recent(opened)
     went_on = jobs.went_on(found)
@@ -70,19 +61,10 @@ def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
                     (job.error.splitlines() or [""])[0],
                 )
             )
-        columns: tuple[str, ...] = (
-            "job",
-            "name",
-            "state",
-            "stage",
-            "progress",
-            "rate",
-            "ETA",
-            "created",
-            "error",
-        )
-        if not any(row[-1] for row in rows):
-            columns, rows = columns[:-1], [row[:-1] for row in rows]
+        columns: tuple[str, ...] = ("job", "name", "state", "stage", "progress", "rate", "ETA", "created")
+        if any(row[-1] for row in rows):
+            columns += ("error",)
+        rows = [row[: len(columns)] for row in rows]
         table(columns, rows, right=("job", "progress", "rate", "ETA"))
 
     emit([{**_as_json(opened, job), "went_on_as": went_on.get(job.id)} for job in found], as_json, show)
@@ -90,11 +72,6 @@ def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
 
 def watch(job: JobArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Follow a job until it ends; leaving (ctrl+c) does not touch the job. Exit code as the job's own."""
-    from engine.job.progress import from_json
-    from engine.pipeline import display
-    from storage import jobs
-    from storage.store import Store
-
     opened = Store.open(store, create=False)
     screen = display.choose(quiet=as_json)
     last_event = 0
@@ -122,11 +99,8 @@ def watch(job: JobArgument, store: StoreOption = None, as_json: JsonOption = Fal
 def cancel(job: JobArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Ask a job to stop at its next batch; everything committed is kept and the same run resumes.
 
-    Answers in flight at endpoints are waited for, 5 s at most. Asked a second time, it stops at once.
+    Responses in flight at endpoints are waited for, 5 s at most. Asked a second time, it stops at once.
     """
-    from engine.pipeline import job_commands
-    from storage.store import Store
-
     opened = Store.open(store, create=False)
     _find(opened, job)
     message = job_commands.cancel(opened, job)
@@ -148,28 +122,20 @@ def concurrency(
 
     What is lowered stays so until it is raised again or the job ends.
     """
-    from engine.pipeline import job_commands
-    from storage.store import Store
-
     opened = Store.open(store, create=False)
     _find(opened, job)
     message = job_commands.pace(opened, job, teacher, more=change is Change.more)
     emit({"job": job, "teacher": teacher, "message": message}, as_json, lambda: tell(message))
 
 
-def _find(opened: "Store", number: int) -> "Job":
-    from engine.base.errors import ConfigError
-    from storage import jobs
-
+def _find(opened: Store, number: int) -> Job:
     found = jobs.get(opened, number)
     if found is None:
         raise ConfigError(f"there is no job {number} in {opened.name}", "list the jobs with `persyn jobs`")
     return found
 
 
-def _as_json(opened: "Store", job: "Job") -> dict[str, Any]:
-    from storage import jobs
-
+def _as_json(opened: Store, job: Job) -> dict[str, Any]:
     log = jobs.log_path(opened, job.id)
     return {
         "id": job.id,

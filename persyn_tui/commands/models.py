@@ -1,30 +1,28 @@
 """`persyn models`: the registry of teachers and students."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import Annotated, Any, get_args
 
 import typer
+from pydantic import ValidationError
 
-from persyn_tui.output import JsonOption, StoreOption, emit, say, table, tell
-
-if TYPE_CHECKING:
-    from engine.config.models import TeacherConfig
-    from storage.records import Model
-    from storage.store import Store
+from engine import tools
+from engine.base.errors import ConfigError
+from engine.base.suggest import hint
+from engine.config.models import TeacherConfig
+from engine.registry import model_settings
+from engine.registry import register as registering
+from persyn_tui.commands.options import check_word, nested, with_settings
+from persyn_tui.commands.output import JsonOption, StoreOption, emit, say, table, tell
+from storage import registry
+from storage.records import Model, Role
+from storage.store import Store
 
 NameArgument = Annotated[str, typer.Argument(help="Name of a registered model.", show_default=False)]
+OFFERED = model_settings.of_role("teacher")
+"""A student has some of them; which, is said when it is registered."""
 RoleOption = Annotated[str | None, typer.Option("--role", help="teacher, student or reward_model.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the app."""
-    group = typer.Typer(help="Registered teachers and students.", no_args_is_help=True)
-    group.command("list")(list_models)
-    group.command("add")(add)
-    group.command("probe")(probe)
-    group.command("archive")(archive)
-    group.command("restore")(restore)
-    app.add_typer(group, name="models")
 
 
 def list_models(
@@ -34,10 +32,7 @@ def list_models(
     as_json: JsonOption = False,
 ) -> None:
     """List registered models with their newest settings."""
-    from storage import registry
-    from storage.store import Store
-
-    _check_role(role)
+    check_word("role", role, get_args(Role))
     found = registry.models(Store.open(store, create=False), role, archived=archived)  # type: ignore[arg-type]  # checked above
 
     def show() -> None:
@@ -60,87 +55,24 @@ def list_models(
             )
             for model in found
         ]
-        columns = (
-            "name",
-            "role",
-            "backend",
-            "model",
-            "family",
-            "size",
-            "$/M in/out",
-            "context",
-            "sampling",
-            "system",
-        )
-        table((*columns, ""), rows, right=("size", "$/M in/out", "context"))
+        numbers = ("size", "$/M in/out", "context")
+        columns = ("name", "role", "backend", "model", "family", *numbers, "sampling", "system", "")
+        table(columns, rows, right=numbers)
 
-    emit([_as_json(model) for model in found], as_json, show)
+    emit([asdict(model) for model in found], as_json, show)
 
 
+@with_settings(OFFERED)
 def add(
-    name: Annotated[str, typer.Option("--name", help="What to call it.", show_default=False)],
-    model: Annotated[
-        str,
-        typer.Option("--model", help="zoo:NAME, a folder, a .gguf file, or a hub id.", show_default=False),
-    ] = "",
     role: Annotated[str, typer.Option("--role", help="teacher or student.")] = "teacher",
-    backend: Annotated[str, typer.Option("--backend", help="How it is run.")] = "transformers",
-    adapter: Annotated[
-        str | None, typer.Option("--adapter", help="A PEFT adapter's folder; its base is --model's default.")
-    ] = None,
-    family: Annotated[str | None, typer.Option("--family", help="Default: what its config says.")] = None,
-    parameters: Annotated[float | None, typer.Option("--parameters", help="Default: counted.")] = None,
-    system: Annotated[str, typer.Option("--system", help="System prompt before every prompt.")] = "",
-    price_input: Annotated[float, typer.Option("--price-input", help="$ per million prompt tokens.")] = 0.0,
-    price_output: Annotated[float, typer.Option("--price-output", help="$ per million answer tokens.")] = 0.0,
-    context: Annotated[int | None, typer.Option("--context", help="Tokens of prompt and answer.")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature")] = None,
-    top_p: Annotated[float | None, typer.Option("--top-p")] = None,
-    top_k: Annotated[int | None, typer.Option("--top-k")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens")] = None,
-    seed: Annotated[int | None, typer.Option("--seed")] = None,
-    revision: Annotated[str, typer.Option("--revision", help="Commit of a hub id.")] = "",
-    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = None,
-    device: Annotated[str | None, typer.Option("--device")] = None,
-    base_url: Annotated[str | None, typer.Option("--base-url", help="Of an endpoint.")] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option("--api-key-env", help="Variable that holds the key.")
-    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
+    **given: Any,
 ) -> None:
     """Register a teacher or a student; its folder, tokenizer and chat template are checked first."""
-    from engine.base.errors import ConfigError
-    from engine.registry import register as registering
-    from storage.store import Store
-
     if role not in registering.ROLES:
         raise ConfigError(f"--role {role}: unknown", "use teacher or student")
-    sampling = {
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "max_tokens": max_tokens,
-        "seed": seed,
-    }
-    given = {
-        "name": name,
-        "model": model,
-        "backend": backend,
-        "adapter": adapter,
-        "family": family,
-        "parameters": parameters,
-        "system": system,
-        "price": {"input": price_input, "output": price_output},
-        "context": context,
-        "sampling": {key: value for key, value in sampling.items() if value is not None},
-        "revision": revision,
-        "dtype": dtype,
-        "device": device,
-        "base_url": base_url,
-        "api_key_env": api_key_env,
-    }
-    asked = _validated({key: value for key, value in given.items() if value is not None}, role)
+    asked = _validated(nested(OFFERED, given), role)
     wanted, _ = registering.fill(asked)
     if wanted.family != asked.family:
         say(f"family: {wanted.family}")
@@ -151,11 +83,13 @@ def add(
     known = registering.known(opened, record)
     stored = registering.put(opened, record)
     if known.before is not None and known.before.id != stored.id:
-        say(f"`{name}` had other settings; answers made with them stay, and new ones are made with these")
+        say(
+            f"`{stored.name}` had other settings; responses made with them stay, new ones are made with these"
+        )
     elif known.before is not None:
-        say(f"`{name}` was registered with these settings already")
+        say(f"`{stored.name}` was registered with these settings already")
     emit(
-        _as_json(stored),
+        asdict(stored),
         as_json,
         lambda: tell(f"{stored.role} {stored.name}: {stored.backend} {stored.model}"),
     )
@@ -169,9 +103,6 @@ def probe(
     as_json: JsonOption = False,
 ) -> None:
     """Load a registered model and generate one real token: latency, and the rendered template."""
-    from engine import tools
-    from storage.store import Store
-
     opened = Store.open(store, create=False)
     found = _find(opened, name, role, archived=False)
     opened.close()
@@ -181,7 +112,7 @@ def probe(
 def archive(
     name: NameArgument, role: RoleOption = None, store: StoreOption = None, as_json: JsonOption = False
 ) -> None:
-    """Hide a model from listings; its answers stay, and `models restore` brings it back."""
+    """Hide a model from listings; its responses stay, and `models restore` brings it back."""
     _archive(name, role, store, True, as_json)
 
 
@@ -202,12 +133,7 @@ def size(parameters: float | None) -> str:
     return f"{parameters:.0f}"
 
 
-def _validated(given: dict[str, Any], role: str) -> "TeacherConfig":
-    from pydantic import ValidationError
-
-    from engine.base.errors import ConfigError
-    from engine.registry import register as registering
-
+def _validated(given: dict[str, Any], role: str) -> TeacherConfig:
     try:
         return registering.settings(given, role, Path.cwd())
     except ValidationError as error:
@@ -221,9 +147,6 @@ def _validated(given: dict[str, Any], role: str) -> "TeacherConfig":
 
 
 def _archive(name: str, role: str | None, location: str | None, archived: bool, as_json: bool) -> None:
-    from engine.registry import register as registering
-    from storage.store import Store
-
     opened = Store.open(location, create=False)
     found = _find(opened, name, role, archived=True)
     registering.archive(opened, found, archived)
@@ -236,19 +159,14 @@ def _archive(name: str, role: str | None, location: str | None, archived: bool, 
     emit({"name": name, "role": found.role, "archived": archived}, as_json, show)
 
 
-def _find(opened: "Store", name: str, role: str | None, *, archived: bool) -> "Model":
+def _find(opened: Store, name: str, role: str | None, *, archived: bool) -> Model:
     """The newest settings of a name; a name that stands for two roles needs `--role`."""
-    from engine.base.errors import ConfigError
-    from engine.base.suggest import nearest
-    from storage import registry
-
-    _check_role(role)
+    check_word("role", role, get_args(Role))
     everything = registry.models(opened, role, archived=archived)  # type: ignore[arg-type]  # checked above
     found = [model for model in everything if model.name == name]
     if not found:
-        guess = nearest(name, [model.name for model in everything])
         raise ConfigError(
-            f"there is no model `{name}` in {opened.name}" + (f"; did you mean `{guess}`?" if guess else ""),
+            f"there is no model `{name}` in {opened.name}{hint(name, [model.name for model in everything])}",
             "list them with `persyn models list --archived`",
         )
     if len(found) > 1:
@@ -257,15 +175,9 @@ def _find(opened: "Store", name: str, role: str | None, *, archived: bool) -> "M
     return found[0]
 
 
-def _check_role(role: str | None) -> None:
-    from engine.base.errors import ConfigError
-    from storage.records import Role
-
-    if role is not None and role not in get_args(Role):
-        raise ConfigError(f"--role {role}: unknown", f"use one of: {', '.join(get_args(Role))}")
-
-
-def _as_json(model: "Model") -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(model)
+group = typer.Typer(no_args_is_help=True)
+group.command("list")(list_models)
+group.command("add")(add)
+group.command("probe")(probe)
+group.command("archive")(archive)
+group.command("restore")(restore)

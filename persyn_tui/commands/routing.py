@@ -1,24 +1,28 @@
 """`persyn route` and `relabel`: which teacher for a prompt and why, and what another α would change."""
 
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
-from persyn_tui.output import JsonOption, StoreOption, emit, say, table, tell
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from engine.config.run_file import Run
-    from engine.scoring.what_if import Relabelled
-    from storage.store import Store
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the app."""
-    app.command("route")(route)
-    app.command("relabel")(relabel)
+from engine import tools
+from engine.base import atomic_write
+from engine.base.errors import ConfigError
+from engine.config import run_file, stages
+from engine.config.run_file import Run
+from engine.pipeline import run_view
+from engine.pipeline.run_view import run_of
+from engine.registry import models
+from engine.scoring import score_table
+from engine.scoring import what_if as relabelling
+from engine.scoring.what_if import Relabelled
+from persyn_tui.commands.output import JsonOption, StoreOption, emit, say, table, tell
+from storage import jobs, prompts
+from storage.store import Store
 
 
 def route(
@@ -33,9 +37,6 @@ def route(
     as_json: JsonOption = False,
 ) -> None:
     """Say which teacher a trained router chooses for prompts, and why."""
-    from engine import tools
-    from engine.base.errors import ConfigError
-
     if not prompts and file is None:
         raise ConfigError("there is no prompt to route", "give a prompt in quotes, or --file FILE.jsonl")
     options = ["--file", str(file)] if file else []
@@ -62,20 +63,6 @@ def relabel(
     as_json: JsonOption = False,
 ) -> None:
     """Say what another α or normalization would change, from stored scores: no generation, no forward pass."""
-    from dataclasses import asdict
-
-    from pydantic import ValidationError
-
-    from engine.base import atomic_write
-    from engine.base.errors import ConfigError
-    from engine.config import run_file, stages
-    from engine.pipeline import run_view
-    from engine.registry import models
-    from engine.scoring import score_table
-    from engine.scoring import what_if as relabelling
-    from storage import prompts
-    from storage.store import Store
-
     loaded = run_file.load(file, models.saved(store)) if file else None
     if alpha is None and normalization is None:
         raise ConfigError("nothing to try", "give --alpha A, --normalization NAME, or both")
@@ -100,7 +87,7 @@ def relabel(
     found = relabelling.compare(known, trained, old, new, loaded.router.targets, loaded.router.ties)
     if not found.prompts:
         raise ConfigError(
-            "no prompt of this run has answers with both scores yet",
+            "no prompt of this run has responses with both scores yet",
             f"run `persyn run {file or 'FILE'} --until score` first",
         )
     names = [teacher.name for teacher in context.teachers]
@@ -123,11 +110,7 @@ def relabel(
     emit(data, as_json, lambda: _show(found, names, old.alpha, new.alpha, advice))
 
 
-def _newest_run(opened: "Store") -> "Run":
-    from engine.base.errors import ConfigError
-    from engine.pipeline.run_view import run_of
-    from storage import jobs
-
+def _newest_run(opened: Store) -> Run:
     newest = jobs.recent(opened, limit=1)
     if not newest:
         raise ConfigError(f"{opened.name} has no jobs", "name a run file: persyn relabel FILE.yaml --alpha A")
@@ -136,11 +119,7 @@ def _newest_run(opened: "Store") -> "Run":
     return run_of(job)
 
 
-def _write(out: Path, rows: "Iterator[dict[str, Any]]") -> None:
-    import json
-
-    from engine.base import atomic_write
-
+def _write(out: Path, rows: Iterator[dict[str, Any]]) -> None:
     def fill(temporary: Path) -> None:
         with temporary.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -148,7 +127,7 @@ def _write(out: Path, rows: "Iterator[dict[str, Any]]") -> None:
     atomic_write.write(out, fill)
 
 
-def _show(found: "Relabelled", names: list[str], old: float, new: float, advice: str) -> None:
+def _show(found: Relabelled, names: list[str], old: float, new: float, advice: str) -> None:
     rows = [
         (name, f"{before:,}", f"{after:,}", f"{after - before:+,}" if after != before else "")
         for name, before, after in zip(names, found.before, found.after, strict=True)

@@ -2,29 +2,33 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from platformdirs import user_data_path
+from rich.console import Console
 
-from persyn_tui.output import JsonOption, StoreOption, emit, say, tell
-
-if TYPE_CHECKING:
-    from engine.config.run_file import Run
-    from engine.report.existing_work import Stored
-    from storage.speeds import Speed
+from engine.base.errors import ConfigError
+from engine.config import run_file
+from engine.config.run_file import Run
+from engine.job import stage_names
+from engine.methods import strategy_kinds
+from engine.pipeline import launch, preflight
+from engine.registry import models as registry
+from engine.report import dry_run as dryrun
+from engine.report import estimate
+from engine.zoo import resolve
+from persyn_tui.commands.options import check_word
+from persyn_tui.commands.output import JsonOption, StoreOption, emit, say, tell
+from storage import jobs
+from storage.errors import StoreMissingError
+from storage.store import Store
 
 FileArgument = Annotated[Path, typer.Argument(help="Run file (YAML).", show_default=False)]
 UntilOption = Annotated[str | None, typer.Option("--until", help="Stop after this stage.")]
 DetachOption = Annotated[
     bool, typer.Option("--detach", "-d", help="Run in the background; outlives the terminal.")
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the app."""
-    app.command("run")(run)
-    app.command("compare")(compare)
-    app.command("demo")(demo)
 
 
 def run(
@@ -38,9 +42,6 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run or resume a run file: the same command again goes on where it stopped."""
-    from engine.config import run_file
-    from engine.registry import models as registry
-
     loaded = run_file.load(file, registry.saved(store))
     if dry_run:
         _estimate(loaded, store, as_json)
@@ -58,11 +59,6 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Run every strategy at the same prompt budget, and compare the students prompt by prompt."""
-    from engine.base.errors import ConfigError
-    from engine.config import run_file
-    from engine.methods import strategy_kinds
-    from engine.registry import models as registry
-
     loaded = run_file.load(file, registry.saved(store))
     names = []
     for name in strategy_kinds.names():
@@ -95,31 +91,14 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole pipeline on embedded models and compare all strategies."""
-    from engine.base.errors import ConfigError
-    from engine.config import run_file
-    from engine.zoo import resolve
-
     files = {"zoo": "demo.yaml", "smollm2": "smollm2.yaml"}
-    if models not in files:
-        raise ConfigError(f"--models {models}: unknown", f"use one of: {', '.join(files)}")
+    check_word("models", models, list(files))
     loaded = run_file.load(Path(resolve.__file__).parent / files[models])
     _start(loaded, store or _demo_store(models), until=None, detach=False, as_json=as_json)
 
 
-def _start(loaded: "Run", location: str | None, *, until: str | None, detach: bool, as_json: bool) -> None:
-    from engine.base.errors import ConfigError
-    from engine.base.suggest import nearest
-    from engine.job import stage_names
-    from engine.pipeline import launch
-    from storage import jobs
-    from storage.store import Store
-
-    if until is not None and until not in stage_names.STAGES:
-        guess = nearest(until, stage_names.STAGES)
-        raise ConfigError(
-            f"--until {until}: no such stage" + (f"; did you mean `{guess}`?" if guess else ""),
-            f"use one of: {', '.join(stage_names.STAGES)}",
-        )
+def _start(loaded: Run, location: str | None, *, until: str | None, detach: bool, as_json: bool) -> None:
+    check_word("until", until, stage_names.STAGES)
     opened = Store.open(location)
     job, created = launch.submit(opened, loaded, until=until)
     live = jobs.alive(job)
@@ -145,11 +124,6 @@ def _start(loaded: "Run", location: str | None, *, until: str | None, detach: bo
 
 def _demo_store(models: str) -> str:
     """The demo's own store: resumed when it was interrupted; a finished one is kept under another name."""
-    from platformdirs import user_data_path
-
-    from storage import jobs
-    from storage.store import Store
-
     path = user_data_path("persyn") / "demo" / f"{models}.db"
     if path.exists():
         opened = Store.open(path)
@@ -168,29 +142,13 @@ def _demo_store(models: str) -> str:
     return str(path)
 
 
-def _known(loaded: "Run", location: str | None) -> "tuple[dict[str, Speed], Stored | None]":
-    """(the teachers' speeds, what is there of the run), as the store has them; nothing where there is no store yet."""
-    from engine.generation import speeds
-    from engine.report import existing_work
-    from storage.errors import StoreMissingError
-    from storage.store import Store
-
+def _estimate(loaded: Run, location: str | None, as_json: bool) -> None:
+    problems = preflight.problems(loaded)
     try:
         with Store.open(location, create=False) as opened:
-            return speeds.of_run(opened, loaded), existing_work.of_run(opened, loaded)
+            found = estimate.from_store(loaded, opened)
     except StoreMissingError:
-        return {}, None
-
-
-def _estimate(loaded: "Run", location: str | None, as_json: bool) -> None:
-    from rich.console import Console
-
-    from engine.pipeline import preflight
-    from engine.report import dry_run as dryrun
-    from engine.report import estimate
-
-    problems = preflight.problems(loaded)
-    found = estimate.estimate(loaded, *_known(loaded, location))
+        found = estimate.estimate(loaded)
     data: dict[str, Any] = estimate.as_json(found)
     data["problems"] = [{"message": problem.message, "remedy": problem.remedy} for problem in problems]
     emit(data, as_json, lambda: Console().print(dryrun.render(found)))

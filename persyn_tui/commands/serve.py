@@ -1,19 +1,17 @@
 """`persyn serve`: the app in a browser, through textual-serve."""
 
+import os
 import shlex
+import socket
 import sys
 from typing import Annotated
 
 import typer
 
-from persyn_tui.output import StoreOption, say
+from engine.base.errors import ConfigError, NotAvailable
+from persyn_tui.commands.output import StoreOption, say
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command to the app."""
-    app.command("serve")(serve)
 
 
 def serve(
@@ -26,18 +24,13 @@ def serve(
     store: StoreOption = None,
 ) -> None:
     """Show the terminal app in a browser; one app process for each visitor, until ctrl+c."""
-    import os
-    import socket
-
-    from engine.base.errors import ConfigError, NotAvailable
-
     if host not in LOOPBACK and not public:
         raise ConfigError(
             f"--host {host}: whoever reaches that address could start and cancel jobs, without a password",
             "keep 127.0.0.1 and use `ssh -L 8000:localhost:8000 HOST`, or add --public",
         )
     try:
-        from persyn_tui.web import Guarded
+        from persyn_tui.web.server import Guarded
     except ImportError:
         raise NotAvailable(
             "serving needs the package textual-serve", "install it with: pip install 'persyn[serve]'"

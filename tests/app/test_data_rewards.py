@@ -16,7 +16,7 @@ from persyn_tui.app.screens.data.dialogs import ExportForm, FilterForm, SortMenu
 from persyn_tui.app.screens.data.prompt_responses import Beside
 from persyn_tui.app.screens.data.responses_panel import AnswerColumn, AnswersPanel
 from persyn_tui.app.widgets.form_fields import Form, Line
-from persyn_tui.dataset_view import Datasets
+from persyn_tui.views.dataset_view import Datasets
 from storage import datasets, jobs, listing, responses, routing
 from storage.records import Dataset, DatasetRow
 from storage.store import Store

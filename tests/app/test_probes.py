@@ -177,4 +177,4 @@ async def test_what_an_endpoint_sent_in_place_of_a_token_is_told(store: Store) -
         async with running(store.location, mode="models") as (app, pilot):
             await pilot.press("t")
             await until(pilot, lambda: "✗ failed" in row(app))
-            assert "content filter refused the answer" in said(app, "#token")
+            assert "content filter refused the response" in said(app, "#token")

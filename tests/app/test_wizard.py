@@ -277,7 +277,7 @@ async def test_all_of_the_dry_run_can_be_read(
         await pilot.press("g")
         await until(pilot, lambda: "M = 2 teachers" in seen())
         await pilot.press("G")
-        await until(pilot, lambda: "no answer fails" in seen() and page.scroll_y == page.max_scroll_y)
+        await until(pilot, lambda: "no response fails" in seen() and page.scroll_y == page.max_scroll_y)
         read = ""
         await pilot.press("g")
         for _ in range(page.max_scroll_y + 1):

@@ -125,13 +125,13 @@ def test_show_has_everything_known_of_an_answer(persyn: Persyn, filled: Any) -> 
 def test_show_of_nothing(persyn: Persyn, filled: Any) -> None:
     ran = persyn("data", "show", "999")
     assert ran.code == 2
-    assert "there is no answer 999" in ran.err
+    assert "there is no response 999" in ran.err
 
 
 def test_search_finds_whole_words_and_takes_operators_literally(persyn: Persyn, filled: Any) -> None:
     first = persyn("data", "search", "equals", "surely", "--json")
     assert [hit["id"] for hit in first.json] == [filled.answers[0, "beta"]]
-    assert "indexed 8 prompts and answers" in first.err
+    assert "indexed 8 prompts and responses" in first.err
     assert "indexed" not in persyn("data", "search", "equals").err
     assert persyn("data", "search", 'equals" OR "answer', "--json").json == []
     assert persyn("data", "search", "   ").code == 2

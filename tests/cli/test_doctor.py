@@ -40,7 +40,7 @@ def test_every_check_is_made_and_failures_end_with_2(persyn: Persyn, tmp_path: P
         assert found[f"teacher brief: {part}"]["state"] == "ok"
     context = found["teacher brief: context"]
     assert context["state"] == "warning"
-    assert "5,000 for the answer" in context["message"]
+    assert "5,000 for the response" in context["message"]
     mask = found["student s: training mask"]["mask"]
     trained = "".join(token for token, has_loss in mask if has_loss)
     untrained = "".join(token for token, has_loss in mask if not has_loss)

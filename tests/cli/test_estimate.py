@@ -82,10 +82,10 @@ def test_every_teacher_and_strategy() -> None:
 
 
 def test_local_teachers_run_one_after_the_other_beside_the_endpoints() -> None:
-    local = RUN.replace("backend: openai", "backend: vllm").replace(', base_url: "http://a/v1"', "")
-    assert found(local.replace(', base_url: "http://b/v1"', "")).all.seconds == pytest.approx(200 + 1000)
-    local = RUN.replace("backend: openai", "backend: vllm", 1).replace(', base_url: "http://a/v1"', "")
-    assert found(local).all.seconds == pytest.approx(1000)  # small here (200 s), big elsewhere
+    half = RUN.replace("backend: openai", "backend: vllm", 1).replace(', base_url: "http://a/v1"', "")
+    local = half.replace("backend: openai", "backend: vllm").replace(', base_url: "http://b/v1"', "")
+    assert found(local).all.seconds == pytest.approx(200 + 1000)
+    assert found(half).all.seconds == pytest.approx(1000)  # small here (200 s), big elsewhere
 
 
 def test_an_unknown_speed_leaves_the_time_open_and_names_the_teacher(
@@ -99,7 +99,7 @@ def test_an_unknown_speed_leaves_the_time_open_and_names_the_teacher(
     assert result.speed_unknown == ("big",)
     assert {row.name for row in result.strategies if row.low.seconds is not None} == {"family_strong"}
     Console(width=100).print(dry_run.render(result))
-    assert "no answer of big is stored yet" in capsys.readouterr().out
+    assert "no response of big is stored yet" in capsys.readouterr().out
 
 
 def test_unknown_sizes_make_a_range() -> None:
@@ -189,7 +189,7 @@ def test_what_was_measured_is_used_where_the_run_file_says_nothing() -> None:
     # small: 10 tokens a second as its entry says, 50 an answer as measured; big: 40 and 500 the other way round.
     assert result.teachers[0].all.seconds == pytest.approx(100 * 50 / 10)
     assert result.teachers[1].all.seconds == pytest.approx(100 * 40 / 500)
-    assert any("50 stored answers of big: 500 tokens a second" in line for line in result.assumptions)
+    assert any("50 stored responses of big: 500 tokens a second" in line for line in result.assumptions)
 
 
 def test_what_a_cancelled_job_has_stored_is_taken_off(tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ def test_json_escapes_what_acts_on_a_terminal_and_keeps_its_value(character):
 
 
 def test_a_lone_surrogate_can_be_printed_by_a_command():
-    program = "from persyn_tui.output import emit; emit({'text': '\\ud800 \\x9b31m'}, True, lambda: None)"
+    program = (
+        "from persyn_tui.commands.output import emit; emit({'text': '\\ud800 \\x9b31m'}, True, lambda: None)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout == b'{"text": "\\ud800 \\u009b31m"}\n'
 

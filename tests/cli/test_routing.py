@@ -244,7 +244,7 @@ def test_route_shows_people_why(persyn: Persyn, calibrated: Calibrated, router: 
     assert ran.code == 0, ran.err
     assert "→ spell, margin 1.000 (73% to beat the next)" in ran.out
     assert "exact_answer 1.00  learnability -1.00" in ran.out
-    assert f"answer {calibrated.answers[0, 'brief']}" in ran.out
+    assert f"response {calibrated.answers[0, 'brief']}" in ran.out
 
 
 def test_a_prompt_unlike_all_that_was_calibrated_is_marked(

@@ -16,7 +16,7 @@ pytest.importorskip("textual_serve", reason="the extra `serve` is not installed"
 from aiohttp import ClientResponse, WSMsgType, WSServerHandshakeError
 from aiohttp.test_utils import TestClient, TestServer
 
-from persyn_tui.web import Guarded
+from persyn_tui.web.server import Guarded
 
 ECHO = """
 import os

@@ -46,14 +46,14 @@ def test_a_server_that_sends_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch
 def test_an_answer_that_a_filter_refused_is_told_as_that() -> None:
     with pytest.raises(ModelError, match="content filter refused"):
         ask(answer("", "content_filter"))
-    with pytest.raises(ModelError, match="content filter refused the answer: not that"):
+    with pytest.raises(ModelError, match="content filter refused the response: not that"):
         ask(answer(None, refusal="not that"))
     with pytest.raises(ModelError, match="content_filter: of the prompt"):
         ask(error(400, "of the prompt", "content_filter"))
 
 
 def test_an_empty_answer_is_told_as_that() -> None:
-    with pytest.raises(ModelError, match="the answer is empty, finish_reason stop") as empty:
+    with pytest.raises(ModelError, match="the response is empty, finish_reason stop") as empty:
         ask(answer(""))
     assert "content filter" not in str(empty.value)
 

@@ -31,7 +31,7 @@ from persyn_tui.app.widgets.form_fields import (
 )
 from persyn_tui.app.widgets.question import Question
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
-from persyn_tui.dataset_view import Datasets
+from persyn_tui.views.dataset_view import Datasets
 from storage.listing import SORTS, Listing, Sort
 from storage.records import Dataset, Split, Status
 from storage.rows import SPLITS

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 
 from engine.base.sanitize import strip_control
-from persyn_tui.dataset_view import Datasets
+from persyn_tui.views.dataset_view import Datasets
 from storage.listing import Listing
 
 SCORES = ("quality", "learnability", "reward")

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from persyn_tui import answer_view
 from persyn_tui.app.state import context_cache
-from persyn_tui.dataset_view import Datasets
+from persyn_tui.views import response_view
+from persyn_tui.views.dataset_view import Datasets
 from storage import browse, datasets, jobs, prompts, responses, routing
 from storage.records import ResponseContext
 from storage.store import Store
@@ -25,7 +25,7 @@ class Answers:
     splits: str
     """The splits that the prompt is in; empty for none."""
     answers: Sequence[dict[str, Any]]
-    """One per answer, by teacher name, as `answer_view.as_json` has them."""
+    """One per answer, by teacher name, as `response_view.as_json` has them."""
     strengths: dict[str, float]
     """Teacher → the router's coefficient for this prompt; empty without a router."""
     starred: int | None
@@ -90,7 +90,7 @@ class Beside:
         store, found = self._store, self._contexts
         plans = {stored.plan_id for context in found for stored in context.assignments}
         names = {plan: routing.plan_teachers(store, plan) for plan in plans}
-        data = [answer_view.as_json(context, [], names, rewards, self._datasets) for context in found]
+        data = [response_view.as_json(context, [], names, rewards, self._datasets) for context in found]
         routed = [
             (plan["plan"], plan["strengths"], plan["attempt"], one["id"])
             for one in data

@@ -18,7 +18,7 @@ from persyn_tui.app.screens.data.pages import KEPT, Pages
 from persyn_tui.app.state.base_app import BaseApp
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Rows, Tone, VirtualTable
-from persyn_tui.dataset_view import Datasets
+from persyn_tui.views.dataset_view import Datasets
 from storage import listing, responses
 from storage.errors import PersynError
 from storage.listing import Card, Listing

@@ -14,13 +14,13 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
-from persyn_tui import answer_view
 from persyn_tui.app.base.formatting import count, signed
 from persyn_tui.app.screens.data.prompt_responses import Answers, Beside
 from persyn_tui.app.state.base_app import BaseApp
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.one_line import OneLine
 from persyn_tui.app.widgets.virtual_table import cut
+from persyn_tui.views import response_view
 from storage.store import Store
 
 NARROWEST = 34
@@ -130,7 +130,7 @@ class AnswersPanel(Vertical, can_focus=True):
 
     @property
     def chosen(self) -> dict[str, Any] | None:
-        """The chosen answer, as `answer_view.as_json` has it."""
+        """The chosen answer, as `response_view.as_json` has it."""
         return None if self.data is None else self.data.answers[self.place]
 
     @property
@@ -290,11 +290,11 @@ class AnswersPanel(Vertical, can_focus=True):
                 f"{answer['status']} ({answer['finish_reason']}) · {count(answer['prompt_tokens'])} + "
                 f"{count(answer['completion_tokens'])} tok · {answer['latency_s']:.2f} s · ${answer['cost']:.6f}",
                 *([f"error: {answer['error']}"] if answer["error"] else []),
-                *answer_view.score_lines(answer),
-                answer_view.reward_line(answer),
+                *response_view.score_lines(answer),
+                response_view.reward_line(answer),
             ],
         )
-        part("provenance", answer_view.origin_lines(answer))
+        part("provenance", response_view.origin_lines(answer))
         return text
 
     async def action_pick(self, by: int) -> None:

@@ -24,7 +24,7 @@ from persyn_tui.app.screens.data.response_table import PAUSE_S, SORTED, AnswerSh
 from persyn_tui.app.screens.data.responses_panel import AnswersPanel
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.virtual_table import VirtualTable
-from persyn_tui.dataset_view import Datasets
+from persyn_tui.views.dataset_view import Datasets
 from storage import browse, datasets, registry, responses
 from storage.errors import PersynError
 from storage.listing import Listing, Sort

@@ -5,7 +5,7 @@ or an evaluation has become complete.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from engine.job import adapters_of_run
@@ -214,7 +214,7 @@ def _accuracies(context: RunContext, trained: Mapping[str, Trained]) -> dict[str
 
 
 def _compared(context: RunContext) -> dict[str, Mapping[str, Any]]:
-    return {row["name"]: row for row in summary.build(context, 0.0)["strategies"]}
+    return {row.name: asdict(row) for row in summary.build(context, 0.0).strategies}
 
 
 def _before(settled: _Settled, snapshot: Snapshot) -> StrategyLine:

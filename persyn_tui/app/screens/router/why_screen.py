@@ -17,13 +17,13 @@ from textual.widgets import Input, Static
 
 from engine.base.sanitize import strip_control
 from engine.methods import strategy_kinds
-from persyn_tui.answer_view import halves
 from persyn_tui.app.base.formatting import bar, count, short, signed
 from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.screens.router.query import NEAR_TIE, Choice, last_words
 from persyn_tui.app.screens.router.router_process import RouterHelper, ranked
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Tone, VirtualTable
+from persyn_tui.views.response_view import halves
 from storage import browse
 from storage.errors import PersynError
 from storage.records import Messages, ResponseLine, RouterRecord

@@ -157,17 +157,12 @@ def _strong(row: tuple[str, ...]) -> list[Cell | str]:
 
 def _dry_run(run: "Run", store: "Store | None") -> "tuple[Estimate | None, str]":
     """(what it takes, why it cannot be started)."""
-    from engine.generation import speeds
     from engine.pipeline import preflight
-    from engine.report import estimate, existing_work
+    from engine.report import estimate
 
     found = None
     try:
-        found = (
-            estimate.estimate(run)
-            if store is None
-            else estimate.estimate(run, speeds.of_run(store, run), existing_work.of_run(store, run))
-        )
+        found = estimate.estimate(run) if store is None else estimate.from_store(run, store)
         preflight.check(run)
     except PersynError as problem:
         return found, str(problem)

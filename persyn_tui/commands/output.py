@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from engine.base.sanitize import json_line, strip_control
+
 _LEAST = 5
 """A narrower column says nothing."""
 _ENDLESS = 100_000
@@ -28,8 +30,6 @@ def emit(data: Any, as_json: bool, show: Callable[[], None]) -> None:
     """Prints `data` as JSON, or lets `show` print it for people."""
     with _until_the_reader_leaves():
         if as_json:
-            from engine.base.sanitize import json_line
-
             print(json_line(data))
         else:
             show()
@@ -48,15 +48,11 @@ def _until_the_reader_leaves() -> Iterator[None]:
 
 def say(message: str) -> None:
     """A message on stderr, harmless to the terminal."""
-    from engine.base.sanitize import strip_control
-
     print(strip_control(message), file=sys.stderr)
 
 
 def tell(message: str) -> None:
     """A message on stdout, harmless to the terminal."""
-    from engine.base.sanitize import strip_control
-
     print(strip_control(message))
 
 
@@ -66,8 +62,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-
-    from engine.base.sanitize import strip_control
 
     console = Console()
     if not console.is_terminal:

@@ -1,19 +1,23 @@
-"""One stored answer with all that is known of it, for `persyn data show`: as JSON, and as text for people."""
+"""One stored response with all that is known of it, for `persyn data show`: as JSON, and as text for people."""
 
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from engine.base.plugins import SCORERS
 from engine.base.sanitize import strip_control
 from engine.config.kinds import scorer_kind
+from engine.job.reward_config import RewardProvenance
+from engine.scoring.rewards_for_prompt import Rewards
+from persyn_tui.views.dataset_view import Datasets
 from storage.records import ResponseContext
-
-if TYPE_CHECKING:
-    from engine.job.reward_config import RewardProvenance
-    from engine.scoring.rewards_for_prompt import Rewards
-    from persyn_tui.dataset_view import Datasets
 
 Names = Mapping[int, Sequence[str]]
 """Plan id → the teachers that its strengths belong to."""
@@ -23,16 +27,16 @@ def as_json(
     found: ResponseContext,
     beside: Sequence[ResponseContext],
     names: Names,
-    rewards: "Rewards",
-    datasets: "Datasets",
+    rewards: Rewards,
+    datasets: Datasets,
 ) -> dict[str, Any]:
-    """Everything about the answer as plain JSON, harmless to a terminal.
+    """Everything about the response as plain JSON, harmless to a terminal.
 
     Args:
-        found: the answer.
-        beside: all answers to its prompt, or none.
+        found: the response.
+        beside: all responses to its prompt, or none.
         names: of the plans that gave its prompt to a teacher.
-        rewards: of all answers to the prompt, on one scale.
+        rewards: of all responses to the prompt, on one scale.
         datasets: of the store.
     """
     response, prompt, teacher = found.line.response, found.line.prompt, found.teacher
@@ -64,9 +68,7 @@ def as_json(
             "model": teacher.model,
             "revision": teacher.revision,
             "system": teacher.system,
-            "sampling": {
-                key: getattr(teacher.sampling, key) for key in teacher.sampling.__dataclass_fields__
-            },
+            "sampling": asdict(teacher.sampling),
             "generation_sha": response.generation_sha,
             "sample": response.sample,
             "attempts": found.attempts,
@@ -109,12 +111,7 @@ def halves(scores: Mapping[str, float | None]) -> tuple[float | None, float | No
 
 
 def show(data: Mapping[str, Any]) -> None:
-    """Prints an answer of `as_json` for people."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+    """Prints a response of `as_json` for people."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=160)
@@ -128,7 +125,7 @@ def show(data: Mapping[str, Any]) -> None:
     prompt = data["prompt"]
     console.print(
         Text(
-            f"answer {data['id']} · {data['provenance']['teacher']} · {data['status']} ({data['finish_reason']}) · "
+            f"response {data['id']} · {data['provenance']['teacher']} · {data['status']} ({data['finish_reason']}) · "
             f"{data['completion_tokens']:,} tokens in {data['latency_s']:.2f} s · ${data['cost']:.6f}",
             style="bold",
         )
@@ -141,37 +138,30 @@ def show(data: Mapping[str, Any]) -> None:
     if data["reasoning"]:
         head("reasoning")
         line(data["reasoning"])
-    head("answer" if not data["error"] else "error")
+    head("response" if not data["error"] else "error")
     line(data["error"] or data["text"])
     head("scores")
     for said in score_lines(data):
         line(said)
     line(reward_line(data))
     by = data["reward_by"]
-    head(f"all answers to prompt {prompt['id']}" + (f", rewards by {by['words']}" if by else ""))
+    head(f"all responses to prompt {prompt['id']}" + (f", rewards by {by['words']}" if by else ""))
     view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("", "id", "teacher", "status", "tokens", "scores", "reward", "answer"):
+    for column in ("", "id", "teacher", "status", "tokens", "scores", "reward", "response"):
         view.add_column(column, justify="right" if column in ("id", "tokens", "reward") else "left")
     for row in data["answers"]:
-        view.add_row(
-            *(
-                Text(cell)
-                for cell in (
-                    "▸" if row["id"] == data["id"] else "",
-                    str(row["id"]),
-                    row["teacher"],
-                    row["status"],
-                    f"{row['completion_tokens']:,}",
-                    "\n".join(
-                        f"{score['kind']} {score['value']:.3f}"
-                        for score in row["scores"]
-                        if score["value"] is not None
-                    ),
-                    "–" if row["reward"] is None else f"{row['reward']:+.3f}",
-                    row["text"] or row["error"],
-                )
-            )
+        known = [score for score in row["scores"] if score["value"] is not None]
+        cells = (
+            "▸" if row["id"] == data["id"] else "",
+            str(row["id"]),
+            row["teacher"],
+            row["status"],
+            f"{row['completion_tokens']:,}",
+            "\n".join(f"{score['kind']} {score['value']:.3f}" for score in known),
+            "–" if row["reward"] is None else f"{row['reward']:+.3f}",
+            row["text"] or row["error"],
         )
+        view.add_row(*map(Text, cells))
     console.print(view)
     head("provenance")
     for said in origin_lines(data):
@@ -203,7 +193,7 @@ def reward_line(data: Mapping[str, Any]) -> str:
 
 
 def origin_lines(data: Mapping[str, Any]) -> list[str]:
-    """Where the answer of `as_json` came from, and the plans and datasets that hold it."""
+    """Where the response of `as_json` came from, and the plans and datasets that hold it."""
     origin = data["provenance"]
     lines = [f"{origin['backend']} {origin['model']} {origin['revision']}"]
     if origin["system"]:
@@ -244,7 +234,7 @@ def _scores(found: ResponseContext) -> list[dict[str, Any]]:
     ]
 
 
-def _setting(made_with: "RewardProvenance | None", datasets: "Datasets") -> dict[str, Any] | None:
+def _setting(made_with: RewardProvenance | None, datasets: Datasets) -> dict[str, Any] | None:
     if made_with is None:
         return None
     return {
@@ -258,7 +248,7 @@ def _setting(made_with: "RewardProvenance | None", datasets: "Datasets") -> dict
     }
 
 
-def _beside(other: ResponseContext, rewards: "Rewards") -> dict[str, Any]:
+def _beside(other: ResponseContext, rewards: Rewards) -> dict[str, Any]:
     response = other.line.response
     return {
         "id": response.id,

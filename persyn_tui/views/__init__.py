@@ -1,0 +1,1 @@
+"""Stored things as both front ends show them."""
