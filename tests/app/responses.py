@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.support import until
+from app.support import FINISH, until
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -38,8 +38,7 @@ class Made:
     datasets: list[int]
 
     def answer(self, place: int, teacher: int, text: str, status: Status = "ok", tokens: int = 7) -> None:
-        finish = "stop" if status == "ok" else "length"
-        completion = Response(place, text, status, finish, 5, tokens, 0.25)
+        completion = Response(place, text, status, FINISH[status], 5, tokens, 0.25)
         number = self.prompts[place]
         row = NewResponse(number, self.teachers[teacher], f"sha{teacher}", completion, cost=0.002)
         responses.add(self.store, None, [row])
