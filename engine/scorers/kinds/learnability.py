@@ -20,7 +20,8 @@ from engine.base.errors import ConfigError, ScoreError
 from engine.config.kinds import ScorerKind
 from engine.config.section import Section
 from engine.models.chat_template import BOUNDARY_VERSION, encode, with_system
-from engine.models.loading import check_dtype, context_length, fingerprint, load_causal_lm
+from engine.models.loading import load_causal_lm
+from engine.models.model_info import check_dtype, context_length, fingerprint
 from engine.scorers.scorer_kinds import Progress, checked
 from storage.records import Messages, Prompt, Score
 

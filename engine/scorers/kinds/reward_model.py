@@ -16,7 +16,8 @@ from engine.config.kinds import ScorerKind
 from engine.config.paths import RunFolder
 from engine.config.section import Section
 from engine.models.chat_template import conversation_ids, end_of_turn_ids, prompt_ids
-from engine.models.loading import check_dtype, context_length, fingerprint, load_reward_model
+from engine.models.loading import load_reward_model
+from engine.models.model_info import check_dtype, context_length, fingerprint
 from engine.scorers.scorer_kinds import Progress, checked
 from storage.records import Prompt, Score
 
