@@ -16,7 +16,7 @@ from engine.base.errors import Cancelled, ConfigError, ModelError, TeacherMismat
 from engine.models.chat_template import prompt_ids
 from engine.router import model as router_model
 from engine.router.backbone import cut_middle, load_backbone, pool
-from engine.router.manifest import Labelling, Teacher
+from engine.router.manifest import MANIFEST, Labelling, Teacher
 from engine.router.model import Router
 
 LABELLING = Labelling(alpha=0.4, normalization="zscore", targets="soft", temperature=0.5)
@@ -188,7 +188,7 @@ def test_damage_is_found(llama: str, teachers: list[Teacher], tmp_path: Path) ->
     with pytest.raises(ModelError, match="is missing"):
         Router.load(tmp_path)
     for text in ("{", "[]", "{}", json.dumps({"format": 99})):
-        (tmp_path / manifest.MANIFEST).write_text(text)
+        (tmp_path / MANIFEST).write_text(text)
         with pytest.raises(ModelError):
             Router.load(tmp_path)
     with pytest.raises(ModelError, match=r"manifest\.json is missing"):
