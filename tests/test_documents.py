@@ -9,7 +9,17 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "engine/zoo/README.md"]
 SOURCES = [
     path.relative_to(ROOT).as_posix()
-    for folder in ("engine", "storage", "persyn", "persyn_tui", "tests", "tools", "benchmarks", "docs", "examples")
+    for folder in (
+        "engine",
+        "storage",
+        "persyn",
+        "persyn_tui",
+        "tests",
+        "tools",
+        "benchmarks",
+        "docs",
+        "examples",
+    )
     for path in (ROOT / folder).rglob("*")
     if path.suffix in (".py", ".yaml", ".md")
 ]
@@ -31,11 +41,12 @@ def test_every_file_test_and_link_that_a_document_names_exists(document: Path) -
             found = files(named)
             if not found or (test and not any(f"def {test}" in (ROOT / path).read_text() for path in found)):
                 missing.append(f"{named}::{test}" if test else named)
-        if (test := re.match(r"(?:::)?(test_\w+)…?$", code)) and not any(f"def {test[1]}" in text for text in TESTS):
+        if (test := re.match(r"(?:::)?(test_\w+)…?$", code)) and not any(
+            f"def {test[1]}" in text for text in TESTS
+        ):
             missing.append(test[1])
-    for link in re.findall(r"\]\(([^)#:]+)\)", prose):
-        if not (document.parent / link).exists():
-            missing.append(link)
+    links = re.findall(r"\]\(([^)#:]+)\)", prose)
+    missing += [link for link in links if not (document.parent / link).exists()]
     assert missing == []
 
 
