@@ -21,7 +21,8 @@ from typing import Any
 
 from storage import browse, listing, prompts, registry, responses, routing, scores, search
 from storage.listing import Listing
-from storage.records import Assignment, Generation, Model, NewResponse, Prompt, Response, Score
+from storage.records import Assignment, Generation, Model, NewPlan, NewResponse, Prompt, Response, Score
+from storage.responses import Wanted
 from storage.scores import Scored
 from storage.store import Store, sqlite_driver
 
@@ -166,7 +167,7 @@ def bench(store: Store, folder: Path, rows: int) -> dict[str, Any]:
         ),
         "one response": milliseconds(lambda: browse.get(store, middle)),
         "pending, all but the last answered": milliseconds(
-            lambda: responses.pending(store, set_id, ("calibration",), generations[-1])
+            lambda: responses.pending(store, Wanted(set_id, ("calibration",), generations[-1]))
         ),
     }
     scorer = scores.put_scorer(store, "bench", {})
@@ -181,7 +182,7 @@ def bench(store: Store, folder: Path, rows: int) -> dict[str, Any]:
     pages = scores.matrix_pages(store, scored)
     cells = sum(page.values.size for page in pages)
     found["matrix_cells_per_s"] = round(cells / (time.perf_counter() - begun))
-    plan = routing.open_plan(store, None, "bench", "persyn", set_id, None, {})
+    plan = routing.open_plan(store, None, NewPlan("bench", "persyn", set_id, None, {}))
     for start in range(0, len(ids), 5000):
         part_ids = ids[start : start + 5000]
         rows_in = [
@@ -192,7 +193,7 @@ def bench(store: Store, folder: Path, rows: int) -> dict[str, Any]:
     found["whole_set"] = {
         "counts": milliseconds(lambda: responses.counts(store, generations, set_id), 1),
         "count_pending": milliseconds(
-            lambda: responses.count_pending(store, set_id, None, generations[0]), 1
+            lambda: responses.count_pending(store, Wanted(set_id, None, generations[0])), 1
         ),
         "generations_used": milliseconds(
             lambda: routing.generations_used(store, plan.id, generations, calibration=False, full=False), 1

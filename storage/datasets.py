@@ -1,6 +1,7 @@
 """Datasets: training rows that point at the responses they are made of."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -36,18 +37,7 @@ def add(store: Store, lease: Lease | None, dataset_id: int, rows: Sequence[Datas
     """How many rows are new, in one transaction; a prompt that has a row keeps it."""
     if not rows:
         return 0
-    values = [
-        {
-            "dataset_id": dataset_id,
-            "prompt_id": row.prompt_id,
-            "response_id": row.response_id,
-            "quality": row.quality,
-            "learnability": row.learnability,
-            "reward": row.reward,
-            "excluded": False,
-        }
-        for row in rows
-    ]
+    values = [{"dataset_id": dataset_id, **asdict(row), "excluded": False} for row in rows]
     with store.write(lease) as connection:
         return connection.execute(store.insert(DatasetRowRow).on_conflict_do_nothing(), values).rowcount
 

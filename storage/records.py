@@ -316,29 +316,44 @@ class Scorable:
 
 
 @dataclass(frozen=True, slots=True)
-class RouterRecord:
-    """A trained router."""
+class NewRouter:
+    """A trained router about to be stored."""
 
-    id: int
     spec_sha: str
+    """Of what it was trained from and how."""
     student_id: int
+    """The student that its rewards are for."""
     path: str
     """Folder of the weights, relative to the store's folder unless absolute."""
     manifest: Mapping[str, Any]
     """Teacher order, alpha, normalization, backbone."""
     metrics: Mapping[str, Any]
+    """Hit@1, Hit@3, regret and the like."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """One strategy's assignments over a prompt set."""
+class RouterRecord(NewRouter):
+    """A trained router."""
 
     id: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewPlan:
+    """A plan about to be made: one strategy's assignments over a prompt set."""
+
     spec_sha: str
     strategy: str
     prompt_set_id: int
     router_id: int | None
     manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(NewPlan):
+    """One strategy's assignments over a prompt set."""
+
+    id: int
     complete: bool
 
 
@@ -399,7 +414,6 @@ class Adapter:
 class Checkpoint:
     """A training checkpoint whose files are complete and hashed."""
 
-    id: int
     adapter_id: int
     step: int
     path: str

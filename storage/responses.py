@@ -7,8 +7,9 @@ way to the next attempt.
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -63,54 +64,47 @@ def _missing(max_attempts: int) -> ColumnElement[bool]:
     )
 
 
-def _pending(columns: Sequence[Any], set_id: int, generation: Generation, max_attempts: int) -> Select[Any]:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The prompts of a set that one teacher has to respond to."""
+
+    prompt_set_id: int
+    splits: Sequence[Split] | None
+    """Only prompts of these; None for all."""
+    generation: Generation
+    """The teacher and the hash of its settings."""
+
+
+def _pending(columns: Sequence[Any], wanted: Wanted, max_attempts: int) -> Select[Any]:
     return (
         select(*columns)
         .select_from(MemberRow)
-        .outerjoin(ResponseRow, _response(MemberRow.prompt_id, generation))
-        .where(MemberRow.prompt_set_id == set_id, _missing(max_attempts))
+        .outerjoin(ResponseRow, _response(MemberRow.prompt_id, wanted.generation))
+        .where(MemberRow.prompt_set_id == wanted.prompt_set_id, _missing(max_attempts))
     )
 
 
 def pending(
-    store: Store,
-    set_id: int,
-    splits: Sequence[Split] | None,
-    generation: Generation,
-    *,
-    max_attempts: int = 3,
-    after: int = -1,
-    limit: int = 500,
+    store: Store, wanted: Wanted, *, max_attempts: int = 3, after: int = -1, limit: int = 500
 ) -> list[tuple[int, Prompt]]:
     """The next prompts without a final response of this generation, with their ordinals, in order.
 
     Args:
         store: an open store.
-        set_id: the prompt set.
-        splits: only these; None for all.
-        generation: the teacher and the hash of its settings.
+        wanted: which prompts, of which teacher.
         max_attempts: an `error` row with fewer attempts is asked again.
         after: the last ordinal already seen.
         limit: how many at most.
     """
-    members = _pending((MemberRow.ordinal, *PROMPT), set_id, generation, max_attempts)
+    members = _pending((MemberRow.ordinal, *PROMPT), wanted, max_attempts)
     joined = members.join(PromptRow, PromptRow.id == MemberRow.prompt_id)
-    return prompt_page(store, joined, splits, after, limit)
+    return prompt_page(store, joined, wanted.splits, after, limit)
 
 
-def count_pending(
-    store: Store,
-    set_id: int,
-    splits: Sequence[Split] | None,
-    generation: Generation,
-    *,
-    max_attempts: int = 3,
-) -> int:
+def count_pending(store: Store, wanted: Wanted, *, max_attempts: int = 3) -> int:
     """How many prompts `pending` would give in all."""
-    query = _pending((func.count(),), set_id, generation, max_attempts).where(
-        MemberRow.split.in_(splits or SPLITS)
-    )
-    return number(store, query)
+    query = _pending((func.count(),), wanted, max_attempts)
+    return number(store, query.where(MemberRow.split.in_(wanted.splits or SPLITS)))
 
 
 def _assigned(plan_id: int, generation: Generation, max_attempts: int, after: int, limit: int) -> Select[Any]:
@@ -179,48 +173,31 @@ def count_pending_assigned(
     return number(store, query)
 
 
-# In the table's own order, which is the order of the compiled statement's parameters.
-_STORED = (
-    "prompt_id",
-    "teacher_id",
-    "sample",
-    "generation_id",
-    "status",
-    "finish_reason",
-    "prompt_tokens",
-    "completion_tokens",
-    "latency_s",
-    "cost",
-    "attempts",
-    "job_id",
-    "created_at",
-    "text",
-    "reasoning",
-    "error",
-)
+_STORED = [column.name for column in ResponseRow.__table__.c if column.name != "id"]
+"""In the table's own order, which is the order of the compiled statement's parameters."""
 
 
-def _values(row: NewResponse, numbers: dict[str, int], clock: float) -> tuple[Any, ...]:
-    """The row's values in the order of `_STORED`, storable as they are."""
+def _values(row: NewResponse, numbers: dict[str, int], clock: float) -> dict[str, Any]:
+    """The row's values by column, storable as they are."""
     response = row.response
-    return (
-        row.prompt_id,
-        row.teacher_id,
-        row.sample,
-        numbers[row.generation_sha],
-        response.status,
-        clean(response.finish_reason),
-        response.prompt_tokens,
-        response.completion_tokens,
-        response.latency_s,
-        row.cost,
-        1,
-        row.job_id,
-        clock,
-        clean(response.text),
-        clean(response.reasoning),
-        clean(response.error),
-    )
+    return {
+        "prompt_id": row.prompt_id,
+        "teacher_id": row.teacher_id,
+        "sample": row.sample,
+        "generation_id": numbers[row.generation_sha],
+        "status": response.status,
+        "finish_reason": clean(response.finish_reason),
+        "prompt_tokens": response.prompt_tokens,
+        "completion_tokens": response.completion_tokens,
+        "latency_s": response.latency_s,
+        "cost": row.cost,
+        "attempts": 1,
+        "job_id": row.job_id,
+        "created_at": clock,
+        "text": clean(response.text),
+        "reasoning": clean(response.reasoning),
+        "error": clean(response.error),
+    }
 
 
 @lru_cache(maxsize=4)
@@ -280,9 +257,9 @@ def add(store: Store, lease: Lease | None, rows: Sequence[NewResponse]) -> int:
         # Straight to the driver: SQLAlchemy's handling of 16 values costs more than storing them.
         dialect = store.engine.dialect
         # Two jobs that store the same responses must lock them in the same order.
-        values: Any = sorted((_values(row, numbers, clock) for row in rows), key=lambda value: value[:4])
-        if dialect.paramstyle != "qmark":
-            values = [dict(zip(_STORED, row, strict=True)) for row in values]
+        values: Any = sorted((_values(row, numbers, clock) for row in rows), key=itemgetter(*_KEY))
+        if dialect.paramstyle == "qmark":
+            values = list(map(itemgetter(*_STORED), values))
         count = connection.exec_driver_sql(_upsert(dialect), values).rowcount
         for part in chunks(failed):
             # Their ids lie below the word index's mark: say that there is text now.

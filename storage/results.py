@@ -1,6 +1,7 @@
 """Adapters with their checkpoints, and evaluations with their per-prompt results."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import and_, delete, func, select, update
@@ -52,21 +53,13 @@ def adapters(store: Store) -> list[Adapter]:
     return _ADAPTER.all(store)
 
 
-def add_checkpoint(
-    store: Store,
-    lease: Lease | None,
-    adapter_id: int,
-    step: int,
-    path: str,
-    sha256: str,
-    metrics: Mapping[str, Any],
-) -> None:
+def add_checkpoint(store: Store, lease: Lease | None, checkpoint: Checkpoint) -> None:
     """Record a checkpoint whose files are complete; one of the same step is replaced."""
-    values: dict[str, Any] = {"path": path, "sha256": sha256, "metrics": dict(metrics)}
+    values = asdict(checkpoint)
     with store.write(lease) as connection:
         connection.execute(
             store.insert(CheckpointRow)
-            .values(adapter_id=adapter_id, step=step, **values)
+            .values(values)
             .on_conflict_do_update(index_elements=["adapter_id", "step"], set_=values)
         )
 
@@ -139,17 +132,7 @@ def add_results(store: Store, lease: Lease | None, evaluation_id: int, rows: Seq
     """How many results are new, in one transaction; a prompt that has one keeps it."""
     if not rows:
         return 0
-    values = [
-        {
-            "evaluation_id": evaluation_id,
-            "prompt_id": row.prompt_id,
-            "value": row.value,
-            "text": row.text,
-            "status": row.status,
-            "completion_tokens": row.completion_tokens,
-        }
-        for row in rows
-    ]
+    values = [{"evaluation_id": evaluation_id, **asdict(row)} for row in rows]
     with store.write(lease) as connection:
         return connection.execute(store.insert(ResultRow).on_conflict_do_nothing(), values).rowcount
 

@@ -1,14 +1,24 @@
 """Routers, plans and assignments, and how many generations a plan has used."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import aliased
 
 from storage.job_records import Lease
-from storage.records import Assignment, Generation, Plan, Prompt, RouterRecord, Share, Split
+from storage.records import (
+    Assignment,
+    Generation,
+    NewPlan,
+    NewRouter,
+    Plan,
+    Prompt,
+    RouterRecord,
+    Share,
+    Split,
+)
 from storage.rows import PROMPT, Columns, by, chunks, prompt_page, stored
 from storage.schema import AssignmentRow, MemberRow, PlanRow, PromptRow, ResponseRow, RouterRow
 from storage.store import Store
@@ -18,28 +28,9 @@ _PLAN = Columns(Plan, PlanRow)
 _ASSIGNMENT = Columns(Assignment, AssignmentRow)
 
 
-def put_router(
-    store: Store,
-    lease: Lease | None,
-    spec_sha: str,
-    student_id: int,
-    path: str,
-    manifest: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-) -> RouterRecord:
-    """The router's record; one of the same specification that is already there is kept as it is.
-
-    Args:
-        store: an open store.
-        lease: the job's lease.
-        spec_sha: hash over what it was trained from and how.
-        student_id: the student that its rewards are for.
-        path: folder of the weights, written and complete.
-        manifest: teacher order, alpha, normalization, backbone.
-        metrics: Hit@1, Hit@3, regret and the like.
-    """
-    values: dict[str, Any] = {"student_id": student_id, "path": path, "created_at": time.time()}
-    return _ROUTER.open(store, lease, spec_sha, **values, manifest=dict(manifest), metrics=dict(metrics))
+def put_router(store: Store, lease: Lease | None, router: NewRouter) -> RouterRecord:
+    """The router's record; one of the same specification that is already there is kept as it is."""
+    return _ROUTER.open(store, lease, **asdict(router), created_at=time.time())
 
 
 def router(store: Store, spec_sha: str) -> RouterRecord | None:
@@ -70,23 +61,9 @@ def routed_prompt_set(store: Store, router_id: int) -> int | None:
         return connection.execute(query).scalar()
 
 
-def open_plan(
-    store: Store,
-    lease: Lease | None,
-    spec_sha: str,
-    strategy: str,
-    prompt_set_id: int,
-    router_id: int | None,
-    manifest: Mapping[str, Any],
-) -> Plan:
+def open_plan(store: Store, lease: Lease | None, plan: NewPlan) -> Plan:
     """The plan of this specification, made empty and incomplete when there is none."""
-    values: dict[str, Any] = {
-        "strategy": strategy,
-        "prompt_set_id": prompt_set_id,
-        "router_id": router_id,
-        "manifest": dict(manifest),
-    }
-    return _PLAN.open(store, lease, spec_sha, **values, complete=False)
+    return _PLAN.open(store, lease, **asdict(plan), complete=False)
 
 
 def plan(store: Store, spec_sha: str) -> Plan | None:
@@ -135,17 +112,7 @@ def assign(store: Store, lease: Lease | None, plan_id: int, rows: Sequence[Assig
     """How many assignments are new, in one transaction; one that is already there is kept."""
     if not rows:
         return 0
-    values = [
-        {
-            "plan_id": plan_id,
-            "prompt_id": row.prompt_id,
-            "attempt": row.attempt,
-            "teacher_id": row.teacher_id,
-            "strengths": row.strengths,
-            "margin": row.margin,
-        }
-        for row in rows
-    ]
+    values = [{"plan_id": plan_id, **asdict(row)} for row in rows]
     with store.write(lease) as connection:
         return connection.execute(store.insert(AssignmentRow).on_conflict_do_nothing(), values).rowcount
 

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import methodcaller
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self
@@ -35,7 +36,6 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage import locations, migrate
-from storage.decoding import lenient
 from storage.errors import FencedError, StoreError, StoreMissingError
 from storage.faults import SQLITE_BUSY, is_lock, translated
 from storage.job_records import Lease
@@ -113,21 +113,17 @@ def _sqlite_engine(path: Path, busy_timeout_s: float, mode: str = "") -> Engine:
     if mode:
         query = {"uri": "true", "mode": "ro"} | ({"immutable": "1"} if mode == "immutable" else {})
         url = URL.create("sqlite", database=f"file:{quote(str(path))}", query=query)
-    driver = sqlite_driver()
     engine = create_engine(
         url,
-        module=driver,
-        connect_args={
-            "isolation_level": None,
-            "timeout": busy_timeout_s,
-            "cached_statements": 256,
-            "factory": lenient(driver),
-        },
+        module=sqlite_driver(),
+        connect_args={"isolation_level": None, "timeout": busy_timeout_s, "cached_statements": 256},
         **_ENGINE,
     )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, record: Any) -> None:
+        # In a damaged file there may be text that is no UTF-8: it is read with U+FFFD in its place.
+        connection.text_factory = methodcaller("decode", "utf-8", "replace")
         cursor = connection.cursor()
         for pragma in _READING if mode else _PRAGMAS:
             _set(cursor, pragma, busy_timeout_s)
@@ -193,8 +189,9 @@ class Store:
             path = None
             folder = user_data_path("persyn") / f"{url.database}.files"
             try:
-                options = {"postgresql_readonly": True} if read_only else {}
-                engine = create_engine(url, pool_pre_ping=True, execution_options=options, **_ENGINE)
+                engine = create_engine(url, pool_pre_ping=True, **_ENGINE)
+                if read_only:
+                    engine = engine.execution_options(postgresql_readonly=True)
             except ImportError as problem:
                 raise StoreError(
                     "a PostgreSQL store needs the psycopg driver",

@@ -70,7 +70,7 @@ class Nvml:
     def _open(self) -> list[Any]:
         if self._library is None:
             try:
-                import pynvml  # not on every machine
+                import pynvml
             except ImportError:
                 if there():
                     raise NotAvailable(

@@ -9,7 +9,7 @@ from engine.job.context import RunContext
 from engine.methods import balanced_design, strategy_kinds
 from engine.router.manifest import Teacher
 from storage import prompts, routing
-from storage.records import Assignment, Plan, RouterRecord
+from storage.records import Assignment, NewPlan, Plan, RouterRecord
 from storage.store import Store
 
 DESIGN = "calibration"
@@ -44,11 +44,13 @@ def open_plan(context: RunContext, strategy: str) -> Plan:
     return routing.open_plan(
         context.store,
         context.lease,
-        context.identity.plan_sha(strategy),
-        strategy,
-        context.prompt_set,
-        None if router is None else router.id,
-        {"teachers": [teacher.name for teacher in context.teachers], "seed": context.run.split.seed},
+        NewPlan(
+            context.identity.plan_sha(strategy),
+            strategy,
+            context.prompt_set,
+            None if router is None else router.id,
+            {"teachers": [teacher.name for teacher in context.teachers], "seed": context.run.split.seed},
+        ),
     )
 
 
@@ -79,7 +81,9 @@ def open_design(context: RunContext) -> int | None:
     store, lease, prompt_set = context.store, context.lease, context.prompt_set
     ids = [teacher_id for teacher_id, _ in context.generations]
     manifest = {"teachers": [teacher.name for teacher in context.teachers], "teachers_per_prompt": k}
-    plan = routing.open_plan(store, lease, context.identity.design_sha, DESIGN, prompt_set, None, manifest)
+    plan = routing.open_plan(
+        store, lease, NewPlan(context.identity.design_sha, DESIGN, prompt_set, None, manifest)
+    )
     if plan.complete:
         return plan.id
     counts = prompts.counts(store, prompt_set)

@@ -14,7 +14,6 @@ import inspect
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -42,16 +41,18 @@ _ALLOWED: WeakKeyDictionary["PreTrainedModel", tuple[SplitModel | None, bool]] =
 """What has been found out about each model: see `StudentForward`."""
 
 
-@dataclass(frozen=True, slots=True)
 class EncodedPrompts:
     """What G prompts left behind, to be continued by `StudentForward.continue_prompts`."""
 
-    layers: list[tuple[torch.Tensor, torch.Tensor]]
-    """One (keys, values) a layer, each (G, heads, P, width)."""
-    mask: torch.Tensor
-    """(G, P): 1 at tokens, 0 at the padding on the left."""
-    last: torch.Tensor
-    """(G, H): hidden state of each prompt's last token."""
+    def __init__(
+        self, layers: list[tuple[torch.Tensor, torch.Tensor]], mask: torch.Tensor, last: torch.Tensor
+    ) -> None:
+        self.layers = layers
+        """One (keys, values) a layer, each (G, heads, P, width)."""
+        self.mask = mask
+        """(G, P): 1 at tokens, 0 at the padding on the left."""
+        self.last = last
+        """(G, H): hidden state of each prompt's last token."""
 
 
 class StudentForward:

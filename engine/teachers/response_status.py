@@ -27,7 +27,7 @@ def status(text: str, finish_reason: str) -> Status:
 
 
 def failed(request: Request, status: Status, reason: str, prompt_tokens: int = 0) -> Response:
-    """The response to a request that got none."""
+    """The completion of a request that got no answer."""
     return Response(
         key=request.key,
         text="",

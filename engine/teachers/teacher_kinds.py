@@ -26,13 +26,13 @@ from storage.records import Model, Request, Response
 
 
 class Backend(Protocol):
-    """A model that gives responses."""
+    """A model that answers."""
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
-        """One response per request, in any order, as they finish.
+        """One completion per request, in any order, as they finish.
 
         Requests are read as they are needed, a bounded number ahead, so an endless stream may be given. What
-        goes wrong with one request becomes its response's status; the others go on.
+        goes wrong with one request becomes its completion's status; the others go on.
 
         Raises:
             PersynError: the model or the endpoint as a whole is unusable.
@@ -113,16 +113,11 @@ class BackendModule(Protocol):
     """What a backend's file must offer."""
 
     def identity(self, model: Model) -> dict[str, Any]:
-        """Everything of the backend that shapes a response, as JSON, without loading the model.
-
-        Raises:
-            ConfigError: an option is unknown or wrong, or what it names is not there.
-            ModelError: the model cannot be used.
-        """
+        """Everything of the backend that shapes an answer, as JSON."""
         ...
 
     def create(self, model: Model) -> Backend:
-        """The backend, ready to generate. Raises as `identity` does, and NotAvailable for what is not installed."""
+        """The backend, with the model loaded or the endpoint reached."""
         ...
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.support import FINISH, until
+from app.support import until
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -16,6 +16,7 @@ from storage.records import (
     Assignment,
     DatasetRow,
     Model,
+    NewPlan,
     NewResponse,
     Prompt,
     Response,
@@ -38,7 +39,8 @@ class Made:
     datasets: list[int]
 
     def answer(self, place: int, teacher: int, text: str, status: Status = "ok", tokens: int = 7) -> None:
-        completion = Response(place, text, status, FINISH[status], 5, tokens, 0.25)
+        finish = "stop" if status == "ok" else "length"
+        completion = Response(place, text, status, finish, 5, tokens, 0.25)
         number = self.prompts[place]
         row = NewResponse(number, self.teachers[teacher], f"sha{teacher}", completion, cost=0.002)
         responses.add(self.store, None, [row])
@@ -74,7 +76,9 @@ def build(tmp_path: Path) -> Made:
     scores.add(store, None, quality, [(n, Score(float(n % 2))) for n in range(1, 17) if n != 13])
     scores.add(store, None, learnability, [(n, Score(-n / 10, -n, 10)) for n in range(1, 17) if n != 13])
     for name in ("mix", "persyn"):
-        plan = routing.open_plan(store, None, name, name, opened.id, None, {"teachers": ["wise", "quick"]})
+        plan = routing.open_plan(
+            store, None, NewPlan(name, name, opened.id, None, {"teachers": ["wise", "quick"]})
+        )
         strengths = (0.75, -0.25) if name == "persyn" else None
         routing.assign(store, None, plan.id, [Assignment(n, one.teachers[0], 0, strengths, 1.0) for n in ids])
         dataset = datasets.open_dataset(store, None, name, plan.id, f"run/{name}", {})

@@ -18,7 +18,7 @@ from persyn_tui.app.screens.data.responses_panel import AnswerColumn, AnswersPan
 from persyn_tui.app.widgets.form_fields import Form, Line
 from persyn_tui.views.dataset_view import Datasets
 from storage import datasets, jobs, listing, responses, routing
-from storage.records import Dataset, DatasetRow
+from storage.records import Dataset, DatasetRow, NewPlan
 from storage.store import Store
 
 OLD = {"strategy": "persyn", "job": 1, "reward": {"alpha": 0.4, "normalization": "zscore"}}
@@ -30,7 +30,7 @@ def two(made: Made) -> tuple[Made, Dataset, Dataset]:
     """Of `made`, and two datasets of one name: rewards of other settings, of the first six prompts −1 and of all 2."""
     found = []
     for number, (manifest, reward, many) in enumerate(((OLD, 2.0, 12), (NEW, -1.0, 6))):
-        plan = routing.open_plan(made.store, None, f"again{number}", "persyn", 1, None, {})
+        plan = routing.open_plan(made.store, None, NewPlan(f"again{number}", "persyn", 1, None, {}))
         dataset = datasets.open_dataset(made.store, None, f"again{number}", plan.id, "twice/persyn", manifest)
         rows = [DatasetRow(made.prompts[n], n + 1, 1.0, -0.1, reward) for n in range(many)]
         datasets.add(made.store, None, dataset.id, rows)

@@ -13,7 +13,7 @@ from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.plot import Plot
 from persyn_tui.app.widgets.virtual_table import VirtualTable
 from storage import datasets, jobs, results
-from storage.records import DatasetRow
+from storage.records import Checkpoint, DatasetRow
 from storage.store import Store
 
 
@@ -75,7 +75,7 @@ async def test_before_training_strategies_wait(store: Store, tmp_path: Path) -> 
 
 async def test_a_training_shows_its_numbers_curve_and_checkpoints(made: MadeRun) -> None:
     adapter = made.adapter("strong")
-    results.add_checkpoint(made.store, None, adapter.id, 5, "x", "0", {"loss": 1.5})
+    results.add_checkpoint(made.store, None, Checkpoint(adapter.id, 5, "x", "0", {"loss": 1.5}))
     train(made, "strong", list(range(1, 11)), memory_bytes=3 * 2**30, eval_loss=0.875)
     async with showing(made.store.location, "distil") as (app, pilot):
         await until(pilot, lambda: "step 10 / 100" in words(app, "#now"))
@@ -88,7 +88,7 @@ async def test_a_training_shows_its_numbers_curve_and_checkpoints(made: MadeRun)
         assert "nats per token: EMA over 10 steps, and eval loss as measured" in words(app, "#drawn")
         await until(pilot, lambda: "step 100" in drawn(app))
         before = dotted(app)
-        results.add_checkpoint(made.store, None, adapter.id, 20, "x", "0", {})
+        results.add_checkpoint(made.store, None, Checkpoint(adapter.id, 20, "x", "0", {}))
         train(made, "strong", list(range(11, 41)))
         await until(pilot, lambda: "step 40 / 100" in words(app, "#now"))
         await until(pilot, lambda: dotted(app) > 2 * before)

@@ -18,7 +18,7 @@ from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.slider import Slider
 from persyn_tui.app.widgets.virtual_table import VirtualTable
 from storage import jobs, routing
-from storage.records import Assignment
+from storage.records import Assignment, NewPlan
 from storage.store import Store
 
 
@@ -182,7 +182,7 @@ async def test_a_strategy_without_the_router_shows_none_of_its_measures(made: Ma
     with Store.open(made.path) as store:
         context = made.context(store)
         plan = routing.open_plan(
-            store, None, context.identity.plan_sha("strong"), "strong", context.prompt_set, None, {}
+            store, None, NewPlan(context.identity.plan_sha("strong"), "strong", context.prompt_set, None, {})
         )
         teacher = context.generations[0].teacher_id
         routing.assign(store, None, plan.id, [Assignment(prompt, teacher) for prompt in made.prompts])

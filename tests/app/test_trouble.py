@@ -209,7 +209,7 @@ async def test_a_theme_is_used_though_it_cannot_be_kept(
     def full(self: Settings) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Settings, "save_theme", full)
+    monkeypatch.setattr(Settings, "save", full)
     async with running(store.location) as (app, pilot):
         app.theme = "nord"
         await until(pilot, lambda: "No space left on device" in toasts(app))

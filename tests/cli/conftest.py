@@ -16,6 +16,7 @@ from storage.records import (
     DatasetRow,
     Generation,
     Model,
+    NewPlan,
     NewResponse,
     Prompt,
     Response,
@@ -155,7 +156,7 @@ def filled(tmp_path: Path) -> Filled:
         )
         scores.add(store, None, likely, [(answers[0, "alpha"], Score(-0.5, -3.5, 7))])
         plan = routing.open_plan(
-            store, None, "plan", "persyn", prompt_set.id, None, {"teachers": ["alpha", "beta"]}
+            store, None, NewPlan("plan", "persyn", prompt_set.id, None, {"teachers": ["alpha", "beta"]})
         )
         routing.assign(
             store,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from storage import datasets, routing
-from storage.records import DatasetRow
+from storage.records import DatasetRow, NewPlan
 from storage.store import Store
 
 Persyn = Callable[..., Any]
@@ -180,7 +180,7 @@ def twin(filled: Any) -> int:
     """Another dataset of the name `demo/persyn`, with other rewards."""
     manifest = {"strategy": "persyn", "job": 7, "reward": {"alpha": 0.9, "normalization": "rank"}}
     with Store.open(filled.path) as store:
-        plan = routing.open_plan(store, None, "twin", "persyn", 1, None, {})
+        plan = routing.open_plan(store, None, NewPlan("twin", "persyn", 1, None, {}))
         made = datasets.open_dataset(store, None, "twin", plan.id, "demo/persyn", manifest)
         datasets.add(
             store, None, made.id, [DatasetRow(filled.prompts[0], filled.answers[0, "alpha"], reward=-1.0)]

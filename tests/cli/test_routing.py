@@ -19,7 +19,7 @@ from engine.registry import models
 from engine.router.model import Router
 from storage import jobs, prompts, responses, routing, scores
 from storage import registry as stored_models
-from storage.records import NewResponse, Prompt, Response, Score
+from storage.records import NewPlan, NewResponse, NewRouter, Prompt, Response, Score
 from storage.store import Store
 
 Persyn = Callable[..., Any]
@@ -213,8 +213,10 @@ def router(tmp_path: Path, calibrated: Calibrated) -> int:
         with torch.no_grad():
             made.head.bias.copy_(torch.tensor([0.0, 1.0]))
         made.save(store.folder / "routers" / "r", Labelling())
-        record = routing.put_router(store, None, "r", context.student_id, "routers/r", {}, {"hit_at_1": 0.5})
-        routing.open_plan(store, None, "p", "persyn", context.prompt_set, record.id, {})
+        record = routing.put_router(
+            store, None, NewRouter("r", context.student_id, "routers/r", {}, {"hit_at_1": 0.5})
+        )
+        routing.open_plan(store, None, NewPlan("p", "persyn", context.prompt_set, record.id, {}))
         return record.id
 
 

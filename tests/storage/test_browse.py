@@ -2,7 +2,7 @@ import pytest
 
 from storage import browse, datasets, registry, responses, routing, scores, search
 from storage.listing import Listing
-from storage.records import Assignment, DatasetRow, Model, Score
+from storage.records import Assignment, DatasetRow, Model, NewPlan, Score
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_one_response_with_all_that_is_known_of_it(store, filled) -> None:
     response = responses.of_prompts(store, ids[:1], [a])[ids[0]][a.teacher_id]
     scorer = scores.put_scorer(store, "learnability", {"boundary": 1}, a.teacher_id)
     scores.add(store, None, scorer, [(response.id, Score(-0.5, -5.0, 10, detail={"why": "x"}))])
-    plan = routing.open_plan(store, None, "p", "persyn", set_id, None, {})
+    plan = routing.open_plan(store, None, NewPlan("p", "persyn", set_id, None, {}))
     routing.assign(store, None, plan.id, [Assignment(ids[0], a.teacher_id, 0, (1.5, -0.25), 1.75)])
     dataset = datasets.open_dataset(store, None, "d", plan.id, "my data", {})
     datasets.add(store, None, dataset.id, [DatasetRow(ids[0], response.id, 1.0, -0.5, 0.25)])

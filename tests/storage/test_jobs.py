@@ -12,6 +12,7 @@ import pytest
 
 from storage import jobs, prompts, responses
 from storage.errors import FencedError, StoreError
+from storage.responses import Wanted
 from storage.store import Store
 
 
@@ -113,7 +114,7 @@ def test_an_expired_lease_can_be_taken_and_its_holder_is_fenced(store, make, eve
     for write in writes:
         with pytest.raises(FencedError, match="belongs to another process"):
             write()
-    assert responses.count_pending(store, set_id, None, a) == 1
+    assert responses.count_pending(store, Wanted(set_id, None, a)) == 1
     held = jobs.get(store, job.id)
     assert (held.owner, held.stage, held.progress, held.state) == ("quick", "", {}, "running")
     assert responses.add(store, quick, [make.answer(ids[2], a)]) == 1
@@ -249,7 +250,7 @@ FILLER = """
     stored = [0, 0]
 
     def fill(number):
-        while page := responses.pending(store, 1, None, who, limit=500):
+        while page := responses.pending(store, responses.Wanted(1, None, who), limit=500):
             rows = [
                 NewResponse(prompt.id, 1, "g", Response(0, "x", "ok", "stop", 1, 1, 0.1)) for _, prompt in page
             ]

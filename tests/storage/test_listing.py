@@ -5,7 +5,7 @@ import pytest
 from storage import datasets, listing, prompts, responses, routing, scores, search
 from storage.errors import StoreError
 from storage.listing import Listing
-from storage.records import DatasetRow, Score
+from storage.records import DatasetRow, NewPlan, Score
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def filled(store, make, monkeypatch):
     scores.add(store, None, learnability, [(n, Score(-n / 10)) for n in range(1, 7)])
     made = []
     for number, rows in enumerate(([(1, 0.5), (2, None)], [(1, -0.5), (3, 0.25)])):
-        plan = routing.open_plan(store, None, f"p{number}", "mix", 1, None, {})
+        plan = routing.open_plan(store, None, NewPlan(f"p{number}", "mix", 1, None, {}))
         made.append(datasets.open_dataset(store, None, f"d{number}", plan.id, f"run/d{number}", {}).id)
         datasets.add(store, None, made[-1], [DatasetRow(ids[n - 1], n, reward=reward) for n, reward in rows])
     return ids, made

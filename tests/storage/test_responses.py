@@ -4,11 +4,12 @@ import pytest
 
 from storage import browse, responses, routing
 from storage.errors import StoreError
-from storage.records import Assignment, Coverage, ResponseCount
+from storage.records import Assignment, Coverage, NewPlan, ResponseCount
+from storage.responses import Wanted
 
 
 def pending_ids(store, set_id, who, **options):
-    return [prompt.id for _, prompt in responses.pending(store, set_id, None, who, **options)]
+    return [prompt.id for _, prompt in responses.pending(store, Wanted(set_id, None, who), **options)]
 
 
 def test_pending_is_what_has_no_response(store, make) -> None:
@@ -18,11 +19,11 @@ def test_pending_is_what_has_no_response(store, make) -> None:
     assert responses.add(store, None, [make.answer(ids[0], a), make.answer(ids[2], a)]) == 2
     assert pending_ids(store, set_id, a) == [ids[1], ids[3]]
     assert pending_ids(store, set_id, b) == ids
-    found = responses.pending(store, set_id, ("synthesis", "calibration"), a)
+    found = responses.pending(store, Wanted(set_id, ("synthesis", "calibration"), a))
     assert [(ordinal, prompt.id, prompt.split) for ordinal, prompt in found] == [(1, ids[1], "synthesis")]
-    assert responses.count_pending(store, set_id, None, a) == 2
-    assert responses.count_pending(store, set_id, ("calibration",), a) == 0
-    assert responses.count_pending(store, set_id, ("calibration",), b) == 2
+    assert responses.count_pending(store, Wanted(set_id, None, a)) == 2
+    assert responses.count_pending(store, Wanted(set_id, ("calibration",), a)) == 0
+    assert responses.count_pending(store, Wanted(set_id, ("calibration",), b)) == 2
 
 
 def test_pending_pages(store, make) -> None:
@@ -30,7 +31,7 @@ def test_pending_pages(store, make) -> None:
     set_id, ids = make.prompt_set(["calibration", "synthesis", "validation"] * 7)
     responses.add(store, None, [make.answer(identifier, a) for identifier in ids[::2]])
     seen, after = [], -1
-    while page := responses.pending(store, set_id, None, a, after=after, limit=3):
+    while page := responses.pending(store, Wanted(set_id, None, a), after=after, limit=3):
         seen += [prompt.id for _, prompt in page]
         after = page[-1][0]
     assert seen == ids[1::2]
@@ -74,7 +75,7 @@ def test_an_error_gives_way_to_the_next_attempt_until_the_attempts_are_used(stor
         assert responses.add(store, None, broken) == 2
         assert pending_ids(store, set_id, a) == ids, attempt
     assert pending_ids(store, set_id, a, max_attempts=2) == []
-    assert responses.count_pending(store, set_id, None, a, max_attempts=2) == 0
+    assert responses.count_pending(store, Wanted(set_id, None, a), max_attempts=2) == 0
     assert responses.add(store, None, [make.answer(ids[0], a, "at last"), broken[1]]) == 2
     assert pending_ids(store, set_id, a) == []
     found = responses.of_prompts(store, ids, [a])
@@ -150,7 +151,9 @@ def test_counts_and_sums_by_teacher_and_status(store, make) -> None:
 def test_pending_assigned_asks_each_prompt_once_whatever_the_number_of_plans(store, make) -> None:
     a, b = make.generation("a"), make.generation("b")
     set_id, ids = make.prompt_set(["synthesis"] * 9)
-    plans = [routing.open_plan(store, None, f"p{n}", "random", set_id, None, {}).id for n in range(2)]
+    plans = [
+        routing.open_plan(store, None, NewPlan(f"p{n}", "random", set_id, None, {})).id for n in range(2)
+    ]
     routing.assign(store, None, plans[0], [Assignment(identifier, a.teacher_id) for identifier in ids[:6]])
     routing.assign(store, None, plans[0], [Assignment(identifier, b.teacher_id) for identifier in ids[6:]])
     routing.assign(store, None, plans[1], [Assignment(identifier, a.teacher_id) for identifier in ids[4:8]])
@@ -170,8 +173,8 @@ def test_pending_assigned_asks_each_prompt_once_whatever_the_number_of_plans(sto
 def test_coverage_is_what_a_run_asks_for_and_what_is_there(store, make) -> None:
     a, b = make.generation("a"), make.generation("b")
     set_id, ids = make.prompt_set(["calibration", "synthesis", "synthesis", "evaluation"])
-    plan = routing.open_plan(store, None, "plan", "persyn", set_id, None, {})
-    other = routing.open_plan(store, None, "other", "strong", set_id, None, {})
+    plan = routing.open_plan(store, None, NewPlan("plan", "persyn", set_id, None, {}))
+    other = routing.open_plan(store, None, NewPlan("other", "strong", set_id, None, {}))
     # A calibration prompt is in the plan as well, and two plans give one prompt to the same teacher: once each.
     given = [
         Assignment(ids[0], a.teacher_id),

@@ -1,7 +1,7 @@
 import pytest
 
 from storage import datasets, responses, results, routing
-from storage.records import Checkpoint, DatasetRow, Result
+from storage.records import Checkpoint, DatasetRow, NewPlan, Result
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def filled(store, make):
         store, None, [make.answer(identifier, a, f"text {n}") for n, identifier in enumerate(ids[:4])]
     )
     found = responses.of_prompts(store, ids, [a])
-    plan = routing.open_plan(store, None, "p", "random", set_id, None, {})
+    plan = routing.open_plan(store, None, NewPlan("p", "random", set_id, None, {}))
     dataset = datasets.open_dataset(store, None, "d", plan.id, "my data", {})
     rows = [
         DatasetRow(item, found[item][a.teacher_id].id, 1.0, -0.5 - n, 0.25) for n, item in enumerate(ids[:4])
@@ -60,9 +60,9 @@ def test_an_adapter_and_its_checkpoints(store, filled, make) -> None:
     made = results.open_adapter(store, None, "spec", dataset.id, student)
     assert results.open_adapter(store, None, "spec", dataset.id, student) == made
     assert (made.complete, made.path) == (False, "")
-    results.add_checkpoint(store, None, made.id, 10, "c/10", "aa", {"loss": 2.0})
-    results.add_checkpoint(store, None, made.id, 20, "c/20", "bb", {})
-    results.add_checkpoint(store, None, made.id, 20, "c/20b", "cc", {"loss": 1.0})
+    results.add_checkpoint(store, None, Checkpoint(made.id, 10, "c/10", "aa", {"loss": 2.0}))
+    results.add_checkpoint(store, None, Checkpoint(made.id, 20, "c/20", "bb", {}))
+    results.add_checkpoint(store, None, Checkpoint(made.id, 20, "c/20b", "cc", {"loss": 1.0}))
     found = results.checkpoints(store, made.id)
     assert [(item.step, item.path, item.sha256) for item in found] == [
         (20, "c/20b", "cc"),

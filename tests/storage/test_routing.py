@@ -1,15 +1,15 @@
 import numpy as np
 
 from storage import responses, routing
-from storage.records import Assignment
+from storage.records import Assignment, NewPlan, NewRouter
 
 
 def test_a_router_is_stored_once(store, make) -> None:
     student = make.model("s", role="student").id
     put = routing.put_router(
-        store, None, "spec", student, "routers/1", {"teachers": ["a", "b"]}, {"hit_at_1": 0.5}
+        store, None, NewRouter("spec", student, "routers/1", {"teachers": ["a", "b"]}, {"hit_at_1": 0.5})
     )
-    again = routing.put_router(store, None, "spec", student, "elsewhere", {}, {})
+    again = routing.put_router(store, None, NewRouter("spec", student, "elsewhere", {}, {}))
     assert again == put == routing.router(store, "spec") == routing.router_by_id(store, put.id)
     assert (put.path, put.manifest, put.metrics) == ("routers/1", {"teachers": ["a", "b"]}, {"hit_at_1": 0.5})
     assert routing.router(store, "other") is None
@@ -19,8 +19,8 @@ def test_a_plan_fills_up_and_is_finished(store, make) -> None:
     a = make.generation("a")
     splits = ["calibration", "synthesis", "validation", "synthesis", "synthesis"]
     set_id, ids = make.prompt_set(splits)
-    plan = routing.open_plan(store, None, "p", "random", set_id, None, {"seed": 1})
-    assert routing.open_plan(store, None, "p", "other", set_id, None, {}) == plan
+    plan = routing.open_plan(store, None, NewPlan("p", "random", set_id, None, {"seed": 1}))
+    assert routing.open_plan(store, None, NewPlan("p", "other", set_id, None, {})) == plan
     assert [ordinal for ordinal, _ in routing.unassigned(store, plan.id, ("synthesis",))] == [1, 3, 4]
     assert [ordinal for ordinal, _ in routing.unassigned(store, plan.id, None, after=0, limit=2)] == [1, 2]
     assert routing.assign(store, None, plan.id, [Assignment(ids[3], a.teacher_id)]) == 1
@@ -33,7 +33,7 @@ def test_a_plan_fills_up_and_is_finished(store, make) -> None:
 def test_strengths_are_kept_as_float32_in_order(store, make) -> None:
     a = make.generation("a")
     set_id, ids = make.prompt_set(["synthesis"] * 3)
-    plan = routing.open_plan(store, None, "p", "persyn", set_id, None, {})
+    plan = routing.open_plan(store, None, NewPlan("p", "persyn", set_id, None, {}))
     strengths = (0.1, -2.5, 1e-8)
     rows = [Assignment(ids[0], a.teacher_id, 0, strengths, 0.25), Assignment(ids[1], a.teacher_id)]
     routing.assign(store, None, plan.id, rows)
@@ -45,7 +45,7 @@ def test_strengths_are_kept_as_float32_in_order(store, make) -> None:
 def test_pages_of_assignments_keep_a_prompts_attempts_together(store, make) -> None:
     a, b = make.generation("a"), make.generation("b")
     set_id, ids = make.prompt_set(["synthesis"] * 5)
-    plan = routing.open_plan(store, None, "p", "random", set_id, None, {})
+    plan = routing.open_plan(store, None, NewPlan("p", "random", set_id, None, {}))
     rows = [Assignment(identifier, a.teacher_id) for identifier in ids]
     rows += [Assignment(identifier, b.teacher_id, 1) for identifier in ids[1::2]]
     routing.assign(store, None, plan.id, rows)
@@ -68,7 +68,7 @@ def test_pages_of_assignments_keep_a_prompts_attempts_together(store, make) -> N
 def test_failed_gives_the_last_attempt_of_prompts_without_a_usable_answer(store, make) -> None:
     a, b = make.generation("a"), make.generation("b")
     set_id, ids = make.prompt_set(["synthesis"] * 5)
-    plan = routing.open_plan(store, None, "p", "random", set_id, None, {})
+    plan = routing.open_plan(store, None, NewPlan("p", "random", set_id, None, {}))
     routing.assign(store, None, plan.id, [Assignment(identifier, a.teacher_id) for identifier in ids])
     rows = [make.answer(ids[0], a), make.answer(ids[1], a, status="refused")]
     rows += [make.answer(ids[2], a, status="error"), make.answer(ids[3], a, status="truncated")]
@@ -95,7 +95,7 @@ def test_generations_are_c_m_plus_n_minus_c(store, make) -> None:
     set_id, ids = make.prompt_set(splits)
     for who in teachers:
         responses.add(store, None, [make.answer(identifier, who) for identifier in ids[:5]])
-    plan = routing.open_plan(store, None, "p", "persyn", set_id, None, {})
+    plan = routing.open_plan(store, None, NewPlan("p", "persyn", set_id, None, {}))
     # A calibration prompt already has its answer: assigning it costs nothing.
     rows = [Assignment(identifier, teachers[n % 3].teacher_id) for n, identifier in enumerate(ids[:15])]
     routing.assign(store, None, plan.id, rows)
@@ -121,7 +121,7 @@ def test_generations_are_c_m_plus_n_minus_c(store, make) -> None:
 def test_shares_newest_and_closest_look_at_first_assignments_only(store, make) -> None:
     a, b = make.generation("a"), make.generation("b")
     set_id, ids = make.prompt_set(["synthesis"] * 4)
-    plan = routing.open_plan(store, None, "p", "persyn", set_id, None, {})
+    plan = routing.open_plan(store, None, NewPlan("p", "persyn", set_id, None, {}))
     margins = [0.5, 0.1, 0.9, 0.3]
     who = [a, b, a, a]
     rows = [
@@ -151,7 +151,7 @@ def test_shares_newest_and_closest_look_at_first_assignments_only(store, make) -
 def test_a_plan_without_a_router_has_shares_but_no_margins(store, make) -> None:
     a = make.generation("a")
     set_id, ids = make.prompt_set(["synthesis"] * 2)
-    plan = routing.open_plan(store, None, "p", "random", set_id, None, {})
+    plan = routing.open_plan(store, None, NewPlan("p", "random", set_id, None, {}))
     assert routing.shares(store, plan.id) == []
     routing.assign(store, None, plan.id, [Assignment(identifier, a.teacher_id) for identifier in ids])
     (only,) = routing.shares(store, plan.id)

@@ -5,7 +5,7 @@ import pytest
 
 from storage import responses, routing, scores
 from storage.errors import StoreError
-from storage.records import Assignment, Score
+from storage.records import Assignment, NewPlan, Score
 from storage.scores import Scored
 
 
@@ -76,7 +76,7 @@ def test_a_scored_answer_is_not_pending_for_that_scorer_only(store, filled) -> N
 
 def test_only_what_a_plan_assigned(store, filled) -> None:
     set_id, ids, a, b = filled
-    plan = routing.open_plan(store, None, "p", "random", set_id, None, {})
+    plan = routing.open_plan(store, None, NewPlan("p", "random", set_id, None, {}))
     rows = [
         Assignment(ids[0], b.teacher_id),
         Assignment(ids[1], b.teacher_id),

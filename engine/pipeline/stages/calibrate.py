@@ -36,10 +36,12 @@ def run(context: RunContext) -> None:
 
 
 def _work(context: RunContext, column: int, splits: Sequence[Split], wanted: int, attempts: int) -> Work:
-    args = (context.store, context.prompt_set, splits, context.generations[column])
-    count = partial(responses.count_pending, *args, max_attempts=attempts)
+    asked = responses.Wanted(context.prompt_set, splits, context.generations[column])
+    count = partial(responses.count_pending, context.store, asked, max_attempts=attempts)
 
     def pending(after: int) -> list[tuple[int, Prompt]]:
-        return responses.pending(*args, max_attempts=attempts, after=after, limit=collector.PAGE)
+        return responses.pending(
+            context.store, asked, max_attempts=attempts, after=after, limit=collector.PAGE
+        )
 
     return Work(column, pending, count, done=wanted - count())

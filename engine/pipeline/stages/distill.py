@@ -13,11 +13,11 @@ from engine.base.errors import Cancelled, ConfigError, TrainingError
 from engine.base.foreign_json import WrongShape
 from engine.config.stages import DistillConfig
 from engine.distill import loop, merge
+from engine.distill.batches import Batching
 from engine.distill.checkpoint import MANIFEST
-from engine.distill.data import Rows
 from engine.distill.lora import Tuning
 from engine.distill.optimizer import OptimizerConfig
-from engine.distill.settings import Hooks, Settings, TrainResult
+from engine.distill.settings import Settings, TrainResult
 from engine.job import adapters_of_run
 from engine.job.context import RunContext
 from engine.models import loading
@@ -25,7 +25,7 @@ from engine.models.chat_template import encode, with_system
 from engine.models.reasoning import target
 from storage import datasets, results
 from storage.hashing import sha
-from storage.records import Dataset, Messages
+from storage.records import Checkpoint, Dataset, Messages
 
 PAGE = 500
 EVALUATED = 10
@@ -109,16 +109,15 @@ def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: i
     result = loop.train(
         model,
         tokenizer,
-        Rows(_rows(context, strategy, dataset), _held_out_rows(context, strategy, dataset)),
+        _rows(context, strategy, dataset),
         folder,
         replace(training_settings(context.run.distill), eval_every=_eval_every(context, dataset)),
-        Hooks(
-            on_progress=report,
-            on_notice=lambda text: context.progress.say(f"distill: {strategy}: {text}", "warning"),
-            on_checkpoints=lambda folders: _record(context, adapter_id, folders),
-            should_stop=context.control.cancelled,
-            should_save=save,
-        ),
+        eval_rows=_held_out_rows(context, strategy, dataset),
+        on_progress=report,
+        on_notice=lambda text: context.progress.say(f"distill: {strategy}: {text}", "warning"),
+        on_checkpoints=lambda folders: _record(context, adapter_id, folders),
+        should_stop=context.control.cancelled,
+        should_save=save,
     )
     if result.stopped:
         raise Cancelled(
@@ -162,7 +161,9 @@ def _record(context: RunContext, adapter_id: int, folders: Sequence[Path]) -> No
         digest = hashlib.sha256(text).hexdigest()
         if known.get(step) != digest:
             path = str(folder.relative_to(context.store.folder))
-            results.add_checkpoint(context.store, context.lease, adapter_id, step, path, digest, state)
+            results.add_checkpoint(
+                context.store, context.lease, Checkpoint(adapter_id, step, path, digest, state)
+            )
     if known.keys() - set(steps):
         results.keep_checkpoints(context.store, context.lease, adapter_id, steps)
 
@@ -241,8 +242,8 @@ def training_settings(config: DistillConfig) -> Settings:
             alpha=config.alpha if config.alpha is not None else 2.0 * config.rank,
             dropout=config.dropout,
         ),
-        batch_rows=config.batch_size,
-        optimizer=OptimizerConfig(
+        batching=Batching(rows=config.batch_size),
+        descent=OptimizerConfig(
             learning_rate=config.learning_rate,
             schedule=config.schedule,
             warmup=config.warmup_ratio,

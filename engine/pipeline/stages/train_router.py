@@ -11,14 +11,12 @@ from engine.config.stages import RouterConfig
 from engine.job import plan_store
 from engine.job.context import RunContext
 from engine.methods import metrics, reward, strategy_kinds
-from engine.router.history import Hooks
+from engine.router import train
 from engine.router.manifest import Labelling
 from engine.router.model import Router
-from engine.router.settings import FitSettings
-from engine.router.train import fit
 from engine.scoring import score_table
 from storage import prompts, routing
-from storage.records import Messages
+from storage.records import Messages, NewRouter
 
 FEW = 30
 """Held-out prompts below which Hit@1 is uncertain by more than a sixth either way."""
@@ -64,13 +62,16 @@ def _train(context: RunContext) -> None:
         context.progress.values(step, values)
         done = step
 
-    router, history = fit(
+    router, history = train.fit(
         config.backbone,
         plan_store.router_teachers(context),
         _messages(context, known.prompt_ids),
         labels.training_rewards,
         fit_settings(config),
-        Hooks(progress=report, should_stop=context.control.cancelled),
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+        progress=report,
+        should_stop=context.control.cancelled,
     )
     measured = _measure(context, router, asdict(history.held_out))
     labelling = Labelling(
@@ -86,11 +87,13 @@ def _train(context: RunContext) -> None:
     routing.put_router(
         context.store,
         context.lease,
-        context.identity.router_sha,
-        context.student_id,
-        str(folder.relative_to(context.store.folder)),
-        asdict(manifest),
-        measured,
+        NewRouter(
+            context.identity.router_sha,
+            context.student_id,
+            str(folder.relative_to(context.store.folder)),
+            asdict(manifest),
+            measured,
+        ),
     )
     context.progress.say(
         f"train_router: {config.tune}, {history.prompts:,} prompts, {history.pairs:,} pairs, "
@@ -103,9 +106,9 @@ def _train(context: RunContext) -> None:
         )
 
 
-def fit_settings(config: RouterConfig) -> FitSettings:
+def fit_settings(config: RouterConfig) -> train.FitSettings:
     """The run file's `router` section as the training function's settings."""
-    return FitSettings(
+    return train.FitSettings(
         tune=config.tune,
         temperature=config.temperature if config.targets == "soft" else None,
         ties=config.ties,
@@ -122,8 +125,6 @@ def fit_settings(config: RouterConfig) -> FitSettings:
         max_tokens=config.max_tokens,
         dtype=config.dtype,
         device=config.device,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
         seed=config.seed,
     )
 

@@ -17,7 +17,7 @@ from engine.teachers.response_status import failed, status
 from storage.records import Model, Prompt, Request, Response
 
 VERSION = 1
-"""Raised when the same files would give other responses."""
+"""Raised when the same files would give other answers."""
 
 _READ = ("prompt", "messages", "model", "response", "finish_reason")
 """Columns that decide what an answer is."""
@@ -46,7 +46,11 @@ KIND = TeacherKind(
 
 
 def identity(model: Model) -> dict[str, Any]:
-    """Everything that shapes a response: the files' hashes, the columns read, and the name in them."""
+    """Everything that shapes an answer: the files' hashes, the columns read, and the name in them.
+
+    Raises:
+        ConfigError: no files are named, or they are not there.
+    """
     return {
         "backend": "imported",
         "version": VERSION,
@@ -59,7 +63,11 @@ def identity(model: Model) -> dict[str, Any]:
 
 
 def create(model: Model) -> "Imported":
-    """The backend; files are read when something is asked for."""
+    """The backend; files are read when something is asked for.
+
+    Raises:
+        ConfigError: no files are named, or they are not there.
+    """
     found = imported.named(model.options, f"teacher {model.name!r}")
     for source in found:
         imported.files(source.path)
@@ -75,7 +83,7 @@ class Imported:
         self._absent = set[int]()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
-        """One response per request: the answers in one pass over the files, then what they do not have.
+        """One completion per request: the answers in one pass over the files, then what they do not have.
 
         All requests are read first, and 16 bytes of each are kept.
         """
@@ -94,7 +102,7 @@ class Imported:
                     continue
                 asked = wanted.pop(imported.prompt_key(answer.prompt), None)
                 if asked is not None:
-                    yield _response(asked, answer)
+                    yield _completion(asked, answer)
         if wanted and self._name not in names:
             raise ConfigError(
                 f"no row of the imported responses is of the model {self._name!r}",
@@ -108,7 +116,7 @@ class Imported:
         """Nothing is held."""
 
 
-def _response(request: Request, answer: imported.Answer) -> Response:
+def _completion(request: Request, answer: imported.Answer) -> Response:
     return Response(
         key=request.key,
         text=answer.text,

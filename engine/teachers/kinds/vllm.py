@@ -23,11 +23,16 @@ if TYPE_CHECKING:
     from engine.teachers.vllm_server.managed import ManagedBackend
 
 VERSION = 1
-"""Raised when the same settings would give other responses."""
+"""Raised when the same settings would give other answers."""
 
 
 def identity(model: Model) -> dict[str, Any]:
-    """Everything of the backend that shapes a response: weights and template, number format, vLLM's arguments."""
+    """Everything of the backend that shapes an answer: weights and template, number format, vLLM's arguments.
+
+    Raises:
+        ConfigError: an unknown or wrong option.
+        ModelError: no such model.
+    """
     chosen = settings(model)
     parts: dict[str, Any] = {
         "backend": "vllm",
@@ -52,6 +57,10 @@ def create(model: Model, folder: Path | None = None) -> "ManagedBackend":
             `server` (`engine.config.vllm`).
         folder: where the server's log file goes, and the note by which an orphan is found; None: a folder for
             temporary files.
+
+    Raises:
+        ConfigError: an unknown or wrong option.
+        NotAvailable: vLLM is not on this machine.
     """
     from engine.teachers.vllm_server.managed import ManagedBackend
 
@@ -60,7 +69,12 @@ def create(model: Model, folder: Path | None = None) -> "ManagedBackend":
 
 
 def check(model: Model) -> ModelCheck:
-    """What the model's files say, all options checked, without torch; whether vLLM is here is another question."""
+    """What the model's files say, all options checked, without torch; whether vLLM is here is another question.
+
+    Raises:
+        ConfigError: an unknown or wrong option.
+        ModelError: the model cannot be used.
+    """
     settings(model)
     return model_info.check(model.model, revision=model.revision)
 

@@ -21,7 +21,12 @@ def keys_of(text: str) -> list[str]:
 
 
 def settled(chosen: Mapping[str, str], everybodys: Iterable[Binding]) -> tuple[dict[str, str], list[str]]:
-    """(binding id → keys that can work, a line for each that cannot; the binding keeps what it has without it)."""
+    """(binding id → keys that can work, a line for each that cannot; the binding keeps what it has without it).
+
+    Args:
+        chosen: as the settings file has them.
+        everybodys: what works on every screen.
+    """
     works: dict[str, str] = {}
     faults: list[str] = []
     for id, text in chosen.items():
@@ -62,7 +67,12 @@ def _clash(works: Mapping[str, str], own: Mapping[str, str]) -> tuple[str, str, 
 
 
 def keyed(text: str, works: Mapping[str, str]) -> str:
-    """The text with the keys that work now, as `settled` has them, in the place of `{jobs.new:n}`."""
+    """The text with the keys that work now in the place of `{jobs.new:n}`.
+
+    Args:
+        text: what is said.
+        works: as `settled` has them.
+    """
 
     def key(found: re.Match[str]) -> str:
         id, default, space = found.groups()
@@ -77,7 +87,12 @@ def keyed(text: str, works: Mapping[str, str]) -> str:
 
 
 def shown(binding: Binding, works: Mapping[str, str]) -> str:
-    """The key of a binding as a class declares it, as it stands on a keyboard."""
+    """The key of a binding as a class declares it, as it stands on a keyboard.
+
+    Args:
+        binding: with any keys.
+        works: as `settled` has them.
+    """
     own = works.get(binding.id or "")
     return binding.key_display if own is None and binding.key_display else display(own or binding.key)
 

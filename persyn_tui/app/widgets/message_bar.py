@@ -1,11 +1,15 @@
 """Words of any length in as many lines as they need: an error is of use only with its whole remedy."""
 
+from typing import TYPE_CHECKING
+
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from engine.base.sanitize import strip_control
-from storage.job_records import Job
+
+if TYPE_CHECKING:
+    from storage.job_records import Job
 
 TROUBLED = ("failed", "needs_attention", "paused")
 """States in which a job's error says what to do."""
@@ -25,6 +29,7 @@ class MessageBar(VerticalScroll):
         self._text = ""
 
     def compose(self) -> ComposeResult:
+        """The words."""
         yield Static(markup=False)
 
     def allow_focus(self) -> bool:
@@ -47,7 +52,7 @@ class MessageBar(VerticalScroll):
         return self._text
 
 
-def trouble(job: Job | None) -> str:
+def trouble(job: "Job | None") -> str:
     """Why a job stopped, and what helps; empty where nothing stands in its way."""
     if job is None or not job.error or job.effective_state not in TROUBLED:
         return ""

@@ -181,7 +181,7 @@ class DistilScreen(JobScreen[Distilled]):
     @on(VirtualTable.Highlighted, "#strategies")
     def _look(self, event: VirtualTable.Highlighted) -> None:
         # Filling the list moves its cursor too; what counts is where the operator left it.
-        if self.data is not None and event.table.key == event.key != self.data.chosen:
+        if self.data is not None and event.sheet.key == event.key != self.data.chosen:
             self._chosen = str(event.key)
             self.ask(frozen_too=True)
 
