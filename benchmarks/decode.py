@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from engine.models.batching import pad
 from engine.models.chat_template import prompt_ids
 from engine.models.loading import load_causal_lm
 from engine.teachers.local.decode import Row, decode
@@ -56,12 +57,8 @@ def generate(model: Any, batches: Sequence[list[Row]], ends: list[int], cache: s
     """The same by `model.generate`, cut after the first ending id."""
     found: Responses = []
     for rows in batches:
-        width, sampling = max(len(row.prompt) for row in rows), rows[0].sampling
-        ids = torch.zeros((len(rows), width), dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for index, row in enumerate(rows):
-            ids[index, width - len(row.prompt) :] = torch.tensor(row.prompt)
-            mask[index, width - len(row.prompt) :] = 1
+        ids, mask = pad([row.prompt for row in rows], model.device, left=True)
+        width, sampling = ids.shape[1], rows[0].sampling
         sampled: dict[str, Any] = {"do_sample": False}
         if sampling.temperature:
             sampled = {
@@ -71,8 +68,8 @@ def generate(model: Any, batches: Sequence[list[Row]], ends: list[int], cache: s
                 "top_k": 0,
             }
         made = model.generate(
-            ids.to(model.device),
-            attention_mask=mask.to(model.device),
+            ids,
+            attention_mask=mask,
             max_new_tokens=rows[0].limit,
             eos_token_id=ends,
             pad_token_id=ends[0],
@@ -96,6 +93,7 @@ def race(
             found = way()
             speed = sum(map(len, found)) / (CLOCKS[clock]() - begun)
             best[name] = (max(speed, best[name][0] if name in best else 0.0), found)
+            print(f"{name}: {speed:.1f} tokens/s", file=sys.stderr, flush=True)
     return best
 
 
@@ -109,6 +107,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=32, help="prompts")
     parser.add_argument("--batch", type=int, default=16, help="rows of a batch")
     parser.add_argument("--max-tokens", type=int, default=200)
+    parser.add_argument("--temperatures", type=float, nargs="+", default=[0.0, 0.7])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as the environment says")
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
@@ -126,7 +125,7 @@ def main() -> None:
     ]
     prompts.sort(key=len, reverse=True)
     report: dict[str, Any] = {"model": options.model, "dtype": options.dtype, "batch": options.batch}
-    for temperature in (0.0, 0.7):
+    for temperature in options.temperatures:
         sampling = Sampling(temperature=temperature, max_tokens=options.max_tokens, top_p=1.0)
         rows = [Row(prompt, sampling, options.max_tokens) for prompt in prompts]
         batches = [rows[start : start + options.batch] for start in range(0, len(rows), options.batch)]
@@ -141,11 +140,16 @@ def main() -> None:
             options.clock,
         )
         mine, theirs = found["ours"][1], found["generate"][1]
+        lengths = sorted(map(len, mine))
         peer = max(speed for name, (speed, _) in found.items() if name != "ours")
         report[f"temperature {temperature}"] = {
             "tokens_per_s": {name: round(speed, 1) for name, (speed, _) in found.items()},
             "ours over generate at its best": round(found["ours"][0] / peer, 3),
-            "response tokens, mean": round(sum(map(len, mine)) / len(mine), 1),
+            "response tokens": {
+                "mean": sum(lengths) / len(lengths),
+                "median": lengths[len(lengths) // 2],
+                "at the limit": sum(length == options.max_tokens for length in lengths),
+            },
             "responses that are equal": sum(a == b for a, b in zip(mine, theirs, strict=True)),
             "responses": len(mine),
         }

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 
 from engine.models.chat_template import encode
-from engine.models.loading import context_length, load_causal_lm
+from engine.models.loading import load_causal_lm
+from engine.models.model_info import context_length
 from engine.scorers.kinds.learnability import Options, score
 
 WORDS = [

@@ -1,37 +1,49 @@
-"""LoRA training: tokens per second of this project's loop against TRL's SFTTrainer as it comes.
+"""LoRA training: tokens per second of this project's loop against TRL's SFTTrainer and a plain accelerate loop.
 
-Both train the same student from the same adapter on the same rows in the same order with the same learning
-rates, and must end at the same loss on those rows; the ratio of their tokens per second is printed.
+All train the same student from the same adapter on the same rows with the same learning rates, rows of a step and
+clipping, and must end at about the same loss on those rows. The peers get what makes them fast: batches of like length,
+no gradient checkpointing, attention without a mask where a batch has no padding. Packing is left out: without flash
+attention its rows see each other. TRL "as it comes" is reported, too. `ours over the best peer` is the ratio of tokens
+per second of processor time in each number format, in one run.
 
-    python benchmarks/lora.py                         a random Llama of SmolLM2-135M's shape
-    python benchmarks/lora.py --model zoo:NAME        a real model: zoo reference, folder or hub id
-    python benchmarks/lora.py --layers 3 --hidden 64  a tiny one
+    python benchmarks/lora.py [ROWS.jsonl] [--model zoo:smollm2-135m]
+    python benchmarks/lora.py --model tiny       a random Llama of 3 layers, for a look at the script
 
-Needs `trl` (extra `dev`). Prints one JSON object on stdout, narration on stderr.
+ROWS is a JSONL file whose rows have `question`/`answer`, `prompt`/`response` or `problem`/`solution`, or a folder that
+holds `gsm8k_train.jsonl`; without it PERSYN_BENCH_DATA names it, and without either random words are learned, which is
+said. Needs `trl` (extra `dev`). Prints one JSON object on stdout, narration on stderr.
 """
 
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    get_linear_schedule_with_warmup,
+)
 from trl import SFTConfig, SFTTrainer
 
-from engine.distill.batches import Batching, cut_step, padding_share, plan_epoch
-from engine.distill.data import Examples, tokenise
+from engine.distill.batches import cut_step, padding_share, plan_epoch
+from engine.distill.data import Examples, Rows, tokenise
 from engine.distill.forward import mean_loss, pass_cost
 from engine.distill.loop import train
 from engine.distill.lora import Tuning, make_trainable
@@ -41,7 +53,7 @@ from engine.models.forward import split_model
 from engine.models.loading import load_causal_lm
 
 Row = tuple[list[dict[str, str]], str]
-
+FIELDS = (("question", "answer"), ("prompt", "response"), ("problem", "solution"))
 TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|> ' + m['role'] + ' ' + m['content'] + '<|im_end|>\n' }}"
     "{% endfor %}"
@@ -49,10 +61,16 @@ TEMPLATE = (
 )
 
 
-def build_student(folder: Path, arguments: argparse.Namespace) -> None:
-    """Save a random Llama and a tokenizer of whole words into `folder`."""
-    words = ["<|im_start|>", "<|im_end|>", "<unk>", "user", "assistant"]
-    words += [f"w{index}" for index in range(arguments.vocabulary - len(words))]
+def build_tiny(folder: Path) -> None:
+    """Save a random Llama of 3 layers and a tokenizer of whole words into `folder`."""
+    words = [
+        "<|im_start|>",
+        "<|im_end|>",
+        "<unk>",
+        "user",
+        "assistant",
+        *(f"w{index}" for index in range(2043)),
+    ]
     raw = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
@@ -62,12 +80,12 @@ def build_student(folder: Path, arguments: argparse.Namespace) -> None:
     tokenizer.chat_template = TEMPLATE
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=arguments.vocabulary,
-        hidden_size=arguments.hidden,
-        intermediate_size=arguments.hidden * 8 // 3,
-        num_hidden_layers=arguments.layers,
-        num_attention_heads=arguments.heads,
-        num_key_value_heads=max(1, arguments.heads // 3),
+        vocab_size=len(words),
+        hidden_size=64,
+        intermediate_size=170,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
         tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
@@ -77,71 +95,140 @@ def build_student(folder: Path, arguments: argparse.Namespace) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def build_rows(count: int, shortest: int, longest: int, words: list[str]) -> list[Row]:
-    """Return rows with prompts of 20 to 60 words and responses of `shortest` to `longest`, log-uniform."""
+def read_rows(place: str, count: int, tokenizer: Any) -> list[Row]:
+    """`count` real rows from a file or folder; random words where there is none."""
+    path = Path(place or os.environ.get("PERSYN_BENCH_DATA", ""))
+    path = path / "gsm8k_train.jsonl" if path.is_dir() else path
+    if path.is_file():
+        found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:count]]
+        ask, say = next(pair for pair in FIELDS if pair[0] in found[0])
+        return [([{"role": "user", "content": row[ask]}], row[say]) for row in found]
+    print("no file of real rows is there (argument or PERSYN_BENCH_DATA): random words", file=sys.stderr)
+    special = set(tokenizer.all_special_tokens)
+    words = sorted(word for word in tokenizer.get_vocab() if word.isalnum() and word not in special)
     rng = np.random.default_rng(0)
     rows: list[Row] = []
     for _ in range(count):
-        length = int(np.exp(rng.uniform(np.log(shortest), np.log(longest))))
+        length = int(np.exp(rng.uniform(np.log(20), np.log(400))))
         prompt = " ".join(rng.choice(words, size=int(rng.integers(20, 60))))
         rows.append(([{"role": "user", "content": prompt}], " ".join(rng.choice(words, size=length))))
     return rows
 
 
 @dataclass(frozen=True)
+class Task:
+    """What every way is given."""
+
+    ref: str
+    rows: list[Row]
+    data: Examples
+    settings: Settings
+    folder: Path
+
+    def batches(self) -> list[list[int]]:
+        """Rows of like length in every step, the steps mixed: the least padding that a peer can have."""
+        by_length = np.argsort(self.data.lengths, kind="stable")
+        size = self.settings.batch_rows
+        cuts = [by_length[begin : begin + size].tolist() for begin in range(0, len(by_length), size)]
+        return [cuts[index] for index in np.random.default_rng(self.settings.seed).permutation(len(cuts))]
+
+
+@dataclass(frozen=True)
 class Run:
-    """One training run."""
+    """One training run; times are of the training alone, ours with reading the rows and saving the adapter."""
 
-    tokens: int
-    seconds: float
-    """Wall time; ours includes reading the rows and saving the adapter, TRL's only its training."""
-    cpu_seconds: float
-    """Processor time of the same: what counts on a machine that others use too."""
     student: Any
+    seconds: float
+    cpu_seconds: float
 
 
-def run_ours(ref: str, dtype: str, rows: list[Row], folder: Path, settings: Settings) -> Run:
-    model, tokenizer = load_causal_lm(ref, dtype=dtype)
+def timed(work: Callable[[], Any]) -> tuple[float, float]:
     began, cpu_began = time.perf_counter(), time.process_time()
-    result = train(model, tokenizer, rows, folder, settings)
-    return Run(result.counts.tokens, time.perf_counter() - began, time.process_time() - cpu_began, model)
+    with contextlib.redirect_stdout(sys.stderr):
+        work()
+    return time.perf_counter() - began, time.process_time() - cpu_began
 
 
-def run_trl(
-    ref: str, data: Examples, order: Sequence[int], folder: Path, settings: Settings, extra: Mapping[str, Any]
-) -> Run:
-    model, tokenizer = load_causal_lm(ref)
-    student = make_trainable(model, settings.tuning, settings.seed)
-    # Ids and labels are given, so that both train on the same tokens: TRL would also put the newline that
-    # some templates write after the end of a turn under the loss.
+def ours(task: Task, dtype: str) -> Run:
+    model, tokenizer = load_causal_lm(task.ref, dtype=dtype)
+    folder = Path(tempfile.mkdtemp(dir=task.folder))
+    return Run(model, *timed(lambda: train(model, tokenizer, Rows(task.rows), folder, task.settings)))
+
+
+def trl(task: Task, dtype: str, as_it_comes: bool = False) -> Run:
+    model, tokenizer = load_causal_lm(task.ref, dtype="float32" if as_it_comes else dtype)
+    student = make_trainable(model, task.settings.tuning, task.settings.seed)
+    if as_it_comes:
+        batches, more = plan_epoch(len(task.data), task.settings.batch_rows, task.settings.seed, 0), {}
+    else:
+        batches, more = task.batches(), {"bf16": dtype == "bfloat16", "gradient_checkpointing": False}
+    # Ids and labels are given, so that all train on the same tokens: TRL would also put the newline that some
+    # templates write after the end of a turn under the loss.
     examples = [
         {
-            "input_ids": data[row].ids.tolist(),
-            "labels": [-100] * data[row].boundary + data[row].ids[data[row].boundary :].tolist(),
+            "input_ids": task.data[row].ids.tolist(),
+            "labels": [-100] * task.data[row].boundary
+            + task.data[row].ids[task.data[row].boundary :].tolist(),
         }
-        for row in order
+        for batch in batches
+        for row in batch
     ]
     config = SFTConfig(
-        output_dir=str(folder),
+        output_dir=tempfile.mkdtemp(dir=task.folder),
         num_train_epochs=1,
-        per_device_train_batch_size=settings.batching.rows,
-        learning_rate=settings.descent.learning_rate,
-        max_length=settings.max_length,
+        per_device_train_batch_size=task.settings.batch_rows,
+        learning_rate=task.settings.optimizer.learning_rate,
+        max_length=task.settings.max_length,
         train_sampling_strategy="sequential",
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
-        **extra,
+        **more,
     )
     trainer = SFTTrainer(
         model=student, args=config, train_dataset=Dataset.from_list(examples), processing_class=tokenizer
     )
-    tokens = sum(len(row["input_ids"]) for row in trainer.train_dataset)
-    began, cpu_began = time.perf_counter(), time.process_time()
-    with contextlib.redirect_stdout(sys.stderr):
-        trainer.train()
-    return Run(tokens, time.perf_counter() - began, time.process_time() - cpu_began, model)
+    return Run(model, *timed(trainer.train))
+
+
+def accelerate(task: Task, dtype: str) -> Run:
+    """The loop that one writes by hand: transformers' own loss over padded batches, AdamW, a linear schedule."""
+    plain, _ = load_causal_lm(task.ref, dtype=dtype)
+    student = make_trainable(plain, task.settings.tuning, task.settings.seed)
+    parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        parameter.data = parameter.data.float()
+    batches = task.batches()
+    optimizer = torch.optim.AdamW(
+        parameters, lr=task.settings.optimizer.learning_rate, weight_decay=0.0, fused=True
+    )
+    mixed = "bf16" if dtype == "bfloat16" else "no"
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=mixed)
+    student, optimizer = accelerator.prepare(student, optimizer)
+    schedule = get_linear_schedule_with_warmup(optimizer, 0, len(batches))
+
+    def work() -> None:
+        student.train()
+        for batch in batches:
+            examples = [task.data[row] for row in batch]
+            width = max(len(example.ids) for example in examples)
+            ids = torch.zeros((len(batch), width), dtype=torch.long)
+            labels = torch.full_like(ids, -100)
+            for place, example in enumerate(examples):
+                ids[place, : len(example.ids)] = torch.from_numpy(example.ids.astype(np.int64))
+                labels[place, example.boundary : len(example.ids)] = ids[
+                    place, example.boundary : len(example.ids)
+                ]
+            # Padding lies to the right of causal attention: no mask is the faster way.
+            loss = student(input_ids=ids.to(accelerator.device), labels=labels.to(accelerator.device)).loss
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+
+    return Run(plain, *timed(work))
 
 
 def loss_on(model: Any, data: Examples) -> float:
@@ -149,99 +236,100 @@ def loss_on(model: Any, data: Examples) -> float:
     return mean_loss(split_model(model), data, 4096, next(model.parameters()).device)
 
 
+def compare(options: argparse.Namespace, work: Path) -> dict[str, Any]:
+    ref = options.model
+    if ref == "tiny":
+        ref = str(work / "student")
+        build_tiny(Path(ref))
+    model, tokenizer = load_causal_lm(ref)
+    rows = read_rows(options.rows_file, options.rows, tokenizer)
+    settings = Settings(
+        tuning=Tuning(rank=options.rank, alpha=2 * options.rank),
+        batch_rows=options.batch,
+        optimizer=OptimizerConfig(learning_rate=2e-4, warmup=0.0),
+        epochs=1,
+        max_length=2048,
+        checkpoint_every=0,
+    )
+    data = tokenise(tokenizer, rows, work / "rows", settings.max_length)
+    task = Task(ref, rows, data, settings, work)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    before = loss_on(model, data)
+    plan = plan_epoch(len(data), settings.batch_rows, settings.seed, 0)
+    cost = pass_cost(parameters, next(model.parameters()).device)
+    passes = [cut for step in plan for cut in cut_step(step, data.lengths, settings.pass_tokens, cost)]
+    report: dict[str, Any] = {
+        "model": options.model,
+        "parameters": parameters,
+        "threads": torch.get_num_threads(),
+        "rows": len(data),
+        "tokens": data.counts.tokens,
+        "target_tokens": data.counts.target_tokens,
+        "padding": {
+            "ours": padding_share(passes, data.lengths),
+            "peers, sorted": padding_share([np.array(batch) for batch in task.batches()], data.lengths),
+            "unsorted": padding_share(plan, data.lengths),
+        },
+        "loss_before": before,
+        "runs": {},
+    }
+    # Two rows each first: allocators, thread pools and lazy imports are not what is compared.
+    few = rows[:2]
+    warm = replace(task, rows=few, data=tokenise(tokenizer, few, work / "few", settings.max_length))
+    for way in (ours, trl, accelerate):
+        way(replace(warm, settings=replace(settings, batch_rows=2)), "float32")
+
+    ways: dict[str, Callable[[], Run]] = {}
+    for dtype in ("float32", "bfloat16"):
+        ways |= {f"{way.__name__} {dtype}": partial(way, task, dtype) for way in (ours, trl, accelerate)}
+    ways["trl as it comes"] = partial(trl, task, "bfloat16", as_it_comes=True)
+    for name, way in ways.items():
+        run = way()
+        after = loss_on(run.student, data)
+        report["runs"][name] = {
+            "tokens_per_second": data.counts.tokens / run.seconds,
+            "tokens_per_cpu_second": data.counts.tokens / run.cpu_seconds,
+            "loss_fallen": before - after,
+        }
+        print(f"{name}: {report['runs'][name]}", file=sys.stderr)
+    for dtype in ("float32", "bfloat16"):
+        own = report["runs"][f"ours {dtype}"]
+        peers = [report["runs"][f"{name} {dtype}"] for name in ("trl", "accelerate")]
+        best = max(peer["tokens_per_cpu_second"] for peer in peers)
+        report[f"ours over the best peer, {dtype}"] = own["tokens_per_cpu_second"] / best
+        check_losses([own, *peers], options.tolerance, report)
+    return report
+
+
+def check_losses(runs: Sequence[dict[str, float]], tolerance: float, report: dict[str, Any]) -> None:
+    fallen = [run["loss_fallen"] for run in runs]
+    if max(fallen) - min(fallen) > tolerance * max(fallen):
+        raise SystemExit(f"not the same loss, so the speeds cannot be compared: {report}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="", help="zoo:NAME, a folder or a hub id; empty: a random Llama")
-    parser.add_argument("--hidden", type=int, default=576)
-    parser.add_argument("--layers", type=int, default=30)
-    parser.add_argument("--heads", type=int, default=9)
-    parser.add_argument("--vocabulary", type=int, default=49152)
-    parser.add_argument("--rows", type=int, default=32)
+    parser.add_argument("rows_file", nargs="?", default="")
+    parser.add_argument(
+        "--model", default="tiny", help="zoo:NAME, a folder or a hub id; tiny: a random Llama"
+    )
+    parser.add_argument("--rows", type=int, default=24)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--shortest", type=int, default=20, help="words of the shortest response")
-    parser.add_argument("--longest", type=int, default=400, help="words of the longest response")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as the environment says")
-    parser.add_argument("--tolerance", type=float, default=0.05, help="of the fall of the loss")
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    parser.add_argument("--tolerance", type=float, default=0.15, help="of the fall of the loss")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore")
 
     work = Path(tempfile.mkdtemp(prefix="persyn-lora-"))
     try:
-        print(json.dumps(compare(arguments, work), indent=1))
+        print(json.dumps(compare(options, work), indent=1))
     finally:
         shutil.rmtree(work)
-
-
-def compare(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
-    ref = arguments.model
-    if not ref:
-        ref = str(work / "student")
-        build_student(Path(ref), arguments)
-    model, tokenizer = load_causal_lm(ref)
-    special = set(tokenizer.all_special_tokens)
-    words = [word for word in tokenizer.get_vocab() if word.isalnum() and word not in special]
-    rows = build_rows(arguments.rows, arguments.shortest, arguments.longest, sorted(words))
-    settings = Settings(
-        tuning=Tuning(rank=arguments.rank, alpha=2 * arguments.rank),
-        batching=Batching(rows=arguments.batch),
-        descent=OptimizerConfig(learning_rate=2e-4, warmup=0.0),
-        epochs=1,
-        max_length=4096,
-        checkpoint_every=0,
-    )
-    data = tokenise(tokenizer, rows, work / "rows", settings.max_length)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    before = loss_on(model, data)
-    plan = plan_epoch(data.lengths, settings.batching, settings.seed, 0)
-    order = [int(row) for step in plan for row in step]
-    cost = pass_cost(parameters, next(model.parameters()).device)
-    passes = [cut for step in plan for cut in cut_step(step, data.lengths, settings.pass_tokens, cost)]
-
-    report: dict[str, Any] = {
-        "parameters": parameters,
-        "threads": torch.get_num_threads(),
-        "tokens": data.counts.tokens,
-        "target_tokens": data.counts.target_tokens,
-        "padding_ours": padding_share(passes, data.lengths),
-        "padding_unsorted": padding_share(plan, data.lengths),
-        "loss_before": before,
-        "runs": {},
-    }
-    # One step each first: allocators, thread pools and lazy imports are not what is compared.
-    warm = replace(settings, batching=Batching(rows=2))
-    run_ours(ref, "float32", rows[:2], work / "warm", warm)
-    run_trl(ref, data, [0, 1], work / "warm-trl", warm, {})
-
-    for name in ("trl", "ours float32", "ours bfloat16", "trl float32 plain"):
-        if name.startswith("ours"):
-            run = run_ours(ref, name.split()[1], rows, work / name, settings)
-        else:
-            extra = {} if name == "trl" else {"bf16": False, "gradient_checkpointing": False}
-            run = run_trl(ref, data, order, work / name, settings, extra)
-        after = loss_on(run.student, data)
-        report["runs"][name] = {
-            "tokens": run.tokens,
-            "tokens_per_second": run.tokens / run.seconds,
-            "tokens_per_cpu_second": run.tokens / run.cpu_seconds,
-            "loss_after": after,
-            "loss_fallen": before - after,
-        }
-        print(f"{name}: {report['runs'][name]}", file=sys.stderr)
-    reference = report["runs"]["trl"]
-    for figures in report["runs"].values():
-        for key in ("tokens_per_second", "tokens_per_cpu_second"):
-            figures[f"{key}_ratio"] = figures[key] / reference[key]
-        if figures["tokens"] != reference["tokens"]:
-            raise SystemExit(f"not the same tokens: {report}")
-        difference = abs(figures["loss_after"] - reference["loss_after"])
-        if difference > arguments.tolerance * reference["loss_fallen"]:
-            raise SystemExit(f"not the same loss, so the speeds cannot be compared: {report}")
-    return report
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "Router":
-        from engine.router.model import Router
+        from engine.router.model import Router  # torch takes seconds
 
         return Router
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -99,7 +99,7 @@ class StoreReader:
         Raises:
             ConfigError: there is no such dataset.
         """
-        import datasets as hf
+        import datasets as hf  # takes a second, and not every reader needs it
 
         found = self._newest(dataset)
         return hf.Dataset.from_list(

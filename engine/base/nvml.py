@@ -70,7 +70,7 @@ class Nvml:
     def _open(self) -> list[Any]:
         if self._library is None:
             try:
-                import pynvml
+                import pynvml  # not on every machine
             except ImportError:
                 if there():
                     raise NotAvailable(

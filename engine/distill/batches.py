@@ -6,61 +6,18 @@ gradient does not depend on the cut, because the loss is divided by the step's t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
-class Batching:
-    """How rows are grouped."""
-
-    rows: int = 8
-    """Rows of an optimizer step, when `tokens` is None."""
-    tokens: int | None = None
-    """Padded tokens of an optimizer step (rows × longest row); a longer row makes a step of its own."""
-    pool: int = 1
-    """Steps' worth of rows that are sorted by length together before they are cut into steps. 1 leaves the
-    steps fully mixed; more saves padding where forward passes cannot be made smaller. Steps are shuffled."""
-
-
-def plan_epoch(
-    lengths: NDArray[np.int64], batching: Batching, seed: int, epoch: int
-) -> list[NDArray[np.int64]]:
+def plan_epoch(count: int, batch_rows: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
     """Return the row indices of every optimizer step of one epoch; the same for the same arguments.
 
-    Every row appears exactly once. `lengths` is (N,), tokens of each row.
+    Every one of `count` rows appears exactly once, `batch_rows` in a step, what remains in the last.
     """
-    rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(lengths))
-    mean = max(float(lengths.mean()), 1.0)
-    per_step = batching.rows if batching.tokens is None else max(1, int(batching.tokens / mean))
-    pool = max(1, per_step * batching.pool)
-    steps: list[NDArray[np.int64]] = []
-    for start in range(0, len(order), pool):
-        rows = order[start : start + pool]
-        if batching.pool > 1:
-            rows = rows[np.argsort(lengths[rows], kind="stable")]
-        if batching.tokens is None:
-            steps.extend(rows[cut : cut + batching.rows] for cut in range(0, len(rows), batching.rows))
-        else:
-            steps.extend(_by_tokens(rows, lengths, batching.tokens))
-    if batching.pool > 1:
-        steps = [steps[index] for index in rng.permutation(len(steps))]
-    return steps
-
-
-def _by_tokens(rows: NDArray[np.int64], lengths: NDArray[np.int64], budget: int) -> list[NDArray[np.int64]]:
-    steps: list[NDArray[np.int64]] = []
-    begin, width = 0, 0
-    for index, row in enumerate(rows):
-        width = max(width, int(lengths[row]))
-        if index > begin and (index + 1 - begin) * width > budget:
-            steps.append(rows[begin:index])
-            begin, width = index, int(lengths[row])
-    steps.append(rows[begin:])
-    return steps
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    return [order[begin : begin + batch_rows] for begin in range(0, count, batch_rows)]
 
 
 def cut_step(

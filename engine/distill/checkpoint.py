@@ -127,11 +127,6 @@ def read_newest(folder: Path, on_notice: Callable[[str], None]) -> Checkpoint | 
     return None
 
 
-def newest_path(folder: Path) -> Path | None:
-    """Return the folder of the newest checkpoint, whole or not."""
-    return next(iter(paths(folder)), None)
-
-
 def paths(folder: Path) -> list[Path]:
     """Return the folders of the checkpoints on disk, newest first."""
     found = [path for path in folder.glob(f"{PREFIX}*") if not path.name.endswith(TEMPORARY)]

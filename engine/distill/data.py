@@ -23,7 +23,17 @@ Overlong = Literal["drop", "truncate", "raise"]
 """What happens to a row longer than `max_length`: left out; cut at the end of the response (it then has no
 end-of-turn label); or an error. A row whose prompt alone fills `max_length` is left out by `truncate` too."""
 
-FLUSH_TOKENS = 1 << 18
+Row = tuple[Messages, str]
+"""A prompt and the response to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a student learns from; both are read once, in order."""
+
+    training: Iterable[Row]
+    held_out: Iterable[Row] | None = None
+    """What its loss is measured on, without being trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,7 @@ class Examples:
 
 def tokenise(
     tokenizer: Any,
-    rows: Iterable[tuple[Messages, str]],
+    rows: Iterable[Row],
     folder: Path,
     max_length: int,
     overlong: Overlong = "drop",
@@ -113,18 +123,10 @@ def tokenise(
     digest = hashlib.sha256()
     lengths: list[int] = []
     boundaries: list[int] = []
-    pending: list[int] = []
     read = dropped = truncated = empty = 0
     eos_appended = tokenizer.eos_token_id is not None and not end_of_turn_ids(tokenizer)
 
     with path.open("wb") as file:
-
-        def flush() -> None:
-            block = np.asarray(pending, dtype="<i4").tobytes()
-            digest.update(block)
-            file.write(block)
-            pending.clear()
-
         for messages, response in rows:
             read += 1
             encoded = encode(tokenizer, messages, response)
@@ -143,13 +145,12 @@ def tokenise(
                     continue
                 truncated += 1
                 ids = ids[:max_length]
-            pending.extend(ids)
+            block = np.asarray(ids, dtype="<i4").tobytes()
+            digest.update(block)
+            file.write(block)
             lengths.append(len(ids))
             # The first token of a sequence has no predecessor to be predicted from.
             boundaries.append(max(encoded.boundary, 1))
-            if len(pending) >= FLUSH_TOKENS:
-                flush()
-        flush()
 
     if not lengths:
         raise TrainingError(

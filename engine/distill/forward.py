@@ -33,10 +33,10 @@ too it is far worse: 0.15M parameters took 65 ms a step on one thread, 1,360 ms 
 
 
 @contextmanager
-def threads(wanted: int, parameters: int) -> Iterator[None]:
-    """Set torch's threads for the block; see `Settings.threads`."""
+def threads(parameters: int) -> Iterator[None]:
+    """Set torch's threads for the block: one for a small student, else what the process has."""
     before = torch.get_num_threads()
-    torch.set_num_threads(wanted or (1 if parameters < SMALL else before))
+    torch.set_num_threads(1 if parameters < SMALL else before)
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,39 +17,17 @@ from torch import Tensor
 from engine.base.errors import ConfigError, TrainingError
 from engine.distill import card
 from engine.distill.batches import cut_step, plan_epoch
-from engine.distill.checkpoint import (
-    Checkpoint,
-    newest_path,
-    paths,
-    read_newest,
-    write_checkpoint,
-    write_sealed,
-)
-from engine.distill.data import Examples, tokenise
+from engine.distill.checkpoint import Checkpoint, paths, read_newest, write_checkpoint, write_sealed
+from engine.distill.data import Examples, Rows, tokenise
 from engine.distill.forward import backward, mean_loss, pass_cost, threads
-from engine.distill.lora import make_trainable, trainable
-from engine.distill.optimizer import Optimizer
-from engine.distill.settings import Settings, TrainResult
+from engine.distill.lora import ALL_LINEAR, make_trainable, trainable
+from engine.distill.optimizer import BETAS, EPSILON, Optimizer
+from engine.distill.settings import Hooks, Settings, TrainResult
 from engine.models.forward import SplitModel, split_model
-from storage.records import Messages
-
-Rows = Iterable[tuple[Messages, str]]
-Notice = Callable[[str], None]
 
 
 def train(
-    model: Any,
-    tokenizer: Any,
-    rows: Rows,
-    folder: Path,
-    settings: Settings,
-    *,
-    eval_rows: Rows | None = None,
-    on_progress: Callable[[Mapping[str, Any]], None] | None = None,
-    on_notice: Notice | None = None,
-    on_checkpoints: Callable[[Sequence[Path]], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
-    should_save: Callable[[], bool] | None = None,
+    model: Any, tokenizer: Any, rows: Rows, folder: Path, settings: Settings, hooks: Hooks | None = None
 ) -> TrainResult:
     """Return the trained student, saved under `folder`; call again with the same arguments to resume.
 
@@ -59,39 +37,28 @@ def train(
     Args:
         model: the plain student; adapters are put into it in place.
         tokenizer: its tokenizer, with a chat template.
-        rows: (messages, response), read once.
+        rows: what it learns from.
         folder: gets `rows/`, `checkpoints/`, and `adapter/` or `model/`.
         settings: see `Settings`.
-        eval_rows: held-out rows.
-        on_progress: called after every optimizer step with step, total, epoch (fraction), loss (of this step,
-            nats per target token), learning_rate, gradient_norm, tokens (of this step), tokens_per_second
-            (mean), memory_bytes (the most so far, on CUDA alone), and eval_loss when it was measured at this
-            step.
-        on_notice: called with each notice as it arises.
-        on_checkpoints: called with the folders of the checkpoints on disk, newest first, before the first step
-            and after each new one.
-        should_stop: asked after every step; True ends training at a checkpoint.
-        should_save: asked after every step; True writes a checkpoint though none is due.
+        hooks: see `Hooks`.
 
     Raises:
         TrainingError: a loss or gradient is not finite (the step is named; the last checkpoint stays), or no
             row is left.
-        ConfigError: the folder belongs to a run with other data or settings, or a setting makes no sense.
+        ConfigError: the folder belongs to a run with other data or settings.
     """
-    settings.check()
+    hooks = hooks or Hooks()
     notices: list[str] = []
 
     def notice(text: str) -> None:
         notices.append(text)
-        if on_notice:
-            on_notice(text)
+        hooks.on_notice(text)
 
-    data = tokenise(tokenizer, rows, folder / "rows", settings.max_length, settings.overlong)
+    data = tokenise(tokenizer, rows.training, folder / "rows", settings.max_length, settings.overlong)
     held_out = None
-    if eval_rows is not None:
-        held_out = tokenise(
-            tokenizer, eval_rows, folder / "eval_rows", settings.max_length, settings.overlong
-        )
+    if rows.held_out is not None:
+        place = folder / "eval_rows"
+        held_out = tokenise(tokenizer, rows.held_out, place, settings.max_length, settings.overlong)
     _tell_counts(data, settings, notice)
 
     student = make_trainable(model, settings.tuning, settings.seed)
@@ -104,30 +71,28 @@ def train(
     plan = [
         (epoch, members)
         for epoch in range(settings.epochs)
-        for members in plan_epoch(data.lengths, settings.batching, settings.seed, epoch)
+        for members in plan_epoch(len(data), settings.batch_rows, settings.seed, epoch)
     ]
-    optimizer = Optimizer(parameters, settings.descent, len(plan))
     run = _Run(
         split=split,
         data=data,
         held_out=held_out,
         plan=plan,
-        optimizer=optimizer,
+        optimizer=Optimizer(parameters, settings.optimizer, len(plan)),
         settings=settings,
+        hooks=hooks,
         checkpoints=folder / "checkpoints",
-        fingerprint=_fingerprint(data, settings, parameters),
+        fingerprint=fingerprint(data, settings, parameters),
         device=device,
         cost=pass_cost(size, device),
-        on_checkpoints=on_checkpoints,
-        should_save=should_save,
     )
     torch.manual_seed(settings.seed)
     start, running = _resume(run, notice)
 
     began = time.perf_counter()
     student.train()
-    with threads(settings.threads, size):
-        end = _train_steps(run, start, running, on_progress, should_stop)
+    with threads(size):
+        end = _train_steps(run, start, running)
     seconds = time.perf_counter() - began
 
     student.eval()
@@ -169,12 +134,12 @@ class _Run:
     """Epoch and rows of every optimizer step."""
     optimizer: Optimizer
     settings: Settings
+    hooks: Hooks
     checkpoints: Path
     fingerprint: str
     device: torch.device
     cost: int
-    on_checkpoints: Callable[[Sequence[Path]], None] | None
-    should_save: Callable[[], bool] | None
+    """See `pass_cost`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +153,7 @@ class _End:
     stopped: bool
 
 
-def _train_steps(
-    run: _Run,
-    start: int,
-    running: Mapping[str, float],
-    on_progress: Callable[[Mapping[str, Any]], None] | None,
-    should_stop: Callable[[], bool] | None,
-) -> _End:
+def _train_steps(run: _Run, start: int, running: Mapping[str, float]) -> _End:
     """Take the optimizer steps after `start`."""
     settings, data, total = run.settings, run.data, len(run.plan)
     began, tokens, step, stopped = time.perf_counter(), 0, start, False
@@ -225,11 +184,10 @@ def _train_steps(
         due = settings.eval_every and step % settings.eval_every == 0 and step < total
         if run.held_out and due:
             report["eval_loss"] = mean_loss(run.split, run.held_out, settings.pass_tokens, run.device)
-        if on_progress:
-            on_progress(report)
+        run.hooks.on_progress(report)
 
-        stopped = step < total and should_stop is not None and should_stop()
-        asked = run.should_save is not None and run.should_save()
+        stopped = step < total and run.hooks.should_stop()
+        asked = run.hooks.should_save()
         if stopped or asked or (settings.checkpoint_every and step % settings.checkpoint_every == 0):
             _write(run, step, running)
         if stopped:
@@ -248,15 +206,13 @@ def _write(run: _Run, step: int, running: Mapping[str, float]) -> None:
         random["cuda"] = torch.cuda.get_rng_state(run.device)
     groups = {"weights": run.optimizer.masters, "optimizer": run.optimizer.state(), "random": random}
     write_checkpoint(run.checkpoints, Checkpoint(step, run.fingerprint, groups, running), run.settings.keep)
-    if run.on_checkpoints:
-        run.on_checkpoints(paths(run.checkpoints))
+    run.hooks.on_checkpoints(paths(run.checkpoints))
 
 
-def _resume(run: _Run, notice: Notice) -> tuple[int, dict[str, float]]:
+def _resume(run: _Run, notice: Callable[[str], None]) -> tuple[int, dict[str, float]]:
     """Return the step to continue after and the running loss; weights, moments and generators are set."""
     checkpoint = read_newest(run.checkpoints, notice)
-    if run.on_checkpoints:
-        run.on_checkpoints(paths(run.checkpoints))
+    run.hooks.on_checkpoints(paths(run.checkpoints))
     if checkpoint is None:
         return 0, {"epoch": 0, "loss": 0.0, "targets": 0}
     if checkpoint.fingerprint != run.fingerprint:
@@ -272,7 +228,7 @@ def _resume(run: _Run, notice: Notice) -> tuple[int, dict[str, float]]:
     return checkpoint.step, dict(checkpoint.state)
 
 
-def _tell_counts(data: Examples, settings: Settings, notice: Notice) -> None:
+def _tell_counts(data: Examples, settings: Settings, notice: Callable[[str], None]) -> None:
     counts = data.counts
     if counts.dropped:
         notice(f"{counts.dropped} of {counts.rows} rows left out: over {settings.max_length} tokens")
@@ -284,11 +240,25 @@ def _tell_counts(data: Examples, settings: Settings, notice: Notice) -> None:
         notice("the chat template ends no assistant turn: EOS was put after each response")
 
 
-def _fingerprint(data: Examples, settings: Settings, parameters: Mapping[str, Tensor]) -> str:
-    """Everything that shapes the weights; what only shapes speed or memory may change between resumes."""
-    kept = asdict(settings)
-    for key in ("checkpoint_every", "keep", "eval_every", "gradient_checkpointing", "pass_tokens", "threads"):
-        del kept[key]
+def fingerprint(data: Examples, settings: Settings, parameters: Mapping[str, Tensor]) -> str:
+    """Everything that shapes the weights; what only shapes speed or memory may change between resumes.
+
+    Names and places are those of the first version: a run goes on from a checkpoint that an older one wrote.
+    """
+    kept = {
+        "tuning": {**asdict(settings.tuning), "targets": ALL_LINEAR},
+        "batching": {"rows": settings.batch_rows, "tokens": None, "pool": 1},
+        "descent": {
+            **asdict(settings.optimizer),
+            "beta1": BETAS[0],
+            "beta2": BETAS[1],
+            "epsilon": EPSILON,
+        },
+        "epochs": settings.epochs,
+        "max_length": settings.max_length,
+        "overlong": settings.overlong,
+        "seed": settings.seed,
+    }
     shapes = {name: [str(value.dtype), *value.shape] for name, value in parameters.items()}
     text = json.dumps([data.sha256, kept, shapes], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -304,8 +274,8 @@ def _running_mean(running: Mapping[str, float], epoch: int, loss: float, targets
 
 
 def _not_finite(run: _Run, step: int, loss: float) -> TrainingError:
-    last = newest_path(run.checkpoints)
-    kept = f"the last finite checkpoint is {last.name}" if last else "no checkpoint had been written yet"
+    found = paths(run.checkpoints)
+    kept = f"the last finite checkpoint is {found[0].name}" if found else "no checkpoint had been written yet"
     what = f"the gradient of step {step}" if math.isfinite(loss) else f"the loss of step {step}"
     members = ", ".join(str(row) for row in sorted(run.plan[step - 1][1])[:16])
     return TrainingError(

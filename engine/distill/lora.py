@@ -13,23 +13,21 @@ from torch import Tensor, nn
 
 from engine.base.errors import ConfigError
 
-Method = Literal["lora", "full"]
-
 ALL_LINEAR = "all-linear"
+"""All linear layers except the output embedding, which may share its weight with the input's: an adapter merged into
+one of the two would change both."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """What is trained."""
 
-    method: Method = "lora"
+    method: Literal["lora", "full"] = "lora"
     rank: int = 16
     alpha: float = 32.0
     """The adapter's update is scaled by alpha / rank."""
     dropout: float = 0.0
     """On the adapters' input."""
-    targets: str | tuple[str, ...] = ALL_LINEAR
-    """Module names, or all linear layers except the output embedding."""
 
 
 def make_trainable(model: Any, tuning: Tuning, seed: int) -> Any:
@@ -39,20 +37,19 @@ def make_trainable(model: Any, tuning: Tuning, seed: int) -> Any:
     gives the same A matrices.
 
     Raises:
-        ConfigError: no module matches `targets`, or a target shares its weights with another layer.
+        ConfigError: the student carries an adapter already, or has no linear layer that PEFT knows.
     """
     if hasattr(model, "peft_config"):
         raise ConfigError("the student already carries an adapter", "merge it, or load the plain one")
     if tuning.method == "full":
         model.requires_grad_(True)
         return model
-    _refuse_tied_targets(model, tuning.targets)
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=tuning.rank,
         lora_alpha=tuning.alpha,
         lora_dropout=tuning.dropout,
-        target_modules=tuning.targets if isinstance(tuning.targets, str) else list(tuning.targets),
+        target_modules=ALL_LINEAR,
     )
     torch.manual_seed(seed)
     try:
@@ -66,23 +63,6 @@ def make_trainable(model: Any, tuning: Tuning, seed: int) -> Any:
             f"LoRA cannot be put on this student: {error}",
             "use `distill: {method: full}`, or another student",
         ) from error
-
-
-def _refuse_tied_targets(model: Any, targets: str | tuple[str, ...]) -> None:
-    """An adapter merged into one of two layers that share a weight would change both."""
-    if isinstance(targets, str) and targets == ALL_LINEAR:
-        return
-    output, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    if output is None or output.weight is not embedding.weight:
-        return
-    wanted = (targets,) if isinstance(targets, str) else targets
-    for name, module in model.named_modules():
-        if module in (output, embedding) and any(name == t or name.endswith(f".{t}") for t in wanted):
-            raise ConfigError(
-                f"an adapter on {name} is not possible: its weight is tied to the "
-                f"{'input' if module is output else 'output'} embedding",
-                "leave it out: a merged adapter there would change both layers",
-            )
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 
 from engine.base.errors import TrainingError
 from engine.distill import card
 from engine.distill.checkpoint import verify, write_sealed
-from engine.models.loading import load_causal_lm
+from engine.models.loading import attach_adapter, load_causal_lm
 
 TOLERANCES: Mapping[torch.dtype, float] = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest accepted |merged − live| as a share of the largest |live logit|, by the dtype that is saved."""
@@ -60,7 +59,7 @@ def merge(
             "train again: the run resumes from its last checkpoint",
         ) from error
     student, tokenizer = load_causal_lm(base, dtype=dtype)
-    live = PeftModel.from_pretrained(student, str(adapter)).eval()
+    live = attach_adapter(student, base, str(adapter))
     before = _logits(live, probes)
     merged = live.merge_and_unload()
 
@@ -73,25 +72,15 @@ def merge(
 
     write_sealed(folder, fill, {"base": base, "adapter": str(adapter)})
     try:
-        return check_merged(folder, before, probes, dtype)
+        return _check(folder, before, probes, dtype)
     except BaseException:
         # Whoever finds the folder takes it for a checked one.
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def check_merged(folder: Path, live: Sequence[Tensor], probes: Sequence[Sequence[int]], dtype: str) -> Merged:
-    """Return how far the student in `folder` is from the live logits.
-
-    Args:
-        folder: a merged student.
-        live: logits of student + adapter, one (T, V) per probe.
-        probes: the token ids, each (T,).
-        dtype: as saved.
-
-    Raises:
-        TrainingError: further than `TOLERANCES` allows, or not finite.
-    """
+def _check(folder: Path, live: Sequence[Tensor], probes: Sequence[Sequence[int]], dtype: str) -> Merged:
+    """How far the student in `folder` is from the live logits, one (T, V) per probe; too far is an error."""
     reloaded, _ = load_causal_lm(str(folder), dtype=dtype)
     after = _logits(reloaded, probes)
     difference = max(float((a - b).abs().max()) for a, b in zip(after, live, strict=True))

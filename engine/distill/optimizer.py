@@ -13,6 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+"""AdamW's own, as its paper has them."""
+
 Schedule = Literal["linear", "cosine", "constant"]
 
 
@@ -26,30 +29,27 @@ class OptimizerConfig:
     warmup: float = 0.03
     """Share of all steps during which the rate rises linearly from zero."""
     weight_decay: float = 0.0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
     max_norm: float = 1.0
     """Gradients of a larger Euclidean norm are scaled down to it."""
 
 
-def rate_at(step: int, total: int, descent: OptimizerConfig) -> float:
+def rate_at(step: int, total: int, config: OptimizerConfig) -> float:
     """Return the learning rate of the step with index `step` (from 0) of `total`."""
-    warm = math.ceil(descent.warmup * total)
+    warm = math.ceil(config.warmup * total)
     if step < warm:
-        return descent.learning_rate * (step + 1) / (warm + 1)
-    if descent.schedule == "constant":
-        return descent.learning_rate
+        return config.learning_rate * (step + 1) / (warm + 1)
+    if config.schedule == "constant":
+        return config.learning_rate
     left = (total - step) / max(total - warm, 1)
-    if descent.schedule == "linear":
-        return descent.learning_rate * left
-    return descent.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (1.0 - left)))
+    if config.schedule == "linear":
+        return config.learning_rate * left
+    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (1.0 - left)))
 
 
 class Optimizer:
     """AdamW over named parameters; gradients are first collected by `collect`, then applied by `step`."""
 
-    def __init__(self, parameters: Mapping[str, Tensor], descent: OptimizerConfig, total: int) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], config: OptimizerConfig, total: int) -> None:
         self.parameters = dict(parameters)
         self.masters = {
             name: p if p.dtype in (torch.float32, torch.float64) else p.detach().float().requires_grad_()
@@ -57,14 +57,14 @@ class Optimizer:
         }
         self._rounded = [(p, self.masters[n]) for n, p in self.parameters.items() if self.masters[n] is not p]
         self._all = list(self.masters.values())
-        self._descent = descent
+        self._config = config
         self._total = total
         self._adamw = torch.optim.AdamW(
             self._all,
-            lr=descent.learning_rate,
-            betas=(descent.beta1, descent.beta2),
-            eps=descent.epsilon,
-            weight_decay=descent.weight_decay,
+            lr=config.learning_rate,
+            betas=BETAS,
+            eps=EPSILON,
+            weight_decay=config.weight_decay,
             fused=True,
         )
 
@@ -78,11 +78,11 @@ class Optimizer:
 
     def norm(self) -> float:
         """Clip the collected gradients; return their norm from before, not finite when one of them is not."""
-        return float(torch.nn.utils.clip_grad_norm_(self._all, self._descent.max_norm))
+        return float(torch.nn.utils.clip_grad_norm_(self._all, self._config.max_norm))
 
     def step(self, index: int) -> float:
         """Apply the collected gradients as step `index` (from 0), clear them, return the learning rate."""
-        rate = rate_at(index, self._total, self._descent)
+        rate = rate_at(index, self._total, self._config)
         self._adamw.param_groups[0]["lr"] = rate
         self._adamw.step()
         self._adamw.zero_grad(set_to_none=True)

@@ -1,11 +1,10 @@
 """What a training run is told, and what it gives back."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.base.errors import ConfigError
-from engine.distill.batches import Batching
 from engine.distill.data import Counts, Overlong
 from engine.distill.lora import Tuning
 from engine.distill.optimizer import OptimizerConfig
@@ -16,8 +15,9 @@ class Settings:
     """A whole training run, apart from student and data."""
 
     tuning: Tuning = field(default_factory=Tuning)
-    batching: Batching = field(default_factory=Batching)
-    descent: OptimizerConfig = field(default_factory=OptimizerConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    batch_rows: int = 8
+    """Rows of an optimizer step."""
     epochs: int = 2
     max_length: int = 2048
     """Most tokens of a row, prompt and end-of-turn included."""
@@ -32,27 +32,35 @@ class Settings:
     """Padded tokens of one forward pass; bounds memory, changes no gradient."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    threads: int = 0
-    """Torch threads while training on a CPU; 0: one for small students, else what the process has. A resume is
-    bit-exact with the same number of threads."""
     eval_every: int = 0
     """Optimizer steps between held-out losses; 0: at the end only."""
 
-    def check(self) -> None:
-        """Raise ConfigError for a number that makes no sense."""
-        least_one = {
-            "distill.epochs": self.epochs,
-            "distill.rank": self.tuning.rank,
-            "distill.batch_size": self.batching.rows,
-            "distill.keep_checkpoints": self.keep,
-            "distill.max_length": self.max_length - 1,
-            "distill.pass_tokens": self.pass_tokens,
-        }
-        for key, value in least_one.items():
-            if value < 1:
-                raise ConfigError(f"{key} is too small", f"give {key} a larger value")
-        if not self.descent.learning_rate > 0:
-            raise ConfigError("distill.learning_rate must be above 0", "2e-4 is usual for LoRA")
+
+def _ignore(_: Any) -> None:
+    """What a hook does that nobody set."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What is told and asked while a student is trained."""
+
+    on_progress: Callable[[Mapping[str, Any]], None] = _ignore
+    """Called after every optimizer step with step, total, epoch (fraction), loss (of this step, nats per target
+    token), learning_rate, gradient_norm, tokens (of this step), tokens_per_second (mean), memory_bytes (the most so
+    far, on CUDA alone), and eval_loss when it was measured at this step."""
+    on_notice: Callable[[str], None] = _ignore
+    """Called with each notice as it arises."""
+    on_checkpoints: Callable[[Sequence[Path]], None] = _ignore
+    """Called with the folders of the checkpoints on disk, newest first, before the first step and after each new
+    one."""
+    should_stop: Callable[[], bool] = _never
+    """Asked after every step but the last; True ends training at a checkpoint."""
+    should_save: Callable[[], bool] = _never
+    """Asked after every step; True writes a checkpoint though none is due."""
 
 
 @dataclass(frozen=True, slots=True)

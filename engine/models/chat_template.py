@@ -109,11 +109,9 @@ def encode(
     """Token ids of a prompt with a response, and where the response begins.
 
     Args:
-        tokenizer: one with a chat template.
-        messages: the prompt.
+        tokenizer, messages, thinking: see `render_prompt`.
         response: the assistant's answer.
         count_end_of_turn: whether the template's end-of-turn token(s) are part of the response.
-        thinking: passed to the template as `enable_thinking`; None leaves the template's default.
 
     Raises:
         TemplateError: the template or the tokenizer breaks the boundary; see the module's rule.
@@ -225,10 +223,7 @@ def _template(tokenizer: "PreTrainedTokenizerBase") -> str:
 def _turn_suffix(tokenizer: "PreTrainedTokenizerBase", template: str, thinking: bool | None) -> str:
     """What the template puts after an assistant's answer, whitespace included.
 
-    Args:
-        tokenizer: the one that renders.
-        template: its template; part of the cache key only, since a tokenizer's template can be replaced.
-        thinking: as in `encode`.
+    `template` is part of the cache's key only: a tokenizer's template can be replaced.
     """
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}]
     return _render(tokenizer, turns, thinking, generation_prompt=False).rpartition(_PROBE)[2]

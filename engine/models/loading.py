@@ -1,38 +1,25 @@
-"""Loading of local models: the one place where tokenizers, causal language models and reward models come from.
+"""Loading of local models: the one place where tokenizers, language models and reward models come from.
 
-What can be said of a model without loading it is in `engine.models.model_info`, whose functions can be had from here
-too. torch and transformers are imported when something is loaded. Remote code runs only when asked for, per
-model.
+What can be said of a model without loading it is in `engine.models.model_info`. torch and transformers are imported
+when something is loaded. Code that a model's repository brings along runs only when asked for, and from the hub only at
+a pinned revision.
 """
 
 import json
 import re
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine.base.errors import ModelError
 from engine.models import adapters
-from engine.models.model_info import DTYPES, ModelCheck, check, check_dtype, context_length, fingerprint
+from engine.models.model_info import ModelCheck, check, check_dtype, is_hub_id
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = [
-    "DTYPES",
-    "ModelCheck",
-    "check",
-    "check_dtype",
-    "context_length",
-    "fingerprint",
-    "load_causal_lm",
-    "load_encoder",
-    "load_reward_model",
-    "load_tokenizer",
-    "pick_device",
-]
-
-_CLASSES = {
-    "AutoModel": "language model without its head",
+AutoClass = Literal["AutoModel", "AutoModelForCausalLM", "AutoModelForSequenceClassification"]
+_CLASSES: dict[AutoClass, str] = {
+    "AutoModel": "language model without its head",  # which is left on disk
     "AutoModelForCausalLM": "causal language model",
     "AutoModelForSequenceClassification": "sequence classifier",
 }
@@ -60,15 +47,14 @@ def load_tokenizer(
     """
     own = adapters.check(adapter) if adapter else None
     if own is not None and own.tokenizer:
-        found = ModelCheck(ref=ref, folder=own.folder)
+        found = ModelCheck(ref=ref, folder=own.folder, revision=revision)
     else:
         found = check(ref, revision=revision, weights=False, chat_template=chat_template)
+    code = _allowed_code(found, trust_remote_code)
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            found.folder or ref, trust_remote_code=trust_remote_code, **_source(found, revision)
-        )
+        tokenizer = AutoTokenizer.from_pretrained(found.folder or ref, **code, **_place(found))
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"model {ref!r}: its tokenizer cannot be loaded: {error}",
@@ -106,38 +92,28 @@ def load_causal_lm(
     revision: str = "",
     *,
     trust_remote_code: bool = False,
-    attn_implementation: str | None = None,
-    chat_template: bool = True,
     adapter: str = "",
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """The model in eval mode on its device, and its tokenizer with a pad token; the vocabulary stays.
 
+    Attention is `sdpa`, or `eager` for models that sdpa cannot do: those that cap attention logits (Gemma 2) or use
+    ALiBi (Bloom).
+
     Args:
         ref: `zoo:NAME`, a folder, a GGUF file, or a hub id.
-        dtype: one of `DTYPES`.
+        dtype: one of `model_info.DTYPES`.
         device: `auto` (CUDA when there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, `mps`.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: run Python that the model's repository brings along.
-        attn_implementation: None is `sdpa`, or `eager` for models that sdpa cannot do: those that cap
-            attention logits (Gemma 2) or use ALiBi (Bloom).
-        chat_template: whether a missing chat template is an error.
         adapter: folder of a PEFT adapter that is added to the weights, in `dtype`.
 
     Raises:
         ModelError: naming what is missing and the remedy; also when stored weights do not fill the model,
             which transformers would initialise at random.
     """
-    tokenizer = load_tokenizer(ref, revision, trust_remote_code, chat_template=chat_template, adapter=adapter)
-    found = check(ref, revision=revision, chat_template=chat_template and not adapter)
-    model = _load(
-        "AutoModelForCausalLM",
-        found,
-        dtype=dtype,
-        device=device,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        attn_implementation=attn_implementation,
-    )
+    tokenizer = load_tokenizer(ref, revision, trust_remote_code, adapter=adapter)
+    found = check(ref, revision=revision, chat_template=not adapter)
+    model = load_weights(found, "AutoModelForCausalLM", dtype, device, trust_remote_code)
     embedding: Any = model.get_input_embeddings()
     rows = embedding.weight.shape[0]
     if len(tokenizer) > rows:
@@ -145,59 +121,35 @@ def load_causal_lm(
             f"model {ref!r}: its tokenizer has {len(tokenizer)} tokens but its embedding only {rows} rows",
             "use the tokenizer that belongs to the model",
         )
-    return _with_adapter(model, ref, adapter) if adapter else model, tokenizer
+    if adapter:  # added to the weights, it costs no time
+        model = attach_adapter(model, ref, adapter).merge_and_unload()
+    return model, tokenizer
 
 
-def _with_adapter(model: "PreTrainedModel", ref: str, adapter: str) -> "PreTrainedModel":
-    """The model with an adapter's weights added to its own: as fast as without one."""
+def attach_adapter(model: "PreTrainedModel", ref: str, adapter: str) -> Any:
+    """A `PeftModel` in eval mode: the model with an adapter beside its weights.
+
+    Args:
+        model: the adapter's base, loaded; modules are put into it in place.
+        ref: the model's reference, for errors.
+        adapter: the adapter's folder.
+
+    Raises:
+        ModelError: the adapter belongs to another base, or its files cannot be read.
+    """
     from peft import PeftModel
 
     remedy = "the adapter belongs to another base: set `model` to the one that it was trained on"
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            wrapped: Any = PeftModel.from_pretrained(model, adapter)
-        merged: PreTrainedModel = wrapped.merge_and_unload().eval()
+            wrapped: Any = PeftModel.from_pretrained(model, adapter).eval()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"adapter {adapter!r} does not fit model {ref!r}: {error}", remedy) from error
     missing = [str(warning.message) for warning in said if "missing adapter keys" in str(warning.message)]
     if missing:
         raise ModelError(f"adapter {adapter!r} does not fit model {ref!r}: {missing[0][:200]}", remedy)
-    return merged
-
-
-def load_encoder(
-    ref: str,
-    dtype: str = "float32",
-    device: str = "auto",
-    revision: str = "",
-    *,
-    trust_remote_code: bool = False,
-) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """A language model without its head in eval mode on its device, and its tokenizer.
-
-    Its outputs hold `last_hidden_state`, (B, T, H). A causal language model's head is left on disk.
-
-    Args:
-        ref: `zoo:NAME`, a folder, a GGUF file, or a hub id.
-        dtype: one of `DTYPES`.
-        device: as for `load_causal_lm`.
-        revision: branch, tag or commit of a hub id.
-        trust_remote_code: run Python that the model's repository brings along.
-
-    Raises:
-        ModelError: as `load_causal_lm`.
-    """
-    tokenizer = load_tokenizer(ref, revision, trust_remote_code)
-    model = _load(
-        "AutoModel",
-        check(ref, revision=revision),
-        dtype=dtype,
-        device=device,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-    )
-    return model, tokenizer
+    return wrapped
 
 
 def load_reward_model(
@@ -208,27 +160,14 @@ def load_reward_model(
     *,
     trust_remote_code: bool = False,
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """A sequence classifier with one output in eval mode on its device, and its tokenizer.
-
-    Args:
-        ref: `zoo:NAME`, a folder, a GGUF file, or a hub id.
-        dtype: one of `DTYPES`.
-        device: as for `load_causal_lm`.
-        revision: branch, tag or commit of a hub id.
-        trust_remote_code: run Python that the model's repository brings along.
+    """A sequence classifier with one output and its tokenizer; arguments as for `load_causal_lm`.
 
     Raises:
         ModelError: as `load_causal_lm`; also when the model has no trained head of one output.
     """
     tokenizer = load_tokenizer(ref, revision, trust_remote_code)
-    model = _load(
-        "AutoModelForSequenceClassification",
-        check(ref, revision=revision),
-        dtype=dtype,
-        device=device,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-    )
+    found = check(ref, revision=revision)
+    model = load_weights(found, "AutoModelForSequenceClassification", dtype, device, trust_remote_code)
     if model.config.num_labels != 1:
         raise ModelError(
             f"model {ref!r} has {model.config.num_labels} outputs; a reward is one number",
@@ -237,19 +176,21 @@ def load_reward_model(
     return model, tokenizer
 
 
-def _load(
-    auto_class: str,
+def load_weights(
     found: ModelCheck,
-    *,
-    dtype: str,
-    device: str,
-    revision: str,
-    trust_remote_code: bool,
-    attn_implementation: str | None = None,
+    auto_class: AutoClass,
+    dtype: str = "float32",
+    device: str = "auto",
+    trust_remote_code: bool = False,
 ) -> "PreTrainedModel":
-    """The model of one of transformers' auto classes, whole, in eval mode on its device."""
+    """The checked model by one of transformers' auto classes: whole, in eval mode, on its device.
+
+    Raises:
+        ModelError: as `load_causal_lm`.
+    """
     check_dtype(dtype)
     target = pick_device(device)
+    code = _allowed_code(found, trust_remote_code)
     import torch
     import transformers
     from transformers.utils import logging
@@ -266,11 +207,10 @@ def _load(
         loaded: Any = getattr(transformers, auto_class).from_pretrained(
             found.folder or found.ref,
             dtype=getattr(torch, dtype),
-            attn_implementation=attn_implementation,
             output_loading_info=True,
-            trust_remote_code=trust_remote_code,
+            **code,
             **more,
-            **_source(found, revision),
+            **_place(found),
         )
         model, info = loaded
     except (OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
@@ -311,10 +251,20 @@ def pick_device(device: str) -> str:
     return device
 
 
-def _source(found: ModelCheck, revision: str) -> dict[str, Any]:
+def _allowed_code(found: ModelCheck, trust_remote_code: bool) -> dict[str, bool]:
+    """Whether transformers may run a model's own code: what the hub holds must not change under the user."""
+    if trust_remote_code and not found.revision and is_hub_id(found.ref):
+        raise ModelError(
+            f"model {found.ref!r}: `trust_remote_code` needs a pinned `revision`",
+            "set `revision` to a commit of the model that you have read: its code could change otherwise",
+        )
+    return {"trust_remote_code": trust_remote_code}
+
+
+def _place(found: ModelCheck) -> dict[str, Any]:
     """Keyword arguments that keep transformers off the network when the model is here."""
     if found.file:
         return {"local_files_only": True, "gguf_file": found.file}
     if found.folder is not None:
         return {"local_files_only": True}
-    return {"revision": revision or "main"}
+    return {"revision": found.revision or "main"}

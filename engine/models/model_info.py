@@ -5,17 +5,15 @@ milliseconds. Weights are safetensors only. Loading is in `engine.models.loading
 """
 
 import hashlib
-import os
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+
+from safetensors import SafetensorError, safe_open
 
 from engine.base import foreign_json
 from engine.base.errors import ModelError
@@ -32,7 +30,6 @@ DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 HUB_TIMEOUT_S = 4.0
 """Longest wait for the model hub before a model counts as unreachable."""
 
-_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 _TEXT_FILES = (
@@ -60,6 +57,8 @@ class ModelCheck:
     """The reference as given: `zoo:NAME`, a folder, a GGUF file, or a hub id."""
     folder: str | None
     """Local folder; None for a hub id that is reachable but not downloaded: nothing below is known then."""
+    revision: str = ""
+    """Of a hub id, as given."""
     file: str = ""
     """Name of the GGUF file in it, when the model is one."""
     architecture: str = ""
@@ -108,7 +107,7 @@ def check(ref: str, *, revision: str = "", weights: bool = True, chat_template: 
     folder = _folder(ref, revision)
     if folder is None:
         _ask_hub(ref, revision)
-        return ModelCheck(ref=ref, folder=None)
+        return ModelCheck(ref=ref, folder=None, revision=revision)
     config = _read_json(folder / "config.json", ref)
     if not isinstance(config.get("model_type"), str):
         raise ModelError(
@@ -116,7 +115,12 @@ def check(ref: str, *, revision: str = "", weights: bool = True, chat_template: 
             "point to a folder written by save_pretrained of transformers",
         )
     parameters = _count_parameters(folder, ref) if weights else None
-    has_template = _check_tokenizer(folder, ref)
+    if not has_tokenizer(folder):
+        raise ModelError(
+            f"model {ref!r}: {folder} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)})",
+            "save the tokenizer into the same folder with tokenizer.save_pretrained",
+        )
+    has_template = has_chat_template(folder, ref)
     if chat_template and not has_template:
         raise ModelError(
             f"model {ref!r}: the tokenizer in {folder} has no chat template "
@@ -124,15 +128,15 @@ def check(ref: str, *, revision: str = "", weights: bool = True, chat_template: 
             "use an instruct model, or put the template its training used into chat_template.jinja there",
         )
     text = config.get("text_config") or {}
-    vocabulary = config.get("vocab_size", text.get("vocab_size"))
     return ModelCheck(
         ref=ref,
         folder=str(folder),
+        revision=revision,
         architecture=str((config.get("architectures") or [""])[0]),
         family=config["model_type"],
         parameters=parameters,
         context=context_length(config),
-        vocabulary=vocabulary,
+        vocabulary=config.get("vocab_size", text.get("vocab_size")),
         chat_template=has_template,
     )
 
@@ -150,7 +154,7 @@ def fingerprint(ref: str, revision: str = "") -> str:
         gguf_files.read(Path(ref).expanduser())  # says what is wrong with it
         _add_weights(digest, Path(ref).expanduser(), "gguf")
         return digest.hexdigest()
-    folder = None if _is_hub_id(ref) else _folder(ref, revision)
+    folder = None if is_hub_id(ref) else _folder(ref, revision)
     if folder is None:
         digest.update(f"hub {ref}@{revision}".encode())
         return digest.hexdigest()
@@ -182,7 +186,8 @@ def check_dtype(name: str) -> None:
         raise ModelError(f"unknown dtype {name!r}", f"use one of {', '.join(DTYPES)}")
 
 
-def _is_hub_id(ref: str) -> bool:
+def is_hub_id(ref: str) -> bool:
+    """Whether a reference names a model of the hub: no file or folder, and not of the zoo."""
     return not ref.startswith("zoo:") and not Path(ref).expanduser().exists() and bool(_HUB_ID.fullmatch(ref))
 
 
@@ -219,38 +224,39 @@ def _folder(ref: str, revision: str) -> Path | None:
 
 def _ask_hub(ref: str, revision: str) -> None:
     """Raise ModelError unless the hub has this model; one request, never longer than `HUB_TIMEOUT_S`."""
-    remedy = f"if {ref!r} is a folder, correct the path; else download the model where there is a network"
-    if any(os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"} for name in _OFFLINE):
-        raise ModelError(
-            f"model {ref!r} is neither a folder nor in the local cache, and the hub is off", remedy
-        )
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    request = Request(f"{endpoint}/{ref}/resolve/{revision or 'main'}/config.json", method="HEAD")
-    outcome: list[int | str] = []
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url  # half a second, for hub ids alone
+
+    outcome: list[Exception | None] = []
 
     def ask() -> None:
         try:
-            with urlopen(request, timeout=HUB_TIMEOUT_S) as answer:
-                outcome.append(answer.status)
-        except HTTPError as error:
-            outcome.append(error.code)
-        except OSError as error:
-            outcome.append(str(error))
+            get_hf_file_metadata(
+                hf_hub_url(ref, "config.json", revision=revision or None), timeout=HUB_TIMEOUT_S
+            )
+            outcome.append(None)
+        except Exception as error:
+            outcome.append(error)
 
     # In a thread because name resolution does not honour the timeout.
     thread = Thread(target=ask, daemon=True)
     thread.start()
     thread.join(HUB_TIMEOUT_S)
-    answer = outcome[0] if outcome else f"no answer in {HUB_TIMEOUT_S:.0f} s"
-    if isinstance(answer, str):
+    error = outcome[0] if outcome else TimeoutError(f"no answer in {HUB_TIMEOUT_S:.0f} s")
+    remedy = f"if {ref!r} is a folder, correct the path; else download the model where there is a network"
+    if isinstance(error, errors.OfflineModeIsEnabled):
         raise ModelError(
-            f"model {ref!r} is no folder and not in the local cache, and the hub is out of reach ({answer})",
+            f"model {ref!r} is neither a folder nor in the local cache, and the hub is off", remedy
+        )
+    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
+    if status == 404:
+        raise ModelError(f"the hub has no model {ref!r} with a config.json", remedy)
+    if status is not None and status >= 500:
+        raise ModelError(f"the hub answered {status} for model {ref!r}", "try again later")
+    if error is not None and status is None:
+        raise ModelError(
+            f"model {ref!r} is no folder and not in the local cache, and the hub is out of reach ({error})",
             f"{remedy}, or set HF_HUB_OFFLINE=1 to never ask",
         )
-    if answer == 404:
-        raise ModelError(f"the hub has no model {ref!r} with a config.json", remedy)
-    if answer >= 500:
-        raise ModelError(f"the hub answered {answer} for model {ref!r}", "try again later")
     # 401 and 403 (private, gated, or not existing) are left to the download, which knows the user's token.
 
 
@@ -291,16 +297,6 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _TOKENIZER_FILES)
 
 
-def _check_tokenizer(folder: Path, ref: str) -> bool:
-    """Whether the folder's tokenizer has a chat template; ModelError when there is no tokenizer."""
-    if not has_tokenizer(folder):
-        raise ModelError(
-            f"model {ref!r}: {folder} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)})",
-            "save the tokenizer into the same folder with tokenizer.save_pretrained",
-        )
-    return has_chat_template(folder, ref)
-
-
 def has_chat_template(folder: Path, ref: str) -> bool:
     """Whether the folder's tokenizer has a chat template; ModelError when its files cannot be read."""
     if (folder / "chat_template.jinja").is_file():
@@ -328,20 +324,11 @@ def _count_parameters(folder: Path, ref: str) -> int:
 
 
 def weights_in(path: Path, ref: str) -> int:
-    """Number of weights in a safetensors file, from its header, whose offsets must match the file's size."""
+    """Number of weights in a safetensors file, from its header, which must match the file's size."""
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            size = path.stat().st_size
-            if length > size:
-                raise ValueError("the header is longer than the file")
-            header = foreign_json.parse(file.read(length))
-        tensors = [header[name] for name in header.object() if name != "__metadata__"]
-        end = max((tensor["data_offsets"][1].integer(0, size) for tensor in tensors), default=0)
-        if 8 + length + end != size:
-            raise ValueError(f"{size} bytes, but its header promises {8 + length + end}")
-        return sum(prod(side.integer() for side in tensor["shape"].list()) for tensor in tensors)
-    except (OSError, ValueError, struct.error) as error:
+        with safe_open(path, framework="numpy") as file:
+            return sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118  (no mapping)
+    except (OSError, SafetensorError) as error:
         raise ModelError(
             f"model {ref!r}: {path} cannot be used: {error}",
             "the file is missing or incomplete: copy it again",

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from engine.models import loading
 from engine.models.batching import pad
+from engine.models.loading import load_tokenizer, load_weights
+from engine.models.model_info import check, context_length, fingerprint
 
 DEFAULT_MAX_TOKENS = 8192
 """Limit for a backbone whose config names no context."""
@@ -23,7 +24,7 @@ class Backbone:
     ref: str
     revision: str
     sha: str
-    """`engine.models.loading.fingerprint`."""
+    """`engine.models.model_info.fingerprint`."""
     dtype: str
     max_tokens: int
     """Its context, or `DEFAULT_MAX_TOKENS`."""
@@ -41,21 +42,19 @@ def load_backbone(
 ) -> Backbone:
     """Return the encoder in eval mode on its device.
 
-    Args:
-        ref, revision, dtype, device, trust_remote_code: see `engine.models.loading.load_encoder`.
-
-    Raises:
-        ModelError: naming what is missing and the remedy.
+    Arguments and errors are those of `engine.models.loading.load_causal_lm`.
     """
-    model, tokenizer = loading.load_encoder(ref, dtype, device, revision, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(ref, revision, trust_remote_code)
+    found = check(ref, revision=revision)
+    model = load_weights(found, "AutoModel", dtype, device, trust_remote_code)
     return Backbone(
         model=model,
         tokenizer=tokenizer,
         ref=ref,
         revision=revision,
-        sha=loading.fingerprint(ref, revision),
+        sha=fingerprint(ref, revision),
         dtype=dtype,
-        max_tokens=loading.context_length(model) or DEFAULT_MAX_TOKENS,
+        max_tokens=context_length(model) or DEFAULT_MAX_TOKENS,
         hidden=int(model.config.get_text_config().hidden_size),
     )
 

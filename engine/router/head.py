@@ -14,6 +14,8 @@ from engine.router.settings import FitSettings
 
 PATHS = 2
 """Starting points of a head, of which the better end is kept."""
+BATCH_PROMPTS = 32
+"""Prompts per optimizer step."""
 _LEAST_DECAY = 1e-4
 """Of constant strengths; without any, a teacher that always wins would have no finite one."""
 
@@ -30,14 +32,22 @@ class HeadResult:
     best: Evaluation
 
 
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Prompts that a head is trained on, and those that are held out to stop it by."""
+
+    number: int
+    features: Tensor
+    """(B, H), standardised."""
+    rewards: Tensor
+    """(B, M), NaN where missing."""
+    held_features: Tensor
+    held_rewards: Tensor
+
+
 def fit_head(
-    features: Tensor,
-    rewards: Tensor,
-    held_features: Tensor,
-    held_rewards: Tensor,
+    fold: Fold,
     settings: FitSettings,
-    *,
-    fold: int,
     on_epoch: Callable[[int, Evaluation], None],
     should_stop: Callable[[], bool],
 ) -> HeadResult:
@@ -52,11 +62,8 @@ def fit_head(
     decay, a regularised start of the bias, and stopping early keep the strengths finite.
 
     Args:
-        features: (B, H), standardised.
-        rewards: (B, M), NaN where missing.
-        held_features, held_rewards: the same for the held-out prompts.
+        fold: what to learn from.
         settings: how.
-        fold: number of the held-out part, for the record.
         on_epoch: called with the epoch (from 1, at most `PATHS * settings.head_epochs`) and its evaluation.
         should_stop: asked once an epoch.
 
@@ -64,30 +71,27 @@ def fit_head(
         TrainingError: the loss or a weight is not finite; names the step.
         Cancelled: `should_stop` said so.
     """
-    paths = []
-    for place, bias in enumerate((torch.zeros(rewards.shape[1]), constant_strengths(rewards, settings))):
+    paths: list[HeadResult] = []
+    for bias in (torch.zeros(fold.rewards.shape[1]), constant_strengths(fold.rewards, settings)):
+        before = len(paths) * settings.head_epochs
 
-        def on_step(epoch: int, now: Evaluation, before: int = place * settings.head_epochs) -> None:
+        def on_step(epoch: int, now: Evaluation, before: int = before) -> None:
             on_epoch(before + epoch, now)
 
-        known, held = (features, rewards), (held_features, held_rewards)
-        paths.append(_path(bias, known, held, settings, fold=fold, on_epoch=on_step, should_stop=should_stop))
+        paths.append(_path(bias, fold, settings, on_step, should_stop))
     best = min(paths, key=lambda path: path.best.key)
     return replace(best, evaluations=tuple(now for path in paths for now in path.evaluations))
 
 
 def _path(
     bias: Tensor,
-    trained: tuple[Tensor, Tensor],
-    held: tuple[Tensor, Tensor],
+    fold: Fold,
     settings: FitSettings,
-    *,
-    fold: int,
     on_epoch: Callable[[int, Evaluation], None],
     should_stop: Callable[[], bool],
 ) -> HeadResult:
     """Return the best head on the way from weights of zero and this bias (M,)."""
-    (features, rewards), (held_features, held_rewards) = trained, held
+    features, rewards = fold.features, fold.rewards
     head = nn.Linear(features.shape[1], rewards.shape[1], device=features.device)
     nn.init.zeros_(head.weight)
     with torch.no_grad():
@@ -100,8 +104,16 @@ def _path(
         lr=settings.head_learning_rate or 0.02 / features.shape[1] ** 0.5,
     )
     draw = torch.Generator().manual_seed(settings.seed)
-    best = evaluate(head(held_features), held_rewards, settings, fold=fold, step=0, loss=None)
-    kept = (head.weight.detach().clone(), head.bias.detach().clone())
+
+    def look(step: int, losses: list[Tensor]) -> Evaluation:
+        strengths = finite(head(fold.held_features), step)
+        loss = float(torch.stack(losses).mean()) if losses else None
+        return evaluate(strengths, fold.held_rewards, settings, fold=fold.number, step=step, loss=loss)
+
+    def weights() -> tuple[Tensor, Tensor]:
+        return head.weight.detach().clone(), head.bias.detach().clone()
+
+    best, kept = look(0, []), weights()
     evaluations = [best]
     step, since = 0, 0
     for epoch in range(1, settings.head_epochs + 1):
@@ -109,9 +121,9 @@ def _path(
             raise Cancelled(f"the router was stopped in epoch {epoch}")
         losses = []
         order = torch.randperm(len(features), generator=draw).to(features.device)
-        for start in range(0, len(order), settings.head_batch_prompts):
+        for start in range(0, len(order), BATCH_PROMPTS):
             step += 1
-            chosen = order[start : start + settings.head_batch_prompts]
+            chosen = order[start : start + BATCH_PROMPTS]
             loss = bradley_terry(
                 finite(head(features[chosen]), step), rewards[chosen], settings.temperature, settings.ties
             )
@@ -119,23 +131,15 @@ def _path(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(loss.detach())
-        now = evaluate(
-            finite(head(held_features), step),
-            held_rewards,
-            settings,
-            fold=fold,
-            step=step,
-            loss=float(torch.stack(losses).mean()),
-        )
+        now = look(step, losses)
         evaluations.append(now)
         on_epoch(epoch, now)
         since += 1
         if now.key < best.key:
-            best, since = now, 0
-            kept = (head.weight.detach().clone(), head.bias.detach().clone())
+            best, since, kept = now, 0, weights()
         if since >= settings.patience:
             break
-    return HeadResult(kept[0], kept[1], tuple(evaluations), best)
+    return HeadResult(*kept, tuple(evaluations), best)
 
 
 def constant_strengths(rewards: Tensor, settings: FitSettings) -> Tensor:

@@ -8,8 +8,24 @@ from numpy.typing import NDArray
 
 from engine.methods.metrics import Metrics
 
-Progress = Callable[[int, int, Mapping[str, float]], None]
-"""Called with (step, total steps, measures). The total is an upper bound: training may stop early."""
+
+def _silent(step: int, total: int, measures: Mapping[str, float]) -> None:
+    del step, total, measures
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What is told and asked while a router is trained."""
+
+    progress: Callable[[int, int, Mapping[str, float]], None] = _silent
+    """Called after each evaluation with (step, total steps, measures). The total is an upper bound: training may stop
+    early."""
+    should_stop: Callable[[], bool] = _never
+    """Asked between batches; True ends the training with `Cancelled`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +51,7 @@ class Evaluation:
         return (self.regret, -self.hit_at_3, self.held_out_loss)
 
     def measures(self) -> dict[str, float]:
-        """Return the fields by name, without `loss` where there is none: what `Progress` is given."""
+        """Return the fields by name, without `loss` where there is none: what `Hooks.progress` is given."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 

@@ -51,7 +51,7 @@ class Manifest:
     """Model reference: `zoo:NAME`, a folder, or a hub id."""
     revision: str
     backbone_sha: str
-    """`engine.models.loading.fingerprint` of the backbone that was trained on."""
+    """`engine.models.model_info.fingerprint` of the backbone that was trained on."""
     max_tokens: int
     """Longer prompts are cut in the middle."""
     dtype: str = "float32"

@@ -4,7 +4,7 @@ Zhang et al., arXiv 2510.10925, §3.2, after Prompt-to-Leaderboard (Frick et al.
 outputs on a prompt are the Bradley–Terry coefficients of the teachers for it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from engine.base.errors import Cancelled, ConfigError, ModelError
 from engine.models.batching import cut
 from engine.models.chat_template import prompt_ids
+from engine.models.memory import halving
 from engine.router import manifest as manifests
 from engine.router import saved
 from engine.router.backbone import Backbone, cut_middle, load_backbone, pool
@@ -107,30 +108,37 @@ class Router(nn.Module):
     def pooled(
         self,
         encoded: Sequence[Sequence[int]],
-        token_budget: int = 0,
         should_stop: Callable[[], bool] = lambda: False,
+        token_budget: int = 0,
     ) -> Tensor:
         """Return the pooled hidden states (B, H) of encoded prompts, without gradients, in their order.
+
+        A batch that memory does not hold is read in halves.
 
         Raises:
             Cancelled: `should_stop` said so between two batches.
         """
         out = torch.empty(len(encoded), self.source.hidden, device=self.backbone.device)
         default = CPU_TOKENS if self.backbone.device.type == "cpu" else GPU_TOKENS
+
+        def read(part: list[int]) -> Iterator[tuple[list[int], Tensor]]:
+            yield part, pool(self.backbone, [encoded[index] for index in part])
+
         with torch.no_grad():
             longest_first = sorted(range(len(encoded)), key=lambda index: -len(encoded[index]))
             budget = token_budget or default
             for chosen in cut(longest_first, lambda index: len(encoded[index]), budget, similar=True):
                 if should_stop():
                     raise Cancelled("the router was stopped while it read prompts")
-                out[chosen] = pool(self.backbone, [encoded[i] for i in chosen])
+                for part, states in halving(chosen, read):
+                    out[part] = states
         return out
 
     def strengths(
         self,
         prompts: Sequence[Messages],
-        token_budget: int = 0,
         should_stop: Callable[[], bool] = lambda: False,
+        token_budget: int = 0,
     ) -> NDArray[np.float32]:
         """Return the strengths (B, M) of the teachers on each prompt, in the order of `teachers`.
 
@@ -138,8 +146,8 @@ class Router(nn.Module):
 
         Args:
             prompts: B conversations.
-            token_budget: padded tokens per batch; 0 takes what suits the device.
             should_stop: asked between batches.
+            token_budget: padded tokens per batch; 0 takes what suits the device.
 
         Raises:
             TemplateError: a prompt does not fit the backbone's chat template.
@@ -148,7 +156,7 @@ class Router(nn.Module):
         if not prompts:
             return np.zeros((0, len(self.teachers)), dtype=np.float32)
         with torch.no_grad():
-            strengths = self.read(self.pooled(self.encode(prompts), token_budget, should_stop))
+            strengths = self.read(self.pooled(self.encode(prompts), should_stop, token_budget))
         return np.asarray(strengths.cpu().numpy(), dtype=np.float32)
 
     def trained(self) -> dict[str, Tensor]:

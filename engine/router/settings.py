@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.base.errors import ConfigError
-
 Ties = Literal["drop", "half"]
 Tune = Literal["frozen", "lora", "full"]
 
@@ -27,14 +25,12 @@ class FitSettings:
     head_epochs: int = 100
     head_learning_rate: float | None = None
     """None: 0.02/√H, so that a step changes strengths by about as much for any width H."""
-    head_batch_prompts: int = 32
     epochs: int = 3
     """Of a tuned backbone."""
     learning_rate: float = 2e-4
     """Of a tuned backbone's weights; its head has the same."""
     batch_prompts: int = 16
     """Prompts per optimizer step of a tuned backbone."""
-    evaluations_per_epoch: int = 2
     weight_decay: float = 0.01
     patience: int = 20
     """Evaluations without a better one before training stops."""
@@ -42,25 +38,9 @@ class FitSettings:
     lora_alpha: float = 32.0
     max_tokens: int = 0
     """Longer prompts are cut in the middle; 0: the backbone's context."""
-    token_budget: int = 0
-    """Padded tokens per batch without gradients; 0: `CPU_TOKENS` or `GPU_TOKENS`."""
     dtype: str = "float32"
     device: str = "auto"
+    revision: str = ""
+    """Of a backbone from the hub."""
+    trust_remote_code: bool = False
     seed: int = 0
-
-    def check(self) -> None:
-        """Return when every setting is usable.
-
-        Raises:
-            ConfigError: naming the setting.
-        """
-        counts = ("head_epochs", "head_batch_prompts", "epochs", "batch_prompts", "evaluations_per_epoch")
-        for name in (*counts, "patience"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"router.{name} is {getattr(self, name)}", "choose at least 1")
-        if self.temperature is not None and not self.temperature > 0:
-            raise ConfigError(f"router.temperature is {self.temperature}", "choose a temperature above 0")
-        if self.folds < 2:
-            raise ConfigError(
-                f"router.folds is {self.folds}", "choose at least 2: early stop needs a held-out part"
-            )

@@ -1,7 +1,7 @@
 """Training a router: each prompt is encoded once, and the loss is taken over all pairs of its teachers."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from engine.base.errors import TrainingError
 from engine.methods.metrics import measure
 from engine.router.backbone import load_backbone
-from engine.router.head import PATHS, HeadResult, fit_head
-from engine.router.history import Evaluation, History, Progress
+from engine.router.head import PATHS, Fold, HeadResult, fit_head
+from engine.router.history import Evaluation, History, Hooks
 from engine.router.manifest import Teacher
 from engine.router.model import Router
 from engine.router.settings import FitSettings
@@ -23,25 +23,13 @@ _DEVIATION_FLOOR = 0.1
 """Of the typical deviation: a hidden unit that hardly moved in calibration must not explode on a new one."""
 
 
-def _never() -> bool:
-    return False
-
-
-def _silent(step: int, total: int, measures: Mapping[str, float]) -> None:
-    del step, total, measures
-
-
 def fit(
     backbone: str,
     teachers: Sequence[Teacher],
     prompts: Sequence[Messages],
     rewards: ArrayLike,
     settings: FitSettings,
-    *,
-    revision: str = "",
-    trust_remote_code: bool = False,
-    progress: Progress = _silent,
-    should_stop: Callable[[], bool] = _never,
+    hooks: Hooks | None = None,
 ) -> tuple[Router, History]:
     """Return a trained router in eval mode, and how its training went.
 
@@ -57,17 +45,15 @@ def fit(
         prompts: B conversations.
         rewards: (B, M), NaN where missing; a prompt that is not to be trained on is a row of NaN.
         settings: how.
-        revision, trust_remote_code: see `load_backbone`.
-        progress: called after each evaluation.
-        should_stop: asked between batches.
+        hooks: called after each evaluation, and asked between batches.
 
     Raises:
         TrainingError: fewer than two prompts have a pair to learn from, or the loss is not finite.
-        ConfigError: a setting or the backbone cannot be used.
+        ModelError: the backbone cannot be used.
         Cancelled: `should_stop` said so.
     """
     started = time.perf_counter()
-    settings.check()
+    hooks = hooks or Hooks()
     r = np.asarray(rewards, dtype=np.float64)
     if r.shape != (len(prompts), len(teachers)):
         raise ValueError(f"rewards {r.shape} for {len(prompts)} prompts and {len(teachers)} teachers")
@@ -81,10 +67,10 @@ def fit(
         )
     loaded = load_backbone(
         backbone,
-        revision=revision,
+        revision=settings.revision,
         dtype=settings.dtype,
         device=settings.device,
-        trust_remote_code=trust_remote_code,
+        trust_remote_code=settings.trust_remote_code,
     )
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)  # an adapter starts from random numbers
@@ -98,20 +84,18 @@ def fit(
         )
     encoded = router.encode([prompts[i] for i in used])
     before = time.perf_counter()
-    pooled = router.pooled(encoded, settings.token_budget, should_stop)
+    pooled = router.pooled(encoded, hooks.should_stop)
     seconds_encoding = time.perf_counter() - before
     known = torch.tensor(r[used], device=pooled.device)
     folds = _folds(encoded, settings)
     features = _standardise(router, pooled)
     if settings.tune == "frozen":
-        evaluations, best, held_out = _cross_fit(
-            router, features, known, folds, settings, progress, should_stop
-        )
+        evaluations, best, held_out = _cross_fit(router, features, known, folds, settings, hooks)
         held = np.arange(len(used))
     else:
-        warm = _one_head(router, features, known, folds, 0, settings, _silent, should_stop)
-        _set_head(router, [warm])
-        evaluations, best, held_out = tune(router, encoded, known, folds, settings, progress, should_stop)
+        first = fit_head(_fold(features, known, folds, 0), settings, lambda *_: None, hooks.should_stop)
+        _set_head(router, [first])
+        evaluations, best, held_out = tune(router, encoded, known, folds, settings, hooks)
         held = np.flatnonzero(folds == 0)
     where = np.full(len(prompts), -1, dtype=np.int64)
     where[used] = folds
@@ -168,33 +152,9 @@ def _standardise(router: Router, pooled: Tensor) -> Tensor:
     return (pooled - router.mean) / router.deviation
 
 
-def _one_head(
-    router: Router,
-    features: Tensor,
-    rewards: Tensor,
-    folds: NDArray[np.int64],
-    fold: int,
-    settings: FitSettings,
-    progress: Progress,
-    should_stop: Callable[[], bool],
-) -> HeadResult:
-    held = torch.as_tensor(folds == fold, device=features.device)
-    epochs = PATHS * settings.head_epochs
-    total = epochs * (int(folds.max()) + 1)
-
-    def on_epoch(epoch: int, now: Evaluation) -> None:
-        progress(fold * epochs + epoch, total, now.measures())
-
-    return fit_head(
-        features[~held],
-        rewards[~held],
-        features[held],
-        rewards[held],
-        settings,
-        fold=fold,
-        on_epoch=on_epoch,
-        should_stop=should_stop,
-    )
+def _fold(features: Tensor, rewards: Tensor, folds: NDArray[np.int64], number: int) -> Fold:
+    held = torch.as_tensor(folds == number, device=features.device)
+    return Fold(number, features[~held], rewards[~held], features[held], rewards[held])
 
 
 def _cross_fit(
@@ -203,29 +163,28 @@ def _cross_fit(
     rewards: Tensor,
     folds: NDArray[np.int64],
     settings: FitSettings,
-    progress: Progress,
-    should_stop: Callable[[], bool],
+    hooks: Hooks,
 ) -> tuple[list[Evaluation], list[Evaluation], Tensor]:
     """Return all evaluations, each fold's best, and strengths (B, M) by heads that did not see the row."""
-    results = []
+    results: list[HeadResult] = []
     held_out = torch.zeros(rewards.shape, device=features.device)
-    for fold in range(int(folds.max()) + 1):
-        result = _one_head(router, features, rewards, folds, fold, settings, progress, should_stop)
-        held = torch.as_tensor(folds == fold, device=features.device)
-        held_out[held] = nn.functional.linear(features[held], result.weight, result.bias)
+    count, epochs = int(folds.max()) + 1, PATHS * settings.head_epochs
+    for number in range(count):
+
+        def on_epoch(epoch: int, now: Evaluation, before: int = number * epochs) -> None:
+            hooks.progress(before + epoch, count * epochs, now.measures())
+
+        fold = _fold(features, rewards, folds, number)
+        result = fit_head(fold, settings, on_epoch, hooks.should_stop)
+        held = torch.as_tensor(folds == number, device=features.device)
+        held_out[held] = nn.functional.linear(fold.held_features, result.weight, result.bias)
         results.append(result)
     _set_head(router, results)
-    return (
-        [e for result in results for e in result.evaluations],
-        [result.best for result in results],
-        held_out,
-    )
+    evaluations = [one for result in results for one in result.evaluations]
+    return evaluations, [result.best for result in results], held_out
 
 
 def _set_head(router: Router, results: Sequence[HeadResult]) -> None:
     with torch.no_grad():
         router.head.weight.copy_(torch.stack([result.weight for result in results]).mean(dim=0))
         router.head.bias.copy_(torch.stack([result.bias for result in results]).mean(dim=0))
-
-
-__all__ = ["FitSettings", "fit"]

@@ -1,6 +1,6 @@
 """Training of backbone and head together: an adapter, or all weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from engine.base.errors import Cancelled, TrainingError
 from engine.router.head import evaluate, finite
-from engine.router.history import Evaluation, Progress
+from engine.router.history import Evaluation, Hooks
 from engine.router.loss import bradley_terry
 from engine.router.model import Router
 from engine.router.settings import FitSettings
 
+EVALUATIONS_PER_EPOCH = 2
 _WARM_UP = 0.1
 """Share of the steps over which the learning rate rises; it falls linearly afterwards."""
 
@@ -24,8 +25,7 @@ def tune(
     rewards: Tensor,
     folds: NDArray[np.int64],
     settings: FitSettings,
-    progress: Progress,
-    should_stop: Callable[[], bool],
+    hooks: Hooks,
 ) -> tuple[list[Evaluation], list[Evaluation], Tensor]:
     """Return all evaluations, the best one, and its strengths (held-out prompts, M); the best is restored.
 
@@ -38,8 +38,7 @@ def tune(
         rewards: (B, M), NaN where missing.
         folds: (B,); fold 0 is held out.
         settings: how.
-        progress: called after each evaluation.
-        should_stop: asked before each step.
+        hooks: called after each evaluation, and asked before each step.
 
     Raises:
         TrainingError: strengths or gradients are not finite; names the step.
@@ -53,12 +52,12 @@ def tune(
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     per_epoch = -(-len(train) // settings.batch_prompts)
     total = settings.epochs * per_epoch
-    every = max(1, per_epoch // settings.evaluations_per_epoch)
+    every = max(1, per_epoch // EVALUATIONS_PER_EPOCH)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
 
     def look(step: int, losses: Sequence[Tensor]) -> tuple[Evaluation, Tensor]:
         with torch.no_grad():
-            strengths = router.read(router.pooled(held_encoded, settings.token_budget, should_stop))
+            strengths = router.read(router.pooled(held_encoded, hooks.should_stop))
         loss = float(torch.stack(list(losses)).mean()) if losses else None
         now = evaluate(finite(strengths, step), held_rewards, settings, fold=0, step=step, loss=loss)
         return now, strengths
@@ -69,7 +68,7 @@ def tune(
     since = 0
     losses: list[Tensor] = []
     for step, rows in enumerate(_steps(train, encoded, settings), start=1):
-        if should_stop():
+        if hooks.should_stop():
             raise Cancelled(f"the router was stopped at step {step} of {total}")
         strengths = finite(router([encoded[i] for i in rows]), step)
         chosen = torch.as_tensor(rows, device=rewards.device)
@@ -88,7 +87,7 @@ def tune(
         now, strengths = look(step, losses)
         losses = []
         evaluations.append(now)
-        progress(step, total, now.measures())
+        hooks.progress(step, total, now.measures())
         since += 1
         if now.key < best.key:
             best, held_out, kept, since = now, strengths, _copy(router), 0

@@ -14,6 +14,7 @@ import inspect
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -41,18 +42,16 @@ _ALLOWED: WeakKeyDictionary["PreTrainedModel", tuple[SplitModel | None, bool]] =
 """What has been found out about each model: see `StudentForward`."""
 
 
+@dataclass(frozen=True, slots=True)
 class EncodedPrompts:
     """What G prompts left behind, to be continued by `StudentForward.continue_prompts`."""
 
-    def __init__(
-        self, layers: list[tuple[torch.Tensor, torch.Tensor]], mask: torch.Tensor, last: torch.Tensor
-    ) -> None:
-        self.layers = layers
-        """One (keys, values) a layer, each (G, heads, P, width)."""
-        self.mask = mask
-        """(G, P): 1 at tokens, 0 at the padding on the left."""
-        self.last = last
-        """(G, H): hidden state of each prompt's last token."""
+    layers: list[tuple[torch.Tensor, torch.Tensor]]
+    """One (keys, values) a layer, each (G, heads, P, width)."""
+    mask: torch.Tensor
+    """(G, P): 1 at tokens, 0 at the padding on the left."""
+    last: torch.Tensor
+    """(G, H): hidden state of each prompt's last token."""
 
 
 class StudentForward:

@@ -25,22 +25,22 @@ from storage.records import Prompt, Response, Score
 _Settings = TypeVar("_Settings", bound=Section)
 
 Progress = Callable[[int, int], None]
-"""Called with (answers finished, answers in all) now and then."""
+"""Called with (responses finished, responses in all) now and then."""
 
 
 class Scorer(Protocol):
-    """Something that judges answers."""
+    """Something that scores responses."""
 
     def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
-        """One verdict per item, in the items' order.
+        """One score per item, in the items' order.
 
         Args:
-            items: prompts with the text of one answer each. Only answers whose status is `ok` belong here:
-                a truncated or failed one is not an answer.
+            items: prompts with the text of one response each. Only those whose status is `ok` belong here: a
+                truncated or failed one says nothing.
             progress: see `Progress`.
 
         Raises:
-            ScoreError: NaN, infinity, or the scorer itself is broken; no verdict of the call is valid then.
+            ScoreError: NaN, infinity, or the scorer itself is broken; no score of the call is valid then.
         """
         ...
 
@@ -77,7 +77,7 @@ class Asking(Scorer, Protocol):
         *,
         proven: bool = False,
     ) -> "Iterator[Verdict | tuple[int, Score]]":
-        """What was paid for as it comes, and (place in `items`, verdict) once all is there; fewer after `close`.
+        """What was paid for as it comes, and (place in `items`, score) once all is there; fewer after `close`.
 
         Args:
             items: as in `score`.
@@ -107,11 +107,16 @@ class ScorerModule(Protocol):
     """What it is and can do."""
 
     def identity(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Everything that shapes the verdicts, as JSON."""
+        """Everything that shapes the scores, as JSON, without loading a model.
+
+        Raises:
+            ConfigError: a setting is wrong, or what it names is not there.
+            ModelError: the model cannot be used.
+        """
         ...
 
     def create(self, settings: Mapping[str, Any]) -> Scorer:
-        """The scorer."""
+        """The scorer, ready to work. Raises as `identity` does."""
         ...
 
 
@@ -125,7 +130,7 @@ def load(kind: str) -> ScorerModule:
 
 
 def identity(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that shapes the verdicts of this kind with these settings, as JSON."""
+    """Everything that shapes the scores of this kind with these settings, as JSON."""
     return load(kind).identity(settings)
 
 

@@ -11,10 +11,10 @@ _TURN_TOKENS = 16
 _LOOK_S = 0.25
 
 
-def cost(teacher: Model, completion: Response) -> float:
-    """Dollars for one completion, from the teacher's price per million tokens."""
+def cost(teacher: Model, response: Response) -> float:
+    """Dollars of one response, from the teacher's price per million tokens."""
     return (
-        completion.prompt_tokens * teacher.price_input + completion.completion_tokens * teacher.price_output
+        response.prompt_tokens * teacher.price_input + response.completion_tokens * teacher.price_output
     ) / 1e6
 
 

@@ -27,7 +27,7 @@ def status(text: str, finish_reason: str) -> Status:
 
 
 def failed(request: Request, status: Status, reason: str, prompt_tokens: int = 0) -> Response:
-    """The completion of a request that got no answer."""
+    """The response to a request that got none."""
     return Response(
         key=request.key,
         text="",

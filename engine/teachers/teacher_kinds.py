@@ -26,13 +26,13 @@ from storage.records import Model, Request, Response
 
 
 class Backend(Protocol):
-    """A model that answers."""
+    """A model that gives responses."""
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
-        """One completion per request, in any order, as they finish.
+        """One response per request, in any order, as they finish.
 
         Requests are read as they are needed, a bounded number ahead, so an endless stream may be given. What
-        goes wrong with one request becomes its completion's status; the others go on.
+        goes wrong with one request becomes its response's status; the others go on.
 
         Raises:
             PersynError: the model or the endpoint as a whole is unusable.
@@ -113,11 +113,16 @@ class BackendModule(Protocol):
     """What a backend's file must offer."""
 
     def identity(self, model: Model) -> dict[str, Any]:
-        """Everything of the backend that shapes an answer, as JSON."""
+        """Everything of the backend that shapes a response, as JSON, without loading the model.
+
+        Raises:
+            ConfigError: an option is unknown or wrong, or what it names is not there.
+            ModelError: the model cannot be used.
+        """
         ...
 
     def create(self, model: Model) -> Backend:
-        """The backend, with the model loaded or the endpoint reached."""
+        """The backend, ready to generate. Raises as `identity` does, and NotAvailable for what is not installed."""
         ...
 
 

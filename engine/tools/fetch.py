@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from engine.base.sanitize import json_line
-from engine.zoo.fetch import fetch
+from engine.models.zoo_fetch import fetch
 
 
 def main(options: argparse.Namespace) -> int:

@@ -1,1 +1,1 @@
-"""Small real models that come with the package, and where others are fetched from."""
+"""Small real models that come with the package, and the names of those that can be fetched."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any, ClassVar
@@ -37,11 +37,8 @@ from storage.errors import PersynError
 OUTPUT_FILTER = OutputFilter()
 WARM_AFTER_S = 1.5
 """What dialogs need is imported then: the first screen stands, and nobody waits yet."""
-WARMED = (
-    "actions",
-    "bindings",
-    *(f"screens.{name}.screen" for name in ("wizard", "data", "generation", "router", "distil", "models")),
-)
+SCREENS = ("jobs", "models", "router", "generation", "data", "distil", "logs")
+WARMED = ("actions", "bindings", *(f"screens.{name}.screen" for name in ("wizard", *SCREENS)))
 """Modules that are imported after the first paint: half a second that no key has to wait for."""
 
 
@@ -50,37 +47,19 @@ def _import(module: str) -> Any:
     return import_module(f"persyn_tui.app.{module}")
 
 
-def _screen(module: str, name: str) -> Callable[[], Screen[Any]]:
+def _screen(name: str) -> Screen[Any]:
     """Makes a screen when it is first gone to: what is not looked at costs no start-up time."""
-
-    def make() -> Screen[Any]:
-        made: Screen[Any] = getattr(_import(f"screens.{module}"), name)()
-        return made
-
-    return make
+    made: Screen[Any] = getattr(_import(f"screens.{name}.screen"), f"{name.capitalize()}Screen")()
+    return made
 
 
 class PersynApp(BaseApp):
-    """The terminal app.
-
-    Args:
-        location: path or URL of the store; None as in `Store.open`.
-        settings: theme, keys, rates; None reads the settings file.
-        start: the mode to begin in.
-    """
+    """The terminal app, on the store at a path or URL (None as in `Store.open`), from the mode `start` on."""
 
     CSS_PATH = "app.tcss"
     TITLE = "PerSyn"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (150, "-wide")]  # noqa: RUF012 — as MODES
-    MODES = {  # noqa: RUF012 — Textual declares it as an instance's
-        "jobs": _screen("jobs.screen", "JobsScreen"),
-        "models": _screen("models.screen", "ModelsScreen"),
-        "router": _screen("router.screen", "RouterScreen"),
-        "generation": _screen("generation.screen", "GenerationScreen"),
-        "data": _screen("data.screen", "DataScreen"),
-        "distil": _screen("distil.screen", "DistilScreen"),
-        "logs": _screen("logs", "LogsScreen"),
-    }
+    MODES = {name: partial(_screen, name) for name in SCREENS}  # noqa: RUF012 — Textual declares it as an instance's
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(str(number), f"switch_mode('{mode}')", mode.capitalize(), show=False, id=f"go.{mode}")
@@ -189,7 +168,6 @@ class PersynApp(BaseApp):
         await self.action_quit()
 
     async def action_quit(self) -> None:
-        """Leaves; jobs go on."""
         self.leaving = True
         self.exit(message=self._farewell())
 
@@ -205,7 +183,6 @@ class PersynApp(BaseApp):
         return f"job {job.id} goes on; `persyn` shows it again, `persyn cancel {job.id}` stops it"
 
     def on_unmount(self) -> None:
-        """Gives the store back."""
         self.leaving = True
 
     def crashed(self, error: BaseException | None) -> None:
@@ -232,11 +209,10 @@ class PersynApp(BaseApp):
         return self.theme_variables
 
     def watch_theme(self, theme: str) -> None:
-        """Remembers a theme that the operator chose."""
         if self.is_running and theme != self.settings.theme and theme in self.available_themes:
             self.settings.theme = theme
             try:
-                self.settings.save()
+                self.settings.save_theme()
             except (OSError, PersynError) as problem:
                 self.notify(f"{theme} is not kept for the next start: {problem}", severity="warning")
 
@@ -256,7 +232,6 @@ class PersynApp(BaseApp):
         return action not in ("toggle_help", "detach") or not typed
 
     def action_command_palette(self) -> None:
-        """Every command by its name."""
         self._offer(self.get_system_commands(self.screen), "Search for commands…")
 
     def search_themes(self) -> None:
@@ -272,7 +247,6 @@ class PersynApp(BaseApp):
             self.push_screen(Palette(commands, example), does)
 
     def action_toggle_help(self) -> None:
-        """Shows or hides the keys of the screen and of the focused widget."""
         help_screen = _import("screens.help_screen")
         if isinstance(self.screen, help_screen.KeysScreen):
             self.screen.dismiss(None)
@@ -289,11 +263,7 @@ class PersynApp(BaseApp):
 
 
 def _warm(sparing: bool) -> None:
-    """Imports what the wizard, starting a job and the other screens need: half a second that no key has to wait for.
-
-    Args:
-        sparing: from now on the collector is kept from what was imported.
-    """
+    """Imports what the wizard, starting a job and the other screens need: half a second that no key has to wait for."""
     try:
         for module in WARMED:
             _import(module)

@@ -61,9 +61,7 @@ def commands(app: BaseApp, screen: Screen[Any]) -> Iterable[SystemCommand]:
 def elsewhere(app: BaseApp) -> Iterable[tuple[str, Binding]]:
     """(mode, key) of what the other screens do, of those that are imported: the palette waits for none."""
     for mode in app.MODES:
-        module = sys.modules.get(f"persyn_tui.app.screens.{mode}.screen") or sys.modules.get(
-            f"persyn_tui.app.screens.{mode}"
-        )
+        module = sys.modules.get(f"persyn_tui.app.screens.{mode}.screen")
         of = getattr(module, f"{mode.capitalize()}Screen", None)
         if of is None or mode == app.current_mode:
             continue

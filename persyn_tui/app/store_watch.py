@@ -27,12 +27,7 @@ MACHINE_EVERY_S = 1.0
 
 
 class StoreWatch:
-    """The app's eye on the store.
-
-    Args:
-        app: what it is shown in.
-        location: path or URL of the store; None as in `Store.open`.
-    """
+    """The app's eye on the store at a path or URL; None as in `Store.open`."""
 
     def __init__(self, app: BaseApp, location: str | None) -> None:
         self._app, self._location = app, location

@@ -1,21 +1,26 @@
-"""One small store with something on every screen, the same each time it is built: what the snapshots show."""
+"""One small store with something on every screen, the same each time it is built: what the snapshots show.
+
+All of it is what an engine stores: kinds and words of events, stages with their units and rows, statuses with their
+finish reasons. Two strategies are an earlier run's, which is done; this one has added the third.
+"""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 
+from app.stored_run import store_run
+from app.support import FINISH
 from sqlalchemy import text
 
 from engine.base.nvml import Gpu
 from engine.config import run_file
+from engine.config.run_file import Run
 from engine.job import scorer_ids
 from engine.job.context import RunContext
-from engine.job.identity import prompt_set_sha
 from engine.pipeline.run_view import reader
-from engine.registry import models
+from engine.pipeline.stages import evaluate
 from persyn_tui.app.base.machine import Reading
-from storage import datasets, jobs, prompts, responses, results, routing, scores
-from storage import registry as stored_models
+from storage import datasets, jobs, responses, results, routing, scores
 from storage.job_records import Lease
 from storage.records import (
     Assignment,
@@ -40,12 +45,15 @@ teachers:
      price: {input: 0.9, output: 1.2}}
   - {name: llama-3.1-8b-instruct, model: "zoo:brief", family: llama, parameters: 8e9, context: 131072}
   - {name: speller, model: "zoo:speller", family: gpt_neox, parameters: 2e5}
-  - {name: solver, model: "zoo:solver", family: granite, parameters: 7e9, price: {output: 60}}
-prompts: [{source: jsonl, path: p.jsonl}]
+  - {name: solver, backend: openai, model: solver-7b, base_url: "https://models.example/v1", family: qwen2,
+     parameters: 7e9, context: 32768, price: {output: 60}}
+prompts: [{source: jsonl, path: p.jsonl, verifier: text}]
 split: {calibration: 6, validation: 3, evaluation: 6}
 router: {backbone: "zoo:student"}
 strategies: [strong, mix, persyn]
 """
+EARLIER = RUN.replace("[strong, mix, persyn]", "[strong, mix]")
+UNJUDGED = RUN.replace("name: arithmetic", "name: first try").replace(", verifier: text", "")
 TASKS = (
     "Calculate 17 + 25.",
     "Spell the word 'lantern' backwards, letter by letter, and say nothing else but the word itself.",
@@ -77,40 +85,48 @@ READINGS = [
     for load in (20, 45, 80, 96, 90, 97, 99, 96)
 ]
 
-_LIVE = {
-    "scholar": {
-        "done": 4,
-        "total": 6,
-        "tokens": 900,
-        "counts": {"ok": 4},
-        "tokens_per_second": 1020.0,
-        "eta_s": 131,
-    },
-    "solver": {
-        "done": 1,
-        "total": 3,
-        "tokens": 90,
-        "counts": {"ok": 1},
-        "tokens_per_second": 54.5,
-        "eta_s": 71,
-    },
+FAILURE = (
+    "train_router: not one calibration response could be judged, so no teacher is better than another\n"
+    "  → `persyn data list --json` says why; exact_answer needs an `answer` and the right `verifier` in `prompts`"
+)
+_LOCAL = {
+    "done": 4,
+    "total": 6,
+    "tokens": 900,
+    "counts": {"ok": 4},
+    "tokens_per_second": 1020.0,
+    "eta_s": 131,
 }
-_DISTIL = {"done": 60, "total": 90, "tokens": 9000, "tokens_per_second": 3910.0, "eta_s": 61.0}
+_REMOTE = {
+    **{"done": 1, "total": 3, "tokens": 90, "counts": {"ok": 1}, "tokens_per_second": 54.5, "eta_s": 71},
+    **{"in_flight": 2, "allowed": 8, "most": 64, "retries": 1},
+}
 STAGES: dict[str, tuple[str, dict[str, object]]] = {
     "generation": (
         "generate",
-        {"unit": "responses", "done": 5, "total": 9, "rate": 0.1, "tokens_per_second": 1074.5, "eta_s": 202.0}
-        | {"rows": _LIVE},
+        {"unit": "prompts", "done": 5, "total": 9, "rate": 0.1, "tokens_per_second": 1074.5, "eta_s": 202.0}
+        | {"rows": {"scholar": _LOCAL, "solver": _REMOTE}, "retries": {"generate": {"solver": 1}}},
     ),
     "router": (
         "route",
-        {"unit": "prompts", "done": 18, "total": 18, "rate": 412.0, "eta_s": 0.0}
-        | {"rows": {"persyn": {"done": 18, "total": 18}}},
+        {"unit": "prompts", "done": 54, "total": 54, "rate": 412.0, "eta_s": 0.0}
+        | {"rows": {strategy: {"done": 18, "total": 18} for strategy in ("strong", "mix", "persyn")}},
     ),
     "jobs": (
         "distill",
         {"unit": "steps", "done": 60, "total": 90, "rate": 0.5, "tokens_per_second": 3910.0, "eta_s": 61.0}
-        | {"rows": {"persyn": _DISTIL}, "values": {"loss": 0.41}},
+        | {
+            "rows": {
+                "persyn": {
+                    "done": 60,
+                    "total": 90,
+                    "tokens": 9000,
+                    "tokens_per_second": 3910.0,
+                    "eta_s": 61.0,
+                }
+            },
+            "values": {"persyn/loss": 0.41},
+        },
     ),
 }
 """Where the job stands on the screens that follow it: mode → (stage, progress); `jobs` for all others."""
@@ -124,56 +140,65 @@ def put_stage(store: Store, lease: Lease, mode: str) -> None:
 
 def build(store: Store, folder: Path) -> Lease:
     """Fills the store; the lease of the job that runs."""
-    (folder / "p.jsonl").write_text("".join(json.dumps({"prompt": task}) + "\n" for task in TASKS))
-    file = folder / "run.yaml"
-    file.write_text(RUN)
-    run = run_file.load(file)
-    for name, state, error in (
-        (
-            "first try",
-            "failed",
-            "CUDA out of memory: tried to allocate 2.00 GiB\n  → lower generation.batch_tokens",
-        ),
-        ("arithmetic, small", "done", ""),
-    ):
-        old, _ = jobs.submit(store, {"name": name}, name, name)
-        lease = jobs.claim(store, old.id, "test")
-        jobs.set_stage(
-            store, lease, "evaluate", {"stage": "evaluate", "unit": "prompts", "done": 7, "total": 9}
-        )
-        jobs.event(store, lease, "error" if error else "info", error or "done in 2m 04s")
-        jobs.release(store, lease, state, error)  # type: ignore[arg-type]
+    lines = [{"prompt": _task(place), "answer": str(place)} for place in range(len(SPLITS))]
+    (folder / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _ended(store, folder, UNJUDGED, "train_router", FAILURE)
+    _ended(store, folder, EARLIER, "evaluate")
+    run = _run(folder, RUN)
     job, _ = jobs.submit(store, run.model_dump(mode="json"), "spec", run.name)
     lease = jobs.claim(store, job.id, "test", lease_seconds=1e9)
-    for model in [*(models.teacher(c, run.generation) for c in run.teachers), models.student(run)]:
-        stored_models.put(store, model, models.identity_sha(model))
-    prompt_set = prompts.open_set(store, prompt_set_sha(run), run.name)
     members = [
         Prompt(
-            ({"role": "user", "content": f"{TASKS[i % len(TASKS)]} ({i})"},),
-            answer=str(i),
-            source=f"jsonl:{i}",
+            ({"role": "user", "content": _task(place)},),
+            answer=str(place),
+            verifier={"kind": "text"},
+            source=f"p.jsonl:{place + 1}",
             split=split,  # type: ignore[arg-type]
         )
-        for i, split in enumerate(SPLITS)
+        for place, split in enumerate(SPLITS)
     ]
-    prompts.add(store, None, prompt_set.id, members, 0)
-    prompts.finish_set(store, None, prompt_set.id, {})
-    numbers = [prompt.id or 0 for _, prompt in prompts.page(store, prompt_set.id)]
+    numbers = store_run(store, run, members)
     context = reader(store, run)
     _answer(store, context, numbers)
     _route(store, context, numbers)
     _train(store, context, lease, numbers)
     for kind, message in (
-        ("info", "calibrate: 36 responses of 4 teachers"),
-        ("warning", "scholar: 1 response was truncated at max_tokens 512; it is not used"),
-        ("info", "score: 36 answers by exact_answer and learnability"),
-        ("info", "router: Hit@1 0.71 on 3 held-out prompts, chance 0.25"),
-        ("info", "distill: persyn, 18 rows, 90 steps"),
+        ("info", "calibrate: scholar gave 9 responses"),
+        ("info", "score: 33 responses by exact_answer"),
+        (
+            "warning",
+            "train_router: measured on 3 held-out prompts, which says little; raise split.validation",
+        ),
+        ("info", "route: persyn: scholar 56%, llama-3.1-8b-instruct 22%, solver 22%"),
+        ("info", "distill: mix: 8 rows, 90 steps, loss 0.340, 3,890 tok/s"),
     ):
-        jobs.event(store, lease, kind, message)  # type: ignore[arg-type]
+        jobs.event(store, lease, kind, message)
     _stop_the_clock(store)
     return lease
+
+
+def _task(place: int) -> str:
+    return f"{TASKS[place % len(TASKS)]} ({place})"
+
+
+def _run(folder: Path, content: str) -> Run:
+    file = folder / "run.yaml"
+    file.write_text(content)
+    return run_file.load(file)
+
+
+def _ended(store: Store, folder: Path, content: str, stage: str, error: str = "") -> None:
+    """A job that ended at this stage: with an error, or with all that it was for."""
+    run = _run(folder, content)
+    job, _ = jobs.submit(store, run.model_dump(mode="json"), f"spec {stage}", run.name)
+    lease = jobs.claim(store, job.id, "test")
+    rows = {} if error else {name: {"done": 6, "total": 6} for name in ("before", *run.strategies)}
+    done = sum(row["done"] for row in rows.values())
+    progress = {"stage": stage, "unit": "answers" if rows else "prompts", "done": done, "total": done}
+    jobs.set_stage(store, lease, stage, {**progress, "rows": rows})
+    said = error or "evaluate: mix: 66.7% (30.0% to 90.3%, n=6), stops by itself 100.0%"
+    jobs.event(store, lease, "error" if error else "info", said)
+    jobs.release(store, lease, "failed" if error else "done", error)
 
 
 def _answer(store: Store, context: RunContext, numbers: list[int]) -> None:
@@ -184,10 +209,11 @@ def _answer(store: Store, context: RunContext, numbers: list[int]) -> None:
         who = context.generations[teacher]
         status: Status = {(2, 0): "truncated", (5, 2): "empty", (7, 3): "error"}.get((place, teacher), "ok")  # type: ignore[assignment]
         said = {"empty": "", "error": ""}.get(status, ANSWERS[(place + teacher) % len(ANSWERS)])
-        finish = {"ok": "stop", "truncated": "length"}.get(status, status)
-        error = "HTTP 429: too many requests; waits 38 s" if status == "error" else ""
-        tokens = 4 + 13 * ((place + 2 * teacher) % 5)
-        done = Response(numbers[place], said, status, finish, 21, tokens, 0.5 + teacher / 4, error=error)
+        error = "HTTP 400: the model has no such context" if status == "error" else ""
+        tokens = 0 if status == "error" else 4 + 13 * ((place + 2 * teacher) % 5)
+        done = Response(
+            numbers[place], said, status, FINISH[status], 21, tokens, 0.5 + teacher / 4, error=error
+        )
         cost = {0: 1.2e-6, 3: 6e-5}.get(teacher, 0.0) * tokens
         rows.append(NewResponse(numbers[place], who.teacher_id, who.generation_sha, done, cost))
     responses.add(store, None, rows)
@@ -252,10 +278,11 @@ def _train(store: Store, context: RunContext, lease: Lease, numbers: list[int]) 
         dataset = datasets.open_dataset(
             store, None, context.identity.dataset_sha(strategy), plan.id, f"arithmetic/{strategy}", {}
         )
+        chosen = {row.prompt_id: row.teacher_id for row in routing.assignments(store, plan.id)}
         rows = [
             DatasetRow(number, answer.id, 1.0, -0.31, round(0.6 - place / 10, 2))
             for place, number in enumerate(numbers[:KNOWN])
-            for answer in [found[number][context.generations[1].teacher_id]]
+            if (answer := found[number][chosen[number]]).status == "ok"
         ]
         datasets.add(store, None, dataset.id, rows)
         manifest = {"strategy": strategy, "reward": context.run.reward.model_dump()}
@@ -295,8 +322,7 @@ def _train(store: Store, context: RunContext, lease: Lease, numbers: list[int]) 
         )
         values = [Result(numbers[ROUTED + i], float(value), "t", "ok", 3) for i, value in enumerate(right)]
         results.add_results(store, None, opened.id, values)
-        share = sum(right) / len(right)
-        summary = {"accuracy": share, "ci_low": share - 0.15, "ci_high": share + 0.2, "n": len(right)}
+        summary = evaluate.summarise(values)
         results.finish_evaluation(store, None, opened.id, summary)
 
 

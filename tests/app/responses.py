@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.support import until
+from app.support import FINISH, until
 from textual.pilot import Pilot
 from textual.widgets import Static
 
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.screens.data.response_table import ResponseTable
+from persyn_tui.app.screens.data.response_table import AnswerSheet
 from persyn_tui.app.screens.data.screen import DataScreen
 from storage import datasets, prompts, registry, responses, routing, scores
 from storage.records import (
@@ -39,8 +39,7 @@ class Made:
     datasets: list[int]
 
     def answer(self, place: int, teacher: int, text: str, status: Status = "ok", tokens: int = 7) -> None:
-        finish = "stop" if status == "ok" else "length"
-        completion = Response(place, text, status, finish, 5, tokens, 0.25)
+        completion = Response(place, text, status, FINISH[status], 5, tokens, 0.25)
         number = self.prompts[place]
         row = NewResponse(number, self.teachers[teacher], f"sha{teacher}", completion, cost=0.002)
         responses.add(self.store, None, [row])
@@ -95,7 +94,7 @@ def screen(app: PersynApp) -> DataScreen:
     return found
 
 
-def sheet(app: PersynApp) -> ResponseTable:
+def sheet(app: PersynApp) -> AnswerSheet:
     return screen(app).sheet
 
 

@@ -5,17 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.stored_run import store_run
 from textual.widgets import Static
 
 from engine.config import run_file
 from engine.job import scorer_ids
 from engine.job.context import RunContext
-from engine.job.identity import prompt_set_sha
 from engine.pipeline.run_view import reader
-from engine.registry import models
 from persyn_tui.app.widgets.virtual_table import VirtualTable
-from storage import jobs, prompts, responses, routing, scores
-from storage import registry as stored_models
+from storage import jobs, responses, routing, scores
 from storage.records import Assignment, NewPlan, NewResponse, NewRouter, Prompt, Response, Score
 from storage.store import Store
 
@@ -128,17 +126,12 @@ def make(tmp_path: Path) -> Made:
     run = run_file.load(file)
     path = tmp_path / "store.db"
     with Store.open(path) as store:
-        for model in [*(models.teacher(c, run.generation) for c in run.teachers), models.student(run)]:
-            stored_models.put(store, model, models.identity_sha(model))
-        prompt_set = prompts.open_set(store, prompt_set_sha(run), run.name)
         splits = ["calibration"] * 4 + ["validation"] * 2 + ["synthesis"] * 2
         members = [
             Prompt(({"role": "user", "content": text},), split=split)  # type: ignore[arg-type]
             for text, split in zip(TEXTS, splits, strict=True)
         ]
-        prompts.add(store, None, prompt_set.id, members, 0)
-        prompts.finish_set(store, None, prompt_set.id, {})
-        numbers = [prompt.id or 0 for _, prompt in prompts.page(store, prompt_set.id)]
+        numbers = store_run(store, run, members)
         job, _ = jobs.submit(store, run.model_dump(mode="json"), "spec", run.name)
     return Made(path, file, job.id, numbers)
 

@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.support import running, until
+from app.stored_run import store_run
+from app.support import FINISH, running, until
 from textual.pilot import Pilot
 from textual.widgets import Static
 
 from engine.config import run_file
 from engine.job.adapters_of_run import TRAINING
 from engine.job.context import RunContext
-from engine.job.identity import prompt_set_sha
 from engine.pipeline.run_view import reader
-from engine.registry import models
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.widgets.virtual_table import VirtualTable
-from storage import datasets, jobs, prompts, responses, results, routing
-from storage import registry as stored_models
+from storage import datasets, jobs, responses, results, routing
 from storage.job_records import Lease
 from storage.records import Adapter, Assignment, NewPlan, NewResponse, Prompt, Response, Result, Status
 from storage.store import Store
@@ -62,9 +60,8 @@ class MadeRun:
     def answer(self, place: int, teacher: int, text: str = "yes", status: Status = "ok") -> None:
         """Stores a response of 2 tokens to the prompt at this place."""
         who = self.context.generations[teacher]
-        finish = {"ok": "stop", "truncated": "length"}.get(status, "error")
         error = text if status == "error" else ""
-        completion = Response(self.prompts[place], text, status, finish, 3, 2, 0.1, error=error)
+        completion = Response(self.prompts[place], text, status, FINISH[status], 3, 2, 0.1, error=error)
         cost = 2.0 if teacher == 0 else 0.0
         row = NewResponse(
             self.prompts[place], who.teacher_id, who.generation_sha, completion, cost, job_id=self.job
@@ -129,16 +126,11 @@ def make(store: Store, folder: Path) -> MadeRun:
     """`RUN` with its models and prompts stored."""
     job = submit(store, folder)
     run = run_file.load(folder / "run.yaml")
-    for model in [*(models.teacher(c, run.generation) for c in run.teachers), models.student(run)]:
-        stored_models.put(store, model, models.identity_sha(model))
-    prompt_set = prompts.open_set(store, prompt_set_sha(run), run.name)
     members = [
         Prompt(({"role": "user", "content": f"number {i}"},), split=split)  # type: ignore[arg-type]
         for i, split in enumerate(SPLITS)
     ]
-    prompts.add(store, None, prompt_set.id, members, 0)
-    prompts.finish_set(store, None, prompt_set.id, {})
-    numbers = [prompt.id or 0 for _, prompt in prompts.page(store, prompt_set.id)]
+    numbers = store_run(store, run, members)
     return MadeRun(store, reader(store, run), job, numbers)
 
 

@@ -17,8 +17,14 @@ from persyn_tui.app.base.settings import Settings
 from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.widgets.form_fields import Form
 from persyn_tui.app.widgets.virtual_table import VirtualTable
+from storage.records import Status
 
 PATIENCE_S = 30.0
+FINISH: dict[Status, str] = {
+    **{"ok": "stop", "empty": "stop", "truncated": "length", "refused": "content_filter"},
+    **{"too_long": "too_long", "error": "error"},
+}
+"""Status of a response → the finish reason that it is stored with."""
 
 
 @asynccontextmanager

@@ -217,7 +217,7 @@ def test_choosing_a_theme_keeps_what_the_settings_file_says_right_or_wrong() -> 
     found = Settings.load()
     assert found.theme == "nord"
     found.theme = "textual-dark"
-    found.save()
+    found.save_theme()
     assert json.loads(path.read_text(encoding="utf-8")) == {**said, "theme": "textual-dark"}
 
 

@@ -7,11 +7,11 @@ import pytest
 from app.responses import Made
 from app.support import burst, running, settled, until
 from textual.events import MouseDown
-from textual.geometry import Offset, Region
+from textual.geometry import Offset, Region, Size
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from persyn_tui.app.screens.data.sort_menu import SortMenu
+from persyn_tui.app.screens.data.dialogs import SortMenu
 from persyn_tui.app.screens.help_screen import KeysScreen
 from persyn_tui.app.screens.wizard.screen import Wizard
 from persyn_tui.app.widgets.confirm import Confirm
@@ -103,11 +103,15 @@ async def test_one_palette_at_a_time_and_none_stays_behind(tmp_path: Path) -> No
 async def test_a_dialog_without_widgets_can_be_resized(tmp_path: Path, make) -> None:
     """As the terminal may be while the dialog is mounted or left."""
     async with running(str(tmp_path / "s.db")) as (app, pilot):
-        shown = make()
+        below, shown = app.screen, make()
         await app.push_screen(shown)
         await shown.query("*").remove()
         shown.on_resize()
-        await pilot.pause()
+        await pilot.resize_terminal(60, 20)
+        await until(pilot, lambda: shown.size == Size(60, 20))
+        assert app.screen is shown
+        shown.dismiss(None)
+        await until(pilot, lambda: app.screen is below)
 
 
 async def test_a_click_on_what_has_been_taken_away_does_nothing(tmp_path: Path, monkeypatch) -> None:

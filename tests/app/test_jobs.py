@@ -105,7 +105,7 @@ async def test_a_job_just_started_has_the_cursor_so_that_keys_mean_it(store: Sto
         sheet = app.screen.query_one("#jobs", VirtualTable)
         await until(pilot, lambda: sheet.key is not None)
         started = submit(store, "second")
-        app.screen._started(started)
+        app.screen.started(started)
         await until(pilot, lambda: sheet.key == started.id)
         assert app.screen.chosen.id == started.id
         await pilot.press("x")

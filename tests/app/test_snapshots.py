@@ -63,7 +63,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(store_watch, "Machine", StillMachine)
     monkeypatch.setattr(Store, "name", property(lambda store: "/home/ada/persyn.db"))
     monkeypatch.setattr(
-        "persyn_tui.app.screens.logs.settings_path", lambda: Path("/home/ada/.config/persyn/settings.json")
+        "persyn_tui.app.screens.logs.screen.settings_path",
+        lambda: Path("/home/ada/.config/persyn/settings.json"),
     )
     facts = [("python", "3.11.9"), ("system", "Linux 6.8.0"), ("textual", "8.2.8"), ("connection", "ssh")]
     monkeypatch.setattr("persyn_tui.app.base.bug_report.machine", lambda: facts)

@@ -3,36 +3,19 @@ import itertools
 import numpy as np
 import pytest
 
-from engine.distill.batches import Batching, cut_step, padding_share, plan_epoch
+from engine.distill.batches import cut_step, padding_share, plan_epoch
 
 LENGTHS = np.random.default_rng(0).integers(5, 200, size=103)
 
 
-@pytest.mark.parametrize(
-    "batching",
-    [Batching(rows=8), Batching(rows=8, pool=4), Batching(tokens=800), Batching(tokens=800, pool=3)],
-)
-def test_every_row_once_and_the_same_for_the_same_seed(batching):
-    plan = plan_epoch(LENGTHS, batching, seed=1, epoch=0)
+def test_every_row_once_and_the_same_for_the_same_seed():
+    plan = plan_epoch(103, 8, seed=1, epoch=0)
+    assert [len(rows) for rows in plan] == [8] * 12 + [7]
     assert sorted(np.concatenate(plan)) == list(range(103))
-    again = plan_epoch(LENGTHS, batching, seed=1, epoch=0)
+    again = plan_epoch(103, 8, seed=1, epoch=0)
     assert all(np.array_equal(a, b) for a, b in zip(plan, again, strict=True))
-    for other in (plan_epoch(LENGTHS, batching, 2, 0), plan_epoch(LENGTHS, batching, 1, 1)):
+    for other in (plan_epoch(103, 8, 2, 0), plan_epoch(103, 8, 1, 1)):
         assert not np.array_equal(np.concatenate(plan), np.concatenate(other))
-
-
-def test_fixed_batches_and_token_budget_are_kept():
-    assert [len(rows) for rows in plan_epoch(LENGTHS, Batching(rows=10), 0, 0)] == [10] * 10 + [3]
-    for rows in plan_epoch(LENGTHS, Batching(tokens=400), 0, 0):
-        assert len(rows) == 1 or len(rows) * LENGTHS[rows].max() <= 400
-
-
-def test_a_pool_sorts_by_length_and_shuffles_the_steps():
-    loose = plan_epoch(LENGTHS, Batching(rows=8), 0, 0)
-    sorted_steps = plan_epoch(LENGTHS, Batching(rows=8, pool=13), 0, 0)
-    assert padding_share(sorted_steps, LENGTHS) < 0.15 < padding_share(loose, LENGTHS)
-    longest = [int(LENGTHS[rows].max()) for rows in sorted_steps]
-    assert longest != sorted(longest)
 
 
 @pytest.mark.parametrize("pass_cost", [0, 30, 1000])

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from engine.distill.checkpoint import Checkpoint, newest_path, read_newest, verify, write_checkpoint
+from engine.distill.checkpoint import Checkpoint, paths, read_newest, verify, write_checkpoint
 
 
 def checkpoint(step):
@@ -65,7 +65,7 @@ def test_a_damaged_newest_falls_back_one_and_says_so(tmp_path, damage):
 
 def test_none_when_nothing_is_whole(tmp_path):
     assert read_newest(tmp_path / "missing", pytest.fail) is None
-    assert newest_path(tmp_path / "missing") is None
+    assert paths(tmp_path / "missing") == []
     write_checkpoint(tmp_path, checkpoint(5), keep=1)
     truncate(tmp_path / "step-00000005")
     notices = []

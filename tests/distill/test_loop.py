@@ -1,22 +1,23 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from engine.base.errors import ConfigError, TrainingError
-from engine.distill.batches import Batching
 from engine.distill.checkpoint import read_newest
-from engine.distill.loop import train
+from engine.distill.data import Rows
+from engine.distill.loop import fingerprint, train
 from engine.distill.lora import Tuning, make_trainable
 from engine.distill.optimizer import OptimizerConfig, rate_at
-from engine.distill.settings import Settings
+from engine.distill.settings import Hooks, Settings
 
 
 def settings(**changes):
     base = {
-        "batching": Batching(rows=8),
-        "descent": OptimizerConfig(learning_rate=1e-2),
+        "batch_rows": 8,
+        "optimizer": OptimizerConfig(learning_rate=1e-2),
         "checkpoint_every": 3,
     }
     return Settings(**{**base, **changes})
@@ -29,11 +30,10 @@ def test_a_student_learns_and_stops_after_its_answer(make, tokenizer, tmp_path):
     result = train(
         make.student(),
         tokenizer,
-        rows,
+        Rows(rows, held_out=rows[:4]),
         tmp_path,
         settings(tuning=Tuning(method="full"), epochs=6),
-        eval_rows=rows[:4],
-        on_progress=reports.append,
+        Hooks(on_progress=reports.append),
     )
     assert (result.step, result.total, result.stopped) == (48, 48, False)
     assert reports[0]["loss"] == pytest.approx(math.log(64), abs=0.3)
@@ -48,7 +48,7 @@ def test_a_student_learns_and_stops_after_its_answer(make, tokenizer, tmp_path):
 def test_only_the_adapter_is_saved_and_the_base_is_untouched(make, tokenizer, tmp_path):
     student = make.student()
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    result = train(student, tokenizer, make.rows(16), tmp_path, settings(epochs=1))
+    result = train(student, tokenizer, Rows(make.rows(16)), tmp_path, settings(epochs=1))
     saved = load_file(result.path / "adapter_model.safetensors")
     assert len(saved) == 2 * 7 * 2  # A and B of 7 linear layers in 2 blocks
     base = result.model.unload().state_dict()
@@ -63,7 +63,7 @@ def test_micro_batches_do_not_change_the_result(make, tokenizer, tmp_path, metho
         result = train(
             student,
             tokenizer,
-            make.rows(24),
+            Rows(make.rows(24)),
             tmp_path / str(pass_tokens),
             settings(tuning=Tuning(method=method), pass_tokens=pass_tokens, checkpoint_every=0),
         )
@@ -74,7 +74,9 @@ def test_micro_batches_do_not_change_the_result(make, tokenizer, tmp_path, metho
 def test_bfloat16_students_learn_through_float32_masters(make, tokenizer, tmp_path):
     rows = [([{"role": "user", "content": "w1"}], "w7 w8")] * 32
     student = make.student().to(torch.bfloat16)
-    result = train(student, tokenizer, rows, tmp_path, settings(tuning=Tuning(method="full"), epochs=10))
+    result = train(
+        student, tokenizer, Rows(rows), tmp_path, settings(tuning=Tuning(method="full"), epochs=10)
+    )
     assert result.loss < 0.3
     weights = read_newest(tmp_path / "checkpoints", pytest.fail).groups["weights"]
     assert {value.dtype for value in weights.values()} == {torch.float32}
@@ -89,7 +91,7 @@ def test_not_a_number_names_the_step_and_keeps_the_last_finite_checkpoint(make, 
                 student.model.layers[0].mlp.up_proj.base_layer.weight.fill_(math.nan)
 
     with pytest.raises(TrainingError, match=r"loss of step 5 is not a finite number") as caught:
-        train(student, tokenizer, make.rows(64), tmp_path, settings(), on_progress=poison)
+        train(student, tokenizer, Rows(make.rows(64)), tmp_path, settings(), Hooks(on_progress=poison))
     assert "step-00000003" in caught.value.message
     assert "learning_rate" in caught.value.remedy
     kept = read_newest(tmp_path / "checkpoints", pytest.fail)
@@ -98,26 +100,30 @@ def test_not_a_number_names_the_step_and_keeps_the_last_finite_checkpoint(make, 
 
 
 def test_an_exploding_rate_is_an_error_before_a_checkpoint_of_it(make, tokenizer, tmp_path):
-    descent = OptimizerConfig(learning_rate=1e38, warmup=0.0)
+    config = OptimizerConfig(learning_rate=1e38, warmup=0.0)
     with pytest.raises(TrainingError, match="not a finite number"):
         train(
-            make.student(), tokenizer, make.rows(64), tmp_path, settings(descent=descent, checkpoint_every=1)
+            make.student(),
+            tokenizer,
+            Rows(make.rows(64)),
+            tmp_path,
+            settings(optimizer=config, checkpoint_every=1),
         )
 
 
 def test_stop_ends_at_a_checkpoint_and_the_next_call_goes_on(make, tokenizer, tmp_path):
     rows, whole = make.rows(40), settings()
-    undisturbed = train(make.student(), tokenizer, rows, tmp_path / "whole", whole)
+    undisturbed = train(make.student(), tokenizer, Rows(rows), tmp_path / "whole", whole)
     asked = []
 
     def stop():
         asked.append(True)
         return len(asked) == 4
 
-    first = train(make.student(), tokenizer, rows, tmp_path / "stopped", whole, should_stop=stop)
+    first = train(make.student(), tokenizer, Rows(rows), tmp_path / "stopped", whole, Hooks(should_stop=stop))
     assert (first.step, first.stopped) == (4, True)
     assert not first.path.exists()
-    second = train(make.student(), tokenizer, rows, tmp_path / "stopped", whole)
+    second = train(make.student(), tokenizer, Rows(rows), tmp_path / "stopped", whole)
     assert (second.step, second.resumed_from, second.stopped) == (10, 4, False)
     bytes_of = [(run.path / "adapter_model.safetensors").read_bytes() for run in (undisturbed, second)]
     assert bytes_of[0] == bytes_of[1]
@@ -126,7 +132,7 @@ def test_stop_ends_at_a_checkpoint_and_the_next_call_goes_on(make, tokenizer, tm
 
 def test_a_checkpoint_that_is_asked_for_is_written_once_and_changes_nothing(make, tokenizer, tmp_path):
     rows, whole = make.rows(40), settings(checkpoint_every=0)
-    undisturbed = train(make.student(), tokenizer, rows, tmp_path / "whole", whole)
+    undisturbed = train(make.student(), tokenizer, Rows(rows), tmp_path / "whole", whole)
     asked, seen = [], []
 
     def save():
@@ -136,11 +142,13 @@ def test_a_checkpoint_that_is_asked_for_is_written_once_and_changes_nothing(make
     saved = train(
         make.student(),
         tokenizer,
-        rows,
+        Rows(rows),
         tmp_path / "saved",
         whole,
-        should_save=save,
-        on_checkpoints=lambda folders: seen.append([folder.name for folder in folders]),
+        Hooks(
+            should_save=save,
+            on_checkpoints=lambda folders: seen.append([folder.name for folder in folders]),
+        ),
     )
     assert seen == [[], ["step-00000004"]]
     bytes_of = [(run.path / "adapter_model.safetensors").read_bytes() for run in (undisturbed, saved)]
@@ -148,10 +156,10 @@ def test_a_checkpoint_that_is_asked_for_is_written_once_and_changes_nothing(make
 
 
 def test_a_folder_of_other_rows_or_settings_is_refused(make, tokenizer, tmp_path):
-    train(make.student(), tokenizer, make.rows(24), tmp_path, settings())
+    train(make.student(), tokenizer, Rows(make.rows(24)), tmp_path, settings())
     for rows, changed in ((make.rows(25), settings()), (make.rows(24), settings(seed=9))):
         with pytest.raises(ConfigError, match="other rows, settings"):
-            train(make.student(), tokenizer, rows, tmp_path, changed)
+            train(make.student(), tokenizer, Rows(rows), tmp_path, changed)
 
 
 def test_dropped_rows_are_told(make, tokenizer, tmp_path):
@@ -159,10 +167,10 @@ def test_dropped_rows_are_told(make, tokenizer, tmp_path):
     result = train(
         make.student(),
         tokenizer,
-        make.rows(24),
+        Rows(make.rows(24)),
         tmp_path,
         settings(max_length=16),
-        on_notice=notices.append,
+        Hooks(on_notice=notices.append),
     )
     assert result.counts.dropped > 0
     assert notices == list(result.notices)
@@ -171,8 +179,8 @@ def test_dropped_rows_are_told(make, tokenizer, tmp_path):
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
 def test_rates_by_hand(schedule):
-    descent = OptimizerConfig(learning_rate=1.0, schedule=schedule, warmup=0.2)
-    rates = [rate_at(step, 10, descent) for step in range(10)]
+    config = OptimizerConfig(learning_rate=1.0, schedule=schedule, warmup=0.2)
+    rates = [rate_at(step, 10, config) for step in range(10)]
     # Two warm-up steps at 1/3 and 2/3, then 8 steps from 1 towards 0.
     assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
     wanted = {"linear": 4 / 8, "cosine": 0.5, "constant": 1.0}[schedule]
@@ -182,11 +190,21 @@ def test_rates_by_hand(schedule):
     )
 
 
-def test_tuning_that_cannot_be_used_says_what_to_do(make):
-    with pytest.raises(ConfigError, match=r"distill\.rank"):
-        Settings(tuning=Tuning(rank=0)).check()
-    with pytest.raises(ConfigError, match="LoRA cannot be put"):
-        make_trainable(make.student(), Tuning(targets=("no_such_layer",)), 0)
+def test_a_student_that_carries_an_adapter_is_refused(make):
     adapted = make_trainable(make.student(), Tuning(), 0)
     with pytest.raises(ConfigError, match="already carries"):
         make_trainable(adapted.get_base_model(), Tuning(), 0)
+
+
+def test_a_checkpoint_of_the_first_version_is_still_found():
+    """The value that version 1 wrote into its checkpoints for these settings."""
+    chosen = Settings(
+        tuning=Tuning(rank=4),
+        batch_rows=4,
+        optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine"),
+        epochs=3,
+        seed=7,
+    )
+    data = SimpleNamespace(sha256="a" * 64)
+    expected = "2182fb82b34aad5f2d51cc407feebb44836cfdda24008244f0dde38e6ca55b3c"
+    assert fingerprint(data, chosen, {"w": torch.zeros(2, 3)}) == expected

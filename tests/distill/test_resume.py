@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.distill.batches import Batching
+from engine.distill.data import Rows
 from engine.distill.loop import train
 from engine.distill.lora import Tuning
 from engine.distill.settings import Settings
@@ -37,12 +37,12 @@ def go(student_folder, make):
     def run(folder, method):
         settings = Settings(
             tuning=Tuning(method=method, rank=4, dropout=0.1),
-            batching=Batching(rows=4),
+            batch_rows=4,
             checkpoint_every=5,
             seed=3,
         )
         student, tokenizer = load_causal_lm(str(student_folder))
-        return train(student, tokenizer, make.rows(30), folder, settings)
+        return train(student, tokenizer, Rows(make.rows(30)), folder, settings)
 
     return run
 

@@ -6,10 +6,10 @@ import signal
 import sys
 from pathlib import Path
 
-from engine.distill.batches import Batching
+from engine.distill.data import Rows
 from engine.distill.loop import train
 from engine.distill.lora import Tuning
-from engine.distill.settings import Settings
+from engine.distill.settings import Hooks, Settings
 from engine.models.loading import load_causal_lm
 
 
@@ -29,17 +29,17 @@ def main() -> None:
     model, tokenizer = load_causal_lm(spec["student"])
     settings = Settings(
         tuning=Tuning(method=spec["method"], rank=4, dropout=0.1),
-        batching=Batching(rows=4),
+        batch_rows=4,
         checkpoint_every=5,
         seed=3,
     )
     train(
         model,
         tokenizer,
-        [(messages, response) for messages, response in spec["rows"]],
+        Rows([(messages, response) for messages, response in spec["rows"]]),
         Path(spec["folder"]),
         settings,
-        on_progress=lambda report: die() if report["step"] == spec.get("kill_after_step") else None,
+        Hooks(on_progress=lambda report: die() if report["step"] == spec.get("kill_after_step") else None),
     )
 
 

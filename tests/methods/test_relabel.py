@@ -5,6 +5,7 @@ import pytest
 
 from engine.config.stages import RewardConfig
 from engine.router import train
+from engine.router.settings import FitSettings
 from engine.scoring import what_if
 from engine.scoring.score_table import ScoreTable
 
@@ -27,6 +28,6 @@ def test_pairs_are_those_of_the_training(targets: str, ties: str, pairs: int) ->
     )
     config = RewardConfig(alpha=0.4)
     found = what_if.compare(seen, seen, config, config, targets, ties)  # type: ignore[arg-type]
-    settings = train.FitSettings(temperature=1.0 if targets == "soft" else None, ties=ties)  # type: ignore[arg-type]
+    settings = FitSettings(temperature=1.0 if targets == "soft" else None, ties=ties)  # type: ignore[arg-type]
     assert found.pairs == train._pairs(seen.labels(config).training_rewards, settings).sum() == pairs
     assert found.pairs_changed == 0

@@ -14,8 +14,9 @@ from transformers import AutoModel
 
 from engine.base.errors import Cancelled, ConfigError, ModelError, TeacherMismatch
 from engine.models.chat_template import prompt_ids
+from engine.router import model as router_model
 from engine.router.backbone import cut_middle, load_backbone, pool
-from engine.router.manifest import Labelling, Teacher
+from engine.router.manifest import MANIFEST, Labelling, Teacher
 from engine.router.model import Router
 
 LABELLING = Labelling(alpha=0.4, normalization="zscore", targets="soft", temperature=0.5)
@@ -59,6 +60,22 @@ def test_strengths_equal_a_plain_loop_without_padding(
         np.testing.assert_allclose(router.strengths(prompts, token_budget=budget), got, atol=1e-5)
     turned = router.strengths(prompts[::-1])
     np.testing.assert_allclose(turned[::-1], got, atol=1e-5)
+
+
+def test_prompts_that_memory_does_not_hold_are_read_in_halves(
+    llama: str, teachers: list[Teacher], make_data: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = make_data(9).prompts  # type: ignore[attr-defined]
+    router = make_router(llama, teachers)
+    expected, read = router.strengths(prompts), router_model.pool
+
+    def tight(backbone: object, batch: list[list[int]]) -> torch.Tensor:
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError
+        return read(backbone, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(router_model, "pool", tight)
+    np.testing.assert_allclose(router.strengths(prompts, token_budget=100_000), expected, atol=1e-5)
 
 
 def test_a_gguf_file_is_a_backbone_like_its_folder(tmp_path: Path) -> None:
@@ -171,7 +188,7 @@ def test_damage_is_found(llama: str, teachers: list[Teacher], tmp_path: Path) ->
     with pytest.raises(ModelError, match="is missing"):
         Router.load(tmp_path)
     for text in ("{", "[]", "{}", json.dumps({"format": 99})):
-        (tmp_path / manifest.MANIFEST).write_text(text)
+        (tmp_path / MANIFEST).write_text(text)
         with pytest.raises(ModelError):
             Router.load(tmp_path)
     with pytest.raises(ModelError, match=r"manifest\.json is missing"):

@@ -224,7 +224,11 @@ def test_wrong_options_are_named_before_anything_is_loaded() -> None:
     with pytest.raises(ModelError, match="does not exist"):
         teacher_kinds.files(teacher("zoo:brief", adapter="/nowhere"))
     with pytest.raises(ConfigError, match="has no option 'adapter'"):
-        teacher_kinds.identity(replace(teacher("m"), backend="openai", options={"adapter": "x"}))
+        teacher_kinds.identity(
+            replace(
+                teacher("m"), backend="openai", options={"adapter": "x", "base_url": "http://127.0.0.1:1/v1"}
+            )
+        )
 
 
 def test_memory_that_runs_out_halves_the_batch_until_it_fits(llama: Path, tmp_path: Path) -> None:

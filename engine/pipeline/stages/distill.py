@@ -13,11 +13,11 @@ from engine.base.errors import Cancelled, ConfigError, TrainingError
 from engine.base.foreign_json import WrongShape
 from engine.config.stages import DistillConfig
 from engine.distill import loop, merge
-from engine.distill.batches import Batching
 from engine.distill.checkpoint import MANIFEST
+from engine.distill.data import Rows
 from engine.distill.lora import Tuning
 from engine.distill.optimizer import OptimizerConfig
-from engine.distill.settings import Settings, TrainResult
+from engine.distill.settings import Hooks, Settings, TrainResult
 from engine.job import adapters_of_run
 from engine.job.context import RunContext
 from engine.models import loading
@@ -109,15 +109,16 @@ def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: i
     result = loop.train(
         model,
         tokenizer,
-        _rows(context, strategy, dataset),
+        Rows(_rows(context, strategy, dataset), _held_out_rows(context, strategy, dataset)),
         folder,
         replace(training_settings(context.run.distill), eval_every=_eval_every(context, dataset)),
-        eval_rows=_held_out_rows(context, strategy, dataset),
-        on_progress=report,
-        on_notice=lambda text: context.progress.say(f"distill: {strategy}: {text}", "warning"),
-        on_checkpoints=lambda folders: _record(context, adapter_id, folders),
-        should_stop=context.control.cancelled,
-        should_save=save,
+        Hooks(
+            on_progress=report,
+            on_notice=lambda text: context.progress.say(f"distill: {strategy}: {text}", "warning"),
+            on_checkpoints=lambda folders: _record(context, adapter_id, folders),
+            should_stop=context.control.cancelled,
+            should_save=save,
+        ),
     )
     if result.stopped:
         raise Cancelled(
@@ -242,8 +243,8 @@ def training_settings(config: DistillConfig) -> Settings:
             alpha=config.alpha if config.alpha is not None else 2.0 * config.rank,
             dropout=config.dropout,
         ),
-        batching=Batching(rows=config.batch_size),
-        descent=OptimizerConfig(
+        batch_rows=config.batch_size,
+        optimizer=OptimizerConfig(
             learning_rate=config.learning_rate,
             schedule=config.schedule,
             warmup=config.warmup_ratio,

@@ -11,9 +11,11 @@ from engine.config.stages import RouterConfig
 from engine.job import plan_store
 from engine.job.context import RunContext
 from engine.methods import metrics, reward, strategy_kinds
-from engine.router import train
+from engine.router.history import Hooks
 from engine.router.manifest import Labelling
 from engine.router.model import Router
+from engine.router.settings import FitSettings
+from engine.router.train import fit
 from engine.scoring import score_table
 from storage import prompts, routing
 from storage.records import Messages, NewRouter
@@ -62,16 +64,13 @@ def _train(context: RunContext) -> None:
         context.progress.values(step, values)
         done = step
 
-    router, history = train.fit(
+    router, history = fit(
         config.backbone,
         plan_store.router_teachers(context),
         _messages(context, known.prompt_ids),
         labels.training_rewards,
         fit_settings(config),
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-        progress=report,
-        should_stop=context.control.cancelled,
+        Hooks(progress=report, should_stop=context.control.cancelled),
     )
     measured = _measure(context, router, asdict(history.held_out))
     labelling = Labelling(
@@ -106,9 +105,9 @@ def _train(context: RunContext) -> None:
         )
 
 
-def fit_settings(config: RouterConfig) -> train.FitSettings:
+def fit_settings(config: RouterConfig) -> FitSettings:
     """The run file's `router` section as the training function's settings."""
-    return train.FitSettings(
+    return FitSettings(
         tune=config.tune,
         temperature=config.temperature if config.targets == "soft" else None,
         ties=config.ties,
@@ -125,6 +124,8 @@ def fit_settings(config: RouterConfig) -> train.FitSettings:
         max_tokens=config.max_tokens,
         dtype=config.dtype,
         device=config.device,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
         seed=config.seed,
     )
 

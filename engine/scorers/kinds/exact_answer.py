@@ -31,11 +31,7 @@ KIND = ScorerKind(settings=Settings, verifies=True)
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that shapes a verdict, as JSON: the rules' version, the time limit, the judging libraries.
-
-    Raises:
-        ConfigError: an unknown setting.
-    """
+    """Everything that shapes a score, as JSON: the rules' version, the time limit, the judging libraries."""
     chosen = checked("exact_answer", Settings, settings)
     return {
         "kind": "exact_answer",
@@ -46,21 +42,14 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def create(settings: Mapping[str, Any]) -> "ExactAnswer":
-    """The scorer; its worker starts with the first answer.
-
-    Args:
-        settings: `timeout_s`, the seconds that one answer may take.
-
-    Raises:
-        ConfigError: an unknown setting, or a time limit that is not positive.
-    """
+    """The scorer; its worker starts with the first answer."""
     return ExactAnswer(checked("exact_answer", Settings, settings).timeout_s)
 
 
 class ExactAnswer:
     """Scorer of kind `exact_answer`: value 1.0 for a right answer, 0.0 for a wrong one.
 
-    A verdict without a value has status `unverifiable` (no verifier, or one that cannot be used), `timeout`,
+    A score without a value has status `unverifiable` (no verifier, or one that cannot be used), `timeout`,
     or `error`, with the reason in `detail`.
     """
 
@@ -68,13 +57,13 @@ class ExactAnswer:
         self._worker = Worker(timeout_s)
 
     def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
-        """One verdict per answer, in order; see `engine.scorers.scorer_kinds.Scorer`."""
-        verdicts = []
+        """One score per response, in order; see `engine.scorers.scorer_kinds.Scorer`."""
+        scores = []
         for prompt, text in items:
-            verdicts.append(self._one(prompt, text))
+            scores.append(self._one(prompt, text))
             if progress is not None:
-                progress(len(verdicts), len(items))
-        return verdicts
+                progress(len(scores), len(items))
+        return scores
 
     def _one(self, prompt: Prompt, text: str) -> Score:
         if prompt.verifier is None:

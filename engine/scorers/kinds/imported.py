@@ -33,11 +33,7 @@ _READ = ("prompt", "messages", "response", "reward")
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that shapes a score, as JSON: the files' hashes and the columns read.
-
-    Raises:
-        ConfigError: no files are named, or they are not there.
-    """
+    """Everything that shapes a score, as JSON: the files' hashes and the columns read."""
     return {
         "kind": "imported",
         "version": VERSION,
@@ -49,14 +45,7 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def create(settings: Mapping[str, Any]) -> "ImportedRewards":
-    """The scorer; the files are read when the first answer is scored.
-
-    Args:
-        settings: `responses`, the run's `imported` prompts; filled in when the run file is read.
-
-    Raises:
-        ConfigError: no files are named.
-    """
+    """The scorer; the files are read when the first answer is scored."""
     return ImportedRewards(_sources(settings))
 
 
@@ -68,7 +57,7 @@ class ImportedRewards:
         self._rewards: dict[bytes, float] | None = None
 
     def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
-        """One verdict per answer, in order; see `engine.scorers.scorer_kinds.Scorer`."""
+        """One score per response, in order; see `engine.scorers.scorer_kinds.Scorer`."""
         if not items:
             return []
         if self._rewards is None:

@@ -20,7 +20,8 @@ from engine.base.errors import ConfigError, ScoreError
 from engine.config.kinds import ScorerKind
 from engine.config.section import Section
 from engine.models.chat_template import BOUNDARY_VERSION, encode, with_system
-from engine.models.loading import check_dtype, context_length, fingerprint, load_causal_lm
+from engine.models.loading import load_causal_lm
+from engine.models.model_info import check_dtype, context_length, fingerprint
 from engine.scorers.scorer_kinds import Progress, checked
 from storage.records import Messages, Prompt, Score
 
@@ -143,10 +144,6 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         settings: those of `create`; `student`, a mapping that identifies the student, may stand for `model`.
-
-    Raises:
-        ConfigError: an unknown setting.
-        ModelError: the student cannot be used.
     """
     chosen = _settings(settings)
     return {
@@ -162,15 +159,7 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def create(settings: Mapping[str, Any]) -> "Learnability":
-    """The scorer, with the student loaded.
-
-    Args:
-        settings: those of `Settings`; see `score` for `count_end_of_turn`, `thinking` and `batch_tokens`.
-
-    Raises:
-        ConfigError: an unknown setting.
-        ModelError: the student cannot be loaded.
-    """
+    """The scorer, with the student loaded."""
     return Learnability(_settings(settings))
 
 
@@ -188,7 +177,7 @@ class Learnability:
         )
 
     def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
-        """One verdict per answer, in order; see `engine.scorers.scorer_kinds.Scorer`."""
+        """One score per response, in order; see `engine.scorers.scorer_kinds.Scorer`."""
         found = score(
             self._model,
             self._tokenizer,
@@ -201,14 +190,14 @@ class Learnability:
             ),
             progress,
         )
-        return [_verdict(one) for one in found]
+        return [_score_of(one) for one in found]
 
     def close(self) -> None:
         """Let go of the student."""
         self._model = self._tokenizer = None  # type: ignore[assignment]
 
 
-def _verdict(found: LogLikelihood) -> Score:
+def _score_of(found: LogLikelihood) -> Score:
     if found.status == "ok":
         return Score(value=found.sum / found.tokens, sum=found.sum, count=found.tokens)
     if found.status == "too_long":

@@ -16,7 +16,8 @@ from engine.config.kinds import ScorerKind
 from engine.config.paths import RunFolder
 from engine.config.section import Section
 from engine.models.chat_template import conversation_ids, end_of_turn_ids, prompt_ids
-from engine.models.loading import check_dtype, context_length, fingerprint, load_reward_model
+from engine.models.loading import load_reward_model
+from engine.models.model_info import check_dtype, context_length, fingerprint
 from engine.scorers.scorer_kinds import Progress, checked
 from storage.records import Prompt, Score
 
@@ -61,12 +62,7 @@ KIND = ScorerKind(settings=Settings, located=_located, reads_reasoning=True, loc
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that shapes a score, as JSON, without loading the model.
-
-    Raises:
-        ConfigError: a setting is wrong.
-        ModelError: the model cannot be used.
-    """
+    """Everything that shapes a score, as JSON, without loading the model."""
     chosen = _settings(settings)
     return {
         "kind": "reward_model",
@@ -77,15 +73,7 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def create(settings: Mapping[str, Any]) -> "RewardModel":
-    """The scorer, with the model loaded.
-
-    Args:
-        settings: those of `Settings`.
-
-    Raises:
-        ConfigError: a setting is wrong.
-        ModelError: the model cannot be loaded, or is no reward model.
-    """
+    """The scorer, with the model loaded."""
     return RewardModel(_settings(settings))
 
 
@@ -103,17 +91,17 @@ class RewardModel:
         )
 
     def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
-        """One verdict per answer, in order; see `engine.scorers.scorer_kinds.Scorer`."""
+        """One score per response, in order; see `engine.scorers.scorer_kinds.Scorer`."""
         from engine.scorers.classifier import rewards
 
-        verdicts: dict[int, Score] = {}
+        scores: dict[int, Score] = {}
         rows: list[tuple[int, list[int], int]] = []
         for index, (prompt, text) in enumerate(items):
             ids, cut = self._encode(prompt, text)
             if ids:
                 rows.append((index, ids, cut))
             else:
-                verdicts[index] = Score(value=None, count=cut, status="too_long")
+                scores[index] = Score(value=None, count=cut, status="too_long")
         budget = self._chosen.batch_tokens or BATCH_TOKENS.get(
             self._model.device.type, _BATCH_TOKENS_ELSEWHERE
         )
@@ -126,10 +114,10 @@ class RewardModel:
                     "load the reward model in float32; if it stays, its weights are broken",
                 )
             detail = {"truncated_tokens": cut} if cut else {}
-            verdicts[index] = Score(value=value, count=len(ids), detail=detail)
+            scores[index] = Score(value=value, count=len(ids), detail=detail)
             if progress is not None:
-                progress(len(verdicts), len(items))
-        return [verdicts[index] for index in range(len(items))]
+                progress(len(scores), len(items))
+        return [scores[index] for index in range(len(items))]
 
     def close(self) -> None:
         """Let go of the model."""

@@ -121,7 +121,7 @@ class EndpointBackend:
         self._thread.start()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
-        """One completion per request as they finish; see `engine.teachers.teacher_kinds.Backend`.
+        """One response per request as they finish; see `engine.teachers.teacher_kinds.Backend`.
 
         Raises:
             EndpointError: no server of this teacher can be used. Requests that had brought a broken reply were
@@ -266,7 +266,7 @@ class EndpointBackend:
         full = server.in_flight >= server.limit.allowed
         ticket.sends += 1
         try:
-            completion = await self._send(server, ticket.request)
+            response = await self._send(server, ticket.request)
         except Failure as problem:
             self._failed(server, ticket, problem, sent_at, probe)
         except asyncio.CancelledError:
@@ -274,8 +274,8 @@ class EndpointBackend:
             raise
         else:
             server.breaker.success()
-            server.limit.success(time.monotonic(), completion.completion_tokens, full=full)
-            ticket.results.put(completion)
+            server.limit.success(time.monotonic(), response.completion_tokens, full=full)
+            ticket.results.put(response)
         finally:
             server.in_flight -= 1
         idle = not self._waiting and not any(server.in_flight for server in self._servers)

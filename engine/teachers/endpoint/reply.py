@@ -49,7 +49,7 @@ class Failure(Exception):
         kind: what it says of the server.
         message: for the operator.
         wait: seconds that the server asks to be left alone; None when it does not.
-        status: of the completion, when this is the last word.
+        status: of the response, when this is the last word.
         remedy: what the operator can do, where the reply tells.
         code: HTTP status, where there was one that matters; else 0.
     """

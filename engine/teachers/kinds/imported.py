@@ -17,7 +17,7 @@ from engine.teachers.response_status import failed, status
 from storage.records import Model, Prompt, Request, Response
 
 VERSION = 1
-"""Raised when the same files would give other answers."""
+"""Raised when the same files would give other responses."""
 
 _READ = ("prompt", "messages", "model", "response", "finish_reason")
 """Columns that decide what an answer is."""
@@ -46,11 +46,7 @@ KIND = TeacherKind(
 
 
 def identity(model: Model) -> dict[str, Any]:
-    """Everything that shapes an answer: the files' hashes, the columns read, and the name in them.
-
-    Raises:
-        ConfigError: no files are named, or they are not there.
-    """
+    """Everything that shapes a response: the files' hashes, the columns read, and the name in them."""
     return {
         "backend": "imported",
         "version": VERSION,
@@ -63,11 +59,7 @@ def identity(model: Model) -> dict[str, Any]:
 
 
 def create(model: Model) -> "Imported":
-    """The backend; files are read when something is asked for.
-
-    Raises:
-        ConfigError: no files are named, or they are not there.
-    """
+    """The backend; files are read when something is asked for."""
     found = imported.named(model.options, f"teacher {model.name!r}")
     for source in found:
         imported.files(source.path)
@@ -83,7 +75,7 @@ class Imported:
         self._absent = set[int]()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
-        """One completion per request: the answers in one pass over the files, then what they do not have.
+        """One response per request: the answers in one pass over the files, then what they do not have.
 
         All requests are read first, and 16 bytes of each are kept.
         """
@@ -102,7 +94,7 @@ class Imported:
                     continue
                 asked = wanted.pop(imported.prompt_key(answer.prompt), None)
                 if asked is not None:
-                    yield _completion(asked, answer)
+                    yield _response(asked, answer)
         if wanted and self._name not in names:
             raise ConfigError(
                 f"no row of the imported responses is of the model {self._name!r}",
@@ -116,7 +108,7 @@ class Imported:
         """Nothing is held."""
 
 
-def _completion(request: Request, answer: imported.Answer) -> Response:
+def _response(request: Request, answer: imported.Answer) -> Response:
     return Response(
         key=request.key,
         text=answer.text,

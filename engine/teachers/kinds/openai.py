@@ -18,17 +18,13 @@ if TYPE_CHECKING:
     from engine.teachers.endpoint.client import EndpointBackend
 
 VERSION = 1
-"""Raised when the same settings would give other answers."""
+"""Raised when the same settings would give other responses."""
 
 OPENAI = "https://api.openai.com/v1"
 
 
 def identity(model: Model) -> dict[str, Any]:
-    """Everything of the backend that shapes an answer: the served model and what is sent, not where to.
-
-    Raises:
-        ConfigError: an unknown or wrong option.
-    """
+    """Everything of the backend that shapes a response: the served model and what is sent, not where to."""
     chosen = settings(model)
     parts: dict[str, Any] = {
         "backend": "openai",
@@ -44,15 +40,7 @@ def identity(model: Model) -> dict[str, Any]:
 
 
 def create(model: Model) -> "EndpointBackend":
-    """The backend; nothing is sent yet.
-
-    Args:
-        model: its `options` may hold `base_url` (one address or several of the same model), `api_key_env`, and
-            `endpoint`, the settings of `engine.config.endpoint`.
-
-    Raises:
-        ConfigError: an unknown or wrong option, or the key's variable is not set.
-    """
+    """The backend; nothing is sent yet."""
     from engine.teachers.endpoint.client import EndpointBackend
 
     return EndpointBackend(

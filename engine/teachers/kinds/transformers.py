@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from engine.teachers.local.batches import TransformersBackend
 
 VERSION = 1
-"""Raised when the same settings would give other answers."""
+"""Raised when the same settings would give other responses."""
 
 
 class Settings(Section):
@@ -61,12 +61,7 @@ IDENTITY_OPTIONS = ("dtype", "thinking")
 
 
 def identity(model: Model) -> dict[str, Any]:
-    """Everything of the backend that shapes an answer: weights, tokenizer and template, number format, context.
-
-    Raises:
-        ConfigError: an unknown option.
-        ModelError: no such model.
-    """
+    """Everything of the backend that shapes a response: weights, tokenizer and template, number format, context."""
     chosen = options(model)
     parts = {
         "backend": "transformers",
@@ -83,12 +78,7 @@ def identity(model: Model) -> dict[str, Any]:
 
 
 def check(model: Model) -> ModelCheck:
-    """What the model's files say, all options and files checked, without torch.
-
-    Raises:
-        ConfigError: an unknown or wrong option.
-        ModelError: the model or its adapter cannot be used.
-    """
+    """What the model's files say, all options and files checked, without torch."""
     chosen = options(model)
     if not chosen["adapter"]:
         return model_info.check(model.model, revision=model.revision)
@@ -103,15 +93,7 @@ def check(model: Model) -> ModelCheck:
 
 
 def create(model: Model) -> "TransformersBackend":
-    """The backend, with the model loaded.
-
-    Args:
-        model: its `options` may hold what `Settings` has.
-
-    Raises:
-        ConfigError: an unknown option.
-        ModelError: the model cannot be loaded, or its template refuses the model's system prompt.
-    """
+    """The backend, with the model loaded."""
     from engine.teachers.local.batches import TransformersBackend
 
     return TransformersBackend(model, options(model))

@@ -23,16 +23,11 @@ if TYPE_CHECKING:
     from engine.teachers.vllm_server.managed import ManagedBackend
 
 VERSION = 1
-"""Raised when the same settings would give other answers."""
+"""Raised when the same settings would give other responses."""
 
 
 def identity(model: Model) -> dict[str, Any]:
-    """Everything of the backend that shapes an answer: weights and template, number format, vLLM's arguments.
-
-    Raises:
-        ConfigError: an unknown or wrong option.
-        ModelError: no such model.
-    """
+    """Everything of the backend that shapes a response: weights and template, number format, vLLM's arguments."""
     chosen = settings(model)
     parts: dict[str, Any] = {
         "backend": "vllm",
@@ -57,10 +52,6 @@ def create(model: Model, folder: Path | None = None) -> "ManagedBackend":
             `server` (`engine.config.vllm`).
         folder: where the server's log file goes, and the note by which an orphan is found; None: a folder for
             temporary files.
-
-    Raises:
-        ConfigError: an unknown or wrong option.
-        NotAvailable: vLLM is not on this machine.
     """
     from engine.teachers.vllm_server.managed import ManagedBackend
 
@@ -69,12 +60,7 @@ def create(model: Model, folder: Path | None = None) -> "ManagedBackend":
 
 
 def check(model: Model) -> ModelCheck:
-    """What the model's files say, all options checked, without torch; whether vLLM is here is another question.
-
-    Raises:
-        ConfigError: an unknown or wrong option.
-        ModelError: the model cannot be used.
-    """
+    """What the model's files say, all options checked, without torch; whether vLLM is here is another question."""
     settings(model)
     return model_info.check(model.model, revision=model.revision)
 

@@ -21,8 +21,9 @@ import torch
 from engine.base.errors import TemplateError
 from engine.models.batching import cut
 from engine.models.chat_template import end_of_turn_ids, prompt_ids, with_system
-from engine.models.loading import context_length, load_causal_lm
+from engine.models.loading import load_causal_lm
 from engine.models.memory import halving, ran_out
+from engine.models.model_info import context_length
 from engine.models.reasoning import split_reasoning
 from engine.teachers.local.decode import Answer, Row, StopTest, decode
 from engine.teachers.response_status import failed, status

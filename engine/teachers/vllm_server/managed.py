@@ -63,7 +63,7 @@ class ManagedBackend:
         self._closed = False
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
-        """One completion per request as they finish; see `engine.teachers.teacher_kinds.Backend`.
+        """One response per request as they finish; see `engine.teachers.teacher_kinds.Backend`.
 
         Raises:
             EndpointError: the server cannot be started, or dies or hangs again and again.
@@ -84,10 +84,10 @@ class ManagedBackend:
             again = list(owed.values())
             self._sent_again += len(again)
             try:
-                for completion in endpoint.generate(chain(again, noted())):
-                    del owed[completion.key]
-                    self._trouble |= completion.status == "error"
-                    yield completion
+                for response in endpoint.generate(chain(again, noted())):
+                    del owed[response.key]
+                    self._trouble |= response.status == "error"
+                    yield response
             except EndpointError as problem:
                 server, watch = self._server, self._watch
                 if server is None or watch is None or server.ended():

@@ -64,13 +64,7 @@ def machine() -> list[tuple[str, str]]:
 
 
 def write(facts: Iterable[tuple[str, str]], events: Iterable[str], values: Iterable[str] = ()) -> str:
-    """The whole report as text.
-
-    Args:
-        facts: (what, value) lines.
-        events: the last lines of the log.
-        values: secrets that are known by value.
-    """
+    """The whole report as text: facts, the last events, and no secret, also none of these known values."""
     known = list(values)
     lines = ["PerSyn bug report", *(f"{name}: {value}" for name, value in facts), "", "last events:"]
     return "\n".join(redacted(line, known) for line in [*lines, *events]) + "\n"
@@ -79,7 +73,7 @@ def write(facts: Iterable[tuple[str, str]], events: Iterable[str], values: Itera
 def crash(error: BaseException | None) -> str:
     """Where the report of an unhandled exception was written: calls and message, no variables.
 
-    The message is redacted; text of prompts and answers can only be in it where a library quotes them.
+    The message is redacted; text of prompts and responses can only be in it where a library quotes them.
     """
     # A worker's failure has no calls of its own: they are those of the error within.
     inner = error.error if isinstance(error, WorkerFailed) else error
@@ -89,12 +83,7 @@ def crash(error: BaseException | None) -> str:
 
 
 def keep(text: str, what: str) -> str:
-    """Where a report was written, for its owner alone; why it was not.
-
-    Args:
-        text: the report.
-        what: how the file's name begins.
-    """
+    """Where a report was written, for its owner alone; why it was not."""
     path = user_state_path("persyn") / f"{what}-{time.strftime('%Y%m%d-%H%M%S')}.txt"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

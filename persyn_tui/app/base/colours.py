@@ -31,9 +31,6 @@ def readable(theme: Mapping[str, str]) -> dict[str, str]:
 
     Colours that are too near to the background are mixed with the foreground until they are not. A theme of the
     terminal's own colours stays as it is: what they look like is not known.
-
-    Args:
-        theme: variable → colour, as Textual's themes have them.
     """
     background, foreground = Color.parse(theme["background"]), Color.parse(theme["foreground"])
     if background.ansi is not None or foreground.ansi is not None:

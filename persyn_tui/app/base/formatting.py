@@ -9,12 +9,7 @@ OF_TERMINAL = 1_000
 
 
 def sent(length: int, what: str = "") -> str:
-    """What to say of a copy: no terminal answers whether it took it.
-
-    Args:
-        length: characters that were sent.
-        what: of what they are, ` of answer 3`.
-    """
+    """What to say of a copy of so many characters: no terminal answers whether it took it."""
     characters = "1 character" if length == 1 else f"{count(length)} characters"
     needs = "; it must allow OSC 52 (tmux: set -g set-clipboard on)" if length >= OF_TERMINAL else ""
     return f"{characters}{what} sent to the terminal's clipboard{needs}"
@@ -77,18 +72,6 @@ def number(value: float | None) -> str:
         if value >= size:
             return f"{value / size:.4g}{letter}"
     return f"{value:.0f}"
-
-
-STATE_TONES = {
-    "running": "accent",
-    "done": "good",
-    "failed": "bad",
-    "needs_attention": "warn",
-    "interrupted": "warn",
-    "paused": "warn",
-    "cancelled": "dim",
-    "queued": "dim",
-}
 
 
 def short_reference(model: str) -> str:

@@ -21,12 +21,7 @@ def keys_of(text: str) -> list[str]:
 
 
 def settled(chosen: Mapping[str, str], everybodys: Iterable[Binding]) -> tuple[dict[str, str], list[str]]:
-    """(binding id → keys that can work, a line for each that cannot; the binding keeps what it has without it).
-
-    Args:
-        chosen: as the settings file has them.
-        everybodys: what works on every screen.
-    """
+    """(binding id → keys that can work, a line for each that cannot; the binding keeps what it has without it)."""
     works: dict[str, str] = {}
     faults: list[str] = []
     for id, text in chosen.items():
@@ -67,12 +62,7 @@ def _clash(works: Mapping[str, str], own: Mapping[str, str]) -> tuple[str, str, 
 
 
 def keyed(text: str, works: Mapping[str, str]) -> str:
-    """The text with the keys that work now in the place of `{jobs.new:n}`.
-
-    Args:
-        text: what is said.
-        works: as `settled` has them.
-    """
+    """The text with the keys that work now, as `settled` has them, in the place of `{jobs.new:n}`."""
 
     def key(found: re.Match[str]) -> str:
         id, default, space = found.groups()
@@ -87,12 +77,7 @@ def keyed(text: str, works: Mapping[str, str]) -> str:
 
 
 def shown(binding: Binding, works: Mapping[str, str]) -> str:
-    """The key of a binding as a class declares it, as it stands on a keyboard.
-
-    Args:
-        binding: with any keys.
-        works: as `settled` has them.
-    """
+    """The key of a binding as a class declares it, as it stands on a keyboard."""
     own = works.get(binding.id or "")
     return binding.key_display if own is None and binding.key_display else display(own or binding.key)
 

@@ -54,12 +54,7 @@ class Machine:
 
 
 def steadied(last: Reading | None, now: Reading) -> Reading:
-    """The reading in steps, so that a machine at rest gives the same one again and nothing is painted.
-
-    Args:
-        last: the steadied reading before this one.
-        now: what was measured.
-    """
+    """The reading in steps, so that a machine at rest gives the same one again and nothing is painted."""
 
     def step(before: float | None, value: float, size: float) -> float:
         # Held until it has left its step by half of one: a value at the border of two steps does not flicker.

@@ -41,9 +41,6 @@ class Settings(BaseModel):
     """Binding id → keys, comma-separated; ids are what `?` and the screen 7 list."""
 
     _faults: list[str] = PrivateAttr(default_factory=list)
-    _unread: bool = PrivateAttr(False)
-    _held: dict[str, Any] = PrivateAttr(default_factory=lambda: _defaults())
-    """As the file has them."""
 
     @property
     def faults(self) -> list[str]:
@@ -61,7 +58,7 @@ class Settings(BaseModel):
             data = _content(path)
         except SettingsError as problem:
             found = cls()
-            found._faults, found._unread = [str(problem).removeprefix(f"{path}: ")], True
+            found._faults = [str(problem).removeprefix(f"{path}: ")]
             return found
         faults: list[str] = []
         while True:
@@ -74,29 +71,27 @@ class Settings(BaseModel):
                     faults.append(f"{'.'.join(map(str, place))}: {_words(fault['type'], fault['msg'])}")
                     within, name = (data["keys"], place[1]) if len(place) > 1 else (data, place[0])
                     within.pop(str(name), None)
-        found._faults, found._held = faults, found.model_dump()
+        found._faults = faults
         return found
 
-    def save(self) -> None:
-        """Writes what has changed into the file, whole or not at all; what else it says stays, right or wrong.
+    def save_theme(self) -> None:
+        """Writes the theme into the file, whole or not at all; what else it says stays, right or wrong.
 
         Raises:
             SettingsError: there is a file that cannot be read: what it says would be lost.
         """
         path = settings_path()
-        now = self.model_dump()
         try:
             data = _content(path)
         except SettingsError:
             raise SettingsError(
                 f"{path} could not be read and is not overwritten", f"mend or delete {path}"
             ) from None
-        data |= {name: value for name, value in now.items() if value != self._held[name]}
+        data["theme"] = self.theme
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         part.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
         part.replace(path)
-        self._held = now
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -115,11 +110,6 @@ def _content(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise SettingsError(f"{path}: not a JSON object", hint)
     return data
-
-
-def _defaults() -> dict[str, Any]:
-    fields = Settings.model_fields.items()
-    return {name: field.get_default(call_default_factory=True) for name, field in fields}
 
 
 def _words(kind: str, said: str) -> str:

@@ -150,7 +150,6 @@ class BaseScreen(ResizeGuard[None], Generic[T]):
     # The frame
 
     def compose(self) -> ComposeResult:
-        """Title, states, strip, footer."""
         yield OneLine(id="title")
         yield MessageBar(id="trouble")
         with ContentSwitcher(initial="loading", id="states"):
@@ -170,7 +169,6 @@ class BaseScreen(ResizeGuard[None], Generic[T]):
         return "loading"  # its widgets are not there yet
 
     def on_screen_resume(self) -> None:
-        """Reads at once when the operator comes here."""
         machine_strip.show(self, self.app.machine)
         self.ask()
 
@@ -323,11 +321,9 @@ class BaseScreen(ResizeGuard[None], Generic[T]):
         self.query_one("#title", OneLine).update(line)
 
     def on_resize(self) -> None:
-        """The title line fills the width."""
         self.paint_title()
 
     def on_virtual_table_arranged(self) -> None:
-        """The title line says what is hidden."""
         self.paint_title()
 
     # Keys that every screen has
@@ -348,12 +344,10 @@ class BaseScreen(ResizeGuard[None], Generic[T]):
             self.maximize(self.focused)
 
     def action_copy(self) -> None:
-        """Copies what the cursor is on."""
         text = self.text_to_copy()
         if text:
             self.app.copy_to_clipboard(text)
             self.notify(sent(len(text)), about="copy")
 
     def action_reread(self) -> None:
-        """Reads now."""
         self.ask()

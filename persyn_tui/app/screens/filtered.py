@@ -49,7 +49,6 @@ class FilteredScreen(BaseScreen[T]):
         return False if typed else super().check_action(action, parameters)
 
     def action_filter(self) -> None:
-        """Opens the line."""
         line = self.query_one(FilterLine)
         line.add_class("on")
         line.focus()
@@ -64,7 +63,6 @@ class FilteredScreen(BaseScreen[T]):
         self.focus_first()
 
     def action_back(self) -> None:
-        """Takes the filter away."""
         line = self.query_one(FilterLine)
         if self.filters:
             line.value = ""

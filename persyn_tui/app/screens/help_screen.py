@@ -73,11 +73,7 @@ def _with_ids(entries: Sequence[Entry]) -> list[tuple[list[str], str]]:
 
 
 class KeysScreen(Question[None]):
-    """Shows the keys of the screen below it until it is closed.
-
-    Args:
-        parts: as `sections` has them.
-    """
+    """Shows the keys of the screen below it until it is closed."""
 
     DEFAULT_CSS = """
     KeysScreen { align: center middle; background: $background 60%; }
@@ -87,7 +83,7 @@ class KeysScreen(Question[None]):
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,f1,enter", "leave", "Close", id="keys.close"),
+        Binding("escape,f1,enter", "dismiss", "Close", id="keys.close"),
         Binding("i", "ids", "Ids for the settings file", id="keys.ids"),
         Binding("j", "scroll_by(1)", "Down", show=False, id="keys.down"),
         Binding("k", "scroll_by(-1)", "Up", show=False, id="keys.up"),
@@ -99,7 +95,6 @@ class KeysScreen(Question[None]):
         self._ids = False
 
     def compose(self) -> ComposeResult:
-        """The sections; the arrows scroll them."""
         with VerticalScroll() as box:
             yield Static(id="keys", markup=False)
         box.border_title = "keys"
@@ -108,11 +103,9 @@ class KeysScreen(Question[None]):
         )
 
     def ready(self) -> None:
-        """The arrows work at once."""
         self.query_one(VerticalScroll).focus()
 
     def on_resize(self) -> None:
-        """As wide as there is room."""
         width = min(100, self.app.size.width) - 5
         for shown in self.query("#keys").results(Static):  # none while it is being left
             shown.update(written(self._parts, width, ids=self._ids))
@@ -124,9 +117,4 @@ class KeysScreen(Question[None]):
         self.on_resize()
 
     def action_scroll_by(self, by: int) -> None:
-        """Scrolls by lines."""
         self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
-
-    def action_leave(self) -> None:
-        """Back to the screen."""
-        self.dismiss(None)

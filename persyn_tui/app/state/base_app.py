@@ -84,7 +84,6 @@ class BaseApp(PrivateApp):
         self._take_back(note for note in self.messages if about and messages.about(note) == about)
 
     def on_notify(self, event: Notify) -> None:
-        """Makes room for a message."""
         self._take_back(messages.giving_way(event.notification, self.messages))
 
     def clear_notifications(self) -> None:

@@ -3,34 +3,33 @@
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from engine.config.run_file import Run
+from engine.job.context import RunContext
+from engine.pipeline.run_view import reader, run_of
 from storage.errors import PersynError
 from storage.job_records import Job
 from storage.store import Store
 
-if TYPE_CHECKING:
-    # Imported where they are used, in the thread: the first screen does not wait for them.
-    from engine.config.run_file import Run
-    from engine.job.context import RunContext
-
 KEPT = 4
 RETRIED_EVERY_S = 1.0
-_lock = threading.Lock()
-_known: "dict[tuple[str, int], View]" = {}
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """What this version of the program knows of a job."""
 
-    run: "Run | None"
+    run: Run | None
     """None where the job's run is not one that this version can go on with."""
-    context: "RunContext | None"
+    context: RunContext | None
     """None until its models and prompts are stored."""
     trouble: str = ""
     """Why there is no context."""
     at: float = 0.0
+
+
+_lock = threading.Lock()
+_known: dict[tuple[str, int], View] = {}
 
 
 def view(store: Store, job: Job) -> View:
@@ -48,14 +47,12 @@ def view(store: Store, job: Job) -> View:
         return kept
 
 
-def of(store: Store, job: Job) -> "RunContext | None":
+def of(store: Store, job: Job) -> RunContext | None:
     """The job's context; None until its models and prompts are stored."""
     return view(store, job).context
 
 
 def _view(store: Store, job: Job) -> View:
-    from engine.pipeline.run_view import reader, run_of
-
     run = None
     try:
         # A job of an older version may have a key that is no more; its store is still worth a look.

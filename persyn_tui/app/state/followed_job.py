@@ -5,10 +5,10 @@ import time
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from persyn_tui.app.state import stopping
+from storage.job_records import Job, Stopping
 
 if TYPE_CHECKING:
     # The database's library takes longer to import than everything else: it comes after the first paint.
-    from storage.job_records import Job, Stopping
     from storage.store import Store
 
 LIVE = ("queued", "running")
@@ -37,10 +37,10 @@ GLYPHS = {
 class Picked(NamedTuple):
     """What the store says of the job to follow."""
 
-    job: "Job | None"
+    job: Job | None
     chosen: Choice
     others: tuple[int, ...]
-    stopping: "Stopping | None"
+    stopping: Stopping | None
     went_on: int | None
     """The job that its run went on as."""
 
@@ -73,13 +73,13 @@ class Followed:
             self.job, self._chosen, self.others, self.stopping, self.went_on = found
             self.id = None if found.job is None else found.job.id
 
-    def choose(self, job: "Job") -> None:
+    def choose(self, job: Job) -> None:
         """The live screens show this job from now on, their titles too; a live one until another runs after it."""
         self.job, self.id = job, job.id
         self._chosen = "live" if job.effective_state in LIVE else "ended"
         self.stopping, self.others, self.went_on = None, (), None
 
-    def started(self, job: "Job") -> None:
+    def started(self, job: Job) -> None:
         """An engine was started for this job: the screens follow it, and say that it starts until it has claimed it."""
         self._started = job.id, job.epoch, time.monotonic()
         self.newly_started = job.id
@@ -89,7 +89,7 @@ class Followed:
         """The live screens go on showing this job, whatever else runs."""
         self._chosen = "ended"
 
-    def state_of(self, job: "Job") -> str:
+    def state_of(self, job: Job) -> str:
         """A job's state; `starting` where its engine was started here just now."""
         state = job.effective_state
         if self._started is None or self._started[0] != job.id:
@@ -149,7 +149,7 @@ def _pick(store: "Store", followed: int | None, chosen: Choice) -> Picked:
     return Picked(job, chosen, others, asked, went_on)
 
 
-def _goes_on_as(job: "Job", newest: "list[Job]") -> "Job | None":
+def _goes_on_as(job: Job, newest: list[Job]) -> Job | None:
     """The live job of the same run that came after this one; None where there is none."""
     later = (one for one in newest if one.id > job.id and one.spec_sha == job.spec_sha)
     return next((one for one in later if one.effective_state in LIVE), None)

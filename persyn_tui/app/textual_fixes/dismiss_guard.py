@@ -1,4 +1,9 @@
-"""Screens over others that are left once."""
+"""Screens over others that are left once, however often a key or a click says so.
+
+In Textual 8.2 `Screen.dismiss` pops whichever screen is on top, so a second call takes the one behind it along, and
+from the last one the app's end (github.com/Textualize/textual/issues/2575). Can go once `dismiss` does nothing on a
+screen that is not on top: `tests/app/test_dismiss_guard.py`.
+"""
 
 from typing import Generic, TypeVar
 
@@ -12,10 +17,7 @@ R = TypeVar("R")
 
 
 class DismissGuard(ResizeGuard[R], Generic[R]):
-    """A second key or click that comes while it is being left does nothing. To be named after the library's class.
-
-    The library takes away whichever screen is on top then: the one behind it, and from the last one the app's end.
-    """
+    """A second `dismiss` does nothing. To be named after the library's class among the bases."""
 
     left = False
     """Whether it has been dismissed: its widgets go one by one, or never come."""
@@ -29,7 +31,7 @@ class DismissGuard(ResizeGuard[R], Generic[R]):
         """What is done once its widgets are there; not done where it was left before."""
 
     def dismiss(self, result: R | None = None) -> AwaitComplete:
-        """Leaves with an answer; nothing where it is left already, or another screen is above it."""
+        """Leaves with a result; nothing where it is left already, or another screen is above it."""
         if not self.is_active:
             return AwaitComplete()
         self.left = True

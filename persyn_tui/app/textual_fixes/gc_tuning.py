@@ -2,7 +2,8 @@
 
 Now and then Python's collector looks through every object that has lived for some time. Nearly all of them are the
 imported modules, which live as long as the app; with them one look takes 0.1 to 0.25 s, in which no key is answered.
-So they are set apart once they are there: later looks find only what the app itself has made.
+So they are set apart once they are there: later looks find only what the app itself has made. This is no fault of
+Textual's; it can go where Python's collector works in small steps.
 """
 
 import gc

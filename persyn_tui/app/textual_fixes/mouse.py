@@ -1,7 +1,8 @@
 """Clicks on widgets that are gone.
 
-Textual 8.2 keeps a removed widget on its map until the next layout, and fails with an exception when a click comes for
-it meanwhile. Can go once `App.on_event` passes over mouse events for nodes that are not attached.
+Textual 8.2 keeps a removed widget on its map until the next layout, and `App.on_event` asserts that what is clicked has
+a parent: a click that comes meanwhile ends the app. Can go once `on_event` passes over mouse events for nodes that are
+not attached: `tests/app/test_dismiss_guard.py`.
 """
 
 from typing import Any

@@ -1,4 +1,9 @@
-"""The last guard before the terminal: whatever a widget was given, no character of it acts on the terminal."""
+"""The last guard before the terminal: whatever a widget was given, no character of it acts on the terminal.
+
+Textual 8.2 writes the text of a widget as it is, but for markup: an escape sequence in a model's output would be
+obeyed. Stays, unless Textual replaces control characters itself:
+`tests/app/test_output_filter.py`.
+"""
 
 from rich.cells import cell_len
 from rich.segment import Segment

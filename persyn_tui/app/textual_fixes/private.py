@@ -3,7 +3,7 @@
 Textual has no public way to: read the keys behind a dialog, take back a single message, replace the traceback of a
 crash (it prints local variables, so prompts and keys), tell whether a message has a handler, see an input's
 completion, or name the key of a character. A name that is gone is reported when the app starts, by `check`. An entry
-of `_NAMES` can go with the function that uses it once Textual has a public name for it.
+of `_NAMES` can go with the function that uses it once Textual has a public name for it: `tests/app/test_private.py`.
 """
 
 from collections.abc import Iterable

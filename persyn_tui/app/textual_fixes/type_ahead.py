@@ -1,10 +1,11 @@
 """Keys typed ahead wait for what the key before them opens.
 
-The library passes a key to the widget that has the focus when it arrives. On a busy machine several keys arrive
-before the first of them has opened its dialog or its line: they would go to the list behind it, where a letter of
-a word is a command. Here a key is passed on once the one before it has been answered, and the screen that it is
-for can hear it. Keys keep their order. Once `PATIENCE_S` have gone by in which none could be passed on, they are passed
-on to what is there.
+Textual 8.2 passes a key to the widget that has the focus when it arrives (as in
+github.com/Textualize/textual/issues/4704). On a busy machine several keys arrive before the first of them has opened
+its dialog or its line: they would go to the list behind it, where a letter of a word is a command. Here a key is passed
+on once the one before it has been handled, and the screen that it is for can hear it. Keys keep their order. Once
+`PATIENCE_S` have gone by in which none could be passed on, they are passed on to what is there. Can go once Textual
+holds keys back while a screen is being pushed: `tests/app/test_type_ahead.py`.
 """
 
 import time
@@ -18,19 +19,14 @@ from textual.events import Key
 from textual.screen import Screen
 
 PATIENCE_S = 2.0
-"""How long keys wait: for an answer that does not come, for a dialog that takes no focus."""
+"""How long keys wait: for a key that is not handled, for a dialog that takes no focus."""
 LOOKS_S = 0.02
 STEP_S = 0.1
 """What one look takes of that at most: while the loop stands still, what keys wait for cannot come either."""
 
 
 class TypeAhead:
-    """The keys that have arrived and are not passed on.
-
-    Args:
-        app: whose keys.
-        deliver: passes one to the widget with the focus.
-    """
+    """The keys that have arrived for an app; `deliver` passes one to the widget with the focus."""
 
     def __init__(self, app: App[Any], deliver: Callable[[Key], Awaitable[None]]) -> None:
         self._app, self._deliver = app, deliver
@@ -108,10 +104,10 @@ class TypeAhead:
         await self._go_on()
 
     def _hears(self) -> bool:
-        """Whether the key before is answered, the screen on top is there, and a dialog has its focus."""
+        """Whether the key before is handled, the screen on top is there, and a dialog has its focus."""
         app = self._app
         screen, clock = app.screen, time.monotonic()
-        # A widget that is taken away answers nothing.
+        # A widget that is taken away handles nothing.
         if self._passing is not None and clock - self._passing[1] < PATIENCE_S:
             return False
         self._opening = {one for one in self._opening if clock - one[1] < PATIENCE_S}
@@ -130,12 +126,12 @@ class TypeAhead:
         return clock - self._deaf[1] > PATIENCE_S
 
     def _passed(self, key: Key, node: DOMNode | None) -> None:
-        """Follows a key from the widget up to the app: each has answered it when it comes to this."""
+        """Follows a key from the widget up to the app: each has handled it when it comes to this."""
         if node is None or node is self._app or not node.call_later(self._passed, key, node.parent):
-            # Once more round the app: the focus that the answer has moved is moved there.
-            self._app.call_later(self._app.call_later, self._answered, key)
+            # Once more round the app: the focus that it has moved is moved there.
+            self._app.call_later(self._app.call_later, self._handled, key)
 
-    async def _answered(self, key: Key) -> None:
+    async def _handled(self, key: Key) -> None:
         if self._passing is not None and key is self._passing[0]:
             self._passing = None
             await self._go_on()

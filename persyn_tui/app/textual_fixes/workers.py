@@ -1,4 +1,9 @@
-"""Work that goes on while keys are heard."""
+"""Work that goes on while keys are heard.
+
+Textual 8.2 takes a coroutine for a worker: where the worker is given up before it runs, nobody awaits that, which
+Python warns of. Given a function instead, it is called once the worker runs; but the types of `run_worker` do not know
+of a function that makes a coroutine. Can go once they do.
+"""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -15,16 +20,6 @@ def background(
     exclusive: bool = False,
     exit_on_error: bool = True,
 ) -> Worker[Any]:
-    """Runs it in the event loop, as `run_worker` does.
-
-    It is called once the worker runs: of one that is given up before, no coroutine is left that nobody awaits.
-
-    Args:
-        node: whose work it is; it ends with the node.
-        work: what to do.
-        group: of the same node.
-        exclusive: ends the group's others.
-        exit_on_error: an exception ends the app; else the node is told.
-    """
-    made: Any = work  # the library's own type cannot tell a coroutine from an answer
+    """Runs it in the event loop, as `run_worker` does; without `exit_on_error` the node is told of an exception."""
+    made: Any = work
     return node.run_worker(made, group=group, exclusive=exclusive, exit_on_error=exit_on_error)

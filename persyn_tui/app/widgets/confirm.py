@@ -19,13 +19,7 @@ LOW = 16
 
 
 class Confirm(Question[bool]):
-    """True when the operator says yes; None when they go to another screen.
-
-    Args:
-        question: what is about to be done, to which object.
-        loss: what is lost and what is kept.
-        verb: the label of yes.
-    """
+    """Asks, with what is lost and a yes named `verb`: True for yes, None when the operator goes to another screen."""
 
     DEFAULT_CSS = """
     Confirm { align: center middle; }
@@ -41,8 +35,8 @@ class Confirm(Question[bool]):
     """
     VERTICAL_BREAKPOINTS = [(0, "-small"), (LOW, "-tall")]  # noqa: RUF012 — as Textual declares it
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "answer(True)", "Yes", id="confirm.yes"),
-        Binding("n,escape", "answer(False)", "No", id="confirm.no"),
+        Binding("y", "dismiss(True)", "Yes", id="confirm.yes"),
+        Binding("n,escape", "dismiss(False)", "No", id="confirm.no"),
     ]
 
     def __init__(self, question: str, loss: str, verb: str) -> None:
@@ -66,9 +60,4 @@ class Confirm(Question[bool]):
             loss.styles.max_height = max(1, height - (BESIDE if height < LOW else AROUND))
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """A click answers."""
         self.dismiss(event.button.id == "yes")
-
-    def action_answer(self, yes: bool) -> None:
-        """A key answers."""
-        self.dismiss(yes)

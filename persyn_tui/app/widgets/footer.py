@@ -60,12 +60,10 @@ class Keys(Widget, can_focus=False):
         """The one that the mouse is on."""
 
     def on_mount(self) -> None:
-        """Follows the screen's keys."""
         self.screen.bindings_updated_signal.subscribe(self, self._changed)
         self._changed(self.screen)
 
     def on_unmount(self) -> None:
-        """Follows nothing any more."""
         self.screen.bindings_updated_signal.unsubscribe(self)
 
     def _changed(self, screen: Screen[Any]) -> None:
@@ -94,22 +92,18 @@ class Keys(Widget, can_focus=False):
 
     def shown(self, room: int) -> list[Offered | None]:
         """What fits `room` cells, None where something is left out: the key that lists all of them stays."""
-        line: list[Offered | None] = [*self.offered]
-        if _width(line) <= room:
-            return line
-        kept = list(self.offered)
-        for gone in [*reversed([one for one in kept if one.action not in OF_HELP]), *kept]:
-            if gone not in kept:
-                continue
+        kept: list[Offered] = [*self.offered]
+        line: list[Offered | None] = [*kept]
+        last = [one for one in kept if one.action in OF_HELP]
+        for gone in [*(one for one in reversed(self.offered) if one not in last), *reversed(last)]:
+            if _width(line) <= room:
+                break
             at = kept.index(gone)
             kept.remove(gone)
             line = [*kept[:at], None, *kept[at:]]
-            if _width(line) <= room:
-                return line
-        return [None]
+        return line
 
     def render(self) -> Text:
-        """The line."""
         key, name, under = (
             self.get_component_rich_style(f"keys--{part}", partial=True) for part in ("key", "name", "under")
         )
@@ -138,7 +132,6 @@ class Keys(Widget, can_focus=False):
         return None
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
-        """Presses the key under the mouse."""
         one = self.at(event.x)
         if one is None:
             return
@@ -152,7 +145,6 @@ class Keys(Widget, can_focus=False):
         self._point(self.at(event.x))
 
     def on_leave(self) -> None:
-        """None stands out."""
         self._point(None)
 
     def _point(self, one: Offered | None) -> None:

@@ -23,12 +23,7 @@ def spark(values: Sequence[float]) -> str:
 
 
 def lines(history: Sequence[Reading], width: int) -> list[str]:
-    """What the strip says in lines of `width` cells: GPUs first; the CPU's history and the memory have to go first.
-
-    Args:
-        history: at most `KEPT` readings, oldest first.
-        width: cells there are.
-    """
+    """What the strip says in lines of `width` cells: GPUs first; the CPU's history and the memory have to go first."""
     now = history[-1]
     cpu, load = f"CPU {now.cpu:3.0f} %", spark([r.cpu for r in history])
     memory = f"RAM {now.used:.1f}/{now.total:.0f} GiB"
@@ -85,11 +80,7 @@ class MachineStrip(Static):
         self.show(self._history)
 
     def show(self, history: Sequence[Reading]) -> None:
-        """Shows the newest reading, with the small history of the one before.
-
-        Args:
-            history: readings, oldest first.
-        """
+        """Shows the newest reading, with the small history of the one before."""
         if not history:
             return
         self._history = list(history[-KEPT:])

@@ -1,15 +1,11 @@
 """Words of any length in as many lines as they need: an error is of use only with its whole remedy."""
 
-from typing import TYPE_CHECKING
-
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from engine.base.sanitize import strip_control
-
-if TYPE_CHECKING:
-    from storage.job_records import Job
+from storage.job_records import Job
 
 TROUBLED = ("failed", "needs_attention", "paused")
 """States in which a job's error says what to do."""
@@ -29,7 +25,6 @@ class MessageBar(VerticalScroll):
         self._text = ""
 
     def compose(self) -> ComposeResult:
-        """The words."""
         yield Static(markup=False)
 
     def allow_focus(self) -> bool:
@@ -52,7 +47,7 @@ class MessageBar(VerticalScroll):
         return self._text
 
 
-def trouble(job: "Job | None") -> str:
+def trouble(job: Job | None) -> str:
     """Why a job stopped, and what helps; empty where nothing stands in its way."""
     if job is None or not job.error or job.effective_state not in TROUBLED:
         return ""

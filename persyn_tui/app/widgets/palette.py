@@ -23,12 +23,7 @@ NONE = -1
 
 
 class Palette(ModalScreen[SystemCommand], DismissGuard[SystemCommand]):
-    """A line to type a command's name in, and the commands that it may be; answers with one of them.
-
-    Args:
-        offered: the commands; those that are not to be discovered are found by their names only.
-        example: stands in the empty line.
-    """
+    """A line to type a command's name in, and the commands that it may be; gives one of them."""
 
     DEFAULT_CSS = """
     Palette { background: $background 60%; align-horizontal: center; }
@@ -36,7 +31,7 @@ class Palette(ModalScreen[SystemCommand], DismissGuard[SystemCommand]):
     Palette Input { margin-bottom: 1; background: $surface; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Back", key_display="esc", id="palette.back"),
+        Binding("escape", "dismiss", "Back", key_display="esc", id="palette.back"),
         Binding("down", "move(1)", "Down", show=False, id="palette.down"),
         Binding("up", "move(-1)", "Up", show=False, id="palette.up"),
         Binding("pagedown", "page(1)", "Page down", show=False, id="palette.page_down"),
@@ -51,7 +46,6 @@ class Palette(ModalScreen[SystemCommand], DismissGuard[SystemCommand]):
         self._found: list[SystemCommand] = []
 
     def compose(self) -> ComposeResult:
-        """The line above the list."""
         with Vertical():
             yield Input(placeholder=self._example, compact=True)
             sheet = VirtualTable((Column("command"), Column("", 22, drop=1)), id="found", opens_at_once=True)
@@ -59,7 +53,6 @@ class Palette(ModalScreen[SystemCommand], DismissGuard[SystemCommand]):
             yield sheet
 
     def ready(self) -> None:
-        """All that may be discovered."""
         self._find("")
 
     @property
@@ -93,16 +86,10 @@ class Palette(ModalScreen[SystemCommand], DismissGuard[SystemCommand]):
             self.dismiss(self._found[number])
 
     def action_move(self, by: int) -> None:
-        """Moves the cursor by rows."""
         self.query_one(VirtualTable).action_move(by)
 
     def action_page(self, by: int) -> None:
-        """Moves the cursor by screenfuls."""
         self.query_one(VirtualTable).action_page(by)
-
-    def action_leave(self) -> None:
-        """Leaves without a command."""
-        self.dismiss(None)
 
 
 def is_open(app: App[Any]) -> bool:

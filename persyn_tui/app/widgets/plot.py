@@ -8,6 +8,8 @@ import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import or_
 from typing import ClassVar, NamedTuple
 
 from rich.segment import Segment
@@ -137,11 +139,9 @@ class Plot(Widget):
         self._paint()
 
     def on_resize(self) -> None:
-        """Draws for the new size."""
         self._paint()
 
     def notify_style_update(self) -> None:
-        """A theme changed."""
         super().notify_style_update()
         self._paint()
 
@@ -174,7 +174,8 @@ class Plot(Widget):
             for column in range(width):
                 bits = [cells[row][column] for cells in drawn]
                 on = max((number for number, bit in enumerate(bits) if bit), default=0)
-                segments.append(Segment(chr(BLANK | _merged(bits)) if any(bits) else " ", tones[on]))
+                merged = reduce(or_, bits, 0)
+                segments.append(Segment(chr(BLANK | merged) if merged else " ", tones[on]))
             strips.append(Strip(segments).simplify())
         right = f" step {self._until:,}"
         foot = f"{'└':>{AXIS}}" + "─" * max(0, width - len(right)) + right
@@ -185,17 +186,9 @@ class Plot(Widget):
         return Style(color=full.color, bgcolor=self.rich_style.bgcolor)
 
     def render_line(self, y: int) -> Strip:
-        """Line `y` of the picture."""
         if y < len(self._painted):
             return self._painted[y].adjust_cell_length(self.size.width, self.rich_style)
         return Strip.blank(self.size.width, self.rich_style)
-
-
-def _merged(bits: Sequence[int]) -> int:
-    found = 0
-    for bit in bits:
-        found |= bit
-    return found
 
 
 def interval(value: float, low: float, high: float, width: int) -> str:

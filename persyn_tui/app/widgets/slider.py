@@ -59,7 +59,6 @@ class Slider(Widget, can_focus=True):
         return max(5, self.size.width - self._first - len(self.words) - 1)
 
     def render(self) -> Text:
-        """Letter, value, track, words."""
         knob, mark = (round(at * (self._track - 1)) for at in (self.value, self.mark))
         strong, weak = (
             Style(color=self.get_component_rich_style(f"slider--{part}").color) for part in ("knob", "track")
@@ -82,7 +81,6 @@ class Slider(Widget, can_focus=True):
             self.post_message(self.Changed(value))
 
     def action_step(self, steps: int) -> None:
-        """Moves the knob by steps."""
         self.move(self.value + steps * STEP)
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
@@ -92,12 +90,10 @@ class Slider(Widget, can_focus=True):
         self._to(event.x)
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """A held knob follows."""
         if self._held:
             self._to(event.x)
 
     def on_mouse_up(self) -> None:
-        """Lets the knob go."""
         self._held = False
         self.release_mouse()
 

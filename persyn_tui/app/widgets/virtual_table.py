@@ -26,7 +26,7 @@ from persyn_tui.app.textual_fixes.private import is_handled
 
 Tone = Literal["plain", "dim", "good", "warn", "bad", "accent", "strong"]
 LINES_KEPT = 512
-"""Painted lines held by a sheet: one that is shown again, or scrolled by a row, is not made anew."""
+"""Painted lines held by a table: one that is shown again, or scrolled by a row, is not made anew."""
 TONES: tuple[Tone, ...] = ("plain", "dim", "good", "warn", "bad", "accent", "strong")
 
 
@@ -58,7 +58,7 @@ class Column:
 
 
 class Rows(Protocol):
-    """Where a sheet's rows come from."""
+    """Where a table's rows come from."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -159,34 +159,31 @@ class VirtualTable(ScrollView, can_focus=True):
     place: reactive[int] = reactive(0, repaint=False)
     """Index of the row under the cursor."""
 
-    class MessageBar(Message):
-        """Something of a sheet."""
+    @dataclass
+    class TableMessage(Message):
+        """Something of a table."""
 
-        def __init__(self, sheet: "VirtualTable") -> None:
-            super().__init__()
-            self.sheet = sheet
+        table: "VirtualTable"
 
         @property
         def control(self) -> "VirtualTable":
-            """The sheet, for `@on(VirtualTable.Highlighted, "#id")` and the like."""
-            return self.sheet
+            """The table, for `@on(VirtualTable.Highlighted, "#id")` and the like."""
+            return self.table
 
-    class Highlighted(MessageBar):
+    @dataclass
+    class Highlighted(TableMessage):
         """The cursor is on another row."""
 
-        def __init__(self, sheet: "VirtualTable", key: Hashable) -> None:
-            super().__init__(sheet)
-            self.key = key
+        key: Hashable
 
     class Arranged(Message):
         """Other columns are hidden than before."""
 
-    class HeaderClicked(MessageBar):
+    @dataclass
+    class HeaderClicked(TableMessage):
         """A click on the title of a column."""
 
-        def __init__(self, sheet: "VirtualTable", column: int) -> None:
-            super().__init__(sheet)
-            self.column = column
+        column: int
 
     class Chosen(Highlighted):
         """Enter, or a click: on the row under the cursor, or on any where the first click opens."""
@@ -232,7 +229,7 @@ class VirtualTable(ScrollView, can_focus=True):
 
     @property
     def key(self) -> Hashable:
-        """Key of the row under the cursor; None in an empty sheet."""
+        """Key of the row under the cursor; None in an empty table."""
         return self._key
 
     @property
@@ -311,7 +308,6 @@ class VirtualTable(ScrollView, can_focus=True):
         self._reveal()
 
     def notify_style_update(self) -> None:
-        """A theme changed."""
         super().notify_style_update()
         self._tones.clear()
         self._strips.clear()
@@ -328,7 +324,6 @@ class VirtualTable(ScrollView, can_focus=True):
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
-        """Line `y` of the widget: the header, then rows."""
         self._shown[y] = strip = self._line(y)
         return strip
 
@@ -415,19 +410,15 @@ class VirtualTable(ScrollView, can_focus=True):
             self.scroll_to(y=self.place - height + 1, animate=False, force=True)
 
     def action_move(self, by: int) -> None:
-        """Moves the cursor by rows."""
         self._go(self.place + by)
 
     def action_page(self, by: int) -> None:
-        """Moves the cursor by screenfuls."""
         self._go(self.place + by * max(1, self.size.height - 2))
 
     def action_top(self) -> None:
-        """Moves the cursor to the first row."""
         self._go(0)
 
     def action_bottom(self) -> None:
-        """Moves the cursor to the last row."""
         self._go(len(self.rows) - 1)
 
     @cached_property
@@ -442,7 +433,6 @@ class VirtualTable(ScrollView, can_focus=True):
         return action != "choose" or not self.is_attached or self._opens
 
     def action_choose(self) -> None:
-        """Opens the row under the cursor."""
         if self._key is not None:
             self.post_message(self.Chosen(self, self._key))
 

@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on
@@ -14,20 +13,18 @@ from textual.widget import Widget
 from engine.job.control import CANCEL_S
 from engine.job.progress import Snapshot, from_json
 from engine.pipeline.display import time_left
-from persyn_tui.app.base.formatting import STATE_TONES, bar, done_of, one_line, rate
+from persyn_tui.app.base.formatting import bar, done_of, one_line, rate
 from persyn_tui.app.screens.filtered import FilteredScreen, FilterLine, passes
-from persyn_tui.app.screens.jobs.resume import go_on, starts
+from persyn_tui.app.screens.jobs.control import JobControl
 from persyn_tui.app.state import stopping
 from persyn_tui.app.state.base_app import BaseApp
 from persyn_tui.app.state.followed_job import GLYPHS, LIVE, STOPPABLE
-from persyn_tui.app.textual_fixes.workers import background
-from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.message_bar import MessageBar
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Tone, VirtualTable
+from storage.job_records import Event, EventKind, Job, Stopping
 
 if TYPE_CHECKING:
     # The first screen stands before the database's library is imported.
-    from storage.job_records import Event, Job, Stopping
     from storage.store import Store
 
 PROGRESS = 17
@@ -47,16 +44,30 @@ COLUMNS = (
 )
 HISTORY = 200
 """Newest events shown of a job."""
+STATE_TONES: dict[str, Tone] = {
+    "running": "accent",
+    "done": "good",
+    "failed": "bad",
+    "needs_attention": "warn",
+    "interrupted": "warn",
+    "paused": "warn",
+    "cancelled": "dim",
+    "queued": "dim",
+}
+EVENT_TONES: dict[EventKind, Tone] = {"error": "bad", "warning": "warn"}
+"""Kind of an event → its tone; `info` is plain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Jobs:
     """What the screen shows."""
 
-    jobs: "list[Job]"
+    jobs: list[Job] = field(compare=False)
+    shown: tuple[object, ...]
+    """What of `jobs` is shown: a record's own clock changes with every read."""
     chosen: int | None
-    events: "list[Event]"
-    stopping: "dict[int, Stopping]"
+    events: list[Event]
+    stopping: dict[int, Stopping]
     """Job → what it is asked to end with."""
     total: int
     """How many there are, whatever the filter."""
@@ -67,26 +78,8 @@ class Jobs:
     starting: int | None
     """The job whose engine was started here and has not claimed it."""
 
-    def __eq__(self, other: object) -> bool:
-        # A record's own clock changes with every read; what is shown does not.
-        return isinstance(other, Jobs) and self._shown() == other._shown()
 
-    __hash__ = None  # type: ignore[assignment]
-
-    def _shown(self) -> tuple[Any, ...]:
-        listed = [(j.id, j.effective_state, j.stage, j.progress, j.error) for j in self.jobs]
-        return (
-            listed,
-            self.chosen,
-            self.stopping,
-            [event.id for event in self.events],
-            self.total,
-            self.went_on,
-            self.starting,
-        )
-
-
-class JobsScreen(FilteredScreen[Jobs]):
+class JobsScreen(FilteredScreen[Jobs], JobControl[Jobs]):
     """Jobs, newest first."""
 
     NUMBER, NAME, LIST = 1, "Jobs", "#jobs"
@@ -110,7 +103,6 @@ class JobsScreen(FilteredScreen[Jobs]):
         self._chosen: int | None = None
 
     def body(self) -> Iterable[Widget]:
-        """The filter, the list, and the history below it."""
         yield FilterLine("failed distill")
         yield VirtualTable(COLUMNS, id="jobs")
         with Vertical(id="history"):
@@ -134,11 +126,20 @@ class JobsScreen(FilteredScreen[Jobs]):
         chosen = wanted if wanted in ids else next(iter(ids), None)
         events = [] if chosen is None else jobs.newest_events(store, chosen, HISTORY)
         active = sum(job.effective_state in LIVE for job in everything)
-        went_on = jobs.went_on(everything)
-        return Jobs(found, chosen, events, jobs.stopping(store), len(everything), active, went_on, starting)
+        shown = tuple((job.id, job.effective_state, job.stage, job.progress, job.error) for job in found)
+        return Jobs(
+            jobs=found,
+            shown=shown,
+            chosen=chosen,
+            events=events,
+            stopping=jobs.stopping(store),
+            total=len(everything),
+            active=active,
+            went_on=jobs.went_on(everything),
+            starting=starting,
+        )
 
     def show(self, data: Jobs) -> None:
-        """Rows, then the history of the chosen job."""
         self.query_one("#jobs", VirtualTable).update(
             Listed([(job.id, _cells(job, self.app.followed.state_of(job), data)) for job in data.jobs])
         )
@@ -155,7 +156,6 @@ class JobsScreen(FilteredScreen[Jobs]):
         )
 
     def about(self) -> str:
-        """How many there are, how many run."""
         if self.data is None:
             return ""
         running = self.data.active
@@ -175,17 +175,16 @@ class JobsScreen(FilteredScreen[Jobs]):
             + (["resume"] if state in ("starting", "running", "done") or self._went_on(job) else [])
         )
 
-    def _went_on(self, job: "Job") -> bool:
+    def _went_on(self, job: Job) -> bool:
         """Whether its run went on as another job: there is nothing to do about it."""
         return self.data is not None and job.id in self.data.went_on
 
     def text_to_copy(self) -> str:
-        """The run of the chosen job as a command, or its error."""
         job = self.chosen
         return "" if job is None else (job.error or f"persyn watch {job.id}")
 
     @property
-    def chosen(self) -> "Job | None":
+    def chosen(self) -> Job | None:
         """The job under the cursor."""
         if self.data is None:
             return None
@@ -210,86 +209,35 @@ class JobsScreen(FilteredScreen[Jobs]):
             self.app.open_mode(MODE_OF_STAGE.get(job.stage, "generation"))
 
     def action_new(self) -> None:
-        """The wizard."""
         from persyn_tui.app.screens.wizard.screen import Wizard
 
-        self.app.push_screen(Wizard(), self._started)
+        self.app.push_screen(Wizard(), self.started)
 
     def action_demo(self) -> None:
-        """Starts the demo, detached."""
-        from persyn_tui.app import actions
-
-        background(self, partial(self._start, actions.demo), exit_on_error=False)
+        self.do(_demo)
 
     def action_resume(self) -> None:
-        """Starts an engine for a job that nobody works on."""
-        from engine.pipeline import job_commands
+        if (job := self.chosen) is not None:
+            self.resume(job)
 
-        job = self.chosen
+    def started(self, job: Job | None, before: Job | None = None) -> None:
+        """Follows a job that was started; the cursor goes there once it is listed."""
         if job is not None:
-            work = partial(self._start, lambda store: job_commands.resume(store, job), job)
-            go_on(self.app, job, lambda: background(self, work, exit_on_error=False))
-
-    async def _start(self, action: Any, before: "Job | None" = None) -> None:
-        import asyncio
-
-        from persyn_tui.app import actions
-        from storage.errors import PersynError
-
-        if self.app.store is None:
-            return
-        try:
-            self._started(await asyncio.to_thread(action, self.app.store), before)
-        except PersynError as problem:
-            self.notify(actions.with_keys(problem), severity="error", timeout=10, about="job")
-
-    def _started(self, job: "Job | None", before: "Job | None" = None) -> None:
-        if job is None:
-            return
-        self.app.followed.started(job)
-        # The cursor goes there once it is listed, so that keys mean what is shown below.
-        self._chosen = job.id
-        self.notify(starts(job, before), about="job")
-        self.ask()
+            self._chosen = job.id
+        super().started(job, before)
 
     def action_cancel(self) -> None:
         """Asks, then leaves a cancel command for the job's engine."""
-        job = self.chosen
-        if job is None:
-            return
-        if job.effective_state not in STOPPABLE:
-            self.notify(f"job {job.id} has already ended ({job.effective_state})", severity="warning")
-            return
-        snapshot = from_json(job.progress)
-        asked = None if self.data is None else self.data.stopping.get(job.id)
-        if asked is not None and job.effective_state == "running" and stopping.can_hurry(asked, job):
-            self.app.push_screen(
-                Confirm(*stopping.hurry(job), "Stop at once"),
-                lambda yes: self._cancel(job.id) if yes else None,
-            )
-            return
-        place = f"is at stage {job.stage}"
-        place += f", {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}" if snapshot.total else ""
-        self.app.push_screen(
-            Confirm(
-                f"Cancel job {job.id} ({job.name})?",
-                f"It {place if job.stage else 'has not begun'}. {self.app.keyed(_kept(job))}",
-                "Cancel the job",
-            ),
-            lambda yes: self._cancel(job.id) if yes else None,
-        )
+        if (job := self.chosen) is not None:
+            asked = None if self.data is None else self.data.stopping.get(job.id)
+            self.ask_to_stop(job, asked, "cancel", "Cancel", _kept(job))
 
-    def _cancel(self, job_id: int) -> None:
-        from engine.pipeline import job_commands
 
-        async def leave() -> None:
-            import asyncio
+def _demo(store: "Store") -> Job:
+    # The run file's models take their time to import: in the thread, and not before the first screen stands.
+    from persyn_tui.app import actions
 
-            if self.app.store is not None:
-                self.notify(await asyncio.to_thread(job_commands.cancel, self.app.store, job_id))
-                self.ask()
-
-        background(self, leave, group="cancel", exit_on_error=False)
+    return actions.demo(store)
 
 
 MODE_OF_STAGE = {
@@ -304,12 +252,10 @@ MODE_OF_STAGE = {
 }
 
 
-def _cells(job: "Job", state: str, data: Jobs) -> list[Cell | str]:
+def _cells(job: Job, state: str, data: Jobs) -> list[Cell | str]:
     snapshot = from_json(job.progress)
     live = state == "running"
-    shown = Cell(
-        f"{GLYPHS.get(state, '·')} {state.replace('_', ' ')}", cast(Tone, STATE_TONES.get(state, "plain"))
-    )
+    shown = Cell(f"{GLYPHS.get(state, '·')} {state.replace('_', ' ')}", STATE_TONES.get(state, "plain"))
     if live and job.id in data.stopping:
         shown = Cell(stopping.name(data.stopping[job.id]), "warn")
     if job.id in data.went_on and state != "starting":
@@ -329,7 +275,7 @@ def _cells(job: "Job", state: str, data: Jobs) -> list[Cell | str]:
     ]
 
 
-def _kept(job: "Job") -> str:
+def _kept(job: Job) -> str:
     """What a cancel keeps and loses, with keys as `keymap.keyed` takes them."""
     kept = "Everything committed is kept; {jobs.resume:r} goes on from there, as another job."
     if job.effective_state != "running" or not job.stage:
@@ -344,18 +290,18 @@ def _kept(job: "Job") -> str:
     return f"{kept} Lost is at most the batch in work."
 
 
-def _alpha(job: "Job") -> str:
+def _alpha(job: Job) -> str:
     """α of its rewards, by which jobs of one name often differ."""
     found = dict(job.spec.get("reward") or {}).get("alpha")
     return f"{found:g}" if isinstance(found, int | float) else "–"
 
 
-def _line(job: "Job") -> str:
+def _line(job: Job) -> str:
     """What the filter looks at."""
     return f"{job.id} {job.name} {job.effective_state} {job.stage} {job.error}"
 
 
-def _where(job: "Job", app: BaseApp, data: Jobs) -> str:
+def _where(job: Job, app: BaseApp, data: Jobs) -> str:
     state = app.followed.state_of(job)
     snapshot: Snapshot = from_json(job.progress)
     which = f"── job {job.id} · " + ("" if (alpha := _alpha(job)) == "–" else f"α {alpha} · ")
@@ -382,11 +328,8 @@ def _where(job: "Job", app: BaseApp, data: Jobs) -> str:
     return f"{which}{state}"
 
 
-TONES: dict[str, Tone] = {"error": "bad", "warning": "warn", "done": "good", "stage": "strong"}
-
-
-def _event(event: "Event") -> list[Cell | str]:
+def _event(event: Event) -> list[Cell | str]:
     return [
         Cell(time.strftime("%H:%M:%S", time.localtime(event.at)), "dim"),
-        Cell(one_line(event.message), TONES.get(event.kind, "plain")),
+        Cell(one_line(event.message), EVENT_TONES.get(event.kind, "plain")),
     ]

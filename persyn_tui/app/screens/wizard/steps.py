@@ -298,7 +298,7 @@ class TeachersStep(Step):
 
     @on(Pick.Marked)
     def _marked(self, event: Pick.Marked) -> None:
-        sheet, candidates = event.sheet, self._candidates or []
+        sheet, candidates = event.table, self._candidates or []
         refused = next((one for one in candidates if one.key == event.key and one.trouble), None)
         if refused is not None:
             sheet.marked.discard(refused.key)

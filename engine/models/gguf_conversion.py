@@ -1,11 +1,15 @@
 """Turns a GGUF file into a plain bfloat16 folder that every loader understands."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig
+from transformers import GenerationConfig
 
 from engine.base.errors import ModelError
+from engine.models.chat_template import prompt_ids
+from engine.models.loading import load_causal_lm, load_tokenizer, load_weights
+from engine.models.model_info import check
 
 
 def convert(weights: Path, folder: Path, chat_template: str = "") -> None:
@@ -16,15 +20,11 @@ def convert(weights: Path, folder: Path, chat_template: str = "") -> None:
         folder: created.
         chat_template: replaces the one in the file; needed where the file has none.
     """
-    tokenizer = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
+    tokenizer = load_tokenizer(str(weights), chat_template=not chat_template)
     if chat_template:
         tokenizer.chat_template = chat_template
-    quantized = AutoModelForCausalLM.from_pretrained(
-        weights.parent,
-        gguf_file=weights.name,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=torch.bfloat16,
-    )
+    found = check(str(weights), chat_template=not chat_template)
+    quantized = load_weights(found, "AutoModelForCausalLM", "bfloat16", "cpu")
     config = quantized.config
     config._name_or_path = ""
     # Left in, it would have every loader look for the GGUF file again, and save_pretrained refuses.
@@ -47,30 +47,26 @@ def convert(weights: Path, folder: Path, chat_template: str = "") -> None:
 
 
 @torch.inference_mode()
-def check(folder: Path) -> str:
+def sample_answer(folder: Path) -> str:
     """A short greedy answer of the model in `folder`.
 
     Raises:
         ModelError: its logits are not finite, or it answers nothing.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()  # type: ignore[no-untyped-call]
-    prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "What is the capital of France?"}],
-        tokenize=False,
-        add_generation_prompt=True,
+    loaded, tokenizer = load_causal_lm(str(folder), dtype="bfloat16", device="cpu")
+    ids = torch.tensor(
+        [prompt_ids(tokenizer, [{"role": "user", "content": "What is the capital of France?"}])]
     )
-    inputs = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")
+    model: Any = loaded
     output = model.generate(
-        inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
+        ids,
+        attention_mask=torch.ones_like(ids),
         max_new_tokens=12,
         do_sample=False,
         output_logits=True,
         return_dict_in_generate=True,
     )
-    answer = output.sequences[0, inputs["input_ids"].shape[1] :]
-    text = str(tokenizer.decode(answer, skip_special_tokens=True)).strip()
+    text = str(tokenizer.decode(output.sequences[0, ids.shape[1] :], skip_special_tokens=True)).strip()
     if not all(torch.isfinite(logits).all() for logits in output.logits) or not text:
         raise ModelError(
             f"the model converted to {folder} does not compute", "fetch it again, and report this"

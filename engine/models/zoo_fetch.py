@@ -124,10 +124,10 @@ def _fetch(source: Source, folder: Path, say: Progress) -> Path:
             f"converting {weights.stat().st_size / 1e6:.0f} MB of GGUF to bfloat16 (a few minutes on a slow CPU)"
         )
         # torch and transformers are needed from here on only; a bad name or a full disk fails before.
-        from engine.zoo.convert import check, convert
+        from engine.models.gguf_conversion import convert, sample_answer
 
         convert(weights, ready, source.chat_template)
-        sample = check(ready)
+        sample = sample_answer(ready)
         say(f"the converted model answers: {sample!r}")
         for licence in _licences(packages):
             shutil.copy(licence, ready / licence.name)

@@ -19,8 +19,9 @@ from persyn_tui.app.base import bug_report
 from persyn_tui.app.base.formatting import one_line
 from persyn_tui.app.base.settings import settings_path
 from persyn_tui.app.screens.filtered import FilteredScreen, FilterLine, passes
+from persyn_tui.app.screens.jobs.screen import EVENT_TONES
 from persyn_tui.app.widgets.message_bar import MessageBar
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Tone, VirtualTable
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
 from storage import jobs
 from storage.job_records import Event
 from storage.store import Store
@@ -33,7 +34,6 @@ COLUMNS = (
 )
 KEPT = 2000
 """Newest events that the log holds."""
-TONES: dict[str, Tone] = {"error": "bad", "warning": "warn", "done": "good", "stage": "strong"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,6 @@ class LogsScreen(FilteredScreen[Log]):
     ]
 
     def body(self) -> Iterable[Widget]:
-        """Filter line, log, the whole of the line under the cursor, and the facts beside them."""
         yield FilterLine("error calibrate")
         with Horizontal():
             with Vertical(id="lines"):
@@ -79,7 +78,6 @@ class LogsScreen(FilteredScreen[Log]):
         return Log([event for event in reversed(found) if passes(_line(event), question)], len(found), size)
 
     def show(self, data: Log) -> None:
-        """Rows and facts."""
         self.query_one("#log", VirtualTable).update(
             Listed([(event.id, _cells(event)) for event in data.events])
         )
@@ -96,7 +94,6 @@ class LogsScreen(FilteredScreen[Log]):
         )  # it keeps its place: rows would jump
 
     def about(self) -> str:
-        """How many lines pass the filter."""
         if self.data is None:
             return ""
         return f"{len(self.data.events):,} of the newest {self.data.total:,} lines"
@@ -127,16 +124,14 @@ class LogsScreen(FilteredScreen[Log]):
         ]
 
     def text_to_copy(self) -> str:
-        """The line under the cursor."""
         key = self.query_one("#log", VirtualTable).key
         return next((e.message for e in self.data.events if e.id == key), "") if self.data else ""
 
     def action_theme(self) -> None:
-        """Opens the list of themes."""
         self.app.search_themes()
 
     def action_report(self) -> None:
-        """Copies a bug report: no paths below the home folder, no keys, no prompts or answers."""
+        """Copies a bug report: no paths below the home folder, no keys, no prompts or responses."""
         events = [
             f"{_when(event)} job {event.job_id} {event.kind} {event.message}"
             for event in (self.data.events if self.data else [])
@@ -168,6 +163,6 @@ def _cells(event: Event) -> list[Cell | str]:
     return [
         Cell(_when(event), "dim"),
         str(event.job_id),
-        Cell(event.kind, TONES.get(event.kind, "dim")),
-        Cell(one_line(event.message), TONES.get(event.kind, "plain")),
+        Cell(event.kind, EVENT_TONES.get(event.kind, "dim")),
+        Cell(one_line(event.message), EVENT_TONES.get(event.kind, "plain")),
     ]
