@@ -9,7 +9,7 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.screens.data.response_table import AnswerSheet
+from persyn_tui.app.screens.data.response_table import ResponseTable
 from persyn_tui.app.screens.data.screen import DataScreen
 from storage import datasets, prompts, registry, responses, routing, scores
 from storage.records import (
@@ -94,7 +94,7 @@ def screen(app: PersynApp) -> DataScreen:
     return found
 
 
-def sheet(app: PersynApp) -> AnswerSheet:
+def sheet(app: PersynApp) -> ResponseTable:
     return screen(app).sheet
 
 

@@ -8,11 +8,12 @@ from app.responses import Made, come, line, opened, screen, sheet, shown, title
 from app.support import running, until
 from textual.widgets import Input, Static
 
-from persyn_tui.app.screens.data.dialogs import FilterForm, SortMenu
+from persyn_tui.app.screens.data.filter_form import FilterForm
 from persyn_tui.app.screens.data.pages import KEPT, Pages
-from persyn_tui.app.screens.data.response_table import AnswerSheet
-from persyn_tui.app.screens.data.responses_panel import AnswerColumn
+from persyn_tui.app.screens.data.response_table import ResponseTable
+from persyn_tui.app.screens.data.responses_panel import ResponseColumn
 from persyn_tui.app.screens.data.screen import DataScreen
+from persyn_tui.app.screens.data.sort_menu import SortMenu
 from storage import listing, prompts, responses, scores
 from storage.records import NewResponse, Prompt, Response, Score
 
@@ -25,7 +26,7 @@ async def test_every_answer_is_listed_newest_first_with_its_scores(made: Made) -
         await until(pilot, lambda: line(app, 0).split() == newest)
         assert line(app, 3).split()[4:] == ["100", "truncated", "–", "–", "–"]
         assert line(app, 5).split()[-3:] == ["+1.00", "persyn", "+1"]
-        await until(pilot, lambda: "16 answers" in title(app))
+        await until(pilot, lambda: "16 responses" in title(app))
 
 
 async def test_prompts_that_begin_alike_show_what_differs_and_are_found_by_their_words(made: Made) -> None:
@@ -76,7 +77,7 @@ async def test_what_the_width_leaves_out_is_named(made: Made, size: tuple[int, i
         needed = ("quality", "learn.", "reward", "finish", "id▼")
         await until(pilot, lambda: all(name in line(app, -1) for name in needed))
         await pilot.press("enter")
-        await until(pilot, lambda: len(screen(app).query(AnswerColumn)) == 2)
+        await until(pilot, lambda: len(screen(app).query(ResponseColumn)) == 2)
         assert sheet(app).display == (size[1] > 24), "on a low screen the answers stand alone"
         assert app.screen.query_one("#machine").region.height == 1
         assert app.screen.query_one("Keys").region.bottom == size[1]
@@ -103,7 +104,7 @@ async def test_the_filter_completes_checks_and_is_cleared(made: Made) -> None:
 async def test_a_filter_that_nothing_passes_says_how_to_go_on(made: Made) -> None:
     async with running(opened(made), mode="data") as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 16)
-        screen(app).list_answers(listing.Listing(teacher="quick", status="refused"))
+        screen(app).list_responses(listing.Listing(teacher="quick", status="refused"))
         await until(pilot, lambda: screen(app).has_class("none"))
         assert "esc clears" in str(screen(app).query_one("#nothing", Static).render())
         await pilot.press("escape")
@@ -113,7 +114,7 @@ async def test_a_filter_that_nothing_passes_says_how_to_go_on(made: Made) -> Non
 async def test_sorting_in_both_directions_keeps_the_filter(made: Made) -> None:
     async with running(opened(made), mode="data") as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 16)
-        screen(app).list_answers(listing.Listing(teacher="quick"))
+        screen(app).list_responses(listing.Listing(teacher="quick"))
         await come(app, pilot, lambda: len(shown(app)) == 4)
         await pilot.press("o", "j", "enter")
         await come(app, pilot, lambda: shown(app) == [16, 15, 14, 13])
@@ -176,7 +177,7 @@ async def test_frozen_rows_stay_and_new_ones_are_counted(made: Made) -> None:
 
 async def test_a_sorted_list_takes_new_scores_in_when_it_is_read_again(made: Made) -> None:
     async with running(opened(made), mode="data") as (app, pilot):
-        screen(app).list_answers(listing.Listing(sort="learnability"))
+        screen(app).list_responses(listing.Listing(sort="learnability"))
         await come(app, pilot, lambda: shown(app)[:2] == [1, 2])
         scores.add(made.store, None, 2, [(13, Score(-0.01))])
         await pilot.press("r")
@@ -189,14 +190,14 @@ async def test_a_failing_store_is_told_and_the_screen_goes_on(
 ) -> None:
     async with running(opened(made), mode="data") as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 16)
-        screen(app).list_answers(listing.Listing(words=" "))
+        screen(app).list_responses(listing.Listing(words=" "))
         await until(pilot, lambda: any("nothing to search" in note.message for note in app.messages))
         assert sheet(app).reading is None
         assert len(shown(app)) == 16
 
 
 def test_pages_fetch_what_is_looked_at_and_forget_the_rest(made: Made) -> None:
-    pages = Pages(lambda card: [str(card.id)], 0)
+    pages = Pages(lambda card: [str(card.id)])
     pages.restart(array("q", range(100_000, 0, -1)))
     wanted = pages.wanted(range(500, 520))
     assert (wanted[0], wanted[-1]) == (100_000 - 420, 100_000 - 599)
@@ -207,17 +208,17 @@ def test_pages_fetch_what_is_looked_at_and_forget_the_rest(made: Made) -> None:
     assert pages.wanted(range(500, 502)) == [99_500, 99_499], "only what is visible is read anew"
     assert pages.cells(500) == ["1"], "and it is shown as it was until then"
     for start in range(0, 8000, 100):
-        some = [pages.id(place) for place in range(start, start + 100)]
+        some = [pages.key(place) for place in range(start, start + 100)]
         pages.put(some, dict.fromkeys(some, card), pages.age)
     assert sum(pages.cells(place) is not None for place in range(100_000)) == KEPT
     pages.put_above(array("q", [100_003, 100_002]))
-    assert [pages.id(place) for place in range(3)] == [100_003, 100_002, 100_000]
+    assert [pages.key(place) for place in range(3)] == [100_003, 100_002, 100_000]
     assert [pages.find(key) for key in (100_003, 100_002, 100_000, 1, 100_001)] == [0, 1, 2, 100_001, None]
 
 
 async def test_wide_terminals_show_the_responses_in_the_list(made: Made) -> None:
     async with running(opened(made), mode="data", size=(160, 30)) as (app, pilot):
-        sheet = screen(app).query_one(AnswerSheet)
+        sheet = screen(app).query_one(ResponseTable)
         await until(pilot, lambda: "wise 5 irrational" in painted(sheet))
         assert "owned" in painted(sheet)
         assert not set("\x1b\x07\u202e") & set(painted(sheet))
@@ -225,6 +226,6 @@ async def test_wide_terminals_show_the_responses_in_the_list(made: Made) -> None
         await until(pilot, lambda: "wise 5" not in painted(sheet) and "question 5" in painted(sheet))
 
 
-def painted(sheet: AnswerSheet) -> str:
+def painted(sheet: ResponseTable) -> str:
     """What the list shows."""
     return "\n".join(sheet.render_line(line).text for line in range(sheet.size.height))

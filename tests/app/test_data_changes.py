@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.screens.data.dialogs import ExportForm
+from persyn_tui.app.screens.data.export_form import ExportForm
 from persyn_tui.app.widgets.form_fields import Form
 from storage import datasets, listing, scores
 from storage.errors import PersynError
@@ -47,7 +47,7 @@ async def test_marked_rows_leave_the_dataset_and_come_back(made: Made) -> None:
         await come(app, pilot, lambda: len(shown(app)) == 16)
         await pilot.press("x")
         assert datasets.excluded(made.store, first) == [], "without a dataset in view nothing is excluded"
-        screen(app).list_answers(listing.Listing(dataset_id=first))
+        screen(app).list_responses(listing.Listing(dataset_id=first))
         await come(app, pilot, lambda: len(shown(app)) == 12)
         await pilot.press("space", "space", "x")
         await until(pilot, lambda: datasets.excluded(made.store, first) == made.prompts[-2:])
@@ -89,7 +89,7 @@ async def test_an_export_runs_in_the_background_and_says_where_it_is(made: Made,
 async def test_of_a_filtered_list_the_rows_that_pass_are_exported_or_all(made: Made, tmp_path: Path) -> None:
     async with running(opened(made), mode="data") as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 16)
-        screen(app).list_answers(listing.Listing(reward=0.6, dataset_id=made.datasets[0]))
+        screen(app).list_responses(listing.Listing(reward=0.6, dataset_id=made.datasets[0]))
         await come(app, pilot, lambda: len(shown(app)) == 6)
         form = await export_form(app, pilot)
         await until(pilot, lambda: form.at is form["rows"])
@@ -116,7 +116,7 @@ async def test_as_listed_are_the_rows_of_the_list_whatever_scored_them_since(
     scores.add(made.store, None, newer, [(n, Score(1.0 if n < 4 else 0.0)) for n in range(1, 13)])
     async with running(opened(made), mode="data") as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 16)
-        screen(app).list_answers(listing.Listing(quality=0.5, dataset_id=made.datasets[0]))
+        screen(app).list_responses(listing.Listing(quality=0.5, dataset_id=made.datasets[0]))
         await come(app, pilot, lambda: len(shown(app)) == 3)
         form = await export_form(app, pilot)
         await until(pilot, lambda: form["rows"].said == "3 of 12: dataset run/mix · quality ≥ 0.5")
@@ -129,7 +129,7 @@ async def test_as_listed_are_the_rows_of_the_list_whatever_scored_them_since(
 async def test_marked_rows_are_exported_alone(made: Made, tmp_path: Path) -> None:
     async with running(opened(made), mode="data") as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 16)
-        screen(app).list_answers(listing.Listing(dataset_id=made.datasets[0]))
+        screen(app).list_responses(listing.Listing(dataset_id=made.datasets[0]))
         await come(app, pilot, lambda: len(shown(app)) == 12)
         marked = shown(app)[:2]
         form = await export_form(app, pilot, "space", "space")
@@ -192,7 +192,7 @@ async def test_an_error_goes_when_the_same_action_is_done(
             await ordered("the disk is full")
         await ordered(f"are in {out}")
         assert [note.message for note in app.messages if note.severity == "error"] == ["of something else"]
-        screen(app).list_answers(listing.Listing(dataset_id=made.datasets[0]))
+        screen(app).list_responses(listing.Listing(dataset_id=made.datasets[0]))
         await come(app, pilot, lambda: len(shown(app)) == 12)
         with monkeypatch.context() as broken:
             broken.setattr(datasets, "exclude", full)
@@ -210,7 +210,7 @@ async def test_an_undo_that_fails_can_be_tried_again(made: Made, monkeypatch: py
         raise PersynError("the store is busy")
 
     async with running(opened(made), mode="data") as (app, pilot):
-        screen(app).list_answers(listing.Listing(dataset_id=first))
+        screen(app).list_responses(listing.Listing(dataset_id=first))
         await come(app, pilot, lambda: len(shown(app)) == 12)
         await pilot.press("x")
         await until(pilot, lambda: datasets.excluded(made.store, first) == made.prompts[-1:])

@@ -6,13 +6,9 @@ from app.support import running, until
 from textual.widgets import Static
 
 from persyn_tui.app.base.formatting import count
-from persyn_tui.app.screens.data.responses_panel import (
-    SHOWN_CHARACTERS,
-    SHOWN_LINES,
-    AnswerColumn,
-    AnswersPanel,
-    _body,
-)
+from persyn_tui.app.screens.data.formatting import SHOWN_CHARACTERS, SHOWN_LINES, body
+from persyn_tui.app.screens.data.responses_panel import ResponseColumn, ResponsesPanel
+from persyn_tui.views import response_view
 from storage import listing, scores
 from storage.records import Score
 
@@ -22,9 +18,9 @@ async def test_hostile_text_stays_text_in_the_list_and_beside_the_others(made: M
         await come(app, pilot, lambda: len(shown(app)) == 16)
         sheet(app).go_to(12)
         await pilot.press("enter")
-        panel = screen(app).query_one(AnswersPanel)
+        panel = screen(app).query_one(ResponsesPanel)
         await until(pilot, lambda: panel.chosen is not None and panel.chosen["id"] == 12)
-        painted = str(panel.query(AnswerColumn).first().body.render())
+        painted = str(panel.query(ResponseColumn).first().body.render())
         painted += str(panel.query_one("#about-prompt", Static).render()) + line(app, 4)
         assert "[red]text[/red]" in painted
         assert not {"\x1b", "\x07", "\u202e"} & set(
@@ -36,21 +32,21 @@ async def test_all_answers_side_by_side_with_the_choice_starred(made: Made) -> N
     async with running(opened(made), mode="data") as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 16)
         await pilot.press("enter")
-        panel = screen(app).query_one(AnswersPanel)
+        panel = screen(app).query_one(ResponsesPanel)
         await until(pilot, lambda: panel.chosen is not None and panel.has_focus)
         assert panel.text == "quick 3", "the cursor is on the answer that was opened"
-        quick, wise = panel.query(AnswerColumn)
+        quick, wise = panel.query(ResponseColumn)
         assert "★" in str(wise.head.render())
         assert "★" not in str(quick.head.render())
         assert "q 0.00 l −0.40 r +0.30 s +0.75" in str(wise.head.render())
         assert "s −0.25" in str(quick.head.render())
-        assert "prompt #4 (calibration) · 2 answers" in str(panel.query_one("#which", Static).render())
+        assert "prompt #4 (calibration) · 2 responses" in str(panel.query_one("#which", Static).render())
         assert "ref 3" in str(panel.query_one("#about-prompt", Static).render())
         await pilot.press("tab")
         assert panel.text == "wise 3 "
         await pilot.press("y")
         await until(pilot, lambda: app.clipboard == "wise 3 ")
-        assert any("7 characters of answer" in note.message for note in app.messages)
+        assert any("7 characters of response" in note.message for note in app.messages)
         assert all("is on the clipboard" not in note.message for note in app.messages)
         screen(app)._looked_s = 0.0
         judge = scores.put_scorer(made.store, "judge", {})
@@ -75,18 +71,24 @@ async def test_all_answers_side_by_side_with_the_choice_starred(made: Made) -> N
 
 async def test_the_star_is_the_row_of_the_dataset_in_view(made: Made) -> None:
     async with running(opened(made), mode="data") as (app, pilot):
-        screen(app).list_answers(listing.Listing(dataset_id=made.datasets[0]))
+        screen(app).list_responses(listing.Listing(dataset_id=made.datasets[0]))
         await come(app, pilot, lambda: len(shown(app)) == 12)
         await pilot.press("G", "enter")
-        panel = screen(app).query_one(AnswersPanel)
+        panel = screen(app).query_one(ResponsesPanel)
         await until(pilot, lambda: "★ in the dataset" in str(panel.query_one("#which", Static).render()))
+
+
+def test_quality_and_learnability_are_told_apart_by_what_the_scorers_kinds_declare() -> None:
+    scores = {"exact_answer": 1.0, "learnability": -0.4, "not installed here": 0.25, "judge": None}
+    assert response_view.halves(scores) == (0.25, -0.4), "of several the newest that is known"
+    assert response_view.halves({"judge": None}) == (None, None)
 
 
 @pytest.mark.parametrize("whole", ["line\n" * 20_000, "x" * 100_000], ids=["many lines", "one line"])
 def test_a_long_answer_is_shown_from_its_beginning_and_says_how_much_is_left(whole: str) -> None:
-    shown = _body({"reasoning": "", "error": "", "text": whole}).plain
-    body, _, rest = shown.rpartition("\n… ")
-    assert whole.startswith(body)
-    assert len(body) <= SHOWN_CHARACTERS
-    assert body.count("\n") < SHOWN_LINES
-    assert rest == f"{count(len(whole) - len(body))} more characters; y copies all"
+    shown = body({"reasoning": "", "error": "", "text": whole}).plain
+    begun, _, rest = shown.rpartition("\n… ")
+    assert whole.startswith(begun)
+    assert len(begun) <= SHOWN_CHARACTERS
+    assert begun.count("\n") < SHOWN_LINES
+    assert rest == f"{count(len(whole) - len(begun))} more characters; y copies all"

@@ -12,9 +12,11 @@ from textual.widgets import Static
 
 from engine.pipeline.run_view import reader, run_of
 from engine.scoring import rewards_for_prompt, score_table
-from persyn_tui.app.screens.data.dialogs import ExportForm, FilterForm, SortMenu
-from persyn_tui.app.screens.data.prompt_responses import Beside
-from persyn_tui.app.screens.data.responses_panel import AnswerColumn, AnswersPanel
+from persyn_tui.app.screens.data import query as data_query
+from persyn_tui.app.screens.data.export_form import ALL, ExportForm, Rows
+from persyn_tui.app.screens.data.filter_form import FilterForm
+from persyn_tui.app.screens.data.responses_panel import ResponseColumn, ResponsesPanel
+from persyn_tui.app.screens.data.sort_menu import SortMenu
 from persyn_tui.app.widgets.form_fields import Form, Line
 from persyn_tui.views.dataset_view import Datasets
 from storage import datasets, jobs, listing, responses, routing
@@ -59,7 +61,7 @@ async def test_rewards_of_several_settings_say_whose_they_are(two: tuple[Made, D
         await until(pilot, lambda: "mixes 2 scales" in str(app.screen._compositor.render_strips()))
         await pilot.press("enter")
         await until(pilot, lambda: "by reward, highest first · 2 scales mixed (f: one dataset)" in query(app))
-        screen(app).list_answers(listing.Listing(dataset_id=new.id, sort="reward"))
+        screen(app).list_responses(listing.Listing(dataset_id=new.id, sort="reward"))
         await come(app, pilot, lambda: len(shown(app)) == 6)
         assert "reward α 0.8 rank" in query(app)
         assert "mixed" not in query(app)
@@ -127,13 +129,13 @@ async def test_answers_side_by_side_are_on_one_scale_and_name_it(
         await come(app, pilot, lambda: len(shown(app)) == 16)
         sheet(app).go_to(1)
         await pilot.press("enter")
-        panel = screen(app).query_one(AnswersPanel)
+        panel = screen(app).query_one(ResponsesPanel)
         await until(pilot, lambda: panel.chosen is not None)
         assert panel.chosen is not None
         assert panel.chosen["provenance"]["teacher"] == "wise"
         which = panel.query_one("#which", Static)
         assert "r α 0.8 rank" in str(which.render()), "the newest dataset's"
-        assert "r −1.00" in str(panel.query(AnswerColumn).last().head.render())
+        assert "r −1.00" in str(panel.query(ResponseColumn).last().head.render())
         await pilot.press("i")
         origin = str(panel.query_one("#origin-text", Static).render())
         assert "reward −1.0000  by α 0.8 rank" in origin
@@ -144,13 +146,12 @@ def test_calibration_answers_have_the_rewards_of_their_run_from_stored_scores(tm
     with Store.open(tmp_path / "persyn.db") as store:
         full_store.build(store, tmp_path)
         prompt = listing.cards(store, [1])[1].prompt_id
-        found = Beside(store)
-        first = found.read(1)
-        more = found.complete()
+        first = data_query.beside(store, 1)
         assert first is not None
+        more = first.completed(store)
         assert more is not None
-        assert sum(one["reward"] is not None for one in first.answers) == 1, "one row of the dataset"
-        assert all(one["reward"] is not None for one in more.answers)
+        assert sum(one["reward"] is not None for one in first.responses) == 1, "one row of the dataset"
+        assert all(one["reward"] is not None for one in more.responses)
         assert more.rewards == "α 0.4 zscore"
         run = run_of(next(job for job in jobs.recent(store) if job.name == "arithmetic"))
         context = reader(store, run)
@@ -159,12 +160,12 @@ def test_calibration_answers_have_the_rewards_of_their_run_from_stored_scores(tm
         own = responses.of_prompts(store, [prompt], context.generations)[prompt]
         alone = score_table.rewards(context, prompt)
         assert alone == {key: value for key, value in table.items() if key[0] == prompt}
-        in_dataset = {one["id"] for one in first.answers if one["reward"] is not None}
+        in_dataset = {one["id"] for one in first.responses if one["reward"] is not None}
         for teacher, answer in own.items():
             if answer.id not in in_dataset:
-                shown = next(one["reward"] for one in more.answers if one["id"] == answer.id)
+                shown = next(one["reward"] for one in more.responses if one["id"] == answer.id)
                 assert shown == table[prompt, teacher]
-        assert len(responses.ids_of_prompt(store, prompt)) == len(more.answers)
+        assert len(responses.ids_of_prompt(store, prompt)) == len(more.responses)
 
 
 def test_numbers_letters_and_names_of_datasets() -> None:
@@ -191,7 +192,7 @@ async def test_the_end_of_a_long_path_is_in_view(two: tuple[Made, Dataset, Datas
     known = Datasets(datasets.newest_first(made.store))
     async with running(opened(made), mode="data") as (app, pilot):
         await come(app, pilot, lambda: len(shown(app)) == 16)
-        await app.push_screen(ExportForm(known, new, {new.id: 6}))
+        await app.push_screen(ExportForm(known, new, {ALL: Rows(None, {new.id: 6})}))
         await until(pilot, lambda: any(form.at is not None for form in app.screen.query(Form)))
         await pilot.press("right", "right", "right")
         out = app.screen.query_one(Form)["out"].control

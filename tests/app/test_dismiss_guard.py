@@ -11,7 +11,7 @@ from textual.geometry import Offset, Region, Size
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from persyn_tui.app.screens.data.dialogs import SortMenu
+from persyn_tui.app.screens.data.sort_menu import SortMenu
 from persyn_tui.app.screens.help_screen import KeysScreen
 from persyn_tui.app.screens.wizard.screen import Wizard
 from persyn_tui.app.widgets.confirm import Confirm

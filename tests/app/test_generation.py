@@ -10,8 +10,8 @@ from textual.widgets import Static
 
 from engine.pipeline import job_commands
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.screens.data.responses_panel import AnswersPanel
-from persyn_tui.app.screens.generation.screen import TEACHERS
+from persyn_tui.app.screens.data.responses_panel import ResponsesPanel
+from persyn_tui.app.screens.generation.formatting import TEACHERS
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.message_bar import MessageBar
 from persyn_tui.app.widgets.virtual_table import VirtualTable, fit
@@ -170,9 +170,9 @@ async def test_enter_opens_all_answers_to_the_prompt_and_escape_goes_back(made: 
     made.answer(0, 1, "another answer")
     async with showing(made.store.location, "generation") as (app, pilot):
         await pilot.press("tab", "enter")
-        panel = app.screen.query_one(AnswersPanel)
+        panel = app.screen.query_one(ResponsesPanel)
         await until(pilot, lambda: panel.has_focus and panel.data is not None)
-        assert (len(panel.data.answers), panel.text) == (2, "another answer")
+        assert (len(panel.data.responses), panel.text) == (2, "another answer")
         await pilot.press("right_square_bracket")
         await until(pilot, lambda: panel.text == "one answer")
         await pilot.press("escape")
@@ -390,7 +390,7 @@ async def test_hostile_text_does_not_reach_the_terminal(made: MadeRun) -> None:
         shown = "".join(lines(app, "#newest"))
         assert not any(mark in shown for mark in ("\x1b", "\x07", "\u202e"))
         await pilot.press("tab", "enter")
-        await until(pilot, lambda: app.screen.query_one(AnswersPanel).has_focus)
+        await until(pilot, lambda: app.screen.query_one(ResponsesPanel).has_focus)
 
 
 async def test_columns_that_hold_nothing_go_first_on_a_narrow_screen(made: MadeRun) -> None:

@@ -141,7 +141,7 @@ async def test_a_run_is_followed_left_and_found_again(folder: Path) -> None:
         with Store.open(location) as store, store.read() as connection:
             stored = connection.execute(select(func.count()).select_from(schema.ResponseRow)).scalar_one()
         await until(pilot, lambda: screen.sheet.reading is None and len(screen.sheet.rows) == stored)
-        await until(pilot, lambda: f"{stored} answers" in words(app, "#title"))
+        await until(pilot, lambda: f"{stored} responses" in words(app, "#title"))
         with Store.open(location) as store:
             newest = browse.browse(store, Listing(), limit=1)[0].response.id
         await until(pilot, lambda: lines(app, "#rows")[1].split()[0] == str(newest))

@@ -20,8 +20,8 @@ from engine.report import export
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.base.settings import Settings
 from persyn_tui.app.screens.base import BaseScreen
-from persyn_tui.app.screens.data.dialogs import ExportForm
-from persyn_tui.app.screens.data.responses_panel import AnswerColumn
+from persyn_tui.app.screens.data.export_form import ExportForm
+from persyn_tui.app.screens.data.responses_panel import ResponseColumn
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.one_line import title_line
 from storage import datasets, jobs, locations
@@ -272,8 +272,8 @@ async def test_text_that_is_no_utf8_blanks_no_screen(
             await until(pilot, lambda: "�A" in shown(app))
         if mode == "data":
             await pilot.press("enter")
-            await until(pilot, lambda: len(app.screen.query(AnswerColumn)) > 0)
-            await until(pilot, lambda: "�A" in str(app.screen.query(AnswerColumn).first().body.render()))
+            await until(pilot, lambda: len(app.screen.query(ResponseColumn)) > 0)
+            await until(pilot, lambda: "�A" in str(app.screen.query(ResponseColumn).first().body.render()))
         assert not app.messages
 
 
@@ -315,7 +315,7 @@ async def test_no_key_writes_into_a_store_that_was_moved(
     monkeypatch.setattr(launch, "command", lambda *given, **more: started.append(given))
     async with running(store.location, mode=mode, size=(140, 40)) as (app, pilot):
         if what == "exclude":
-            app.screen.list_answers(Listing(dataset_id=chosen))
+            app.screen.list_responses(Listing(dataset_id=chosen))
             await until(pilot, lambda: app.screen.dataset is not None and app.screen.sheet.key is not None)
         monkeypatch.setattr(Changes, "seen", lambda self: False)  # the key is faster than the next look
         monkeypatch.setattr(type(app.screen), "EVERY", 1e9)

@@ -9,7 +9,7 @@ from app.support import burst, running, until
 from support import RUN
 from textual.widgets import Input
 
-from persyn_tui.app.screens.data.dialogs import FilterForm
+from persyn_tui.app.screens.data.filter_form import FilterForm
 from persyn_tui.app.screens.data.screen import DataScreen
 from persyn_tui.app.screens.wizard.screen import Wizard
 from persyn_tui.app.widgets.confirm import Confirm

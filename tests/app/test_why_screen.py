@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ async def test_why_shows_what_is_stored_before_the_router_answers_and_esc_goes_b
         await until(pilot, lambda: isinstance(app.screen, WhyScreen) and app.screen.state == "full")
         assert "question number 2" in words(app.screen, "#prompt")
         assert "→ spell, by the measured rewards of this prompt; the router: brief" in words(
-            app.screen, "#verdict"
+            app.screen, "#decision"
         )
         await until(pilot, lambda: "+0.30" in lines(app.screen, "#teachers")[1])
         _, spell = lines(app.screen, "#teachers")[1:]
@@ -75,9 +76,9 @@ with Store.open({made.location!r}) as store:
         await until(pilot, lambda: isinstance(app.screen, WhyScreen) and app.focused is not None)
         await pilot.press(*"question 1", "enter")
         screen = app.screen
-        await until(pilot, lambda: bool(screen.data and screen.data.nearest))
-        assert "→ spell" in words(screen, "#verdict")
-        assert "73% to beat brief" in words(screen, "#verdict")
+        await until(pilot, lambda: bool(screen.data and screen.data.asked and screen.data.asked.nearest))
+        assert "→ spell" in words(screen, "#decision")
+        assert "73% to beat brief" in words(screen, "#decision")
         await until(pilot, lambda: len(lines(screen, "#teachers")) == 3)
         assert "q 1.00" in "".join(lines(screen, "#teachers"))
         await until(pilot, lambda: "response of spell (ok, 3 tokens)" in words(screen, "#response"))
@@ -89,13 +90,13 @@ with Store.open({made.location!r}) as store:
         # The process goes on: the second question does not read the router again.
         process = screen._helper._process
         await pilot.press("slash", *"again", "enter")
-        await until(pilot, lambda: "again" in words(screen, "#prompt") and bool(screen.data.nearest))
+        await until(pilot, lambda: "again" in words(screen, "#prompt") and bool(screen.data.asked.nearest))
         assert screen._helper._process is process
         # A prompt like none of the calibration's is marked; these are too few to tell, so the reply is told to.
-        assert "unlike" not in words(screen, "#verdict")
-        screen._found = {**screen._found, "unlike": True}
+        assert "unlike" not in words(screen, "#decision")
+        screen._asked = replace(screen._asked, said={**screen._asked.said, "unlike": True})
         screen.ask()
-        await until(pilot, lambda: "▲ unlike all it learned from" in words(screen, "#verdict"))
+        await until(pilot, lambda: "▲ unlike all it learned from" in words(screen, "#decision"))
         assert not screen.query_one("#ask", Input).has_focus
         # A process that dies is told, and the next question starts another.
         os.kill(process.pid, signal.SIGSTOP)

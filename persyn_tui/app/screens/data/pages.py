@@ -3,7 +3,7 @@
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import replace
 
 from persyn_tui.app.widgets.virtual_table import Cell
 from storage.listing import Card
@@ -14,62 +14,45 @@ AROUND = 80
 """Lines fetched above and below the visible ones, so that a page down finds them there."""
 
 
-class _Line(NamedTuple):
-    card: Card | None
-    """None for a response that is not in the store."""
-    cells: Sequence[Cell | str] | None
-    age: int
-    """Of the store when it was read."""
-
-
 class Pages:
     """Rows for a `VirtualTable`, known by response id.
 
     Args:
         cells: what a line shows of a card.
-        prompt: the number of the cell with the prompt.
     """
 
-    def __init__(self, cells: Callable[[Card], Sequence[Cell | str]], prompt: int) -> None:
-        self._cells, self._prompt = cells, prompt
+    def __init__(self, cells: Callable[[Card], Sequence[Cell | str]]) -> None:
+        self._cells = cells
         self.shown: Mapping[int, str] = {}
         """Prompt id → what the visible lines show of it, where that is not all."""
         self._ids = array("q")
         self._above = array("q")
         """Newer ones that stand before the others, oldest first: adding one moves nothing."""
-        self._lines: OrderedDict[int, _Line] = OrderedDict()
-        self._age = 0
+        self._lines: OrderedDict[int, tuple[Card | None, int]] = OrderedDict()
+        """Id → (what was fetched, None where the store has no such response; the age of the store then)."""
+        self.age = 0
+        """Of the store, to be given back with what was fetched."""
         self._places: dict[int, tuple[int, int]] = {}
         """Id → (its place in `_ids` or -1, how many were looked through for it)."""
 
     def __len__(self) -> int:
         return len(self._ids) + len(self._above)
 
-    def id(self, index: int) -> int:
+    def key(self, index: int) -> int:
         """The response at this place."""
         above = len(self._above)
         return self._above[above - 1 - index] if index < above else self._ids[index - above]
 
-    def key(self, index: int) -> int:
-        """The response at this place."""
-        return self.id(index)
-
     def cells(self, index: int) -> Sequence[Cell | str] | None:
         """What the line shows; None until it is fetched."""
-        line = self._lines.get(self.id(index))
-        if line is None or line.card is None or line.cells is None:
-            return None if line is None else line.cells
-        shown = self.shown.get(line.card.prompt_id)
-        if shown is None or shown == line.card.prompt:
-            return line.cells
-        cell = line.cells[self._prompt]
-        tone = cell.tone if isinstance(cell, Cell) else "plain"
-        return [*line.cells[: self._prompt], Cell(shown, tone), *line.cells[self._prompt + 1 :]]
+        card = self.card(self.key(index))
+        if card is None:
+            return None
+        return self._cells(replace(card, prompt=self.shown.get(card.prompt_id, card.prompt)))
 
     def card(self, id: int) -> Card | None:
         """What was fetched of a response; None until then."""
-        line = self._lines.get(id)
-        return None if line is None else line.card
+        return self._lines.get(id, (None, 0))[0]
 
     def find(self, key: Hashable) -> int | None:
         """The place of a response; None where it is not in the list, or not yet."""
@@ -97,7 +80,6 @@ class Pages:
         self._ids, self._above, self._places = ids, array("q"), {}
 
     def extend(self, ids: "array[int]") -> None:
-        """More ids at the end."""
         self._ids.extend(ids)
 
     def put_above(self, ids: "array[int]") -> None:
@@ -112,24 +94,19 @@ class Pages:
 
     def outdate(self) -> None:
         """The store has changed: lines are read anew when they are looked at, and shown as they were until then."""
-        self._age += 1
+        self.age += 1
 
     def forget(self) -> None:
         """What lines show depends on another dataset now."""
         self._lines.clear()
 
-    @property
-    def age(self) -> int:
-        """Of the store, to be given back with what was fetched."""
-        return self._age
-
     def wanted(self, window: range) -> list[int]:
         """Which responses to fetch now that the rows of `window` are visible; empty when all are there."""
-        old = [i for i in map(self.id, window) if i not in self._lines or self._lines[i].age < self._age]
+        old = [i for i in map(self.key, window) if i not in self._lines or self._lines[i][1] < self.age]
         if all(i in self._lines for i in old):
             return old
         around = range(max(0, window.start - AROUND), min(len(self), window.stop + AROUND))
-        return [i for i in map(self.id, around) if i not in self._lines or i in old]
+        return [i for i in map(self.key, around) if i not in self._lines or i in old]
 
     def put(self, ids: Iterable[int], found: dict[int, Card], age: int) -> None:
         """Keeps what was fetched.
@@ -140,8 +117,7 @@ class Pages:
             age: `age` when it was asked for.
         """
         for id in ids:
-            card = found.get(id)
-            self._lines[id] = _Line(card, None if card is None else self._cells(card), age)
+            self._lines[id] = found.get(id), age
             self._lines.move_to_end(id)
         while len(self._lines) > KEPT:
             self._lines.popitem(last=False)

@@ -1,4 +1,4 @@
-"""The list of answers: its ids are streamed from the store, its lines fetched when they are looked at."""
+"""The list of responses: its ids are streamed from the store, its lines fetched when they are looked at."""
 
 import asyncio
 import time
@@ -13,11 +13,11 @@ from textual.message import Message
 from textual.worker import get_current_worker
 
 from persyn_tui.app.base.common_prefix import apart
-from persyn_tui.app.base.formatting import count, signed
+from persyn_tui.app.screens.data import formatting
 from persyn_tui.app.screens.data.pages import KEPT, Pages
 from persyn_tui.app.state.base_app import BaseApp
 from persyn_tui.app.textual_fixes.workers import background
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Rows, Tone, VirtualTable
+from persyn_tui.app.widgets.virtual_table import Column, Rows, VirtualTable
 from persyn_tui.views.dataset_view import Datasets
 from storage import listing, responses
 from storage.errors import PersynError
@@ -64,26 +64,28 @@ class Reading:
     began: float = field(default_factory=time.monotonic)
 
 
+@dataclass
 class Streamed(Message):
-    """Ids of a list have come in."""
+    """Ids of a list have come in, with the lines of the first."""
 
-    def __init__(self, reading: Reading, ids: "array[int]", cards: dict[int, Card] | None = None) -> None:
-        super().__init__()
-        self.reading, self.ids, self.cards = reading, ids, cards
+    reading: Reading
+    ids: "array[int]"
+    cards: dict[int, Card]
 
 
+@dataclass
 class Ended(Message):
     """A reading is over: `upto` is the response up to which it went, or there is a problem."""
 
-    def __init__(self, reading: Reading, upto: int = 0, problem: PersynError | None = None) -> None:
-        super().__init__()
-        self.reading, self.upto, self.problem = reading, upto, problem
+    reading: Reading
+    upto: int = 0
+    problem: PersynError | None = None
 
 
-class AnswerSheet(VirtualTable):
-    """Answers, newest first until asked otherwise."""
+class ResponseTable(VirtualTable):
+    """Responses, newest first until asked otherwise."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "choose", "All answers", id="data.answers")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "choose", "All responses", id="data.answers")]
 
     class Changed(Message):
         """There are other rows, or another list is about to come, or columns have come and gone."""
@@ -91,7 +93,7 @@ class AnswerSheet(VirtualTable):
     app: BaseApp
 
     def __init__(self, *, id: str | None = None) -> None:
-        self.pages = Pages(lambda card: _cells(card, self.datasets, self.listing), PROMPT)
+        self.pages = Pages(lambda card: formatting.row_cells(card, self.datasets, self.listing))
         self.datasets = Datasets()
         """What rows call the datasets that hold them."""
         super().__init__(COLUMNS, self.pages, id=id, markable=True, least=20)
@@ -101,7 +103,7 @@ class AnswerSheet(VirtualTable):
         self.reading: Reading | None = None
         """What they are about to be; None while they are complete."""
         self.follows = True
-        """Whether a cursor on the newest answer stays on the newest."""
+        """Whether a cursor on the newest response stays on the newest."""
         self.upto = 0
         """The response up to which the list was read; 0 before the first."""
         self._read_at = self._took = 0.0
@@ -121,11 +123,15 @@ class AnswerSheet(VirtualTable):
         """Those behind the rewards of the list; None where it is about to be another, or not all of it is known."""
         if self.reading is not None or not len(self.pages) or len(self.pages) > SCREENFUL:
             return None
-        cards = [self.pages.card(self.pages.id(index)) for index in range(len(self.pages))]
-        if None in cards:
+        cards = self._cards(range(len(self.pages)))
+        if len(cards) < len(self.pages):
             return None
-        found = {self.datasets.letter(card.reward_dataset_id) for card in cards if card is not None}
-        return found - {""}
+        return {self.datasets.letter(card.reward_dataset_id) for card in cards} - {""}
+
+    def _cards(self, window: range) -> list[Card]:
+        """What was fetched of the rows at these places."""
+        found = (self.pages.card(self.pages.key(index)) for index in window)
+        return [card for card in found if card is not None]
 
     def on_resize(self) -> None:
         """Columns may have come or gone."""
@@ -135,7 +141,6 @@ class AnswerSheet(VirtualTable):
         """Rows call datasets, and what rewards were made with, as these do from now on."""
         if datasets != self.datasets:
             self.datasets = datasets
-            self.pages.outdate()
             self.refresh()
 
     # Which rows
@@ -177,20 +182,17 @@ class AnswerSheet(VirtualTable):
             return worker.is_cancelled or reading is not self.reading
 
         try:
-            upto, cards = responses.newest_id(store), None
+            upto, first = responses.newest_id(store), SCREENFUL
             for ids in listing.stream(store, reading.listing, above=reading.above, upto=upto, stop=stop):
-                if cards is None:
-                    # With the ids, so that the first screen is full the first time it is painted.
-                    cards = listing.cards(store, ids[:SCREENFUL], reading.listing.dataset_id)
-                    self.post_message(Streamed(reading, ids, cards))
-                else:
-                    self.post_message(Streamed(reading, ids))
+                # With the ids, so that the first screen is full the first time it is painted.
+                cards = listing.cards(store, ids[:first], reading.listing.dataset_id) if first else {}
+                self.post_message(Streamed(reading, ids, cards))
+                first = 0
             self.post_message(Ended(reading, upto))
         except PersynError as problem:
             self.post_message(Ended(reading, problem=problem))
 
     def on_streamed(self, event: Streamed) -> None:
-        """Ids become rows."""
         event.stop()
         reading = event.reading
         if reading is not self.reading:
@@ -202,7 +204,7 @@ class AnswerSheet(VirtualTable):
             self.pages.extend(event.ids)
         else:
             self._begin(reading, event.ids)
-            self.pages.put(event.cards or {}, event.cards or {}, self.pages.age)
+            self.pages.put(event.cards, event.cards, self.pages.age)
         self.update(self.pages)
         self.post_message(self.Changed())
 
@@ -250,7 +252,7 @@ class AnswerSheet(VirtualTable):
 
     def _prepare(self, window: range) -> None:
         """Cuts what the visible prompts begin with alike, and fetches what the visible rows lack."""
-        cards = [card for index in window if (card := self.pages.card(self.pages.id(index))) is not None]
+        cards = self._cards(window)
         width = self.room(PROMPT)
         many = len({card.prompt_id for card in cards})
         if width != self._apart_for or len(self._apart) > KEPT:
@@ -287,26 +289,3 @@ class AnswerSheet(VirtualTable):
             self.pages.put(ids, found, age)
         self.app.settle("lines")
         self.refresh()
-
-
-def _cells(card: Card, datasets: Datasets, shown: Listing) -> list[Cell | str]:
-    tone: Tone = "dim" if card.excluded else "plain"
-    good = card.status == "ok"
-    # The number first: names are cut at their end.
-    within = [datasets.number(card.dataset_id or 0), datasets.within(card.dataset)]
-    within += [f"+{card.more_datasets}"] if card.more_datasets else []
-    quality = "–" if card.quality is None else f"{card.quality:.2f}"
-    # Of a dataset in view all rewards are on its scale, which is said above the list.
-    letter = datasets.letter(card.reward_dataset_id) if shown.dataset_id is None else ""
-    return [
-        Cell(str(card.id), "dim"),
-        Cell(card.prompt, tone),
-        Cell(card.text, tone if good else "dim"),
-        Cell(card.teacher, tone),
-        Cell(count(card.tokens), tone),
-        Cell(card.finish_reason if good else card.status, "dim" if good else "warn"),
-        Cell(quality, tone),
-        Cell(signed(card.learnability), tone),
-        Cell(f"{signed(card.reward)} {letter}".rstrip(), tone),
-        Cell("✗ excluded", "warn") if card.excluded else Cell(" ".join(filter(None, within)), "dim"),
-    ]

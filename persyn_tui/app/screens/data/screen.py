@@ -1,9 +1,9 @@
-"""Screen 5: every stored answer, filtered, sorted and searched; all answers to one prompt side by side."""
+"""Screen 5: every stored response, filtered, sorted and searched; all responses to one prompt side by side."""
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any, ClassVar, cast
@@ -12,42 +12,36 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Input, Static
+from textual.worker import Worker, WorkerState
 
 from persyn_tui.app.base.formatting import count, sent
 from persyn_tui.app.screens.base import BaseScreen
-from persyn_tui.app.screens.data import background_tasks
-from persyn_tui.app.screens.data.background_tasks import Doing, Said
-from persyn_tui.app.screens.data.dialogs import ExportForm, ExportOrder, FilterForm, SortMenu
+from persyn_tui.app.screens.data import background_tasks, query
+from persyn_tui.app.screens.data.background_tasks import EXPORT, INDEX, Doing
 from persyn_tui.app.screens.data.exclusions import Exclusions
-from persyn_tui.app.screens.data.listing_line import in_words, query_line
-from persyn_tui.app.screens.data.response_table import PAUSE_S, SORTED, AnswerSheet, Ended
-from persyn_tui.app.screens.data.responses_panel import AnswersPanel
+from persyn_tui.app.screens.data.export_form import ExportForm, ExportOrder, choices
+from persyn_tui.app.screens.data.filter_form import FilterForm
+from persyn_tui.app.screens.data.formatting import in_words, query_line
+from persyn_tui.app.screens.data.query import Stored
+from persyn_tui.app.screens.data.response_table import PAUSE_S, SORTED, Ended, ResponseTable
+from persyn_tui.app.screens.data.responses_panel import ResponsesPanel
+from persyn_tui.app.screens.data.sort_menu import SortMenu
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.virtual_table import VirtualTable
 from persyn_tui.views.dataset_view import Datasets
-from storage import browse, datasets, registry, responses
+from storage import browse, responses
 from storage.errors import PersynError
 from storage.listing import Listing, Sort
 from storage.records import Dataset
 from storage.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What the screen knows of the store apart from the rows."""
-
-    newest: int
-    """The highest response id."""
-    datasets: Datasets
-    teachers: Sequence[str]
-
-
 class DataScreen(BaseScreen[Stored]):
-    """Answers, newest first until asked otherwise."""
+    """Responses, newest first until asked otherwise."""
 
     NUMBER, NAME, LIST = 5, "Data", "#rows"
     EMPTY = (
-        "No answers yet.\n\n"
+        "No responses yet.\n\n"
         "{go.jobs:1}   goes to the jobs: {jobs.new:n} makes one, {jobs.demo:d} runs the demo on small models"
     )
     EVERY = inf  # nothing here depends on the clock
@@ -58,8 +52,8 @@ class DataScreen(BaseScreen[Stored]):
     DataScreen #search { display: none; background: $surface; }
     DataScreen.filtered #query, DataScreen.none #nothing, DataScreen.searching #search { display: block; }
     DataScreen.none #rows { height: 2; min-height: 2; }
-    DataScreen.answers AnswersPanel { display: block; }
-    DataScreen.answers.low #rows, DataScreen.answers.low #query { display: none; }
+    DataScreen.responses ResponsesPanel { display: block; }
+    DataScreen.responses.low #rows, DataScreen.responses.low #query { display: none; }
     """
     WRITES = frozenset({"exclude", "undo"})
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -78,31 +72,30 @@ class DataScreen(BaseScreen[Stored]):
         self.new = 0
         """Responses that came after the list was read."""
         self._doing: dict[str, str] = {}
+        """What works in the background → how far it is."""
         self._exclusions = Exclusions()
         self._looked_s = 0.0
-        """When the answers to one prompt were read last."""
+        """When the responses to one prompt were read last."""
         self._beside: int | None = None
         """The response whose neighbours are shown, or are about to be; None while the list alone is shown."""
 
     def body(self) -> Iterable[Widget]:
-        """The filters, the list, the answers to one prompt, the search line."""
         yield Static(id="query", markup=False)
-        yield AnswerSheet(id="rows")
+        yield ResponseTable(id="rows")
         yield Static(id="nothing", markup=False)
-        yield AnswersPanel(id="answers")
+        yield ResponsesPanel(id="responses")
         yield Input(
-            placeholder="words, all of them in the answer or all in its prompt", id="search", compact=True
+            placeholder="words, all of them in the response or all in its prompt", id="search", compact=True
         )
 
     @property
-    def sheet(self) -> AnswerSheet:
-        """The list."""
-        return self.query_one("#rows", AnswerSheet)
+    def sheet(self) -> ResponseTable:
+        return self.query_one("#rows", ResponseTable)
 
     @property
-    def panel(self) -> AnswersPanel:
-        """The answers to one prompt."""
-        return self.query_one(AnswersPanel)
+    def panel(self) -> ResponsesPanel:
+        """The responses to one prompt."""
+        return self.query_one(ResponsesPanel)
 
     @property
     def _datasets(self) -> Datasets:
@@ -119,16 +112,10 @@ class DataScreen(BaseScreen[Stored]):
     # Following the store
 
     def question(self) -> Any:
-        """The list's own reading is apart from this."""
         return None
 
     def read(self, store: Store, question: Any) -> Stored | None:
-        """What is new, and what filters can name."""
-        newest = responses.newest_id(store)
-        if newest == 0:
-            return None
-        teachers = dict.fromkeys(model.name for model in registry.models(store, "teacher", archived=True))
-        return Stored(newest, Datasets(datasets.newest_first(store)), list(teachers))
+        return query.read(store)
 
     def show(self, data: Stored) -> None:
         """Reads the list when there is none yet, and what came after it."""
@@ -155,13 +142,13 @@ class DataScreen(BaseScreen[Stored]):
                 self._look(self._beside)
         await super().follow(changed=changed)
 
-    @on(AnswerSheet.Changed)
+    @on(ResponseTable.Changed)
     def _changed(self) -> None:
         sheet = self.sheet
         none = sheet.reading is None and sheet.upto > 0 and not len(sheet.rows)
         self.set_class(none, "none")
         if none:
-            why = "What is indexed so far does not hold it" if "index" in self._doing else "No answer passes"
+            why = "What is indexed so far does not hold it" if INDEX in self._doing else "No response passes"
             self.query_one("#nothing", Static).update(
                 f"{why}: {in_words(sheet.listing, self._datasets)}\n\n"
                 + self.app.keyed("{data.back:esc} clears · {data.filter:f} changes the filter")
@@ -174,23 +161,21 @@ class DataScreen(BaseScreen[Stored]):
     @on(Ended)
     def _ended(self, event: Ended) -> None:
         if event.problem is not None:
-            self.notify(str(event.problem), severity="error", timeout=15, about="list answers")
+            self.notify(str(event.problem), severity="error", timeout=15, about="list responses")
         else:
             self.new = 0
-            self.app.settle("list answers")
+            self.app.settle("list responses")
 
     def action_reread(self) -> None:
-        """Reads the whole list again."""
         if self.data is not None:
             self.sheet.read(self.sheet.wanted)
         self.ask()
 
     def about(self) -> str:
-        """How many answers, what is going on."""
         if self.data is None:
             return ""
         sheet, reading = self.sheet, self.sheet.reading
-        parts = [f"{count(len(sheet.rows))} answers"]
+        parts = [f"{count(len(sheet.rows))} responses"]
         if reading is not None and reading.how == "show":
             waits = "sorting …" if reading.listing.sort != "id" else "looking …"
             parts[0] = f"{parts[0]} …" if reading.begun else waits
@@ -208,7 +193,7 @@ class DataScreen(BaseScreen[Stored]):
 
     # The list
 
-    def list_answers(self, wanted: Listing) -> None:
+    def list_responses(self, wanted: Listing) -> None:
         """Shows another list; the present one stays until the first rows of the other are known."""
         if wanted != self.sheet.wanted:
             self.sheet.read(wanted)
@@ -223,7 +208,6 @@ class DataScreen(BaseScreen[Stored]):
     # Search, filter, sort
 
     def action_search(self) -> None:
-        """Opens the search line."""
         line = self.query_one("#search", Input)
         line.value = self.sheet.wanted.words or ""
         self.add_class("searching")
@@ -233,39 +217,36 @@ class DataScreen(BaseScreen[Stored]):
     def _search(self, event: Input.Submitted) -> None:
         words = event.value.strip()
         self._close_search()
-        if not words:
-            self.list_answers(replace(self.sheet.wanted, words=None))
-            return
-        self.list_answers(replace(self.sheet.wanted, words=words))
+        self.list_responses(replace(self.sheet.wanted, words=words or None))
         store = self.app.store
-        if store is not None and "index" not in self._doing:
-            self._doing["index"] = "indexing …"
-            work = partial(background_tasks.index, store, self.post_message)
-            self.run_worker(work, thread=True, group="index", exit_on_error=False)
+        if words and store is not None and INDEX not in self._doing:
+            self._do(INDEX, "indexing …", partial(background_tasks.index, store, self.post_message))
+
+    def _do(self, what: str, text: str, work: Callable[[], int | str]) -> None:
+        """Works in a thread; the title says how far it is."""
+        self._doing[what] = text
+        self.app.settle(what)
+        self.run_worker(work, thread=True, group=what, exit_on_error=False)
 
     def _close_search(self) -> None:
         self.remove_class("searching")
         self.sheet.focus()
 
-    async def action_filter(self) -> None:
-        """Asks which answers to list."""
+    def action_filter(self) -> None:
         if self.data is not None:
             form = FilterForm(self.sheet.wanted, self.data.teachers, self.data.datasets)
-            self.app.push_screen(form, lambda wanted: None if wanted is None else self.list_answers(wanted))
+            self.app.push_screen(form, lambda wanted: None if wanted is None else self.list_responses(wanted))
 
     def action_sort(self) -> None:
-        """Asks by what to sort."""
-
         def chosen(order: tuple[Sort, bool] | None) -> None:
             if order is not None:
-                self.list_answers(replace(self.sheet.wanted, sort=order[0], descending=order[1]))
+                self.list_responses(replace(self.sheet.wanted, sort=order[0], descending=order[1]))
 
-        wanted = self.sheet.wanted
-        letters = self.sheet.letters
-        mixed = self._datasets.scales if letters is None else len(letters)
+        wanted, letters = self.sheet.wanted, self.sheet.letters
+        scales = self._datasets.scales if letters is None else len(letters)
         if wanted.dataset_id is not None:
-            mixed = 1
-        self.app.push_screen(SortMenu(wanted.sort, wanted.descending, mixed), chosen)
+            scales = 1
+        self.app.push_screen(SortMenu(wanted.sort, wanted.descending, scales), chosen)
 
     @on(VirtualTable.HeaderClicked, "#rows")
     def _sort_by(self, event: VirtualTable.HeaderClicked) -> None:
@@ -274,7 +255,7 @@ class DataScreen(BaseScreen[Stored]):
         for name, column in SORTED.items():
             if column == event.column:
                 descending = not wanted.descending if name == wanted.sort else True
-                self.list_answers(replace(wanted, sort=name, descending=descending))
+                self.list_responses(replace(wanted, sort=name, descending=descending))
 
     def action_back(self) -> None:
         """Closes what is open; then clears marks, the search, the filter."""
@@ -285,7 +266,7 @@ class DataScreen(BaseScreen[Stored]):
             self._beside = None
             sheet.follows = True
             self.panel.close()
-            self.remove_class("answers")
+            self.remove_class("responses")
             self.refresh_bindings()
             sheet.focus()
         elif sheet.marked:
@@ -293,15 +274,15 @@ class DataScreen(BaseScreen[Stored]):
             sheet.refresh()
             self.paint_title()
         elif wanted.words is not None:
-            self.list_answers(replace(wanted, words=None))
+            self.list_responses(replace(wanted, words=None))
         else:
-            self.list_answers(Listing(sort=wanted.sort, descending=wanted.descending))
+            self.list_responses(Listing(sort=wanted.sort, descending=wanted.descending))
 
-    # All answers to one prompt
+    # All responses to one prompt
 
     @on(VirtualTable.Chosen, "#rows")
     def _open(self, event: VirtualTable.Chosen) -> None:
-        self.add_class("answers")
+        self.add_class("responses")
         self._look(cast(int, event.key))
         self.refresh_bindings()
         self.panel.focus()
@@ -311,35 +292,30 @@ class DataScreen(BaseScreen[Stored]):
         if self._beside is not None and event.key is not None:
             self._look(cast(int, event.key))
 
-    @on(AnswersPanel.Row)
-    def _next_row(self, event: AnswersPanel.Row) -> None:
+    @on(ResponsesPanel.Row)
+    def _next_row(self, event: ResponsesPanel.Row) -> None:
         self.sheet.action_move(event.by)
 
     def _look(self, response_id: int) -> None:
         self._beside, self._looked_s = response_id, time.monotonic()
         self.sheet.follows = False
-        work = partial(self._show_answers, response_id)
-        background(self, work, group="answers", exclusive=True, exit_on_error=False)
+        work = partial(self._show_responses, response_id)
+        background(self, work, group="responses", exclusive=True, exit_on_error=False)
 
-    async def _show_answers(self, response_id: int) -> None:
+    async def _show_responses(self, response_id: int) -> None:
         store = self.app.store
         if store is None:
             return
         in_view = self.dataset.id if self.dataset else None
-        try:
-            await self.panel.read(store, response_id, in_view, lambda: response_id == self._beside)
-            self.app.settle("answers")
-        except PersynError as problem:
-            self.notify(str(problem), severity="error", about="answers")
+        await self.panel.read(store, response_id, in_view, lambda: response_id == self._beside)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What belongs to the list is not offered beside the answers, and nothing where there are none."""
+        """What belongs to the list is not offered beside the responses, and nothing where there are none."""
         if action in ("search", "filter", "sort", "export", "exclude"):
             return self.data is not None and (self._beside is None or action == "exclude")
         return True
 
     def action_copy(self) -> None:
-        """Copies the text of the chosen answer, or of the one under the cursor."""
         background(self, self._copy, group="copy", exit_on_error=False)
 
     async def _copy(self) -> None:
@@ -353,7 +329,7 @@ class DataScreen(BaseScreen[Stored]):
         else:
             return
         self.app.copy_to_clipboard(text)
-        self.notify(sent(len(text), f" of answer {key}"), about="copy")
+        self.notify(sent(len(text), f" of response {key}"), about="copy")
 
     # Excluding
 
@@ -378,20 +354,13 @@ class DataScreen(BaseScreen[Stored]):
         if not self._exclusions.done or store is None:
             self.notify("nothing to undo", timeout=2)
             return
-        last = self._exclusions.done.pop()
-        name = self._datasets.name(last.dataset)
-        self._change(lambda: self._exclusions.undo(store, last, name))
+        self._change(lambda: self._exclusions.undo(store, self._datasets.name))
 
     def _change(self, change: Callable[[], str]) -> None:
         """Changes a dataset in a thread, and says what came of it."""
 
         async def do() -> None:
-            try:
-                done = await asyncio.to_thread(change)
-            except PersynError as problem:
-                self.notify(str(problem), severity="error", about="exclude")
-                return
-            self.notify(done, about="exclude")
+            self.notify(await asyncio.to_thread(change), about="exclude")
             self.sheet.outdate()
             self.paint_title()
 
@@ -401,12 +370,13 @@ class DataScreen(BaseScreen[Stored]):
 
     async def action_export(self) -> None:
         """Asks which dataset goes where, then writes it in the background."""
+        # NumPy comes with it, which the first rows do not wait for.
         from engine.methods import strategy_kinds
 
         store = self.app.store
         if self.data is None or store is None:
             return
-        if "export" in self._doing:
+        if EXPORT in self._doing:
             self.notify("an export is being written", severity="warning")
             return
         known = self.data.datasets
@@ -420,21 +390,17 @@ class DataScreen(BaseScreen[Stored]):
         # A dataset in view is one to export; what else is filtered by chooses among its rows.
         words = in_words(wanted, known) if in_words(replace(wanted, dataset_id=None), known) else ""
         try:
-            await asyncio.to_thread(store.check_file)
-            rows = await asyncio.to_thread(lambda: {one.id: datasets.count(store, one.id) for one in ready})
-            some = await asyncio.to_thread(background_tasks.some, store, wanted, words, marked, ready)
+            rows = await asyncio.to_thread(choices, store, ready, wanted, words, marked)
         except PersynError as problem:
             self.notify(str(problem), severity="error", about="export")
             return
 
         def start(order: ExportOrder | None) -> None:
             if order is not None:
-                self._doing["export"] = "exporting …"
-                self.app.settle("export")
-                work = partial(background_tasks.export, store, order, self.post_message)
-                self.run_worker(work, thread=True, group="export")
+                write = partial(background_tasks.write, store, order, self.post_message)
+                self._do(EXPORT, "exporting …", write)
 
-        self.app.push_screen(ExportForm(known, chosen, rows, some), start)
+        self.app.push_screen(ExportForm(known, chosen, rows), start)
 
     # What comes from the background
 
@@ -443,21 +409,21 @@ class DataScreen(BaseScreen[Stored]):
         self._doing[event.what] = event.text
         self.paint_title()
 
-    def on_said(self, event: Said) -> None:
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """Something ended, well or not."""
-        self._doing.pop(event.what, None)
-        if event.problem is not None:
-            self.notify(str(event.problem), severity="error", timeout=15, about=event.what)
-        elif event.what == "export":
-            self.notify(event.text, timeout=15, about="export")
-        else:
-            self.app.settle(event.what)
-            if event.text and self.sheet.wanted.words is not None:
-                self.sheet.read(self.sheet.wanted)
+        super().on_worker_state_changed(event)
+        worker, well = event.worker, event.state is WorkerState.SUCCESS
+        if worker.group not in (INDEX, EXPORT) or not (well or event.state is WorkerState.ERROR):
+            return
+        self._doing.pop(worker.group, None)
+        if well and worker.group == EXPORT:
+            self.notify(str(worker.result), timeout=15, about=EXPORT)
+        elif well and worker.result and self.sheet.wanted.words is not None:
+            self.sheet.read(self.sheet.wanted)  # more is indexed than when it was searched
         self._changed()
 
     def on_resize(self) -> None:
-        """Where the screen is low, the answers stand alone."""
+        """Where the screen is low, the responses stand alone."""
         self.set_class(self.app.size.height < 27, "low")
         super().on_resize()
 

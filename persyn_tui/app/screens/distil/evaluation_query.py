@@ -88,23 +88,16 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """The prompt under the cursor, whole, with both responses."""
-
-    prompt: Prompt
-    before: Result | None
-    after: Result | None
-
-
-@dataclass(frozen=True, slots=True)
 class Evaluated:
     """What the screen shows."""
 
     strategy: str
-    strategies: tuple[str, ...]
-    """Of the run, the student before training first."""
     listed: Listed
-    compared: Compared | None
+    prompt: Prompt | None
+    """The one under the cursor, whole; None where nothing is listed."""
+    before: Result | None
+    """The response to it before training."""
+    after: Result | None
 
 
 def read(store: Store, question: Question, cache: QueryCache) -> Evaluated | None:
@@ -130,9 +123,10 @@ def read(store: Store, question: Question, cache: QueryCache) -> Evaluated | Non
     at = question.prompt_id if question.prompt_id in ids else next(iter(ids), None)
     return Evaluated(
         strategy=question.strategy,
-        strategies=(BEFORE, *map(str, job.spec.get("strategies", ()))),
         listed=listed,
-        compared=None if at is None else _compared(store, at, before, after),
+        prompt=None if at is None else prompts.get(store, [at]).get(at),
+        before=None if at is None or before is None else results.result(store, before.id, at),
+        after=None if at is None else results.result(store, after.id, at),
     )
 
 
@@ -172,14 +166,6 @@ def _listed(
         before=_side(then, before is None or before.complete),
         after=_side(now, after.complete),
     )
-
-
-def _compared(store: Store, id: int, before: Evaluation | None, after: Evaluation) -> Compared | None:
-    prompt = prompts.get(store, [id]).get(id)
-    if prompt is None:
-        return None
-    first = None if before is None else results.result(store, before.id, id)
-    return Compared(prompt, first, results.result(store, after.id, id))
 
 
 def _right(value: float) -> bool:

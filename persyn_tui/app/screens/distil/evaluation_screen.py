@@ -1,6 +1,6 @@
 """The student's own responses to the evaluation prompts, a strategy's beside those before training."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -34,6 +34,7 @@ class EvaluatedScreen(BaseScreen[Evaluated]):
 
     Args:
         job_id: whose strategies.
+        strategies: all of them, the student before training first.
         strategy: the one to begin with.
     """
 
@@ -58,16 +59,14 @@ class EvaluatedScreen(BaseScreen[Evaluated]):
         Binding("escape", "back", "Back", key_display="esc", id="evaluated.back"),
     ]
 
-    def __init__(self, job_id: int, strategy: str) -> None:
+    def __init__(self, job_id: int, strategies: Sequence[str], strategy: str) -> None:
         super().__init__()
-        self._job_id, self._strategy = job_id, strategy
+        self._job_id, self._strategies, self._strategy = job_id, strategies, strategy
         self._kind = KINDS[0]
         self._at: int | None = None
         self._cache = QueryCache()
-        self._strategies: tuple[str, ...] = (strategy,)
 
     def body(self) -> Iterable[Widget]:
-        """How it came out, the prompts, the two responses."""
         yield OneLine(id="sums")
         yield VirtualTable(_columns(self._strategy), id="prompts")
         yield MessageBar(id="prompt")
@@ -87,22 +86,21 @@ class EvaluatedScreen(BaseScreen[Evaluated]):
         return evaluation_query.read(store, question, self._cache)
 
     def show(self, data: Evaluated) -> None:
-        """The whole screen."""
-        self._strategies, self._kind = data.strategies, data.listed.kind
+        self._kind = data.listed.kind
         self.query_one("#sums", OneLine).update(_sums(data))
         rows = [(line.prompt_id, _cells(line, data.strategy)) for line in data.listed.lines]
         self.query_one("#prompts", VirtualTable).fill(rows, _columns(data.strategy))
         self._show_responses(data)
 
     def _show_responses(self, data: Evaluated) -> None:
-        found, asked = data.compared, ""
-        if found is not None:
-            reference = [] if found.prompt.answer is None else [f"reference {found.prompt.answer}"]
-            turns = "⏎".join(str(turn["content"]) for turn in found.prompt.messages).replace("\n", "⏎")
-            asked = "\n".join([*reference, turns[:LONGEST]])
+        asked = ""
+        if data.prompt is not None:
+            asked = "" if data.prompt.answer is None else f"reference {data.prompt.answer}\n"
+            turns = "⏎".join(str(turn["content"]) for turn in data.prompt.messages)
+            asked += turns.replace("\n", "⏎")[:LONGEST]
         self.query_one("#prompt", MessageBar).tell(asked)
-        before, after = (None, None) if found is None else (found.before, found.after)
-        for side, result, name in (("before", before, "before training"), ("after", after, data.strategy)):
+        sides = (("before", data.before, "before training"), ("after", data.after, data.strategy))
+        for side, result, name in sides:
             box = self.query_one(f"#{side}", VerticalScroll)
             box.display = side == "after" or data.strategy != BEFORE
             text = _response(result, name)
@@ -111,14 +109,11 @@ class EvaluatedScreen(BaseScreen[Evaluated]):
                 box.scroll_home(animate=False)
 
     def about(self) -> str:
-        """Which strategy of which job."""
         listed = "" if self._kind == KINDS[0] else f" · {self._kind}"
         return f"responses of {self._strategy}{listed} · job {self._job_id}"
 
     def text_to_copy(self) -> str:
-        """The strategy's response, whole."""
-        found = None if self.data is None or self.data.compared is None else self.data.compared.after
-        return "" if found is None else found.text
+        return "" if self.data is None or self.data.after is None else self.data.after.text
 
     @on(VirtualTable.Highlighted, "#prompts")
     def _look(self, event: VirtualTable.Highlighted) -> None:
@@ -128,9 +123,8 @@ class EvaluatedScreen(BaseScreen[Evaluated]):
 
     def action_strategy(self, by: int) -> None:
         """The responses of the next strategy to the same prompt."""
-        names = self._strategies
-        at = names.index(self._strategy) if self._strategy in names else 0
-        self._strategy = names[(at + by) % len(names)]
+        at = self._strategies.index(self._strategy)
+        self._strategy = self._strategies[(at + by) % len(self._strategies)]
         self.ask(frozen_too=True)
 
     def action_show(self) -> None:
@@ -142,7 +136,6 @@ class EvaluatedScreen(BaseScreen[Evaluated]):
         self.ask(frozen_too=True)
 
     def action_back(self) -> None:
-        """Back to the strategies."""
         if self.is_active:
             self.dismiss()
 

@@ -68,8 +68,8 @@ class TeacherLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
-    """How many prompts and responses a run has, beside the routed run alone and the run in full."""
+class Sums:
+    """What is asked for in all, beside the routed run alone and the run in full; sums over the stored responses."""
 
     prompts: int
     """N: what all teachers would have to answer, each."""
@@ -79,11 +79,24 @@ class Sizes:
     """C·M, or fewer where each of them is answered by some teachers only."""
     unrouted: int
     """Prompts that still wait for a teacher, each of which brings at least one response."""
+    coverage: list[Coverage]
+    """By teacher."""
+    means: Mapping[str, float]
+    """Teacher → tokens per second of its newest stored responses."""
+    judged: float
+    """Dollars that verdicts on these responses have cost."""
+    trouble: str
+    """Why the counts are not complete."""
 
     @property
     def routed(self) -> int:
         """C·M + (N − C): responses of the routed run alone."""
         return self.calibration_responses + self.prompts - self.calibrated
+
+    @property
+    def everything(self) -> int:
+        """N·M: responses if every teacher answered every prompt."""
+        return self.prompts * len(self.coverage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +107,11 @@ class Generated:
     teachers: tuple[TeacherLine, ...]
     strategies: int
     """Whose plans, taken together, are what is asked for."""
-    newest: tuple[ResponseLine, ...] = ()
-    sizes: Sizes | None = None
+    sums: Sums | None = None
     """None while the prompts are being read."""
-    tokens_per_second: float | None = None
-    eta_s: float | None = None
-    """Of the stage, from the speed of each teacher."""
-    rough: bool = False
-    """The ETA takes teachers of unknown speed for as fast as the others."""
-    judged: float = 0.0
-    """Dollars that verdicts on these responses have cost."""
-    trouble: str = ""
-    """Why the counts are not complete."""
+    newest: tuple[ResponseLine, ...] = ()
+    stage: Snapshot | None = None
+    """None where no teacher is being asked."""
 
     @property
     def done(self) -> int:
@@ -134,28 +140,11 @@ class Generated:
         return sum(line.counts.get("error", 0) for line in self.teachers)
 
     @property
-    def everything(self) -> int | None:
-        """N·M: responses if every teacher answered every prompt."""
-        return None if self.sizes is None else self.sizes.prompts * len(self.teachers)
-
-    @property
     def everything_cost(self) -> float | None:
         """Dollars if every teacher answered every prompt, at what its responses cost so far; None when unknown."""
-        if self.sizes is None or any(not line.done for line in self.teachers):
+        if self.sums is None or any(not line.done for line in self.teachers):
             return None
-        return sum(self.sizes.prompts * line.cost / line.done for line in self.teachers)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sums:
-    """Sums over the stored responses."""
-
-    coverage: list[Coverage]
-    means: dict[str, float]
-    """Teacher → tokens per second of its newest stored responses."""
-    sizes: Sizes
-    judged: float
-    trouble: str
+        return sum(self.sums.prompts * line.cost / line.done for line in self.teachers)
 
 
 def read(store: Store, job_id: int | None, cache: QueryCache) -> Generated | None:
@@ -185,38 +174,30 @@ def read(store: Store, job_id: int | None, cache: QueryCache) -> Generated | Non
         job_id=job.id,
         teachers=_teachers(context, sums, new, snapshot, live),
         strategies=strategies,
+        sums=sums,
         newest=cache.get("newest", (sums, new), lambda: _newest(store, context)),
-        sizes=sums.sizes,
-        tokens_per_second=snapshot.tokens_per_second if live else None,
-        eta_s=snapshot.eta_s if live else None,
-        rough=snapshot.rough,
-        judged=sums.judged,
-        trouble=sums.trouble,
+        stage=snapshot if live else None,
     )
 
 
-def _sums(store: Store, context: RunContext) -> _Sums:
+def _sums(store: Store, context: RunContext) -> Sums:
     plans, trouble = _plans(store, context)
     sizes = prompts.counts(store, context.prompt_set)
     everyone = context.calibration.answered_by_all
     design = [] if (designed := design_id(context)) is None else [designed]
     total = sum(sizes.get(split, 0) for split in TRAINED)
     several = sum(sizes.get(split, 0) for split in (CALIBRATED if design else everyone))
-    speed = {
-        teacher.name: speeds.measured(store, which.teacher_id)
-        for teacher, which in zip(context.teachers, context.generations, strict=True)
-    }
-    return _Sums(
+    teachers = zip(context.teachers, context.generations, strict=True)
+    speed = {teacher.name: speeds.measured(store, which.teacher_id) for teacher, which in teachers}
+    return Sums(
+        prompts=total,
+        calibrated=sum(sizes.get(split, 0) for split in CALIBRATED),
+        calibration_responses=context.calibration.responses(sizes),
+        unrouted=0 if plans else total - several,
         coverage=responses.coverage(
             store, context.generations, context.prompt_set, everyone, [*plans, *design]
         ),
         means={name: known.tokens_per_second for name, known in speed.items() if known is not None},
-        sizes=Sizes(
-            prompts=total,
-            calibrated=sum(sizes.get(split, 0) for split in CALIBRATED),
-            calibration_responses=context.calibration.responses(sizes),
-            unrouted=0 if plans else total - several,
-        ),
         judged=sum(spending.of_verdicts(context).values()),
         trouble=trouble,
     )
@@ -239,7 +220,7 @@ def _newest(store: Store, context: RunContext) -> tuple[ResponseLine, ...]:
 
 def _teachers(
     context: RunContext,
-    sums: _Sums,
+    sums: Sums,
     new: Mapping[int, Mapping[str, tuple[int, float]]],
     snapshot: Snapshot,
     live: bool,

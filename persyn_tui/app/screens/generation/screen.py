@@ -1,8 +1,7 @@
 """Screen 4: what each teacher has given, how fast, at what price; the newest responses as they come."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -12,64 +11,19 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.base.sanitize import strip_control
 from engine.job.control import PAUSE_S
 from engine.pipeline import job_commands
-from engine.pipeline.display import time_left
-from persyn_tui.app.base.formatting import bar, count, done_of, money, rate
-from persyn_tui.app.screens.data.responses_panel import AnswersPanel
-from persyn_tui.app.screens.generation import query
+from persyn_tui.app.screens.data.responses_panel import ResponsesPanel
+from persyn_tui.app.screens.generation import formatting, query
 from persyn_tui.app.screens.generation.query import STAGES, Generated, TeacherLine
 from persyn_tui.app.screens.jobs.job_screen import JobScreen
 from persyn_tui.app.state import stopping
 from persyn_tui.app.state.cached_query import QueryCache
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.one_line import OneLine
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Tone, VirtualTable, text_of
+from persyn_tui.app.widgets.virtual_table import VirtualTable
 from storage.job_records import Job
-from storage.records import ResponseLine
 from storage.store import Store
-
-ASSIGNED = 15
-"""Cells of `done / assigned`."""
-TEACHERS = (
-    Column("teacher", most=48),
-    Column("backend", 12, drop=10),
-    Column("done / assigned", ASSIGNED, right=True),
-    Column("", 7, drop=7),
-    Column("tok/s", 6, right=True),
-    Column("ETA", 6, right=True, drop=1),
-    Column("in flight", 9, right=True, drop=3),
-    Column("retry", 5, right=True, drop=8),
-    Column("trunc", 5, right=True, drop=4),
-    Column("empty", 5, right=True, drop=5),
-    Column("refused", 7, right=True, drop=5),
-    Column("long", 4, right=True, drop=9),
-    Column("error", 5, right=True, drop=2),
-    Column("$", 7, right=True, drop=6),
-)
-NOTHING = ("–", "0", "0.00")
-EMPTY_DROP = 20
-"""Columns from `in flight` on that hold nothing go before all others."""
-NEWEST = (
-    Column("id", 9, right=True),
-    Column("teacher", 14),
-    Column("tok", 5, right=True, drop=1),
-    Column("finish", 8, drop=2),
-    Column("response"),
-)
-QUARANTINED = {
-    "truncated": "quarantined: truncated at its limit",
-    "empty": "quarantined: empty",
-    "refused": "quarantined: refused",
-    "too_long": "quarantined: the prompt is too long",
-    "error": "error",
-}
-"""Status → why a response is not used."""
-UNUSABLE = ("truncated", "empty", "refused", "too_long")
-"""The statuses counted in columns of their own, beside `error`."""
-TEXT = 400
-"""Characters of a response among which its first line is looked for."""
 
 
 class GenerationScreen(JobScreen[Generated]):
@@ -84,8 +38,8 @@ class GenerationScreen(JobScreen[Generated]):
     GenerationScreen #teachers { height: auto; max-height: 60%; margin-top: 1; }
     GenerationScreen #label { height: 1; margin-top: 1; color: $quiet; text-wrap: nowrap; }
     GenerationScreen #newest { height: 1fr; min-height: 3; }
-    GenerationScreen.answers #teachers, GenerationScreen.answers #label { display: none; }
-    GenerationScreen.answers #answers { display: block; }
+    GenerationScreen.responses #teachers, GenerationScreen.responses #label { display: none; }
+    GenerationScreen.responses #responses { display: block; }
     """
     NEEDS_ROWS = frozenset({"start", "stop", "retry", "pace"})
     WRITES = frozenset({"start", "stop", "retry", "pace"})
@@ -105,31 +59,29 @@ class GenerationScreen(JobScreen[Generated]):
         """Responses that came while the screen was frozen."""
 
     def body(self) -> Iterable[Widget]:
-        """Sums, teachers, newest responses."""
         yield OneLine(id="sums")
-        yield VirtualTable(TEACHERS, id="teachers")
-        yield Static(_label(()), id="label", markup=False)
-        yield VirtualTable(NEWEST, id="newest")
-        yield AnswersPanel(id="answers")
+        yield VirtualTable(formatting.TEACHERS, id="teachers")
+        yield Static(formatting.label(()), id="label", markup=False)
+        yield VirtualTable(formatting.NEWEST, id="newest")
+        yield ResponsesPanel(id="responses")
 
     def read(self, store: Store, question: Any) -> Generated | None:
-        """The followed job's counts and newest responses."""
         return query.read(store, question, self._cache)
 
     def show(self, data: Generated) -> None:
-        """Sums and rows."""
         self._new = 0
-        sums = _sums(data)
-        fits = cell_len(sums) <= self.app.size.width - 2
-        self.query_one("#sums", OneLine).update(sums if fits else _sums(data, brief=True))
+        sums = formatting.sums_line(data)
+        if cell_len(sums) > self.app.size.width - 2:
+            sums = formatting.sums_line(data, brief=True)
+        self.query_one("#sums", OneLine).update(sums)
         teachers = self.query_one("#teachers", VirtualTable)
         teachers.styles.height = len(data.teachers) + 1
-        rows = [(line.name, _teacher(line)) for line in data.teachers]
-        teachers.fill(rows, _columns([cells for _, cells in rows]))
-        self.query_one("#label", Static).update(_label(data.teachers))
+        rows = [(line.name, formatting.teacher_cells(line)) for line in data.teachers]
+        teachers.fill(rows, formatting.teacher_columns([cells for _, cells in rows]))
+        self.query_one("#label", Static).update(formatting.label(data.teachers))
         newest = self.query_one("#newest", VirtualTable)
         at_top = newest.place == 0
-        newest.fill([(line.response.id, _newest(line)) for line in data.newest])
+        newest.fill([(line.response.id, formatting.newest_cells(line)) for line in data.newest])
         if at_top:  # who has not moved the cursor sees the newest; who has stays on that row
             newest.action_top()
         self.call_after_refresh(self.paint_title)
@@ -144,7 +96,6 @@ class GenerationScreen(JobScreen[Generated]):
             self.paint_title()
 
     def about(self) -> str:
-        """The job; what came while frozen."""
         return self.job_line + (f" · {self._new:,} new" if self.frozen and self._new else "")
 
     def idle(self) -> frozenset[str]:
@@ -177,17 +128,13 @@ class GenerationScreen(JobScreen[Generated]):
         return f"{self.KEPT} {job.stage or 'The job'} stops at the next point where nothing is lost."
 
     def trouble(self) -> str:
-        """Why the job stopped, or why teachers give no answers."""
-        waits = (
-            []
-            if self.data is None
-            else [f"▲ {t.name}: {t.now.note}" for t in self.data.teachers if t.now.note]
-        )
+        """Why the job stopped, or why teachers give no responses."""
+        teachers = () if self.data is None else self.data.teachers
+        waits = [f"▲ {teacher.name}: {teacher.now.note}" for teacher in teachers if teacher.now.note]
         return "\n".join(waits) or super().trouble()
 
     @property
     def chosen(self) -> TeacherLine | None:
-        """The teacher under the cursor."""
         if self.data is None:
             return None
         key = self.query_one("#teachers", VirtualTable).key
@@ -198,43 +145,43 @@ class GenerationScreen(JobScreen[Generated]):
         self.paint_title()  # the keys that are offered depend on the teacher
 
     def text_to_copy(self) -> str:
-        """The teachers as lines of text, or the response under the cursor."""
         if self.data is None:
             return ""
         newest = self.query_one("#newest", VirtualTable)
-        if self.has_class("answers"):
-            return self.query_one(AnswersPanel).text
+        if self.has_class("responses"):
+            return self.query_one(ResponsesPanel).text
         if newest.has_focus:
             return next(
                 (line.response.text for line in self.data.newest if line.response.id == newest.key), ""
             )
-        return "\n".join([_sums(self.data), *(f"{t.name}\t{t.done}/{t.wanted}" for t in self.data.teachers)])
+        return "\n".join(
+            [formatting.sums_line(self.data), *(f"{t.name}\t{t.done}/{t.wanted}" for t in self.data.teachers)]
+        )
 
     @on(VirtualTable.Chosen, "#newest")
     def _open(self, event: VirtualTable.Chosen) -> None:
         background(self, partial(self._look, cast(int, event.key)), group="look", exclusive=True)
 
     async def _look(self, response_id: int) -> None:
-        """Shows all answers to the prompt of this one."""
+        """Shows all responses to the prompt of this one."""
         if self.app.store is None:
             return
-        panel = self.query_one(AnswersPanel)
+        panel = self.query_one(ResponsesPanel)
         if not await panel.read(self.app.store, response_id):
             self.notify(f"response #{response_id} is not there", severity="warning")
             return
-        self.add_class("answers")
+        self.add_class("responses")
         panel.focus()
 
-    @on(AnswersPanel.Row)
-    def _next(self, event: AnswersPanel.Row) -> None:
+    @on(ResponsesPanel.Row)
+    def _next(self, event: ResponsesPanel.Row) -> None:
         newest = self.query_one("#newest", VirtualTable)
         newest.action_move(event.by)
         newest.action_choose()
 
     def action_close(self) -> None:
-        """Back from the answers to the list."""
-        if self.has_class("answers"):
-            self.remove_class("answers")
+        if self.has_class("responses"):
+            self.remove_class("responses")
             self.query_one("#newest", VirtualTable).focus()
 
     def action_pace(self, more: bool) -> None:
@@ -245,93 +192,3 @@ class GenerationScreen(JobScreen[Generated]):
     def action_retry(self) -> None:
         """Asks for failed responses again, where that can still change the run's data."""
         self.act(job_commands.retry_failed)
-
-
-def _sums(data: Generated, *, brief: bool = False) -> str:
-    if data.sizes is None:
-        return "there are no prompts yet; nothing has been asked yet"
-    parts = [f"{data.done:,} / {data.wanted:,}"]
-    # A narrow line has room for the strategies, or for how fast it goes.
-    several = data.strategies > 1 and not (brief and data.tokens_per_second is not None)
-    if not (brief and several):
-        parts[0] += " responses"
-    if several:
-        parts[0] += f" of {data.strategies} strategies"
-    if data.sizes.unrouted:
-        parts[0] += f" + {data.sizes.unrouted:,} to route"
-    if data.tokens_per_second is not None:
-        parts.append(f"{rate(data.tokens_per_second)} tok/s")
-    if data.eta_s is not None:
-        parts.append(f"ETA {time_left(data.eta_s, rough=data.rough)}")
-    if data.in_flight is not None and not brief:
-        parts.append(f"in flight {count(data.in_flight)}")
-    if data.cost:
-        parts.append(money(data.cost))
-    if data.judged:
-        parts.append(f"{money(data.judged)} for verdicts")
-    # What the run asks for is that of all its strategies: the two ways that are compared are said apart from it.
-    if several:
-        parts.append(f"routed{'' if brief else ' alone would be'} {count(data.sizes.routed)}")
-    parts.append(f"all teachers{'' if brief else ' would be'} {count(data.everything)}")
-    if data.cost and data.everything_cost is not None:
-        parts[-1] += f" / {money(data.everything_cost)}"
-    if data.trouble:
-        parts.append(f"▲ {strip_control(data.trouble)}")
-    return ("  " if brief else "   ").join(parts)
-
-
-def _teacher(line: TeacherLine) -> list[Cell | str]:
-    now, speed = line.now, line.tokens_per_second
-    return [
-        Cell(line.name, "plain" if speed is None else "strong"),
-        Cell(line.backend, "dim"),
-        done_of(line.done, line.wanted, ASSIGNED) if line.wanted else "–",
-        Cell(bar(line.done / line.wanted, 7), "accent" if line.done < line.wanted else "dim")
-        if line.wanted
-        else "",
-        Cell(f"⌀{rate(line.mean)}", "dim") if speed is None and line.mean is not None else rate(speed),
-        Cell("waits", "warn") if now.note else time_left(now.eta_s if now.done < now.total else None),
-        Cell(f"{now.in_flight}/{now.allowed}", "warn" if line.held else "plain") if now.allowed else "–",
-        Cell("–", "dim") if line.retries is None else _some(line.retries, "warn"),
-        *(_some(line.counts.get(status, 0), "warn") for status in UNUSABLE),
-        _some(line.counts.get("error", 0), "bad"),
-        f"{line.cost:,.2f}" if line.cost < 1000 else f"{line.cost:,.0f}",
-    ]
-
-
-def _columns(rows: Sequence[Sequence[Cell | str]]) -> tuple[Column, ...]:
-    """The columns of the teachers; those in which no row says anything go first where it is narrow."""
-    first = next(place for place, column in enumerate(TEACHERS) if column.title == "in flight")
-    return tuple(
-        replace(column, drop=column.drop + EMPTY_DROP)
-        if place >= first and all(text_of(row[place]) in NOTHING for row in rows)
-        else column
-        for place, column in enumerate(TEACHERS)
-    )
-
-
-def _label(teachers: Iterable[TeacherLine]) -> str:
-    """The line between teachers and newest responses, with the limits that are held below what the run file allows."""
-    held = (f"── {t.name} held at {t.now.allowed:,} of {t.now.most:,}: {t.held} " for t in teachers if t.held)
-    return strip_control(f"newest {''.join(held)}{'─' * 300}")
-
-
-def _some(number: int, tone: Tone) -> Cell:
-    """A count that is coloured where there is something to look at."""
-    return Cell(f"{number:,}", tone if number else "dim")
-
-
-def _newest(line: ResponseLine) -> list[Cell | str]:
-    response = line.response
-    said = next(filter(str.strip, response.text[:TEXT].splitlines()), "")
-    why = QUARANTINED.get(response.status)
-    if why is not None:
-        said = " · ".join(filter(None, (why, response.error or said)))
-    tone: Tone = "plain" if why is None else "bad" if response.status == "error" else "warn"
-    return [
-        Cell(f"#{response.id}", "dim"),
-        line.teacher,
-        f"{response.completion_tokens:,}",
-        Cell(response.finish_reason, "dim"),
-        Cell(said, tone),
-    ]

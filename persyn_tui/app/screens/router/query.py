@@ -18,7 +18,7 @@ from persyn_tui.app.state.cached_query import QueryCache
 from storage import jobs, prompts, routing
 from storage.errors import PersynError
 from storage.job_records import Job
-from storage.records import Assignment, Messages, Plan, RouterRecord, Share
+from storage.records import Messages, Plan, RouterRecord, Share
 from storage.store import Store
 
 SUMMED_EVERY_S = 1.0
@@ -198,23 +198,14 @@ def _choices(
     for number, prompt in prompts.get(store, missing).items():
         texts[number] = last_words(prompt.messages)[:TEXT]
     order = plan.manifest.get("teachers", [])
-    return tuple(choice_of(row, names, order, texts.get(row.prompt_id, "")) for row in rows)
-
-
-def choice_of(row: Assignment, names: Mapping[int | None, str], order: Sequence[str], text: str) -> Choice:
-    """An assignment with the names of its teachers.
-
-    Args:
-        row: as stored.
-        names: of teachers, by id.
-        order: the plan's teachers, to whom the strengths belong.
-        text: what the list shows of the prompt.
-    """
-    teacher = names.get(row.teacher_id, "?")
-    values = row.strengths or ()
-    strengths = dict(zip(order, values, strict=True)) if len(order) == len(values) else {}
-    measured = bool(strengths) and max(strengths, key=strengths.__getitem__) != teacher
-    return Choice(row.prompt_id, text, teacher, strengths, None if measured else row.margin, measured)
+    found = []
+    for row in rows:
+        teacher, values = names.get(row.teacher_id, "?"), row.strengths or ()
+        strengths = dict(zip(order, values, strict=True)) if len(order) == len(values) else {}
+        measured = bool(strengths) and max(strengths, key=strengths.__getitem__) != teacher
+        margin, text = None if measured else row.margin, texts.get(row.prompt_id, "")
+        found.append(Choice(row.prompt_id, text, teacher, strengths, margin, measured))
+    return tuple(found)
 
 
 def _curves(store: Store, job: Job, known: _Curves) -> Mapping[str, Sequence[float]]:

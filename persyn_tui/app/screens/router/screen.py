@@ -78,7 +78,6 @@ class RouterScreen(JobScreen[Routed]):
     # What is read
 
     def body(self) -> Iterable[Widget]:
-        """Two lines of numbers; allocation and slider; prompts."""
         yield OneLine(id="where")
         yield OneLine(id="measures")
         with Horizontal():
@@ -90,11 +89,9 @@ class RouterScreen(JobScreen[Routed]):
                 yield VirtualTable(formatting.choice_columns("prompt", 0), id="choices")
 
     def focus_first(self) -> None:
-        """The prompts."""
         self.query_one("#choices", VirtualTable).focus()
 
     def question(self) -> Question:
-        """The job, and which part of which plan."""
         teacher = None if self._teacher is None else self._teacher[1]
         return Question(self.app.followed.id, self._strategy, teacher, self._closest)
 
@@ -104,7 +101,6 @@ class RouterScreen(JobScreen[Routed]):
     # What is shown
 
     def show(self, data: Routed) -> None:
-        """Lines, then lists; the slider follows when there are other scores."""
         width = max(40, self.app.size.width - 2)
         job = self.app.followed.job
         state = data.state if job is None or job.id != data.job_id else self.app.followed.state_of(job)
@@ -159,7 +155,6 @@ class RouterScreen(JobScreen[Routed]):
             sheet.focus()
 
     def without(self) -> Sequence[str]:
-        """Columns of both lists."""
         if self.data is None:
             return ()
         sheets = [self.query_one(which, VirtualTable) for which in ("#choices", "#shares")]
@@ -183,7 +178,6 @@ class RouterScreen(JobScreen[Routed]):
         return self.query_one(WhatIfPanel).what_if
 
     def text_to_copy(self) -> str:
-        """The prompt under the cursor."""
         choice = self.chosen
         return "" if choice is None else choice.text
 
@@ -211,7 +205,6 @@ class RouterScreen(JobScreen[Routed]):
         self.action_why()
 
     def action_all(self) -> None:
-        """The prompts of all teachers."""
         self._teacher = None
         self.ask(frozen_too=True)
 
@@ -222,7 +215,6 @@ class RouterScreen(JobScreen[Routed]):
         self.ask(frozen_too=True)
 
     def action_strategy(self) -> None:
-        """The plan of the run's next strategy."""
         if self.data is None or not self.data.strategies:
             return
         names = self.data.strategies
@@ -239,11 +231,9 @@ class RouterScreen(JobScreen[Routed]):
         self.paint_title()
 
     def action_alpha(self, steps: int) -> None:
-        """Moves α by steps of 0.05."""
         self.query_one(WhatIfPanel).move(steps)
 
     def action_normalization(self) -> None:
-        """The next way to normalize scores."""
         self.query_one(WhatIfPanel).turn_normalization()
 
     def action_apply(self) -> None:
@@ -272,7 +262,6 @@ class RouterScreen(JobScreen[Routed]):
     # Why
 
     def action_why(self) -> None:
-        """Why the prompt under the cursor went to its teacher."""
         choice = self.chosen
         if choice is None:
             self.notify("no prompt is routed yet; / asks for a prompt of yours", severity="warning")
@@ -280,7 +269,6 @@ class RouterScreen(JobScreen[Routed]):
         self._work(partial(self._open, choice, self.app.ahead.hold()), "why")
 
     def action_ask(self) -> None:
-        """Asks the router for a prompt that the operator types."""
         self._work(partial(self._open, None, self.app.ahead.hold()), "why")
 
     async def _open(self, choice: Choice | None, release: Callable[[], None]) -> None:
@@ -296,10 +284,8 @@ class RouterScreen(JobScreen[Routed]):
                 severity="warning",
             )
             return
-        if self._helper is not None and self._helper.router != router.id:
-            self._helper.close()
-            self._helper = None
-        if self._helper is None:
+        if self._helper is None or self._helper.router != router.id:
+            self.on_unmount()
             self._helper = RouterHelper(store, router.id)
         asked = None
         if choice is not None and data is not None:
@@ -309,14 +295,12 @@ class RouterScreen(JobScreen[Routed]):
         release()
 
     def on_unmount(self) -> None:
-        """Ends the router's process."""
         if self._helper is not None:
             self._helper.close()
 
     # Jobs and files
 
     def action_start(self) -> None:
-        """Goes on with the job that is followed."""
         job = self.app.followed.job
         if job is not None and job.state == "done":
             self.notify(

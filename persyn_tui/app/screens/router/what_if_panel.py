@@ -76,7 +76,6 @@ class WhatIfPanel(Vertical):
 
     @property
     def slider(self) -> Slider:
-        """The α that is tried."""
         return self.query_one("#alpha", Slider)
 
     def follow(self, data: Routed) -> None:

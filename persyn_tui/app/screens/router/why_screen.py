@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -35,12 +35,36 @@ BAR = 12
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the router is asked about."""
+    """What the router is asked about, and how far that is."""
 
     messages: Messages
     choice: Choice | None = None
     """As stored; None for a prompt that the operator typed."""
     strategy: str = ""
+    since: float | None = None
+    """When it was asked; None once it has replied."""
+    said: Mapping[str, Any] = field(default_factory=dict)
+    """Its reply, as `persyn route --json` has it; empty until then."""
+    failure: str = ""
+    """Why there is none."""
+    place: int = 0
+    """Which of the nearest calibration prompts is looked at."""
+
+    @property
+    def strengths(self) -> Mapping[str, float]:
+        """Teacher → strength: the router's, until then as stored; empty while not known."""
+        stored: Mapping[str, float] = {} if self.choice is None else self.choice.strengths
+        return {**self.said.get("strengths", stored)}
+
+    @property
+    def nearest(self) -> Sequence[Mapping[str, Any]]:
+        """The nearest calibration prompts; none while not known."""
+        return [*self.said.get("nearest", ())]
+
+    @property
+    def chosen(self) -> str:
+        """The teacher that got the prompt, or would get it."""
+        return str(self.said.get("choice", "")) if self.choice is None else self.choice.teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +72,8 @@ class Why:
     """What the screen shows."""
 
     asked: Asked | None
-    strengths: Mapping[str, float]
-    """Empty while not known."""
-    nearest: Sequence[Mapping[str, Any]]
-    """The nearest calibration prompts, as `persyn route --json` has them; empty while not known."""
-    place: int
-    """Which of them the responses below belong to."""
     responses: Mapping[str, ResponseLine]
-    """Teacher → its response to that calibration prompt."""
-    unlike: bool
-    """No calibration prompt is like it: the router guesses."""
-    waiting: bool
-    failure: str
+    """Teacher → its stored response to the calibration prompt that is looked at."""
 
 
 class WhyScreen(BaseScreen[Why]):
@@ -77,7 +91,7 @@ class WhyScreen(BaseScreen[Why]):
     WhyScreen #ask { border: none; height: 1; padding: 0; background: $surface; display: none; }
     WhyScreen #ask.open { display: block; }
     WhyScreen #prompt { height: auto; max-height: 4; }
-    WhyScreen #verdict { height: auto; max-height: 2; }
+    WhyScreen #decision { height: auto; max-height: 2; }
     WhyScreen #teachers { height: auto; min-height: 4; max-height: 30%; }
     WhyScreen #neighbour { height: auto; max-height: 30%; color: $text-muted; border-top: solid $foreground 20%; }
     WhyScreen #words { height: 1fr; min-height: 3; scrollbar-size-vertical: 1; }
@@ -93,24 +107,15 @@ class WhyScreen(BaseScreen[Why]):
     def __init__(self, router: RouterRecord, helper: RouterHelper, asked: Asked | None) -> None:
         super().__init__()
         self._router, self._helper, self._asked = router, helper, asked
-        self._found: Mapping[str, Any] = {}
-        """What the router said; empty until then."""
-        self._failure = ""
-        self._place = 0
-        self._waiting_since: float | None = None
         self._ticker: Timer | None = None
 
     # What is read
 
     def body(self) -> Iterable[Widget]:
-        """The prompt, the verdict, a row per teacher, the responses to the nearest prompts."""
-        yield Input(
-            placeholder=self.app.keyed("a prompt for the router; enter asks, {why.back:esc} leaves"),
-            id="ask",
-            compact=True,
-        )
+        placeholder = self.app.keyed("a prompt for the router; enter asks, {why.back:esc} leaves")
+        yield Input(placeholder=placeholder, id="ask", compact=True)
         yield Static(id="prompt", markup=False)
-        yield Static(id="verdict", markup=False)
+        yield Static(id="decision", markup=False)
         yield VirtualTable(self._columns(()), id="teachers")
         yield Static(id="neighbour", markup=False)
         with VerticalScroll(id="words"):
@@ -120,7 +125,7 @@ class WhyScreen(BaseScreen[Why]):
         """Asks at once, or lets the operator type."""
         self._ticker = self.set_interval(0.2, self._tick, pause=True)
         if self._asked is not None:
-            self._ask_router(self._asked.messages)
+            self._ask_router(self._asked)
 
     def focus_first(self) -> None:
         """The teachers; the line to type in where nothing is asked yet."""
@@ -129,44 +134,29 @@ class WhyScreen(BaseScreen[Why]):
         else:
             self.query_one("#teachers", VirtualTable).focus()
 
-    def question(self) -> Any:
-        """What is asked, what came back, and which neighbour is looked at."""
-        return (id(self._asked), id(self._found), self._place, self._waiting_since, self._failure)
+    def question(self) -> Asked | None:
+        return self._asked
 
-    def read(self, store: Store, question: Any) -> Why:
+    def read(self, store: Store, question: Asked | None) -> Why:
         """The stored responses to the neighbour that is looked at."""
-        found, asked = self._found, self._asked
-        stored = {} if asked is None or asked.choice is None else asked.choice.strengths
-        nearest = found.get("nearest", ())
-        place = self._place % max(1, len(nearest))
-        ids: dict[int, str] = {}
-        if nearest:
-            ids = {answer["id"]: teacher for teacher, answer in nearest[place]["answers"].items()}
-        return Why(
-            asked=asked,
-            strengths=found.get("strengths", stored),
-            nearest=nearest,
-            place=place,
-            responses={ids[line.response.id]: line for line in browse.lines(store, list(ids))},
-            unlike=bool(found.get("unlike")),
-            waiting=self._waiting_since is not None,
-            failure=self._failure,
-        )
+        if question is None or not question.nearest:
+            return Why(question, {})
+        answers = question.nearest[question.place]["answers"]
+        teachers = {answer["id"]: teacher for teacher, answer in answers.items()}
+        lines = browse.lines(store, list(teachers))
+        return Why(question, {teachers[line.response.id]: line for line in lines})
 
     # What is shown
 
     def show(self, data: Why) -> None:
-        """Prompt, verdict, teachers, and the response under the cursor."""
-        asked = data.asked
-        text = "" if asked is None else last_words(asked.messages)
-        self.query_one("#prompt", Static).update(strip_control(text[:2000]))
-        self.query_one("#verdict", Static).update(strip_control(self._verdict()))
-        sheet = self.query_one("#teachers", VirtualTable)
-        first = sheet.key is None
-        sheet.fill(self._rows(data), self._columns(data.nearest, data.place))
-        chosen = self.chosen
-        if first and chosen:
-            sheet.go_to(chosen)
+        sheet, asked = self.query_one("#teachers", VirtualTable), data.asked
+        self.query_one("#decision", Static).update(strip_control(_decision(asked)))
+        if asked is not None:
+            self.query_one("#prompt", Static).update(strip_control(last_words(asked.messages)[:2000]))
+            first = sheet.key is None
+            sheet.fill(_rows(asked), self._columns(asked.nearest, asked.place))
+            if first and asked.chosen:
+                sheet.go_to(asked.chosen)
         self._show_response()
 
     def _columns(self, nearest: Sequence[Mapping[str, Any]], looked_at: int = 0) -> tuple[Column, ...]:
@@ -188,69 +178,17 @@ class WhyScreen(BaseScreen[Why]):
             ),
         )
 
-    def _rows(self, data: Why) -> list[tuple[str, Sequence[Cell | str]]]:
-        values = data.strengths.values()
-        low, high = (min(values), max(values)) if values else (0.0, 0.0)
-        rows: list[tuple[str, Sequence[Cell | str]]] = []
-        for name, value in ranked(data.strengths):
-            share = (value - low) / (high - low) if high > low else 1.0
-            mark = Cell("★", "accent") if name == self.chosen else Cell("")
-            cells: list[Cell | str] = [
-                mark,
-                name,
-                signed(value),
-                # The weakest has the shortest bar, not none: strengths have no zero.
-                Cell(bar((1 + share * (BAR - 1)) / BAR, BAR), "accent"),
-            ]
-            rows.append((name, [*cells, *(_scores(one["answers"].get(name)) for one in data.nearest)]))
-        return rows
-
-    @property
-    def chosen(self) -> str:
-        """The teacher that got the prompt, or would get it."""
-        if self._asked is not None and self._asked.choice is not None:
-            return self._asked.choice.teacher
-        return str(self._found.get("choice", ""))
-
-    def _verdict(self) -> str:
-        """The choice in one line, with its margin."""
-        data = self.data
-        if data is None or data.asked is None:
-            return "type a prompt: the router says which teacher would get it, and why"
-        parts = []
-        order = ranked(data.strengths)
-        if order:
-            top, margin = order[0][0], order[0][1] - order[1][1] if len(order) > 1 else 0.0
-            choice = data.asked.choice
-            if choice is not None and not strategy_kinds.uses_router(data.asked.strategy):
-                parts.append(f"→ {choice.teacher}, by the rule of `{data.asked.strategy}`; the router: {top}")
-            elif choice is not None and choice.measured:
-                parts.append(f"→ {choice.teacher}, by the measured rewards of this prompt; the router: {top}")
-            else:
-                parts.append(f"→ {top}")
-            if len(order) > 1:
-                odds = 1 / (1 + math.exp(-min(50.0, margin)))
-                parts.append(f"margin {signed(margin)}: {odds:.0%} to beat {order[1][0]}")
-            if data.unlike:
-                parts.append("▲ unlike all it learned from")
-            if len(order) > 1 and margin < NEAR_TIE:
-                parts.append("⚠ near tie")
-        return "   ".join(parts)
-
     def _show_response(self) -> None:
+        """The neighbour that is looked at, and the response of the teacher under the cursor to it."""
         data = self.data
         neighbour, shown = self.query_one("#neighbour", Static), self.query_one("#response", Static)
-        if data is None or not data.nearest:
+        if data is None or data.asked is None or not data.asked.nearest:
             shown.update("")
             neighbour.update(strip_control(self._meanwhile()))
             return
-        one = data.nearest[data.place]
-        neighbour.update(
-            strip_control(
-                f"nearest {data.place + 1} of {len(data.nearest)}: calibration prompt #{one['prompt_id']}, "
-                f"cosine {one['cosine']:.2f}: {one['prompt'][:2000]}"
-            ).replace("\n", "⏎")
-        )
+        place, many, one = data.asked.place, len(data.asked.nearest), data.asked.nearest[data.asked.place]
+        near = f"nearest {place + 1} of {many}: calibration prompt #{one['prompt_id']}, cosine {one['cosine']:.2f}"
+        neighbour.update(strip_control(f"{near}: {one['prompt'][:2000]}").replace("\n", "⏎"))
         teacher = self.query_one("#teachers", VirtualTable).key
         line = data.responses.get(str(teacher))
         if line is None:
@@ -262,24 +200,23 @@ class WhyScreen(BaseScreen[Why]):
 
     def _meanwhile(self) -> str:
         """What stands in the place of the nearest prompts until they are known."""
-        if self._waiting_since is not None:
-            waited = time.monotonic() - self._waiting_since
+        asked = self._asked
+        if asked is None:
+            return ""
+        if asked.since is not None:
+            waited = time.monotonic() - asked.since
             dot = DOTS[int(waited * 5) % len(DOTS)]
             return f"{dot} the router reads the prompt and looks for its nearest calibration prompts: {waited:.0f} s"
-        if self._failure:
-            return f"✗ {self._failure}"
-        return "" if not self._found else "no calibration prompts are stored for this router"
+        return f"✗ {asked.failure}" if asked.failure else "no calibration prompts are stored for this router"
 
     def about(self) -> str:
-        """Which router."""
         return f"why · router {self._router.id}"
 
     def text_to_copy(self) -> str:
-        """The prompt with the strengths."""
-        if self.data is None or self.data.asked is None:
+        if self._asked is None:
             return ""
-        strengths = "".join(f"\n{name}\t{value:+.4f}" for name, value in ranked(self.data.strengths))
-        return last_words(self.data.asked.messages) + strengths
+        strengths = "".join(f"\n{name}\t{value:+.4f}" for name, value in ranked(self._asked.strengths))
+        return last_words(self._asked.messages) + strengths
 
     # Keys
 
@@ -289,26 +226,22 @@ class WhyScreen(BaseScreen[Why]):
 
     def action_neighbour(self, by: int) -> None:
         """The next of the nearest calibration prompts."""
-        nearest = () if self.data is None else self.data.nearest
-        if nearest:
-            self._place = (self._place + by) % len(nearest)
+        if self._asked is not None and (nearest := self._asked.nearest):
+            self._asked = replace(self._asked, place=(self._asked.place + by) % len(nearest))
             self.query_one("#words", VerticalScroll).scroll_home(animate=False)
             self.ask(frozen_too=True)
 
     def action_ask(self) -> None:
-        """Opens the line to type a prompt in."""
         line = self.query_one("#ask", Input)
         line.add_class("open")
         line.focus()
 
     @on(Input.Submitted, "#ask")
     def _typed(self, event: Input.Submitted) -> None:
-        if not event.value.strip():
-            return
-        self._asked, self._found, self._place = Asked(({"role": "user", "content": event.value},)), {}, 0
-        self.query_one("#teachers", VirtualTable).fill(())
-        self._close_line()
-        self._ask_router(self._asked.messages)
+        if event.value.strip():
+            self.query_one("#teachers", VirtualTable).fill(())
+            self._close_line()
+            self._ask_router(Asked(({"role": "user", "content": event.value},)))
 
     def _close_line(self) -> None:
         self.query_one("#ask", Input).remove_class("open")
@@ -323,29 +256,65 @@ class WhyScreen(BaseScreen[Why]):
 
     # The router
 
-    def _ask_router(self, messages: Messages) -> None:
-        self._waiting_since, self._failure = time.monotonic(), ""
+    def _ask_router(self, asked: Asked) -> None:
+        self._asked = replace(asked, since=time.monotonic())
         if self._ticker is not None:
             self._ticker.resume()
-        background(
-            self, partial(self._answered, messages), group="router", exclusive=True, exit_on_error=False
-        )
+        work = partial(self._wait, self._asked)
+        background(self, work, group="router", exclusive=True, exit_on_error=False)
         self.ask()
 
-    async def _answered(self, messages: Messages) -> None:
+    async def _wait(self, asked: Asked) -> None:
         try:
-            self._found = await self._helper.ask(messages)
+            self._asked = replace(asked, since=None, said=await self._helper.ask(asked.messages))
         except PersynError as problem:
-            self._failure = str(problem)
+            self._asked = replace(asked, since=None, failure=str(problem))
         except asyncio.CancelledError:
             return
-        self._waiting_since = None
         if self._ticker is not None:
             self._ticker.pause()
         self.ask()
 
     def _tick(self) -> None:
         self.query_one("#neighbour", Static).update(strip_control(self._meanwhile()))
+
+
+def _rows(asked: Asked) -> list[tuple[str, Sequence[Cell | str]]]:
+    values = asked.strengths.values()
+    low, high = (min(values), max(values)) if values else (0.0, 0.0)
+    rows: list[tuple[str, Sequence[Cell | str]]] = []
+    for name, value in ranked(asked.strengths):
+        share = (value - low) / (high - low) if high > low else 1.0
+        # The weakest has the shortest bar, not none: strengths have no zero.
+        strength = Cell(bar((1 + share * (BAR - 1)) / BAR, BAR), "accent")
+        mark = Cell("★" if name == asked.chosen else "", "accent")
+        scores = (_scores(one["answers"].get(name)) for one in asked.nearest)
+        rows.append((name, [mark, name, signed(value), strength, *scores]))
+    return rows
+
+
+def _decision(asked: Asked | None) -> str:
+    """The choice in one line, with its margin."""
+    if asked is None:
+        return "type a prompt: the router says which teacher would get it, and why"
+    order = ranked(asked.strengths)
+    if not order:
+        return ""
+    top, choice = order[0][0], asked.choice
+    parts = [f"→ {top}"]
+    if choice is not None and not strategy_kinds.uses_router(asked.strategy):
+        parts = [f"→ {choice.teacher}, by the rule of `{asked.strategy}`; the router: {top}"]
+    elif choice is not None and choice.measured:
+        parts = [f"→ {choice.teacher}, by the measured rewards of this prompt; the router: {top}"]
+    margin = order[0][1] - order[1][1] if len(order) > 1 else None
+    if margin is not None:
+        odds = 1 / (1 + math.exp(-min(50.0, margin)))
+        parts.append(f"margin {signed(margin)}: {odds:.0%} to beat {order[1][0]}")
+    if asked.said.get("unlike"):  # no calibration prompt is like it: the router guesses
+        parts.append("▲ unlike all it learned from")
+    if margin is not None and margin < NEAR_TIE:
+        parts.append("⚠ near tie")
+    return "   ".join(parts)
 
 
 def _scores(answer: Mapping[str, Any] | None) -> Cell:
