@@ -18,7 +18,9 @@ class ConcurrencyConfig(Section):
     """Requests in flight at one URL: where adapting starts, and how far it may go."""
 
     start: int = Field(8, ge=1, title="first in flight")
+    """How many requests at first."""
     max: int = Field(64, ge=1, title="most in flight")
+    """How many at most."""
 
     @model_validator(mode="after")
     def _in_order(self) -> ConcurrencyConfig:
@@ -61,17 +63,18 @@ class EndpointConfig(Section):
     """How an OpenAI-compatible endpoint is asked."""
 
     mode: Literal["chat", "completion"] = "chat"
+    """Whether messages are sent, or one text made by `template`."""
     template: str = "{prompt}"
     """The text of a completion request; `{prompt}` is the conversation, its messages a blank line apart."""
     token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """What this server calls the bound on generated tokens."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    """More keys of the request's body; part of an answer's identity. Never put a key here."""
+    """More keys of the request's body; part of a response's identity. Never put a key here."""
     concurrency: ConcurrencyConfig = ConcurrencyConfig()
     connect_timeout: float = Field(10.0, gt=0)
     """Seconds."""
     read_timeout: float = Field(600.0, gt=0)
-    """Seconds for a whole answer."""
+    """Seconds for a whole response."""
     retry: RetryConfig = RetryConfig()
     allow_http: bool = False
     """Whether a key may travel unencrypted to another machine."""

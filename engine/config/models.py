@@ -88,11 +88,11 @@ class TeacherConfig(ModelConfig, Addressed):
     server: ServerConfig = ServerConfig()
     """Of `backend: vllm`: how it is started."""
     responses: tuple[ImportedSource, ...] = ()
-    """Of `backend: imported`: where its answers are; empty: in the run's own `imported` prompts."""
+    """Of `backend: imported`: where its responses are; empty: in the run's own `imported` prompts."""
     tokens_per_second: float | None = Field(None, gt=0, title="tokens/s")
     """For the dry run's time only: what this teacher generates with all its replicas; None: as measured before."""
     expected_tokens: float | None = Field(None, gt=0)
-    """For the dry run only: mean length of its answers; None: as measured, else `estimate.completion_tokens`."""
+    """For the dry run only: mean length of its responses; None: as measured, else `estimate.completion_tokens`."""
 
     @model_validator(mode="before")
     @classmethod

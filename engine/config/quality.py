@@ -21,6 +21,7 @@ class ScorerConfig(Section):
     model_config = ConfigDict(extra="allow")
 
     scorer: str = DEFAULT
+    """What gives each response its quality."""
     weight: float = Field(1.0, gt=0)
     """Its part in the quality, among several scorers."""
 
@@ -53,11 +54,11 @@ class ScorerConfig(Section):
 
 
 class QualityConfig(ScorerConfig):
-    """What says whether an answer is good: `scorer` with its settings, or `scorers`."""
+    """What says whether a response is good: `scorer` with its settings, or `scorers`."""
 
     scorers: tuple[ScorerConfig, ...] = ()
     normalization: Literal["zscore", "minmax", "none"] = "zscore"
-    """Puts several scorers on one scale before they are weighted, over all calibration answers: z-score (mean 0,
+    """Puts several scorers on one scale before they are weighted, over all calibration responses: z-score (mean 0,
     standard deviation 1), min-max (0 to 1), or raw values. A single scorer's values stay as they are."""
 
     @model_validator(mode="after")

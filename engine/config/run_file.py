@@ -50,7 +50,7 @@ class Run(Section):
     """What Jobs calls it."""
     student: StudentConfig
     teachers: tuple[TeacherConfig, ...] = Field(min_length=1)
-    """Who may answer; the router chooses among two or more."""
+    """Who may respond; the router chooses among two or more."""
     prompts: tuple[SourceConfig, ...] = Field(min_length=1)
     """Where prompts come from; several sources are put together."""
     split: SplitConfig = SplitConfig()

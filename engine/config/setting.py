@@ -120,6 +120,8 @@ def _setting(section: type[BaseModel], key: str, field: FieldInfo) -> Setting:
         literals = tuple(str(word) for one in options for word in get_args(one))
         options, choices = [str], choices or literals
     simple = options[0] if len(options) == 1 and options[0] in (bool, int, float, str) else object
+    if set(options) == {int, float}:
+        simple = float
     if any(get_origin(one) is tuple and get_args(one)[0] is str for one in options):
         simple = tuple
     return Setting(

@@ -57,7 +57,7 @@ class ImportedFields(FieldsConfig):
     """Which columns of parallel responses hold what; the last three may be missing."""
 
     model: str = "model"
-    """Who answered; in a folder without this column it is the file's name without its ending."""
+    """Who responded; in a folder without this column it is the file's name without its ending."""
     response: str = "response"
     reward: str = "reward"
     """A number, for the scorer `imported`."""

@@ -13,35 +13,35 @@ class SplitConfig(Section):
     """How many prompts go where; the choice depends on each prompt's hash, not on its place in a file."""
 
     calibration: int = Field(100, ge=0)
-    """All teachers answer them; the router learns from them."""
+    """All teachers respond to them; the router learns from them."""
     validation: int = Field(50, ge=0)
-    """The router is measured on them; all teachers answer them, and it never learns from them."""
+    """The router is measured on them; all teachers respond to them, and it never learns from them."""
     evaluation: int = Field(0, ge=0)
     """The student is measured on them; never trained on."""
     synthesis: int | None = Field(None, ge=0)
-    """One teacher answers each; None: all others."""
+    """One teacher responds to each; None: all others."""
     seed: Seed = 0
     """Of the shuffle."""
 
 
 class CalibrationConfig(Section):
-    """How many answers the router learns from."""
+    """How many responses the router learns from."""
 
     prompts: int | None = Field(None, ge=0)
     """Another place for `split.calibration`."""
     teachers_per_prompt: int | None = Field(None, ge=2)
-    """k: each calibration prompt is answered by k teachers, balanced over teachers and pairs; None: by all.
-    Validation prompts are always answered by all."""
+    """k: each calibration prompt is given to k teachers, balanced over teachers and pairs; None: to all.
+    Validation prompts are always given to all."""
 
 
 class LearnabilityConfig(Section):
-    """Mean log-likelihood of an answer under the untrained student."""
+    """Mean log-likelihood of a response under the untrained student."""
 
     count_end_of_turn: bool = True
 
 
 class ReasoningConfig(Section):
-    """Who sees what a teacher thought before its answer, put before it as `<think>…</think>`; none do by default.
+    """Who sees what a teacher thought before its response, put before it as `<think>…</think>`; none do by default.
 
     `exact_answer` never does: a right answer is one that stands in the answer.
     """
@@ -62,7 +62,7 @@ class RewardConfig(Section):
     normalization: Literal["zscore", "minmax", "rank"] = "zscore"
     """Puts quality and learnability on one scale within each prompt."""
     unusable: Literal["worst", "missing"] = "worst"
-    """A truncated, empty or refused answer: ranks below every usable one, or drops out of the pairs."""
+    """A truncated, empty or refused response: ranks below every usable one, or drops out of the pairs."""
     exclude_all_wrong: bool = True
     """Leaves out of the router's pairs what no teacher solved."""
 
@@ -77,7 +77,7 @@ class RouterConfig(Section):
     tune: Literal["frozen", "lora", "full"] = "lora"
     """What of the backbone is trained."""
     targets: Literal["hard", "soft"] = "hard"
-    """`hard`: the better answer of a pair wins; `soft`: it wins with probability σ((r_i − r_j)/τ)."""
+    """`hard`: the better response of a pair wins; `soft`: it wins with probability σ((r_i − r_j)/τ)."""
     temperature: float = Field(0.5, gt=0)
     """τ of soft targets, in reward units."""
     ties: Literal["drop", "half"] = "drop"
@@ -120,15 +120,15 @@ class GenerationConfig(Section):
     stop: tuple[str, ...] = ()
     """Texts that end a response."""
     fallbacks: int = Field(1, ge=0)
-    """How many next-best teachers may be asked when the chosen one gave no usable answer."""
+    """How many next-best teachers may be asked when the chosen one gave no usable response."""
     max_attempts: int = Field(3, ge=1)
-    """How often one answer that ended in an error is asked for again."""
+    """How often one response that ended in an error is asked for again."""
     budget_usd: float | None = Field(None, gt=0)
     """Dollars that this run's teachers may cost on its prompts in all; None: no limit."""
 
 
 class DatasetConfig(Section):
-    """Which answers become training rows."""
+    """Which responses become training rows."""
 
     keep: Literal["usable", "correct"] = "usable"
 

@@ -21,12 +21,12 @@ class ServerConfig(Section):
     """What starts it: a Python interpreter that has vLLM, a `vllm` command, or a whole command line, to which the
     engine adds its arguments. Empty: the interpreter in PERSYN_VLLM_PYTHON, else what is installed here."""
     args: tuple[str, ...] = ()
-    """More arguments of vLLM; part of an answer's identity."""
+    """More arguments of vLLM; part of a response's identity."""
     env: dict[str, str] = Field(default_factory=dict)
     """More environment variables, e.g. VLLM_CPU_KVCACHE_SPACE. Never put a key here: the run file is stored."""
     gpus: tuple[int, ...] = ()
     """Numbers of the GPUs to use, as nvidia-smi counts them; empty: the first that are free. Teachers that name
-    different GPUs answer side by side."""
+    different GPUs generate side by side."""
     tensor_parallel: int | None = Field(None, ge=1)
     """GPUs that share the model; None: all of `gpus`, or one."""
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, title="GPU memory")

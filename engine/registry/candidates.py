@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.base.plugins import TEACHERS
 from engine.config.kinds import teacher_kind
 from engine.models import model_info
 from engine.models.model_info import ModelCheck
@@ -29,6 +30,8 @@ class Candidate:
     context: int | None
     trouble: str = ""
     """Why it cannot be chosen, and what helps; empty where it can."""
+    unset: str = ""
+    """The variable of its key where that is all the trouble: a run file can name the model, and it cannot run yet."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -63,6 +66,9 @@ def candidates(store: Store | None) -> tuple[list[Candidate], list[Candidate]]:
 
 def _registered(model: Model) -> Candidate:
     context, trouble = model.context, ""
+    if model.backend not in TEACHERS.names():
+        trouble = f"nothing installed here has the backend `{model.backend}`"
+        return Candidate(as_entry(model), "registered", model.parameters, context, trouble)
     if teacher_kind(model.backend).local_files and register.is_here(model.model):
         try:
             found = model_info.check(model.model)
@@ -70,10 +76,11 @@ def _registered(model: Model) -> Candidate:
             trouble = "" if _generates(found) else "it scores responses and gives none"
         except PersynError as problem:
             trouble = f"{problem.message}: {problem.remedy}"
-    key = str(as_entry(model).get("api_key_env") or "")
-    if key and key not in os.environ:
-        trouble = f"export {key}=…, then start persyn again"
-    return Candidate(as_entry(model), "registered", model.parameters, context, trouble)
+    entry = as_entry(model)
+    key = str(entry.get("api_key_env") or "")
+    unset = key if key and key not in os.environ and not trouble else ""
+    trouble = trouble or (f"export {key}=…, then start persyn again" if unset else "")
+    return Candidate(entry, "registered", model.parameters, context, trouble, unset)
 
 
 def _generates(found: ModelCheck) -> bool:

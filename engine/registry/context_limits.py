@@ -33,7 +33,7 @@ class Checker:
         self._smallest = min((context for _, _, context in self._limits), default=None)
 
     def check(self, where: str, prompt: Prompt) -> None:
-        """Raises ConfigError when the prompt leaves no room for an answer in some model's context."""
+        """Raises ConfigError when the prompt leaves no room for a response in some model's context."""
         text = "\n".join(str(message["content"]) for message in prompt.messages)
         if self._smallest is None or len(text.encode("utf-8", "replace")) < self._smallest:
             return
@@ -42,7 +42,7 @@ class Checker:
             if tokens >= context:
                 raise ConfigError(
                     f"prompts: {where}: {tokens:,} tokens do not fit the context of {label} ({context:,} tokens, "
-                    "prompt and answer together)",
+                    "prompt and response together)",
                     "shorten or remove the prompt, raise that model's `context`, or set `too_long: mark` to store "
                     "it as too_long and go on with the rest",
                 )

@@ -40,9 +40,8 @@ def teacher(config: TeacherConfig, generation: GenerationConfig) -> Model:
     own = config.sampling.model_dump(exclude_none=True)
     shared = {key: getattr(generation, key) for key in Sampling.__dataclass_fields__}
     if not teacher_kind(config.backend).generates:
-        own = (
-            shared
-        ) = {}  # how its responses were drawn is not ours to say, and no setting of ours changes them
+        # How its responses were drawn is not ours to say, and no setting of ours changes them.
+        own = shared = {}
     return Model(
         role="teacher",
         backend=config.backend,
@@ -89,7 +88,7 @@ def as_entry(model: Model) -> dict[str, Any]:
 def saved(location: str | None) -> Registered:
     """Finds the settings of registered models in the store at `location`, which is opened when first asked.
 
-    A teacher comes with the sampling it was registered with, so its stored answers count.
+    A teacher comes with the sampling it was registered with, so its stored responses count.
     """
 
     def find(role: Role, name: str) -> Mapping[str, Any]:
@@ -116,7 +115,7 @@ def saved(location: str | None) -> Registered:
 
 
 def generation_sha(model: Model) -> str:
-    """A hash over everything that shapes this teacher's answers, its system prompt and sampling included."""
+    """A hash over everything that shapes this teacher's responses, its system prompt and sampling included."""
     return sha(
         {"backend": teacher_kinds.identity(model), "system": model.system, "sampling": sampling(model)}
     )

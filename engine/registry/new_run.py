@@ -13,8 +13,16 @@ from engine.registry.candidates import Candidate, candidates
 from storage import registry
 from storage.store import Store
 
-PROMPTS: Final = ({"source": "reasoning_gym", "task": "chain_sum", "size": 500},)
+PROMPTS: Final[Mapping[str, Any]] = {"source": "reasoning_gym", "task": "chain_sum", "size": 500, "seed": 0}
 """Prompts to begin with: no file is needed for them, and each has a verifier."""
+SETTINGS: Final[Mapping[str, Any]] = {
+    "name": Run.model_fields["name"].default,
+    "split": {"calibration": 100, "validation": 50, "evaluation": 200},
+    "reward": {"alpha": 0.4},
+    "distill": {"epochs": 2},
+    "strategies": ["persyn", "random"],
+}
+"""Other settings to begin with: those that a person is most likely to change."""
 LEAST: Final = 2
 """Teachers that a router chooses among."""
 
@@ -44,14 +52,19 @@ def from_store(store: Store | None) -> Start:
         ConfigError: there is no model at all that can be used.
     """
     teachers, students = candidates(store)
-    missing = [
-        Missing(f"teacher {one.name} is left out: {one.trouble}", "mend it, then write the run file anew")
-        for one in teachers
-        if one.trouble
-    ]
-    chosen, said = _chosen("teacher", [one for one in teachers if not one.trouble])
+    missing = []
+    for one in teachers:
+        if one.unset:
+            missing.append(
+                Missing(f"the key of teacher {one.name} is not set", f"export {one.unset}=… before the run")
+            )
+        elif one.trouble:
+            missing.append(
+                Missing(f"teacher {one.name} is left out: {one.trouble}", "mend it, and write a new one")
+            )
+    chosen, said = _chosen("teacher", teachers)
     missing += said
-    taught, said = _chosen("student", [one for one in students if not one.trouble])
+    taught, said = _chosen("student", students)
     missing += said
     if len(chosen) < LEAST:
         missing.append(
@@ -72,14 +85,15 @@ def from_store(store: Store | None) -> Start:
 _ADD: Final = "`persyn models add --role {role} --name NAME --model MODEL` registers one"
 
 
-def _chosen(role: str, usable: Sequence[Candidate]) -> tuple[list[Candidate], list[Missing]]:
+def _chosen(role: str, among: Sequence[Candidate]) -> tuple[list[Candidate], list[Missing]]:
     """The registered ones that can be used, else those of the zoo, and what is to be said of it."""
+    usable = [one for one in among if one.unset or not one.trouble]
     if mine := [one for one in usable if one.origin == "registered"]:
         return mine, []
     remedy = _ADD.format(role=role)
     if not usable:
         raise ConfigError(f"there is no {role} that can be used", remedy)
-    return [*usable], [Missing(f"no {role} is registered: the zoo's stand in the run file", remedy)]
+    return usable, [Missing(f"no {role} is registered: the zoo's stand in the run file", remedy)]
 
 
 def _reward_models(store: Store | None) -> list[str]:
@@ -91,20 +105,18 @@ def _reward_models(store: Store | None) -> list[str]:
 
 def content(teachers: Sequence[Candidate], student: Candidate) -> dict[str, Any]:
     """A valid run file of these models, which a person goes on from."""
+    alone = {} if len(teachers) >= LEAST else {"strategies": ["strong"]}
     return {
-        "name": Run.model_fields["name"].default,
+        **SETTINGS,
         **models(teachers, student),
-        "prompts": [dict(source) for source in PROMPTS],
-        "split": {"calibration": 100, "validation": 50, "evaluation": 200},
-        "reward": {"alpha": 0.4},
+        "prompts": [PROMPTS],
         "generation": {"max_tokens": usual_limit(teachers)},
-        "distill": {"epochs": 2},
-        "strategies": ["persyn", "random"] if len(teachers) >= LEAST else ["strong"],
+        **alone,
     }
 
 
 def models(
-    teachers: Sequence[Candidate], student: Candidate, max_tokens: int | None = None
+    teachers: Sequence[Candidate], student: Candidate, max_tokens: int | str | None = None
 ) -> dict[str, Any]:
     """The run file's `student` and `teachers`.
 
@@ -143,8 +155,9 @@ def usual_limit(teachers: Sequence[Candidate]) -> int:
     return smallest * 5 // 8 if smallest < 2048 else 1024
 
 
-def limits_replaced(max_tokens: int | None, teachers: Sequence[Candidate]) -> Mapping[str, int]:
-    """Those of `own_limits` that a `max_tokens` for every teacher of the run takes the place of."""
+def limits_replaced(max_tokens: int | str | None, teachers: Sequence[Candidate]) -> Mapping[str, int]:
+    """Those of `own_limits` that a `max_tokens` for every teacher of the run takes the place of; text where it is no
+    number."""
     if max_tokens is None:
         return {}
     return {name: own for name, own in own_limits(teachers).items() if own != max_tokens}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.base.errors import ConfigError, ModelError
+from engine.base.plugins import TEACHERS
 from engine.config.kinds import teacher_kind
 from engine.config.models import TeacherConfig
 from engine.config.paths import RunFolder
@@ -29,7 +30,7 @@ class Known:
     before: Model | None
     """Its settings in use until now; None for a new name."""
     same: Model | None
-    """The model of exactly the new settings, archived or not, whose answers are used again; None: a new one."""
+    """The model of exactly the new settings, archived or not, whose responses are used again; None: a new one."""
 
 
 def is_here(reference: str) -> bool:
@@ -74,11 +75,12 @@ def fill(wanted: TeacherConfig) -> tuple[TeacherConfig, ModelCheck | None]:
 
 
 def context(model: Model) -> int | None:
-    """Tokens that prompt and answer may take: as set, else as the model's files on this machine say.
+    """Tokens that prompt and response may take: as set, else as the model's files on this machine say.
 
     None where neither does. No weights are read, and no hub is asked.
     """
-    if model.context or not teacher_kind(model.backend).local_files or not is_here(model.model):
+    known = model.backend in TEACHERS.names()  # the package of its kind may be gone
+    if model.context or not known or not teacher_kind(model.backend).local_files or not is_here(model.model):
         return model.context
     try:
         return model_info.check(
@@ -114,7 +116,7 @@ def put(store: Store, model: Model) -> Model:
 
 
 def archive(store: Store, model: Model, archived: bool = True) -> None:
-    """Hides a name in its role from listings, or brings it back; its answers stay."""
+    """Hides a name in its role from listings, or brings it back; its responses stay."""
     # Every setting of the name: an older one must not come forward in place of the archived one.
     for row in stored.models(store, model.role, archived=True, superseded=True):
         if row.name == model.name and row.id is not None:

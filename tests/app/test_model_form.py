@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import plugin_package
 import pytest
 from app.stored_models import answered, form, open_store, said, sheet, teacher
 from app.support import put, running, settled, until
@@ -11,10 +12,10 @@ from teachers.endpoint import Endpoint, answer
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from engine.registry import register
+from engine.base.plugins import TEACHERS
+from engine.registry import candidates, register
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.screens.models.form import ModelForm
-from persyn_tui.app.screens.wizard import draft
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.footer import Keys
 from storage import registry, responses
@@ -41,8 +42,8 @@ async def test_a_wrong_field_is_told_beside_it_and_nothing_is_stored(store: Stor
     async with running(store.location, mode="models", size=(80, 24)) as (app, pilot):
         shown = await form(app, pilot, "a")
         await put(pilot, shown.form, "name", "terse")
-        await put(pilot, shown.form, "temperature", "-1")
-        assert "at least 0" in shown.form["temperature"].said
+        await put(pilot, shown.form, "sampling.temperature", "-1")
+        assert "at least 0" in shown.form["sampling.temperature"].said
         await put(pilot, shown.form, "parameters", "many")
         assert "not a number" in shown.form["parameters"].said
         await put(pilot, shown.form, "name", "two words")
@@ -82,7 +83,7 @@ async def test_an_endpoint_is_registered_probed_and_offered(
             assert [key for key, entry in shown.form.entries.items() if entry.wrong] == ["base_url"]
             await put(pilot, shown.form, "base_url", f"{server.url}, {server.url}/")
             await put(pilot, shown.form, "api_key_env", "MY_KEY")
-            await put(pilot, shown.form, "price_output", "2.5")
+            await put(pilot, shown.form, "price.output", "2.5")
             await pilot.press("enter")
             await until(pilot, lambda: app.screen is not shown)
             (stored,) = registry.models(store)
@@ -102,7 +103,7 @@ async def test_an_endpoint_is_registered_probed_and_offered(
             await until(pilot, lambda: "the same identity" in said(app))
             await pilot.press("enter")
             await until(pilot, lambda: app.screen is not shown)
-    (far,) = (one for one in draft.candidates(store)[0] if one.name == "far")
+    (far,) = (one for one in candidates.candidates(store)[0] if one.name == "far")
     assert (far.entry["base_url"], far.trouble) == (server.url, "")
     assert register.settings(far.entry, "teacher", Path.cwd()).price.output == 2.5
 
@@ -145,7 +146,7 @@ async def test_a_name_in_use_is_told_and_nothing_is_replaced_without_asking(stor
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         loss = " ".join(str(widget.render()) for widget in app.screen.query(Static))
         assert "Replace the teacher terse?" in loss
-        assert "3 stored answers stay" in loss
+        assert "3 stored responses stay" in loss
         await pilot.press("n")
         await until(pilot, lambda: app.screen is shown and shown.form["name"].control.has_focus)
         assert registry.models(store) == [first]
@@ -225,7 +226,7 @@ async def test_what_the_files_say_is_filled_in_and_saved(store: Store) -> None:
         assert int(shown.form["parameters"].value) > 100_000
         assert "256" in shown.form["context"].said
         await put(pilot, shown.form, "system", "Short.")
-        await put(pilot, shown.form, "price_output", "2.5")
+        await put(pilot, shown.form, "price.output", "2.5")
         await pilot.press("enter")
         await until(pilot, lambda: app.screen.state == "full" if hasattr(app.screen, "state") else False)
         (stored,) = registry.models(store)
@@ -239,7 +240,7 @@ async def test_a_student_is_greedy_and_has_no_price(store: Store) -> None:
         shown = await form(app, pilot, "a")
         shown.form["role"].focus_control()
         await pilot.press("space")
-        assert shown.form["price_input"].disabled
+        assert shown.form["price.input"].disabled
         await put(pilot, shown.form, "name", "pupil")
         await put(pilot, shown.form, "model", "zoo:student")
         await pilot.press("enter")
@@ -253,10 +254,10 @@ async def test_an_edit_says_whether_stored_answers_are_used_again(store: Store) 
     answered(store, first, 3)
     async with running(store.location, mode="models") as (app, pilot):
         shown = await form(app, pilot, "e")
-        await until(pilot, lambda: "3 stored answers are used again" in said(app))
+        await until(pilot, lambda: "3 stored responses are used again" in said(app))
         await put(pilot, shown.form, "system", "Be kind.")
         await until(pilot, lambda: "a new identity" in said(app))
-        assert "3 stored answers stay" in said(app)
+        assert "3 stored responses stay" in said(app)
         await pilot.press("shift+tab", "enter")
         await until(pilot, lambda: app.screen is not shown)
         (stored,) = registry.models(store)
@@ -273,7 +274,7 @@ async def test_a_price_is_no_new_identity(store: Store) -> None:
     first = teacher(store)
     async with running(store.location, mode="models") as (app, pilot):
         shown = await form(app, pilot, "e")
-        await put(pilot, shown.form, "price_input", "9")
+        await put(pilot, shown.form, "price.input", "9")
         await until(pilot, lambda: "the same identity" in said(app))
         await pilot.press("enter")
         await until(pilot, lambda: app.screen is not shown)
@@ -340,7 +341,60 @@ async def test_answers_longer_than_the_context_are_doubted(tmp_path: Path) -> No
         assert isinstance(shown, ModelForm)
         await put(pilot, shown.form, "context", "256")
         await until(
-            pilot, lambda: "1,024, but prompt and answer together have 256" in shown.form["max_tokens"].said
+            pilot,
+            lambda: (
+                "1,024, but prompt and response together have 256" in shown.form["sampling.max_tokens"].said
+            ),
         )
-        await put(pilot, shown.form, "max_tokens", "64")
-        await until(pilot, lambda: not shown.form["max_tokens"].doubtful)
+        await put(pilot, shown.form, "sampling.max_tokens", "64")
+        await until(pilot, lambda: not shown.form["sampling.max_tokens"].doubtful)
+
+
+async def test_a_kind_of_another_package_has_its_settings_in_the_form(store: Store, tmp_path: Path) -> None:
+    with plugin_package.installed(tmp_path, TEACHERS, "echo", plugin_package.ECHO):
+        async with running(store.location, mode="models") as (app, pilot):
+            shown = await form(app, pilot, "a")
+            assert "loudness" not in shown.form.entries
+            await put(pilot, shown.form, "name", "parrot")
+            shown.form["backend"].focus_control()
+            while shown.form["backend"].value != "echo":
+                await pilot.press("right")
+            await until(pilot, lambda: "loudness" in shown.form.entries)
+            assert shown.form["loudness"].said == "how loud"
+            assert shown.form["model"].said == "any word"
+            assert not shown.form["revision"].display
+            await put(pilot, shown.form, "model", "polly")
+            await put(pilot, shown.form, "loudness", "0")
+            assert "greater than or equal to 1" in shown.form["loudness"].said
+            await put(pilot, shown.form, "loudness", "7")
+            await pilot.press("enter")
+            await until(pilot, lambda: app.screen is not shown)
+            (stored,) = registry.models(store)
+            assert (stored.backend, stored.model, stored.options) == ("echo", "polly", {"loudness": 7})
+            shown = await form(app, pilot, "e")
+            assert shown.form["loudness"].value == "7"
+
+
+async def test_sections_of_a_kind_are_fields_too_and_go_with_the_kind(store: Store) -> None:
+    async with running(store.location, mode="models", size=(120, 30)) as (app, pilot):
+        shown = await form(app, pilot, "a")
+        await endpoint(pilot, shown, "far", "m")
+        await put(pilot, shown.form, "base_url", "http://127.0.0.1:9/v1")
+        await put(pilot, shown.form, "endpoint.concurrency.start", "99")
+        assert "above `max`" in shown.form["endpoint.concurrency.start"].said
+        await put(pilot, shown.form, "endpoint.concurrency.start", "4")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen is not shown)
+        (stored,) = registry.models(store)
+        assert stored.options["endpoint"]["concurrency"]["start"] == 4
+        shown = await form(app, pilot, "e")
+        assert shown.form["endpoint.concurrency.start"].value == "4"
+        shown.form["backend"].focus_control()
+        while shown.form["backend"].value != "transformers":
+            await pilot.press("right")
+        assert not shown.form["endpoint.concurrency.start"].display
+        await put(pilot, shown.form, "model", "zoo:brief")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen is not shown)
+        (stored,) = registry.models(store)
+        assert stored.options == {}

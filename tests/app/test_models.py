@@ -60,7 +60,7 @@ async def test_archive_names_what_stays_and_undo_brings_it_back(store: Store) ->
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         shown = " ".join(str(widget.render()) for widget in app.screen.query(Static))
         assert "Archive the teacher terse?" in shown
-        assert "4 answers" in shown
+        assert "4 responses" in shown
         await pilot.press("n")
         assert len(registry.models(store)) == 2
         await pilot.press("d")

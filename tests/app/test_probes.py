@@ -10,8 +10,8 @@ from app.stored_models import form, open_store, row, said, sheet, teacher
 from app.support import running, until
 from teachers.endpoint import Endpoint, Reply, answer
 
+from engine.registry import candidates
 from persyn_tui.app.app import PersynApp
-from persyn_tui.app.screens.wizard import draft
 from storage import registry
 from storage.records import Model
 from storage.store import Store
@@ -167,7 +167,8 @@ async def test_a_key_that_is_not_set_needs_another_start(
         shown = await form(app, pilot, "e")
         await until(pilot, lambda: "start persyn again" in shown.form["api_key_env"].said)
     assert (
-        "start persyn again" in next(one for one in draft.candidates(store)[0] if one.name == "keyed").trouble
+        "start persyn again"
+        in next(one for one in candidates.candidates(store)[0] if one.name == "keyed").trouble
     )
 
 

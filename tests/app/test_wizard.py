@@ -14,12 +14,12 @@ from textual.worker import WorkerState
 
 import engine
 from engine.config import run_file
-from engine.registry import register
+from engine.registry import candidates, register
 from engine.report import dry_run as dryrun
 from engine.report import estimate
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.base.settings import Settings
-from persyn_tui.app.screens.wizard import draft, dry_run
+from persyn_tui.app.screens.wizard import dry_run
 from persyn_tui.app.screens.wizard.screen import Wizard
 from persyn_tui.app.screens.wizard.steps import TeachersStep
 from persyn_tui.app.widgets.confirm import Confirm
@@ -211,12 +211,12 @@ async def test_a_wizard_that_is_left_before_its_models_are_read_ends_nothing(
 ) -> None:
     left, read = threading.Event(), threading.Event()
 
-    def slow(store: Store) -> tuple[list[draft.Candidate], list[draft.Candidate]]:
+    def slow(store: Store) -> tuple[list[candidates.Candidate], list[candidates.Candidate]]:
         left.wait(30)
         read.set()
         return [], []
 
-    monkeypatch.setattr(draft, "candidates", slow)
+    monkeypatch.setattr(candidates, "candidates", slow)
     app = PersynApp(store.location, settings=Settings(interval=0.1))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.store is not None)

@@ -49,6 +49,24 @@ def test_what_is_not_registered_is_said_with_what_mends_it(persyn: Persyn, tmp_p
     assert ([one.name for one in run.teachers], run.strategies) == (["terse"], ("strong",))
 
 
+def test_a_teacher_whose_key_is_not_set_here_is_named_too(persyn: Persyn) -> None:
+    far = (
+        "--backend",
+        "openai",
+        "--model",
+        "m",
+        "--base-url",
+        "https://a.example/v1",
+        "--api-key-env",
+        "FAR_KEY",
+    )
+    assert persyn("models", "add", "--name", "far", *far).code == 0
+    ran = persyn("init", "-")
+    assert "export FAR_KEY=… before the run" in ran.err
+    (teacher,) = run_file.parse(ran.out).teachers
+    assert (teacher.name, teacher.api_key_env) == ("far", "FAR_KEY")
+
+
 def test_nothing_is_overwritten(persyn: Persyn, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("precious\n")
     ran = persyn("init")
@@ -75,7 +93,7 @@ def test_every_setting_is_there_with_its_words_and_its_default(persyn: Persyn) -
             assert before == after or field.annotation is run_file.QualityConfig, key
     assert everything["quality"]["timeout_s"] == 10, "of the scorer's own settings"
     for words in (
-        "All teachers answer them",
+        "All teachers respond to them",
         "0: quality alone … 1: learnability alone",
         "(zscore, minmax, rank)",
     ):

@@ -13,8 +13,6 @@ REASONS = {
     "persyn_tui/app/screens/data/dialogs.py": "the same formats",
     "engine/teachers/vllm_server/command.py": "`vllm` is the program",
     "persyn_tui/app/screens/models/screen.py": "`reward_model` is a registered model's role",
-    "persyn_tui/app/screens/wizard/draft.py": "the form has fields for reasoning_gym's tasks and for files",
-    "persyn_tui/app/screens/wizard/form.py": "the same",
     "persyn_tui/app/screens/wizard/references.py": "which verifier fits a column of answers",
 }
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
@@ -145,7 +145,7 @@ class Entry(Horizontal):
     DEFAULT_CSS = """
     Entry { height: 1; }
     Entry.tall { height: 3; }
-    Entry > .name { width: 15; color: $text-muted; }
+    Entry > .name { width: 16; color: $text-muted; }
     Entry > Line, Entry > Choice, Entry > Area { width: 3fr; }
     Entry > Choice { height: 1; }
     Entry > Choice:focus { background: $primary 40%; text-style: bold; }
@@ -179,7 +179,7 @@ class Entry(Horizontal):
         """Name, control, note."""
         yield Static(self.title, classes="name", markup=False)
         yield self.control
-        yield Static(self.hint, classes="note", markup=False)
+        yield Static(self.said, classes=f"note {self._tone}", markup=False)
 
     @property
     def value(self) -> str:
@@ -196,16 +196,23 @@ class Entry(Horizontal):
                 # The library keeps the cursor where it stood, which may be in the middle of another value.
                 self.control.cursor_position = len(self.control.value)
 
+    def describe(self, title: str, hint: str) -> None:
+        """Gives it another title and hint; what was said beside it is no longer."""
+        self.title, self.hint = title, hint
+        for name in self.query(".name").results(Static):
+            name.update(title, layout=False)
+        self.say()
+
     def say(self, text: str = "", tone: Tone = "dim") -> None:
         """Says `text` beside the field; nothing: the hint again."""
         text = strip_control(text or self.hint).replace("\n", " ")
         if (text, tone) == (self.said, self._tone):
             return
         self.said, self._tone = text, tone
-        note = self.query_one(".note", Static)
-        note.update(text, layout=False)
-        for name in ("bad", "good", "warn"):
-            note.set_class(name == tone, name)
+        for note in self.query(".note").results(Static):  # none while it is being put into the form
+            note.update(text, layout=False)
+            for name in ("bad", "good", "warn"):
+                note.set_class(name == tone, name)
 
     def focus_control(self) -> None:
         """Puts the cursor into it."""
@@ -248,6 +255,15 @@ class Form(VerticalScroll, can_focus=False):
         self._known[key] = value
         self.entries[key].put(value)
 
+    def add(self, entry: Entry, after: str) -> None:
+        """Puts a field in, below another one."""
+        self.mount(entry, after=self.entries[after])
+        self._known[entry.key] = entry.value
+        place = list(self.entries).index(after) + 1
+        rows = list(self.entries.items())
+        self.entries = dict([*rows[:place], (entry.key, entry), *rows[place:]])
+        self._follow(entry)
+
     def action_step(self, by: int) -> None:
         """Goes to the next field, or to the one before."""
         if by > 0:
@@ -266,17 +282,17 @@ class Form(VerticalScroll, can_focus=False):
     def on_mount(self) -> None:
         """Choices tell when they turn."""
         for entry in self.entries.values():
-            if isinstance(entry.control, Choice):
-                self.watch(entry.control, "value", self._turned(entry), init=False)
+            self._follow(entry)
+
+    def _follow(self, entry: Entry) -> None:
+        if isinstance(entry.control, Choice):
+            self.watch(entry.control, "value", lambda: self._tell(entry.key), init=False)
 
     def on_descendant_focus(self) -> None:
         """The name of the field under the cursor stands out."""
         at = self.at
         for entry in self.entries.values():
             entry.set_class(entry is at, "at")
-
-    def _turned(self, entry: Entry) -> Callable[[], None]:
-        return lambda: self._tell(entry.key)
 
     def _edited(self, event: Message, control: Widget) -> None:
         event.stop()
@@ -466,7 +482,8 @@ def problems(error: "ValidationError", keys: Mapping[Place, str]) -> tuple[dict[
 
     Args:
         error: what pydantic found.
-        keys: the field of each place; a place that is not there belongs to the field of its beginning.
+        keys: the field of each place; one that is not there belongs to the field of its beginning, else to the first
+            field below it.
     """
     beside: dict[str, str] = {}
     rest: list[str] = []
@@ -477,6 +494,7 @@ def problems(error: "ValidationError", keys: Mapping[Place, str]) -> tuple[dict[
         if place in inner:
             continue  # said of the whole because of the part, which has its own line
         key = next((keys[place[:n]] for n in range(len(place), 0, -1) if place[:n] in keys), None)
+        key = key or next((one for at, one in keys.items() if place and at[: len(place)] == place), None)
         if key is None:
             rest.append(_words(problem))
         else:

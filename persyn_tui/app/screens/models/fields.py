@@ -1,182 +1,100 @@
-"""The fields of a model's form: which backend has which, what they begin with, and the settings they make."""
+"""The fields of a model's form: those of its role and kind, what they begin with, and the settings that they make."""
 
 import os
 import re
-from collections.abc import Container, Mapping
-from typing import Any
+from collections.abc import Container, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any, Final
 
-from persyn_tui.app.widgets.form_fields import Area, Choice, Control, Entry, Line, Paths, Place, amount, words
-from storage.records import Model
+from engine.base.plugins import TEACHERS
+from engine.config.kinds import TeacherKind, teacher_kind
+from engine.config.models import TeacherConfig
+from engine.config.setting import Setting
+from engine.models.model_info import DEVICES
+from engine.registry import model_settings
+from engine.registry.models import as_entry, sampling
+from engine.registry.register import ROLES
+from engine.zoo import resolve
+from persyn_tui.app.widgets import setting_fields
+from persyn_tui.app.widgets.form_fields import Choice, Entry, Paths
+from storage.records import Model, Role
 
-DEFAULT_TOKENS = "1024"
-SAMPLING = ("temperature", "top_p", "top_k", "max_tokens", "seed")
-PRICES = {"price_input": "input", "price_output": "output"}
-PLAIN = ("name", "backend", "model", "revision", "family", "parameters", "context", "system")
-OPTIONS = ("base_url", "api_key_env", "device", "dtype")
-"""Of `Model.options`, those that have a field."""
-USUAL = "usual"
-"""The number format that the backend takes when none is named."""
-PLACES: dict[Place, str] = {
-    **{(key,): key for key in (*PLAIN, *OPTIONS)},
-    **{("sampling", key): key for key in SAMPLING},
-    **{("price", part): key for key, part in PRICES.items()},
-    ("sampling",): "temperature",
-    ("price",): "price_input",
-}
-"""Where the settings keep each field."""
-TITLES = {
-    **{"price_input": "price in", "price_output": "price out", "system": "system prompt"},
-    **{"top_p": "top p", "top_k": "top k", "max_tokens": "max tokens"},
-}
-"""What a field is called where that is not its key."""
-HINTS = {
-    "name": "what runs call it",
-    "backend": "how it is run",
-    "model": "zoo:NAME, a folder or a hub id",
-    "base_url": "http://HOST:8000/v1, or several",
-    "api_key_env": "variable that holds the key; or none",
-    "revision": "commit of a hub id",
-    "device": "auto, cpu, cuda, cuda:N or mps",
-    "dtype": "of the weights; usual: float32",
-    "family": "as its files say",
-    "parameters": "weights, e.g. 7.6B",
-    "context": "tokens of prompt and answer",
-    "price_input": "$ per million prompt tokens",
-    "price_output": "$ per million answer tokens",
-    "temperature": "0: greedy",
-    "top_p": "0 to 1",
-    "top_k": "0: off",
-    "max_tokens": "of an answer",
-    "system": "before every prompt",
-}
-HINTS_OF = {
-    "vllm": {"dtype": "of the weights; usual: as stored"},
-    "openai": {
-        "model": "the name it is served by",
-        "family": "of the served model, e.g. qwen2",
-        "price_input": "$ per M prompt tokens; 0: free",
-        "price_output": "$ per M answer tokens; 0: free",
-    },
-    "imported": {"model": "its name in the files", "family": "e.g. qwen2"},
-}
-"""Where a backend's hint is another one."""
-PLACEHOLDERS = {
-    **{"device": "auto", "price_input": "0", "price_output": "0", "temperature": "0.7", "top_p": "1"},
-    **{"top_k": "0", "max_tokens": DEFAULT_TOKENS, "seed": "0", "system": "none"},
-}
-ORDER = (
-    *("role", "name", "backend", "model", "base_url", "api_key_env", "revision", "device", "dtype"),
-    *("family", "parameters", "context", *PRICES, *SAMPLING, "system"),
-)
+USUAL_KIND: Final[str] = TeacherConfig.model_fields["backend"].default
+"""The kind of a student, and of a new teacher."""
 
 
-def has(backend: str, key: str) -> bool:
-    """Whether a backend has this field."""
-    from engine.config.kinds import teacher_kind
-
-    kind = teacher_kind(backend)
-    if key == "revision":
-        return kind.local_files
-    return key not in OPTIONS or key in kind.settings.model_fields
+def kept(model: Model | None) -> dict[str, Any]:
+    """The model's entry in a run file; empty for a new one."""
+    return {} if model is None else as_entry(model) | {"backend": model.backend, "sampling": sampling(model)}
 
 
-def hint(backend: str, key: str) -> str:
-    """What is said of a field while nothing else is."""
-    return HINTS_OF.get(backend, {}).get(key, HINTS.get(key, ""))
+def known(role: Role, kind: str) -> dict[str, Setting]:
+    """The settings that the form shows. Responses of elsewhere are in the files of a run: no form can name both."""
+    found = model_settings.of_kind(role, kind if kind in TEACHERS.names() else USUAL_KIND)
+    if "backend" in found:
+        kinds = tuple(name for name in TEACHERS.names() if name == kind or teacher_kind(name).generates)
+        found["backend"] = replace(found["backend"], choices=kinds)
+    return found
 
 
-def start(model: Model | None, kept: Mapping[str, Any]) -> dict[str, str]:
-    """What every field begins with.
-
-    Args:
-        model: whose settings are changed; None for a new one.
-        kept: its entry in a run file.
-    """
-    begun = dict.fromkeys(ORDER, "") | {"role": "teacher", "backend": "transformers", "dtype": USUAL}
-    if model is None:
-        return begun
-    begun |= {key: plain(getattr(model, key)) for key in PLAIN}
-    begun |= {key: plain(getattr(model.sampling, key)) for key in SAMPLING}
-    begun |= {key: plain(getattr(model, key) or None) for key in PRICES}
-    begun |= {key: plain(kept[key]) for key in OPTIONS if key in kept}
-    return begun | {"role": model.role}
+def declared(kind: str) -> TeacherKind:
+    """What the kind declares; the usual one where its package is not installed here, which saving says."""
+    return teacher_kind(kind if kind in TEACHERS.names() else USUAL_KIND)
 
 
-def entries(begun: Mapping[str, str], *, fixed: bool) -> list[Entry]:
-    """The fields in their order.
-
-    Args:
-        begun: what each begins with.
-        fixed: whether role and name stay as they are.
-    """
-    stays = {"role": "stays; a adds another", "name": "stays"} if fixed else {}
-    made = []
-    for key in ORDER:
-        text = stays.get(key, hint(begun["backend"], key))
-        made.append(Entry(key, TITLES.get(key, key), _control(key, begun[key]), text))
-        made[-1].disabled = key in stays
+def entries(model: Model | None) -> list[Entry]:
+    """The fields to begin with. Role and name of a model that is edited stay as they are."""
+    begun, stays = kept(model), {} if model is None else {"role": "stays; a adds another", "name": "stays"}
+    role: Role = "teacher" if model is None else model.role
+    made = [Entry("role", "role", Choice(ROLES, role))]
+    made += [field(one, begun) for one in known(role, begun.get("backend", USUAL_KIND)).values()]
+    if role == "student":  # it may become a teacher
+        made.append(field(known("teacher", USUAL_KIND)["backend"], begun))
+    for one in made:
+        one.hint, one.disabled = stays.get(one.key, one.hint), one.key in stays
+        one.say()
     return made
 
 
-def _control(key: str, value: str) -> Control:
-    from engine.base.plugins import TEACHERS
-    from engine.config.kinds import teacher_kind
-    from engine.models.model_info import DTYPES
-    from engine.registry.register import ROLES
-    from engine.zoo import resolve
-
-    # Imported responses are read from the files of a run's prompts: a run file alone can name both.
-    kinds = [kind for kind in TEACHERS.names() if kind == value or teacher_kind(kind).generates]
-    choices = {"role": ROLES, "backend": kinds, "dtype": (USUAL, *DTYPES)}
-    if key in choices:
-        return Choice(choices[key], value)
-    if key == "system":
-        return Area(value, PLACEHOLDERS[key])
-    refs = Paths([f"zoo:{name}" for name in resolve.names()]) if key == "model" else None
-    return Line(value, PLACEHOLDERS.get(key, ""), refs)
+def field(one: Setting, begun: Mapping[str, Any]) -> Entry:
+    """The field of a setting of the model whose entry is `begun`."""
+    words = [f"zoo:{name}" for name in resolve.names()] if one.key == "model" else []
+    paths = Paths(words) if one.key in ("model", "adapter") else None
+    return setting_fields.entry(one, setting_fields.at(begun, one.place), paths, tall=one.key == "system")
 
 
-def entry_of(values: Mapping[str, str], kept: Mapping[str, Any]) -> dict[str, Any]:
+def entry_of(
+    values: Mapping[str, str], shown: Mapping[str, Setting], begun: Mapping[str, Any]
+) -> dict[str, Any]:
     """A run file's entry from the values of the shown fields, on top of what the form does not show.
 
-    Options of another backend than the chosen one are left out: it would refuse them.
+    Settings of another kind than the chosen one are left out: it would refuse them.
     """
-    from engine.config.kinds import teacher_kind
-
-    gone = {*values, "sampling", "price"}
-    if kept.get("backend", values["backend"]) != values["backend"]:
-        gone |= {*teacher_kind(kept["backend"]).settings.model_fields, "revision"}
-    entry = {key: value for key, value in kept.items() if key not in gone}
-    for key in (*PLAIN, *OPTIONS):
-        if value := values.get(key, ""):
-            entry[key] = amount(value) if key in ("parameters", "context") else value
-    if entry.get("dtype") == USUAL:
-        del entry["dtype"]
-    if "base_url" in values:
-        urls = words(values["base_url"])
-        entry |= {"base_url": urls[0] if len(urls) == 1 else urls} if urls else {}
-    sampling = {"stop": kept["sampling"]["stop"]} if kept.get("sampling", {}).get("stop") else {}
-    sampling |= {key: values[key] for key in SAMPLING if values.get(key)}
-    price = {part: values[key] for key, part in PRICES.items() if values.get(key)}
-    return entry | ({"sampling": sampling} if sampling else {}) | ({"price": price} if price else {})
+    entry = deepcopy(dict(begun))
+    before = entry.get("backend", USUAL_KIND)
+    if before != values.get("backend", USUAL_KIND):
+        for key in (*declared(before).settings.model_fields, "revision"):
+            entry.pop(key, None)
+    for one in shown.values():
+        there = setting_fields.at(entry, one.place)
+        # What was not typed over stays as it is: no line shows every stop text exactly.
+        if there is None or values.get(one.key, "") != setting_fields.text(there).strip():
+            value = setting_fields.at(setting_fields.filled(values, [one]), one.place)
+            setting_fields.put(entry, one.place, value)
+    return entry
 
 
 def missing(entry: Mapping[str, Any]) -> list[str]:
     """Fields that may not be empty and are."""
     needed = ["name"] + ([] if entry.get("adapter") else ["model"])
-    from engine.config.kinds import teacher_kind
-
-    if teacher_kind(entry["backend"]).openai_api and not entry.get(
-        "api_key_env"
-    ):  # with a key, OpenAI itself is asked
-        needed.append("base_url")
+    if declared(entry.get("backend", USUAL_KIND)).openai_api and not entry.get("api_key_env"):
+        needed.append("base_url")  # with a key, OpenAI itself is asked
     return [key for key in needed if not entry.get(key)]
 
 
 def wrong_device(values: Mapping[str, str]) -> bool:
     """Whether the device is none that the backend knows."""
-    from engine.models.model_info import DEVICES
-
     return bool(values.get("device")) and re.fullmatch(DEVICES, values["device"]) is None
 
 
@@ -189,14 +107,6 @@ def unset(values: Mapping[str, str]) -> str:
 
 
 def named(message: str, keys: Container[str]) -> str | None:
-    """The first field that a message names as the run file does, in backticks; None where it names none."""
-    return next((word for word in re.findall(r"`(\w+)", message) if word in keys), None)
-
-
-def plain(value: object) -> str:
-    """The value as the operator would type it."""
-    if value is None:
-        return ""
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
+    """The first field that a message names, in backticks or before a colon; None where it names none."""
+    found: Iterable[tuple[str, str]] = re.findall(r"`(\w+)|([\w.]+): ", message)
+    return next((word for pair in found for word in pair if word and word in keys), None)

@@ -1,71 +1,76 @@
 """The form of one model: every field is checked while it is typed, and nothing is stored before all are right."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
+from pydantic import ValidationError
 from textual import events, on
 from textual.binding import Binding, BindingType
 from textual.timer import Timer
 from textual.widget import Widget
 
+from engine.base.errors import NotAvailable
+from engine.config.kinds import teacher_kind
+from engine.config.models import TeacherConfig
+from engine.config.setting import Setting
+from engine.models.model_info import ModelCheck
+from engine.registry import register
+from engine.registry.register import Known
 from persyn_tui.app.base.formatting import count, number, short_reference
 from persyn_tui.app.screens.models import fields
 from persyn_tui.app.textual_fixes.workers import background
+from persyn_tui.app.widgets import setting_fields
 from persyn_tui.app.widgets.confirm import Confirm
-from persyn_tui.app.widgets.form_fields import Dialog, Edited, Form, Line, amount, problems
+from persyn_tui.app.widgets.form_fields import Dialog, Edited, Form, amount, problems
 from storage import registry
+from storage import responses as stored_responses
 from storage.errors import PersynError
 from storage.records import Model, Role
 from storage.store import Store
 
-if TYPE_CHECKING:
-    from engine.config.models import TeacherConfig
-    from engine.models.model_info import ModelCheck
-    from engine.registry.register import Known
-
 PAUSE_S = 0.3
 """Typing must rest so long before files are looked at."""
 NEEDED = "needed"
+LONGEST = "sampling.max_tokens"
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
     """What files and store say of settings that are valid."""
 
-    check: "ModelCheck | None" = None
+    check: ModelCheck | None = None
     record: Model | None = None
-    known: "Known | None" = None
-    answers: int = 0
-    """Stored answers of the settings that are used again, or else of those that were in use until now."""
+    known: Known | None = None
+    responses: int = 0
+    """Stored responses of the settings that are used again, or else of those that were in use until now."""
     problem: PersynError | None = None
     field: str = ""
     """Where the problem belongs."""
 
 
-def examine(store: Store, wanted: "TeacherConfig", role: Role) -> Examined:
+def examine(store: Store, wanted: TeacherConfig, role: Role) -> Examined:
     """What the model's files and the store say; blocks, at a hub for up to four seconds."""
-    from engine.base.errors import NotAvailable
-    from engine.registry import register
-    from storage import responses
-
+    shown = fields.known(role, wanted.backend)
     try:
         filled, check = register.fill(wanted)
     except PersynError as problem:
         field = "backend" if isinstance(problem, NotAvailable) else "model"
-        return Examined(problem=problem, field=fields.named(problem.message, fields.ORDER) or field)
+        return Examined(problem=problem, field=fields.named(problem.message, shown) or field)
     record = register.record(filled, role)
     try:
         known = register.known(store, record)
     except PersynError as problem:
-        field = fields.named(problem.message, fields.ORDER) or ("model" if check else "backend")
+        field = fields.named(problem.message, shown) or ("model" if check else "backend")
         return Examined(check, record, problem=problem, field=field)
     counted = known.same or known.before
-    answers = responses.count_of_teacher(store, counted.id) if counted is not None and counted.id else 0
-    return Examined(check, record, known, answers)
+    responses = (
+        stored_responses.count_of_teacher(store, counted.id) if counted is not None and counted.id else 0
+    )
+    return Examined(check, record, known, responses)
 
 
 class ModelForm(Dialog[Model | None]):
@@ -83,7 +88,11 @@ class ModelForm(Dialog[Model | None]):
     def __init__(self, model: Model | None = None) -> None:
         super().__init__()
         self._model = model
-        self._kept: dict[str, Any] = {}
+        self._kept = fields.kept(model)
+        self._shown: Mapping[str, Setting] = {}
+        """The settings that the role and the kind have."""
+        self._wrong: set[str] = set()
+        """Fields that are wrong."""
         self._examined: Examined | None = None
         self._asked = False
         """Whether saving was tried: from then on missing fields are named too."""
@@ -99,12 +108,7 @@ class ModelForm(Dialog[Model | None]):
 
     def body(self) -> Iterable[Widget]:
         """The fields."""
-        from engine.registry.models import as_entry, sampling
-
-        model = self._model
-        if model is not None:
-            self._kept = as_entry(model) | {"backend": model.backend, "sampling": sampling(model)}
-        yield Form(fields.entries(fields.start(model, self._kept), fixed=model is not None), id="form")
+        yield Form(fields.entries(self._model), id="form")
 
     @property
     def form(self) -> Form:
@@ -115,8 +119,7 @@ class ModelForm(Dialog[Model | None]):
         """The first field to fill in has the focus."""
         super().ready()
         self.form["name" if self._model is None else "model"].focus_control()
-        self._roles()
-        self._backend()
+        self._show()
         self._settings()
         self._soon()
 
@@ -126,10 +129,8 @@ class ModelForm(Dialog[Model | None]):
     def _edited(self, event: Edited) -> None:
         self._auto.discard(event.key)
         self._examined = None
-        if event.key == "role":
-            self._roles()
         if event.key in ("role", "backend"):
-            self._backend()
+            self._show()
         self._settings()
         self._soon()
 
@@ -142,44 +143,25 @@ class ModelForm(Dialog[Model | None]):
         """What is wrong with the field under the cursor is said in full."""
         self._tell()
 
-    def _roles(self) -> None:
-        student = self._role == "student"
-        for key in fields.PRICES:
-            self.form[key].disabled = student
-        if student and self._model is None:
-            self.form.fill("backend", "transformers")  # the one that trains
-        self.form["backend"].disabled = student
-        temperature = self.form["temperature"].control
-        if isinstance(temperature, Line):
-            temperature.placeholder = "0" if student else "0.7"
-
-    def _backend(self) -> None:
-        """Shows the fields that the backend has, each with the backend's own hint."""
-        backend = self.form["backend"].value
-        for key, entry in self.form.entries.items():
-            if key in ("revision", *fields.OPTIONS):
-                entry.display = fields.has(backend, key)
-                entry.disabled = not entry.display
-            if key not in ("role", "name"):
-                entry.hint = fields.hint(backend, key)
-                entry.say()
+    def _show(self) -> None:
+        """Shows the fields that the role and the kind have, each in the kind's own words."""
+        self._shown = fields.known(self._role, self._kind)
+        stays = ("role", "name") if self._model is not None else ("role",)
+        setting_fields.show(self.form, self._shown, stays, partial(fields.field, begun=self._kept))
 
     @property
     def _role(self) -> Role:
         return cast(Role, self.form["role"].value)
 
-    def _values(self) -> dict[str, str]:
-        """Values of the fields that the backend has; the backend's own also where it cannot be changed."""
-        return self.form.values | {"backend": self.form["backend"].value}
+    @property
+    def _kind(self) -> str:
+        """How the model is run; a student is trained, which one kind does."""
+        return self.form["backend"].value if self._role == "teacher" else fields.USUAL_KIND
 
-    def _settings(self) -> "TeacherConfig | None":
+    def _settings(self) -> TeacherConfig | None:
         """The settings, when every field can be read; says what is wrong beside each that cannot."""
-        from pydantic import ValidationError
-
-        from engine.registry import register
-
-        values = self._values()
-        entry = fields.entry_of(values, self._kept)
+        values = {key: field.value for key, field in self.form.entries.items()}
+        entry = fields.entry_of(values, self._shown, self._kept)
         wrong = dict.fromkeys(fields.missing(entry), NEEDED)
         # With a stand-in for each, the others are checked as well.
         stand_ins = {key: "-" for key in wrong if key != "base_url"}
@@ -187,14 +169,14 @@ class ModelForm(Dialog[Model | None]):
         try:
             wanted = register.settings(entry | stand_ins, self._role, Path.cwd())
         except ValidationError as error:
-            found, rest = problems(error, fields.PLACES)
+            found, rest = problems(error, {one.place: key for key, one in self._shown.items()})
             wrong |= found
             for message in rest:
-                wrong.setdefault(fields.named(message, values) or "name", message)
+                wrong.setdefault(fields.named(message, self._shown) or "name", message)
         except PersynError as problem:  # a path that can be none
             wrong["model"] = problem.message
-        if fields.wrong_device(values):
-            wrong["device"] = f"none of {fields.HINTS['device']}"
+        if fields.wrong_device(self.form.values):
+            wrong["device"] = f"none of {self._shown['device'].hint}"
         self._wrong = set(wrong)
         self._say_beside(wrong)
         self._tell()
@@ -202,9 +184,9 @@ class ModelForm(Dialog[Model | None]):
 
     def _say_beside(self, wrong: dict[str, str]) -> None:
         doubts = {
-            "api_key_env": fields.unset(self._values()),
+            "api_key_env": fields.unset(self.form.values),
             "name": self._whose(),
-            "max_tokens": self._tight(),
+            LONGEST: self._tight(),
         }
         for key, entry in self.form.entries.items():
             if key in wrong and (self._asked or wrong[key] != NEEDED):
@@ -216,19 +198,19 @@ class ModelForm(Dialog[Model | None]):
                 entry.say()
 
     def _tight(self) -> str:
-        """A doubt about answers that may be longer than what the model can hold."""
+        """A doubt about responses that may be longer than what the model can hold."""
         check = self._examined.check if self._examined is not None else None
         try:
             context = int(amount(self.form["context"].value)) or 0
         except ValueError:
             context = (check.context if check is not None else None) or 0
         try:
-            wanted = int(amount(self.form["max_tokens"].value or fields.DEFAULT_TOKENS))
+            wanted = int(amount(self.form[LONGEST].value or self._shown[LONGEST].nothing))
         except ValueError:
             return ""
         if not context or wanted <= context:
             return ""
-        return f"▲ {wanted:,}, but prompt and answer together have {context:,}"
+        return f"▲ {wanted:,}, but prompt and response together have {context:,}"
 
     def _whose(self) -> str:
         """A doubt about a name that is in use."""
@@ -245,9 +227,6 @@ class ModelForm(Dialog[Model | None]):
     def _look(self) -> None:
         if self.left:
             return
-        from engine.config.kinds import teacher_kind
-        from engine.registry import register
-
         wanted = self._settings()
         if self._model is None:
             background(self, self._ask_name, group="name", exclusive=True)
@@ -281,15 +260,10 @@ class ModelForm(Dialog[Model | None]):
             self.form["name"].say(doubt, "warn")
             self._tell()
 
-    def _reference(self) -> "TeacherConfig | None":
-        from pydantic import ValidationError
-
-        from engine.config.kinds import teacher_kind
-        from engine.registry import register
-
-        values = {"name": self.form["name"].value} | self._values()
+    def _reference(self) -> TeacherConfig | None:
+        values = {"name": self.form["name"].value, "backend": self._kind} | self.form.values
         # What the settings of an endpoint lack is said beside their own fields.
-        if not values.get("model") or teacher_kind(values["backend"]).openai_api:
+        if not values.get("model") or fields.declared(values["backend"]).openai_api:
             return None
         try:
             entry = {key: values[key] for key in ("model", "backend", "revision") if values.get(key)}
@@ -298,7 +272,7 @@ class ModelForm(Dialog[Model | None]):
         except (ValidationError, PersynError):
             return None
 
-    async def _examine(self, wanted: "TeacherConfig") -> Examined | None:
+    async def _examine(self, wanted: TeacherConfig) -> Examined | None:
         store = self.app.store
         if store is None:
             return None
@@ -308,7 +282,7 @@ class ModelForm(Dialog[Model | None]):
         self._examined = found
         entry = self.form["model"]
         if found.check is None:
-            self._forget_files(wanted.backend)
+            self._forget_files()
         if found.problem is not None:
             self.form[found.field].say(_one_line(found.problem), "bad")
         elif found.check is not None and found.check.folder is None:
@@ -317,23 +291,23 @@ class ModelForm(Dialog[Model | None]):
             entry.say(f"✓ {found.check.architecture or found.check.family}", "good")
         if found.check is not None:
             self._fill("family", found.check.family)
-            self._fill("parameters", fields.plain(found.check.parameters))
+            self._fill("parameters", setting_fields.text(found.check.parameters))
             if found.check.context:
                 self.form["context"].hint = f"its files say {found.check.context:,}"
                 if "context" not in self._wrong:
                     self.form["context"].say()
-                if "max_tokens" not in self._wrong and (doubt := self._tight()):
-                    self.form["max_tokens"].say(doubt, "warn")
+                if LONGEST not in self._wrong and (doubt := self._tight()):
+                    self.form[LONGEST].say(doubt, "warn")
         self._tell()
         return found
 
-    def _forget_files(self, backend: str) -> None:
+    def _forget_files(self) -> None:
         """Takes back what the files of another model have filled in."""
         for key in ("family", "parameters", "context"):
             if key in self._auto:
                 self.form.fill(key, "")
                 self._auto.discard(key)
-            self.form[key].hint = fields.hint(backend, key)
+            self.form[key].hint = self._shown[key].hint
             if key not in self._wrong:
                 self.form[key].say()
 
@@ -383,9 +357,7 @@ class ModelForm(Dialog[Model | None]):
         work = partial(self._save, wanted, self.app.ahead.hold())
         background(self, work, group="save", exclusive=True)
 
-    async def _save(self, wanted: "TeacherConfig", release: Callable[[], None]) -> None:
-        from engine.registry import register
-
+    async def _save(self, wanted: TeacherConfig, release: Callable[[], None]) -> None:
         try:
             self.say("checking …")
             found = await self._examine(wanted)
@@ -425,16 +397,16 @@ def _meaning(found: Examined, edited: Model | None) -> tuple[str, Any]:
     known = found.known
     assert known is not None
     assert found.record is not None
-    name, answers = found.record.name, f"{count(found.answers)} stored answers"
+    name, responses = found.record.name, f"{count(found.responses)} stored responses"
     if known.same is not None and known.before is not None and known.same.id == known.before.id:
         if edited is not None:
-            return f"the same identity: its {answers} are used again", "good"
-        return f"`{name}` is registered with these settings already; its {answers} are used again", "good"
+            return f"the same identity: its {responses} are used again", "good"
+        return f"`{name}` is registered with these settings already; its {responses} are used again", "good"
     if known.same is not None:
-        return f"earlier settings of `{name}`: their {answers} are used again", "good"
+        return f"earlier settings of `{name}`: their {responses} are used again", "good"
     if known.before is not None:
         return (
-            f"▲ a new identity of `{name}`: its {answers} stay in the store with the old settings; "
+            f"▲ a new identity of `{name}`: its {responses} stay in the store with the old settings; "
             "runs with these settings generate anew",
             "warn",
         )

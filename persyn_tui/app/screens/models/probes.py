@@ -8,6 +8,7 @@ from typing import Any
 
 from textual.worker import Worker
 
+from engine.base.plugins import TEACHERS
 from engine.pipeline.display import duration
 from persyn_tui.app.widgets.virtual_table import Cell
 from storage.records import Model
@@ -44,7 +45,7 @@ def is_local(model: Model) -> bool:
     """Whether a probe loads the model on this machine."""
     from engine.config.kinds import teacher_kind
 
-    return not teacher_kind(model.backend).remote
+    return model.backend not in TEACHERS.names() or not teacher_kind(model.backend).remote
 
 
 def word(model: Model, probing: Probing | None, probed: Probed | None) -> Cell:

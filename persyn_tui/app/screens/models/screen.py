@@ -58,10 +58,10 @@ class Models:
     filtered: int
     """Others that do not pass the filter."""
     chosen: int | None
-    answers: int
-    """Stored answers of the chosen one, made with its present settings."""
+    responses: int
+    """Stored responses of the chosen one, made with its present settings."""
     contexts: Mapping[int | None, int | None]
-    """Model id → tokens of prompt and answer, as set or as its files say."""
+    """Model id → tokens of prompt and response, as set or as its files say."""
 
 
 class ModelsScreen(FilteredScreen[Models]):
@@ -124,10 +124,10 @@ class ModelsScreen(FilteredScreen[Models]):
         listed.sort(key=lambda model: (ORDER.get(model.role, 9), model.name))
         ids = [model.id for model in listed]
         chosen = wanted if wanted in ids else ids[0] if ids else None
-        answers = 0 if chosen is None else responses.count_of_teacher(store, chosen)
+        stored = 0 if chosen is None else responses.count_of_teacher(store, chosen)
         contexts = {model.id: self._context_of(model) for model in listed}
         filtered = len(shown) - len(listed)
-        return Models(listed, len(everything) - len(shown), filtered, chosen, answers, contexts)
+        return Models(listed, len(everything) - len(shown), filtered, chosen, stored, contexts)
 
     def _context_of(self, model: Model) -> int | None:
         """As set, or as its files say, which are read once. Called where the store is read, off the event loop."""
@@ -200,8 +200,8 @@ class ModelsScreen(FilteredScreen[Models]):
             self.query_one("#facts", Static).update(self.app.keyed(none))
             self.query_one("#token", Static).update("")
             return
-        answers = self.data.answers if self.data.chosen == model.id else None
-        self.query_one("#facts", Static).update(_facts(model, answers))
+        stored = self.data.responses if self.data.chosen == model.id else None
+        self.query_one("#facts", Static).update(_facts(model, stored))
         self.query_one("#token", Static).update(strip_control(self._probe_text(model)))
 
     def _word(self, model: Model) -> Cell:
@@ -273,11 +273,11 @@ class ModelsScreen(FilteredScreen[Models]):
         if model.archived:
             self._set_archived(model, False)
             return
-        answers = self.data.answers if self.data.chosen == model.id else 0
+        stored = self.data.responses if self.data.chosen == model.id else 0
         self.app.push_screen(
             Confirm(
                 f"Archive the {model.role.replace('_', ' ')} {strip_control(model.name)}?",
-                f"Lost is nothing: its {answers:,} answers, their scores and every dataset made of them stay in the "
+                f"Lost is nothing: its {stored:,} responses, their scores and every dataset made of them stay in the "
                 "store, and a run that names it registers it again. It is no longer listed; u brings it back.",
                 "Archive",
             ),
@@ -400,7 +400,7 @@ def _cells(model: Model, context: int | None, health: Cell) -> list[Cell | str]:
     ]
 
 
-def _facts(model: Model, answers: int | None) -> Group:
+def _facts(model: Model, stored: int | None) -> Group:
     drawn = model.sampling
     options = ", ".join(f"{key} {value}" for key, value in sorted(model.options.items())) or "none"
     stop = f", stop {list(drawn.stop)}" if drawn.stop else ""
@@ -409,7 +409,7 @@ def _facts(model: Model, answers: int | None) -> Group:
         "sampling": f"temperature {drawn.temperature:g}, top p {drawn.top_p:g}, top k {drawn.top_k}, "
         f"at most {drawn.max_tokens:,} tokens, seed {drawn.seed}{stop}",
         "options": options,
-        "answers": "…" if answers is None else f"{answers:,} stored with these settings",
+        "responses": "…" if stored is None else f"{stored:,} stored with these settings",
         "system": model.system or "none",
     }
     table = Table.grid(padding=(0, 2))

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
@@ -12,15 +12,15 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from engine.base.sanitize import strip_control
+from engine.config.run_file import Run
+from engine.pipeline import preflight
+from engine.report import dry_run, estimate
+from engine.report.estimate import Estimate
 from persyn_tui.app.screens.wizard.steps import Step
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
 from storage.errors import PersynError
-
-if TYPE_CHECKING:
-    from engine.config.run_file import Run
-    from engine.report.estimate import Estimate
-    from storage.store import Store
+from storage.store import Store
 
 TOTALS = (
     Column(""),
@@ -111,8 +111,6 @@ class DryRunStep(Step):
         return not self.trouble
 
     async def _estimate(self) -> None:
-        from engine.report import dry_run
-
         run = self.plan.run
         if run is None:
             return
@@ -155,11 +153,8 @@ def _strong(row: tuple[str, ...]) -> list[Cell | str]:
     return [Cell(text, "strong" if row[0] in ("all teachers", "routed") else "plain") for text in row]
 
 
-def _dry_run(run: "Run", store: "Store | None") -> "tuple[Estimate | None, str]":
+def _dry_run(run: Run, store: Store | None) -> tuple[Estimate | None, str]:
     """(what it takes, why it cannot be started)."""
-    from engine.pipeline import preflight
-    from engine.report import estimate
-
     found = None
     try:
         found = estimate.estimate(run) if store is None else estimate.from_store(run, store)

@@ -5,42 +5,29 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+from pydantic import ValidationError
 from textual import on
 from textual.app import ComposeResult
 from textual.css.query import NoMatches
 from textual.timer import Timer
 
-from engine.base.plugins import STRATEGIES
+from engine.base.suggest import nearest
+from engine.config import run_file
+from engine.config.run_file import Run
+from engine.config.setting import Setting
+from engine.registry import new_run, run_file_writer
+from engine.report import estimate
 from persyn_tui.app.base.formatting import count
-from persyn_tui.app.screens.wizard import draft, references
+from persyn_tui.app.screens.wizard import questions, references
+from persyn_tui.app.screens.wizard.questions import FILE, LONGEST, PATH, SCORER, SIZE, SOURCE, TASK, VERIFIER
 from persyn_tui.app.screens.wizard.steps import PAUSE_S, Plan, Step
 from persyn_tui.app.textual_fixes.workers import background
+from persyn_tui.app.widgets import setting_fields
 from persyn_tui.app.widgets.confirm import Confirm
-from persyn_tui.app.widgets.form_fields import (
-    Choice,
-    Edited,
-    Entry,
-    Form,
-    Line,
-    Paths,
-    Words,
-    path_of,
-    problems,
-    words,
-)
+from persyn_tui.app.widgets.form_fields import Edited, Form, Line, Words, path_of, problems, words
 from storage.errors import PersynError
-
-if TYPE_CHECKING:
-    from engine.config.run_file import Run
-
-VERIFIERS = ("none", "math", "choice", "regex", "text", "json")
-GYM = ("tasks", "seed")
-FILE = ("path", "verifier")
-"""Fields that only the one kind of source has."""
-MAY_BE_EMPTY = ("synthesis", "max_tokens")
-"""Fields whose emptiness says something; of a file `size` is another."""
 
 
 class SettingsStep(Step):
@@ -50,6 +37,8 @@ class SettingsStep(Step):
 
     def __init__(self, plan: Plan, id: str) -> None:
         super().__init__(plan, id)
+        self._asked: Mapping[str, Setting] = {}
+        """The settings that are asked for now."""
         self._tasks: tuple[str, ...] = ()
         self._looking: Timer | None = None
         self._references: references.References | None = None
@@ -59,7 +48,7 @@ class SettingsStep(Step):
 
     def compose(self) -> ComposeResult:
         """The fields."""
-        yield Form(_entries(), id="form")
+        yield Form(questions.entries(), id="form")
 
     @property
     def form(self) -> Form:
@@ -70,15 +59,14 @@ class SettingsStep(Step):
         """Learns the names of all tasks."""
         self._tasks = await asyncio.to_thread(_tasks)
         with suppress(NoMatches):  # the wizard was left meanwhile
-            cast(Words, cast(Line, self.form["tasks"].control).suggester).words = self._tasks
+            cast(Words, cast(Line, self.form[TASK].control).suggester).words = self._tasks
             if self.shown:
                 self._settle()
 
     def enter(self) -> None:
         """The first field has the focus."""
-        self._limits()
-        self._sources()
-        self.form["source"].focus_control()
+        self._show()
+        self.form[SOURCE].focus_control()
         self._settle()
 
     async def finish(self) -> bool:
@@ -95,9 +83,9 @@ class SettingsStep(Step):
     @on(Edited)
     def _edited(self, event: Edited) -> None:
         event.stop()
-        if event.key == "source":
-            self._sources()
-        if event.key in ("source", "path"):
+        if event.key in (SOURCE, SCORER, "strategies"):
+            self._show()
+        if event.key in (SOURCE, PATH):
             self._references = None
             self.soon_look()
         self._settle()
@@ -106,23 +94,21 @@ class SettingsStep(Step):
         """What is wrong with the field under the cursor is said in full."""
         self._tell()
 
-    def _sources(self) -> None:
-        gym = self.form["source"].value == "reasoning_gym"
-        for key in (*GYM, *FILE):
-            entry = self.form[key]
-            entry.display = (key in GYM) == gym
-            entry.disabled = not entry.display
-        self.form["size"].hint = "prompts of each task" if gym else "at most; empty: all"
-
-    def _limits(self) -> None:
-        """What an empty field means, by the teachers that are marked."""
-        own = draft.own_limits(self.plan.teachers)
-        rest = "" if len(own) == len(self.plan.teachers) else f"{draft.usual_limit(self.plan.teachers):,}"
-        entry = self.form["max_tokens"]
+    def _show(self) -> None:
+        """Shows the fields of what is chosen; what an empty limit means depends on the teachers that are marked."""
+        self._asked = questions.chosen(self._values())
+        setting_fields.show(self.form, self._asked, (FILE,), questions.field)
+        own = new_run.own_limits(self.plan.teachers)
+        rest = "" if len(own) == len(self.plan.teachers) else f"{new_run.usual_limit(self.plan.teachers):,}"
+        entry = self.form[LONGEST]
         cast(Line, entry.control).placeholder = " or ".join(
             filter(None, ["each its own" if own else "", rest])
         )
-        entry.hint = f"own: {_limits(own)}" if own else "of an answer"
+        entry.hint = f"own: {_limits(own)}" if own else entry.hint
+
+    @property
+    def _from_file(self) -> bool:
+        return questions.of_file(self.form[SOURCE].value)
 
     def soon_look(self) -> None:
         """Looks at the reference answers once typing rests."""
@@ -135,26 +121,29 @@ class SettingsStep(Step):
     async def _look(self) -> None:
         """Reads the file's first answers and chooses the verifier that fits them, unless the operator has."""
         values = self._values()
-        path = path_of(values.get("path", ""))
-        if values["source"] == "reasoning_gym" or self._references is not None:
+        path = path_of(values.get(PATH, ""))
+        if not self._from_file or self._references is not None:
             return
         try:
             if not path.is_file():
                 return
-            found = await asyncio.to_thread(references.look, path, values["source"])
+            found = await asyncio.to_thread(references.look, path, values[SOURCE])
         except (PersynError, OSError):
             return  # counting the prompts says what is wrong with the file
-        if (self._values().get("path"), self._values()["source"]) != (values["path"], values["source"]):
+        if any(self.form[key].value != values[key] for key in (PATH, SOURCE)):
             return
         self._references = found
-        if "verifier" not in self.form.touched:
-            self.form.fill("verifier", found.verifier)
+        if VERIFIER not in self.form.touched:
+            self.form.fill(VERIFIER, found.verifier)
         self._settle()
 
-    def _tell(self) -> None:
+    def _tell(self) -> bool:
+        """Says what is wrong with the field under the cursor; whether anything is."""
         at = self.form.at
-        if at is not None and at.wrong:
-            self.say(f"{at.title}: {at.said}", "bad")
+        if at is None or not at.wrong:
+            return False
+        self.say(f"{at.title}: {at.said}", "bad")
+        return True
 
     def _settle(self) -> None:
         """Checks the form, and once typing rests counts what it would take."""
@@ -162,76 +151,99 @@ class SettingsStep(Step):
         if run is None:
             self.not_soon()
             self.workers.cancel_group(self, "count")  # of values that are no longer there
-            self.say("enter goes to what is missing")
-            self._tell()
+            if not self._tell():  # saying both would lay the screen out twice for each key
+                self.say("enter goes to what is missing")
         else:
             self.soon(lambda: background(self, partial(self._count, run), group="count", exclusive=True))
 
     def _values(self) -> dict[str, str]:
         return {key: entry.value for key, entry in self.form.entries.items()}
 
-    def _check(self) -> "Run | None":
+    def _check(self) -> Run | None:
         """The run of the form, when every field is right; says what is wrong beside each that is not."""
-        from pydantic import ValidationError
-
-        from engine.base.suggest import nearest
-        from engine.config.run_file import Run
-
         values, student = self._values(), self.plan.student
+        if student is None:
+            return None
         wrong: dict[str, str] = {}
         rest: list[str] = []
         run = None
-        if student is None:
-            return None
         try:
-            run = Run.model_validate(draft.run_file(values, self.plan.teachers, student))
+            run = Run.model_validate(questions.run_file(values, self._asked, self.plan.teachers, student))
         except ValidationError as error:
-            wrong, rest = problems(error, draft.places(values))
-        gym = values["source"] == "reasoning_gym"
-        for task in words(values["tasks"]) if gym and self._tasks else ():
-            if task not in self._tasks:
-                guess = nearest(task, self._tasks)
-                wrong["tasks"] = f"no task `{task}`" + (f"; did you mean `{guess}`?" if guess else "")
-        if gym and not words(values["tasks"]):
-            wrong["tasks"] = "needed: e.g. chain_sum, gcd"
-        wrong |= _misplaced(values)
-        # An empty field would take a default that nobody sees.
-        for key, value in self.form.values.items():
-            if not value and key not in MAY_BE_EMPTY and (gym or key != "size"):
+            wrong, rest = problems(error, questions.places(values, self._asked))
+        wrong |= self._misplaced(values) | self._unknown_tasks(values)
+        for key, one in self._asked.items():
+            if not values[key] and questions.needed(one):
                 wrong[key] = wrong.get(key, "needed")
         if rest and not wrong:
-            at = self.form.at.key if self.form.at is not None else ""
-            split = at if at in ("validation", "evaluation", "size") else "calibration"
-            wrong[split if "calibration" in rest[0] else "strategies"] = rest[0]
+            wrong[self._where(rest[0])] = rest[0]
         for key, entry in self.form.entries.items():
             entry.say(f"✗ {wrong[key]}" if key in wrong else "", "bad" if key in wrong else "dim")
-        if "max_tokens" not in wrong and (replaced := self._replaced(values)):
-            self.form["max_tokens"].say(f"replaces {replaced}", "warn")
-        if self._references is not None and "verifier" not in wrong:
-            doubt = self._references.doubt(values.get("verifier", ""))
-            self.form["verifier"].say(doubt or self._references.why, "warn" if doubt else "dim")
+        if LONGEST not in wrong and (replaced := self._replaced(values)):
+            self.form[LONGEST].say(f"replaces {replaced}", "warn")
+        if self._references is not None and VERIFIER not in wrong:
+            doubt = self._references.doubt(values[VERIFIER])
+            self.form[VERIFIER].say(doubt or self._references.why, "warn" if doubt else "dim")
         return None if wrong else run
+
+    def _where(self, problem: str) -> str:
+        """The field that a problem of the whole run file is said beside."""
+        at = self.form.at.key if self.form.at is not None else ""
+        if "calibration" not in problem:
+            return "strategies"
+        return at if at in ("split.validation", "split.evaluation", SIZE) else "split.calibration"
+
+    def _unknown_tasks(self, values: Mapping[str, str]) -> dict[str, str]:
+        tasks = words(values[TASK])
+        if TASK not in self._asked:
+            return {}
+        if not tasks:
+            return {TASK: "needed: e.g. chain_sum, gcd"}
+        unknown = next((task for task in tasks if self._tasks and task not in self._tasks), None)
+        if unknown is None:
+            return {}
+        guess = nearest(unknown, self._tasks)
+        return {TASK: f"no task `{unknown}`" + (f"; did you mean `{guess}`?" if guess else "")}
+
+    def _misplaced(self, values: Mapping[str, str]) -> dict[str, str]:
+        """What is wrong with the places that the fields name."""
+
+        def holds(question: Callable[[], bool]) -> bool:
+            try:
+                return question()
+            except OSError:  # a name that is too long, a folder that may not be looked into
+                return False
+
+        wrong: dict[str, str] = {}
+        if self._from_file and values[PATH] and not holds(path_of(values[PATH]).is_file):
+            wrong[PATH] = "no such file"
+        file = path_of(values[FILE]).absolute()
+        if not values[FILE]:
+            wrong[FILE] = "needed"
+        elif not holds(file.parent.is_dir):
+            wrong[FILE] = "no such folder"
+        elif holds(file.is_dir):
+            wrong[FILE] = "a folder: add a file name"
+        return wrong
 
     def _replaced(self, values: Mapping[str, str]) -> str:
         """The teachers' own limits that the field takes the place of; empty where none."""
-        replaced = draft.limits_replaced(values["max_tokens"], self.plan.teachers)
-        return _limits(replaced, "'s")
+        typed = setting_fields.filled(values, [self._asked[LONGEST]]).get("generation", {}).get("max_tokens")
+        return _limits(new_run.limits_replaced(typed, self.plan.teachers), "'s")
 
     def _to_wrong(self) -> None:
         wrong = next((entry for entry in self.form.entries.values() if entry.wrong), None)
         if wrong is not None:
             wrong.focus_control()
 
-    async def _count(self, run: "Run") -> bool:
+    async def _count(self, run: Run) -> bool:
         """Whether the run's prompts can be counted and shared out; says what they would take."""
-        from engine.report import estimate
-
         try:
             found = await asyncio.to_thread(estimate.estimate, run)
         except PersynError as problem:
-            key = "calibration" if problem.message.startswith("split") else "strategies"
+            key = "split.calibration" if problem.message.startswith("split") else "strategies"
             if problem.message.startswith("prompts"):
-                key = "tasks" if self.form["tasks"].display else "path"
+                key = TASK if TASK in self._asked else PATH
             self.form[key].say(f"✗ {problem.message}", "bad")
             self.say(str(problem), "bad")
             return False
@@ -241,7 +253,7 @@ class SettingsStep(Step):
             f"routed {found.routed.generations:,.0f}, {found.ratio:.1f} times fewer"
             # Another limit is another generation identity.
             + (
-                f"\nmax tokens replaces {replaced}: answers stored with that are not used again"
+                f"\nmax tokens replaces {replaced}: responses stored with that are not used again"
                 if replaced
                 else ""
             ),
@@ -252,11 +264,10 @@ class SettingsStep(Step):
     # The file
 
     async def _write(self) -> bool:
-        from engine.config import run_file
-
         assert self.plan.student is not None
-        text = draft.to_yaml(draft.run_file(self._values(), self.plan.teachers, self.plan.student))
-        entry = self.form["file"]
+        data = questions.run_file(self._values(), self._asked, self.plan.teachers, self.plan.student)
+        text = run_file_writer.text(data, questions.HEAD)
+        entry = self.form[FILE]
         path = path_of(entry.value).absolute()
         try:
             there = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
@@ -268,7 +279,7 @@ class SettingsStep(Step):
                 entry.focus_control()
                 entry.say("✗ this file exists: another name?", "bad")
                 return False
-            await asyncio.to_thread(draft.write, path, text)
+            await asyncio.to_thread(_put, path, text)
             self._written = (path, text)
             self.plan.run = await asyncio.to_thread(run_file.load, path)
         except (OSError, PersynError) as problem:
@@ -292,71 +303,11 @@ def _limits(limits: Mapping[str, int], of: str = "") -> str:
     return ", ".join(f"{name}{of} {limit:,}" for name, limit in limits.items())
 
 
-def _misplaced(values: Mapping[str, str]) -> dict[str, str]:
-    """What is wrong with the places that the fields name."""
-
-    def holds(question: Callable[[], bool]) -> bool:
-        try:
-            return question()
-        except OSError:  # a name that is too long, a folder that may not be looked into
-            return False
-
-    wrong: dict[str, str] = {}
-    if values["source"] != "reasoning_gym" and values["path"] and not holds(path_of(values["path"]).is_file):
-        wrong["path"] = "no such file"
-    if values["file"]:
-        file = path_of(values["file"]).absolute()
-        if not holds(file.parent.is_dir):
-            wrong["file"] = "no such folder"
-        elif holds(file.is_dir):
-            wrong["file"] = "a folder: add a file name"
-    return wrong
-
-
-def _entries() -> list[Entry]:
-    return [
-        Entry(
-            "source",
-            "prompts from",
-            Choice(("reasoning_gym", *draft.FILES), "reasoning_gym"),
-            "← → change it",
-        ),
-        Entry("tasks", "tasks", Line("", "", Words()), "with commas; tab completes"),
-        Entry(
-            "path",
-            "file",
-            Line("", "", Paths(suffixes=tuple(f".{kind}" for kind in draft.FILES))),
-            "a prompt a row",
-        ),
-        Entry(
-            "verifier",
-            "verified as",
-            Choice(VERIFIERS, "none"),
-            "chosen by the file's answers; ← → change it",
-        ),
-        Entry("size", "size", Line("500")),
-        Entry("seed", "seed", Line("0"), "of the tasks"),
-        Entry("calibration", "calibration", Line("100"), "prompts that all teachers answer"),
-        Entry("validation", "validation", Line("50"), "the router is measured on them"),
-        Entry("evaluation", "evaluation", Line("200"), "the student is measured on them"),
-        Entry("synthesis", "synthesis", Line("", "all others"), "prompts that one teacher answers"),
-        Entry(
-            "strategies",
-            "strategies",
-            Line("persyn, random", "", Words(STRATEGIES.names())),
-            "to compare; tab completes",
-        ),
-        Entry("alpha", "α", Line("0.4"), "0 quality … 1 learnability"),
-        Entry("max_tokens", "max tokens", Line(""), "of an answer"),
-        Entry("epochs", "epochs", Line("2"), "of the student's training"),
-        Entry("name", "run name", Line("run"), "what Jobs calls it"),
-        Entry(
-            "file",
-            "write to",
-            Line("run.yaml", "", Paths(suffixes=(".yaml", ".yml"))),
-            "the run file this form makes",
-        ),
-    ]
+def _put(path: Path, text: str) -> None:
+    """Writes the run file, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
 
 
 def _tasks() -> tuple[str, ...]:

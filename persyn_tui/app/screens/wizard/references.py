@@ -6,6 +6,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from engine.base.plugins import SOURCES
+from engine.config.sources import FieldsConfig
+
 LOOKED_AT = 200
 """Rows that are read."""
 _NUMBER = re.compile(r"[-+−]?[\d][\d,. ]*(?:e[-+]?\d+)?(?:\s*/\s*\d+)?", re.IGNORECASE)
@@ -60,9 +63,6 @@ def look(path: Path, kind: str) -> References:
     Raises:
         ConfigError: a malformed row.
     """
-    from engine.base.plugins import SOURCES
-    from engine.config.sources import FieldsConfig
-
     fields = FieldsConfig()
     found = [dict(row) for _, row in islice(SOURCES.load(kind).rows(path), LOOKED_AT)]
     answers = [row for row in found if str(row.get(fields.answer) or "").strip()]

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
+import engine
+from engine.zoo import resolve
+
 LISTED = 200
 """Run files that are offered at most."""
 
 
 def in_reach() -> list[tuple[str, str]]:
     """(path, its first comment) of the run files in reach: here, in `examples`, and those of the package."""
-    import engine
-    from engine.zoo import resolve
-
     package = Path(engine.__file__).parent
     here = Path.cwd()
     folders = [here, here / "examples", package.parent / "examples", Path(resolve.__file__).parent]

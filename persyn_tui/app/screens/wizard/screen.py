@@ -12,7 +12,8 @@ from textual.css.query import NoMatches
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher
 
-from persyn_tui.app.screens.wizard import draft
+from engine.pipeline import job_commands
+from engine.registry import candidates
 from persyn_tui.app.screens.wizard.dry_run import DryRunStep, Still
 from persyn_tui.app.screens.wizard.form import SettingsStep
 from persyn_tui.app.screens.wizard.steps import FileStep, Plan, Step, StudentStep, TeachersStep, WayStep
@@ -84,7 +85,7 @@ class Wizard(Dialog[Job | None]):
         while self.app.store is None:  # the first key may come before the store is open
             await asyncio.sleep(0.05)
         try:
-            teachers, students = await asyncio.to_thread(draft.candidates, self.app.store)
+            teachers, students = await asyncio.to_thread(candidates.candidates, self.app.store)
         except PersynError as problem:
             self.say(f"✗ {problem}", "bad")
             return
@@ -156,8 +157,6 @@ class Wizard(Dialog[Job | None]):
             background(self, self._start, group="next")
 
     async def _start(self) -> None:
-        from engine.pipeline import job_commands
-
         try:
             if self.app.store is None or self._plan.run is None or not await self._part.finish():
                 return

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from textual import on
 from textual.app import ComposeResult
@@ -15,16 +15,16 @@ from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Static
 
 from engine.base.sanitize import strip_control
+from engine.config import run_file
+from engine.config.run_file import Run
+from engine.registry import models
+from engine.registry.candidates import Candidate
 from persyn_tui.app.base.formatting import count, number
 from persyn_tui.app.screens.wizard import run_files
-from persyn_tui.app.screens.wizard.draft import Candidate
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.form_fields import Dialog, Edited, Entry, Form, Line, Paths, path_of
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Tone, VirtualTable
 from storage.errors import PersynError
-
-if TYPE_CHECKING:
-    from engine.config.run_file import Run
 
 PAUSE_S = 0.25
 """Typing must rest so long before a file is read or a run is counted."""
@@ -47,7 +47,7 @@ class Plan:
 
     teachers: list[Candidate] = field(default_factory=list)
     student: Candidate | None = None
-    run: "Run | None" = None
+    run: Run | None = None
     """Loaded from a run file."""
 
 
@@ -98,9 +98,9 @@ class Step(Vertical):
         return cast(ContentSwitcher, self.parent).current == self.id
 
     @property
-    def dialog(self) -> "Dialog[Any]":
+    def dialog(self) -> Dialog[Any]:
         """The wizard."""
-        return cast("Dialog[Any]", self.screen)
+        return cast(Dialog[Any], self.screen)
 
     def say(self, text: str, tone: Any = "dim") -> None:
         """Says something below the step, while it is on the screen."""
@@ -232,9 +232,6 @@ class FileStep(Step):
 
     async def _load(self) -> bool:
         """Reads the file named in the field, and says beside and below it what is wrong."""
-        from engine.config import run_file
-        from engine.registry import models
-
         verdict, path = self.query_one("#verdict", Static), self.entry.value
         verdict.set_classes("")
         if not path:
@@ -270,7 +267,7 @@ class TeachersStep(Step):
 
     def compose(self) -> ComposeResult:
         """The list."""
-        yield Static("Which teachers may answer? The router chooses among two or more.", classes="lead")
+        yield Static("Which teachers may respond? The router chooses among two or more.", classes="lead")
         yield Pick(MODELS, id="teacher-list", markable=True)
 
     def fill(self, candidates: list[Candidate]) -> None:
@@ -368,7 +365,7 @@ def _row(one: Candidate, mark: str) -> tuple[tuple[str, str], list[Cell | str]]:
     return one.key, cells
 
 
-def _about(run: "Run") -> str:
+def _about(run: Run) -> str:
     return (
         f"{run.name}: {len(run.teachers)} teachers ({', '.join(one.name for one in run.teachers)}) → "
         f"{run.student.name} · {len(run.prompts)} prompt source{'' if len(run.prompts) == 1 else 's'} · "
