@@ -7,7 +7,7 @@
     with persyn.open_store("persyn.db") as store:
         rows = store.dataset("persyn")            # a datasets.Dataset, ready for any trainer
 
-Importing this package imports neither torch nor a database; `score` and `Router` import torch when they are used.
+Importing this package imports no torch and opens no database; `score` and `Router` import torch when they are used.
 docs/api.md has an example of each.
 """
 

@@ -35,7 +35,14 @@ def files(named: str) -> list[str]:
 def test_every_file_test_and_link_that_a_document_names_exists(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    missing = []
+    missing = [
+        f"{named}: {name}"
+        for named, name in re.findall(r"`([\w/]+\.py): (\w+)", prose)
+        if not any(
+            re.search(rf"^(class|def) {name}\b", (ROOT / path).read_text(), re.MULTILINE)
+            for path in files(named)
+        )
+    ]
     for code in re.findall(r"`([^`\n]+)`", prose):
         for named, test in re.findall(r"([\w/.-]+\.py)(?:::(\w+))?", code):
             found = files(named)
@@ -48,6 +55,18 @@ def test_every_file_test_and_link_that_a_document_names_exists(document: Path) -
     links = re.findall(r"\]\(([^)#:]+)\)", prose)
     missing += [link for link in links if not (document.parent / link).exists()]
     assert missing == []
+
+
+def test_every_file_that_a_docstring_names_exists() -> None:
+    here = [ROOT / path for path in SOURCES if path.endswith(".py") and not path.startswith("tests/")]
+    words = [
+        (path.relative_to(ROOT).as_posix(), named)
+        for path in here
+        for doc in re.findall(r'"""(.*?)"""', path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for named in re.findall(r"(?<![\w./])([\w/]+\.py)\b", doc)
+    ]
+    assert words
+    assert [(path, named) for path, named in words if not files(named)] == []
 
 
 def test_every_decision_is_in_the_index_with_its_title_and_date() -> None:

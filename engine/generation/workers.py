@@ -184,7 +184,7 @@ class TeacherWorker(Thread):
 
     def _fill(self, work: Work) -> None:
         """Asks for what is missing, and again for errors; attempts are bounded in the store as well."""
-        self.backend = None  # what is said of a backend is said of the teacher in `column`
+        self.backend = None  # so that no traffic is shown for the teacher before
         self.column, passes = work.column, 0
         teacher = self._context.teachers[work.column]
         if not work.count():

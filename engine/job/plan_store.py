@@ -1,4 +1,4 @@
-"""The stored plans of a run and the router behind one: found by what they are a function of. No torch."""
+"""The stored plans of a run, the router behind one and a calibration's design, found by their hashes. No torch."""
 
 from collections.abc import Iterator
 from pathlib import Path

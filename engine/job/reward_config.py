@@ -1,4 +1,4 @@
-"""What a reward was made with. Rewards of two settings are two scales, even where both are of one response."""
+"""What a stored reward was made with, from its dataset's manifest; rewards of two settings cannot be compared."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Starting, resuming and finding jobs; shared by every front end, and free of torch."""
+"""Submits a job and starts its engine, in the background or in place of this process. No torch."""
 
 import os
 import subprocess

@@ -70,7 +70,7 @@ def _build(context: RunContext, plan: Plan, rewards: dict[tuple[int, int], float
         )
         rows = []
         for prompt in prompts:
-            # Attempts come in order; the last one asked is the one that may be usable.
+            # In the order of attempts: another teacher was asked only because the one before gave nothing usable.
             asked = sorted((a for a in page if a.prompt_id == prompt), key=lambda a: a.attempt)
             found = [given.get(prompt, {}).get(a.teacher_id) for a in asked]
             usable = next((one for one in found if one is not None and one.status == "ok"), None)

@@ -1,4 +1,4 @@
-"""The backend of kind `vllm`: a server of our own and the client of every endpoint.
+"""The backend of kind `vllm`: a server of our own, asked by the client that the kind `openai` uses.
 
 The server is started with the first request. When it dies or hangs it is started again, a few times, and what it owed
 is asked for again; answers that came are never asked for twice.

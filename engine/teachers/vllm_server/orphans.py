@@ -1,4 +1,4 @@
-"""ServerPool of engines that were killed: each leaves a note, by which the next engine finds and ends it.
+"""Servers left by engines that were killed: each leaves a note, by which the next engine finds and ends it.
 
 A server leads a session of its own, and all its processes stay in it, whoever their parent becomes. That is what they
 are found by: vLLM's workers write over their environment when they name themselves.

@@ -1,1 +1,1 @@
-"""Screen 6."""
+"""Screen 6: the students of all strategies: loss curves, accuracy before and after, their own responses."""

@@ -1,1 +1,1 @@
-"""Screen 1 and what the live screens share of a job."""
+"""Screen 1: every job, and what all screens of one job share (`job_screen.py`, `control.py`)."""

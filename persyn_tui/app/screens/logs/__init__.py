@@ -1,1 +1,1 @@
-"""Screen 7."""
+"""Screen 7: events of all jobs, the store, the settings, the machine."""

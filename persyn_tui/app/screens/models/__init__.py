@@ -1,1 +1,1 @@
-"""Screen 2."""
+"""Screen 2: the registered models, their form, and a try by hand."""
