@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 REASONS = {
     "storage/listing.py": "the column `learnability` is the newest score of that scorer, as the tables have it",
     "engine/report/export.py": "`parquet` and `huggingface` are formats that are written",
+    "persyn_tui/app/screens/data/export_form.py": "the same formats",
     "engine/teachers/vllm_server/command.py": "`vllm` is the program",
     "persyn_tui/app/screens/models/screen.py": "`reward_model` is a registered model's role",
     "persyn_tui/app/screens/wizard/references.py": "which verifier fits a column of answers",
