@@ -17,7 +17,7 @@ from textual.pilot import Pilot
 
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.base.settings import Settings
-from persyn_tui.app.screens.base import View
+from persyn_tui.app.screens.base import BaseScreen
 
 FOLDER = Path(__file__).parent / "screens"
 SCREENS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -38,7 +38,7 @@ PATIENCE_S = 120.0
 
 def settled(app: PersynApp) -> bool:
     """Whether the screen has read, and nothing is still worked out for it."""
-    if not isinstance(app.screen, View) or app.screen.state == "loading" or not app.machine:
+    if not isinstance(app.screen, BaseScreen) or app.screen.state == "loading" or not app.machine:
         return False
     return all(worker.is_finished or worker.group == "live" for worker in app.workers)
 

@@ -71,7 +71,7 @@ def test_a_page_of_prompts_that_begin_alike_takes_no_time() -> None:
     asked = [f"Determine the exact value of {n} in " + f"the equation {n} = " * 60 for n in range(40)]
     took = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.process_time()
         apart(asked, 30)
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
     assert min(took) < 0.01, "2 ms where nothing else runs"

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from engine.base.sanitize import json_line, strip_control
-from persyn_tui import output
+from persyn_tui.commands import output
 
 HARMFUL = [chr(code) for code in (0x00, 0x1B, 0x7F, 0x85, 0x9B, 0x61C, 0x200E, 0x200F, 0xD800, 0xDFFF)]
 HARMFUL += [chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xAD, 0xE0041)]

@@ -13,7 +13,8 @@ import pytest
 from engine.models.chat_template import encode, render_prompt
 from engine.models.loading import load_causal_lm
 from engine.scorers.kinds import learnability
-from engine.sources import procedural
+from engine.sources.kinds.reasoning_gym import KIND as SOURCE
+from engine.sources.kinds.reasoning_gym import ReasoningGymSource
 from engine.teachers import teacher_kinds
 from engine.teachers.vllm_server import command as _command
 from engine.teachers.vllm_server.server import Server, free_port
@@ -40,7 +41,11 @@ def smollm2() -> str:
 @pytest.fixture(scope="module")
 def pairs(smollm2: str) -> list[Pair]:
     """Prompts of five tasks, and what SmolLM2 really answers to them; some answers are cut off."""
-    prompts = [prompt for task in TASKS for _, prompt in procedural.read(task, PAIRS // len(TASKS), 3, {})]
+    sources = [
+        ReasoningGymSource(source="reasoning_gym", task=task, size=PAIRS // len(TASKS), seed=3)
+        for task in TASKS
+    ]
+    prompts = [prompt for source in sources for _, prompt in SOURCE.prompts(source)]
     sampling = Sampling(temperature=1.0, max_tokens=48, seed=7)
     model = Model(
         "smol", "teacher", "transformers", smollm2, sampling=sampling, options={"dtype": "bfloat16"}
