@@ -186,6 +186,7 @@ async def test_freeze_counts_what_is_new(made: MadeRun, monkeypatch: pytest.Monk
     made.stage("calibrate", 1, 3)
     async with showing(made.store.location, "generation") as (app, pilot):
         await pilot.press("p")
+        await until(pilot, lambda: not app.screen._reading.locked())  # a read under way may still be shown
         made.answer(1, 0)
         made.answer(2, 0)
         await until(pilot, lambda: "2 new" in words(app, "#title"))
