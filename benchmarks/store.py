@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from storage import browse, listing, prompts, registry, responses, routing, scores, search
+from storage import browse, listing, prompts, registry, responses, routing, score_matrix, scores, search
 from storage.listing import Listing
 from storage.records import Assignment, Generation, Model, NewPlan, NewResponse, Prompt, Response, Score
 from storage.responses import Wanted
@@ -179,7 +179,7 @@ def bench(store: Store, folder: Path, rows: int) -> dict[str, Any]:
     scores.add(store, None, scorer, [(item.response_id, Score(-0.5, -50.0, 100)) for item in batch])
     found["scores_per_s_in"] = round(len(batch) / (time.perf_counter() - begun))
     begun = time.perf_counter()
-    pages = scores.matrix_pages(store, scored)
+    pages = score_matrix.matrix_pages(store, scored)
     cells = sum(page.values.size for page in pages)
     found["matrix_cells_per_s"] = round(cells / (time.perf_counter() - begun))
     plan = routing.open_plan(store, None, NewPlan("bench", "persyn", set_id, None, {}))

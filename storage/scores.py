@@ -1,12 +1,10 @@
-"""Scores: what a scorer has not seen yet, what it said, and the matrix that rewards are made of."""
+"""Scores: what a scorer has not seen yet, and what it said."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Connection, Select, and_, func, literal, or_, select
 from sqlalchemy import insert as insert_rows
 
@@ -38,20 +36,6 @@ class Scored:
 
 
 _SCORE = Columns(Score, ScoreRow)
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreMatrix:
-    """One scorer's values over prompts × teachers."""
-
-    prompt_ids: npt.NDArray[np.int64]
-    """(B,), in the set's order."""
-    values: npt.NDArray[np.float64]
-    """(B, M), teachers in the order asked for; NaN where there is no `ok` score."""
-    asked: npt.NDArray[np.bool_]
-    """(B, M), True where the teacher has a response that is not an `error`."""
-    usable: npt.NDArray[np.bool_]
-    """(B, M), True where that response is `ok`."""
 
 
 def put_scorer(store: Store, kind: str, identity: Mapping[str, Any], model_id: int | None = None) -> int:
@@ -100,7 +84,7 @@ def any_by(store: Store, scorer_id: int) -> bool:
 def count_failed(store: Store, scored: Scored) -> int:
     """How many scores ended in an error, or unreadable, and may be asked for again."""
     with store.read() as connection:
-        query = _responses(connection, (func.count(),), scored)
+        query = select_responses(connection, (func.count(),), scored)
         failed = query.where(ScoreRow.status.in_(AGAIN), ScoreRow.detail["attempts"].as_integer() > 0)
         return int(connection.execute(failed).scalar_one())
 
@@ -112,14 +96,14 @@ def count(store: Store, scored: Scored) -> tuple[int, int]:
         func.count(ScoreRow.response_id).filter(ScoreRow.status != "error").label("scores"),
     )
     with store.read() as connection:
-        row = connection.execute(_responses(connection, columns, scored)).one()
+        row = connection.execute(select_responses(connection, columns, scored)).one()
         return int(row.responses), int(row.scores)
 
 
 def statuses(store: Store, scored: Scored) -> dict[str, int]:
     """How many scores there are, by status."""
     with store.read() as connection:
-        query = _responses(connection, (ScoreRow.status, func.count().label("number")), scored)
+        query = select_responses(connection, (ScoreRow.status, func.count().label("number")), scored)
         rows = connection.execute(query.where(ScoreRow.status.is_not(None)).group_by(ScoreRow.status))
         return {row.status: row.number for row in rows}
 
@@ -128,10 +112,12 @@ def cost(store: Store, scored: Scored) -> float:
     """Dollars that the scores have cost, as each says in `detail`; of responses of any status."""
     with store.read() as connection:
         cost = func.sum(ScoreRow.detail["cost"].as_float())
-        return float(connection.execute(_responses(connection, (cost,), scored, usable=False)).scalar() or 0)
+        return float(
+            connection.execute(select_responses(connection, (cost,), scored, usable=False)).scalar() or 0
+        )
 
 
-def _responses(
+def select_responses(
     connection: Connection, columns: Sequence[Any], scored: Scored, usable: bool = True
 ) -> Select[Any]:
     """Selects from the responses, outer joined to the scorer's scores on them."""
@@ -166,7 +152,7 @@ def _unscored(
 ) -> Select[Any]:
     attempts = ScoreRow.detail["attempts"].as_integer()  # NULL where the scorer does not count them
     again = and_(ScoreRow.status.in_(AGAIN), attempts < max_attempts)
-    return _responses(connection, columns, scored).where(or_(ScoreRow.response_id.is_(None), again))
+    return select_responses(connection, columns, scored).where(or_(ScoreRow.response_id.is_(None), again))
 
 
 def pending(
@@ -204,7 +190,7 @@ def pending(
             query = _unscored(connection, columns, here, max_attempts)
             if whole:
                 prompts = _unscored(connection, (MemberRow.prompt_id,), scored, max_attempts)
-                query = _responses(connection, columns, here).where(MemberRow.prompt_id.in_(prompts))
+                query = select_responses(connection, columns, here).where(MemberRow.prompt_id.in_(prompts))
             result = connection.execute(
                 query.join(PromptRow, PromptRow.id == MemberRow.prompt_id)
                 .where(
@@ -344,74 +330,6 @@ def carry_over(store: Store, lease: Lease, old_id: int, new_id: int) -> int:
     with store.write(lease) as connection:
         names = [*(column.name for column in kept), "scorer_id"]
         return connection.execute(insert_rows(ScoreRow).from_select(names, valid)).rowcount
-
-
-def matrix_pages(
-    store: Store, scored: Scored, *, page: int = 5000, prompt_id: int | None = None
-) -> Iterator[ScoreMatrix]:
-    """The score matrix in pages of at most `page` prompts, in the set's order.
-
-    Args:
-        store: an open store.
-        scored: whose scores; its generations are the M columns, in order.
-        page: prompts a page.
-        prompt_id: only this prompt, where it is in these splits; None for all.
-    """
-    generations = scored.generations
-    if len(set(generations)) != len(generations):
-        raise StoreError("a teacher is asked for twice in a score matrix", "Name every generation once.")
-    query = select(MemberRow.ordinal, MemberRow.prompt_id).where(
-        MemberRow.prompt_set_id == scored.prompt_set_id, MemberRow.split.in_(scored.splits or SPLITS)
-    )
-    if prompt_id is not None:
-        query = query.where(MemberRow.prompt_id == prompt_id)
-    query = query.order_by(MemberRow.ordinal).limit(page)
-    after = -1
-    while True:
-        with store.read() as connection:
-            members = connection.execute(query.where(MemberRow.ordinal > after)).all()
-            if not members:
-                return
-            ids = np.asarray([member.prompt_id for member in members], dtype=np.int64)
-            made = ScoreMatrix(
-                prompt_ids=ids,
-                values=np.full((len(ids), len(generations)), np.nan),
-                asked=np.zeros((len(ids), len(generations)), dtype=np.bool_),
-                usable=np.zeros((len(ids), len(generations)), dtype=np.bool_),
-            )
-            order = np.argsort(ids)
-            here = MemberRow.ordinal.between(members[0].ordinal, members[-1].ordinal)
-            for place, generation in enumerate(generations):
-                column = _responses(
-                    connection, _CELL, replace(scored, generations=(generation,)), usable=False
-                )
-                cells = connection.execute(column.where(here)).all()
-                if not cells:
-                    continue
-                prompt_ids, statuses, values, score_statuses = zip(*cells, strict=True)
-                lines = order[np.searchsorted(ids, np.asarray(prompt_ids), sorter=order)]
-                status = np.asarray(statuses)
-                made.asked[lines, place] = status != "error"
-                made.usable[lines, place] = status == "ok"
-                has = np.asarray(score_statuses) == "ok"
-                made.values[lines[has], place] = np.asarray(values, dtype=np.float64)[has]
-        yield made
-        after = members[-1].ordinal
-
-
-_CELL = (ResponseRow.prompt_id, ResponseRow.status, ScoreRow.value, ScoreRow.status)
-
-
-def matrix(store: Store, scored: Scored, prompt_id: int | None = None) -> ScoreMatrix:
-    """The whole score matrix, or a prompt's: 10 bytes a cell. Use `matrix_pages` where a page at a time will do."""
-    parts = list(matrix_pages(store, scored, prompt_id=prompt_id))
-    empty = (0, len(scored.generations))
-    return ScoreMatrix(
-        np.concatenate([np.zeros(0, np.int64), *(part.prompt_ids for part in parts)]),
-        np.concatenate([np.zeros(empty), *(part.values for part in parts)]),
-        np.concatenate([np.zeros(empty, np.bool_), *(part.asked for part in parts)]),
-        np.concatenate([np.zeros(empty, np.bool_), *(part.usable for part in parts)]),
-    )
 
 
 def of_responses(

@@ -12,7 +12,7 @@ from engine.job import plan_store, scorer_ids
 from engine.job.context import RunContext
 from engine.job.identity import LEARNABILITY
 from engine.methods import blend, reward
-from storage import scores
+from storage import score_matrix
 from storage.records import Split
 
 
@@ -123,9 +123,9 @@ def _matrix(
     name: str,
     asked: Mapping[int, set[int]] | None,
     prompt_id: int | None = None,
-) -> scores.ScoreMatrix:
+) -> score_matrix.ScoreMatrix:
     scored = scorer_ids.scored(context, scorer_ids.scorer_id(context, name), splits)
-    found = scores.matrix(context.store, scored, prompt_id)
+    found = score_matrix.matrix(context.store, scored, prompt_id)
     if asked is not None:
         ids = [teacher_id for teacher_id, _ in context.generations]
         everyone = set(ids)
@@ -152,7 +152,9 @@ def _design(context: RunContext) -> dict[int, set[int]] | None:
     return asked
 
 
-def _correct(context: RunContext, found: Mapping[str, scores.ScoreMatrix]) -> NDArray[np.float64] | None:
+def _correct(
+    context: RunContext, found: Mapping[str, score_matrix.ScoreMatrix]
+) -> NDArray[np.float64] | None:
     """The first scorer's values that are 0 or 1 throughout; won and lost comparisons are not right and wrong."""
     for name, matrix in found.items():
         known = matrix.values[~np.isnan(matrix.values)]

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from storage import responses, routing, scores
+from storage import responses, routing, score_matrix, scores
 from storage.errors import StoreError
 from storage.records import Assignment, NewPlan, Score
 from storage.scores import Scored
@@ -113,16 +113,16 @@ def test_matrix(store, filled) -> None:
     rows = [(item.response_id, Score(float(number))) for number, item in enumerate(items[:4])]
     rows.append((items[4].response_id, Score(None, status="timeout")))
     scores.add(store, None, scorer, rows)
-    found = scores.matrix(store, Scored(scorer, [b, a], set_id))
+    found = score_matrix.matrix(store, Scored(scorer, [b, a], set_id))
     assert found.prompt_ids.tolist() == ids
     nan = math.nan
     np.testing.assert_array_equal(found.values, [[1.0, 0.0], [nan, 2.0], [nan, 3.0], [nan, nan]])
     assert found.asked.tolist() == [[True, True], [True, True], [False, True], [False, True]]
     assert found.usable.tolist() == [[True, True], [False, True], [False, True], [False, True]]
-    part = scores.matrix(store, Scored(scorer, [a], set_id, ("calibration",)))
+    part = score_matrix.matrix(store, Scored(scorer, [a], set_id, ("calibration",)))
     assert part.prompt_ids.tolist() == [ids[0], ids[2]]
     np.testing.assert_array_equal(part.values, [[0.0], [3.0]])
-    unknown = scores.matrix(store, Scored(scorer, [a._replace(generation_sha="never used")], set_id))
+    unknown = score_matrix.matrix(store, Scored(scorer, [a._replace(generation_sha="never used")], set_id))
     assert not unknown.asked.any()
     assert np.isnan(unknown.values).all()
 
@@ -132,8 +132,8 @@ def test_matrix_pages_join_to_the_matrix(store, filled) -> None:
     scorer = scores.put_scorer(store, "s", {})
     items = scores.pending(store, Scored(scorer, [a, b], set_id))
     scores.add(store, None, scorer, [(item.response_id, Score(item.response_id)) for item in items])
-    whole = scores.matrix(store, Scored(scorer, [a, b], set_id))
-    pages = list(scores.matrix_pages(store, Scored(scorer, [a, b], set_id), page=3))
+    whole = score_matrix.matrix(store, Scored(scorer, [a, b], set_id))
+    pages = list(score_matrix.matrix_pages(store, Scored(scorer, [a, b], set_id), page=3))
     assert [len(page.prompt_ids) for page in pages] == [3, 1]
     np.testing.assert_array_equal(np.concatenate([page.values for page in pages]), whole.values)
 
@@ -141,7 +141,7 @@ def test_matrix_pages_join_to_the_matrix(store, filled) -> None:
 def test_matrix_of_nothing_and_of_one_teacher_twice(store, filled) -> None:
     set_id, _, a, _ = filled
     scorer = scores.put_scorer(store, "s", {})
-    empty = scores.matrix(store, Scored(scorer, [a], set_id, ("evaluation",)))
+    empty = score_matrix.matrix(store, Scored(scorer, [a], set_id, ("evaluation",)))
     assert (empty.prompt_ids.shape, empty.values.shape, empty.asked.shape) == ((0,), (0, 1), (0, 1))
     with pytest.raises(StoreError, match="twice"):
-        scores.matrix(store, Scored(scorer, [a, a], set_id))
+        score_matrix.matrix(store, Scored(scorer, [a, a], set_id))

@@ -43,7 +43,7 @@ def test_a_model_that_was_not_fetched_says_how(monkeypatch: pytest.MonkeyPatch, 
 
 def test_listing_imports_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys; from engine import zoo; zoo.resolve('zoo:student'); zoo.card('student'); "
+        "import sys; from engine.zoo import resolve; resolve.resolve('zoo:student'); resolve.card('student'); "
         "print([m for m in ('torch', 'transformers', 'reasoning_gym') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
