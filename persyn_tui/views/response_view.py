@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -15,9 +15,12 @@ from engine.base.plugins import SCORERS
 from engine.base.sanitize import strip_control
 from engine.config.kinds import scorer_kind
 from engine.job.reward_config import RewardProvenance
-from engine.scoring.rewards_for_prompt import Rewards
 from persyn_tui.views.dataset_view import Datasets
 from storage.records import ResponseContext
+
+if TYPE_CHECKING:
+    # NumPy comes with it, which the first rows of the data screen do not wait for.
+    from engine.scoring.rewards_for_prompt import Rewards
 
 Names = Mapping[int, Sequence[str]]
 """Plan id → the teachers that its strengths belong to."""
@@ -27,7 +30,7 @@ def as_json(
     found: ResponseContext,
     beside: Sequence[ResponseContext],
     names: Names,
-    rewards: Rewards,
+    rewards: "Rewards",
     datasets: Datasets,
 ) -> dict[str, Any]:
     """Everything about the response as plain JSON, harmless to a terminal.
@@ -248,7 +251,7 @@ def _setting(made_with: RewardProvenance | None, datasets: Datasets) -> dict[str
     }
 
 
-def _beside(other: ResponseContext, rewards: Rewards) -> dict[str, Any]:
+def _beside(other: ResponseContext, rewards: "Rewards") -> dict[str, Any]:
     response = other.line.response
     return {
         "id": response.id,

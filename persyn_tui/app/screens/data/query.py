@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from persyn_tui.app.state import context_cache
 from persyn_tui.views import response_view
 from persyn_tui.views.dataset_view import Datasets
 from storage import browse, datasets, jobs, prompts, registry, responses, routing
@@ -62,6 +61,7 @@ class PromptResponses:
     def completed(self, store: Store) -> "PromptResponses | None":
         """The same with rewards from stored scores too, for which a run's models may be read; None: nothing new."""
         from engine.scoring import rewards_for_prompt
+        from persyn_tui.app.state import context_cache
 
         def context_of(job_id: int) -> "RunContext | None":
             job = jobs.get(store, job_id)
