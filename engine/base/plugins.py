@@ -18,8 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from engine.base import suggest
 from engine.base.errors import ConfigError
-from engine.base.suggest import nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,7 @@ class Group:
         if name in _shipped(self.package):
             return import_module(f"{self.package}.{name}")
         if (point := _added(self).get(name)) is None:
-            known = self.names()
-            near = nearest(name, known)
-            raise ConfigError(
-                f"unknown {self.word} {name!r}",
-                f"did you mean {near!r}?" if near else f"use one of {', '.join(known)}",
-            )
+            raise ConfigError(f"unknown {self.word} {name!r}", suggest.remedy(name, self.names()))
         try:
             return import_module(point.value)
         except Exception as error:

@@ -5,8 +5,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from engine.base import suggest
 from engine.base.errors import ConfigError
-from engine.base.suggest import nearest
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """What numpy and torch both take."""
@@ -37,8 +37,7 @@ def refuse_unknown(given: Iterable[object], valid: Collection[str], whose: str =
     problems = []
     for key in map(str, given):
         if key not in valid:
-            guess = nearest(key, valid)
-            hint = f"; did you mean `{guess}`?" if guess else ""
+            hint = suggest.hint(key, valid)
             problems.append(f"{whose}unknown key `{key}`{hint} Valid keys: {', '.join(valid)}")
     if problems:
         raise ValueError("; ".join(problems))
@@ -57,7 +56,7 @@ def known(what: str, value: str, valid: tuple[str, ...]) -> str:
 
 def unknown(what: str, value: str, valid: tuple[str, ...]) -> str:
     """What is said of a value that is not valid, with the nearest valid one."""
-    guess = nearest(value, valid)
+    guess = suggest.nearest(value, valid)
     hint = f"did you mean `{guess}`? " if guess else ""
     return f"unknown {what} `{value}`; {hint}Valid: {', '.join(valid)}"
 
@@ -80,11 +79,7 @@ def checked(
     known = section.model_fields
     for key in map(str, given):
         if key not in known:
-            near = nearest(key, known)
-            raise ConfigError(
-                f"{whose} has no {word} {key!r}",
-                f"did you mean {near!r}?" if near else f"use one of {', '.join(known)}",
-            )
+            raise ConfigError(f"{whose} has no {word} {key!r}", suggest.remedy(key, known))
     try:
         return section.model_validate(dict(given))
     except ValidationError as error:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.base.errors import ConfigError
-from engine.base.suggest import nearest
+from engine.base.suggest import hint
 from engine.config.kinds import teacher_kind
 from engine.config.models import ModelConfig, TeacherConfig
 from engine.config.run_file import Registered, Run
@@ -104,10 +104,9 @@ def saved(location: str | None) -> Registered:
             found = stored_models.get(store, name, role)
             if found is not None:
                 return as_entry(found)
-            guess = nearest(name, [model.name for model in stored_models.models(store, role)])
+            names = [model.name for model in stored_models.models(store, role)]
             raise ConfigError(
-                f"{role} `{name}`: not registered in {store.name}"
-                + (f"; did you mean `{guess}`?" if guess else ""),
+                f"{role} `{name}`: not registered in {store.name}{hint(name, names)}",
                 f"`persyn models list` shows those there are; {remedy}",
             )
 

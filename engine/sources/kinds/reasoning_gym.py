@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from engine.base.errors import ConfigError
-from engine.base.suggest import nearest
+from engine.base.suggest import hint
 from engine.config.kinds import SourceKind
 from engine.config.section import Seed
 from engine.config.sources import SourceConfig
@@ -37,9 +37,8 @@ def _prompts(source: ReasoningGymSource) -> Iterator[tuple[str, Prompt]]:
 
     task = source.task
     if task not in DATASETS:
-        guess = nearest(task, DATASETS)
         raise ConfigError(
-            f"prompts: reasoning_gym has no task `{task}`" + (f"; did you mean `{guess}`?" if guess else ""),
+            f"prompts: reasoning_gym has no task `{task}`{hint(task, DATASETS)}",
             "python -c 'from reasoning_gym.factory import DATASETS; print(*DATASETS)' lists them",
         )
     try:

@@ -13,7 +13,7 @@ from textual.app import ComposeResult
 from textual.css.query import NoMatches
 from textual.timer import Timer
 
-from engine.base.suggest import nearest
+from engine.base.suggest import hint
 from engine.config import run_file
 from engine.config.run_file import Run
 from engine.config.setting import Setting
@@ -202,8 +202,7 @@ class SettingsStep(Step):
         unknown = next((task for task in tasks if self._tasks and task not in self._tasks), None)
         if unknown is None:
             return {}
-        guess = nearest(unknown, self._tasks)
-        return {TASK: f"no task `{unknown}`" + (f"; did you mean `{guess}`?" if guess else "")}
+        return {TASK: f"no task `{unknown}`{hint(unknown, self._tasks)}"}
 
     def _misplaced(self, values: Mapping[str, str]) -> dict[str, str]:
         """What is wrong with the places that the fields name."""
