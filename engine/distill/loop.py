@@ -17,12 +17,12 @@ from torch import Tensor
 from engine.base.errors import ConfigError, TrainingError
 from engine.distill import card
 from engine.distill.batches import cut_step, plan_epoch
-from engine.distill.checkpoint import Checkpoint, paths, read_newest, write_checkpoint, write_sealed
 from engine.distill.data import Examples, Rows, tokenise
 from engine.distill.forward import backward, mean_loss, pass_cost, threads
 from engine.distill.lora import ALL_LINEAR, make_trainable, trainable
 from engine.distill.optimizer import BETAS, EPSILON, Optimizer
 from engine.distill.settings import Hooks, Settings, TrainResult
+from engine.models.checkpoint import Checkpoint, paths, read_newest, write_checkpoint, write_sealed
 from engine.models.forward import SplitModel, split_model
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.base.errors import TrainingError
 from engine.distill import card
-from engine.distill.checkpoint import verify, write_sealed
+from engine.models.checkpoint import verify, write_sealed
 from engine.models.loading import attach_adapter, load_causal_lm
 
 TOLERANCES: Mapping[torch.dtype, float] = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}

@@ -6,12 +6,12 @@ import torch
 from safetensors.torch import load_file
 
 from engine.base.errors import ConfigError, TrainingError
-from engine.distill.checkpoint import read_newest
 from engine.distill.data import Rows
 from engine.distill.loop import fingerprint, train
 from engine.distill.lora import Tuning, make_trainable
 from engine.distill.optimizer import OptimizerConfig, rate_at
 from engine.distill.settings import Hooks, Settings
+from engine.models.checkpoint import read_newest
 
 
 def settings(**changes):

@@ -3,13 +3,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from engine.base.errors import TrainingError
-from engine.distill.checkpoint import write_sealed
 from engine.distill.data import Rows
 from engine.distill.loop import train
 from engine.distill.lora import Tuning, make_trainable, trainable
 from engine.distill.merge import merge
 from engine.distill.optimizer import OptimizerConfig
 from engine.distill.settings import Settings
+from engine.models.checkpoint import write_sealed
 from engine.models.loading import load_causal_lm
 
 PROBES = [[0, 3, 5, 6, 1, 0, 4, 9], [0, 3, 20, 1]]

@@ -13,7 +13,6 @@ from engine.base.errors import Cancelled, ConfigError, TrainingError
 from engine.base.foreign_json import WrongShape
 from engine.config.stages import DistillConfig
 from engine.distill import loop, merge
-from engine.distill.checkpoint import MANIFEST
 from engine.distill.data import Rows
 from engine.distill.lora import Tuning
 from engine.distill.optimizer import OptimizerConfig
@@ -22,6 +21,7 @@ from engine.job import adapters_of_run
 from engine.job.context import RunContext
 from engine.models import loading
 from engine.models.chat_template import encode, with_system
+from engine.models.checkpoint import MANIFEST
 from engine.models.reasoning import target
 from storage import datasets, results
 from storage.hashing import sha

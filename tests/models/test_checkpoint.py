@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from engine.distill.checkpoint import Checkpoint, paths, read_newest, verify, write_checkpoint
+from engine.models.checkpoint import Checkpoint, paths, read_newest, verify, write_checkpoint
 
 
 def checkpoint(step):
