@@ -55,7 +55,7 @@ def fill_prompts(store: Store, count: int) -> tuple[int, list[int]]:
             for number in range(start, min(count, start + BATCH))
         ]
         prompts.add(store, None, made.id, part, start)
-    return made.id, [item.id or 0 for item in prompts.iterate(store, made.id, page=5000)]
+    return made.id, [item.id or 0 for item in prompts.iterate(store, made.id, size=5000)]
 
 
 def batches(
@@ -179,8 +179,7 @@ def bench(store: Store, folder: Path, rows: int) -> dict[str, Any]:
     scores.add(store, None, scorer, [(item.response_id, Score(-0.5, -50.0, 100)) for item in batch])
     found["scores_per_s_in"] = round(len(batch) / (time.perf_counter() - begun))
     begun = time.perf_counter()
-    pages = score_matrix.matrix_pages(store, scored)
-    cells = sum(page.values.size for page in pages)
+    cells = score_matrix.matrix(store, scored).values.size
     found["matrix_cells_per_s"] = round(cells / (time.perf_counter() - begun))
     plan = routing.open_plan(store, None, NewPlan("bench", "persyn", set_id, None, {}))
     for start in range(0, len(ids), 5000):

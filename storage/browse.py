@@ -1,13 +1,13 @@
 """Stored responses to look at: a page of a listing, and one response with all that is known of it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sqlalchemy import Connection, select
 
 from storage import scores
 from storage.listing import Listing, page
 from storage.records import Assignment, Membership, ResponseContext, ResponseLine, StoredAssignment
-from storage.rows import MODEL, PROMPT, RESPONSE, AnyResult, Columns, Query
+from storage.rows import MODEL, PROMPT, RESPONSE, AnyResult, Columns
 from storage.schema import (
     AssignmentRow,
     DatasetRowRow,
@@ -17,7 +17,7 @@ from storage.schema import (
     PromptRow,
     ResponseRow,
 )
-from storage.store import Store
+from storage.store import AnyRow, Query, Store
 
 _ASSIGNMENT = Columns(Assignment, AssignmentRow)
 _MEMBERSHIP = Columns(Membership, DatasetRowRow, dataset=DatasetTable.name)
@@ -40,20 +40,13 @@ def _selected() -> Query:
     )
 
 
-def _lines(result: AnyResult) -> Iterable[ResponseLine]:
+def _reader(result: AnyResult) -> Callable[[AnyRow], ResponseLine]:
     prompt, response = PROMPT.reader(result), RESPONSE.reader(result)
-    return (ResponseLine(response(row), row.teacher, prompt(row), row.created_at) for row in result)
+    return lambda row: ResponseLine(response(row), row.teacher, prompt(row), row.created_at)
 
 
 def browse(store: Store, listing: Listing, after_id: int = 0, limit: int = 50) -> list[ResponseLine]:
-    """The next responses of a listing, in order of id.
-
-    Args:
-        store: an open store.
-        listing: filters, and whether the highest id comes first; what it is sorted by does not count.
-        after_id: the last response id already seen; 0 for the first page.
-        limit: how many at most.
-    """
+    """The next responses of a listing in order of id, as `listing.page`."""
     return lines(store, page(store, listing, after_id, limit))
 
 
@@ -62,27 +55,25 @@ def lines(store: Store, ids: Iterable[int]) -> list[ResponseLine]:
     ids = list(ids)
     with store.read() as connection:
         result = connection.execute(_selected().where(ResponseRow.id.in_(ids)))
-        found = {line.response.id: line for line in _lines(result)}
+        found = {line.response.id: line for line in map(_reader(result), result)}
     return [found[identifier] for identifier in ids if identifier in found]
 
 
-def get(store: Store, id: int) -> ResponseContext | None:
+def get(store: Store, response_id: int) -> ResponseContext | None:
     """The response of this id with its prompt, teacher, scores, assignments and datasets, or None."""
     with store.read() as connection:
-        result = connection.execute(_selected().where(ResponseRow.id == id))
+        result = connection.execute(_selected().where(ResponseRow.id == response_id))
         row = result.first()
         if row is None:
             return None
-        line = ResponseLine(
-            RESPONSE.reader(result)(row), row.teacher, PROMPT.reader(result)(row), row.created_at
-        )
+        line = _reader(result)(row)
         models = connection.execute(select(*MODEL).where(ModelRow.id == line.response.teacher_id))
         return ResponseContext(
             line=line,
             teacher=MODEL.reader(models)(models.one()),
             attempts=row.attempts,
             job_id=row.job_id,
-            scores=scores.of_response(connection, id),
+            scores=scores.of_response(connection, response_id),
             assignments=_assignments(connection, line),
             datasets=_datasets(connection, line),
         )

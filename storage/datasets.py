@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 
 from storage.job_records import Lease
 from storage.records import Dataset, DatasetRow, TrainingRow
-from storage.rows import PROMPT, RESPONSE, Columns, chunks, number
+from storage.rows import PROMPT, RESPONSE, Columns, chunks
 from storage.schema import DatasetRowRow, DatasetTable, ModelRow, PromptRow, ResponseRow
 from storage.store import Store
 
@@ -21,12 +21,7 @@ def find(store: Store, spec_sha: str) -> Dataset | None:
 
 
 def open_dataset(
-    store: Store,
-    lease: Lease | None,
-    spec_sha: str,
-    plan_id: int,
-    name: str,
-    manifest: Mapping[str, Any],
+    store: Store, lease: Lease | None, spec_sha: str, plan_id: int, name: str, manifest: Mapping[str, Any]
 ) -> Dataset:
     """The dataset of this specification, made empty and incomplete when there is none."""
     values = {"plan_id": plan_id, "name": name, "manifest": dict(manifest), "complete": False}
@@ -35,39 +30,19 @@ def open_dataset(
 
 def add(store: Store, lease: Lease | None, dataset_id: int, rows: Sequence[DatasetRow]) -> int:
     """How many rows are new, in one transaction; a prompt that has a row keeps it."""
-    if not rows:
-        return 0
     values = [{"dataset_id": dataset_id, **asdict(row), "excluded": False} for row in rows]
-    with store.write(lease) as connection:
-        return connection.execute(store.insert(DatasetRowRow).on_conflict_do_nothing(), values).rowcount
+    return store.add(DatasetRowRow, values, lease)
 
 
 def finish(store: Store, lease: Lease | None, dataset_id: int, manifest: Mapping[str, Any]) -> None:
     """Mark the dataset complete, with its manifest."""
-    with store.write(lease) as connection:
-        connection.execute(
-            update(DatasetTable)
-            .where(DatasetTable.id == dataset_id)
-            .values(complete=True, manifest=dict(manifest))
-        )
+    _DATASET.complete(store, lease, dataset_id, manifest=dict(manifest))
 
 
 def rows(
-    store: Store,
-    dataset_id: int,
-    after_prompt_id: int = 0,
-    limit: int = 500,
-    include_excluded: bool = False,
+    store: Store, dataset_id: int, after_prompt_id: int = 0, limit: int = 500, include_excluded: bool = False
 ) -> list[TrainingRow]:
-    """The next rows of the dataset, by prompt id.
-
-    Args:
-        store: an open store.
-        dataset_id: the dataset.
-        after_prompt_id: the last prompt already seen.
-        limit: how many at most.
-        include_excluded: rows that an operator took out, too.
-    """
+    """The next rows of the dataset, by prompt id; those that an operator took out only where they are asked for."""
     query = (
         select(
             ModelRow.name.label("teacher"),
@@ -132,7 +107,7 @@ def count(store: Store, dataset_id: int, include_excluded: bool = False) -> int:
     query = select(func.count()).select_from(DatasetRowRow).where(DatasetRowRow.dataset_id == dataset_id)
     if not include_excluded:
         query = query.where(DatasetRowRow.excluded.is_(False))
-    return number(store, query)
+    return store.number(query)
 
 
 def means(store: Store, dataset_id: int) -> dict[str, float | None]:
@@ -141,9 +116,8 @@ def means(store: Store, dataset_id: int) -> dict[str, float | None]:
     query = select(*(func.avg(getattr(DatasetRowRow, name)).label(name) for name in names)).where(
         DatasetRowRow.dataset_id == dataset_id, DatasetRowRow.excluded.is_(False)
     )
-    with store.read() as connection:
-        means = connection.execute(query).one()._mapping
-    return {name: None if means[name] is None else float(means[name]) for name in names}
+    (means,) = store.rows(query)
+    return {name: None if mean is None else float(mean) for name, mean in zip(names, means, strict=True)}
 
 
 def excluded(store: Store, dataset_id: int) -> list[int]:
@@ -153,8 +127,7 @@ def excluded(store: Store, dataset_id: int) -> list[int]:
         .where(DatasetRowRow.dataset_id == dataset_id, DatasetRowRow.excluded.is_(True))
         .order_by(DatasetRowRow.prompt_id)
     )
-    with store.read() as connection:
-        return list(connection.execute(query).scalars())
+    return store.scalars(query)
 
 
 def prompts_in(store: Store, dataset_id: int, prompt_ids: Sequence[int]) -> set[int]:
@@ -162,5 +135,4 @@ def prompts_in(store: Store, dataset_id: int, prompt_ids: Sequence[int]) -> set[
     query = select(DatasetRowRow.prompt_id).where(
         DatasetRowRow.dataset_id == dataset_id, DatasetRowRow.prompt_id.in_(prompt_ids)
     )
-    with store.read() as connection:
-        return set(connection.execute(query).scalars())
+    return set(store.scalars(query))

@@ -10,6 +10,15 @@ from storage.errors import DiskFullError, PersynError, StoreBusyError, StoreErro
 
 SQLITE_BUSY = 5
 _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 6, 8, 10, 11, 13, 14, 26
+_SAID: dict[int | None, tuple[str, str]] = {
+    _NOTADB: ("is not a database", "Name another file with --store."),
+    _CORRUPT: ("is damaged: {}", "Restore a copy, or recover it with: sqlite3 FILE .recover"),
+    _CANTOPEN: (
+        "cannot be opened: {}",
+        "Check the owner and mode of the file, of its folder, and of the -wal and -shm files beside it.",
+    ),
+    _READONLY: ("cannot be written: {}", "Check the owner and mode of the file and of its folder."),
+}
 _PG_LOCK = {"55P03", "40001", "40P01"}
 _NEARLY_FULL_BYTES = 1 << 20
 
@@ -66,22 +75,9 @@ def translated(problem: Exception, name: str, path: Path | None) -> PersynError:
             f"another program has kept {name} locked",
             "Close what holds it (another job, a backup, a database browser), then run again.",
         )
-    code = _code(problem)
-    if code == _NOTADB:
-        return StoreError(f"{name} is not a database", "Name another file with --store.")
-    if code == _CORRUPT:
-        return StoreError(
-            f"{name} is damaged: {origin}", "Restore a copy, or recover it with: sqlite3 FILE .recover"
-        )
-    if code == _CANTOPEN:
-        return StoreError(
-            f"{name} cannot be opened: {origin}",
-            "Check the owner and mode of the file, of its folder, and of the -wal and -shm files beside it.",
-        )
-    if code == _READONLY:
-        return StoreError(
-            f"{name} cannot be written: {origin}", "Check the owner and mode of the file and of its folder."
-        )
+    if (code := _code(problem)) in _SAID:
+        what, remedy = _SAID[code]
+        return StoreError(f"{name} {what.format(origin)}", remedy)
     if isinstance(problem, DBAPIError) and problem.connection_invalidated:
         return StoreError(
             f"the connection to {name} was lost", "Check the server, then run the same command again."

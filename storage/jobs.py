@@ -61,16 +61,11 @@ def _required(store: Store, connection: Connection, job_id: int) -> Job:
 
 
 def submit(
-    store: Store,
-    spec: Mapping[str, Any],
-    spec_sha: str,
-    name: str,
-    until: str | None = None,
+    store: Store, spec: Mapping[str, Any], spec_sha: str, name: str, until: str | None = None
 ) -> tuple[Job, bool]:
     """The job of this specification, and whether it was made now; an active one is returned as it is.
 
     Args:
-        store: an open store.
         spec: the run file, resolved.
         spec_sha: its hash.
         name: what to show.
@@ -126,7 +121,6 @@ def claim(store: Store, job_id: int, owner: str, lease_seconds: float = 30.0) ->
     that has died.
 
     Args:
-        store: an open store.
         job_id: an active job.
         owner: a name that no other process uses.
         lease_seconds: how long the lease lasts after each write.
@@ -174,11 +168,7 @@ def claim(store: Store, job_id: int, owner: str, lease_seconds: float = 30.0) ->
 
 
 def renew(store: Store, lease: Lease) -> None:
-    """Keep the lease for another `lease.seconds`.
-
-    Raises:
-        FencedError: another process has claimed the job.
-    """
+    """Keep the lease for another `lease.seconds`."""
     with store.write(lease):
         pass
 
@@ -187,13 +177,8 @@ def release(store: Store, lease: Lease, state: JobState, error: str = "") -> Non
     """Give the job up in this state; later writes under the lease are refused.
 
     Args:
-        store: an open store.
-        lease: the job's lease.
         state: queued or paused to be claimed again, or a final state.
         error: why, when it did not end well.
-
-    Raises:
-        FencedError: another process has claimed the job.
     """
     with store.write(lease) as connection:
         finished = None if state in ACTIVE_STATES else store.clock()
@@ -208,29 +193,26 @@ def release(store: Store, lease: Lease, state: JobState, error: str = "") -> Non
 
 def set_stage(store: Store, lease: Lease, stage: str, progress: Mapping[str, Any]) -> None:
     """Say which stage the job is in, with its first progress."""
-    with store.write(lease) as connection:
-        connection.execute(
-            update(JobRow).where(JobRow.id == lease.job_id).values(stage=stage, progress=dict(progress))
-        )
+    _update(store, lease, stage=stage, progress=dict(progress))
 
 
 def progress(store: Store, lease: Lease, progress: Mapping[str, Any]) -> None:
     """Replace the job's progress."""
-    with store.write(lease) as connection:
-        connection.execute(update(JobRow).where(JobRow.id == lease.job_id).values(progress=dict(progress)))
+    _update(store, lease, progress=dict(progress))
+
+
+def _update(store: Store, lease: Lease, **values: Any) -> None:
+    store.execute(update(JobRow).where(JobRow.id == lease.job_id).values(values), lease)
 
 
 def event(store: Store, lease: Lease, kind: EventKind, message: str) -> None:
     """Append a sentence for the operator to the job's history."""
-    with store.write(lease) as connection:
-        values = {"job_id": lease.job_id, "at": store.clock(), "kind": kind, "message": message}
-        connection.execute(store.insert(EventRow).values(values))
+    values = {"job_id": lease.job_id, "at": store.clock(), "kind": kind, "message": message}
+    store.execute(store.insert(EventRow).values(values), lease)
 
 
 def record_metrics(store: Store, lease: Lease, rows: Sequence[tuple[str, str, int, float]]) -> None:
     """Append points (stage, name, step, value) to the job's curves; NaN and infinities become None."""
-    if not rows:
-        return
     clock = time.time()
     values = [
         {
@@ -243,8 +225,7 @@ def record_metrics(store: Store, lease: Lease, rows: Sequence[tuple[str, str, in
         }
         for stage, name, step, value in rows
     ]
-    with store.write(lease) as connection:
-        connection.execute(store.insert(MetricRow), values)
+    store.add(MetricRow, values, lease)
 
 
 def get(store: Store, job_id: int) -> Job | None:
@@ -254,13 +235,7 @@ def get(store: Store, job_id: int) -> Job | None:
 
 
 def recent(store: Store, before_id: int | None = None, limit: int = 100) -> list[Job]:
-    """The newest jobs first.
-
-    Args:
-        store: an open store.
-        before_id: the last job already seen; None for the first page.
-        limit: how many at most.
-    """
+    """The newest jobs first; of the next page those before the last job already seen."""
     query = select(JobRow).order_by(JobRow.id.desc()).limit(limit)
     if before_id is not None:
         query = query.where(JobRow.id < before_id)
@@ -269,11 +244,7 @@ def recent(store: Store, before_id: int | None = None, limit: int = 100) -> list
 
 
 def went_on(listed: Iterable[Job]) -> dict[int, int]:
-    """Job that stopped before its end → the newest one that the same run went on as; those without one are left out.
-
-    Args:
-        listed: jobs to look among.
-    """
+    """Job that stopped before its end → the newest one that the same run went on as, of those among `listed`."""
     newest: dict[str, int] = {}
     found: dict[int, int] = {}
     for job in sorted(listed, key=lambda job: -job.id):
@@ -332,16 +303,12 @@ def stopping(store: Store) -> dict[int, Stopping]:
         .order_by(CommandRow.id)
     )
     found: dict[int, Stopping] = {}
-    with store.read() as connection:
-        for job_id, kind, since in connection.execute(query):
-            first = found.get(job_id)
-            # Who asks for a cancel after a pause wants the job to end; after a cancel it ends anyway.
-            pauses = kind == "pause" and (first is None or first.kind == "pause")
-            found[job_id] = Stopping(
-                "pause" if pauses else "cancel",
-                float(since) if first is None else first.since,
-                at_once=first is not None,
-            )
+    for job_id, kind, since in store.rows(query):
+        first = found.get(job_id)
+        # Who asks for a cancel after a pause wants the job to end; after a cancel it ends anyway.
+        pauses = kind == "pause" and (first is None or first.kind == "pause")
+        began = float(since) if first is None else first.since
+        found[job_id] = Stopping("pause" if pauses else "cancel", began, at_once=first is not None)
     return found
 
 
@@ -352,10 +319,9 @@ def take_commands(store: Store, lease: Lease) -> list[Command]:
         FencedError: another process has claimed the job, and there were commands.
     """
     waiting = and_(CommandRow.job_id == lease.job_id, CommandRow.taken_at.is_(None))
-    with store.read() as connection:
-        # Polled several times a second: nothing is written while there is nothing to take.
-        if connection.execute(select(CommandRow.id).where(waiting).limit(1)).first() is None:
-            return []
+    # Polled several times a second: nothing is written while there is nothing to take.
+    if not store.scalars(select(CommandRow.id).where(waiting).limit(1)):
+        return []
     with store.write(lease) as connection:
         taken = update(CommandRow).where(waiting).values(taken_at=time.time()).returning(*_COMMAND)
         result = connection.execute(taken)
@@ -365,10 +331,8 @@ def take_commands(store: Store, lease: Lease) -> list[Command]:
 
 def respecify(store: Store, job_id: int, spec: Mapping[str, Any]) -> None:
     """Replace the specification of an active job by one of the same hash; its next process reads it."""
-    with store.write() as connection:
-        connection.execute(
-            update(JobRow).where(JobRow.id == job_id, JobRow.state.in_(ACTIVE_STATES)).values(spec=dict(spec))
-        )
+    active = (JobRow.id == job_id, JobRow.state.in_(ACTIVE_STATES))
+    store.execute(update(JobRow).where(*active).values(spec=dict(spec)))
 
 
 def alive(job: Job) -> bool:

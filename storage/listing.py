@@ -6,6 +6,7 @@ read by id when the line is looked at. No page ever needs an offset, and the pla
 
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -118,7 +119,6 @@ def stream(
     Of a sort or a search all the rest is one chunk.
 
     Args:
-        store: an open store.
         listing: filters and order.
         above: only ids higher than this one.
         upto: no id higher than this one.
@@ -154,41 +154,32 @@ def stream(
 
 
 def page(store: Store, listing: Listing, after_id: int = 0, limit: int = 50) -> "array[int]":
-    """The next ids of the result, in order of id.
-
-    Args:
-        store: an open store.
-        listing: filters, and whether the highest id comes first; what it is sorted by does not count.
-        after_id: the last id already seen; 0 for the first page.
-        limit: how many at most.
+    """The next ids of the result in order of id, whatever `listing` sorts by.
 
     Raises:
         StoreError: `listing.words` holds no word.
     """
     key = _key(listing)
-    with store.read() as connection:
-        query = _filtered(store, connection, replace(listing, sort="id"), few=True).limit(limit)
-        if after_id:
-            query = query.where(key < after_id if listing.descending else key > after_id)
-        return array("q", connection.execute(query).scalars())
+    query = _filtered(store, replace(listing, sort="id"), few=True).limit(limit)
+    if after_id:
+        query = query.where(key < after_id if listing.descending else key > after_id)
+    return array("q", store.scalars(query))
 
 
 def kept(store: Store, listing: Listing) -> "array[int]":
     """The ids of the rows of `listing.dataset_id` that pass and are not excluded, ascending.
 
-    Args:
-        store: an open store.
-        listing: filters, with a dataset; bounds are on the scores that the dataset has. The order does not count.
+    Bounds are on the scores that the dataset has.
 
     Raises:
         StoreError: `listing.words` holds no word.
     """
+    others = replace(listing, sort="id", quality=None, learnability=None, reward=None)
+    query = _filtered(store, others).where(DatasetRowRow.excluded.is_(False))
+    for name in ("quality", "learnability", "reward"):
+        if (least := getattr(listing, name)) is not None:
+            query = query.where(getattr(DatasetRowRow, name) >= least)
     with store.read() as connection:
-        others = replace(listing, sort="id", quality=None, learnability=None, reward=None)
-        query = _filtered(store, connection, others).where(DatasetRowRow.excluded.is_(False))
-        for name in ("quality", "learnability", "reward"):
-            if (least := getattr(listing, name)) is not None:
-                query = query.where(getattr(DatasetRowRow, name) >= least)
         return array("q", sorted(_ids(connection, query)))
 
 
@@ -206,10 +197,10 @@ def _read(
     The database writes them into one string: a million rows taken one by one keep the interpreter from
     everything else for seconds.
     """
+    query = _filtered(store, listing).where(ResponseRow.id > above)
+    if upto is not None:
+        query = query.where(ResponseRow.id <= upto)
     with store.read() as connection, _interruptible(store, connection, stop):
-        query = _filtered(store, connection, listing).where(ResponseRow.id > above)
-        if upto is not None:
-            query = query.where(ResponseRow.id <= upto)
         return _ids(connection, query.limit(limit))
     return array("q")
 
@@ -226,22 +217,20 @@ def _ids(connection: Connection, query: Select[Any]) -> "array[int]":
     return array("q", np.fromstring(packed, dtype=np.int64, sep=",").tobytes())
 
 
-class _interruptible:  # noqa: N801 — used as a context manager only
+@contextmanager
+def _interruptible(store: Store, connection: Connection, stop: Callable[[], bool]) -> Iterator[None]:
     """Lets `stop` end a statement that SQLite works on: a sort of a million rows is one long step."""
-
-    def __init__(self, store: Store, connection: Connection, stop: Callable[[], bool]) -> None:
-        raw: Any = connection.connection.dbapi_connection
-        self._driver = raw if store.is_sqlite else None
-        self._stop = stop
-
-    def __enter__(self) -> None:
-        if self._driver is not None:
-            self._driver.set_progress_handler(self._stop, 200_000)
-
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: Any) -> bool:
-        if self._driver is not None:
-            self._driver.set_progress_handler(None, 0)
-        return isinstance(problem, OperationalError) and self._stop()
+    driver: Any = connection.connection.dbapi_connection
+    if store.is_sqlite:
+        driver.set_progress_handler(stop, 200_000)
+    try:
+        yield
+    except OperationalError:
+        if not stop():
+            raise
+    finally:
+        if store.is_sqlite:
+            driver.set_progress_handler(None, 0)
 
 
 def _key(listing: Listing) -> Any:
@@ -249,7 +238,7 @@ def _key(listing: Listing) -> Any:
     return ResponseRow.id if listing.dataset_id is None else DatasetRowRow.response_id
 
 
-def _filtered(store: Store, connection: Connection, listing: Listing, few: bool = False) -> Select[Any]:
+def _filtered(store: Store, listing: Listing, few: bool = False) -> Select[Any]:
     """Selects the ids; with `few`, so that the first of them cost little and all of them more."""
     query = select(ResponseRow.id)
     if listing.dataset_id is not None:
@@ -257,7 +246,7 @@ def _filtered(store: Store, connection: Connection, listing: Listing, few: bool 
             DatasetRowRow.dataset_id == listing.dataset_id
         )
     if listing.teacher is not None:
-        ids = connection.execute(select(ModelRow.id).where(ModelRow.name == listing.teacher)).scalars().all()
+        ids = store.scalars(select(ModelRow.id).where(ModelRow.name == listing.teacher))
         query = query.where(ResponseRow.teacher_id.in_(ids))
     if listing.status is not None:
         if listing.status != "ok":  # so that the planner sees that the index of failures applies
@@ -281,7 +270,7 @@ def _filtered(store: Store, connection: Connection, listing: Listing, few: bool 
         if name == "reward":
             query, value = _with_reward(query, listing.dataset_id)
         else:
-            value = _score(connection, name)
+            value = _score(store, name)
         if least is not None:
             query = query.where(value >= least)
         if listing.sort == name:
@@ -292,10 +281,10 @@ def _filtered(store: Store, connection: Connection, listing: Listing, few: bool 
     return query.order_by(direction.nulls_last(), ResponseRow.id.desc())
 
 
-def _score(connection: Connection, name: str) -> ColumnElement[Any]:
+def _score(store: Store, name: str) -> ColumnElement[Any]:
     """The newest scorer's value for a response: of the learnability scorers, or of the others."""
     kind = ScorerRow.kind == "learnability" if name == "learnability" else ScorerRow.kind != "learnability"
-    ids = connection.execute(select(ScorerRow.id).where(kind)).scalars().all()
+    ids = store.scalars(select(ScorerRow.id).where(kind))
     return (
         select(ScoreRow.value)
         .where(
@@ -335,7 +324,6 @@ def cards(store: Store, ids: Sequence[int], dataset_id: int | None = None) -> di
     """What to show of these responses; unknown ids are left out.
 
     Args:
-        store: an open store.
         ids: at most a few hundred.
         dataset_id: the dataset in view, whose reward and exclusion are shown.
     """
@@ -353,10 +341,10 @@ def cards(store: Store, ids: Sequence[int], dataset_id: int | None = None) -> di
             select(
                 ResponseRow.id,
                 ResponseRow.prompt_id,
-                func.substr(turn, 1, SHOWN_CHARACTERS).label("prompt"),
-                func.substr(ResponseRow.text, 1, SHOWN_OF_RESPONSE).label("text"),
+                func.coalesce(func.substr(turn, 1, SHOWN_CHARACTERS), "").label("prompt"),
+                func.coalesce(func.substr(ResponseRow.text, 1, SHOWN_OF_RESPONSE), "").label("text"),
                 ModelRow.name.label("teacher"),
-                ResponseRow.completion_tokens,
+                ResponseRow.completion_tokens.label("tokens"),
                 ResponseRow.status,
                 ResponseRow.finish_reason,
             )
@@ -364,9 +352,8 @@ def cards(store: Store, ids: Sequence[int], dataset_id: int | None = None) -> di
             .join(ModelRow, ModelRow.id == ResponseRow.teacher_id)
             .where(ResponseRow.id.in_(part))
         )
-        with store.read() as connection:
-            lines = connection.execute(query).all()
-            held = _held(connection, {line.prompt_id for line in lines})
+        lines = store.rows(query)
+        held = _held(store, {line.prompt_id for line in lines})
         values = scores.by_kind(store, part)
         for line in lines:
             scored = dict(values.get(line.id, {}))
@@ -379,14 +366,7 @@ def cards(store: Store, ids: Sequence[int], dataset_id: int | None = None) -> di
             shown = rows[-1] if rows else None
             rewarded = _rewarded(rows, dataset_id)
             found[line.id] = Card(
-                id=line.id,
-                prompt_id=line.prompt_id,
-                prompt=line.prompt or "",
-                text=line.text or "",
-                teacher=line.teacher,
-                tokens=line.completion_tokens,
-                status=line.status,
-                finish_reason=line.finish_reason,
+                **line._mapping,
                 quality=qualities[-1] if qualities else None,
                 learnability=learnability,
                 reward=rewarded.reward if rewarded else None,
@@ -399,10 +379,9 @@ def cards(store: Store, ids: Sequence[int], dataset_id: int | None = None) -> di
     return found
 
 
-def _held(connection: Connection, prompt_ids: Collection[int]) -> dict[int, list[_Row]]:
+def _held(store: Store, prompt_ids: Collection[int]) -> dict[int, list[_Row]]:
     """Response id → its dataset rows, of the responses to these prompts."""
-    datasets = connection.execute(select(DatasetTable.id, DatasetTable.name))
-    names = {row.id: row.name for row in datasets}
+    names = {row.id: row.name for row in store.rows(select(DatasetTable.id, DatasetTable.name))}
     query = select(
         DatasetRowRow.response_id, DatasetRowRow.dataset_id, DatasetRowRow.reward, DatasetRowRow.excluded
     ).where(
@@ -411,30 +390,22 @@ def _held(connection: Connection, prompt_ids: Collection[int]) -> dict[int, list
         DatasetRowRow.prompt_id.in_(list(prompt_ids)),
     )
     found: dict[int, list[_Row]] = {}
-    for row in connection.execute(query):
-        found.setdefault(row.response_id, []).append(
-            _Row(row.dataset_id, names[row.dataset_id], row.reward, row.excluded)
-        )
+    for row in store.rows(query):
+        held = _Row(row.dataset_id, names[row.dataset_id], row.reward, row.excluded)
+        found.setdefault(row.response_id, []).append(held)
     return found
 
 
 def rewards(store: Store, ids: Sequence[int], dataset_id: int | None = None) -> dict[int, tuple[float, int]]:
-    """Response id → (reward, the dataset that it is of), as in `cards`, of the responses that have one.
-
-    Args:
-        store: an open store.
-        ids: of responses.
-        dataset_id: the dataset in view; None: of each response the newest that has one.
-    """
+    """Response id → (reward, the dataset that it is of), as in `cards`, of the responses that have one."""
     found: dict[int, tuple[float, int]] = {}
-    with store.read() as connection:
-        for part in chunks(ids):
-            query = select(ResponseRow.prompt_id).where(ResponseRow.id.in_(part)).distinct()
-            held = _held(connection, connection.execute(query).scalars().all())
-            for id in part:
-                row = _rewarded(held.get(id, ()), dataset_id)
-                if row is not None and row.reward is not None:
-                    found[id] = row.reward, row.dataset_id
+    for part in chunks(ids):
+        query = select(ResponseRow.prompt_id).where(ResponseRow.id.in_(part)).distinct()
+        held = _held(store, store.scalars(query))
+        for response_id in part:
+            row = _rewarded(held.get(response_id, ()), dataset_id)
+            if row is not None and row.reward is not None:
+                found[response_id] = row.reward, row.dataset_id
     return found
 
 

@@ -4,6 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from platformdirs import user_data_path
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -81,36 +82,19 @@ def writable(path: Path) -> bool:
     return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)
 
 
-def network_filesystem(path: Path, mounts: str) -> str | None:
-    """The kind of the network filesystem that holds `path`, or None when it is local.
-
-    Args:
-        path: an absolute path, which need not exist.
-        mounts: text in the form of /proc/mounts.
-    """
-    best, kind = "", None
-    for line in mounts.splitlines():
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        point = fields[1].encode().decode("unicode_escape")
-        if path.is_relative_to(point) and len(point) >= len(best):
-            best, kind = point, fields[2]
+def network_filesystem(path: Path) -> str | None:
+    """The kind of the network filesystem that holds an absolute path, which need not exist; None when it is local."""
+    holding = [part for part in psutil.disk_partitions(all=True) if path.is_relative_to(part.mountpoint)]
+    # Of two that are mounted at one place the later one is seen.
+    kind = max(reversed(holding), key=lambda part: len(part.mountpoint)).fstype if holding else ""
     return kind if kind in _NETWORK else None
 
 
 def refuse_network_filesystem(path: Path) -> None:
-    """Check that SQLite may keep its write-ahead log here.
-
-    Raises:
-        StoreError: the path lies on a network filesystem, whose locks and shared memory SQLite cannot trust.
-    """
-    table = Path("/proc/mounts")
-    if not table.exists():
-        return
-    kind = network_filesystem(path.resolve(), table.read_text(errors="replace"))
-    if kind is not None:
-        raise StoreError(
-            f"{path} lies on a network filesystem ({kind}), where SQLite can lose data",
-            "Put the store on a local disk with --store PATH, or use PostgreSQL with --store postgresql://…",
-        )
+    """Raises StoreError when the path lies on a network filesystem: SQLite cannot trust its locks there."""
+    with suppress(OSError):  # a machine that does not say what is mounted
+        if (kind := network_filesystem(path.resolve())) is not None:
+            raise StoreError(
+                f"{path} lies on a network filesystem ({kind}), where SQLite can lose data",
+                "Put the store on a local disk with --store PATH, or use PostgreSQL with --store postgresql://…",
+            )

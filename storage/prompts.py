@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, text
 
 from storage.errors import StoreError
 from storage.hashing import sha
@@ -44,8 +44,6 @@ def add(store: Store, lease: Lease | None, set_id: int, prompts: Sequence[Prompt
     Prompts that are already members are left as they are, so a source may be read again after a kill.
 
     Args:
-        store: an open store.
-        lease: the job's lease.
         set_id: the set, not yet complete.
         prompts: prompts with their `split` set; at most a few thousand.
         first_ordinal: place of the first one; the others follow it.
@@ -107,37 +105,23 @@ def add(store: Store, lease: Lease | None, set_id: int, prompts: Sequence[Prompt
 
 def finish_set(store: Store, lease: Lease | None, set_id: int, counts: Mapping[str, Any]) -> None:
     """Mark the set complete, with what was counted while it was filled."""
-    with store.write(lease) as connection:
-        connection.execute(
-            update(PromptSetRow).where(PromptSetRow.id == set_id).values(complete=True, counts=dict(counts))
-        )
+    _SET.complete(store, lease, set_id, counts=dict(counts))
 
 
 def page(
     store: Store, set_id: int, splits: Sequence[Split] | None = None, after: int = -1, limit: int = 500
 ) -> list[tuple[int, Prompt]]:
-    """The next prompts of the set with their ordinals, in order of ordinal.
-
-    Args:
-        store: an open store.
-        set_id: the set.
-        splits: only these; None for all.
-        after: the last ordinal already seen.
-        limit: how many at most.
-    """
+    """The next prompts of the set with their ordinals, in order of ordinal."""
     members = select(MemberRow.ordinal, *PROMPT).join(PromptRow, PromptRow.id == MemberRow.prompt_id)
     return prompt_page(store, members.where(MemberRow.prompt_set_id == set_id), splits, after, limit)
 
 
-_page = page  # `iterate` names its parameter after it
-
-
 def iterate(
-    store: Store, set_id: int, splits: Sequence[Split] | None = None, page: int = 500
+    store: Store, set_id: int, splits: Sequence[Split] | None = None, size: int = 500
 ) -> Iterator[Prompt]:
-    """Every prompt of these splits in order of ordinal, reading `page` of them at a time."""
+    """Every prompt of these splits in order of ordinal, reading `size` of them at a time."""
     after = -1
-    while found := _page(store, set_id, splits, after, page):
+    while found := page(store, set_id, splits, after, size):
         for _, prompt in found:
             yield prompt
         after = found[-1][0]
@@ -156,8 +140,7 @@ def counts(store: Store, set_id: int) -> dict[str, int]:
         .where(MemberRow.prompt_set_id == set_id)
         .group_by(MemberRow.split)
     )
-    with store.read() as connection:
-        return {row.split: row.prompts for row in connection.execute(query)}
+    return {row.split: row.prompts for row in store.rows(query)}
 
 
 def splits_of(store: Store, prompt_id: int) -> list[str]:
@@ -168,5 +151,4 @@ def splits_of(store: Store, prompt_id: int) -> list[str]:
         .distinct()
         .order_by(MemberRow.split)
     )
-    with store.read() as connection:
-        return list(connection.execute(query).scalars())
+    return store.scalars(query)

@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields, replace
 
 from sqlalchemy import func, select, update
 
@@ -17,54 +16,28 @@ def put(store: Store, model: Model, identity_sha: str) -> Model:
     """The stored model, with its id.
 
     A model of the same role, name and identity keeps its row: it becomes visible again, and what is not part
-    of its identity (price, context, parameters, device options) is updated.
-
-    Args:
-        store: an open store.
-        model: what to register; its `id` and `archived` are ignored.
-        identity_sha: hash over what shapes the model's responses.
+    of its identity (price, context, parameters, device options) is updated. Its `id` and `archived` are ignored.
     """
     clock = time.time()
-    values: dict[str, Any] = {
-        "backend": model.backend,
-        "model": model.model,
-        "revision": model.revision,
-        "family": model.family,
-        "parameters": model.parameters,
-        "context": model.context,
-        "price_input": model.price_input,
-        "price_output": model.price_output,
-        "system": model.system,
-        "sampling": model.sampling,
-        "options": dict(model.options),
-        "archived_at": None,
-        "put_at": clock,
-    }
+    values = {field.name: getattr(model, field.name) for field in fields(model)}
+    del values["id"], values["archived"]
+    values |= {"options": dict(model.options), "archived_at": None, "put_at": clock}
     statement = (
         store.insert(ModelRow)
-        .values(role=model.role, name=model.name, identity_sha=identity_sha, created_at=clock, **values)
+        .values(identity_sha=identity_sha, created_at=clock, **values)
         .on_conflict_do_update(index_elements=["role", "name", "identity_sha"], set_=values)
+        .returning(ModelRow.id)
     )
     with store.write() as connection:
-        connection.execute(statement)
-        identifier = connection.execute(
-            select(ModelRow.id).where(
-                ModelRow.role == model.role,
-                ModelRow.name == model.name,
-                ModelRow.identity_sha == identity_sha,
-            )
-        ).scalar_one()
-    return replace(model, id=identifier, archived=False)
+        return replace(model, id=connection.execute(statement).scalar_one(), archived=False)
 
 
 def models(
     store: Store, role: Role | None = None, archived: bool = False, superseded: bool = False
 ) -> list[Model]:
-    """The registered models by role and name.
+    """The registered models by role and name; of one role where given.
 
     Args:
-        store: an open store.
-        role: only this role; None for all.
         archived: archived models too.
         superseded: every row of a name, newest first, instead of the last registered one.
     """
@@ -107,8 +80,7 @@ def by_id(store: Store, ids: Iterable[int]) -> dict[int, Model]:
     return {model.id or 0: model for part in found for model in part}
 
 
-def archive(store: Store, id: int, archived: bool = True) -> None:
+def archive(store: Store, model_id: int, archived: bool = True) -> None:
     """Hide a model from listings, or show it again; its responses stay."""
     stamp = func.coalesce(ModelRow.archived_at, time.time()) if archived else None
-    with store.write() as connection:
-        connection.execute(update(ModelRow).where(ModelRow.id == id).values(archived_at=stamp))
+    store.execute(update(ModelRow).where(ModelRow.id == model_id).values(archived_at=stamp))

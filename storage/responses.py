@@ -28,7 +28,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from storage.job_records import Lease
 from storage.records import Coverage, Generation, NewResponse, Prompt, ResponseCount, Split, StoredResponse
-from storage.rows import PROMPT, RESPONSE, SPLITS, by, chunks, merged, number, prompt_page, stored
+from storage.rows import PROMPT, RESPONSE, SPLITS, chunks, merged, of_generations, prompt_page
 from storage.schema import (
     AssignmentRow,
     GenerationRow,
@@ -87,14 +87,9 @@ def _pending(columns: Sequence[Any], wanted: Wanted, max_attempts: int) -> Selec
 def pending(
     store: Store, wanted: Wanted, *, max_attempts: int = 3, after: int = -1, limit: int = 500
 ) -> list[tuple[int, Prompt]]:
-    """The next prompts without a final response of this generation, with their ordinals, in order.
+    """The next prompts without a final response, with their ordinals, in order.
 
-    Args:
-        store: an open store.
-        wanted: which prompts, of which teacher.
-        max_attempts: an `error` row with fewer attempts is asked again.
-        after: the last ordinal already seen.
-        limit: how many at most.
+    An `error` row with fewer than `max_attempts` attempts is asked again.
     """
     members = _pending((MemberRow.ordinal, *PROMPT), wanted, max_attempts)
     joined = members.join(PromptRow, PromptRow.id == MemberRow.prompt_id)
@@ -104,22 +99,19 @@ def pending(
 def count_pending(store: Store, wanted: Wanted, *, max_attempts: int = 3) -> int:
     """How many prompts `pending` would give in all."""
     query = _pending((func.count(),), wanted, max_attempts)
-    return number(store, query.where(MemberRow.split.in_(wanted.splits or SPLITS)))
+    return store.number(query.where(MemberRow.split.in_(wanted.splits or SPLITS)))
 
 
-def _assigned(plan_id: int, generation: Generation, max_attempts: int, after: int, limit: int) -> Select[Any]:
+def _assigned(column: Any, plan_ids: Sequence[int], generation: Generation, max_attempts: int) -> Select[Any]:
     return (
-        select(AssignmentRow.prompt_id)
-        .distinct()
+        select(column)
+        .select_from(AssignmentRow)
         .outerjoin(ResponseRow, _response(AssignmentRow.prompt_id, generation))
         .where(
-            AssignmentRow.plan_id == plan_id,
+            AssignmentRow.plan_id.in_(plan_ids),
             AssignmentRow.teacher_id == generation.teacher_id,
-            AssignmentRow.prompt_id > after,
             _missing(max_attempts),
         )
-        .order_by(AssignmentRow.prompt_id)
-        .limit(limit)
     )
 
 
@@ -134,25 +126,18 @@ def pending_assigned(
 ) -> list[Prompt]:
     """The next prompts that any of the plans gives to this teacher and that lack its final response, by id.
 
-    Args:
-        store: an open store.
-        plan_ids: the plans; a prompt that several of them give to the teacher comes once.
-        generation: the teacher and the hash of its settings.
-        max_attempts: an `error` row with fewer attempts is asked again.
-        limit: how many at most.
-        after_prompt_id: the last prompt already seen.
+    A prompt that several of them give to the teacher comes once. Attempts count as in `pending`.
     """
+    key = AssignmentRow.prompt_id
     pages: list[list[int]] = []
-    found: dict[int, Prompt] = {}
-    with store.read() as connection:
-        for plan_id in dict.fromkeys(plan_ids):
-            rows = connection.execute(_assigned(plan_id, generation, max_attempts, after_prompt_id, limit))
-            pages.append(list(rows.scalars()))
-        ids = merged(pages, key=lambda item: item, limit=limit)
-        for part in chunks(ids):
-            result = connection.execute(select(*PROMPT).where(PromptRow.id.in_(part)))
-            prompt = PROMPT.reader(result)
-            found.update((row.prompts_id, prompt(row)) for row in result)
+    found: dict[int | None, Prompt] = {}
+    for plan_id in dict.fromkeys(plan_ids):  # each in the order of its index
+        query = _assigned(key, [plan_id], generation, max_attempts).distinct()
+        pages.append(store.scalars(query.where(key > after_prompt_id).order_by(key).limit(limit)))
+    ids = merged(pages, key=lambda item: item, limit=limit)
+    for part in chunks(ids):
+        prompts = PROMPT.all(store, select(*PROMPT).where(PromptRow.id.in_(part)))
+        found.update((prompt.id, prompt) for prompt in prompts)
     return [found[identifier] for identifier in ids]
 
 
@@ -160,17 +145,8 @@ def count_pending_assigned(
     store: Store, plan_ids: Sequence[int], generation: Generation, *, max_attempts: int = 3
 ) -> int:
     """How many prompts `pending_assigned` would give in all."""
-    query = (
-        select(func.count(func.distinct(AssignmentRow.prompt_id)))
-        .select_from(AssignmentRow)
-        .outerjoin(ResponseRow, _response(AssignmentRow.prompt_id, generation))
-        .where(
-            AssignmentRow.plan_id.in_(plan_ids),
-            AssignmentRow.teacher_id == generation.teacher_id,
-            _missing(max_attempts),
-        )
-    )
-    return number(store, query)
+    counted = func.count(func.distinct(AssignmentRow.prompt_id))
+    return store.number(_assigned(counted, plan_ids, generation, max_attempts))
 
 
 _STORED = [column.name for column in ResponseRow.__table__.c if column.name != "id"]
@@ -231,12 +207,9 @@ def add(store: Store, lease: Lease | None, rows: Sequence[NewResponse]) -> int:
     """How many of the responses were stored (new, or in place of an `error` row), in one transaction.
 
     Args:
-        store: an open store.
-        lease: the job's lease.
         rows: up to a few hundred; a response that is already stored is left as it is.
 
     Raises:
-        FencedError: the job belongs to another process now; nothing was stored.
         DiskFullError: no space is left; nothing was stored.
     """
     if not rows:
@@ -271,48 +244,29 @@ def add(store: Store, lease: Lease | None, rows: Sequence[NewResponse]) -> int:
 
 
 def counts(
-    store: Store,
-    generations: Sequence[Generation],
-    prompt_set_id: int,
-    splits: Sequence[Split] | None = None,
+    store: Store, generations: Sequence[Generation], prompt_set_id: int, splits: Sequence[Split] | None = None
 ) -> list[ResponseCount]:
-    """Counts and sums per teacher and status over the prompt set, ordered by teacher and status.
-
-    Args:
-        store: an open store.
-        generations: which responses to count.
-        prompt_set_id: over which prompts.
-        splits: only these; None for all.
-    """
+    """Counts and sums per teacher and status over the prompt set, ordered by teacher and status."""
     found: list[ResponseCount] = []
-    with store.read() as connection:
-        for generation in dict.fromkeys(Generation(*item) for item in generations):
-            query = (
-                select(
-                    ResponseRow.status,
-                    func.count().label("number"),
-                    func.sum(ResponseRow.prompt_tokens).label("prompt_tokens"),
-                    func.sum(ResponseRow.completion_tokens).label("completion_tokens"),
-                    func.sum(ResponseRow.cost).label("cost"),
-                    func.sum(ResponseRow.latency_s).label("latency_s"),
-                )
-                .select_from(MemberRow)
-                .join(ResponseRow, _response(MemberRow.prompt_id, generation))
-                .where(MemberRow.prompt_set_id == prompt_set_id, MemberRow.split.in_(splits or SPLITS))
-                .group_by(ResponseRow.status)
+    for generation in dict.fromkeys(Generation(*item) for item in generations):
+        query = (
+            select(
+                ResponseRow.status,
+                func.count(),
+                func.sum(ResponseRow.prompt_tokens),
+                func.sum(ResponseRow.completion_tokens),
+                func.sum(ResponseRow.cost),
+                func.sum(ResponseRow.latency_s),
             )
-            found += [
-                ResponseCount(
-                    teacher_id=generation.teacher_id,
-                    status=row.status,
-                    count=row.number,
-                    prompt_tokens=int(row.prompt_tokens),
-                    completion_tokens=int(row.completion_tokens),
-                    cost=row.cost,
-                    latency_s=row.latency_s,
-                )
-                for row in connection.execute(query)
-            ]
+            .select_from(MemberRow)
+            .join(ResponseRow, _response(MemberRow.prompt_id, generation))
+            .where(MemberRow.prompt_set_id == prompt_set_id, MemberRow.split.in_(splits or SPLITS))
+            .group_by(ResponseRow.status)
+        )
+        found += [
+            ResponseCount(generation.teacher_id, status, count, int(prompts), int(completions), cost, latency)
+            for status, count, prompts, completions, cost, latency in store.rows(query)
+        ]
     return sorted(found, key=lambda item: (item.teacher_id, item.status))
 
 
@@ -325,25 +279,18 @@ def coverage(
 ) -> list[Coverage]:
     """Which prompts each teacher has to respond to and how much of it is there, in the order of `generations`.
 
-    Args:
-        store: an open store.
-        generations: the teachers with the hashes of their settings.
-        prompt_set_id: the prompts.
-        splits: those that every teacher responds to.
-        plan_ids: each teacher also responds to what any of these plans gives it, fallbacks included.
+    A teacher responds to the prompts of `splits`, and to what any of the plans gives it, fallbacks included.
     """
+    members = select(MemberRow.prompt_id).where(
+        MemberRow.prompt_set_id == prompt_set_id, MemberRow.split.in_(splits)
+    )
+    assigned = select(AssignmentRow.prompt_id).where(AssignmentRow.plan_id.in_(plan_ids))
     found = []
     with store.read() as connection:
         for generation in generations:
-            wanted = union(
-                select(MemberRow.prompt_id).where(
-                    MemberRow.prompt_set_id == prompt_set_id, MemberRow.split.in_(splits)
-                ),
-                select(AssignmentRow.prompt_id).where(
-                    AssignmentRow.plan_id.in_(plan_ids), AssignmentRow.teacher_id == generation.teacher_id
-                ),
-            ).subquery()
-            rows = connection.execute(
+            own = assigned.where(AssignmentRow.teacher_id == generation.teacher_id)
+            wanted = union(members, own).subquery()
+            query = (
                 select(
                     ResponseRow.status,
                     func.count().label("number"),
@@ -354,18 +301,18 @@ def coverage(
                 .select_from(wanted)
                 .outerjoin(ResponseRow, _response(wanted.c.prompt_id, generation))
                 .group_by(ResponseRow.status)
-            ).all()
-            given = [row for row in rows if row.status is not None]
-            found.append(
-                Coverage(
-                    teacher_id=generation.teacher_id,
-                    wanted=sum(row.number for row in rows),
-                    counts={row.status: row.number for row in given},
-                    retries=sum(int(row.retries) for row in given),
-                    completion_tokens=sum(int(row.completion_tokens) for row in given),
-                    cost=sum(row.cost for row in given),
-                )
             )
+            rows = connection.execute(query).all()
+            given = [row for row in rows if row.status is not None]
+            cover = Coverage(
+                teacher_id=generation.teacher_id,
+                wanted=sum(row.number for row in rows),
+                counts={row.status: row.number for row in given},
+                retries=sum(int(row.retries) for row in given),
+                completion_tokens=sum(int(row.completion_tokens) for row in given),
+                cost=sum(row.cost for row in given),
+            )
+            found.append(cover)
         last = connection.execute(select(func.max(ResponseRow.id))).scalar() or 0
     return [replace(cover, last_id=last) for cover in found]
 
@@ -375,36 +322,26 @@ def since(store: Store, job_id: int, after_id: int) -> dict[int, dict[str, tuple
 
     A response in place of an `error` keeps that one's id, and is not among them.
     """
+    query = (
+        select(ResponseRow.teacher_id, ResponseRow.status, func.count(), func.sum(ResponseRow.cost))
+        .where(ResponseRow.id > after_id, ResponseRow.job_id == job_id, ResponseRow.sample == 0)
+        .group_by(ResponseRow.teacher_id, ResponseRow.status)
+    )
     found: dict[int, dict[str, tuple[int, float]]] = {}
-    with store.read() as connection:
-        rows = connection.execute(
-            select(ResponseRow.teacher_id, ResponseRow.status, func.count(), func.sum(ResponseRow.cost))
-            .where(ResponseRow.id > after_id, ResponseRow.job_id == job_id, ResponseRow.sample == 0)
-            .group_by(ResponseRow.teacher_id, ResponseRow.status)
-        )
-        for teacher_id, status, count, dollars in rows:
-            found.setdefault(teacher_id, {})[status] = (count, dollars)
+    for teacher_id, status, count, dollars in store.rows(query):
+        found.setdefault(teacher_id, {})[status] = (count, dollars)
     return found
 
 
 def of_prompts(
     store: Store, prompt_ids: Sequence[int], generations: Sequence[Generation]
 ) -> dict[int, dict[int, StoredResponse]]:
-    """The responses to these prompts, by prompt id and then teacher id; what does not exist is left out.
-
-    Args:
-        store: an open store.
-        prompt_ids: a page of prompts.
-        generations: one per teacher.
-    """
+    """The responses to these prompts, by prompt id and then teacher id; what does not exist is left out."""
+    query = select(*RESPONSE).where(of_generations(store, generations))
     found: dict[int, dict[int, StoredResponse]] = {}
-    with store.read() as connection:
-        known = stored(connection, generations)
-        for part in chunks(dict.fromkeys(prompt_ids)):
-            query = select(*RESPONSE).where(ResponseRow.prompt_id.in_(part), by(known))
-            result = connection.execute(query)
-            for response in map(RESPONSE.reader(result), result):
-                found.setdefault(response.prompt_id, {})[response.teacher_id] = response
+    for part in chunks(dict.fromkeys(prompt_ids)):
+        for response in RESPONSE.all(store, query.where(ResponseRow.prompt_id.in_(part))):
+            found.setdefault(response.prompt_id, {})[response.teacher_id] = response
     return found
 
 
@@ -422,22 +359,21 @@ def ids_of_prompt(store: Store, prompt_id: int, limit: int = 100) -> list[int]:
         .join(ModelRow, ModelRow.id == newest.c.teacher_id)
         .order_by(ModelRow.name, newest.c.id)
     )
-    with store.read() as connection:
-        return list(connection.execute(query).scalars())
+    return store.scalars(query)
 
 
 def count_of_teacher(store: Store, teacher_id: int) -> int:
     """How many responses of this model are stored."""
-    return number(
-        store, select(func.count()).select_from(ResponseRow).where(ResponseRow.teacher_id == teacher_id)
+    return store.number(
+        select(func.count()).select_from(ResponseRow).where(ResponseRow.teacher_id == teacher_id)
     )
 
 
 def newest_id(store: Store) -> int:
     """The highest response id; 0 for an empty store."""
-    return number(store, select(func.coalesce(func.max(ResponseRow.id), 0)))
+    return store.number(select(func.coalesce(func.max(ResponseRow.id), 0)))
 
 
-def count_above(store: Store, id: int) -> int:
+def count_above(store: Store, response_id: int) -> int:
     """How many responses came after this one."""
-    return number(store, select(func.count()).select_from(ResponseRow).where(ResponseRow.id > id))
+    return store.number(select(func.count()).select_from(ResponseRow).where(ResponseRow.id > response_id))

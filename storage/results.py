@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import and_, delete, func, select, update
+from sqlalchemy import and_, delete, func, select
 
 from storage.job_records import Lease
 from storage.records import Adapter, Checkpoint, Evaluation, Prompt, Result
-from storage.rows import PROMPT, Columns, number, prompt_page
+from storage.rows import PROMPT, Columns, prompt_page
 from storage.schema import AdapterRow, CheckpointRow, EvaluationRow, MemberRow, PromptRow, ResultRow
 from storage.store import Store
 
-_PAGE = 2000
 _ADAPTER = Columns(Adapter, AdapterRow)
 _CHECKPOINT = Columns(Checkpoint, CheckpointRow)
 _EVALUATION = Columns(Evaluation, EvaluationRow)
@@ -27,14 +26,11 @@ def open_adapter(
     return _ADAPTER.open(store, lease, spec_sha, **values, complete=False)
 
 
-def finish_adapter(store: Store, lease: Lease | None, id: int, path: str, metrics: Mapping[str, Any]) -> None:
+def finish_adapter(
+    store: Store, lease: Lease | None, adapter_id: int, path: str, metrics: Mapping[str, Any]
+) -> None:
     """Mark the adapter complete: its files are at `path`, written and hashed."""
-    with store.write(lease) as connection:
-        connection.execute(
-            update(AdapterRow)
-            .where(AdapterRow.id == id)
-            .values(path=path, metrics=dict(metrics), complete=True)
-        )
+    _ADAPTER.complete(store, lease, adapter_id, path=path, metrics=dict(metrics))
 
 
 def adapter(store: Store, spec_sha: str) -> Adapter | None:
@@ -42,36 +38,25 @@ def adapter(store: Store, spec_sha: str) -> Adapter | None:
     return _ADAPTER.find(store, spec_sha)
 
 
-def adapters_of(store: Store, dataset_id: int) -> list[Adapter]:
-    """Every adapter of a dataset, oldest first."""
-    query = select(*_ADAPTER).where(AdapterRow.dataset_id == dataset_id).order_by(AdapterRow.id)
-    return _ADAPTER.all(store, query)
-
-
-def adapters(store: Store) -> list[Adapter]:
-    """Every adapter, oldest first."""
-    return _ADAPTER.all(store)
+def adapters(store: Store, dataset_id: int | None = None) -> list[Adapter]:
+    """Every adapter, or those of a dataset, oldest first."""
+    query = select(*_ADAPTER).order_by(AdapterRow.id)
+    return _ADAPTER.all(
+        store, query if dataset_id is None else query.where(AdapterRow.dataset_id == dataset_id)
+    )
 
 
 def add_checkpoint(store: Store, lease: Lease | None, checkpoint: Checkpoint) -> None:
     """Record a checkpoint whose files are complete; one of the same step is replaced."""
     values = asdict(checkpoint)
-    with store.write(lease) as connection:
-        connection.execute(
-            store.insert(CheckpointRow)
-            .values(values)
-            .on_conflict_do_update(index_elements=["adapter_id", "step"], set_=values)
-        )
+    added = store.insert(CheckpointRow).values(values)
+    store.execute(added.on_conflict_do_update(index_elements=["adapter_id", "step"], set_=values), lease)
 
 
 def keep_checkpoints(store: Store, lease: Lease | None, adapter_id: int, steps: Sequence[int]) -> None:
     """Forget the adapter's checkpoints of all other steps: their files are gone."""
-    with store.write(lease) as connection:
-        connection.execute(
-            delete(CheckpointRow).where(
-                CheckpointRow.adapter_id == adapter_id, CheckpointRow.step.not_in(steps)
-            )
-        )
+    others = (CheckpointRow.adapter_id == adapter_id, CheckpointRow.step.not_in(steps))
+    store.execute(delete(CheckpointRow).where(*others), lease)
 
 
 def checkpoints(store: Store, adapter_id: int) -> list[Checkpoint]:
@@ -106,14 +91,7 @@ def evaluations(store: Store) -> list[Evaluation]:
 def pending_evaluation(
     store: Store, evaluation_id: int, after: int = -1, limit: int = 500
 ) -> list[tuple[int, Prompt]]:
-    """The next evaluation prompts without a result, with their ordinals, in order.
-
-    Args:
-        store: an open store.
-        evaluation_id: the evaluation.
-        after: the last ordinal already seen.
-        limit: how many at most.
-    """
+    """The next evaluation prompts without a result, with their ordinals, in order."""
     members = (
         select(MemberRow.ordinal, *PROMPT)
         .select_from(EvaluationRow)
@@ -130,11 +108,7 @@ def pending_evaluation(
 
 def add_results(store: Store, lease: Lease | None, evaluation_id: int, rows: Sequence[Result]) -> int:
     """How many results are new, in one transaction; a prompt that has one keeps it."""
-    if not rows:
-        return 0
-    values = [{"evaluation_id": evaluation_id, **asdict(row)} for row in rows]
-    with store.write(lease) as connection:
-        return connection.execute(store.insert(ResultRow).on_conflict_do_nothing(), values).rowcount
+    return store.add(ResultRow, [{"evaluation_id": evaluation_id, **asdict(row)} for row in rows], lease)
 
 
 def values(store: Store, evaluation_id: int) -> dict[int, float | None]:
@@ -144,8 +118,7 @@ def values(store: Store, evaluation_id: int) -> dict[int, float | None]:
         .where(ResultRow.evaluation_id == evaluation_id)
         .order_by(ResultRow.prompt_id)
     )
-    with store.read() as connection:
-        return {row.prompt_id: row.value for row in connection.execute(query)}
+    return {row.prompt_id: row.value for row in store.rows(query)}
 
 
 def result(store: Store, evaluation_id: int, prompt_id: int) -> Result | None:
@@ -156,8 +129,9 @@ def result(store: Store, evaluation_id: int, prompt_id: int) -> Result | None:
 
 def count_results(store: Store, evaluation_id: int) -> int:
     """How many results an evaluation has so far; their texts are not read."""
-    query = select(func.count()).select_from(ResultRow).where(ResultRow.evaluation_id == evaluation_id)
-    return number(store, query)
+    return store.number(
+        select(func.count()).select_from(ResultRow).where(ResultRow.evaluation_id == evaluation_id)
+    )
 
 
 def results(store: Store, evaluation_id: int) -> list[Result]:
@@ -166,9 +140,8 @@ def results(store: Store, evaluation_id: int) -> list[Result]:
     return _RESULT.all(store, query)
 
 
-def finish_evaluation(store: Store, lease: Lease | None, id: int, summary: Mapping[str, Any]) -> None:
+def finish_evaluation(
+    store: Store, lease: Lease | None, evaluation_id: int, summary: Mapping[str, Any]
+) -> None:
     """Mark the evaluation complete, with its summary."""
-    with store.write(lease) as connection:
-        connection.execute(
-            update(EvaluationRow).where(EvaluationRow.id == id).values(summary=dict(summary), complete=True)
-        )
+    _EVALUATION.complete(store, lease, evaluation_id, summary=dict(summary))

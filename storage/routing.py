@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import aliased
 
 from storage.job_records import Lease
@@ -19,9 +19,9 @@ from storage.records import (
     Share,
     Split,
 )
-from storage.rows import PROMPT, Columns, by, chunks, prompt_page, stored
+from storage.rows import PROMPT, Columns, chunks, of_generations, prompt_page
 from storage.schema import AssignmentRow, MemberRow, PlanRow, PromptRow, ResponseRow, RouterRow
-from storage.store import Store
+from storage.store import Query, Store
 
 _ROUTER = Columns(RouterRecord, RouterRow)
 _PLAN = Columns(Plan, PlanRow)
@@ -38,27 +38,20 @@ def router(store: Store, spec_sha: str) -> RouterRecord | None:
     return _ROUTER.find(store, spec_sha)
 
 
-def router_by_id(store: Store, id: int) -> RouterRecord | None:
-    """The router of this id, or None."""
-    return _ROUTER.first(store, select(*_ROUTER).where(RouterRow.id == id))
-
-
 def newest_router(store: Store) -> RouterRecord | None:
     """The router trained last, or None."""
     return _ROUTER.first(store, select(*_ROUTER).order_by(RouterRow.id.desc()).limit(1))
 
 
-def router_ids(store: Store) -> list[int]:
-    """The ids of all routers, newest first."""
-    with store.read() as connection:
-        return list(connection.execute(select(RouterRow.id).order_by(RouterRow.id.desc())).scalars())
+def routers(store: Store) -> list[RouterRecord]:
+    """Every router, newest first."""
+    return _ROUTER.all(store)[::-1]
 
 
 def routed_prompt_set(store: Store, router_id: int) -> int | None:
     """The prompt set that a router was trained for: that of the first plan made with it, or None."""
     query = select(PlanRow.prompt_set_id).where(PlanRow.router_id == router_id).order_by(PlanRow.id).limit(1)
-    with store.read() as connection:
-        return connection.execute(query).scalar()
+    return next(iter(store.scalars(query)), None)
 
 
 def open_plan(store: Store, lease: Lease | None, plan: NewPlan) -> Plan:
@@ -73,23 +66,14 @@ def plan(store: Store, spec_sha: str) -> Plan | None:
 
 def plan_teachers(store: Store, plan_id: int) -> list[str]:
     """The names that a plan's strengths belong to, in their order; empty when the plan does not say."""
-    with store.read() as connection:
-        manifest = connection.execute(select(PlanRow.manifest).where(PlanRow.id == plan_id)).scalar()
-    return [str(name) for name in (manifest or {}).get("teachers", [])]
+    manifests = store.scalars(select(PlanRow.manifest).where(PlanRow.id == plan_id))
+    return [str(name) for manifest in manifests for name in manifest.get("teachers", [])]
 
 
 def unassigned(
     store: Store, plan_id: int, splits: Sequence[Split] | None, after: int = -1, limit: int = 500
 ) -> list[tuple[int, Prompt]]:
-    """The next prompts of the plan's set without an assignment, with their ordinals, in order.
-
-    Args:
-        store: an open store.
-        plan_id: the plan.
-        splits: only these; None for all.
-        after: the last ordinal already seen.
-        limit: how many at most.
-    """
+    """The next prompts of the plan's set without an assignment, with their ordinals, in order."""
     members = (
         select(MemberRow.ordinal, *PROMPT)
         .select_from(PlanRow)
@@ -110,17 +94,12 @@ def unassigned(
 
 def assign(store: Store, lease: Lease | None, plan_id: int, rows: Sequence[Assignment]) -> int:
     """How many assignments are new, in one transaction; one that is already there is kept."""
-    if not rows:
-        return 0
-    values = [{"plan_id": plan_id, **asdict(row)} for row in rows]
-    with store.write(lease) as connection:
-        return connection.execute(store.insert(AssignmentRow).on_conflict_do_nothing(), values).rowcount
+    return store.add(AssignmentRow, [{"plan_id": plan_id, **asdict(row)} for row in rows], lease)
 
 
 def finish_plan(store: Store, lease: Lease | None, plan_id: int) -> None:
     """Mark the plan complete: every prompt has its first assignment."""
-    with store.write(lease) as connection:
-        connection.execute(update(PlanRow).where(PlanRow.id == plan_id).values(complete=True))
+    _PLAN.complete(store, lease, plan_id)
 
 
 def failed(
@@ -134,57 +113,33 @@ def failed(
 ) -> list[Assignment]:
     """The last assignment of each prompt whose response is stored and not `ok`, by prompt id.
 
-    Args:
-        store: an open store.
-        plan_id: the plan.
-        generations: the teachers' generations.
-        max_attempt: assignments with this attempt or a higher one are left out.
-        after_prompt_id: the last prompt already seen.
-        limit: how many at most.
+    Assignments with the attempt `max_attempt` or a higher one are left out.
     """
     later = aliased(AssignmentRow)
-    with store.read() as connection:
-        known = stored(connection, generations)
-        query = (
-            select(*_ASSIGNMENT)
-            .join(
-                ResponseRow,
-                and_(
-                    ResponseRow.prompt_id == AssignmentRow.prompt_id,
-                    ResponseRow.teacher_id == AssignmentRow.teacher_id,
-                    by(known),
-                ),
-            )
-            .where(
-                AssignmentRow.plan_id == plan_id,
-                AssignmentRow.prompt_id > after_prompt_id,
-                AssignmentRow.attempt < max_attempt,
-                ResponseRow.status != "ok",
-                ~select(later.attempt)
-                .where(
-                    later.plan_id == plan_id,
-                    later.prompt_id == AssignmentRow.prompt_id,
-                    later.attempt > AssignmentRow.attempt,
-                )
-                .exists(),
-            )
-            .order_by(AssignmentRow.prompt_id)
-            .limit(limit)
-        )
-        result = connection.execute(query)
-        return list(map(_ASSIGNMENT.reader(result), result))
-
-
-def allocation(store: Store, plan_id: int) -> dict[int, int]:
-    """How many prompts the plan first gave to each teacher, by teacher id; only teachers with any."""
-    query = (
-        select(AssignmentRow.teacher_id, func.count().label("prompts"))
-        .where(AssignmentRow.plan_id == plan_id, AssignmentRow.attempt == 0)
-        .group_by(AssignmentRow.teacher_id)
-        .order_by(AssignmentRow.teacher_id)
+    after = select(later.attempt).where(
+        later.plan_id == plan_id,
+        later.prompt_id == AssignmentRow.prompt_id,
+        later.attempt > AssignmentRow.attempt,
     )
-    with store.read() as connection:
-        return {row.teacher_id: row.prompts for row in connection.execute(query)}
+    given = and_(
+        ResponseRow.prompt_id == AssignmentRow.prompt_id,
+        ResponseRow.teacher_id == AssignmentRow.teacher_id,
+        of_generations(store, generations),
+    )
+    query = (
+        select(*_ASSIGNMENT)
+        .join(ResponseRow, given)
+        .where(
+            AssignmentRow.plan_id == plan_id,
+            AssignmentRow.prompt_id > after_prompt_id,
+            AssignmentRow.attempt < max_attempt,
+            ResponseRow.status != "ok",
+            ~after.exists(),
+        )
+        .order_by(AssignmentRow.prompt_id)
+        .limit(limit)
+    )
+    return _ASSIGNMENT.all(store, query)
 
 
 def shares(store: Store, plan_id: int) -> list[Share]:
@@ -199,82 +154,47 @@ def shares(store: Store, plan_id: int) -> list[Share]:
         .group_by(AssignmentRow.teacher_id)
         .order_by(func.count().desc(), AssignmentRow.teacher_id)
     )
-    with store.read() as connection:
-        return [Share(row.teacher_id, row.prompts, row.margin) for row in connection.execute(query)]
+    return [Share(*row) for row in store.rows(query)]
+
+
+def _first(plan_id: int, teacher_id: int | None = None) -> Query:
+    """Selects a plan's first assignments; of one teacher where given."""
+    query = select(*_ASSIGNMENT).where(AssignmentRow.plan_id == plan_id, AssignmentRow.attempt == 0)
+    return query if teacher_id is None else query.where(AssignmentRow.teacher_id == teacher_id)
 
 
 def newest(store: Store, plan_id: int, teacher_id: int | None = None, limit: int = 200) -> list[Assignment]:
     """The first assignments of the plan's latest prompts, highest prompt id first; of one teacher where given."""
-    query = (
-        select(*_ASSIGNMENT)
-        .where(AssignmentRow.plan_id == plan_id, AssignmentRow.attempt == 0)
-        .order_by(AssignmentRow.prompt_id.desc())
-        .limit(limit)
-    )
-    if teacher_id is not None:
-        query = query.where(AssignmentRow.teacher_id == teacher_id)
-    return _ASSIGNMENT.all(store, query)
+    query = _first(plan_id, teacher_id).order_by(AssignmentRow.prompt_id.desc())
+    return _ASSIGNMENT.all(store, query.limit(limit))
 
 
 def closest(store: Store, plan_id: int, teacher_id: int | None = None, limit: int = 200) -> list[Assignment]:
     """The first assignments with the smallest margins, smallest first; reads the whole plan."""
-    query = (
-        select(*_ASSIGNMENT)
-        .where(
-            AssignmentRow.plan_id == plan_id, AssignmentRow.attempt == 0, AssignmentRow.margin.is_not(None)
-        )
-        .order_by(AssignmentRow.margin, AssignmentRow.prompt_id)
-        .limit(limit)
-    )
-    if teacher_id is not None:
-        query = query.where(AssignmentRow.teacher_id == teacher_id)
-    return _ASSIGNMENT.all(store, query)
+    query = _first(plan_id, teacher_id).where(AssignmentRow.margin.is_not(None))
+    return _ASSIGNMENT.all(store, query.order_by(AssignmentRow.margin, AssignmentRow.prompt_id).limit(limit))
 
 
 def choices(store: Store, plan_id: int, prompt_ids: Sequence[int]) -> dict[int, Assignment]:
     """The plan's first assignments of these prompts, by prompt id; prompts without one are left out."""
-    first = select(*_ASSIGNMENT).where(AssignmentRow.plan_id == plan_id, AssignmentRow.attempt == 0)
     found: dict[int, Assignment] = {}
     for part in chunks(prompt_ids):
-        rows = _ASSIGNMENT.all(store, first.where(AssignmentRow.prompt_id.in_(part)))
+        rows = _ASSIGNMENT.all(store, _first(plan_id).where(AssignmentRow.prompt_id.in_(part)))
         found.update({assignment.prompt_id: assignment for assignment in rows})
     return found
 
 
 def assignments(store: Store, plan_id: int, after_prompt_id: int = 0, limit: int = 500) -> list[Assignment]:
-    """The assignments of the next `limit` prompts, every attempt, by (prompt id, attempt).
-
-    Args:
-        store: an open store.
-        plan_id: the plan.
-        after_prompt_id: the last prompt already seen; a prompt's attempts are never split over two pages.
-        limit: how many prompts at most.
-    """
-    last = (
-        select(AssignmentRow.prompt_id)
-        .where(
-            AssignmentRow.plan_id == plan_id,
-            AssignmentRow.prompt_id > after_prompt_id,
-            AssignmentRow.attempt == 0,
-        )
-        .order_by(AssignmentRow.prompt_id)
-        .limit(limit)
-        .subquery()
+    """The assignments of the next `limit` prompts, by (prompt id, attempt): every attempt of each prompt."""
+    page = _first(plan_id).where(AssignmentRow.prompt_id > after_prompt_id)
+    page = page.order_by(AssignmentRow.prompt_id).limit(limit).with_only_columns(AssignmentRow.prompt_id)
+    until = select(func.max(page.subquery().c.prompt_id)).scalar_subquery()
+    query = select(*_ASSIGNMENT).where(
+        AssignmentRow.plan_id == plan_id,
+        AssignmentRow.prompt_id > after_prompt_id,
+        AssignmentRow.prompt_id <= until,
     )
-    with store.read() as connection:
-        until = connection.execute(select(func.max(last.c.prompt_id))).scalar()
-        if until is None:
-            return []
-        result = connection.execute(
-            select(*_ASSIGNMENT)
-            .where(
-                AssignmentRow.plan_id == plan_id,
-                AssignmentRow.prompt_id > after_prompt_id,
-                AssignmentRow.prompt_id <= until,
-            )
-            .order_by(AssignmentRow.prompt_id, AssignmentRow.attempt)
-        )
-        return list(map(_ASSIGNMENT.reader(result), result))
+    return _ASSIGNMENT.all(store, query.order_by(AssignmentRow.prompt_id, AssignmentRow.attempt))
 
 
 def generations_used(
@@ -291,7 +211,6 @@ def generations_used(
     answered by all M teachers, every other prompt by the one it was assigned to.
 
     Args:
-        store: an open store.
         plan_id: the plan.
         generations: the teachers' generations.
         calibration: whether it needed every teacher's responses to calibration and validation prompts.
@@ -312,28 +231,22 @@ def generations_used(
         needed.append(MemberRow.split.in_(("calibration", "validation")))
     if full:
         needed.append(MemberRow.split != "evaluation")
-    with store.read() as connection:
-        known = stored(connection, generations)
-        query = (
-            select(func.count(func.distinct(ResponseRow.id)))
-            .select_from(PlanRow)
-            .join(MemberRow, MemberRow.prompt_set_id == PlanRow.prompt_set_id)
-            .join(ResponseRow, and_(ResponseRow.prompt_id == MemberRow.prompt_id, by(known)))
-            .where(PlanRow.id == plan_id, or_(*needed))
-        )
-        return int(connection.execute(query).scalar_one())
+    given = and_(ResponseRow.prompt_id == MemberRow.prompt_id, of_generations(store, generations))
+    return store.number(
+        select(func.count(func.distinct(ResponseRow.id)))
+        .select_from(PlanRow)
+        .join(MemberRow, MemberRow.prompt_set_id == PlanRow.prompt_set_id)
+        .join(ResponseRow, given)
+        .where(PlanRow.id == plan_id, or_(*needed))
+    )
 
 
 def attempts(store: Store, plan_id: int, prompt_ids: Sequence[int]) -> dict[int, list[int]]:
     """The teachers that a plan has asked for each prompt, by prompt id, in the order they were asked."""
+    query = select(AssignmentRow.prompt_id, AssignmentRow.teacher_id).where(AssignmentRow.plan_id == plan_id)
+    query = query.order_by(AssignmentRow.prompt_id, AssignmentRow.attempt)
     asked: dict[int, list[int]] = {}
-    with store.read() as connection:
-        for part in chunks(prompt_ids):
-            rows = connection.execute(
-                select(AssignmentRow.prompt_id, AssignmentRow.teacher_id)
-                .where(AssignmentRow.plan_id == plan_id, AssignmentRow.prompt_id.in_(part))
-                .order_by(AssignmentRow.prompt_id, AssignmentRow.attempt)
-            )
-            for prompt_id, teacher_id in rows:
-                asked.setdefault(prompt_id, []).append(teacher_id)
+    for part in chunks(prompt_ids):
+        for prompt_id, teacher_id in store.rows(query.where(AssignmentRow.prompt_id.in_(part))):
+            asked.setdefault(prompt_id, []).append(teacher_id)
     return asked

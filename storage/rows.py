@@ -8,16 +8,14 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, CursorResult, Row, Select, and_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, CursorResult, and_, select, tuple_, update
 
 from storage.job_records import Lease
 from storage.records import Generation, Model, Prompt, Split, StoredResponse
 from storage.schema import Base, GenerationRow, MemberRow, ModelRow, PromptRow, ResponseRow
-from storage.store import Store
+from storage.store import AnyRow, Query, Store
 
-AnyRow = Row[*tuple[Any, ...]]
 AnyResult = CursorResult[*tuple[Any, ...]]
-Query = Select[*tuple[Any, ...]]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -90,6 +88,11 @@ class Columns(Generic[R]):
         assert made is not None
         return made
 
+    def complete(self, store: Store, lease: Lease | None, row_id: int, **values: Any) -> None:
+        """Mark the record complete, with what is known of it now."""
+        table: Any = self.table
+        store.execute(update(table).where(table.id == row_id).values(complete=True, **values), lease)
+
     def _first(self, connection: Connection, query: Query) -> R | None:
         result = connection.execute(query)
         row = result.first()
@@ -110,25 +113,12 @@ RESPONSE = Columns(
 )
 
 
-def number(store: Store, query: Query) -> int:
-    """The one number that a query gives."""
-    with store.read() as connection:
-        return int(connection.execute(query).scalar_one())
-
-
 def prompt_page(
     store: Store, members: Query, splits: Sequence[Split] | None, after: int, limit: int
 ) -> list[tuple[int, Prompt]]:
-    """(ordinal, prompt) of the next members, in order of ordinal.
+    """(ordinal, prompt) of the next members, in order of ordinal; `members` selects `MemberRow.ordinal` and `PROMPT`.
 
     One query per split, each bounded and in index order, costs less than one over all of them that must sort.
-
-    Args:
-        store: an open store.
-        members: selects `MemberRow.ordinal` and `PROMPT`.
-        splits: only these; None for all.
-        after: the last ordinal already seen.
-        limit: how many at most.
     """
     pages: list[list[tuple[int, Prompt]]] = []
     with store.read() as connection:
@@ -164,25 +154,14 @@ def merged(pages: Iterable[Sequence[T]], key: Callable[[T], Any], limit: int) ->
     return out
 
 
-def stored(connection: Connection, generations: Iterable[Generation]) -> dict[tuple[int, int], Generation]:
-    """The generations that have responses, by (teacher id, number of their hash), in the order given."""
-    wanted = list(dict.fromkeys(Generation(teacher, sha) for teacher, sha in generations))
+def of_generations(store: Store, generations: Iterable[Generation]) -> ColumnElement[bool]:
+    """Says that a response is the first sample of one of these generations."""
+    wanted = dict.fromkeys(Generation(*item) for item in generations)
     numbers: dict[str, int] = {}
     for part in chunks(dict.fromkeys(item.generation_sha for item in wanted)):
-        rows = connection.execute(
-            select(GenerationRow.sha, GenerationRow.id).where(GenerationRow.sha.in_(part))
-        )
+        rows = store.rows(select(GenerationRow.sha, GenerationRow.id).where(GenerationRow.sha.in_(part)))
         numbers.update((row.sha, row.id) for row in rows)
-    return {
-        (item.teacher_id, numbers[item.generation_sha]): item
-        for item in wanted
-        if item.generation_sha in numbers
-    }
-
-
-def by(generations: Iterable[tuple[int, int]]) -> ColumnElement[bool]:
-    """Says that a response is the first sample of one of the `stored` generations."""
-    return and_(
-        ResponseRow.sample == 0,
-        tuple_(ResponseRow.teacher_id, ResponseRow.generation_id).in_(list(generations)),
-    )
+    known = [
+        (item.teacher_id, numbers[item.generation_sha]) for item in wanted if item.generation_sha in numbers
+    ]
+    return and_(ResponseRow.sample == 0, tuple_(ResponseRow.teacher_id, ResponseRow.generation_id).in_(known))

@@ -1,8 +1,7 @@
 """The tables. Only `storage` uses these classes; everyone else gets the records of `storage.records`.
 
-Times are seconds since the epoch (UTC), money is dollars, hashes are 64 hexadecimal digits. A spec_sha is
-unique wherever it appears on a result: doing the same thing twice finds the first one's row. Tables of
-short rows whose key is a pair are stored by that key (WITHOUT ROWID): one tree instead of two to write.
+Times are seconds since the epoch (UTC), money is dollars, hashes are 64 hexadecimal digits. Tables of short rows
+whose key is a pair are stored by that key (WITHOUT ROWID): one tree instead of two to write.
 """
 
 import struct
@@ -119,6 +118,15 @@ class Base(DeclarativeBase):
     }
 
 
+class Specified(Base):
+    """What is made once for each specification: making it again finds the first one's row."""
+
+    __abstract__ = True
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    spec_sha: Mapped[str] = mapped_column(unique=True)
+
+
 class ModelRow(Base):
     """A registered model. A name may have several rows: an edited system prompt makes a new identity."""
 
@@ -150,24 +158,20 @@ class PromptRow(Base):
     """A prompt, shared by all prompt sets so that another set re-uses its responses."""
 
     __tablename__ = "prompts"
-    __table_args__ = (UniqueConstraint("sha"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    sha: Mapped[str]
+    sha: Mapped[str] = mapped_column(unique=True)
     messages: Mapped[list[Any]] = mapped_column(Turns())
     answer: Mapped[str | None]
     verifier: Mapped[dict[str, Any] | None]
     source: Mapped[str]
 
 
-class PromptSetRow(Base):
+class PromptSetRow(Specified):
     """A prompt set."""
 
     __tablename__ = "prompt_sets"
-    __table_args__ = (UniqueConstraint("spec_sha"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    spec_sha: Mapped[str]
     name: Mapped[str]
     complete: Mapped[bool]
     counts: Mapped[dict[str, Any]]
@@ -194,10 +198,9 @@ class GenerationRow(Base):
     """A generation hash, once: a number in the key of a million responses takes a tenth of its space."""
 
     __tablename__ = "generations"
-    __table_args__ = (UniqueConstraint("sha"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    sha: Mapped[str]
+    sha: Mapped[str] = mapped_column(unique=True)
 
 
 class ResponseRow(Base):
@@ -241,10 +244,9 @@ class ScorerRow(Base):
     """A scorer with everything that shapes its scores."""
 
     __tablename__ = "scorers"
-    __table_args__ = (UniqueConstraint("sha"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    sha: Mapped[str]
+    sha: Mapped[str] = mapped_column(unique=True)
     kind: Mapped[str]
     identity: Mapped[dict[str, Any]]
     model_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"))
@@ -285,14 +287,11 @@ class VerdictRow(Base):
     error: Mapped[str]
 
 
-class RouterRow(Base):
+class RouterRow(Specified):
     """A trained router."""
 
     __tablename__ = "routers"
-    __table_args__ = (UniqueConstraint("spec_sha"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    spec_sha: Mapped[str]
     student_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
     path: Mapped[str]
     manifest: Mapped[dict[str, Any]]
@@ -300,14 +299,11 @@ class RouterRow(Base):
     created_at: Mapped[float]
 
 
-class PlanRow(Base):
+class PlanRow(Specified):
     """One strategy applied to one prompt set."""
 
     __tablename__ = "plans"
-    __table_args__ = (UniqueConstraint("spec_sha"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    spec_sha: Mapped[str]
     strategy: Mapped[str]
     prompt_set_id: Mapped[int] = mapped_column(ForeignKey("prompt_sets.id"))
     router_id: Mapped[int | None] = mapped_column(ForeignKey("routers.id"))
@@ -329,14 +325,11 @@ class AssignmentRow(Base):
     margin: Mapped[float | None]
 
 
-class DatasetTable(Base):
+class DatasetTable(Specified):
     """A dataset."""
 
     __tablename__ = "datasets"
-    __table_args__ = (UniqueConstraint("spec_sha"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    spec_sha: Mapped[str]
     plan_id: Mapped[int] = mapped_column(ForeignKey("plans.id"))
     name: Mapped[str]
     manifest: Mapped[dict[str, Any]]
@@ -358,14 +351,11 @@ class DatasetRowRow(Base):
     excluded: Mapped[bool]
 
 
-class AdapterRow(Base):
+class AdapterRow(Specified):
     """A distilled student."""
 
     __tablename__ = "adapters"
-    __table_args__ = (UniqueConstraint("spec_sha"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    spec_sha: Mapped[str]
     dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"))
     student_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
     path: Mapped[str]
@@ -387,14 +377,11 @@ class CheckpointRow(Base):
     metrics: Mapped[dict[str, Any]]
 
 
-class EvaluationRow(Base):
+class EvaluationRow(Specified):
     """A measurement of a student."""
 
     __tablename__ = "evaluations"
-    __table_args__ = (UniqueConstraint("spec_sha"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    spec_sha: Mapped[str]
     student_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
     adapter_id: Mapped[int | None] = mapped_column(ForeignKey("adapters.id"))
     prompt_set_id: Mapped[int] = mapped_column(ForeignKey("prompt_sets.id"))

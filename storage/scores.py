@@ -12,7 +12,7 @@ from storage.errors import StoreError
 from storage.hashing import sha
 from storage.job_records import Lease
 from storage.records import Generation, Scorable, Score, Split, StoredScore
-from storage.rows import PROMPT, SPLITS, Columns, by, chunks, merged, stored
+from storage.rows import PROMPT, SPLITS, Columns, chunks, merged, of_generations
 from storage.schema import AssignmentRow, MemberRow, PromptRow, ResponseRow, ScoreRow, ScorerRow
 from storage.store import Store
 
@@ -42,7 +42,6 @@ def put_scorer(store: Store, kind: str, identity: Mapping[str, Any], model_id: i
     """The id of the scorer of this kind and identity, registered when it is new.
 
     Args:
-        store: an open store.
         kind: file name of the scorer in `engine.scorers.scorer_kinds`.
         identity: everything that shapes its scores, versions included.
         model_id: the student or reward model behind it; None for scorers without a model.
@@ -64,10 +63,8 @@ def find_scorer(
     store: Store, kind: str, identity: Mapping[str, Any], model_id: int | None = None
 ) -> int | None:
     """As `put_scorer`; None when it is not registered, and nothing is written."""
-    with store.read() as connection:
-        return connection.execute(
-            select(ScorerRow.id).where(ScorerRow.sha == _digest(kind, identity, model_id))
-        ).scalar()
+    digest = _digest(kind, identity, model_id)
+    return next(iter(store.scalars(select(ScorerRow.id).where(ScorerRow.sha == digest))), None)
 
 
 def _digest(kind: str, identity: Mapping[str, Any], model_id: int | None) -> str:
@@ -76,57 +73,48 @@ def _digest(kind: str, identity: Mapping[str, Any], model_id: int | None) -> str
 
 def any_by(store: Store, scorer_id: int) -> bool:
     """Whether the scorer has given any response a score."""
-    with store.read() as connection:
-        found = select(ScoreRow.response_id).where(ScoreRow.scorer_id == scorer_id, ScoreRow.status == "ok")
-        return connection.execute(found.limit(1)).first() is not None
+    found = select(ScoreRow.response_id).where(ScoreRow.scorer_id == scorer_id, ScoreRow.status == "ok")
+    return bool(store.scalars(found.limit(1)))
 
 
 def count_failed(store: Store, scored: Scored) -> int:
     """How many scores ended in an error, or unreadable, and may be asked for again."""
-    with store.read() as connection:
-        query = select_responses(connection, (func.count(),), scored)
-        failed = query.where(ScoreRow.status.in_(AGAIN), ScoreRow.detail["attempts"].as_integer() > 0)
-        return int(connection.execute(failed).scalar_one())
+    query = select_responses(store, (func.count(),), scored)
+    attempts = ScoreRow.detail["attempts"].as_integer()
+    return store.number(query.where(ScoreRow.status.in_(AGAIN), attempts > 0))
 
 
 def count(store: Store, scored: Scored) -> tuple[int, int]:
     """(usable responses, how many of them the scorer has given a score that is no error)."""
-    columns = (
-        func.count().label("responses"),
-        func.count(ScoreRow.response_id).filter(ScoreRow.status != "error").label("scores"),
-    )
-    with store.read() as connection:
-        row = connection.execute(select_responses(connection, columns, scored)).one()
-        return int(row.responses), int(row.scores)
+    columns = func.count(), func.count(ScoreRow.response_id).filter(ScoreRow.status != "error")
+    ((responses, given),) = store.rows(select_responses(store, columns, scored))
+    return responses, given
 
 
 def statuses(store: Store, scored: Scored) -> dict[str, int]:
     """How many scores there are, by status."""
-    with store.read() as connection:
-        query = select_responses(connection, (ScoreRow.status, func.count().label("number")), scored)
-        rows = connection.execute(query.where(ScoreRow.status.is_not(None)).group_by(ScoreRow.status))
-        return {row.status: row.number for row in rows}
+    query = select_responses(store, (ScoreRow.status, func.count().label("number")), scored)
+    rows = store.rows(query.where(ScoreRow.status.is_not(None)).group_by(ScoreRow.status))
+    return {row.status: row.number for row in rows}
 
 
 def cost(store: Store, scored: Scored) -> float:
     """Dollars that the scores have cost, as each says in `detail`; of responses of any status."""
-    with store.read() as connection:
-        cost = func.sum(ScoreRow.detail["cost"].as_float())
-        return float(
-            connection.execute(select_responses(connection, (cost,), scored, usable=False)).scalar() or 0
-        )
+    cost = func.sum(ScoreRow.detail["cost"].as_float())
+    (dollars,) = store.scalars(select_responses(store, (cost,), scored, usable=False))
+    return float(dollars or 0)
 
 
 def select_responses(
-    connection: Connection, columns: Sequence[Any], scored: Scored, usable: bool = True
+    store: Store, columns: Sequence[Any], scored: Scored, usable: bool = True
 ) -> Select[Any]:
     """Selects from the responses, outer joined to the scorer's scores on them."""
-    generations = by(stored(connection, scored.generations))
+    given = and_(ResponseRow.prompt_id == MemberRow.prompt_id, of_generations(store, scored.generations))
     same = and_(ScoreRow.response_id == ResponseRow.id, ScoreRow.scorer_id == scored.scorer_id)
     query = (
         select(*columns)
         .select_from(MemberRow)
-        .join(ResponseRow, and_(ResponseRow.prompt_id == MemberRow.prompt_id, generations))
+        .join(ResponseRow, given)
         .outerjoin(ScoreRow, same)
         .where(MemberRow.prompt_set_id == scored.prompt_set_id)
     )
@@ -147,12 +135,10 @@ def select_responses(
     return query
 
 
-def _unscored(
-    connection: Connection, columns: Sequence[Any], scored: Scored, max_attempts: int
-) -> Select[Any]:
+def _unscored(store: Store, columns: Sequence[Any], scored: Scored, max_attempts: int) -> Select[Any]:
     attempts = ScoreRow.detail["attempts"].as_integer()  # NULL where the scorer does not count them
     again = and_(ScoreRow.status.in_(AGAIN), attempts < max_attempts)
-    return select_responses(connection, columns, scored).where(or_(ScoreRow.response_id.is_(None), again))
+    return select_responses(store, columns, scored).where(or_(ScoreRow.response_id.is_(None), again))
 
 
 def pending(
@@ -167,7 +153,6 @@ def pending(
     """The next usable responses without a score, by (ordinal, teacher id): those to one prompt come together.
 
     Args:
-        store: an open store.
         scored: which responses, for which scorer.
         after: (ordinal, teacher id) of the last one already seen.
         limit: how many at most.
@@ -184,21 +169,18 @@ def pending(
     )
     ordinal, teacher = after
     pages: list[list[Scorable]] = []
-    with store.read() as connection:
-        for split in scored.splits or SPLITS:
-            here = replace(scored, splits=(split,))
-            query = _unscored(connection, columns, here, max_attempts)
-            if whole:
-                prompts = _unscored(connection, (MemberRow.prompt_id,), scored, max_attempts)
-                query = select_responses(connection, columns, here).where(MemberRow.prompt_id.in_(prompts))
+    for split in scored.splits or SPLITS:
+        here = replace(scored, splits=(split,))
+        query = _unscored(store, columns, here, max_attempts)
+        if whole:
+            prompts = _unscored(store, (MemberRow.prompt_id,), scored, max_attempts)
+            query = select_responses(store, columns, here).where(MemberRow.prompt_id.in_(prompts))
+        query = query.join(PromptRow, PromptRow.id == MemberRow.prompt_id)
+        later = or_(MemberRow.ordinal > ordinal, ResponseRow.teacher_id > teacher)
+        query = query.where(MemberRow.ordinal >= ordinal, later)
+        with store.read() as connection:
             result = connection.execute(
-                query.join(PromptRow, PromptRow.id == MemberRow.prompt_id)
-                .where(
-                    MemberRow.ordinal >= ordinal,
-                    or_(MemberRow.ordinal > ordinal, ResponseRow.teacher_id > teacher),
-                )
-                .order_by(MemberRow.ordinal, ResponseRow.teacher_id)
-                .limit(limit)
+                query.order_by(MemberRow.ordinal, ResponseRow.teacher_id).limit(limit)
             )
             prompt = PROMPT.reader(result, split=split)
             pages.append(
@@ -212,19 +194,11 @@ def pending(
 
 def count_pending(store: Store, scored: Scored, *, max_attempts: int = 1) -> int:
     """How many responses `pending` would give in all."""
-    with store.read() as connection:
-        query = _unscored(connection, (func.count(),), scored, max_attempts)
-        return int(connection.execute(query).scalar_one())
+    return store.number(_unscored(store, (func.count(),), scored, max_attempts))
 
 
 def add(store: Store, lease: Lease | None, scorer_id: int, rows: Sequence[tuple[int, Score]]) -> int:
-    """How many scores are new, in one transaction; a response that has one keeps it.
-
-    Args:
-        store: an open store.
-        lease: the job's lease.
-        scorer_id: from `put_scorer`.
-        rows: (response id, score).
+    """How many of these (response id, score) are new, in one transaction; a response that has a score keeps it.
 
     Raises:
         StoreError: a value is NaN or infinite, or an `ok` score has none; nothing was stored.
@@ -246,6 +220,8 @@ def insert(store: Store, connection: Connection, scorer_id: int, rows: Sequence[
                 f"the score of response {response_id} is {score.value} with sum {score.sum}",
                 "A scorer must give a finite value, or say in `status` why there is none.",
             )
+    if not rows:
+        return 0
     values = [
         {
             "response_id": response_id,
@@ -258,8 +234,6 @@ def insert(store: Store, connection: Connection, scorer_id: int, rows: Sequence[
         }
         for response_id, score in rows
     ]
-    if not values:
-        return 0
     return connection.execute(store.insert(ScoreRow).on_conflict_do_nothing(), values).rowcount
 
 
@@ -305,20 +279,15 @@ def by_kind(store: Store, response_ids: Sequence[int]) -> dict[int, dict[str, fl
         .where(ScoreRow.response_id.in_(response_ids))
         .order_by(ScorerRow.id)
     )
-    with store.read() as connection:
-        for row in connection.execute(query):
-            found.setdefault(row.response_id, {})[row.kind] = row.value
+    for response_id, kind, value in store.rows(query):
+        found.setdefault(response_id, {})[kind] = value
     return found
 
 
 def carry_over(store: Store, lease: Lease, old_id: int, new_id: int) -> int:
     """How many scores were copied from a scorer that differs only in seeing reasoning: those of responses without any.
 
-    Args:
-        store: an open store.
-        lease: the job's lease.
-        old_id: the scorer whose scores are valid for the other one as well.
-        new_id: the other one; what it has it keeps.
+    What the new scorer has it keeps.
     """
     has = select(ScoreRow.response_id).where(ScoreRow.scorer_id == new_id)
     kept = [column for column in ScoreRow.__table__.c if column.name != "scorer_id"]
@@ -327,24 +296,19 @@ def carry_over(store: Store, lease: Lease, old_id: int, new_id: int) -> int:
         .join(ResponseRow, ResponseRow.id == ScoreRow.response_id)
         .where(ScoreRow.scorer_id == old_id, ResponseRow.reasoning == "", ScoreRow.response_id.not_in(has))
     )
-    with store.write(lease) as connection:
-        names = [*(column.name for column in kept), "scorer_id"]
-        return connection.execute(insert_rows(ScoreRow).from_select(names, valid)).rowcount
+    names = [*(column.name for column in kept), "scorer_id"]
+    return store.execute(insert_rows(ScoreRow).from_select(names, valid), lease)
 
 
 def of_responses(
     store: Store, response_ids: Sequence[int], scorer_ids: Sequence[int]
 ) -> dict[tuple[int, int], float]:
     """(response id, scorer id) → value, for the scores that there are and that are `ok`."""
+    query = select(ScoreRow.response_id, ScoreRow.scorer_id, ScoreRow.value).where(
+        ScoreRow.scorer_id.in_(scorer_ids), ScoreRow.status == "ok"
+    )
     found: dict[tuple[int, int], float] = {}
-    with store.read() as connection:
-        for part in chunks(response_ids):
-            rows = connection.execute(
-                select(ScoreRow.response_id, ScoreRow.scorer_id, ScoreRow.value).where(
-                    ScoreRow.response_id.in_(part),
-                    ScoreRow.scorer_id.in_(scorer_ids),
-                    ScoreRow.status == "ok",
-                )
-            )
-            found.update({(row.response_id, row.scorer_id): row.value for row in rows})
+    for part in chunks(response_ids):
+        rows = store.rows(query.where(ScoreRow.response_id.in_(part)))
+        found.update({(row.response_id, row.scorer_id): row.value for row in rows})
     return found

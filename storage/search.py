@@ -24,18 +24,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute
 
+from storage import responses
 from storage.errors import StoreError
-from storage.schema import PromptRow, ResponseRow, SearchMarkRow
+from storage.schema import PromptRow, ResponseRow, SearchMarkRow, SearchQueueRow
 from storage.store import Store
 from storage.text import clean
-
-_WORDS = table(
-    "response_words", column("rowid"), column("response_words"), column("response_id"), column("words")
-)
-
-_PROMPT_WORDS = table(
-    "prompt_words", column("rowid"), column("prompt_words"), column("prompt_id"), column("words")
-)
 
 _INDEXED_CHARACTERS = 200_000
 """PostgreSQL refuses a tsvector of more than a megabyte: of a longer text its beginning is searched."""
@@ -51,6 +44,44 @@ _ANALYZED_ROWS = 5000
 
 
 @dataclass(frozen=True, slots=True)
+class _Index:
+    """The word index of one table, and how it is filled on each database."""
+
+    words: TableClause
+    key: InstrumentedAttribute[int]
+    """The id in the table that is indexed."""
+    mark: InstrumentedAttribute[int]
+    """Up to which id it is filled."""
+    sqlite_text: str
+    postgresql_text: str
+
+    def fill(self, store: Store) -> str:
+        """The SQL that indexes rows; what follows it says which."""
+        source, words = self.key.class_.__tablename__, self.words.name
+        if store.is_sqlite:
+            return f"INSERT INTO {words} (rowid, text) SELECT id, {self.sqlite_text} FROM {source}"
+        vector = f"to_tsvector('simple', left({self.postgresql_text}, {_INDEXED_CHARACTERS}))"
+        return f"INSERT INTO {words} ({self.mark.key}, words) SELECT id, {vector} FROM {source}"
+
+
+def _table(name: str, key: str) -> TableClause:
+    return table(name, column("rowid"), column(name), column(key), column("words"))
+
+
+_RESPONSES = _Index(
+    _table("response_words", "response_id"), ResponseRow.id, SearchMarkRow.response_id, "text", "text"
+)
+_PROMPTS = _Index(
+    _table("prompt_words", "prompt_id"),
+    PromptRow.id,
+    SearchMarkRow.prompt_id,
+    "CASE WHEN json_valid(messages) THEN (SELECT group_concat(json_extract(value, '$.content'), char(10)) "
+    "FROM json_each(messages)) ELSE messages END",
+    "(SELECT string_agg(turn ->> 'content', chr(10)) FROM json_array_elements(messages) AS turns (turn))",
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A response that holds the words, or whose prompt does."""
 
@@ -63,50 +94,35 @@ class Hit:
     """That text around the first of the words, or its beginning when they come late; without marks."""
 
 
-def _quoted(words: str) -> str:
-    """The words as an FTS5 query: every word a quoted string, so nothing in it is an operator."""
-    parts = words.split()
-    if not parts:
-        raise StoreError("there is nothing to search for", "Give one or more words.")
-    return " ".join('"' + part.replace('"', '""') + '"' for part in parts)
-
-
 def matching(store: Store, words: str) -> CompoundSelect[Any]:
     """A query for the ids of responses that hold every word or whose prompt does, as far as both are indexed.
 
     Raises:
         StoreError: no word was given.
     """
-    asked = select(ResponseRow.id).where(ResponseRow.prompt_id.in_(_prompts(store, words)))
-    return union(_responses(store, words), asked)
+    asked = select(ResponseRow.id).where(ResponseRow.prompt_id.in_(_holding(store, _PROMPTS, words)))
+    return union(_holding(store, _RESPONSES, words), asked)
 
 
-def _responses(store: Store, words: str) -> Select[Any]:
-    """A query for the ids of indexed responses that hold every word."""
-    return _holding(store, _WORDS, "response", words)
-
-
-def _prompts(store: Store, words: str) -> Select[Any]:
-    """A query for the ids of indexed prompts that hold every word."""
-    return _holding(store, _PROMPT_WORDS, "prompt", words)
-
-
-def _holding(store: Store, index: TableClause, of: str, words: str) -> Select[Any]:
+def _holding(store: Store, index: _Index, words: str) -> Select[Any]:
+    """A query for the ids of indexed rows that hold every word."""
     # NUL ends a query string in FTS5 and is refused by PostgreSQL.
     words = clean(words.replace("\x00", " "))
-    quoted = _quoted(words)
+    if not words.split():
+        raise StoreError("there is nothing to search for", "Give one or more words.")
     if store.is_sqlite:
-        match = index.c[f"{of}_words"].op("MATCH")
-        return select(index.c.rowid).where(match(bindparam("words", quoted, unique=True)))
+        # Every word a quoted string, so nothing in it is an operator.
+        quoted = " ".join('"' + part.replace('"', '""') + '"' for part in words.split())
+        match = index.words.c[index.words.name].op("MATCH")
+        return select(index.words.c.rowid).where(match(bindparam("words", quoted, unique=True)))
     terms = func.plainto_tsquery(text("'simple'"), bindparam("words", words, unique=True))
-    return select(index.c[f"{of}_id"]).where(index.c.words.op("@@")(terms))
+    return select(index.words.c[index.mark.key]).where(index.words.c.words.op("@@")(terms))
 
 
 def sync(store: Store, limit: int = 20_000) -> int:
     """How many responses and prompts were added to the word index; 0 when it is up to date.
 
     Args:
-        store: an open store.
         limit: most of either to look at in one transaction, so that it stays short; call again until 0.
 
     Raises:
@@ -127,107 +143,53 @@ def _response_step(store: Store, limit: int) -> int:
     """Index the next responses, at least one where one is missing."""
     bound = _bound(store, ResponseRow.id)
     while True:
-        with store.read() as connection:
-            mark = connection.execute(select(SearchMarkRow.response_id)).scalar_one()
-            queued = connection.execute(text("SELECT 1 FROM search_queue LIMIT 1")).first()
-        if mark >= bound and queued is None:
+        queued = store.scalars(select(SearchQueueRow.response_id).limit(1))
+        if store.number(select(SearchMarkRow.response_id)) >= bound and not queued:
             return 0
         # A stretch that holds nothing but errors adds nothing: go on to the next.
-        if added := _step(store, bound, limit):
+        if added := _step(store, _RESPONSES, bound, limit):
             return added
+
+
+def _prompt_step(store: Store, limit: int) -> int:
+    """Index the next prompts."""
+    marked = select(SearchMarkRow.prompt_id).scalar_subquery()
+    if not store.scalars(select(PromptRow.id).where(PromptRow.id > marked).limit(1)):
+        return 0
+    return _step(store, _PROMPTS, _bound(store, PromptRow.id), limit)
 
 
 def reached(store: Store) -> tuple[int, int]:
     """(the response id up to which the index is filled, the highest response id); prompts come before."""
-    with store.read() as connection:
-        mark = connection.execute(select(SearchMarkRow.response_id)).scalar_one()
-        last = connection.execute(select(func.coalesce(func.max(ResponseRow.id), 0))).scalar_one()
-    return mark, last
+    return store.number(select(SearchMarkRow.response_id)), responses.newest_id(store)
 
 
-def _prompt_step(store: Store, limit: int) -> int:
-    """Index the next stretch of at most `limit` prompts."""
-    with store.read() as connection:
-        mark = connection.execute(select(SearchMarkRow.prompt_id)).scalar_one()
-        if connection.execute(select(func.max(PromptRow.id)).where(PromptRow.id > mark)).scalar() is None:
-            return 0
-    bound = _bound(store, PromptRow.id)
-    if store.is_sqlite:
-        lock = ""
-        fill = (
-            "INSERT INTO prompt_words (rowid, text) SELECT id, CASE WHEN json_valid(messages) THEN (SELECT "
-            "group_concat(json_extract(value, '$.content'), char(10)) FROM json_each(messages)) ELSE messages END "
-            "FROM prompts"
-        )
-    else:
-        lock = " FOR UPDATE"
-        fill = (
-            "INSERT INTO prompt_words (prompt_id, words) SELECT id, to_tsvector('simple', left((SELECT "
-            "string_agg(turn ->> 'content', chr(10)) FROM json_array_elements(messages) AS turns (turn)), "
-            f"{_INDEXED_CHARACTERS})) FROM prompts"
-        )
-    with store.write() as connection:
-        mark = connection.execute(text(f"SELECT prompt_id FROM search_marks WHERE id = 1{lock}")).scalar_one()
-        stretch = (
-            select(PromptRow.id)
-            .where(PromptRow.id > mark, PromptRow.id <= bound)
-            .order_by(PromptRow.id)
-            .limit(limit)
-            .subquery()
-        )
-        until = connection.execute(select(func.max(stretch.c.id))).scalar()
-        span = {"mark": mark, "until": mark if until is None else until}
-        added = connection.execute(text(f"{fill} WHERE id > :mark AND id <= :until"), span).rowcount
-        connection.execute(text("UPDATE search_marks SET prompt_id = :until WHERE id = 1"), span)
-        if not store.is_sqlite and added >= _ANALYZED_ROWS:
-            connection.execute(text("SELECT gin_clean_pending_list('ix_prompt_words_words')"))
-            connection.execute(text("ANALYZE prompt_words"))
-    return added
-
-
-def _step(store: Store, bound: int, limit: int) -> int:
-    """Index the next stretch of at most `limit` responses up to `bound`, and what is queued below the mark."""
-    if store.is_sqlite:
-        lock, again = "", ""
-        fill = "INSERT INTO response_words (rowid, text) SELECT id, text FROM responses"
-    else:
-        lock, again = " FOR UPDATE", " ON CONFLICT DO NOTHING"
-        fill = (
-            "INSERT INTO response_words (response_id, words) "
-            f"SELECT id, to_tsvector('simple', left(text, {_INDEXED_CHARACTERS})) FROM responses"
-        )
+def _step(store: Store, index: _Index, bound: int, limit: int) -> int:
+    """Index the next stretch of at most `limit` rows up to `bound`; of responses also those queued below the mark."""
+    lock, again = ("", "") if store.is_sqlite else (" FOR UPDATE", " ON CONFLICT DO NOTHING")
+    mark_column, key = index.mark.key, index.key
+    fill = index.fill(store)
     with store.write() as connection:
         # Read inside the transaction: another program may have synced in between.
-        mark = connection.execute(
-            text(f"SELECT response_id FROM search_marks WHERE id = 1{lock}")
-        ).scalar_one()
-        stretch = (
-            select(ResponseRow.id)
-            .where(ResponseRow.id > mark, ResponseRow.id <= bound)
-            .order_by(ResponseRow.id)
-            .limit(limit)
-            .subquery()
-        )
+        marked = text(f"SELECT {mark_column} FROM search_marks WHERE id = 1{lock}")
+        mark = connection.execute(marked).scalar_one()
+        stretch = select(key).where(key > mark, key <= bound).order_by(key).limit(limit).subquery()
         until = connection.execute(select(func.max(stretch.c.id))).scalar()
         span = {"mark": mark, "until": mark if until is None else until}
-        added = connection.execute(
-            text(f"{fill} WHERE id > :mark AND id <= :until AND status <> 'error'{again}"), span
-        ).rowcount
-        # A retry below the mark has not been indexed; one above it will be, or was just now, by its id.
-        added += connection.execute(
-            text(
-                f"{fill} WHERE status <> 'error' AND id IN "
-                f"(SELECT response_id FROM search_queue WHERE response_id <= :mark){again}"
-            ),
-            span,
-        ).rowcount
-        connection.execute(text("DELETE FROM search_queue WHERE response_id <= :until"), span)
-        connection.execute(text("UPDATE search_marks SET response_id = :until WHERE id = 1"), span)
+        usable = " AND status <> 'error'" if index is _RESPONSES else ""
+        stretched = text(f"{fill} WHERE id > :mark AND id <= :until{usable}{again}")
+        added = connection.execute(stretched, span).rowcount
+        if index is _RESPONSES:
+            # A retry below the mark has not been indexed; one above it will be, or was just now, by its id.
+            queued = "SELECT response_id FROM search_queue WHERE response_id <= :mark"
+            added += connection.execute(text(f"{fill} WHERE id IN ({queued}){usable}{again}"), span).rowcount
+            connection.execute(text("DELETE FROM search_queue WHERE response_id <= :until"), span)
+        connection.execute(text(f"UPDATE search_marks SET {mark_column} = :until WHERE id = 1"), span)
         if not store.is_sqlite and added >= _ANALYZED_ROWS:
             # Otherwise every search reads the list of entries not yet merged into the index, and the planner
             # walks the key for a word that few responses hold, until autovacuum comes by.
-            connection.execute(text("SELECT gin_clean_pending_list('ix_response_words_words')"))
-            connection.execute(text("ANALYZE response_words"))
+            connection.execute(text(f"SELECT gin_clean_pending_list('ix_{index.words.name}_words')"))
+            connection.execute(text(f"ANALYZE {index.words.name}"))
     return added
 
 
@@ -235,8 +197,7 @@ def _bound(store: Store, key: InstrumentedAttribute[int]) -> int:
     """The highest id, of a response or a prompt, below which no writer can still commit."""
     query = select(func.coalesce(func.max(key), 0))
     if store.is_sqlite:
-        with store.read() as connection:
-            return int(connection.execute(query).scalar_one())
+        return store.number(query)
     with store.write() as connection:
         # Ids are drawn before commit: wait for the writers that have drawn some.
         connection.execute(text(f"LOCK TABLE {key.class_.__tablename__} IN SHARE ROW EXCLUSIVE MODE"))
@@ -246,11 +207,7 @@ def _bound(store: Store, key: InstrumentedAttribute[int]) -> int:
 def search(store: Store, words: str, limit: int = 50, after: int | None = None) -> list[Hit]:
     """The newest responses that hold every word or whose prompt does, as far as both are indexed.
 
-    Args:
-        store: an open store.
-        words: words to find; each is taken literally, there are no operators.
-        limit: how many at most.
-        after: the `response_id` of the last hit already seen; None for the first page.
+    Each word is taken literally, there are no operators. `after` is the `response_id` of the last hit seen.
 
     Raises:
         StoreError: no word was given.
@@ -295,42 +252,41 @@ def _both(
 
 def _newest(store: Store, connection: Connection, words: str, limit: int, after: int | None) -> Sequence[int]:
     """Ids of the newest responses that hold the words, highest first."""
-    found = _responses(store, words)
+    found = _holding(store, _RESPONSES, words)
     key = found.selected_columns[0]
-    if after is not None:
-        found = found.where(key < after)
     if store.is_sqlite:
+        found = found if after is None else found.where(key < after)
         return connection.execute(found.order_by(key.desc()).limit(limit)).scalars().all()
-    # A GIN index has no order, and the planner knows too little of words to choose between walking the key
-    # and sorting the matches. Walk a stretch of it: a common word fills the page there, a rare one is sorted.
-    stretch = select(key).order_by(key.desc()).offset(_WALKED_ROWS).limit(1)
-    if after is not None:
-        stretch = stretch.where(key < after)
-    floor = connection.execute(stretch).scalar()
-    if floor is not None:
-        walked = found.where(key > floor).order_by(key.desc()).limit(limit)
-        ids = connection.execute(walked).scalars().all()
-        if len(ids) == limit:
-            return ids
-    return connection.execute(found.order_by((key + 0).desc()).limit(limit)).scalars().all()
+    return _walked(connection, key, found, found, limit, after)
 
 
 def _newest_asked(
     store: Store, connection: Connection, words: str, limit: int, after: int | None
 ) -> Sequence[int]:
     """Ids of the newest responses whose prompt holds the words, highest first."""
-    key = ResponseRow.id
-    below = [] if after is None else [key < after]
-    # As above: a word of most prompts fills the page from the newest rows, without an index of prompts.
-    stretch = select(key).where(*below).order_by(key.desc()).offset(_WALKED_ROWS).limit(1)
+    prompts = _holding(store, _PROMPTS, words)
+    # With + 0 the walk uses no index of prompts.
+    walked = select(ResponseRow.id).where((ResponseRow.prompt_id + 0).in_(prompts))
+    found = select(ResponseRow.id).where(ResponseRow.prompt_id.in_(prompts))
+    return _walked(connection, ResponseRow.id, walked, found, limit, after)
+
+
+def _walked(
+    connection: Connection, key: Any, walked: Select[Any], found: Select[Any], limit: int, after: int | None
+) -> Sequence[int]:
+    """The highest ids that two forms of one query find: `walked` along the key, and `found` with a sort.
+
+    A GIN index has no order, and the planner knows too little of words to choose between walking the key and
+    sorting the matches. Walk a stretch of it: a common word fills the page there, a rare one is sorted.
+    """
+    stretch = select(key).order_by(key.desc()).offset(_WALKED_ROWS).limit(1)
+    if after is not None:
+        stretch, walked, found = (query.where(key < after) for query in (stretch, walked, found))
     floor = connection.execute(stretch).scalar()
     if floor is not None:
-        prompts = (ResponseRow.prompt_id + 0).in_(_prompts(store, words))
-        walked = select(key).where(*below, key > floor, prompts).order_by(key.desc()).limit(limit)
-        ids = connection.execute(walked).scalars().all()
+        ids = connection.execute(walked.where(key > floor).order_by(key.desc()).limit(limit)).scalars().all()
         if len(ids) == limit:
             return ids
-    found = select(key).where(*below, ResponseRow.prompt_id.in_(_prompts(store, words)))
     return connection.execute(found.order_by((key + 0).desc()).limit(limit)).scalars().all()
 
 

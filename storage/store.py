@@ -3,12 +3,16 @@
 SQLite runs in WAL with synchronous=FULL; writers begin IMMEDIATE, so a transaction that reads and then
 writes cannot be overtaken in between. What is asked of the database lives in the function modules
 (`registry`, `prompts`, `responses`, `scores`, `routing`, `datasets`, `results`, `jobs`, `search`).
+
+Some words mean the same in all of them. `lease`: the job's, which a write renews; FencedError is raised, and nothing
+stored, once another process has the job. `splits`: only prompts of these, None for all. A page is what comes after
+`after…`, the key of the last item already seen, and is at most `limit` items long.
 """
 
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import methodcaller
 from pathlib import Path
@@ -24,6 +28,8 @@ from sqlalchemy import (
     Engine,
     Float,
     RootTransaction,
+    Row,
+    Select,
     cast,
     create_engine,
     event,
@@ -33,6 +39,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage import locations, migrate
@@ -42,6 +49,9 @@ from storage.job_records import Lease
 from storage.migrations import SHIPPED, Revisions
 from storage.schema import Base, JobRow
 from storage.text import dump_json, load_json
+
+AnyRow = Row[*tuple[Any, ...]]
+Query = Select[*tuple[Any, ...]]
 
 LOCK_ATTEMPTS = 4
 """How many times the wait for another writer is repeated before the store is called busy."""
@@ -354,6 +364,33 @@ class Store:
                     yield connection
         except (SQLAlchemyError, OverflowError) as problem:
             raise translated(problem, self.name, self.path) from self._shown(problem)
+
+    def rows(self, query: Query) -> Sequence[AnyRow]:
+        """Every row of a query."""
+        with self.read() as connection:
+            return connection.execute(query).all()
+
+    def scalars(self, query: Query) -> list[Any]:
+        """The first column of every row of a query."""
+        with self.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def number(self, query: Query) -> int:
+        """The one number that a query gives."""
+        with self.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def execute(self, statement: UpdateBase, lease: Lease | None = None) -> int:
+        """How many rows a statement has changed, in a transaction as `write` gives it."""
+        with self.write(lease) as connection:
+            return connection.execute(statement).rowcount
+
+    def add(self, table: type[Base], rows: Sequence[Mapping[str, Any]], lease: Lease | None) -> int:
+        """How many of the rows are new, in one transaction; one that is already there is kept."""
+        if not rows:
+            return 0
+        with self.write(lease) as connection:
+            return connection.execute(self.insert(table).on_conflict_do_nothing(), rows).rowcount
 
     def _shown(self, problem: Exception) -> Exception | None:
         """The driver's exception where it may stand in a traceback: PostgreSQL's quotes the row's values."""

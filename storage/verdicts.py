@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, select, update
 from storage import scores
 from storage.job_records import Lease
 from storage.records import Response, Score
-from storage.rows import by, chunks, stored
+from storage.rows import chunks, of_generations
 from storage.schema import MemberRow, ResponseRow, ScoreRow, VerdictRow
 from storage.store import Store
 
@@ -42,8 +42,6 @@ def add(
     A score that ended in an error gives way to the next one, which counts its dollars and attempts too.
 
     Args:
-        store: an open store.
-        lease: the job's lease.
         scorer_id: from `scores.put_scorer`.
         verdicts: new ones; of one question, in the order in which they came.
         scored: (response id, score); from now on the scores count what their verdicts have cost.
@@ -97,25 +95,21 @@ def add(
 def of(store: Store, scorer_id: int, response_ids: Sequence[int]) -> list[Verdict]:
     """The verdicts on these responses; of one question, in the order in which they came."""
     found = []
-    with store.read() as connection:
-        for part in chunks(response_ids):
-            rows = connection.execute(
-                select(VerdictRow.__table__)
-                .where(*_about(scorer_id, part))
-                .order_by(VerdictRow.response_id, VerdictRow.other_id, VerdictRow.attempt)
+    order = (VerdictRow.response_id, VerdictRow.other_id, VerdictRow.attempt)
+    for part in chunks(response_ids):
+        query = select(VerdictRow.__table__).where(*_about(scorer_id, part)).order_by(*order)
+        for row in store.rows(query):
+            said = Response(
+                key=0,
+                text=row.text,
+                status=row.status,
+                finish_reason="",
+                prompt_tokens=row.prompt_tokens,
+                completion_tokens=row.completion_tokens,
+                latency_s=0.0,
+                error=row.error,
             )
-            for row in rows:
-                said = Response(
-                    key=0,
-                    text=row.text,
-                    status=row.status,
-                    finish_reason="",
-                    prompt_tokens=row.prompt_tokens,
-                    completion_tokens=row.completion_tokens,
-                    latency_s=0.0,
-                    error=row.error,
-                )
-                found.append(Verdict(row.response_id, row.other_id, said, row.cost))
+            found.append(Verdict(row.response_id, row.other_id, said, row.cost))
     return found
 
 
@@ -143,19 +137,19 @@ def _about(scorer_id: int, response_ids: Sequence[int]) -> tuple[ColumnElement[b
 
 def cost(store: Store, scored: scores.Scored) -> float:
     """Dollars of verdicts on these responses that no score counts yet."""
-    with store.read() as connection:
-        query = (
-            select(func.sum(VerdictRow.cost))
-            .select_from(VerdictRow)
-            .join(ResponseRow, ResponseRow.id == VerdictRow.response_id)
-            .join(MemberRow, MemberRow.prompt_id == ResponseRow.prompt_id)
-            .where(
-                VerdictRow.scorer_id == scored.scorer_id,
-                MemberRow.prompt_set_id == scored.prompt_set_id,
-                by(stored(connection, scored.generations)),
-            )
+    query = (
+        select(func.sum(VerdictRow.cost))
+        .select_from(VerdictRow)
+        .join(ResponseRow, ResponseRow.id == VerdictRow.response_id)
+        .join(MemberRow, MemberRow.prompt_id == ResponseRow.prompt_id)
+        .where(
+            VerdictRow.scorer_id == scored.scorer_id,
+            MemberRow.prompt_set_id == scored.prompt_set_id,
+            of_generations(store, scored.generations),
         )
-        return float(connection.execute(query).scalar() or 0.0)
+    )
+    (dollars,) = store.scalars(query)
+    return float(dollars or 0)
 
 
 def _after(before: Mapping[str, Any] | None, score: Score) -> Score:

@@ -41,7 +41,7 @@ def trained(context: RunContext, strategy: str) -> Trained:
     shared = context.identity.adapter_sha(strategy)
     others = [
         adapter
-        for adapter in results.adapters_of(context.store, dataset.id)
+        for adapter in results.adapters(context.store, dataset.id)
         if adapter.complete and shared in (adapter.spec_sha, adapter.metrics.get(TRAINING))
     ]
     return Trained(now, others[-1] if others else None)

@@ -101,12 +101,10 @@ class _Neighbours:
     def __init__(self, store: Store, record: RouterRecord, router: Router, wanted: int) -> None:
         self._store, self._router, self._wanted = store, router, wanted
         prompt_set = routing.routed_prompt_set(store, record.id)
-        page = (
-            []
-            if prompt_set is None
-            else prompts.page(store, prompt_set, ("calibration",), limit=CALIBRATION_LIMIT)
-        )
-        self._prompts: list[Prompt] = [prompt for _, prompt in page]
+        self._prompts: list[Prompt] = []
+        if prompt_set is not None:
+            page = prompts.page(store, prompt_set, ("calibration",), limit=CALIBRATION_LIMIT)
+            self._prompts = [prompt for _, prompt in page]
         self.count = len(self._prompts)
         self._vectors = self.normalised([prompt.messages for prompt in self._prompts])
         self._generations, self._names = _generations(store, router.teachers)
@@ -147,18 +145,12 @@ class _Neighbours:
         identifier = prompt.id or 0
         answers = responses.of_prompts(self._store, [identifier], self._generations).get(identifier, {})
         values = scores.by_kind(self._store, [answer.id for answer in answers.values()])
-        return {
-            "prompt_id": identifier,
-            "prompt": strip_control(str(prompt.messages[-1]["content"])),
-            "answers": {
-                self._names[teacher]: {
-                    "id": answer.id,
-                    "status": answer.status,
-                    "scores": values.get(answer.id, {}),
-                }
-                for teacher, answer in answers.items()
-            },
+        given = {
+            self._names[teacher]: {"id": one.id, "status": one.status, "scores": values.get(one.id, {})}
+            for teacher, one in answers.items()
         }
+        text = strip_control(str(prompt.messages[-1]["content"]))
+        return {"prompt_id": identifier, "prompt": text, "answers": given}
 
 
 def _generations(store: Store, teachers: Sequence[Teacher]) -> tuple[list[Generation], dict[int, str]]:
@@ -170,9 +162,10 @@ def _generations(store: Store, teachers: Sequence[Teacher]) -> tuple[list[Genera
 
 
 def _record(store: Store, number: int | None) -> RouterRecord:
-    found = routing.newest_router(store) if number is None else routing.router_by_id(store, number)
+    routers = routing.routers(store)
+    found = next((router for router in routers if number in (None, router.id)), None)
     if found is None:
-        known = ", ".join(map(str, routing.router_ids(store)))
+        known = ", ".join(str(router.id) for router in routers)
         which = "no router has been trained" if number is None else f"there is no router {number}"
         raise ConfigError(
             f"{which} in {store.name}",
@@ -185,42 +178,33 @@ def _show(about: dict[str, Any], found: list[dict[str, Any]], near: _Neighbours)
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=160)
-    hit = about["hit_at_1"]
-    measured = "" if hit is None else f", Hit@1 {hit:.2f}"
-    console.print(Text(f"router {about['id']} (α {about['alpha']}{measured})", style="dim"))
+
+    def say(text: str, style: str = "") -> None:
+        console.print(Text(text, style=style))
+
+    measured = "" if about["hit_at_1"] is None else f", Hit@1 {about['hit_at_1']:.2f}"
+    say(f"router {about['id']} (α {about['alpha']}{measured})", "dim")
     for entry in found:
         odds = 1 / (1 + math.exp(-entry["margin"]))
-        console.print(Text(f"\n{entry['prompt']}", style="bold"))
-        console.print(
-            Text(f"→ {entry['choice']}, margin {entry['margin']:.3f} ({odds:.0%} to beat the next)")
-        )
+        say(f"\n{entry['prompt']}", "bold")
+        say(f"→ {entry['choice']}, margin {entry['margin']:.3f} ({odds:.0%} to beat the next)")
         console.print(_bars(entry["strengths"]))
         if entry["unlike"]:
-            console.print(
-                Text(
-                    f"▲ unlike every calibration prompt (nearest cosine {entry['nearest'][0]['cosine']:.2f}, usual "
-                    f"{near.usual:.2f} and more): the router guesses here",
-                    style="yellow",
-                )
+            say(
+                f"▲ unlike every calibration prompt (nearest cosine {entry['nearest'][0]['cosine']:.2f}, usual "
+                f"{near.usual:.2f} and more): the router guesses here",
+                "yellow",
             )
-        for neighbour in entry["nearest"]:
-            console.print(
-                Text(
-                    f"  like calibration prompt {neighbour['prompt_id']} (cosine {neighbour['cosine']:.2f}): "
-                    f"{neighbour['prompt'][:200]}"
-                )
-            )
-            for teacher, answer in neighbour["answers"].items():
+        for like in entry["nearest"]:
+            place = f"calibration prompt {like['prompt_id']} (cosine {like['cosine']:.2f})"
+            say(f"  like {place}: {like['prompt'][:200]}")
+            for teacher, answer in like["answers"].items():
                 known = {kind: value for kind, value in answer["scores"].items() if value is not None}
                 scores = "  ".join(f"{kind} {value:.2f}" for kind, value in known.items())
                 mark = "★" if teacher == entry["choice"] else " "
-                console.print(
-                    Text(f"    {mark} {teacher}: {scores or answer['status']}  (response {answer['id']})")
-                )
+                say(f"    {mark} {teacher}: {scores or answer['status']}  (response {answer['id']})")
     if not near.count:
-        console.print(
-            Text("no calibration prompts to compare with: this router has not routed yet", style="dim")
-        )
+        say("no calibration prompts to compare with: this router has not routed yet", "dim")
 
 
 def _bars(strengths: dict[str, float]) -> Table:

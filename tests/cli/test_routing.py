@@ -255,7 +255,7 @@ def test_a_prompt_unlike_all_that_was_calibrated_is_marked(
     from engine.tools import route
 
     with Store.open(calibrated.file.with_name("store.db")) as store:
-        record = routing.router_by_id(store, router)
+        (record,) = [one for one in routing.routers(store) if one.id == router]
         assert record is not None
         live = Router.load(Path(store.folder) / record.path)
         near = route._Neighbours(store, record, live, 3)

@@ -3,7 +3,9 @@ import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from storage import locations
@@ -11,13 +13,13 @@ from storage.changes import Changes
 from storage.errors import StoreError
 from storage.store import Store
 
-MOUNTS = """\
-/dev/vda / ext4 rw 0 0
-filer:/home /home nfs4 rw 0 0
-/dev/vdb /home/local xfs rw 0 0
-host:/x /mnt/my\\040share fuse.sshfs rw 0 0
-//win/share /mnt/win cifs rw 0 0
-"""
+MOUNTS = {
+    "/": "ext4",
+    "/home": "nfs4",
+    "/home/local": "xfs",
+    "/mnt/my share": "fuse.sshfs",
+    "/mnt/win": "cifs",
+}
 
 
 @pytest.mark.parametrize(
@@ -31,8 +33,10 @@ host:/x /mnt/my\\040share fuse.sshfs rw 0 0
         ("/mnt/win/a/b/persyn.db", "cifs"),
     ],
 )
-def test_the_innermost_mount_decides(path: str, kind: str | None) -> None:
-    assert locations.network_filesystem(Path(path), MOUNTS) == kind
+def test_the_innermost_mount_decides(path: str, kind: str | None, monkeypatch) -> None:
+    parts = [SimpleNamespace(mountpoint=place, fstype=fstype) for place, fstype in MOUNTS.items()]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: parts)
+    assert locations.network_filesystem(Path(path)) == kind
 
 
 def mode(path: Path) -> int:

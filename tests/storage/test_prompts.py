@@ -93,9 +93,9 @@ def test_pages_follow_the_ordinals_across_splits(store, make) -> None:
         seen += [(ordinal, prompt.id) for ordinal, prompt in page]
         after = page[-1][0]
     assert seen == wanted
-    iterated = prompts.iterate(store, set_id, ("calibration", "synthesis"), page=3)
+    iterated = prompts.iterate(store, set_id, ("calibration", "synthesis"), size=3)
     assert [prompt.id for prompt in iterated] == [identifier for _, identifier in wanted]
-    assert [prompt.split for prompt in prompts.iterate(store, set_id, page=7)] == splits
+    assert [prompt.split for prompt in prompts.iterate(store, set_id, size=7)] == splits
     assert prompts.counts(store, set_id) == {
         "calibration": 10,
         "synthesis": 10,

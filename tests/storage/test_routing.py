@@ -10,7 +10,7 @@ def test_a_router_is_stored_once(store, make) -> None:
         store, None, NewRouter("spec", student, "routers/1", {"teachers": ["a", "b"]}, {"hit_at_1": 0.5})
     )
     again = routing.put_router(store, None, NewRouter("spec", student, "elsewhere", {}, {}))
-    assert again == put == routing.router(store, "spec") == routing.router_by_id(store, put.id)
+    assert again == put == routing.router(store, "spec") == routing.routers(store)[0]
     assert (put.path, put.manifest, put.metrics) == ("routers/1", {"teachers": ["a", "b"]}, {"hit_at_1": 0.5})
     assert routing.router(store, "other") is None
 
@@ -58,7 +58,9 @@ def test_pages_of_assignments_keep_a_prompts_attempts_together(store, make) -> N
         [(ids[2], 0), (ids[3], 0), (ids[3], 1)],
         [(ids[4], 0)],
     ]
-    assert routing.allocation(store, plan.id) == {a.teacher_id: 5}
+    assert [(share.teacher_id, share.prompts) for share in routing.shares(store, plan.id)] == [
+        (a.teacher_id, 5)
+    ]
     assert routing.attempts(store, plan.id, ids[:2]) == {
         ids[0]: [a.teacher_id],
         ids[1]: [a.teacher_id, b.teacher_id],

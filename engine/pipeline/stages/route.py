@@ -148,8 +148,7 @@ def _rewards(context: RunContext, total: int) -> NDArray[np.float64]:
 
 
 def _shares(context: RunContext, plan: Plan) -> list[tuple[str, float]]:
-    allocation = routing.allocation(context.store, plan.id)
-    total = sum(allocation.values())
+    found = routing.shares(context.store, plan.id)
+    total = sum(share.prompts for share in found)
     names = {teacher.id: teacher.name for teacher in context.teachers}
-    ranked = sorted(allocation.items(), key=lambda item: -item[1])
-    return [(names.get(teacher, "?"), count / total) for teacher, count in ranked]
+    return [(names.get(share.teacher_id, "?"), share.prompts / total) for share in found]
