@@ -41,6 +41,17 @@ class Group:
         """
         return (*_shipped(self.package), *sorted(_added(self)))
 
+    def usable(self) -> tuple[str, ...]:
+        """Those of the names whose module can be imported; of any other `load` says what is wrong with it."""
+        return tuple(name for name in self.names() if name in _shipped(self.package) or self._imports(name))
+
+    def _imports(self, name: str) -> bool:
+        try:
+            self.load(name)
+        except ConfigError:
+            return False
+        return True
+
     def load(self, name: str) -> ModuleType:
         """The module that declares `name`.
 
@@ -78,12 +89,13 @@ def _shipped(package: str) -> tuple[str, ...]:
 def _added(group: Group) -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=group.entry_points):
-        if point.name in _shipped(group.package) or point.name in found:
+        other = found.setdefault(point.name, point)
+        if other is not point or point.name in _shipped(group.package):
+            owner = "this package" if other is point else _distribution(other)
             raise ConfigError(
-                f"{_distribution(point)} adds the {group.word} `{point.name}`, which there is already",
+                f"{_distribution(point)} adds the {group.word} `{point.name}`, which {owner} has already",
                 f"uninstall {_distribution(point)}, or give its {group.word} another name",
             )
-        found[point.name] = point
     return found
 
 

@@ -115,43 +115,30 @@ class Addressed(Section):
     @field_validator("base_url")
     @classmethod
     def _are_addresses(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-        return checked_urls(value)
+        urls = (value,) if isinstance(value, str) else () if value is None else value
+        if value is not None and not urls:
+            raise ValueError("name at least one address")
+        if len(set(urls)) < len(urls):
+            raise ValueError("the same address stands here twice")
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError("must be addresses like `http://127.0.0.1:8000/v1`")
+            if parts.username is not None or parts.password is not None or parts.query:
+                # It would be stored with the run file.
+                raise ValueError("must not hold a password or a query; keys come from `api_key_env`")
+        return value
 
     @model_validator(mode="after")
     def _key_is_safe(self) -> Self:
         urls = (self.base_url,) if isinstance(self.base_url, str) else self.base_url or ()
-        if self.api_key_env and not self.endpoint.allow_http and any(map(unencrypted, urls)):
+        open_way = any(urlsplit(url).scheme != "https" and not loopback(url) for url in urls)
+        if self.api_key_env and not self.endpoint.allow_http and open_way:
             raise ValueError(
                 "`base_url` is plain http, so the key could be read on the way: use https, "
                 "or say `endpoint: {allow_http: true}` for a network that you trust"
             )
         return self
-
-
-def checked_urls(value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-    """The address or addresses of an endpoint, as they are.
-
-    Raises:
-        ValueError: an empty list, an address twice, not http(s), or one that holds a password or a query.
-    """
-    urls = (value,) if isinstance(value, str) else () if value is None else value
-    if value is not None and not urls:
-        raise ValueError("name at least one address")
-    if len(set(urls)) < len(urls):
-        raise ValueError("the same address stands here twice")
-    for url in urls:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be addresses like `http://127.0.0.1:8000/v1`")
-        if parts.username is not None or parts.password is not None or parts.query:
-            # It would be stored with the run file.
-            raise ValueError("must not hold a password or a query; keys come from `api_key_env`")
-    return value
-
-
-def unencrypted(url: str) -> bool:
-    """Whether what is sent there can be read on the way: plain http to another machine."""
-    return urlsplit(url).scheme != "https" and not loopback(url)
 
 
 def loopback(url: str) -> bool:

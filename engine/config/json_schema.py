@@ -19,19 +19,12 @@ def json_schema() -> str:
     name = {"type": "string", "description": "Name of a registered model: `persyn models add`."}
     places["student"] = {"anyOf": [places["student"], name]}
     places["teachers"]["items"] = {"anyOf": [places["teachers"]["items"], name]}
-    places["strategies"]["items"]["enum"] = list(STRATEGIES.names())
-    _add(parts, "TeacherConfig", "backend", {kind: teacher_kind(kind).settings for kind in TEACHERS.names()})
+    places["strategies"]["items"]["enum"] = list(STRATEGIES.usable())
+    _add(parts, "TeacherConfig", "backend", {kind: teacher_kind(kind).settings for kind in TEACHERS.usable()})
+    scorers = {name: scorer_kind(name) for name in SCORERS.usable()}
     for part in ("ScorerConfig", "QualityConfig"):
-        _add(
-            parts,
-            part,
-            "scorer",
-            {
-                kind: declared.settings
-                for kind in SCORERS.names()
-                if not (declared := scorer_kind(kind)).of_student
-            },
-        )
+        own = {name: kind.settings for name, kind in scorers.items() if not kind.of_student}
+        _add(parts, part, "scorer", own)
     for part in parts.values():
         if "verifier" in part["properties"]:
             part["properties"]["verifier"]["anyOf"][0]["enum"] = list(verifiers())

@@ -119,44 +119,28 @@ class VerifierKind:
 
 
 def teacher_kind(name: str) -> TeacherKind:
-    """What a kind of teacher declares.
-
-    Raises:
-        ConfigError: there is no such kind, or it declares nothing.
-    """
+    """What a kind of teacher declares; ConfigError where there is no such kind, or nothing is declared."""
     return _declared(TEACHERS, name, TeacherKind)
 
 
 def scorer_kind(name: str) -> ScorerKind:
-    """What a kind of scorer declares.
-
-    Raises:
-        ConfigError: there is no such kind, or it declares nothing.
-    """
+    """The same of a scorer."""
     return _declared(SCORERS, name, ScorerKind)
 
 
 def source_kind(name: str) -> SourceKind:
-    """What a kind of prompt source declares.
-
-    Raises:
-        ConfigError: there is no such kind, or it declares nothing.
-    """
+    """The same of a prompt source."""
     return _declared(SOURCES, name, SourceKind)
 
 
 def verifier_kind(name: str) -> VerifierKind:
-    """What a kind of verifier declares.
-
-    Raises:
-        ConfigError: there is no such kind, or it declares nothing.
-    """
+    """The same of a verifier."""
     return _declared(VERIFIERS, name, VerifierKind)
 
 
 def verifiers() -> tuple[str, ...]:
     """The names that the run file's `verifier` may have."""
-    return tuple(name for name in VERIFIERS.names() if verifier_kind(name).stored is not None)
+    return tuple(name for name in VERIFIERS.usable() if verifier_kind(name).stored is not None)
 
 
 def _declared(group: Group, name: str, record: type[_Kind]) -> _Kind:

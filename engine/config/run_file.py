@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from engine.base.errors import ConfigError
-from engine.base.plugins import SOURCES
+from engine.base.plugins import SOURCES, STRATEGIES
 from engine.config.kinds import source_kind
 from engine.config.models import StudentConfig, TeacherConfig
 from engine.config.paths import RunFolder
@@ -92,6 +92,8 @@ class Run(Section):
         if not values:
             raise ValueError("name at least one strategy, e.g. [persyn]")
         for value in values:
+            if value in STRATEGIES.names():
+                strategy_kinds.load(value)  # which says why one of another package cannot be used
             known("strategy", value, strategy_kinds.names())
         return tuple(dict.fromkeys(values))
 
@@ -105,22 +107,14 @@ class Run(Section):
         return teachers
 
     @model_validator(mode="after")
-    def _correct_is_known(self) -> Run:
+    def _parts_fit(self) -> Run:
         if self.dataset.keep == "correct" and self.quality.verifying is None:
             raise ValueError("dataset.keep: `correct` needs the scorer `exact_answer` in `quality`")
-        return self
-
-    @model_validator(mode="after")
-    def _so_many_teachers(self) -> Run:
         if (self.calibration.teachers_per_prompt or 0) > len(self.teachers):
             raise ValueError(
                 f"calibration.teachers_per_prompt is {self.calibration.teachers_per_prompt} and there are "
                 f"{len(self.teachers)} teachers"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _calibration_is_there(self) -> Run:
         learns = [name for name in self.strategies if strategy_kinds.load(name).learns_from_calibration]
         given = self.split.calibration or any(source.split == "calibration" for source in self.prompts)
         if learns and not given:
@@ -280,7 +274,9 @@ def _message(problem: Any) -> str:
     if problem["type"] == "union_tag_not_found":
         return f": `source` is missing: one of {', '.join(SOURCES.names())}"
     if problem["type"] == "union_tag_invalid":
-        return f": {unknown('source', problem['ctx']['tag'], SOURCES.names())}"
+        if (kind := problem["ctx"]["tag"]) in SOURCES.names():
+            source_kind(kind)  # which says why one of another package cannot be used
+        return f": {unknown('source', kind, SOURCES.names())}"
     return f": {str(problem['msg']).removeprefix('Value error, ')}"
 
 

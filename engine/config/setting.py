@@ -100,14 +100,12 @@ def about(section: type[BaseModel], key: str = "") -> str:
     """
     text = section.__doc__ or ""
     if key:
-        owners = (one for one in section.__mro__ if one.__module__ != BaseModel.__module__)
-        text = next((docs[key] for one in owners if key in (docs := _documented(one))), "")
-        inner = section_of(section.model_fields[key])
-        text = (
-            text
-            or section.model_fields[key].description
-            or ((inner.__doc__ or "") if inner is not None else "")
-        )
+        field = section.model_fields[key]
+        owners = [one for one in section.__mro__ if one.__module__ != BaseModel.__module__]
+        documented = (_docstrings(one.__module__).get(one.__qualname__, {}) for one in owners)
+        text = next((docs[key] for docs in documented if key in docs), "") or field.description or ""
+        if not text and (inner := section_of(field)) is not None:
+            text = inner.__doc__ or ""
     return " ".join(text.partition("\n\n")[0].split())
 
 
@@ -144,10 +142,6 @@ def _options(kind: Any) -> tuple[Any, ...]:
     if hasattr(kind, "__metadata__"):  # Annotated
         return _options(get_args(kind)[0])
     return (kind,)
-
-
-def _documented(section: type) -> Mapping[str, str]:
-    return _docstrings(section.__module__).get(section.__qualname__, {})
 
 
 @cache

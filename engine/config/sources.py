@@ -10,13 +10,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, create_model
 
-from engine.base.plugins import SOURCES
-from engine.config.kinds import source_kind, verifiers
+from engine.base.plugins import SOURCES, VERIFIERS
+from engine.config.kinds import source_kind, verifier_kind, verifiers
 from engine.config.section import Section, known
 from storage.records import Split
 
 
 def _known_verifier(value: str) -> str:
+    if value in VERIFIERS.names():
+        verifier_kind(value)  # which says why one of another package cannot be used
     return known("verifier", value, verifiers())
 
 
@@ -77,7 +79,7 @@ class ImportedSource(RowsConfig):
 
 def any_source() -> Any:
     """The type of an entry of `prompts`: the settings of the kind that its key `source` names."""
-    kinds = [_named(name, source_kind(name).settings) for name in SOURCES.names()]
+    kinds = [_named(name, source_kind(name).settings) for name in SOURCES.usable()]
     union: Any = kinds[0]
     for kind in kinds[1:]:
         union |= kind

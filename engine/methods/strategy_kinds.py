@@ -28,8 +28,8 @@ def load(name: str) -> Strategy:
 
 @cache
 def names() -> tuple[str, ...]:
-    """All strategies, in the order in which they are listed and compared."""
-    return tuple(sorted(STRATEGIES.names(), key=lambda name: (load(name).place, name)))
+    """All strategies, in the order in which they are listed and compared; without those that cannot be imported."""
+    return tuple(sorted(STRATEGIES.usable(), key=lambda name: (load(name).place, name)))
 
 
 def settings() -> dict[str, Setting]:

@@ -46,13 +46,9 @@ def of_kind(role: Role, kind: str) -> dict[str, Setting]:
 
 
 def of_role(role: Role) -> dict[str, Setting]:
-    """Every setting of a model of this role, whatever its kind, by dotted key.
-
-    Raises:
-        ConfigError: a kind of another package cannot be imported.
-    """
+    """Every setting of a model of this role, of all kinds that can be imported, by dotted key."""
     general, own, found = _general(role), set[str](), dict[str, Setting]()
-    for kind in TEACHERS.names():
+    for kind in TEACHERS.usable():
         own |= settings(teacher_kind(kind).settings).keys()
         found = of_kind(role, kind) | found
     return _ordered({key: general.get(key, one) for key, one in found.items()}, own)
@@ -87,7 +83,7 @@ def _has(kind: TeacherKind, key: str) -> bool:
     """Whether a model of this kind has the general setting."""
     if key == "revision":
         return kind.local_files
-    of_some = any(key in teacher_kind(name).settings.model_fields for name in TEACHERS.names())
+    of_some = any(key in teacher_kind(name).settings.model_fields for name in TEACHERS.usable())
     return not of_some or key in kind.settings.model_fields
 
 

@@ -52,55 +52,41 @@ def from_store(store: Store | None) -> Start:
         ConfigError: there is no model at all that can be used.
     """
     teachers, students = candidates(store)
-    missing = []
+    missing: list[Missing] = []
     for one in teachers:
         if one.unset:
-            missing.append(
-                Missing(f"the key of teacher {one.name} is not set", f"export {one.unset}=… before the run")
-            )
+            what, remedy = f"the key of teacher {one.name} is not set", f"export {one.unset}=… before the run"
+            missing.append(Missing(what, remedy))
         elif one.trouble:
-            missing.append(
-                Missing(f"teacher {one.name} is left out: {one.trouble}", "mend it, and write a new one")
-            )
-    chosen, said = _chosen("teacher", teachers)
-    missing += said
-    taught, said = _chosen("student", students)
-    missing += said
+            what, remedy = f"teacher {one.name} is left out: {one.trouble}", "mend it, and write a new one"
+            missing.append(Missing(what, remedy))
+    chosen, taught = _chosen("teacher", teachers, missing), _chosen("student", students, missing)
     if len(chosen) < LEAST:
-        missing.append(
-            Missing(
-                f"{chosen[0].name} is the only teacher, and a router chooses among {LEAST} or more: "
-                "the strategy is `strong`",
-                _ADD.format(role="teacher"),
-            )
-        )
+        alone = f"{chosen[0].name} is the only teacher, and a router chooses among {LEAST} or more"
+        missing.append(Missing(f"{alone}: the strategy is `strong`", _ADD.format(role="teacher")))
     start = Start(content(chosen, taught[0]), missing=missing)
     if len(taught) > 1 and taught[0].origin == "registered":
         start.notes["student"] = [f"Also registered: {', '.join(one.name for one in taught[1:])}."]
-    if judges := _reward_models(store):
-        start.notes["quality"] = [f"For prompts without a verifier: {judge}" for judge in judges]
+    judges = [] if store is None else registry.models(store, "reward_model")
+    for kind in [name for name in SCORERS.usable() if scorer_kind(name).local_model is not None][:1]:
+        lines = [f"quality: {{scorer: {kind}, model: '{judge.model}'}}" for judge in judges]
+        start.notes["quality"] = [f"For prompts without a verifier: {line}" for line in lines]
     return start
 
 
 _ADD: Final = "`persyn models add --role {role} --name NAME --model MODEL` registers one"
 
 
-def _chosen(role: str, among: Sequence[Candidate]) -> tuple[list[Candidate], list[Missing]]:
-    """The registered ones that can be used, else those of the zoo, and what is to be said of it."""
+def _chosen(role: str, among: Sequence[Candidate], missing: list[Missing]) -> list[Candidate]:
+    """The registered ones that can be used, else those of the zoo, which is then said in `missing`."""
     usable = [one for one in among if one.unset or not one.trouble]
     if mine := [one for one in usable if one.origin == "registered"]:
-        return mine, []
+        return mine
     remedy = _ADD.format(role=role)
     if not usable:
         raise ConfigError(f"there is no {role} that can be used", remedy)
-    return usable, [Missing(f"no {role} is registered: the zoo's stand in the run file", remedy)]
-
-
-def _reward_models(store: Store | None) -> list[str]:
-    """The registered reward models as sections `quality`."""
-    found = [] if store is None else registry.models(store, "reward_model")
-    kinds = [name for name in SCORERS.names() if scorer_kind(name).local_model is not None]
-    return [f"quality: {{scorer: {kind}, model: '{one.model}'}}" for one in found for kind in kinds[:1]]
+    missing.append(Missing(f"no {role} is registered: the zoo's stand in the run file", remedy))
+    return usable
 
 
 def content(teachers: Sequence[Candidate], student: Candidate) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def known(role: Role, kind: str) -> dict[str, Setting]:
     """The settings that the form shows. Responses of elsewhere are in the files of a run: no form can name both."""
     found = model_settings.of_kind(role, kind if kind in TEACHERS.names() else USUAL_KIND)
     if "backend" in found:
-        kinds = tuple(name for name in TEACHERS.names() if name == kind or teacher_kind(name).generates)
+        kinds = tuple(name for name in TEACHERS.usable() if name == kind or teacher_kind(name).generates)
         found["backend"] = replace(found["backend"], choices=kinds)
     return found
 

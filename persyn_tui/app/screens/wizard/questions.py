@@ -47,7 +47,7 @@ def asked(source: str, strategies: Iterable[str], scorers: Iterable[str]) -> dic
         for name in scorers
         for key, one in settings(scorer_kind(name).settings).items()
     }
-    usable = tuple(name for name in SCORERS.names() if not scorer_kind(name).of_student)
+    usable = tuple(name for name in SCORERS.usable() if not scorer_kind(name).of_student)
     found = {
         **_prompts(source),
         **{key: run[key] for key in (*ALWAYS[:5], *own)},
@@ -120,7 +120,7 @@ def field(one: Setting) -> Entry:
     if one.key in (TASK, "strategies"):
         suggester = Words(one.choices)
     elif one.key == PATH:
-        suggester = Paths(suffixes=tuple(f".{name}" for name in SOURCES.names() if of_file(name)))
+        suggester = Paths(suffixes=tuple(f".{name}" for name in SOURCES.usable() if of_file(name)))
     return setting_fields.entry(one, begun(one), suggester)
 
 
