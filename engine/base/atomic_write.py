@@ -10,7 +10,7 @@ from engine.base.durable_files import sync
 from engine.base.errors import ConfigError
 
 
-def write(out: Path, fill: Callable[[Path], None]) -> None:
+def write(out: Path, fill: Callable[[Path], object]) -> None:
     """Makes the file `out` (0600) of what `fill` writes to the path it is given.
 
     Raises:

@@ -1,7 +1,7 @@
 """The models that a new run may use: those that are registered, and those of the zoo on this machine."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,13 +49,11 @@ def candidates(store: Store | None) -> tuple[list[Candidate], list[Candidate]]:
     teachers = [] if store is None else [_registered(model) for model in registry.models(store, "teacher")]
     students = [] if store is None else [_registered(model) for model in registry.models(store, "student")]
     for name in resolve.names():
-        found = None if name == "router" else _of_zoo(name)
-        if found is None:
+        if name == "router" or (found := _of_zoo(name)) is None:
             continue
-        if name != "student" and not _listed(found, teachers):
-            teachers.append(found)
-        if not _listed(found, students):
-            students.append(found)
+        for listed in (students,) if name == "student" else (teachers, students):
+            if (found.name, found.entry["model"]) not in {(one.name, one.entry["model"]) for one in listed}:
+                listed.append(found)
     teachers.sort(key=lambda teacher: bool(teacher.trouble))
     # The zoo's own student is the likeliest one of the zoo.
     students.sort(
@@ -65,21 +63,19 @@ def candidates(store: Store | None) -> tuple[list[Candidate], list[Candidate]]:
 
 
 def _registered(model: Model) -> Candidate:
-    context, trouble = model.context, ""
-    if model.backend not in TEACHERS.names():
-        trouble = f"nothing installed here has the backend `{model.backend}`"
-        return Candidate(as_entry(model), "registered", model.parameters, context, trouble)
-    if teacher_kind(model.backend).local_files and register.is_here(model.model):
-        try:
+    entry, context, trouble, unset = as_entry(model), model.context, "", ""
+    key = str(entry.get("api_key_env") or "")
+    try:
+        if model.backend not in TEACHERS.names():
+            trouble = f"nothing installed here has the backend `{model.backend}`"
+        elif teacher_kind(model.backend).local_files and register.is_here(model.model):
             found = model_info.check(model.model)
             context = context or found.context
             trouble = "" if _generates(found) else "it scores responses and gives none"
-        except PersynError as problem:
-            trouble = f"{problem.message}: {problem.remedy}"
-    entry = as_entry(model)
-    key = str(entry.get("api_key_env") or "")
-    unset = key if key and key not in os.environ and not trouble else ""
-    trouble = trouble or (f"export {key}=…, then start persyn again" if unset else "")
+    except PersynError as problem:
+        trouble = f"{problem.message}: {problem.remedy}"
+    if key and key not in os.environ and not trouble:
+        unset, trouble = key, f"export {key}=…, then start persyn again"
     return Candidate(entry, "registered", model.parameters, context, trouble, unset)
 
 
@@ -97,7 +93,3 @@ def _of_zoo(name: str) -> Candidate | None:
         return None
     entry = {"name": name, "model": f"zoo:{name}", "family": found.family, "parameters": found.parameters}
     return Candidate(entry, "zoo", found.parameters, found.context)
-
-
-def _listed(found: Candidate, others: Sequence[Candidate]) -> bool:
-    return any(found.name == other.name and found.entry["model"] == other.entry["model"] for other in others)

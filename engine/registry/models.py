@@ -17,21 +17,9 @@ from storage.hashing import sha
 from storage.records import Model, Role, Sampling
 from storage.store import Store
 
-_COLUMNS = {
-    *(
-        "name",
-        "backend",
-        "model",
-        "revision",
-        "family",
-        "parameters",
-        "system",
-        "context",
-        "sampling",
-        "price",
-    ),
-    *("tokens_per_second", "expected_tokens"),
-}
+_SHARED = ("name", "model", "revision", "family", "parameters", "system", "context")
+"""Keys of a run file's entry that are fields of a model as they stand."""
+_COLUMNS = {*_SHARED, "backend", "sampling", "price", "tokens_per_second", "expected_tokens"}
 """Keys of a run file's entry that `Model.options` does not hold: a model has fields for them, or does not need them."""
 
 
@@ -72,11 +60,7 @@ def as_entry(model: Model) -> dict[str, Any]:
 
     A teacher's entry has backend, sampling and price; any other role's has not.
     """
-    entry: dict[str, Any] = {
-        key: value
-        for key in ("name", "model", "revision", "family", "parameters", "system", "context")
-        if (value := getattr(model, key))
-    }
+    entry: dict[str, Any] = {key: value for key in _SHARED if (value := getattr(model, key))}
     entry |= model.options
     if model.role == "teacher":
         entry |= {"backend": model.backend, "sampling": sampling(model)}
@@ -152,13 +136,4 @@ def _common(config: ModelConfig) -> dict[str, Any]:
     own = set(config.model_extra or {})
     given = config.model_dump(mode="json", exclude=_COLUMNS, exclude_defaults=True)
     options = {key: value for key, value in given.items() if value or key in own}
-    return {
-        "name": config.name,
-        "model": config.model,
-        "revision": config.revision,
-        "family": config.family,
-        "parameters": config.parameters,
-        "system": config.system,
-        "context": config.context,
-        "options": options,
-    }
+    return {**{key: getattr(config, key) for key in _SHARED}, "options": options}

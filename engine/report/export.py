@@ -46,10 +46,10 @@ class Only:
     words: str
     """What they have in common, for messages and the card."""
 
-    def has(self, id: int) -> bool:
+    def has(self, response_id: int) -> bool:
         """Whether this response is among them."""
-        place = bisect_left(self.ids, id)
-        return place < len(self.ids) and self.ids[place] == id
+        place = bisect_left(self.ids, response_id)
+        return place < len(self.ids) and self.ids[place] == response_id
 
     def among(self, ids: Iterable[int]) -> int:
         """How many of these responses are among them."""
@@ -112,7 +112,6 @@ def export(
     """What was written to `out`, which did not exist before: a file (0600), or a folder (0700) for `huggingface`.
 
     Args:
-        store: the dataset's store.
         dataset: a complete one.
         form: one of `FORMATS`.
         out: file or folder to make, in a folder that exists.
@@ -261,13 +260,7 @@ def _parquet(rows: Iterator[TrainingRow], path: Path) -> None:
 
 
 def card(written: Written, dataset: Dataset, filters: str = "") -> str:
-    """The README of a `huggingface` export: what the rows are, and what is known of them.
-
-    Args:
-        written: what was counted.
-        dataset: whose rows they are.
-        filters: which of them, in words; empty for all.
-    """
+    """The README of a `huggingface` export: what the rows are, and what is known of them; `filters` says which."""
     manifest = dataset.manifest
     strategy = _cell(manifest.get("strategy", "?"))
     shares = "\n".join(
@@ -277,15 +270,9 @@ def card(written: Written, dataset: Dataset, filters: str = "") -> str:
     means = "\n".join(
         f"| {name} | {value:.4f} | {written.counts[name]:,} |" for name, value in written.means.items()
     )
-    left_out = ", ".join(
-        f"{count:,} {_cell(reason)}" for reason, count in manifest.get("left_out", {}).items()
-    )
+    left_out = ", ".join(f"{count:,} {_cell(why)}" for why, count in manifest.get("left_out", {}).items())
     reward = ", ".join(f"{key} {value}" for key, value in manifest.get("reward", {}).items())
-    only = (
-        f" Of its rows only these: {_cell(filters)}; {written.filtered:,} others are not here."
-        if filters
-        else ""
-    )
+    only = f" Of its rows only these: {_cell(filters)}; {written.filtered:,} others are not here."
     return f"""---
 configs:
 - config_name: default
@@ -309,7 +296,7 @@ tags: [synthetic, distillation]
 {means}
 
 Reward settings: {reward or "not recorded"}. Left out when it was built: {left_out or "nothing"};
-{written.excluded:,} rows excluded by hand.{only}
+{written.excluded:,} rows excluded by hand.{only if filters else ""}
 
 Columns: `messages` (the response is the last turn), `teacher`, `quality` (raw), `learnability` (mean log-likelihood
 under the untrained student, nats per token), `reward` (normalized within the prompt; empty where only one teacher

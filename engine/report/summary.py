@@ -137,12 +137,7 @@ class Summary:
 
 
 def build(context: RunContext, seconds: float) -> Summary:
-    """The run's results.
-
-    Args:
-        context: of a run that has gone through its stages.
-        seconds: wall time to report.
-    """
+    """The results of a run that has gone through its stages; `seconds` is the wall time to report."""
     counts = prompts.counts(context.store, context.prompt_set)
     routed = strategy_kinds.routed(context.run.strategies)
     router = None if routed is None else routing.router(context.store, context.identity.router_sha)
@@ -181,10 +176,7 @@ def as_json(found: Summary) -> dict[str, Any]:
 def unfinished(store: Store, job_id: int, context: RunContext | None) -> dict[str, Any]:
     """What a job that did not reach its end has to say, as plain JSON: where it stands, why, and what it has cost.
 
-    Args:
-        store: the job's.
-        job_id: it.
-        context: what it worked with; None where it did not get that far.
+    `context` is what it worked with; None where it did not get that far.
     """
     job = jobs.get(store, job_id)
     progress = job.progress if job else {}
@@ -250,10 +242,8 @@ def _strategy(context: RunContext, name: str, routed: str | None, before: float 
 def _mean_reward(context: RunContext, dataset: Dataset, stored: float | None) -> float | None:
     """Over the rows that are not excluded, by this run's settings, so that strategies are compared on one scale.
 
-    Args:
-        context: the run.
-        dataset: a strategy's. One that does not depend on rewards may be of an earlier run with other settings.
-        stored: the mean of its own rewards.
+    A dataset that does not depend on rewards may be of an earlier run with other settings; `stored` is the mean of its
+    own rewards.
     """
     own = reward_config.recorded(dataset.manifest)
     if own is not None and own.includes(context.reward_provenance):
@@ -271,19 +261,12 @@ def _difference(context: RunContext, routed: str | None, other: Evaluation) -> D
     best = adapters_of_run.evaluation(context, adapter) if adapter else None
     if best is None:
         return None
-    left, right = (
-        {
-            row.prompt_id: row.value
-            for row in results.results(context.store, evaluation.id)
-            if row.value is not None
-        }
-        for evaluation in (best, other)
-    )
-    shared = [prompt for prompt in left if prompt in right]
+    values, others = (results.values(context.store, evaluation.id) for evaluation in (best, other))
+    pairs = [(value, others.get(prompt)) for prompt, value in values.items()]
+    right = [(one >= 1, other >= 1) for one, other in pairs if one is not None and other is not None]
     config = context.run.evaluation
     found = statistics.paired_bootstrap(
-        np.array([left[prompt] >= 1 for prompt in shared], dtype=float),
-        np.array([right[prompt] >= 1 for prompt in shared], dtype=float),
+        *np.array(right, dtype=float).reshape(-1, 2).T,
         draws=config.bootstrap,
         seed=config.seed,
     )
@@ -293,28 +276,22 @@ def _difference(context: RunContext, routed: str | None, other: Evaluation) -> D
 def render(found: Summary) -> RenderableType:
     """The results as tables for a terminal of 80 columns."""
     routed = strategy_kinds.routed([row.name for row in found.strategies])
-    parts: list[RenderableType] = [_table(found, routed)]
-    if found.router is not None:
-        parts.append(Text(_router(found.router)))
-    parts.append(Text(_generations(found, routed)))
+    lines = [] if found.router is None else [_router(found.router)]
+    lines.append(_generations(found, routed))
     if spent := str(found.cost):
-        parts.append(Text(spent))
+        lines.append(spent)
     for name, statuses in found.verdicts.items():
         # Where a verifier has nothing to verify is as the prompts are.
         odd = [f"{n:,} {status}" for status, n in statuses.items() if status not in ("ok", "unverifiable")]
         if odd:
-            parts.append(
-                Text(f"▲ {name}: {sum(statuses.values()):,} verdicts, without a score: {', '.join(odd)}")
-            )
-    for row in found.strategies:
-        if row.changed_since:
-            rows = _number(row.trained_rows, "{:,}")
-            parts.append(
-                Text(
-                    f"▲ {row.name}: trained on {rows} rows; its dataset has changed since "
-                    "(run again to retrain)"
-                )
-            )
+            lines.append(f"▲ {name}: {sum(statuses.values()):,} verdicts, without a score: {', '.join(odd)}")
+    lines += [
+        f"▲ {row.name}: trained on {_number(row.trained_rows, '{:,}')} rows; its dataset has changed since "
+        "(run again to retrain)"
+        for row in found.strategies
+        if row.changed_since
+    ]
+    parts: list[RenderableType] = [_table(found, routed), *map(Text, lines)]
     trained = sorted((row for row in found.strategies if row.adapter), key=lambda row: row.name != routed)
     if trained:
         parts.append(Text(f"\nThe student distilled by `{trained[0].name}`:"))

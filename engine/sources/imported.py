@@ -103,7 +103,8 @@ def files(path: str) -> list[Path]:
 
 def hashes(path: str) -> dict[str, str]:
     """SHA-256 of each file by its name, which in a folder can be its model's."""
-    return {file.name: _sha256(file, *_state(file)) for file in files(path)}
+    states = {file: file.stat() for file in files(path)}
+    return {file.name: _sha256(file, state.st_size, state.st_mtime_ns) for file, state in states.items()}
 
 
 def prompt_key(prompt: Prompt) -> bytes:
@@ -151,11 +152,6 @@ def _number(row: Mapping[str, Any], name: str) -> float | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     return Value(value, name).number()
-
-
-def _state(file: Path) -> tuple[int, int]:
-    state = file.stat()
-    return state.st_size, state.st_mtime_ns
 
 
 @lru_cache(maxsize=1024)

@@ -96,14 +96,9 @@ def search(
     ]
 
     def show_hits() -> None:
-        if not data:
-            say("no response and no prompt holds all of these words")
-            return
-        table(
-            ("id", "no.", "teacher", "in", "text"),
-            [tuple(row.values()) for row in data],
-            right=("id", "no."),
-        )
+        rows = [tuple(row.values()) for row in data]
+        nothing = "no response and no prompt holds all of these words"
+        table(("id", "no.", "teacher", "in", "text"), rows, right=("id", "no."), empty=nothing)
 
     emit(data, as_json, show_hits)
     if len(hits) == limit:
@@ -168,9 +163,6 @@ def _print_lines(opened: Store, found: list[ResponseLine], within: Dataset | Non
     ]
 
     def show_lines() -> None:
-        if not data:
-            say("no responses here; `persyn run FILE.yaml` makes some")
-            return
         rows = []
         for row in data:
             quality, learnability = response_view.halves(row["scores"])
@@ -191,8 +183,10 @@ def _print_lines(opened: Store, found: list[ResponseLine], within: Dataset | Non
             )
         numbers = ("tokens", "quality", "learn.", "reward")
         columns = ("id", "no.", "prompt", "teacher", "status", *numbers, "response")
-        table(columns, rows, right=("id", "no.", *numbers))
-        _say_scales(known, within)
+        nothing = "no responses here; `persyn run FILE.yaml` makes some"
+        table(columns, rows, right=("id", "no.", *numbers), empty=nothing)
+        if rows:
+            _say_scales(known, within)
 
     emit(data, as_json, show_lines)
 

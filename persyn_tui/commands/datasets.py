@@ -33,23 +33,13 @@ def list_datasets(store: StoreOption = None, as_json: JsonOption = False) -> Non
     """List datasets, newest first."""
     opened = Store.open(store, create=False)
     known = Datasets(datasets.newest_first(opened))
-    found = [
-        {
-            "id": dataset.id,
-            "name": dataset.name,
-            "rows": datasets.count(opened, dataset.id),
-            "excluded": datasets.count(opened, dataset.id, include_excluded=True)
-            - datasets.count(opened, dataset.id),
-            "complete": dataset.complete,
-            "manifest": dict(dataset.manifest),
-        }
-        for dataset in known.all
-    ]
+    found = []
+    for one in known.all:
+        rows, every = (datasets.count(opened, one.id, include_excluded=both) for both in (False, True))
+        counted = {"rows": rows, "excluded": every - rows, "complete": one.complete}
+        found.append({"id": one.id, "name": one.name, **counted, "manifest": dict(one.manifest)})
 
     def show_datasets() -> None:
-        if not found:
-            say("no datasets yet; `persyn run FILE.yaml` builds one")
-            return
         rows = [
             (
                 row["id"],
@@ -63,7 +53,8 @@ def list_datasets(store: StoreOption = None, as_json: JsonOption = False) -> Non
             for dataset, row in zip(known.all, found, strict=True)
         ]
         columns = ("id", "name", "job", "reward", "rows", "excluded", "complete")
-        table(columns, rows, right=("id", "job", "rows", "excluded"))
+        nothing = "no datasets yet; `persyn run FILE.yaml` builds one"
+        table(columns, rows, right=("id", "job", "rows", "excluded"), empty=nothing)
 
     emit(found, as_json, show_datasets)
 

@@ -26,12 +26,8 @@ def init(
     start = new_run.from_store(_opened(store))
     text = run_file_writer.text(start.data, notes=start.notes)
     run = run_file.parse(text, where=str(file))  # as it is read later
-
-    def fill(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
     if not on_stdout:
-        atomic_write.write(file, fill)
+        atomic_write.write(file, lambda path: path.write_text(text, encoding="utf-8"))
     for one in start.missing:
         say(f"{one.what}\n  → {one.remedy}")
     teachers = [one.name for one in run.teachers]
@@ -43,17 +39,9 @@ def init(
         tell(f"{file}: {', '.join(teachers)} → {run.student.name}")
         say(f"next: `persyn run --dry-run {file}` counts what it would take")
 
-    emit(
-        {
-            "file": str(file),
-            "teachers": teachers,
-            "student": run.student.name,
-            "missing": [asdict(one) for one in start.missing],
-            "text": text,
-        },
-        as_json,
-        show,
-    )
+    missing = [asdict(one) for one in start.missing]
+    data = {"file": str(file), "teachers": teachers, "student": run.student.name, "missing": missing}
+    emit({**data, "text": text}, as_json, show)
 
 
 def _opened(location: str | None) -> Store | None:

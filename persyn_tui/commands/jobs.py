@@ -38,9 +38,6 @@ def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     went_on = jobs.went_on(found)
 
     def show() -> None:
-        if not found:
-            say("no jobs yet; start one with `persyn run FILE.yaml` or `persyn demo`")
-            return
         rows: list[tuple[object, ...]] = []
         for job in found:
             progress = job.progress
@@ -65,7 +62,8 @@ def list_jobs(store: StoreOption = None, as_json: JsonOption = False) -> None:
         if any(row[-1] for row in rows):
             columns += ("error",)
         rows = [row[: len(columns)] for row in rows]
-        table(columns, rows, right=("job", "progress", "rate", "ETA"))
+        nothing = "no jobs yet; start one with `persyn run FILE.yaml` or `persyn demo`"
+        table(columns, rows, right=("job", "progress", "rate", "ETA"), empty=nothing)
 
     emit([{**_as_json(opened, job), "went_on_as": went_on.get(job.id)} for job in found], as_json, show)
 

@@ -13,6 +13,7 @@ from engine.base.suggest import hint
 from engine.config.models import TeacherConfig
 from engine.registry import model_settings
 from engine.registry import register as registering
+from persyn_tui.app.base.formatting import number, short_reference
 from persyn_tui.commands.options import check_word, nested, with_settings
 from persyn_tui.commands.output import JsonOption, StoreOption, emit, say, table, tell
 from storage import registry
@@ -36,17 +37,14 @@ def list_models(
     found = registry.models(Store.open(store, create=False), role, archived=archived)  # type: ignore[arg-type]  # checked above
 
     def show() -> None:
-        if not found:
-            say("no models yet; `persyn models add` registers one, and a run registers those of its file")
-            return
         rows = [
             (
                 model.name,
                 model.role,
                 model.backend,
-                model.model if model.model.startswith("zoo:") else Path(model.model).name,
+                short_reference(model.model),
                 model.family or "–",
-                size(model.parameters),
+                number(model.parameters),
                 f"{model.price_input:g}/{model.price_output:g}",
                 "–" if model.context is None else f"{model.context:,}",
                 f"t {model.sampling.temperature:g}, {model.sampling.max_tokens:,} tokens",
@@ -57,7 +55,8 @@ def list_models(
         ]
         numbers = ("size", "$/M in/out", "context")
         columns = ("name", "role", "backend", "model", "family", *numbers, "sampling", "system", "")
-        table(columns, rows, right=numbers)
+        nothing = "no models yet; `persyn models add` registers one, and a run registers those of its file"
+        table(columns, rows, right=numbers, empty=nothing)
 
     emit([asdict(model) for model in found], as_json, show)
 
@@ -121,16 +120,6 @@ def restore(
 ) -> None:
     """Bring an archived model back."""
     _archive(name, role, store, False, as_json)
-
-
-def size(parameters: float | None) -> str:
-    """`135M`, `7.6B`, or `–` when not known."""
-    if parameters is None:
-        return "–"
-    for unit, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if parameters >= scale:
-            return f"{parameters / scale:.3g}{unit}"
-    return f"{parameters:.0f}"
 
 
 def _validated(given: dict[str, Any], role: str) -> TeacherConfig:

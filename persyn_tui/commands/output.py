@@ -2,16 +2,13 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from engine.base.sanitize import json_line, strip_control
 
-_LEAST = 5
-"""A narrower column says nothing."""
 _ENDLESS = 100_000
 
 StoreOption = Annotated[
@@ -28,20 +25,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout."
 
 def emit(data: Any, as_json: bool, show: Callable[[], None]) -> None:
     """Prints `data` as JSON, or lets `show` print it for people."""
-    with _until_the_reader_leaves():
+    try:
         if as_json:
             print(json_line(data))
         else:
             show()
         sys.stdout.flush()
-
-
-@contextmanager
-def _until_the_reader_leaves() -> Iterator[None]:
-    """`persyn data list | head`: the reader has what it wanted, which is no failure (click would exit with 1)."""
-    try:
-        yield
     except BrokenPipeError:
+        # `persyn data list | head`: the reader has what it wanted, which is no failure (click would exit with 1).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
 
@@ -56,35 +47,32 @@ def tell(message: str) -> None:
     print(strip_control(message))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """Prints a table on stdout; cells are shown as plain text, harmless to the terminal."""
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = (), empty: str = ""
+) -> None:
+    """Prints a table on stdout, or says `empty` where it has no rows; cells are plain text, harmless to the terminal.
+
+    Where it is wider than the terminal the widest texts are cut first; the first column and numbers (`right`) never.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    if empty and not rows:
+        say(empty)
+        return
+
+    def line(cell: object) -> Text:
+        return Text(strip_control(str(cell)).replace("\n", " "), no_wrap=True, overflow="ellipsis")
+
     console = Console()
     if not console.is_terminal:
         console = Console(width=_ENDLESS)  # a pipe has no width: nothing is cut
-    cells = [[Text(strip_control(str(cell)).replace("\n", " ")) for cell in row] for row in rows]
-    widths = [max([len(name), *(row[place].cell_len for row in cells)]) for place, name in enumerate(columns)]
     view = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name, width in zip(columns, _fitted(widths, console.width - 2 * len(widths)), strict=True):
-        view.add_column(
-            name,
-            justify="right" if name in right else "left",
-            overflow="ellipsis",
-            no_wrap=True,
-            width=width,
-        )
-    for row in cells:
-        view.add_row(*row)
+    for name in columns:
+        whole = name in right or name == columns[0]
+        view.add_column(line(name), justify="right" if name in right else "left", no_wrap=whole)
+    for row in rows:
+        view.add_row(*map(line, row))
     console.print(view)
-
-
-def _fitted(widths: Sequence[int], room: int) -> list[int]:
-    """Column widths that fit the room: the widest are cut first, the first column never; so numbers stay whole."""
-    first, *others = widths
-    while others and first + sum(others) > room and max(others) > _LEAST:
-        others[others.index(max(others))] -= 1
-    return [first, *others]
