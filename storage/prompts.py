@@ -19,13 +19,13 @@ _SET = Columns(PromptSet, PromptSetRow)
 
 def prompt_sha(prompt: Prompt) -> str:
     """The hash that makes two prompts the same: messages, reference answer and verifier."""
-    return sha(
-        {
-            "messages": [dict(message) for message in prompt.messages],
-            "answer": prompt.answer,
-            "verifier": prompt.verifier,
-        }
-    )
+    return sha(_content(prompt))
+
+
+def _content(prompt: Prompt) -> dict[str, Any]:
+    messages = [dict(message) for message in prompt.messages]
+    verifier = None if prompt.verifier is None else dict(prompt.verifier)
+    return {"messages": messages, "answer": prompt.answer, "verifier": verifier}
 
 
 def find_set(store: Store, spec_sha: str) -> PromptSet | None:
@@ -53,13 +53,7 @@ def add(store: Store, lease: Lease | None, set_id: int, prompts: Sequence[Prompt
     """
     hashes = [prompt_sha(prompt) for prompt in prompts]
     rows = [
-        {
-            "sha": digest,
-            "messages": [dict(message) for message in prompt.messages],
-            "answer": prompt.answer,
-            "verifier": None if prompt.verifier is None else dict(prompt.verifier),
-            "source": prompt.source,
-        }
+        {"sha": digest, **_content(prompt), "source": prompt.source}
         for digest, prompt in zip(hashes, prompts, strict=True)
     ]
     if any(prompt.split is None for prompt in prompts):
@@ -112,8 +106,8 @@ def page(
     store: Store, set_id: int, splits: Sequence[Split] | None = None, after: int = -1, limit: int = 500
 ) -> list[tuple[int, Prompt]]:
     """The next prompts of the set with their ordinals, in order of ordinal."""
-    members = select(MemberRow.ordinal, *PROMPT).join(PromptRow, PromptRow.id == MemberRow.prompt_id)
-    return prompt_page(store, members.where(MemberRow.prompt_set_id == set_id), splits, after, limit)
+    members = select(MemberRow).where(MemberRow.prompt_set_id == set_id)
+    return prompt_page(store, members, splits, after, limit)
 
 
 def iterate(

@@ -91,9 +91,7 @@ def pending(
 
     An `error` row with fewer than `max_attempts` attempts is asked again.
     """
-    members = _pending((MemberRow.ordinal, *PROMPT), wanted, max_attempts)
-    joined = members.join(PromptRow, PromptRow.id == MemberRow.prompt_id)
-    return prompt_page(store, joined, wanted.splits, after, limit)
+    return prompt_page(store, _pending((MemberRow,), wanted, max_attempts), wanted.splits, after, limit)
 
 
 def count_pending(store: Store, wanted: Wanted, *, max_attempts: int = 3) -> int:

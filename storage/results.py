@@ -8,8 +8,8 @@ from sqlalchemy import and_, delete, func, select
 
 from storage.job_records import Lease
 from storage.records import Adapter, Checkpoint, Evaluation, Prompt, Result
-from storage.rows import PROMPT, Columns, prompt_page
-from storage.schema import AdapterRow, CheckpointRow, EvaluationRow, MemberRow, PromptRow, ResultRow
+from storage.rows import Columns, prompt_page
+from storage.schema import AdapterRow, CheckpointRow, EvaluationRow, MemberRow, ResultRow
 from storage.store import Store
 
 _ADAPTER = Columns(Adapter, AdapterRow)
@@ -93,10 +93,8 @@ def pending_evaluation(
 ) -> list[tuple[int, Prompt]]:
     """The next evaluation prompts without a result, with their ordinals, in order."""
     members = (
-        select(MemberRow.ordinal, *PROMPT)
-        .select_from(EvaluationRow)
-        .join(MemberRow, MemberRow.prompt_set_id == EvaluationRow.prompt_set_id)
-        .join(PromptRow, PromptRow.id == MemberRow.prompt_id)
+        select(MemberRow)
+        .join(EvaluationRow, EvaluationRow.prompt_set_id == MemberRow.prompt_set_id)
         .outerjoin(
             ResultRow,
             and_(ResultRow.evaluation_id == EvaluationRow.id, ResultRow.prompt_id == MemberRow.prompt_id),

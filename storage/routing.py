@@ -19,8 +19,8 @@ from storage.records import (
     Share,
     Split,
 )
-from storage.rows import PROMPT, Columns, chunks, of_generations, prompt_page
-from storage.schema import AssignmentRow, MemberRow, PlanRow, PromptRow, ResponseRow, RouterRow
+from storage.rows import Columns, chunks, of_generations, prompt_page
+from storage.schema import AssignmentRow, MemberRow, PlanRow, ResponseRow, RouterRow
 from storage.store import Query, Store
 
 _ROUTER = Columns(RouterRecord, RouterRow)
@@ -75,10 +75,8 @@ def unassigned(
 ) -> list[tuple[int, Prompt]]:
     """The next prompts of the plan's set without an assignment, with their ordinals, in order."""
     members = (
-        select(MemberRow.ordinal, *PROMPT)
-        .select_from(PlanRow)
-        .join(MemberRow, MemberRow.prompt_set_id == PlanRow.prompt_set_id)
-        .join(PromptRow, PromptRow.id == MemberRow.prompt_id)
+        select(MemberRow)
+        .join(PlanRow, PlanRow.prompt_set_id == MemberRow.prompt_set_id)
         .outerjoin(
             AssignmentRow,
             and_(

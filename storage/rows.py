@@ -116,10 +116,12 @@ RESPONSE = Columns(
 def prompt_page(
     store: Store, members: Query, splits: Sequence[Split] | None, after: int, limit: int
 ) -> list[tuple[int, Prompt]]:
-    """(ordinal, prompt) of the next members, in order of ordinal; `members` selects `MemberRow.ordinal` and `PROMPT`.
+    """(ordinal, prompt) of the next of these members, in order of ordinal.
 
     One query per split, each bounded and in index order, costs less than one over all of them that must sort.
     """
+    joined = members.select_from(MemberRow).join(PromptRow, PromptRow.id == MemberRow.prompt_id)
+    members = joined.with_only_columns(MemberRow.ordinal, *PROMPT)
     pages: list[list[tuple[int, Prompt]]] = []
     with store.read() as connection:
         for split in splits or SPLITS:
