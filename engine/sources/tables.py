@@ -38,13 +38,7 @@ def file_kind(rows: Callable[[Path], Rows], count: Callable[[Path], int | None])
     """
 
     def prompts(source: FileSource) -> Iterator[tuple[str, Prompt]]:
-        path, found = _existing(source), False
-        for line, row in islice(rows(path), source.size):
-            found = True
-            where = f"{path.name}:{line}"
-            yield where, prompt_of(row, source, where, f"{path}:{line}")
-        if not found:
-            raise ConfigError(f"prompts: {path}: has no rows", 'put one prompt a line, e.g. {"prompt": "…"}')
+        return prompts_of(rows(_existing(source)), source, ":", 'put one prompt a line, e.g. {"prompt": "…"}')
 
     def counted(source: FileSource) -> int | None:
         path = Path(source.path)
@@ -77,6 +71,21 @@ def _existing(source: FileSource) -> Path:
     if not path.is_file():
         raise ConfigError(f"prompts: {path}: no such file", "check `path` (relative to the run file)")
     return path
+
+
+def prompts_of(rows: Rows, source: RowsConfig, mark: str, remedy: str) -> Iterator[tuple[str, Prompt]]:
+    """Yields (`NAME:17`, prompt) of the rows, of as many as the source's `size` says; `mark` stands before the number.
+
+    Raises:
+        ConfigError: there is no row, against which `remedy` helps; or as `prompt_of`.
+    """
+    name, found = Path(source.path).name, False
+    for number, row in islice(rows, source.size):
+        found = True
+        where = f"{name}{mark}{number}"
+        yield where, prompt_of(row, source, where, f"{source.path}{mark}{number}")
+    if not found:
+        raise ConfigError(f"prompts: {source.path}: has no rows", remedy)
 
 
 def prompt_of(row: Mapping[str, Any], source: RowsConfig, where: str, at: str) -> Prompt:

@@ -1,7 +1,6 @@
 """Prompts from a Hugging Face dataset, by folder (saved with `save_to_disk`) or hub id."""
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from engine.base.errors import ConfigError
 from engine.config.kinds import SourceKind
 from engine.config.paths import RunFolder
 from engine.config.sources import RowsConfig
-from engine.sources.tables import prompt_of
+from engine.sources.tables import prompts_of
 from storage.records import Prompt
 
 
@@ -49,13 +48,7 @@ def _prompts(source: HuggingFaceSource) -> Iterator[tuple[str, Prompt]]:
             f"prompts: {path}: cannot be loaded: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
             "check the id or folder; without a network use a folder saved with save_to_disk",
         ) from None
-    label = Path(path).name
-    found = False
-    for index, row in enumerate(islice(iter(rows), source.size)):
-        found = True
-        yield f"{label}#{index}", prompt_of(row, source, f"{label}#{index}", f"{path}#{index}")
-    if not found:
-        raise ConfigError(f"prompts: {path}: has no rows", "choose another `subset`")
+    return prompts_of(enumerate(rows), source, "#", "choose another `subset`")
 
 
 def _located(settings: Mapping[str, Any], folder: RunFolder) -> Mapping[str, Any]:
