@@ -1,6 +1,7 @@
 """Rows of token ids in padded batches: which share a forward pass, and how they become tensors."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from random import Random
 from typing import Any, TypeVar
 
 import torch
@@ -45,6 +46,17 @@ def cut(
         greatest = wider
     if batch:
         yield batch
+
+
+def shuffled(batches: Iterable[_T]) -> list[_T]:
+    """The first batch first, which shows whether memory holds it, and the others in an order that is always the same.
+
+    Costly and cheap batches come mixed, so that the speed so far tells how long the rest will take.
+    """
+    ordered = list(batches)
+    others = ordered[1:]
+    Random(0).shuffle(others)
+    return ordered[:1] + others
 
 
 def pad(

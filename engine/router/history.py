@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +10,8 @@ from numpy.typing import NDArray
 from engine.methods.metrics import Metrics
 
 
-def _silent(step: int, total: int, measures: Mapping[str, float]) -> None:
-    del step, total, measures
+def _ignore(*_: Any) -> None:
+    """What a hook does that nobody set."""
 
 
 def _never() -> bool:
@@ -21,11 +22,21 @@ def _never() -> bool:
 class Hooks:
     """What is told and asked while a router is trained."""
 
-    progress: Callable[[int, int, Mapping[str, float]], None] = _silent
-    """Called after each evaluation with (step, total steps, measures). The total is an upper bound: training may stop
-    early."""
+    reading: Callable[[int, int], None] = _ignore
+    """Called with (prompts read, all prompts) once the backbone is loaded, and after each of its passes."""
+    begin: Callable[[int, int, int | None], None] = _ignore
+    """Called before the first step with (steps done before, total steps, work left). The total is an upper bound:
+    training may stop early. Work is what `work` counts; None where there is none but the steps."""
+    work: Callable[[int], None] = _ignore
+    """Called after every pass of a tuned backbone with its work: the tokens that were trained on, or a third of those
+    that were only measured."""
+    progress: Callable[[int, int, Mapping[str, float]], None] = _ignore
+    """Called after each step of a tuned backbone and each epoch of a head with (step, total steps, measures); no
+    measures where none were taken."""
+    notice: Callable[[str], None] = _ignore
+    """Called with what a person should read, such as a damaged checkpoint."""
     should_stop: Callable[[], bool] = _never
-    """Asked between batches; True ends the training with `Cancelled`."""
+    """Asked before each layer of a pass and each epoch of a head; True ends the training with `Cancelled`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,18 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from engine.base.errors import Cancelled, ConfigError, ModelError
-from engine.models.batching import cut
+from engine.base.errors import ConfigError, ModelError
+from engine.models.batching import cut, shuffled
 from engine.models.chat_template import prompt_ids
 from engine.models.memory import halving
+from engine.models.stoppable import stoppable
 from engine.router import manifest as manifests
 from engine.router import saved
 from engine.router.backbone import Backbone, cut_middle, load_backbone, pool
+from engine.router.kept_states import KeptStates
 from engine.router.manifest import Labelling, Manifest, Teacher
 from engine.router.settings import CPU_TOKENS, GPU_TOKENS, Tune
+from storage.hashing import sha
 from storage.records import Messages
 
 
@@ -105,49 +108,105 @@ class Router(nn.Module):
         strengths: Tensor = self.head((pooled - self.mean) / self.deviation)
         return strengths
 
+    def passes(
+        self,
+        encoded: Sequence[Sequence[int]],
+        should_stop: Callable[[], bool] = lambda: False,
+        token_budget: int = 0,
+        kept: KeptStates | None = None,
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Yield (places in `encoded`, their pooled hidden states (b, H)) after every forward pass, without gradients.
+
+        Equal prompts are read once. Passes are of prompts of like length, long and short ones mixed; one that memory
+        does not hold is made in halves. Which prompts share a pass depends on `encoded` alone, so that a reading
+        which goes on gives the same bits.
+
+        Args:
+            encoded: token ids of each prompt.
+            should_stop: asked before every layer.
+            token_budget: padded tokens per pass; 0 takes what suits the device.
+            kept: gets what is read. A pass all of whose prompts it holds is not made, and not yielded.
+
+        Raises:
+            Cancelled: `should_stop` said so.
+        """
+        places: dict[tuple[int, ...], list[int]] = {}
+        for place, ids in enumerate(encoded):
+            places.setdefault(tuple(ids), []).append(place)
+
+        def read(part: list[tuple[int, ...]]) -> Iterator[tuple[list[int], Tensor]]:
+            with torch.no_grad(), stoppable(self.backbone, should_stop):
+                states = pool(self.backbone, part)
+            if kept is not None:
+                kept.add(part, states)
+            rows = [row for row, ids in enumerate(part) for _ in places[ids]]
+            yield [place for ids in part for place in places[ids]], states[rows]
+
+        budget = token_budget or (CPU_TOKENS if self.backbone.device.type == "cpu" else GPU_TOKENS)
+        longest_first = sorted(places, key=len, reverse=True)
+        try:
+            for batch in shuffled(cut(longest_first, len, budget, similar=True)):
+                if kept is None or not all(ids in kept for ids in batch):
+                    yield from halving(batch, read)
+        finally:
+            if kept is not None:
+                kept.flush()
+
     def pooled(
         self,
         encoded: Sequence[Sequence[int]],
         should_stop: Callable[[], bool] = lambda: False,
         token_budget: int = 0,
+        keep_in: Path | None = None,
+        on_read: Callable[[int, int], None] = lambda done, total: None,
     ) -> Tensor:
         """Return the pooled hidden states (B, H) of encoded prompts, without gradients, in their order.
 
-        A batch that memory does not hold is read in halves.
+        Args:
+            encoded: token ids of B prompts.
+            should_stop: asked before every layer.
+            token_budget: padded tokens per pass; 0 takes what suits the device.
+            keep_in: folder where states are kept while they are read, and found again by the next call; see
+                `KeptStates`.
+            on_read: called with (prompts read, B) before the first pass and after each.
 
         Raises:
-            Cancelled: `should_stop` said so between two batches.
+            Cancelled: `should_stop` said so.
         """
+        kept = None if keep_in is None else KeptStates(keep_in, self._reader(), self.source.hidden)
         out = torch.empty(len(encoded), self.source.hidden, device=self.backbone.device)
-        default = CPU_TOKENS if self.backbone.device.type == "cpu" else GPU_TOKENS
-
-        def read(part: list[int]) -> Iterator[tuple[list[int], Tensor]]:
-            yield part, pool(self.backbone, [encoded[index] for index in part])
-
-        with torch.no_grad():
-            longest_first = sorted(range(len(encoded)), key=lambda index: -len(encoded[index]))
-            budget = token_budget or default
-            for chosen in cut(longest_first, lambda index: len(encoded[index]), budget, similar=True):
-                if should_stop():
-                    raise Cancelled("the router was stopped while it read prompts")
-                for part, states in halving(chosen, read):
-                    out[part] = states
+        read = np.zeros(len(encoded), dtype=bool)
+        for place, ids in enumerate(encoded):
+            if kept is not None and ids in kept:
+                out[place], read[place] = kept[ids], True
+        on_read(int(read.sum()), len(encoded))
+        for places, states in self.passes(encoded, should_stop, token_budget, kept):
+            out[places], read[places] = states, True
+            on_read(int(read.sum()), len(encoded))
         return out
+
+    def _reader(self) -> str:
+        """Return what identifies everything that pooled states depend on beside the prompt."""
+        weights = {
+            name: torch.hash_tensor(tensor if tensor.device.type in ("cpu", "cuda") else tensor.cpu())
+            for name, tensor in self.trained().items()
+        }
+        hashes = {name: int(value.view(torch.int64)) for name, value in weights.items()}
+        return sha([self.source.sha, self.source.dtype, self.max_tokens, hashes])
 
     def strengths(
         self,
         prompts: Sequence[Messages],
         should_stop: Callable[[], bool] = lambda: False,
         token_budget: int = 0,
+        keep_in: Path | None = None,
+        on_read: Callable[[int, int], None] = lambda done, total: None,
     ) -> NDArray[np.float32]:
         """Return the strengths (B, M) of the teachers on each prompt, in the order of `teachers`.
 
-        Prompts are read in batches of like length, so that padding costs little.
-
         Args:
             prompts: B conversations.
-            should_stop: asked between batches.
-            token_budget: padded tokens per batch; 0 takes what suits the device.
+            should_stop, token_budget, keep_in, on_read: as of `pooled`.
 
         Raises:
             TemplateError: a prompt does not fit the backbone's chat template.
@@ -155,9 +214,18 @@ class Router(nn.Module):
         """
         if not prompts:
             return np.zeros((0, len(self.teachers)), dtype=np.float32)
-        with torch.no_grad():
-            strengths = self.read(self.pooled(self.encode(prompts), should_stop, token_budget))
-        return np.asarray(strengths.cpu().numpy(), dtype=np.float32)
+        return self._numbers(self.pooled(self.encode(prompts), should_stop, token_budget, keep_in, on_read))
+
+    def strengths_by_pass(
+        self, prompts: Sequence[Messages], should_stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        """Yield (places in `prompts`, strengths (b, M)) after every forward pass; see `passes` and `strengths`."""
+        for places, states in self.passes(self.encode(prompts), should_stop):
+            yield places, self._numbers(states)
+
+    @torch.no_grad()
+    def _numbers(self, pooled: Tensor) -> NDArray[np.float32]:
+        return np.asarray(self.read(pooled).cpu().numpy(), dtype=np.float32)
 
     def trained(self) -> dict[str, Tensor]:
         """Return the backbone's own trained tensors by name: none, the adapter's, or all."""

@@ -1,6 +1,7 @@
 """How a router is trained, as plain values."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Ties = Literal["drop", "half"]
@@ -44,3 +45,6 @@ class FitSettings:
     """Of a backbone from the hub."""
     trust_remote_code: bool = False
     seed: int = 0
+    keep_in: Path | None = None
+    """Folder for what was read and trained so far: a call with the same arguments goes on from there, on a CPU to the
+    same bits. Whoever has saved the router removes it. None: nothing is kept."""

@@ -45,7 +45,7 @@ def fit(
         prompts: B conversations.
         rewards: (B, M), NaN where missing; a prompt that is not to be trained on is a row of NaN.
         settings: how.
-        hooks: called after each evaluation, and asked between batches.
+        hooks: what is told and asked meanwhile.
 
     Raises:
         TrainingError: fewer than two prompts have a pair to learn from, or the loss is not finite.
@@ -84,7 +84,7 @@ def fit(
         )
     encoded = router.encode([prompts[i] for i in used])
     before = time.perf_counter()
-    pooled = router.pooled(encoded, hooks.should_stop)
+    pooled = router.pooled(encoded, hooks.should_stop, keep_in=settings.keep_in, on_read=hooks.reading)
     seconds_encoding = time.perf_counter() - before
     known = torch.tensor(r[used], device=pooled.device)
     folds = _folds(encoded, settings)
@@ -169,6 +169,7 @@ def _cross_fit(
     results: list[HeadResult] = []
     held_out = torch.zeros(rewards.shape, device=features.device)
     count, epochs = int(folds.max()) + 1, PATHS * settings.head_epochs
+    hooks.begin(0, count * epochs, None)
     for number in range(count):
 
         def on_epoch(epoch: int, now: Evaluation, before: int = number * epochs) -> None:

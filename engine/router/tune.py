@@ -1,6 +1,8 @@
 """Training of backbone and head together: an adapter, or all weights."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -8,13 +10,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.base.errors import Cancelled, TrainingError
+from engine.models.checkpoint import Checkpoint
+from engine.models.stoppable import stoppable
+from engine.router.checkpoints import Checkpoints, State
 from engine.router.head import evaluate, finite
 from engine.router.history import Evaluation, Hooks
 from engine.router.loss import bradley_terry
 from engine.router.model import Router
 from engine.router.settings import FitSettings
+from storage.hashing import sha
 
 EVALUATIONS_PER_EPOCH = 2
+MEASURED_COST = 3
+"""Tokens that are measured in the time of one that is trained on: a forward pass against one with its backward pass."""
 _WARM_UP = 0.1
 """Share of the steps over which the learning rate rises; it falls linearly afterwards."""
 
@@ -32,69 +40,214 @@ def tune(
     The start counts as an evaluation, so a router that only gets worse comes back as it was. The backbone
     stays in eval mode: early stop regularises, and dropout would make two encodings of one prompt differ.
 
+    With `settings.keep_in` it goes on from the newest whole checkpoint there, and ends as if undisturbed.
+
     Args:
         router: with the weights to start from.
         encoded: token ids of B prompts.
         rewards: (B, M), NaN where missing.
         folds: (B,); fold 0 is held out.
         settings: how.
-        hooks: called after each evaluation, and asked before each step.
+        hooks: see `Hooks`.
 
     Raises:
         TrainingError: strengths or gradients are not finite; names the step.
-        Cancelled: `should_stop` said so.
+        Cancelled: `should_stop` said so; a checkpoint holds what was done.
     """
     held = np.flatnonzero(folds == 0)
     held_rewards = rewards[torch.as_tensor(held, device=rewards.device)]
     held_encoded = [encoded[int(i)] for i in held]
-    train = np.flatnonzero(folds != 0)
-    parameters = [p for p in router.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    per_epoch = -(-len(train) // settings.batch_prompts)
-    total = settings.epochs * per_epoch
-    every = max(1, per_epoch // EVALUATIONS_PER_EPOCH)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
+    steps = _steps(np.flatnonzero(folds != 0), encoded, settings)
+    total = len(steps)
+    every = max(1, total // settings.epochs // EVALUATIONS_PER_EPOCH)
+    trained = _Trained(router, settings)
+    checkpoints = Checkpoints(
+        settings.keep_in and settings.keep_in / "tuning",
+        _fingerprint(router, encoded, rewards, folds, settings),
+        hooks.notice,
+    )
+    if (found := checkpoints.newest()) is not None:
+        trained.load(found)
+    hooks.begin(trained.step, total, _work_left(encoded, held_encoded, steps[trained.step :], every))
 
-    def look(step: int, losses: Sequence[Tensor]) -> tuple[Evaluation, Tensor]:
+    def look() -> None:
+        read = 0
+
+        def on_read(done: int, _: int) -> None:
+            nonlocal read
+            hooks.work(sum(map(len, held_encoded)) * (done - read) // (MEASURED_COST * len(held)))
+            read = done
+
+        states = router.pooled(held_encoded, hooks.should_stop, keep_in=settings.keep_in, on_read=on_read)
         with torch.no_grad():
-            strengths = router.read(router.pooled(held_encoded, hooks.should_stop))
-        loss = float(torch.stack(list(losses)).mean()) if losses else None
-        now = evaluate(finite(strengths, step), held_rewards, settings, fold=0, step=step, loss=loss)
-        return now, strengths
+            strengths = finite(router.read(states), trained.step)
+        loss = float(torch.stack(trained.losses).mean()) if trained.losses else None
+        now = evaluate(strengths, held_rewards, settings, fold=0, step=trained.step, loss=loss)
+        trained.evaluated(now, strengths)
 
-    best, held_out = look(0, [])
-    kept = _copy(router)
-    evaluations = [best]
-    since = 0
-    losses: list[Tensor] = []
-    for step, rows in enumerate(_steps(train, encoded, settings), start=1):
-        if hooks.should_stop():
-            raise Cancelled(f"the router was stopped at step {step} of {total}")
-        strengths = finite(router([encoded[i] for i in rows]), step)
-        chosen = torch.as_tensor(rows, device=rewards.device)
-        loss = bradley_terry(strengths, rewards[chosen], settings.temperature, settings.ties)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if not torch.isfinite(nn.utils.clip_grad_norm_(parameters, 1.0)):
+    try:
+        while True:
+            step = trained.step
+            if (step % every == 0 or step == total) and trained.measured_at != step:
+                checkpoints.offer(step, trained.state)  # to measure takes as long as many steps
+                look()
+                hooks.progress(step, total, trained.evaluations[-1].measures())
+            if step == total or (step and trained.since >= settings.patience):
+                break
+            rows = steps[step]
+            trained.take_step(
+                [encoded[i] for i in rows],
+                rewards[torch.as_tensor(rows, device=rewards.device)],
+                rate=_rate(step, total),
+                should_stop=hooks.should_stop,
+            )
+            hooks.work(sum(len(encoded[i]) for i in rows))
+            hooks.progress(trained.step, total, {})
+            checkpoints.offer(trained.step, trained.state)
+    except Cancelled:
+        checkpoints.write(trained.step, trained.state)
+        raise
+    checkpoints.offer(trained.step, trained.state)
+    router.restore(*trained.best_weights)
+    return trained.evaluations, [trained.best], trained.held_out
+
+
+class _Trained:
+    """Where the tuning stands: weights and moments, measures, and the best router so far."""
+
+    def __init__(self, router: Router, settings: FitSettings) -> None:
+        self._router, self._settings = router, settings
+        self._parameters = {name: p for name, p in router.named_parameters() if p.requires_grad}
+        self._optimizer = torch.optim.AdamW(
+            self._parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.step = 0
+        self.losses: list[Tensor] = []
+        """Of the steps since the last evaluation."""
+        self.evaluations: list[Evaluation] = []
+        self.since = 0
+        """Evaluations since the best one."""
+        self.best: Evaluation
+        self.held_out: Tensor
+        """Strengths (held-out prompts, M) at the best evaluation."""
+        self.best_weights: tuple[dict[str, Tensor], dict[str, Tensor]]
+        """What `Router.restore` takes."""
+
+    @property
+    def measured_at(self) -> int | None:
+        """The step of the last evaluation."""
+        return self.evaluations[-1].step if self.evaluations else None
+
+    def take_step(
+        self,
+        batch: Sequence[Sequence[int]],
+        rewards: Tensor,
+        *,
+        rate: float,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Move the weights by the gradient of a batch of encoded prompts, at `rate` times the learning rate.
+
+        Raises:
+            TrainingError: strengths or gradients are not finite.
+            Cancelled: `should_stop` said so; the weights are those of before.
+        """
+        step, settings = self.step + 1, self._settings
+        self._optimizer.zero_grad(set_to_none=True)
+        with stoppable(self._router.backbone, should_stop):
+            strengths = finite(self._router(batch), step)
+            loss = bradley_terry(strengths, rewards, settings.temperature, settings.ties)
+            loss.backward()  # type: ignore[no-untyped-call]
+        if not torch.isfinite(nn.utils.clip_grad_norm_(self._parameters.values(), 1.0)):
             raise TrainingError(
                 f"the router's gradient is not finite at step {step}", "lower router.learning_rate"
             )
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.detach())
-        if step % every and step != total:
-            continue
-        now, strengths = look(step, losses)
-        losses = []
-        evaluations.append(now)
-        hooks.progress(step, total, now.measures())
-        since += 1
-        if now.key < best.key:
-            best, held_out, kept, since = now, strengths, _copy(router), 0
-        if since >= settings.patience:
-            break
-    router.restore(*kept)
-    return evaluations, [best], held_out
+        self._optimizer.param_groups[0]["lr"] = settings.learning_rate * rate
+        self._optimizer.step()
+        self.losses.append(loss.detach())
+        self.step = step
+
+    def evaluated(self, now: Evaluation, strengths: Tensor) -> None:
+        """Take in an evaluation and its strengths (held-out prompts, M)."""
+        self.since += 1
+        if not self.evaluations or now.key < self.best.key:
+            self.best, self.held_out, self.since = now, strengths, 0
+            self.best_weights = (_copy(self._router.head_state()), _copy(self._router.trained()))
+        self.evaluations.append(now)
+        self.losses = []
+
+    def state(self) -> State:
+        """All of it, for a checkpoint; what is the best is empty before the first evaluation."""
+        groups: dict[str, Mapping[str, Tensor]] = {
+            "weights": self._parameters,
+            "statistics": {"mean": self._router.mean, "deviation": self._router.deviation},
+            "moments": {
+                f"{key}/{name}": value
+                for name, parameter in self._parameters.items()
+                for key, value in self._optimizer.state[parameter].items()
+            },
+            "losses": {str(place): loss for place, loss in enumerate(self.losses)},
+        }
+        if self.evaluations:
+            head, weights = self.best_weights
+            groups |= {"best_head": head, "best_weights": weights, "best": {"held_out": self.held_out}}
+        small = {
+            "evaluations": [asdict(one) for one in self.evaluations],
+            "best": self.evaluations.index(self.best) if self.evaluations else None,
+            "since": self.since,
+        }
+        return groups, small
+
+    @torch.no_grad()
+    def load(self, found: Checkpoint) -> None:
+        """Go on from a checkpoint of `state`."""
+        groups, device = found.groups, self._router.backbone.device
+        for name, parameter in self._parameters.items():
+            parameter.copy_(groups["weights"][name])
+        self._router.mean.copy_(groups["statistics"]["mean"])
+        self._router.deviation.copy_(groups["statistics"]["deviation"])
+        for path, value in groups["moments"].items():
+            key, name = path.split("/", 1)
+            # AdamW counts its steps on the CPU.
+            self._optimizer.state[self._parameters[name]][key] = value if key == "step" else value.to(device)
+        losses = groups["losses"]
+        self.losses = [losses[str(place)].to(device) for place in range(len(losses))]
+        self.step, self.since = found.step, int(found.state["since"])
+        self.evaluations = [Evaluation(**one) for one in found.state["evaluations"]]
+        if self.evaluations:
+            self.best = self.evaluations[int(found.state["best"])]
+            self.held_out = groups["best"]["held_out"].to(device)
+            self.best_weights = (
+                {name: value.to(device) for name, value in groups["best_head"].items()},
+                {name: value.to(device) for name, value in groups["best_weights"].items()},
+            )
+
+
+def _work_left(
+    encoded: Sequence[Sequence[int]],
+    held: Sequence[Sequence[int]],
+    steps: Sequence[Sequence[int]],
+    every: int,
+) -> int:
+    """Return the tokens of the steps that are left, and `1 / MEASURED_COST` of those that are measured between them."""
+    trained = sum(len(encoded[i]) for rows in steps for i in rows)
+    return trained + (1 + len(steps) // every) * sum(map(len, held)) // MEASURED_COST
+
+
+def _fingerprint(
+    router: Router,
+    encoded: Sequence[Sequence[int]],
+    rewards: Tensor,
+    folds: NDArray[np.int64],
+    settings: FitSettings,
+) -> str:
+    """Return what identifies everything that shapes the tuned weights."""
+    free = ("keep_in", "device", "trust_remote_code")
+    digest = hashlib.sha256(rewards.detach().double().cpu().numpy().tobytes() + folds.tobytes())
+    for ids in encoded:
+        digest.update(np.asarray([len(ids), *ids], dtype="<i4").tobytes())
+    kept = {name: value for name, value in asdict(settings).items() if name not in free}
+    return sha([router.source.sha, router.source.dtype, kept, digest.hexdigest()])
 
 
 def _rate(step: int, total: int) -> float:
@@ -121,8 +274,5 @@ def _steps(
     return steps
 
 
-def _copy(router: Router) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    return (
-        {name: tensor.detach().clone() for name, tensor in router.head_state().items()},
-        {name: tensor.detach().clone() for name, tensor in router.trained().items()},
-    )
+def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}

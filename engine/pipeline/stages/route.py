@@ -1,10 +1,10 @@
 """Stage `route`: each prompt of the training splits gets one teacher, for every strategy of the run.
 
-A strategy that asks the router encodes prompts page by page, so that a run over any number of prompts streams; all
-others are computed at once.
+A strategy that asks the router reads prompts page by page, and what a forward pass decides is stored and counted as it
+comes; all others are computed at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.job import plan_store
+from engine.job.batch_writer import LOCAL_S, BatchWriter
 from engine.job.calibration import CALIBRATED, TRAINED
 from engine.job.context import RunContext
 from engine.methods import policy, strategy_kinds
@@ -36,7 +37,9 @@ def run(context: RunContext) -> None:
             context.progress.advance(total, row=name)
             continue
         note = (
-            _by_router(context, plan) if strategy_kinds.uses_router(name) else _at_once(context, plan, total)
+            _by_router(context, plan, total)
+            if strategy_kinds.uses_router(name)
+            else _at_once(context, plan, total)
         )
         routing.finish_plan(context.store, context.lease, plan.id)
         context.progress.say(f"route: {note}")
@@ -57,18 +60,24 @@ def _at_once(context: RunContext, plan: Plan, total: int) -> str:
     if strategy_kinds.load(name).uses_rewards:
         more["rewards"] = _rewards(context, total)
     decided = strategy_kinds.assign(name, replace(context.run.evidence, **more), total)
+    ids = [teacher_id for teacher_id, _ in context.generations]
     done = {a.prompt_id for page in plan_store.assignment_pages(context.store, plan.id) for a in page}
     for page in _numbered(context):
-        ready = [(index, prompt) for index, prompt in page if prompt.id not in done]
-        _commit(context, plan, ready, decided.choices)
+        ready = [(place, prompt.id or 0) for place, prompt in page if prompt.id not in done]
+        for start in range(0, len(ready), COMMIT):
+            assigned = [
+                Assignment(prompt_id, ids[decided.choices[place]])
+                for place, prompt_id in ready[start : start + COMMIT]
+            ]
+            routing.assign(context.store, context.lease, plan.id, assigned)
         context.progress.advance(len(page), row=name)
     return decided.note
 
 
-def _by_router(context: RunContext, plan: Plan) -> str:
+def _by_router(context: RunContext, plan: Plan, total: int) -> str:
+    """Each prompt is stored and counted with the forward pass that read it."""
     known = score_table.gather(context, CALIBRATED)
-    rewards = known.labels(context.run.reward).rewards
-    row_of = {int(prompt): row for row, prompt in enumerate(known.prompt_ids)}
+    rewards = dict(zip(map(int, known.prompt_ids), known.labels(context.run.reward).rewards, strict=True))
     context.servers.evict_for(context.run.router.device)
     router = Router.load(
         plan_store.router_folder(context, plan_store.stored_router(context)),
@@ -76,52 +85,49 @@ def _by_router(context: RunContext, plan: Plan) -> str:
         device=context.run.router.device,
         trust_remote_code=context.run.router.trust_remote_code,
     )
+    done = sum(share.prompts for share in routing.shares(context.store, plan.id))
+    context.progress.expect(
+        total, done=done, row=plan.strategy
+    )  # loading is no routing: its clock starts now
+    writer = BatchWriter[Assignment](lambda rows: routing.assign(context.store, context.lease, plan.id, rows))
     after, routed = -1, 0
-    while page := routing.unassigned(context.store, plan.id, TRAINED, after, PAGE):
-        context.control.check()
-        batch = [prompt for _, prompt in page]
-        strengths = router.strengths([prompt.messages for prompt in batch])
-        values = np.asarray(strengths, dtype=np.float64)
-        rows = np.full(values.shape, np.nan)
-        for index, prompt in enumerate(batch):
-            if (row := row_of.get(prompt.id or -1)) is not None:
-                rows[index] = rewards[row]
-        evidence = replace(context.run.evidence, strengths=values, rewards=rows)
-        decided = strategy_kinds.assign(plan.strategy, evidence, len(batch))
-        chosen = policy.choose(values)
-        # A margin is that of the router's choice; what is known better goes to another teacher without one.
-        margins = np.where(decided.choices == chosen.choices, chosen.margins, np.nan)
-        _commit(context, plan, list(enumerate(batch)), decided.choices, values, margins)
-        context.progress.advance(len(batch), row=plan.strategy)
-        routed += len(batch)
-        after = page[-1][0]
-    return f"{plan.strategy}: {routed:,} prompts assigned ({len(row_of):,} by known rewards, the others by the router)"
+    try:
+        while page := routing.unassigned(context.store, plan.id, TRAINED, after, PAGE):
+            asked = [prompt.messages for _, prompt in page]
+            for places, strengths in router.strengths_by_pass(asked, context.control.cancelled):
+                prompt_ids = [page[place][1].id or 0 for place in places]
+                for row in _decided(context, plan.strategy, prompt_ids, strengths, rewards):
+                    writer.add(row, LOCAL_S)
+                writer.flush_if_due()
+                context.progress.advance(len(places), row=plan.strategy)
+                routed += len(places)
+                context.control.check()
+            after = page[-1][0]
+    finally:
+        writer.flush()
+    return f"{plan.strategy}: {routed:,} prompts assigned ({len(rewards):,} by known rewards, the others by the router)"
 
 
-def _commit(
+def _decided(
     context: RunContext,
-    plan: Plan,
-    numbered: list[tuple[int, Prompt]],
-    choices: NDArray[np.int64],
-    strengths: NDArray[np.float64] | None = None,
-    margins: NDArray[np.float64] | None = None,
-) -> None:
-    ids = [teacher_id for teacher_id, _ in context.generations]
-    for start in range(0, len(numbered), COMMIT):
-        routing.assign(
-            context.store,
-            context.lease,
-            plan.id,
-            [
-                Assignment(
-                    prompt_id=prompt.id or 0,
-                    teacher_id=ids[choices[index]],
-                    strengths=None if strengths is None else tuple(map(float, strengths[index])),
-                    margin=None if margins is None or np.isnan(margins[index]) else float(margins[index]),
-                )
-                for index, prompt in numbered[start : start + COMMIT]
-            ],
-        )
+    strategy: str,
+    prompt_ids: Sequence[int],
+    strengths: NDArray[np.float32],
+    rewards: Mapping[int, NDArray[np.float64]],
+) -> Iterator[Assignment]:
+    """The assignments of B prompts by their strengths (B, M) and, of those that have been answered, rewards (M,)."""
+    values = np.asarray(strengths, dtype=np.float64)
+    unknown = np.full(values.shape[1], np.nan)
+    known = np.stack([rewards.get(prompt_id, unknown) for prompt_id in prompt_ids])
+    evidence = replace(context.run.evidence, strengths=values, rewards=known)
+    choices = strategy_kinds.assign(strategy, evidence, len(prompt_ids)).choices
+    routed = policy.choose(values)
+    # A margin is that of the router's choice; what is known better goes to another teacher without one.
+    margins = np.where(choices == routed.choices, routed.margins, np.nan)
+    for row, prompt_id in enumerate(prompt_ids):
+        margin = None if np.isnan(margins[row]) else float(margins[row])
+        teacher_id = context.generations[choices[row]].teacher_id
+        yield Assignment(prompt_id, teacher_id, strengths=tuple(map(float, values[row])), margin=margin)
 
 
 def _numbered(context: RunContext) -> Iterator[list[tuple[int, Prompt]]]:

@@ -1,7 +1,9 @@
 """Stage `train_router`: rewards to labels, labels to a Bradley–Terry router, measured on unseen prompts."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from engine.scoring import score_table
 from storage import prompts, routing
 from storage.records import Messages, NewRouter
 
+UNFINISHED = "unfinished"
+"""In a router's folder: what has been read and trained until it is stored."""
 FEW = 30
 """Held-out prompts below which Hit@1 is uncertain by more than a sixth either way."""
 
@@ -33,7 +37,30 @@ def run(context: RunContext) -> None:
     if stored is None:
         _train(context)
     else:
+        _forget_unfinished(context)
         context.progress.say(f"train_router: trained before; {describe(stored.metrics)}")
+
+
+def _forget_unfinished(context: RunContext) -> None:
+    """Removes what a router that is stored was made from."""
+    shutil.rmtree(context.folder("routers", context.identity.router_sha) / UNFINISHED, ignore_errors=True)
+
+
+def _counted(context: RunContext, row: str) -> Callable[[int, int], None]:
+    """What is to be called with (prompts read, all prompts), to show them as a row of the stage."""
+    before: int | None = None
+
+    def count(done: int, total: int) -> None:
+        nonlocal before
+        if before is None:
+            context.progress.expect(total, done=done, row=row)
+            if done:
+                context.progress.say(f"train_router: {done:,} of {total:,} prompts ({row}) were read before")
+        else:
+            context.progress.advance(done - before, row=row)
+        before = done
+
+    return count
 
 
 def _train(context: RunContext) -> None:
@@ -53,15 +80,24 @@ def _train(context: RunContext) -> None:
         )
 
     context.servers.evict_for(config.device)
+    folder = context.folder("routers", context.identity.router_sha)
+    settings = replace(fit_settings(config), keep_in=folder / UNFINISHED)
     done = 0
+
+    def begin(step: int, total: int, work: int | None) -> None:
+        nonlocal done
+        del work
+        if step:
+            context.progress.say(f"train_router: goes on from step {step:,} of {total:,}")
+        context.progress.expect(total, done=step, row="router", unit="steps")
+        done = step
 
     def report(step: int, total: int, values: Mapping[str, float]) -> None:
         nonlocal done
-        if step <= done or not done:
-            context.progress.expect(total, row="router", unit="steps")
-            done = 0
+        del total
         context.progress.advance(step - done, row="router")
-        context.progress.values(step, values)
+        if values:
+            context.progress.values(step, values)
         done = step
 
     router, history = fit(
@@ -69,10 +105,17 @@ def _train(context: RunContext) -> None:
         plan_store.router_teachers(context),
         _messages(context, known.prompt_ids),
         labels.training_rewards,
-        fit_settings(config),
-        Hooks(progress=report, should_stop=context.control.cancelled),
+        settings,
+        Hooks(
+            reading=_counted(context, "backbone"),
+            begin=begin,
+            progress=report,
+            notice=lambda text: context.progress.say(f"train_router: {text}", "warning"),
+            should_stop=context.control.cancelled,
+        ),
     )
-    measured = _measure(context, router, asdict(history.held_out))
+    context.progress.expect(done, done=done, row="router", unit="steps")  # it may have stopped early
+    measured = _measure(context, router, asdict(history.held_out), settings.keep_in)
     labelling = Labelling(
         alpha=rewarded.alpha,
         normalization=rewarded.normalization,
@@ -80,7 +123,6 @@ def _train(context: RunContext) -> None:
         temperature=config.temperature if config.targets == "soft" else None,
         ties=config.ties,
     )
-    folder = context.folder("routers", context.identity.router_sha)
     notes = {"student": context.student.name, "prompts": history.prompts, "pairs": history.pairs, **measured}
     manifest = router.save(folder, labelling, notes)
     routing.put_router(
@@ -94,6 +136,7 @@ def _train(context: RunContext) -> None:
             measured,
         ),
     )
+    _forget_unfinished(context)
     context.progress.say(
         f"train_router: {config.tune}, {history.prompts:,} prompts, {history.pairs:,} pairs, "
         f"{history.seconds:.1f} s; {describe(measured)}"
@@ -142,7 +185,9 @@ def describe(measured: Mapping[str, Any]) -> str:
     )
 
 
-def _measure(context: RunContext, router: Router, folds: Mapping[str, Any]) -> dict[str, Any]:
+def _measure(
+    context: RunContext, router: Router, folds: Mapping[str, Any], keep_in: Path | None
+) -> dict[str, Any]:
     """Measures on the validation prompts; without any, those of the training folds, and said so."""
     held = score_table.gather(context, ("validation",))
     rewards = held.labels(context.run.reward).training_rewards
@@ -152,7 +197,12 @@ def _measure(context: RunContext, router: Router, folds: Mapping[str, Any]) -> d
             "warning",
         )
         return {**folds, "on": "calibration prompts left out of training"}
-    strengths = router.strengths(_messages(context, held.prompt_ids), should_stop=context.control.cancelled)
+    strengths = router.strengths(
+        _messages(context, held.prompt_ids),
+        context.control.cancelled,
+        keep_in=keep_in,
+        on_read=_counted(context, "validation"),
+    )
     measured = asdict(metrics.measure(strengths, rewards, seed=context.run.router.seed))
     if measured["n"] < FEW:
         context.progress.say(

@@ -1,0 +1,34 @@
+"""A forward pass that can be stopped in its middle: one through a large model on a CPU takes many seconds."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from engine.base.errors import Cancelled
+
+
+@contextmanager
+def stoppable(model: nn.Module, should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Within it, `should_stop` is asked before each layer of `model`.
+
+    Args:
+        model: its first `ModuleList` holds its layers; one without any is asked before itself.
+        should_stop: from whatever thread the model is called in.
+
+    Raises:
+        Cancelled: from the forward pass in which `should_stop` was first true.
+    """
+
+    def ask(*_: Any) -> None:
+        if should_stop():
+            raise Cancelled("stopped within a forward pass", "run the same command again to go on")
+
+    layers = next((module for module in model.modules() if isinstance(module, nn.ModuleList)), [model])
+    hooks = [layer.register_forward_pre_hook(ask) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

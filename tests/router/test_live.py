@@ -1,0 +1,263 @@
+"""A slow backbone: what is read and trained is shown, stopped and kept pass by pass.
+
+What a kill -9 leaves is what lies on disk at that moment: the folder is copied while a pass is made.
+"""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from engine.base.errors import Cancelled
+from engine.router import checkpoints, kept_states
+from engine.router import model as router_model
+from engine.router.backbone import load_backbone
+from engine.router.history import Hooks
+from engine.router.kept_states import KeptStates
+from engine.router.manifest import Teacher
+from engine.router.model import Router
+from engine.router.settings import FitSettings
+from engine.router.train import fit
+
+Make = Callable[..., Any]
+FROZEN = FitSettings(head_epochs=5, folds=2, device="cpu")
+LORA = dataclasses.replace(FROZEN, tune="lora", epochs=2, learning_rate=3e-3, batch_prompts=4, lora_rank=2)
+
+
+@contextmanager
+def each_pass(monkeypatch: pytest.MonkeyPatch, work: Callable[[int, int], None]) -> Iterator[None]:
+    """Within it, `work(number of the pass, its prompts)` is called before every reading pass of any router."""
+    made, real = 0, router_model.pool
+
+    def pool(backbone: Any, batch: Any) -> torch.Tensor:
+        nonlocal made
+        if not torch.is_grad_enabled():
+            made += 1
+            work(made, len(batch))
+        return real(backbone, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(router_model, "pool", pool)
+        patch.setattr(router_model, "CPU_TOKENS", 100)
+        yield
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that may be written is written, as with passes of many seconds."""
+    monkeypatch.setattr(kept_states, "EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoints, "SHARE", 1e9)
+
+
+def test_every_pass_counts_and_a_stop_ends_within_a_layer(
+    llama: str, teachers: list[Teacher], make_data: Make
+) -> None:
+    router = Router(load_backbone(llama, device="cpu"), teachers)
+    layers: list[float] = []
+    stopped = [0.0]
+
+    def slow(*_: object) -> None:
+        time.sleep(0.05)
+        layers.append(time.monotonic())
+
+    for layer in router.backbone.layers:  # type: ignore[union-attr]
+        layer.register_forward_hook(slow)
+    seen: list[tuple[int, int]] = []
+
+    def should_stop() -> bool:
+        if len(layers) >= 7:  # in the middle of the fourth pass
+            stopped[0] = stopped[0] or time.monotonic()
+        return stopped[0] > 0
+
+    with pytest.raises(Cancelled):
+        router.strengths(
+            make_data(30).prompts, should_stop, 60, on_read=lambda done, total: seen.append((done, total))
+        )
+    assert time.monotonic() - stopped[0] < 0.05
+    assert len(layers) == 7
+    counts = [done for done, _ in seen]
+    assert len(counts) == 4
+    assert counts[0] == 0
+    assert counts == sorted(set(counts))
+    assert counts[-1] < seen[-1][1] == 30
+
+
+def test_a_reading_that_was_killed_goes_on_with_the_pass_that_was_lost(
+    llama: str,
+    teachers: list[Teacher],
+    make_data: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at_once: None,
+) -> None:
+    data, sizes = make_data(30), list[int]()
+    data.prompts[5] = data.prompts[20]
+
+    def work(number: int, size: int) -> None:
+        sizes.append(size)
+        if number == 5:
+            shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+
+    with each_pass(monkeypatch, work):
+        settings = dataclasses.replace(FROZEN, keep_in=tmp_path / "whole")
+        undisturbed, _ = fit(llama, teachers, data.prompts, data.rewards, settings)
+    assert sum(sizes) == 29  # equal prompts are read once
+    again, shown = list[int](), list[tuple[int, int]]()
+    with each_pass(monkeypatch, lambda _, size: again.append(size)):
+        resumed, _ = fit(
+            llama,
+            teachers,
+            data.prompts,
+            data.rewards,
+            dataclasses.replace(FROZEN, keep_in=tmp_path / "killed"),
+            Hooks(reading=lambda *now: shown.append(now)),
+        )
+    assert again == sizes[4:]
+    assert shown[0][0] >= sum(sizes[:4])
+    assert shown[-1] == (30, 30)
+    for name, tensor in undisturbed.head_state().items():
+        assert torch.equal(tensor, resumed.head_state()[name]), name
+
+
+@pytest.mark.parametrize("pass_of_kill", [7, 9])
+def test_a_tuning_that_was_killed_ends_with_the_bits_of_an_undisturbed_one(
+    pass_of_kill: int,
+    llama: str,
+    teachers: list[Teacher],
+    make_data: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at_once: None,
+) -> None:
+    """The passes of the kill are in the evaluation after the first epoch's first half."""
+    data, unseen = make_data(24), make_data(9, seed=9).prompts
+    passes = list[int]()
+
+    def work(number: int, size: int) -> None:
+        passes.append(size)
+        if number == pass_of_kill:
+            shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+
+    with each_pass(monkeypatch, work):
+        whole = dataclasses.replace(LORA, keep_in=tmp_path / "whole")
+        undisturbed, history = fit(llama, teachers, data.prompts, data.rewards, whole)
+    begun, again, moved = list[int](), list[int](), list[int]()
+    with each_pass(monkeypatch, lambda _, size: again.append(size)):
+        resumed, history_again = fit(
+            llama,
+            teachers,
+            data.prompts,
+            data.rewards,
+            dataclasses.replace(LORA, keep_in=tmp_path / "killed"),
+            Hooks(
+                begin=lambda step, total, work: begun.append(step),
+                progress=lambda step, total, values: moved.append(step),
+            ),
+        )
+    assert begun[0] > 0
+    assert set(moved) == set(range(min(moved), moved[-1] + 1))  # every step is shown
+    assert len(again) == len(passes) - pass_of_kill + 1
+    assert history_again.evaluations == history.evaluations
+    assert history_again.best == history.best
+    np.testing.assert_array_equal(resumed.strengths(unseen), undisturbed.strengths(unseen))
+
+
+def test_a_stop_in_a_step_of_tuning_loses_that_step_alone(
+    llama: str, teachers: list[Teacher], make_data: Make, tmp_path: Path
+) -> None:
+    data = make_data(24)
+    settings = dataclasses.replace(LORA, keep_in=tmp_path)
+    stop, moved = [False], list[int]()
+
+    def progress(step: int, total: int, values: object) -> None:
+        moved.append(step)
+        stop[0] = step == 4
+
+    hooks = Hooks(progress=progress, should_stop=lambda: stop[0])
+    with pytest.raises(Cancelled):
+        fit(llama, teachers, data.prompts, data.rewards, settings, hooks)
+    assert moved[-1] == 4
+    begun: list[int] = []
+    resumed, _ = fit(
+        llama,
+        teachers,
+        data.prompts,
+        data.rewards,
+        settings,
+        Hooks(begin=lambda step, total, work: begun.append(step)),
+    )
+    assert begun[-1] == 4
+    undisturbed, _ = fit(
+        llama,
+        teachers,
+        data.prompts,
+        data.rewards,
+        dataclasses.replace(settings, keep_in=tmp_path / "other"),
+    )
+    np.testing.assert_array_equal(resumed.strengths(data.prompts), undisturbed.strengths(data.prompts))
+
+
+def test_a_checkpoint_of_another_training_is_not_gone_on_with(
+    llama: str, teachers: list[Teacher], make_data: Make, tmp_path: Path, at_once: None
+) -> None:
+    data = make_data(24)
+    settings = dataclasses.replace(LORA, keep_in=tmp_path)
+    fit(llama, teachers, data.prompts, data.rewards, settings)
+    begun: list[int] = []
+    other = dataclasses.replace(settings, learning_rate=1e-3)
+    hooks = Hooks(begin=lambda step, total, work: begun.append(step))
+    fit(llama, teachers, data.prompts, data.rewards, other, hooks)
+    assert begun[-1] == 0
+
+
+class TestKeptStates:
+    def test_they_are_found_again_by_the_same_reader_alone(self, tmp_path: Path) -> None:
+        states = torch.randn(3, 5)
+        kept = KeptStates(tmp_path / "new", "a" * 64, 5)
+        kept.add([(1, 2), (3,), (2, 1)], states)
+        kept.flush()
+        again = KeptStates(tmp_path / "new", "a" * 64, 5)
+        assert torch.equal(torch.stack([again[ids] for ids in ([1, 2], [3], [2, 1])]), states)
+        assert (1,) not in again
+        (file,) = (tmp_path / "new").iterdir()
+        file.rename(file.with_name(file.name.replace("a", "b")))
+        assert (3,) not in KeptStates(tmp_path / "new", "b" * 64, 5)
+
+    def test_torn_and_damaged_records_count_for_nothing_and_more_follows_them(self, tmp_path: Path) -> None:
+        states = torch.randn(4, 5)
+        kept = KeptStates(tmp_path, "a" * 64, 5)
+        kept.add([(1,), (2,), (3,)], states[:3])
+        kept.flush()
+        (file,) = tmp_path.iterdir()
+        content = bytearray(file.read_bytes())
+        content[40] ^= 1
+        file.write_bytes(content[:-7])
+        kept = KeptStates(tmp_path, "a" * 64, 5)
+        assert [(place,) in kept for place in (1, 2, 3)] == [False, True, False]
+        kept.add([(1,), (4,)], states[[0, 3]])
+        kept.flush()
+        kept = KeptStates(tmp_path, "a" * 64, 5)
+        assert [(place,) in kept for place in (1, 2, 3, 4)] == [True, True, False, True]
+        assert torch.equal(kept[(4,)], states[3])
+
+    def test_they_are_on_disk_every_two_seconds(self, tmp_path: Path) -> None:
+        now = [0.0]
+        kept = KeptStates(tmp_path, "a" * 64, 2, clock=lambda: now[0])
+
+        def on_disk(place: int) -> bool:
+            return (place,) in KeptStates(tmp_path, "a" * 64, 2)
+
+        kept.add([(1,)], torch.ones(1, 2))
+        assert not on_disk(1)
+        now[0] = 2.0
+        kept.add([(2,)], torch.ones(1, 2))
+        assert on_disk(1)
+        assert on_disk(2)
