@@ -235,7 +235,6 @@ class PersynApp(BaseApp):
         self._offer(self.get_system_commands(self.screen), "Search for commands…")
 
     def search_themes(self) -> None:
-        """Every theme by its name."""
         self._offer(palette_commands.themes(self), "Search for themes…")
 
     def _offer(self, commands: Iterable[SystemCommand], example: str) -> None:

@@ -59,7 +59,6 @@ class StoreWatch:
         return True
 
     async def follow(self) -> None:
-        """Looks, until the app is left."""
         beat, interval = 0, self._app.settings.interval
         while not self._app.leaving:
             try:

@@ -32,7 +32,6 @@ class Datasets:
         return isinstance(other, Datasets) and self.all == other.all
 
     def get(self, id: int | None) -> Dataset | None:
-        """The dataset of this number, or None."""
         return next((one for one in self.all if one.id == id), None)
 
     def find(self, text: str) -> list[Dataset]:

@@ -225,7 +225,6 @@ class BaseScreen(ResizeGuard[None], Generic[T]):
         markup: bool = False,
         about: str = "",
     ) -> None:
-        """As the app's."""
         self.app.notify(message, title=title, severity=severity, timeout=timeout, markup=markup, about=about)
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
@@ -250,7 +249,6 @@ class BaseScreen(ResizeGuard[None], Generic[T]):
             self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Whether a key is offered now."""
         if action in self.NEEDS_ROWS and (not self.is_mounted or self.state != "full"):
             return False
         return super().check_action(action, parameters)
@@ -275,7 +273,6 @@ class BaseScreen(ResizeGuard[None], Generic[T]):
                 return
 
     def still_loading(self, text: str) -> None:
-        """Says why nothing is shown yet."""
         if self._stands:
             self.query_one("#loading", Message).update(blocks(text))
 

@@ -40,7 +40,6 @@ class FilteredScreen(BaseScreen[T]):
 
     @property
     def filters(self) -> bool:
-        """Whether the line is open."""
         return self.query_one(FilterLine).has_class("on")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

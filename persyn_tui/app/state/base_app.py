@@ -51,11 +51,9 @@ class BaseApp(PrivateApp):
         return keymap.keyed(text, self.works)
 
     def open_mode(self, mode: str) -> None:
-        """Goes to a screen."""
         self.switch_mode(mode)
 
     def action_toggle_help(self) -> None:
-        """Shows or hides the keys of the screen and of the focused widget."""
         raise NotImplementedError
 
     # Messages
@@ -87,12 +85,10 @@ class BaseApp(PrivateApp):
         self._take_back(messages.giving_way(event.notification, self.messages))
 
     def clear_notifications(self) -> None:
-        """Takes every message away."""
         self._take_back(self.messages)
         super().clear_notifications()
 
     def keep_errors(self) -> None:
-        """Takes every message away but errors."""
         self._take_back(note for note in self.messages if note.severity != "error")
 
     def _take_back(self, notes: Iterable[Notification]) -> None:

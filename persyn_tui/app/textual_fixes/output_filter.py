@@ -17,7 +17,6 @@ class OutputFilter(LineFilter):
     """Replaces what `strip_control` replaces, cell for cell, so that a line that is laid out keeps its width."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The same segments, safe to write."""
         return [
             segment
             if segment.control or strip_control(segment.text) == segment.text

@@ -47,7 +47,6 @@ class TypeAhead:
         """The dialog that has no focus yet, and since when."""
 
     async def take(self, key: Key) -> None:
-        """A key arrives."""
         if not self._keys:
             self._spent = 0.0
         self._keys.append(key)

@@ -122,7 +122,6 @@ class Keys(Widget, can_focus=False):
         return line
 
     def at(self, column: int) -> Offered | None:
-        """The key at this column of the line."""
         left = 0
         for one in self.shown(self.size.width):
             width = _width([one])
@@ -141,7 +140,6 @@ class Keys(Widget, can_focus=False):
             self.app.simulate_key(one.key)
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """The key under the mouse stands out, and tells what it does."""
         self._point(self.at(event.x))
 
     def on_leave(self) -> None:

@@ -60,7 +60,6 @@ class Line(Input):
         super().__init__(value, placeholder, compact=True, suggester=suggester, select_on_focus=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Enter, up and down belong to the form."""
         return action not in ("submit", "scroll_up", "scroll_down")
 
     def action_complete(self) -> None:
@@ -86,16 +85,13 @@ class Choice(Static, can_focus=True):
         self.set_reactive(Choice.value, value)
 
     def render(self) -> str:
-        """The value between the arrows that change it."""
         return f"‹ {self.value} ›" if len(self.options) > 1 and not self.is_disabled else self.value
 
     def action_turn(self, by: int) -> None:
-        """Takes the next value, round the end."""
         place = self.options.index(self.value) if self.value in self.options else -by
         self.value = self.options[(place + by) % len(self.options)]
 
     def on_click(self, event: events.Click) -> None:
-        """A click takes the next value."""
         self.focus()
         self.action_turn(1)
 
@@ -122,14 +118,12 @@ class Area(TextArea):
         self.insert("\n")
 
     def action_cursor_up(self, select: bool = False) -> None:
-        """Up from the first line leaves it."""
         if self.cursor_at_first_line and not select:
             self.screen.focus_previous()
         else:
             super().action_cursor_up(select)
 
     def action_cursor_down(self, select: bool = False) -> None:
-        """Down from the last line leaves it."""
         if self.cursor_at_last_line and not select:
             self.screen.focus_next()
         else:
@@ -167,7 +161,6 @@ class Entry(Horizontal):
 
     @property
     def wrong(self) -> bool:
-        """Whether something is wrong with it."""
         return self._tone == "bad"
 
     @property
@@ -176,7 +169,6 @@ class Entry(Horizontal):
         return self._tone == "warn"
 
     def compose(self) -> ComposeResult:
-        """Name, control, note."""
         yield Static(self.title, classes="name", markup=False)
         yield self.control
         yield Static(self.said, classes=f"note {self._tone}", markup=False)
@@ -187,7 +179,6 @@ class Entry(Horizontal):
         return (self.control.text if isinstance(self.control, Area) else self.control.value).strip()
 
     def put(self, value: str) -> None:
-        """Puts a value in."""
         if isinstance(self.control, Area):
             self.control.text = value
         else:
@@ -215,7 +206,6 @@ class Entry(Horizontal):
                 note.set_class(name == tone, name)
 
     def focus_control(self) -> None:
-        """Puts the cursor into it."""
         self.control.focus()
 
 
@@ -247,7 +237,6 @@ class Form(VerticalScroll, can_focus=False):
 
     @property
     def at(self) -> Entry | None:
-        """The field that has the focus."""
         return next((entry for entry in self.entries.values() if entry.control.has_focus), None)
 
     def fill(self, key: str, value: str) -> None:
@@ -256,7 +245,6 @@ class Form(VerticalScroll, can_focus=False):
         self.entries[key].put(value)
 
     def add(self, entry: Entry, after: str) -> None:
-        """Puts a field in, below another one."""
         self.mount(entry, after=self.entries[after])
         self._known[entry.key] = entry.value
         place = list(self.entries).index(after) + 1
@@ -265,22 +253,18 @@ class Form(VerticalScroll, can_focus=False):
         self._follow(entry)
 
     def action_step(self, by: int) -> None:
-        """Goes to the next field, or to the one before."""
         if by > 0:
             self.screen.focus_next()
         else:
             self.screen.focus_previous()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """A line was typed into."""
         self._edited(event, event.input)
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
-        """A text was typed into."""
         self._edited(event, event.text_area)
 
     def on_mount(self) -> None:
-        """Choices tell when they turn."""
         for entry in self.entries.values():
             self._follow(entry)
 
@@ -289,7 +273,6 @@ class Form(VerticalScroll, can_focus=False):
             self.watch(entry.control, "value", lambda: self._tell(entry.key), init=False)
 
     def on_descendant_focus(self) -> None:
-        """The name of the field under the cursor stands out."""
         at = self.at
         for entry in self.entries.values():
             entry.set_class(entry is at, "at")
@@ -340,7 +323,6 @@ class Dialog(ModalScreen[R], DismissGuard[R]):
         raise NotImplementedError
 
     def compose(self) -> ComposeResult:
-        """Title, body, what is said, strip, footer."""
         yield Static(id="title", markup=False)
         with VerticalScroll(id="body", can_focus=False):
             yield from self.body()
@@ -349,22 +331,18 @@ class Dialog(ModalScreen[R], DismissGuard[R]):
         yield Keys()
 
     def ready(self) -> None:
-        """Title and machine are there at once."""
         self.paint_title()
         machine_strip.show(self, self.app.machine)
 
     def on_resize(self) -> None:
-        """The title line fills the width."""
         self.paint_title()
 
     def paint_title(self) -> None:
-        """Rewrites the title line."""
         line = title_line(self.app.store_name, strip_control(self.heading()), (self.app.size.width or 80) - 1)
         for title in self.query("#title").results(Static):  # none while it is being left
             title.update(line)
 
     def say(self, text: str, tone: Literal["dim", "bad", "good", "warn"] = "dim") -> None:
-        """Says something below the body."""
         if (text, tone) == self._said:
             return
         self._said = text, tone
@@ -374,8 +352,6 @@ class Dialog(ModalScreen[R], DismissGuard[R]):
                 says.set_class(name == tone, name)
 
     def leave(self, what: str, loss: str) -> None:
-        """Asks, then leaves without an answer."""
-
         def answer(yes: bool | None) -> None:
             if yes:
                 self.dismiss(None)
@@ -400,7 +376,6 @@ class Dialog(ModalScreen[R], DismissGuard[R]):
         self.app.action_toggle_help()
 
     def action_back(self) -> None:
-        """Leaves without an answer."""
         self.dismiss(None)
 
 

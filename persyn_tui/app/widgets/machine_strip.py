@@ -76,7 +76,6 @@ class MachineStrip(Static):
         self._history: list[Reading] = []
 
     def on_resize(self) -> None:
-        """Another width has room for more, or for less."""
         self.show(self._history)
 
     def show(self, history: Sequence[Reading]) -> None:

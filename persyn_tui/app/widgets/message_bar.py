@@ -43,7 +43,6 @@ class MessageBar(VerticalScroll):
 
     @property
     def text(self) -> str:
-        """What it was told."""
         return self._text
 
 

@@ -57,7 +57,6 @@ class Palette(ModalScreen[SystemCommand], DismissGuard[SystemCommand]):
 
     @property
     def titles(self) -> list[str]:
-        """Of the commands in the list."""
         return [one.title for one in self._found]
 
     def _find(self, words: str) -> None:

@@ -38,7 +38,6 @@ class Series:
         return len(self.steps)
 
     def add(self, step: int, value: float) -> None:
-        """Appends a value."""
         if self.steps and step <= self.steps[-1]:
             place = bisect_left(self.steps, step)
             del self.steps[place:], self.values[place:]
@@ -46,7 +45,6 @@ class Series:
         self.values.append(value)
 
     def copy(self) -> "Series":
-        """The series as it is now."""
         other = Series()
         other.steps, other.values = self.steps[:], self.values[:]
         return other
@@ -134,7 +132,6 @@ class Plot(Widget):
         self._painted: list[Strip] = []
 
     def show(self, lines: Sequence[Series], until: int) -> None:
-        """Draws these lines over the steps 0 … `until`."""
         self._lines, self._until = lines, max(1, until)
         self._paint()
 

@@ -55,7 +55,6 @@ class Slider(Widget, can_focus=True):
 
     @property
     def _track(self) -> int:
-        """Cells of the track."""
         return max(5, self.size.width - self._first - len(self.words) - 1)
 
     def render(self) -> Text:

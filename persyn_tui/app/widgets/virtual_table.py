@@ -84,15 +84,12 @@ class Listed:
         return len(self._rows)
 
     def key(self, index: int) -> Hashable:
-        """The key of the row at this place."""
         return self._rows[index][0]
 
     def cells(self, index: int) -> Sequence[Cell | str]:
-        """The cells of the row at this place."""
         return self._rows[index][1]
 
     def find(self, key: Hashable) -> int | None:
-        """The place of a key."""
         return self._places.get(key)
 
 
@@ -246,7 +243,6 @@ class VirtualTable(ScrollView, can_focus=True):
 
     @property
     def window(self) -> range:
-        """Places of the rows on the screen."""
         first = int(self.scroll_y)
         return range(first, max(first, min(len(self.rows), first + self.size.height - 1)))
 
@@ -302,7 +298,6 @@ class VirtualTable(ScrollView, can_focus=True):
             self.virtual_size = size
 
     def on_resize(self) -> None:
-        """Columns are arranged anew, and the cursor stays in view."""
         self._arrange()
         self._resize()
         self._reveal()
@@ -396,7 +391,6 @@ class VirtualTable(ScrollView, can_focus=True):
             self.post_message(self.Highlighted(self, key))
 
     def go_to(self, key: Hashable) -> None:
-        """Puts the cursor on the row of this key, if it is there."""
         found = self.rows.find(key)
         if found is not None:
             self._go(found)

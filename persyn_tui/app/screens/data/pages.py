@@ -39,7 +39,6 @@ class Pages:
         return len(self._ids) + len(self._above)
 
     def key(self, index: int) -> int:
-        """The response at this place."""
         above = len(self._above)
         return self._above[above - 1 - index] if index < above else self._ids[index - above]
 

@@ -134,7 +134,6 @@ class ResponseTable(VirtualTable):
         return [card for card in found if card is not None]
 
     def on_resize(self) -> None:
-        """Columns may have come or gone."""
         self.call_after_refresh(self.post_message, self.Changed())
 
     def name_datasets(self, datasets: Datasets) -> None:

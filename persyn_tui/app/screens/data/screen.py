@@ -94,7 +94,6 @@ class DataScreen(BaseScreen[Stored]):
 
     @property
     def panel(self) -> ResponsesPanel:
-        """The responses to one prompt."""
         return self.query_one(ResponsesPanel)
 
     @property
@@ -405,12 +404,10 @@ class DataScreen(BaseScreen[Stored]):
     # What comes from the background
 
     def on_doing(self, event: Doing) -> None:
-        """The title says how far it is."""
         self._doing[event.what] = event.text
         self.paint_title()
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        """Something ended, well or not."""
         super().on_worker_state_changed(event)
         worker, well = event.worker, event.state is WorkerState.SUCCESS
         if worker.group not in (INDEX, EXPORT) or not (well or event.state is WorkerState.ERROR):

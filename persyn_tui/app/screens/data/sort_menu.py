@@ -47,7 +47,6 @@ class SortMenu(Question[tuple[Sort, bool] | None]):
                 yield Static(self.app.keyed(mixed), markup=False)
 
     def ready(self) -> None:
-        """The cursor is on the present order."""
         self._paint()
         self.query_one(VirtualTable).go_to(self._sort)
 

@@ -122,7 +122,6 @@ class EvaluatedScreen(BaseScreen[Evaluated]):
             self.ask(frozen_too=True)
 
     def action_strategy(self, by: int) -> None:
-        """The responses of the next strategy to the same prompt."""
         at = self._strategies.index(self._strategy)
         self._strategy = self._strategies[(at + by) % len(self._strategies)]
         self.ask(frozen_too=True)

@@ -83,7 +83,6 @@ class Distilled:
 
     @property
     def line(self) -> StrategyLine:
-        """The chosen strategy's row."""
         return next((line for line in self.lines if line.name == self.chosen), self.lines[0])
 
 

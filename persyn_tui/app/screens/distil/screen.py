@@ -126,7 +126,6 @@ class DistilScreen(JobScreen[Distilled]):
         drawn.update(formatting.rule(strip_control(title)))
 
     def _room(self, lines: int) -> int:
-        """Rows that are left for the plot."""
         return self.query_one("#states").size.height - 1 - 1 - 1 - (lines + 1) - 1
 
     def on_resize(self) -> None:

@@ -115,7 +115,6 @@ class Generated:
 
     @property
     def done(self) -> int:
-        """Responses there are."""
         return sum(line.done for line in self.teachers)
 
     @property

@@ -163,7 +163,6 @@ class GenerationScreen(JobScreen[Generated]):
         background(self, partial(self._look, cast(int, event.key)), group="look", exclusive=True)
 
     async def _look(self, response_id: int) -> None:
-        """Shows all responses to the prompt of this one."""
         if self.app.store is None:
             return
         panel = self.query_one(ResponsesPanel)

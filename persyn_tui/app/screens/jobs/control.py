@@ -89,7 +89,6 @@ class JobControl(BaseScreen[T]):
         self.app.push_screen(question, lambda yes: self.stop(job, label) if yes else None)
 
     def stop(self, job: Job, kind: Literal["pause", "cancel"]) -> None:
-        """Leaves the command."""
         self.do(partial(_stop, job.id, kind))
 
 

@@ -114,7 +114,6 @@ class JobsScreen(FilteredScreen[Jobs], JobControl[Jobs]):
         return self._chosen, super().question(), self.app.followed.starting
 
     def read(self, store: "Store", question: Any) -> Jobs | None:
-        """The newest jobs, and the newest events of the chosen one."""
         from storage import jobs
 
         wanted, words, starting = question
@@ -185,7 +184,6 @@ class JobsScreen(FilteredScreen[Jobs], JobControl[Jobs]):
 
     @property
     def chosen(self) -> Job | None:
-        """The job under the cursor."""
         if self.data is None:
             return None
         key = self.query_one("#jobs", VirtualTable).key
@@ -202,7 +200,6 @@ class JobsScreen(FilteredScreen[Jobs], JobControl[Jobs]):
         self.action_open()
 
     def action_open(self) -> None:
-        """Goes to the screen of the stage that the job is in."""
         job = self.chosen
         if job is not None:
             self.app.followed.choose(job)
@@ -227,7 +224,6 @@ class JobsScreen(FilteredScreen[Jobs], JobControl[Jobs]):
         super().started(job, before)
 
     def action_cancel(self) -> None:
-        """Asks, then leaves a cancel command for the job's engine."""
         if (job := self.chosen) is not None:
             asked = None if self.data is None else self.data.stopping.get(job.id)
             self.ask_to_stop(job, asked, "cancel", "Cancel", _kept(job))

@@ -70,7 +70,6 @@ class LogsScreen(FilteredScreen[Log]):
                 yield Static(id="diagnostics", markup=False)
 
     def read(self, store: Store, question: Any) -> Log | None:
-        """The newest events with all the words."""
         found = jobs.newest_events(store, limit=KEPT)
         if not found:
             return None

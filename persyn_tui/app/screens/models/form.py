@@ -103,20 +103,16 @@ class ModelForm(Dialog[Model | None]):
         self._timer: Timer | None = None
 
     def heading(self) -> str:
-        """Which model."""
         return "2 Models · add a model" if self._model is None else f"2 Models · edit {self._model.name}"
 
     def body(self) -> Iterable[Widget]:
-        """The fields."""
         yield Form(fields.entries(self._model), id="form")
 
     @property
     def form(self) -> Form:
-        """The fields."""
         return self.query_one("#form", Form)
 
     def ready(self) -> None:
-        """The first field to fill in has the focus."""
         super().ready()
         self.form["name" if self._model is None else "model"].focus_control()
         self._show()
@@ -140,7 +136,6 @@ class ModelForm(Dialog[Model | None]):
             self._soon()
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        """What is wrong with the field under the cursor is said in full."""
         self._tell()
 
     def _show(self) -> None:
@@ -248,7 +243,6 @@ class ModelForm(Dialog[Model | None]):
         background(self, partial(self._examine, wanted), group="examine", exclusive=True)
 
     async def _ask_name(self) -> None:
-        """Learns which model has the name."""
         name, store = self.form["name"].value, self.app.store
         if store is None or not name:
             return
@@ -339,7 +333,6 @@ class ModelForm(Dialog[Model | None]):
     # Leaving
 
     def action_back(self) -> None:
-        """Leaves; asks first when something was typed."""
         if self.form.touched:
             self.leave("the form", "what you typed; nothing of it is stored yet")
         else:

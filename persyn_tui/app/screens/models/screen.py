@@ -100,7 +100,6 @@ class ModelsScreen(FilteredScreen[Models]):
         self._spinner: Timer | None = None
 
     def body(self) -> Iterable[Widget]:
-        """The filter, the list; below it (beside it on a wide screen) settings and probe."""
         yield FilterLine("teacher qwen")
         yield VirtualTable(COLUMNS, id="models")
         with Container(id="about"):
@@ -110,11 +109,9 @@ class ModelsScreen(FilteredScreen[Models]):
                 yield Static(id="token", markup=False)
 
     def question(self) -> Any:
-        """The model under the cursor, whether archived ones are listed, and the filter."""
         return self._chosen, self._archived, super().question()
 
     def read(self, store: Store, question: Any) -> Models | None:
-        """The newest settings of every name."""
         wanted, archived, words = question
         everything = registry.models(store, archived=True)
         if not everything:
@@ -140,14 +137,12 @@ class ModelsScreen(FilteredScreen[Models]):
         return self._contexts[model.id]
 
     def show(self, data: Models) -> None:
-        """Rows, then settings and probe of the one under the cursor."""
         self._paint_rows()
         self._paint_chosen()
         # Which columns are hidden is known once the list is laid out.
         self.call_after_refresh(self.paint_title)
 
     def about(self) -> str:
-        """How many there are of each role, and how many are archived."""
         if self.data is None:
             return ""
         roles: list[str] = [model.role for model in self.data.models]
@@ -167,12 +162,10 @@ class ModelsScreen(FilteredScreen[Models]):
         return " · ".join(parts)
 
     def text_to_copy(self) -> str:
-        """The reference of the model under the cursor."""
         return "" if self.chosen is None else self.chosen.model
 
     @property
     def chosen(self) -> Model | None:
-        """The model under the cursor."""
         if self.data is None:
             return None
         key = self.query_one("#models", VirtualTable).key
@@ -228,20 +221,17 @@ class ModelsScreen(FilteredScreen[Models]):
         await self.run_action("edit")
 
     def on_resize(self) -> None:
-        """Columns may have come or gone."""
         super().on_resize()
         self.call_after_refresh(self.paint_title)
 
     # Adding and editing
 
     def action_add(self) -> None:
-        """The form, empty."""
         from persyn_tui.app.screens.models.form import ModelForm
 
         self.app.push_screen(ModelForm(), self._saved)
 
     def action_edit(self) -> None:
-        """The form with the settings of the model under the cursor."""
         from persyn_tui.app.screens.models.form import ModelForm
 
         model = self.chosen
@@ -266,7 +256,6 @@ class ModelsScreen(FilteredScreen[Models]):
     # Archive and undo
 
     def action_archive(self) -> None:
-        """Asks, then hides the model under the cursor from listings."""
         model = self.chosen
         if model is None or self.data is None:
             return
@@ -307,14 +296,12 @@ class ModelsScreen(FilteredScreen[Models]):
         background(self, do, group="archive")
 
     def action_undo(self) -> None:
-        """Brings back what was archived last in this session."""
         if self._undo:
             self._set_archived(self._undo[-1], False)
         else:
             self.notify("nothing was archived in this session · {models.hidden:h} shows all archived models")
 
     def action_hidden(self) -> None:
-        """Lists archived models too, or no longer."""
         self._archived = not self._archived
         self.ask()
 

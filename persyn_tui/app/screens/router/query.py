@@ -95,7 +95,6 @@ class Routed:
 
     @property
     def early(self) -> bool:
-        """Whether nothing is allocated yet."""
         return self.stage in EARLY_STAGES and not self.shares
 
 

@@ -183,7 +183,6 @@ class RouterScreen(JobScreen[Routed]):
 
     @property
     def chosen(self) -> Choice | None:
-        """The prompt under the cursor."""
         if self.data is None:
             return None
         key = self.query_one("#choices", VirtualTable).key
@@ -209,7 +208,6 @@ class RouterScreen(JobScreen[Routed]):
         self.ask(frozen_too=True)
 
     def action_order(self) -> None:
-        """Newest first, or the smallest margins first."""
         self._closest = not self._closest
         self.query_one("#choices", VirtualTable).action_top()
         self.ask(frozen_too=True)
@@ -312,7 +310,6 @@ class RouterScreen(JobScreen[Routed]):
             super().action_start()
 
     def _work(self, work: Callable[[], Coroutine[Any, Any, None]], group: str) -> None:
-        """Does one thing of its kind at a time."""
         background(self, work, group=group, exclusive=True, exit_on_error=False)
 
     def action_export(self) -> None:

@@ -98,7 +98,6 @@ class WhatIfPanel(Vertical):
         self._weigh()
 
     def move(self, steps: int) -> None:
-        """Moves α by so many steps of the slider."""
         self.slider.move(self.slider.value + steps * STEP)
 
     @on(Slider.Changed)
@@ -107,7 +106,6 @@ class WhatIfPanel(Vertical):
         self._weigh()
 
     def turn_normalization(self) -> None:
-        """Takes the next way to normalize scores."""
         ways = get_args(Normalization)
         if self._normalization in ways:
             self._normalization = ways[(ways.index(self._normalization) + 1) % len(ways)]

@@ -122,13 +122,11 @@ class WhyScreen(BaseScreen[Why]):
             yield Static(id="response", markup=False)
 
     def on_mount(self) -> None:
-        """Asks at once, or lets the operator type."""
         self._ticker = self.set_interval(0.2, self._tick, pause=True)
         if self._asked is not None:
             self._ask_router(self._asked)
 
     def focus_first(self) -> None:
-        """The teachers; the line to type in where nothing is asked yet."""
         if self._asked is None:
             self.action_ask()
         else:
@@ -138,7 +136,6 @@ class WhyScreen(BaseScreen[Why]):
         return self._asked
 
     def read(self, store: Store, question: Asked | None) -> Why:
-        """The stored responses to the neighbour that is looked at."""
         if question is None or not question.nearest:
             return Why(question, {})
         answers = question.nearest[question.place]["answers"]
@@ -225,7 +222,6 @@ class WhyScreen(BaseScreen[Why]):
         self._show_response()
 
     def action_neighbour(self, by: int) -> None:
-        """The next of the nearest calibration prompts."""
         if self._asked is not None and (nearest := self._asked.nearest):
             self._asked = replace(self._asked, place=(self._asked.place + by) % len(nearest))
             self.query_one("#words", VerticalScroll).scroll_home(animate=False)
@@ -248,7 +244,6 @@ class WhyScreen(BaseScreen[Why]):
         self.query_one("#teachers", VirtualTable).focus()
 
     def action_back(self) -> None:
-        """Leaves the line, or the screen."""
         if self.query_one("#ask", Input).has_focus and self._asked is not None:
             self._close_line()
         else:

@@ -90,7 +90,6 @@ class DryRunStep(Step):
     TITLE = "dry run"
 
     def compose(self) -> ComposeResult:
-        """Sums, tables, assumptions."""
         with Page(id="page"):
             yield Static(id="sums", markup=False)
             yield Still(TOTALS, id="totals")
@@ -98,14 +97,12 @@ class DryRunStep(Step):
             yield Static(id="assumed", markup=False)
 
     def enter(self) -> None:
-        """Counts."""
         self.query_one("#page").focus()
         self.trouble = "the dry run is not finished"
         self.say("counting …")
         background(self, self._estimate, group="dry", exclusive=True)
 
     async def finish(self) -> bool:
-        """Whether the job can be started."""
         if self.trouble:
             self.say(f"✗ {self.trouble}", "bad")
         return not self.trouble

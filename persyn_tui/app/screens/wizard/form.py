@@ -47,16 +47,13 @@ class SettingsStep(Step):
         """The run file that this form wrote, and its text."""
 
     def compose(self) -> ComposeResult:
-        """The fields."""
         yield Form(questions.entries(), id="form")
 
     @property
     def form(self) -> Form:
-        """The fields."""
         return self.query_one("#form", Form)
 
     async def on_mount(self) -> None:
-        """Learns the names of all tasks."""
         self._tasks = await asyncio.to_thread(_tasks)
         with suppress(NoMatches):  # the wizard was left meanwhile
             cast(Words, cast(Line, self.form[TASK].control).suggester).words = self._tasks
@@ -64,7 +61,6 @@ class SettingsStep(Step):
                 self._settle()
 
     def enter(self) -> None:
-        """The first field has the focus."""
         self._show()
         self.form[SOURCE].focus_control()
         self._settle()
@@ -91,7 +87,6 @@ class SettingsStep(Step):
         self._settle()
 
     def on_descendant_focus(self) -> None:
-        """What is wrong with the field under the cursor is said in full."""
         self._tell()
 
     def _show(self) -> None:

@@ -55,7 +55,6 @@ class Wizard(Dialog[Job | None]):
         self._busy = False
 
     def heading(self) -> str:
-        """The step, and how many there are."""
         if self._step == "way":
             return "1 Jobs · new job"
         many = 3 if "file" in self._steps else 5
@@ -65,7 +64,6 @@ class Wizard(Dialog[Job | None]):
         )
 
     def body(self) -> Iterable[Widget]:
-        """One part per step."""
         plan = self._plan
         with ContentSwitcher(initial="way", id="steps"):
             yield WayStep(plan, "way")
@@ -76,7 +74,6 @@ class Wizard(Dialog[Job | None]):
             yield DryRunStep(plan, "dryrun")
 
     def ready(self) -> None:
-        """The first step; the models are read meanwhile."""
         super().ready()
         self._part.enter()
         background(self, self._offer, group="offer")
@@ -104,7 +101,6 @@ class Wizard(Dialog[Job | None]):
         return self.query_one(f"#{self._step}", Step)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Enter starts the job on the last step and goes on before it."""
         if action == "start":
             return self._step == "dryrun"
         return action != "next" or self._step != "dryrun"
@@ -117,7 +113,6 @@ class Wizard(Dialog[Job | None]):
         self._part.enter()
 
     def action_back(self) -> None:
-        """One step back; from the first one, out."""
         if len(self._steps) == 1:
             typed = self.query_one(SettingsStep).form.touched or self._plan.teachers
             self.leave("the new job", "what you chose for it") if typed else self.dismiss(None)
@@ -126,7 +121,6 @@ class Wizard(Dialog[Job | None]):
         self._show()
 
     def on_virtual_table_arranged(self) -> None:
-        """The title says which columns have no room."""
         self.paint_title()
 
     @on(VirtualTable.Chosen)
@@ -135,7 +129,6 @@ class Wizard(Dialog[Job | None]):
             self.action_next()
 
     def action_next(self) -> None:
-        """Goes on where this step is right; else the step says what is not."""
         if not self._busy:
             self._busy = True
             background(self, partial(self._next, self.app.ahead.hold()), group="next")
@@ -151,7 +144,6 @@ class Wizard(Dialog[Job | None]):
             release()
 
     def action_start(self) -> None:
-        """Starts the job, detached."""
         if not self._busy:
             self._busy = True
             background(self, self._start, group="next")

@@ -94,12 +94,10 @@ class Step(Vertical):
 
     @property
     def shown(self) -> bool:
-        """Whether it is the step on the screen."""
         return cast(ContentSwitcher, self.parent).current == self.id
 
     @property
     def dialog(self) -> Dialog[Any]:
-        """The wizard."""
         return cast(Dialog[Any], self.screen)
 
     def say(self, text: str, tone: Any = "dim") -> None:
@@ -129,22 +127,18 @@ class WayStep(Step):
     )
 
     def compose(self) -> ComposeResult:
-        """The two ways."""
         yield Static("How shall the job be made?", classes="lead")
         rows = [(step, (Cell(what, "strong"), Cell(about, "dim"))) for step, what, about in self.WAYS]
         yield Pick((Column("", 16), Column("")), Listed(rows), id="ways")
 
     def enter(self) -> None:
-        """The list has the focus."""
         self.query_one("#ways").focus()
 
     async def finish(self) -> bool:
-        """Either way is right."""
         return True
 
     @property
     def next(self) -> str:
-        """The step that the chosen way begins with."""
         return str(self.query_one("#ways", VirtualTable).key)
 
 
@@ -160,19 +154,16 @@ class FileStep(Step):
         """The path that the plan's run was read from."""
 
     def compose(self) -> ComposeResult:
-        """Field, verdict, list."""
         yield Form([Entry("path", "run file", Line("", "", Paths(suffixes=(".yaml", ".yml"))))])
         yield Static(id="verdict", markup=False)
         yield Pick((Column("run file", 38), Column("what it says of itself")), id="files")
 
     async def on_mount(self) -> None:
-        """Looks for run files."""
         self._files = await asyncio.to_thread(run_files.in_reach)
         with suppress(NoMatches):  # the wizard was left meanwhile
             self._list()
 
     def enter(self) -> None:
-        """The field has the focus."""
         self.entry.focus_control()
         self._judge()
 
@@ -190,7 +181,6 @@ class FileStep(Step):
 
     @property
     def entry(self) -> Entry:
-        """The field of the path."""
         return self.query_one(Form)["path"]
 
     def _matching(self) -> list[tuple[str, str]]:
@@ -217,7 +207,6 @@ class FileStep(Step):
             self._take(event.key)
 
     def on_descendant_focus(self) -> None:
-        """Going down into the list takes the run file under the cursor."""
         if self.query_one("#files").has_focus:
             self._take(self.query_one("#files", VirtualTable).key)
 
@@ -266,18 +255,15 @@ class TeachersStep(Step):
         """None until they are read, which the operator may be faster than."""
 
     def compose(self) -> ComposeResult:
-        """The list."""
         yield Static("Which teachers may respond? The router chooses among two or more.", classes="lead")
         yield Pick(MODELS, id="teacher-list", markable=True)
 
     def fill(self, candidates: list[Candidate]) -> None:
-        """Offers these."""
         self._candidates = candidates
         self.query_one("#teacher-list", VirtualTable).update(Listed([_row(one, " ") for one in candidates]))
         self._tell()
 
     def enter(self) -> None:
-        """The list has the focus."""
         self.query_one("#teacher-list").focus()
         self._tell()
 
@@ -326,22 +312,18 @@ class StudentStep(Step):
         self._candidates: list[Candidate] = []
 
     def compose(self) -> ComposeResult:
-        """The list."""
         yield Static("Which student learns from them?", classes="lead")
         yield Pick(MODELS, id="student-list")
 
     def fill(self, candidates: list[Candidate]) -> None:
-        """Offers these."""
         self._candidates = candidates
         self.query_one("#student-list", VirtualTable).update(Listed([_row(one, " ") for one in candidates]))
 
     def enter(self) -> None:
-        """The list has the focus."""
         self.query_one("#student-list").focus()
         self.say("enter takes the one under the cursor")
 
     async def finish(self) -> bool:
-        """Whether there is one under the cursor that can be used."""
         key = self.query_one("#student-list", VirtualTable).key
         chosen = next((one for one in self._candidates if one.key == key), None)
         if chosen is not None and chosen.trouble:
