@@ -115,7 +115,7 @@ async def settle(min_sleep: float = IDLE_S, max_sleep: float = 1.0) -> None:
 
 async def put(pilot: Pilot[None], form: Form, key: str, text: str) -> None:
     """Goes to a field of a form, empties it and types into it, faster than anything is painted."""
-    form[key].focus_control()
+    form[key].control.focus()
     await until(pilot, lambda: form.at is form[key])
     burst(pilot.app, "end", "ctrl+u", *text)
     await pilot.pause()

@@ -149,12 +149,12 @@ async def test_an_export_form_says_one_thing_beside_the_rows_and_below(made: Mad
         form, says = app.screen.query_one(Form), app.screen.query_one("#says", Static)
 
         async def put(key: str, value: str, told: str) -> None:
-            form[key].focus_control()
+            form[key].control.focus()
             await pilot.press("end", "ctrl+u", *value)
             assert told in form[key].said
             assert told in str(says.render())
             assert "a new file" not in str(says.render())
-            form["form"].focus_control()
+            form["form"].control.focus()
             await pilot.press("enter")
             assert form[key].control.has_focus, "enter goes to what is wrong"
             assert told in str(says.render())

@@ -32,7 +32,7 @@ async def endpoint(pilot: Pilot[None], shown: ModelForm, name: str, model: str) 
     """Fills in what every endpoint needs but its address."""
     await put(pilot, shown.form, "name", name)
     backend = shown.form["backend"]
-    backend.focus_control()
+    backend.control.focus()
     while backend.value != "openai":
         await pilot.press("right")
     await put(pilot, shown.form, "model", model)
@@ -206,7 +206,7 @@ async def test_the_files_of_a_vllm_teacher_are_looked_at_too(store: Store) -> No
         shown = await form(app, pilot, "a")
         await put(pilot, shown.form, "name", "far")
         await put(pilot, shown.form, "model", "./big-model")
-        shown.form["backend"].focus_control()
+        shown.form["backend"].control.focus()
         await pilot.press("right")
         assert shown.form["backend"].value == "vllm"
         await until(pilot, lambda: "does not exist" in shown.form["model"].said)
@@ -238,7 +238,7 @@ async def test_what_the_files_say_is_filled_in_and_saved(store: Store) -> None:
 async def test_a_student_is_greedy_and_has_no_price(store: Store) -> None:
     async with running(store.location, mode="models") as (app, pilot):
         shown = await form(app, pilot, "a")
-        shown.form["role"].focus_control()
+        shown.form["role"].control.focus()
         await pilot.press("space")
         assert shown.form["price.input"].disabled
         await put(pilot, shown.form, "name", "pupil")
@@ -356,7 +356,7 @@ async def test_a_kind_of_another_package_has_its_settings_in_the_form(store: Sto
             shown = await form(app, pilot, "a")
             assert "loudness" not in shown.form.entries
             await put(pilot, shown.form, "name", "parrot")
-            shown.form["backend"].focus_control()
+            shown.form["backend"].control.focus()
             while shown.form["backend"].value != "echo":
                 await pilot.press("right")
             await until(pilot, lambda: "loudness" in shown.form.entries)
@@ -389,7 +389,7 @@ async def test_sections_of_a_kind_are_fields_too_and_go_with_the_kind(store: Sto
         assert stored.options["endpoint"]["concurrency"]["start"] == 4
         shown = await form(app, pilot, "e")
         assert shown.form["endpoint.concurrency.start"].value == "4"
-        shown.form["backend"].focus_control()
+        shown.form["backend"].control.focus()
         while shown.form["backend"].value != "transformers":
             await pilot.press("right")
         assert not shown.form["endpoint.concurrency.start"].display

@@ -150,8 +150,8 @@ async def test_a_key_before_the_models_are_read_does_not_end_the_app(store: Stor
         fresh.enter()
         assert not await fresh.finish()
         await fresh.remove()
-        app.screen.query_one("#teacher-list").focus()
-        await until(pilot, lambda: len(app.screen.query_one("#teacher-list", VirtualTable).rows) > 0)
+        app.screen.query_one("#teachers-list").focus()
+        await until(pilot, lambda: len(app.screen.query_one("#teachers-list", VirtualTable).rows) > 0)
         await pilot.press("space")
         await until(pilot, lambda: "1 marked" in said(app))
         await pilot.press("down", "space", "enter")
@@ -172,7 +172,7 @@ async def test_what_cannot_teach_is_not_offered_or_says_why(store: Store, tmp_pa
         shown = await wizard(app, pilot)
         await pilot.press("down", "enter")
         await until(pilot, lambda: "teachers" in said(app, "#title"))
-        sheet = shown.query_one("#teacher-list", VirtualTable)
+        sheet = shown.query_one("#teachers-list", VirtualTable)
         assert "reward" not in [
             name for _, name in (sheet.rows.key(place) for place in range(len(sheet.rows)))
         ]

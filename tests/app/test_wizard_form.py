@@ -188,7 +188,7 @@ async def test_prompts_may_come_from_a_file(store: Store, tmp_path: Path) -> Non
     (tmp_path / "asked.jsonl").write_text(rows)
     async with running(store.location) as (app, pilot):
         form = await to_settings(app, pilot)
-        form["prompts.source"].focus_control()
+        form["prompts.source"].control.focus()
         while form["prompts.source"].value != "jsonl":
             await pilot.press("space")
         assert not form["prompts.task"].display
@@ -230,7 +230,7 @@ async def test_the_verifier_is_that_of_the_files_answers_and_said(store: Store, 
         await until(pilot, lambda: form["prompts.verifier"].value == "none")
         await put(pilot, form, "prompts.path", "towns.jsonl")
         await until(pilot, lambda: form["prompts.verifier"].value == "text")
-        form["prompts.verifier"].focus_control()
+        form["prompts.verifier"].control.focus()
         while form["prompts.verifier"].value != "math":
             await pilot.press("left")
         await until(pilot, lambda: "2 of 3 answers looked at are no numbers" in form["prompts.verifier"].said)
@@ -301,7 +301,7 @@ async def test_the_settings_of_the_chosen_scorer_are_asked_for(store: Store, tmp
         await put(pilot, form, "prompts.task", "gcd")
         await put(pilot, form, "quality.timeout_s", "3")
         assert "quality.overlong" not in form.entries
-        form["quality.scorer"].focus_control()
+        form["quality.scorer"].control.focus()
         while form["quality.scorer"].value != "reward_model":
             await pilot.press("right")
         assert form["quality.overlong"].display

@@ -41,7 +41,7 @@ async def wizard(app: PersynApp, pilot: Pilot[None]) -> Wizard:
     await until(pilot, lambda: isinstance(app.screen, Wizard))
     shown = app.screen
     assert isinstance(shown, Wizard)
-    await until(pilot, lambda: len(shown.query_one("#teacher-list", VirtualTable).rows) > 0)
+    await until(pilot, lambda: len(shown.query_one("#teachers-list", VirtualTable).rows) > 0)
     return shown
 
 

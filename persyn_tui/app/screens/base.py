@@ -7,7 +7,7 @@ and the screen's question stay the same.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -15,7 +15,6 @@ from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Vertical
-from textual.notifications import SeverityLevel
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Static
 from textual.worker import Worker, WorkerState
@@ -23,6 +22,7 @@ from textual.worker import Worker, WorkerState
 from engine.base.sanitize import strip_control
 from persyn_tui.app.base.formatting import sent
 from persyn_tui.app.state.base_app import BaseApp
+from persyn_tui.app.state.cached_query import QueryCache
 from persyn_tui.app.textual_fixes.resize_guard import ResizeGuard
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets import machine_strip
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from storage.store import Store
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Message(Static):
@@ -100,6 +101,8 @@ class BaseScreen(ResizeGuard[None], Generic[T]):
         self._reading = asyncio.Lock()
         self._read_at = 0.0
         self._idle: frozenset[str] = frozenset()
+        self.cache = QueryCache()
+        """For `read`."""
 
     app: BaseApp
 
@@ -189,43 +192,25 @@ class BaseScreen(ResizeGuard[None], Generic[T]):
             return
         async with self._reading:
             self._question, self._read_at = question, clock
-            data: T | None = None
-            problem: PersynError | None = None
             try:
                 data = await asyncio.to_thread(self._read, store, question)
-            except PersynError as raised:
-                problem = raised
-            if not self._stands:
-                return
-            if problem is not None:
+            except PersynError as problem:
                 self.fail(str(problem))
                 return
+            if not self._stands:
+                return
+            same = self.state == "full" and data == self.data
+            self.data = data
             if data is None:
-                self.data = None
                 self._to("empty")
-            else:
-                same = self.state == "full" and data == self.data
-                self.data = data
-                if not same:
-                    self._to("full")
-                    self.show(data)
+            elif not same:
+                self._to("full")
+                self.show(data)
             self.paint_title()
 
     def _read(self, store: "Store", question: Any) -> T | None:
         store.check_file()
         return self.read(store, question)
-
-    def notify(
-        self,
-        message: str,
-        *,
-        title: str = "",
-        severity: SeverityLevel = "information",
-        timeout: float | None = None,
-        markup: bool = False,
-        about: str = "",
-    ) -> None:
-        self.app.notify(message, title=title, severity=severity, timeout=timeout, markup=markup, about=about)
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """Says what a key could not do, until it can."""
@@ -235,10 +220,8 @@ class BaseScreen(ResizeGuard[None], Generic[T]):
         if event.state is WorkerState.SUCCESS:
             self.app.settle(about)
         if event.state is WorkerState.ERROR and problem is not None:
-            what = (
-                str(problem) if isinstance(problem, PersynError) else f"{type(problem).__name__}: {problem}"
-            )
-            self.notify(what, severity="error", timeout=10, about=about)
+            what = "" if isinstance(problem, PersynError) else f"{type(problem).__name__}: "
+            self.app.notify(f"{what}{problem}", severity="error", timeout=10, about=about)
 
     def _to(self, state: str) -> None:
         switcher = self.query_one("#states", ContentSwitcher)
@@ -318,10 +301,17 @@ class BaseScreen(ResizeGuard[None], Generic[T]):
         self.query_one("#title", OneLine).update(line)
 
     def on_resize(self) -> None:
+        """The title says what the new width hides, once it is laid out."""
         self.paint_title()
+        self.call_after_refresh(self.paint_title)
 
     def on_virtual_table_arranged(self) -> None:
         self.paint_title()
+
+    def under_cursor(self, which: str, rows: Iterable[R], key: Callable[[R], object]) -> R | None:
+        """The one of these whose row in a list has the cursor."""
+        at = self.query_one(which, VirtualTable).key
+        return next((row for row in rows if key(row) == at), None)
 
     # Keys that every screen has
 
@@ -344,7 +334,7 @@ class BaseScreen(ResizeGuard[None], Generic[T]):
         text = self.text_to_copy()
         if text:
             self.app.copy_to_clipboard(text)
-            self.notify(sent(len(text)), about="copy")
+            self.app.notify(sent(len(text)), about="copy")
 
     def action_reread(self) -> None:
         self.ask()

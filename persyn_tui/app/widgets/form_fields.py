@@ -2,11 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from textual import events
+from textual import events, on
 from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
@@ -24,6 +25,7 @@ from engine.base.sanitize import strip_control
 from persyn_tui.app.state.base_app import BaseApp
 from persyn_tui.app.textual_fixes.dismiss_guard import DismissGuard
 from persyn_tui.app.textual_fixes.private import suggestion
+from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets import machine_strip
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.footer import Keys
@@ -37,16 +39,48 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 Place = tuple[int | str, ...]
 """Where in the settings a problem is, as pydantic says it."""
+PAUSE_S = 0.25
+"""Typing must rest so long before files are read or a run is counted."""
+BOUNDS = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("more than", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("less than", "lt"),
+}
+"""What pydantic calls a value out of bounds → in words, and where it says the bound."""
 OFFERED = 400
 """Names of a folder that are looked through for a completion."""
 
 
+@dataclass
 class Edited(Message):
     """A field has another value."""
 
-    def __init__(self, key: str) -> None:
-        super().__init__()
-        self.key = key
+    key: str
+
+
+class Remark(Static):
+    """Words in a tone: what is wrong, right or doubtful."""
+
+    DEFAULT_CSS = """
+    Remark { color: $text-muted; }
+    Remark.bad { color: $text-error; }
+    Remark.good { color: $text-success; }
+    Remark.warn { color: $text-warning; }
+    """
+
+    def __init__(self, text: str = "", *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(text, markup=False, id=id, classes=classes)
+        self.tone: Tone = "dim"
+
+    def say(self, text: str, tone: Tone = "dim", *, layout: bool = True) -> None:
+        """Says this instead; `layout`: it may need other room."""
+        text = strip_control(text)
+        if (text, tone) != (self.content, self.tone):
+            self.tone = tone
+            self.update(text, layout=layout)
+            for name in ("bad", "good", "warn"):
+                self.set_class(name == tone, name)
 
 
 class Line(Input):
@@ -145,10 +179,7 @@ class Entry(Horizontal):
     Entry > Choice:focus { background: $primary 40%; text-style: bold; }
     Entry > Line:focus, Entry > Area:focus { background: $primary 25%; }
     Entry.at > .name { color: $text; text-style: bold; }
-    Entry > .note { width: 4fr; padding-left: 2; text-wrap: nowrap; text-overflow: ellipsis; color: $text-muted; }
-    Entry > .note.bad { color: $text-error; }
-    Entry > .note.good { color: $text-success; }
-    Entry > .note.warn { color: $text-warning; }
+    Entry > Remark { width: 4fr; padding-left: 2; text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
     def __init__(self, key: str, name: str, control: Control, hint: str = "") -> None:
@@ -156,22 +187,25 @@ class Entry(Horizontal):
         self.key, self.control, self.hint = key, control, hint
         self.title = name
         """What the operator sees it called."""
-        self.said = hint
-        self._tone: Tone = "dim"
+        self._remark = Remark(hint)
+
+    @property
+    def said(self) -> str:
+        return str(self._remark.content)
 
     @property
     def wrong(self) -> bool:
-        return self._tone == "bad"
+        return self._remark.tone == "bad"
 
     @property
     def doubtful(self) -> bool:
         """Whether something of it may be wrong."""
-        return self._tone == "warn"
+        return self._remark.tone == "warn"
 
     def compose(self) -> ComposeResult:
         yield Static(self.title, classes="name", markup=False)
         yield self.control
-        yield Static(self.said, classes=f"note {self._tone}", markup=False)
+        yield self._remark
 
     @property
     def value(self) -> str:
@@ -196,17 +230,7 @@ class Entry(Horizontal):
 
     def say(self, text: str = "", tone: Tone = "dim") -> None:
         """Says `text` beside the field; nothing: the hint again."""
-        text = strip_control(text or self.hint).replace("\n", " ")
-        if (text, tone) == (self.said, self._tone):
-            return
-        self.said, self._tone = text, tone
-        for note in self.query(".note").results(Static):  # none while it is being put into the form
-            note.update(text, layout=False)
-            for name in ("bad", "good", "warn"):
-                note.set_class(name == tone, name)
-
-    def focus_control(self) -> None:
-        self.control.focus()
+        self._remark.say((text or self.hint).replace("\n", " "), tone, layout=False)
 
 
 class Form(VerticalScroll, can_focus=False):
@@ -239,6 +263,11 @@ class Form(VerticalScroll, can_focus=False):
     def at(self) -> Entry | None:
         return next((entry for entry in self.entries.values() if entry.control.has_focus), None)
 
+    def to_wrong(self) -> None:
+        """Goes to the first field that is wrong."""
+        if wrong := next((entry for entry in self.entries.values() if entry.wrong), None):
+            wrong.control.focus()
+
     def fill(self, key: str, value: str) -> None:
         """Puts a value in that the operator did not type; the field stays untouched."""
         self._known[key] = value
@@ -258,12 +287,6 @@ class Form(VerticalScroll, can_focus=False):
         else:
             self.screen.focus_previous()
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        self._edited(event, event.input)
-
-    def on_text_area_changed(self, event: TextArea.Changed) -> None:
-        self._edited(event, event.text_area)
-
     def on_mount(self) -> None:
         for entry in self.entries.values():
             self._follow(entry)
@@ -277,10 +300,11 @@ class Form(VerticalScroll, can_focus=False):
         for entry in self.entries.values():
             entry.set_class(entry is at, "at")
 
-    def _edited(self, event: Message, control: Widget) -> None:
+    @on(Input.Changed)
+    @on(TextArea.Changed)
+    def _edited(self, event: Input.Changed | TextArea.Changed) -> None:
         event.stop()
-        entry = next(entry for entry in self.entries.values() if entry.control is control)
-        self._tell(entry.key)
+        self._tell(next(key for key, entry in self.entries.items() if entry.control is event.control))
 
     def _tell(self, key: str) -> None:
         # Inputs also tell of the value that they begin with, and of one that was filled in.
@@ -298,10 +322,7 @@ class Dialog(ModalScreen[R], DismissGuard[R]):
     Dialog { background: $background; }
     Dialog #title { height: 1; color: $text-muted; }
     Dialog #body { height: 1fr; padding: 0 1; }
-    Dialog #says { height: auto; max-height: 5; padding: 0 1; color: $text-muted; }
-    Dialog #says.bad { color: $text-error; }
-    Dialog #says.good { color: $text-success; }
-    Dialog #says.warn { color: $text-warning; }
+    Dialog #says { max-height: 5; padding: 0 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back", key_display="esc", id="dialog.back"),
@@ -309,10 +330,6 @@ class Dialog(ModalScreen[R], DismissGuard[R]):
     ]
 
     app: BaseApp
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._said = ("", "dim")
 
     def body(self) -> Iterable[Widget]:
         """The widgets between title and strip."""
@@ -326,7 +343,7 @@ class Dialog(ModalScreen[R], DismissGuard[R]):
         yield Static(id="title", markup=False)
         with VerticalScroll(id="body", can_focus=False):
             yield from self.body()
-        yield Static(id="says", markup=False)
+        yield Remark(id="says")
         yield MachineStrip()
         yield Keys()
 
@@ -342,21 +359,24 @@ class Dialog(ModalScreen[R], DismissGuard[R]):
         for title in self.query("#title").results(Static):  # none while it is being left
             title.update(line)
 
-    def say(self, text: str, tone: Literal["dim", "bad", "good", "warn"] = "dim") -> None:
-        if (text, tone) == self._said:
-            return
-        self._said = text, tone
-        for says in self.query("#says").results(Static):  # none while it is being left
-            says.update(strip_control(text))
-            for name in ("bad", "good", "warn"):
-                says.set_class(name == tone, name)
+    def say(self, text: str, tone: Tone = "dim") -> None:
+        for says in self.query("#says").results(Remark):  # none while it is being left
+            says.say(text, tone)
+
+    def soon(self, work: Callable[[], Coroutine[Any, Any, object]], group: str) -> None:
+        """Works in the background once typing rests; what the group was to do or does is given up."""
+
+        async def rested() -> None:
+            await asyncio.sleep(PAUSE_S)
+            if not self.left:
+                await work()
+
+        background(self, rested, group=group, exclusive=True)
 
     def leave(self, what: str, loss: str) -> None:
-        def answer(yes: bool | None) -> None:
-            if yes:
-                self.dismiss(None)
-
-        self.app.push_screen(Confirm(f"Leave {what}?", f"Lost is {loss}.", "Leave"), answer)
+        """Asks, then leaves without an answer."""
+        question = Confirm(f"Leave {what}?", f"Lost is {loss}.", "Leave")
+        self.app.push_screen(question, lambda yes: self.dismiss(None) if yes else None)
 
     def dismiss(self, result: R | None = None) -> AwaitComplete:
         """Leaves with an answer. What still works for the dialog ends first: it would find no widgets to tell."""
@@ -478,15 +498,14 @@ def problems(error: "ValidationError", keys: Mapping[Place, str]) -> tuple[dict[
 
 
 def _words(problem: Any) -> str:
-    kind, context = problem["type"], problem.get("ctx", {})
+    kind = problem["type"]
     if kind in ("missing", "string_too_short"):
         return "needed"
     if kind == "string_pattern_mismatch":
         return "only letters, digits and . : / + - _"
     if kind in ("int_parsing", "float_parsing", "int_from_float"):
         return "not a number" if kind == "float_parsing" else "not a whole number"
-    bounds = {"greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt"}
-    if kind in bounds:
-        words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-        return f"must be {words[bounds[kind]]} {context[bounds[kind]]:g}"
+    if kind in BOUNDS:
+        words, bound = BOUNDS[kind]
+        return f"must be {words} {problem['ctx'][bound]:g}"
     return str(problem["msg"]).removeprefix("Value error, ")

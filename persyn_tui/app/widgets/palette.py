@@ -16,7 +16,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from persyn_tui.app.textual_fixes.dismiss_guard import DismissGuard
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
+from persyn_tui.app.widgets.virtual_table import Cell, Column, VirtualTable
 
 NONE = -1
 """Key of the line that says that there is none."""
@@ -63,7 +63,7 @@ class Palette(ModalScreen[SystemCommand], DismissGuard[SystemCommand]):
         self._found = matching(self._offered, words)
         rows = [(number, [Cell(one.title), Cell(one.help, "dim")]) for number, one in enumerate(self._found)]
         sheet = self.query_one(VirtualTable)
-        sheet.update(Listed(rows or [(NONE, [Cell("no command has these letters", "dim"), Cell("")])]))
+        sheet.fill(rows or [(NONE, [Cell("no command has these letters", "dim"), Cell("")])])
         sheet.action_top()
 
     @on(Input.Changed)

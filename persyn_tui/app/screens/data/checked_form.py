@@ -30,7 +30,7 @@ class CheckedForm(Dialog[T | None], Generic[T]):
     def ready(self) -> None:
         super().ready()
         self.checked()
-        self.form[self.FIRST].focus_control()
+        self.form[self.FIRST].control.focus()
 
     @on(Edited)
     def _check(self) -> None:
@@ -58,7 +58,7 @@ class CheckedForm(Dialog[T | None], Generic[T]):
         if asked is not None:
             self.dismiss(asked)
         else:
-            next(entry for entry in self.form.entries.values() if entry.wrong).focus_control()
+            self.form.to_wrong()
 
 
 def named(key: str, value: str, names: Sequence[str]) -> Entry:

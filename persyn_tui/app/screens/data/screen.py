@@ -160,7 +160,7 @@ class DataScreen(BaseScreen[Stored]):
     @on(Ended)
     def _ended(self, event: Ended) -> None:
         if event.problem is not None:
-            self.notify(str(event.problem), severity="error", timeout=15, about="list responses")
+            self.app.notify(str(event.problem), severity="error", timeout=15, about="list responses")
         else:
             self.new = 0
             self.app.settle("list responses")
@@ -328,7 +328,7 @@ class DataScreen(BaseScreen[Stored]):
         else:
             return
         self.app.copy_to_clipboard(text)
-        self.notify(sent(len(text), f" of response {key}"), about="copy")
+        self.app.notify(sent(len(text), f" of response {key}"), about="copy")
 
     # Excluding
 
@@ -339,7 +339,7 @@ class DataScreen(BaseScreen[Stored]):
         if store is None or not ids:
             return
         if dataset is None:
-            self.notify(
+            self.app.notify(
                 "rows are excluded from one dataset: choose it first, {data.filter:f}", severity="warning"
             )
             return
@@ -351,7 +351,7 @@ class DataScreen(BaseScreen[Stored]):
         """Takes the last exclusion or restoring back."""
         store = self.app.store
         if not self._exclusions.done or store is None:
-            self.notify("nothing to undo", timeout=2)
+            self.app.notify("nothing to undo", timeout=2)
             return
         self._change(lambda: self._exclusions.undo(store, self._datasets.name))
 
@@ -359,7 +359,7 @@ class DataScreen(BaseScreen[Stored]):
         """Changes a dataset in a thread, and says what came of it."""
 
         async def do() -> None:
-            self.notify(await asyncio.to_thread(change), about="exclude")
+            self.app.notify(await asyncio.to_thread(change), about="exclude")
             self.sheet.outdate()
             self.paint_title()
 
@@ -376,12 +376,12 @@ class DataScreen(BaseScreen[Stored]):
         if self.data is None or store is None:
             return
         if EXPORT in self._doing:
-            self.notify("an export is being written", severity="warning")
+            self.app.notify("an export is being written", severity="warning")
             return
         known = self.data.datasets
         ready = [one for one in known.all if one.complete]
         if not ready:
-            self.notify("no dataset is complete; the stage build_dataset makes them", severity="warning")
+            self.app.notify("no dataset is complete; the stage build_dataset makes them", severity="warning")
             return
         routed = [one for one in ready if strategy_kinds.uses_router(str(one.manifest.get("strategy")))]
         chosen = self.dataset if self.dataset in ready and self.dataset else (routed or ready)[0]
@@ -391,7 +391,7 @@ class DataScreen(BaseScreen[Stored]):
         try:
             rows = await asyncio.to_thread(choices, store, ready, wanted, words, marked)
         except PersynError as problem:
-            self.notify(str(problem), severity="error", about="export")
+            self.app.notify(str(problem), severity="error", about="export")
             return
 
         def start(order: ExportOrder | None) -> None:
@@ -414,7 +414,7 @@ class DataScreen(BaseScreen[Stored]):
             return
         self._doing.pop(worker.group, None)
         if well and worker.group == EXPORT:
-            self.notify(str(worker.result), timeout=15, about=EXPORT)
+            self.app.notify(str(worker.result), timeout=15, about=EXPORT)
         elif well and worker.result and self.sheet.wanted.words is not None:
             self.sheet.read(self.sheet.wanted)  # more is indexed than when it was searched
         self._changed()

@@ -16,7 +16,6 @@ from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.screens.distil import evaluation_query
 from persyn_tui.app.screens.distil.evaluation_query import KINDS, RIGHT, Evaluated, Line, Question, Side
 from persyn_tui.app.screens.distil.query import BEFORE
-from persyn_tui.app.state.cached_query import QueryCache
 from persyn_tui.app.widgets.message_bar import MessageBar
 from persyn_tui.app.widgets.one_line import OneLine
 from persyn_tui.app.widgets.virtual_table import Cell, Column, VirtualTable
@@ -64,7 +63,6 @@ class EvaluatedScreen(BaseScreen[Evaluated]):
         self._job_id, self._strategies, self._strategy = job_id, strategies, strategy
         self._kind = KINDS[0]
         self._at: int | None = None
-        self._cache = QueryCache()
 
     def body(self) -> Iterable[Widget]:
         yield OneLine(id="sums")
@@ -83,7 +81,7 @@ class EvaluatedScreen(BaseScreen[Evaluated]):
 
     def read(self, store: Store, question: Question) -> Evaluated | None:
         """From the store, also while the strategy is being evaluated."""
-        return evaluation_query.read(store, question, self._cache)
+        return evaluation_query.read(store, question, self.cache)
 
     def show(self, data: Evaluated) -> None:
         self._kind = data.listed.kind

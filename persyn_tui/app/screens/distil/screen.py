@@ -16,7 +16,6 @@ from persyn_tui.app.screens.distil import formatting, query
 from persyn_tui.app.screens.distil.evaluation_screen import EvaluatedScreen
 from persyn_tui.app.screens.distil.query import Distilled
 from persyn_tui.app.screens.jobs.job_screen import JobScreen
-from persyn_tui.app.state.cached_query import QueryCache
 from persyn_tui.app.widgets.one_line import OneLine
 from persyn_tui.app.widgets.plot import Plot, Series
 from persyn_tui.app.widgets.virtual_table import VirtualTable, text_of
@@ -66,7 +65,6 @@ class DistilScreen(JobScreen[Distilled]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._cache = QueryCache()
         self._chosen: str | None = None
         self._metric = next(iter(METRICS))
 
@@ -83,14 +81,13 @@ class DistilScreen(JobScreen[Distilled]):
 
     def read(self, store: Store, question: Any) -> Distilled | None:
         job_id, chosen = question
-        return query.read(store, job_id, chosen, self._cache)
+        return query.read(store, job_id, chosen, self.cache)
 
     def show(self, data: Distilled) -> None:
         self.query_one("#now", OneLine).update(formatting.now(data))
         self.query_one("#checkpoints", OneLine).update(formatting.checkpoints(data))
         self._show_strategies(data)
         self._draw(data)
-        self.call_after_refresh(self.paint_title)
         if data.more:
             self.ask()
 
@@ -106,7 +103,9 @@ class DistilScreen(JobScreen[Distilled]):
 
     def _draw(self, data: Distilled) -> None:
         plot, drawn = self.query_one("#plot", Plot), self.query_one("#drawn", Static)
-        plot.display = drawn.display = self._room(len(data.lines)) >= LEAST
+        # Beside the plot: two rules, the line above it and the one below, and the strategies with their titles.
+        left = self.query_one("#states").size.height - 4 - (len(data.lines) + 1)
+        plot.display = drawn.display = left >= LEAST
         lines = [data.curves.get(name, Series()) for name in METRICS[self._metric]]
         average = 0
         if self._metric == "loss" and len(lines[0]):
@@ -124,9 +123,6 @@ class DistilScreen(JobScreen[Distilled]):
         if not any(map(len, lines)):
             title = formatting.no_curve(data)
         drawn.update(formatting.rule(strip_control(title)))
-
-    def _room(self, lines: int) -> int:
-        return self.query_one("#states").size.height - 1 - 1 - 1 - (lines + 1) - 1
 
     def on_resize(self) -> None:
         """The plot goes first."""
@@ -172,15 +168,12 @@ class DistilScreen(JobScreen[Distilled]):
     def action_strategy(self, by: int) -> None:
         self.query_one("#strategies", VirtualTable).action_move(by)
 
+    @on(VirtualTable.Chosen, "#strategies")
     def action_responses(self) -> None:
         """What the student of the strategy under the cursor responded to the evaluation prompts."""
         if self.data is not None:
             names = [line.name for line in self.data.lines]
             self.app.push_screen(EvaluatedScreen(self.data.job_id, names, self.data.chosen))
-
-    @on(VirtualTable.Chosen, "#strategies")
-    def _open(self) -> None:
-        self.action_responses()
 
     def action_maximise(self) -> None:
         plot = self.query_one(Plot)

@@ -18,7 +18,6 @@ from persyn_tui.app.screens.generation import formatting, query
 from persyn_tui.app.screens.generation.query import STAGES, Generated, TeacherLine
 from persyn_tui.app.screens.jobs.job_screen import JobScreen
 from persyn_tui.app.state import stopping
-from persyn_tui.app.state.cached_query import QueryCache
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.one_line import OneLine
 from persyn_tui.app.widgets.virtual_table import VirtualTable
@@ -54,7 +53,6 @@ class GenerationScreen(JobScreen[Generated]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._cache = QueryCache()
         self._new = 0
         """Responses that came while the screen was frozen."""
 
@@ -66,7 +64,7 @@ class GenerationScreen(JobScreen[Generated]):
         yield ResponsesPanel(id="responses")
 
     def read(self, store: Store, question: Any) -> Generated | None:
-        return query.read(store, question, self._cache)
+        return query.read(store, question, self.cache)
 
     def show(self, data: Generated) -> None:
         self._new = 0
@@ -84,7 +82,6 @@ class GenerationScreen(JobScreen[Generated]):
         newest.fill([(line.response.id, formatting.newest_cells(line)) for line in data.newest])
         if at_top:  # who has not moved the cursor sees the newest; who has stays on that row
             newest.action_top()
-        self.call_after_refresh(self.paint_title)
 
     async def follow(self, *, changed: bool) -> None:
         """Reads and shows; while frozen, only counts what comes."""
@@ -135,10 +132,7 @@ class GenerationScreen(JobScreen[Generated]):
 
     @property
     def chosen(self) -> TeacherLine | None:
-        if self.data is None:
-            return None
-        key = self.query_one("#teachers", VirtualTable).key
-        return next((line for line in self.data.teachers if line.name == key), None)
+        return self.under_cursor("#teachers", self.data.teachers if self.data else (), lambda line: line.name)
 
     @on(VirtualTable.Highlighted, "#teachers")
     def _moved(self) -> None:
@@ -167,7 +161,7 @@ class GenerationScreen(JobScreen[Generated]):
             return
         panel = self.query_one(ResponsesPanel)
         if not await panel.read(self.app.store, response_id):
-            self.notify(f"response #{response_id} is not there", severity="warning")
+            self.app.notify(f"response #{response_id} is not there", severity="warning")
             return
         self.add_class("responses")
         panel.focus()

@@ -41,10 +41,10 @@ class JobControl(BaseScreen[T]):
             try:
                 found = await asyncio.to_thread(action, self.app.store)
             except PersynError as problem:
-                self.notify(_with_keys(problem), severity="error", timeout=10, about="job")
+                self.app.notify(_with_keys(problem), severity="error", timeout=10, about="job")
                 return
             if isinstance(found, str):
-                self.notify(found, about="job")
+                self.app.notify(found, about="job")
                 self.ask()
             else:
                 self.started(found, before)
@@ -55,7 +55,7 @@ class JobControl(BaseScreen[T]):
         """Follows a job that was started; `before` is the one that it goes on from."""
         if job is not None:
             self.app.followed.started(job)
-            self.notify(starts(job, before), about="job")
+            self.app.notify(starts(job, before), about="job")
             self.ask()
 
     def resume(self, job: Job) -> None:
@@ -75,7 +75,7 @@ class JobControl(BaseScreen[T]):
             kept: what stopping keeps and loses, with keys as `keymap.keyed` takes them.
         """
         if job.effective_state not in STOPPABLE:
-            self.notify(f"job {job.id} has already ended ({job.effective_state})", severity="warning")
+            self.app.notify(f"job {job.id} has already ended ({job.effective_state})", severity="warning")
             return
         if asked is not None and job.effective_state == "running" and stopping.can_hurry(asked, job):
             question, label = Confirm(*stopping.hurry(job), "Stop at once"), asked.kind

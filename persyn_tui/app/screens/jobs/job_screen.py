@@ -55,16 +55,11 @@ class JobScreen(JobControl[T]):
         """Whether a job that is done has something to make anew."""
         return False
 
-    def on_resize(self) -> None:
-        """The title says what the new width hides, once it is laid out."""
-        super().on_resize()
-        self.call_after_refresh(self.paint_title)
-
     def act(self, action: Callable[[Store, Job], Job | str]) -> None:
         """Does something to the followed job in a thread, and says what came of it."""
         job_id = self.app.followed.id
         if job_id is None:
-            self.notify(NO_JOB, severity="warning")
+            self.app.notify(NO_JOB, severity="warning")
             return
 
         def now(store: Store) -> Job | str:
@@ -79,7 +74,7 @@ class JobScreen(JobControl[T]):
         """Starts an engine for the job, or a job that goes on where this one stopped."""
         job = self.app.followed.job
         if job is None:
-            self.notify(NO_JOB, severity="warning")
+            self.app.notify(NO_JOB, severity="warning")
         else:
             self.resume(job)
 
@@ -87,11 +82,11 @@ class JobScreen(JobControl[T]):
         """Asks, then stops the job as this screen does."""
         job = self.app.followed.job
         if job is None:
-            self.notify("there is no job to stop", severity="warning")
+            self.app.notify("there is no job to stop", severity="warning")
             return
         asked = self.app.followed.stopping if job.effective_state == "running" else None
         if asked is not None and not stopping.can_hurry(asked, job):
-            self.notify(f"job {job.id} is stopping already", severity="warning")
+            self.app.notify(f"job {job.id} is stopping already", severity="warning")
             return
         # A job that waits, or works on what another screen shows, is cancelled as on screen 1.
         verb = self.STOP if self._works else "Cancel"

@@ -20,7 +20,7 @@ from persyn_tui.app.state import stopping
 from persyn_tui.app.state.base_app import BaseApp
 from persyn_tui.app.state.followed_job import GLYPHS, LIVE, STOPPABLE
 from persyn_tui.app.widgets.message_bar import MessageBar
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Tone, VirtualTable
+from persyn_tui.app.widgets.virtual_table import Cell, Column, Tone, VirtualTable
 from storage.job_records import Event, EventKind, Job, Stopping
 
 if TYPE_CHECKING:
@@ -139,20 +139,17 @@ class JobsScreen(FilteredScreen[Jobs], JobControl[Jobs]):
         )
 
     def show(self, data: Jobs) -> None:
-        self.query_one("#jobs", VirtualTable).update(
-            Listed([(job.id, _cells(job, self.app.followed.state_of(job), data)) for job in data.jobs])
-        )
-        started = self.app.followed.newly_started
+        sheet, followed = self.query_one("#jobs", VirtualTable), self.app.followed
+        sheet.fill([(job.id, _cells(job, followed.state_of(job), data)) for job in data.jobs])
+        started = followed.newly_started
         if started is not None and any(job.id == started for job in data.jobs):
-            self.query_one("#jobs", VirtualTable).go_to(started)
-            self.app.followed.newly_started = None
+            sheet.go_to(started)
+            followed.newly_started = None
         chosen = next((job for job in data.jobs if job.id == data.chosen), None)
         none = self.app.keyed("no job passes; {view.back:esc} clears the filter")
         where = none if chosen is None else _where(chosen, self.app, data)
         self.query_one("#where", MessageBar).tell(where)
-        self.query_one("#events", VirtualTable).update(
-            Listed([(e.id, _event(e)) for e in reversed(data.events)])
-        )
+        self.query_one("#events", VirtualTable).fill([(e.id, _event(e)) for e in reversed(data.events)])
 
     def about(self) -> str:
         if self.data is None:
@@ -165,18 +162,15 @@ class JobsScreen(FilteredScreen[Jobs], JobControl[Jobs]):
     def idle(self) -> frozenset[str]:
         """`d` where there are jobs; `x` on a job that has ended; `r` on one that runs or is done."""
         job = self.chosen
-        if job is None:
+        if self.data is None or job is None:
             return frozenset() if self.data is None else frozenset({"demo", "cancel", "resume", "open"})
         state = self.app.followed.state_of(job)
-        return frozenset(
-            ["demo"]
-            + (["cancel"] if state not in (*STOPPABLE, "starting") else [])
-            + (["resume"] if state in ("starting", "running", "done") or self._went_on(job) else [])
-        )
-
-    def _went_on(self, job: Job) -> bool:
-        """Whether its run went on as another job: there is nothing to do about it."""
-        return self.data is not None and job.id in self.data.went_on
+        idle = {"demo"}
+        if state not in (*STOPPABLE, "starting"):
+            idle.add("cancel")
+        if state in ("starting", "running", "done") or job.id in self.data.went_on:
+            idle.add("resume")
+        return frozenset(idle)
 
     def text_to_copy(self) -> str:
         job = self.chosen
@@ -184,10 +178,7 @@ class JobsScreen(FilteredScreen[Jobs], JobControl[Jobs]):
 
     @property
     def chosen(self) -> Job | None:
-        if self.data is None:
-            return None
-        key = self.query_one("#jobs", VirtualTable).key
-        return next((job for job in self.data.jobs if job.id == key), None)
+        return self.under_cursor("#jobs", self.data.jobs if self.data else (), lambda job: job.id)
 
     @on(VirtualTable.Highlighted, "#jobs")
     def _look(self, event: VirtualTable.Highlighted) -> None:
@@ -196,9 +187,6 @@ class JobsScreen(FilteredScreen[Jobs], JobControl[Jobs]):
         self.ask()
 
     @on(VirtualTable.Chosen, "#jobs")
-    def _open(self, event: VirtualTable.Chosen) -> None:
-        self.action_open()
-
     def action_open(self) -> None:
         job = self.chosen
         if job is not None:

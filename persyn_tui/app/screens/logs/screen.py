@@ -21,7 +21,7 @@ from persyn_tui.app.base.settings import settings_path
 from persyn_tui.app.screens.filtered import FilteredScreen, FilterLine, passes
 from persyn_tui.app.screens.jobs.screen import EVENT_TONES
 from persyn_tui.app.widgets.message_bar import MessageBar
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
+from persyn_tui.app.widgets.virtual_table import Cell, Column, VirtualTable
 from storage import jobs
 from storage.job_records import Event
 from storage.store import Store
@@ -77,14 +77,11 @@ class LogsScreen(FilteredScreen[Log]):
         return Log([event for event in reversed(found) if passes(_line(event), question)], len(found), size)
 
     def show(self, data: Log) -> None:
-        self.query_one("#log", VirtualTable).update(
-            Listed([(event.id, _cells(event)) for event in data.events])
-        )
+        self.query_one("#log", VirtualTable).fill([(event.id, _cells(event)) for event in data.events])
         facts = Table.grid(padding=(0, 2))
         for name, value in self.facts():
             facts.add_row(name, Text(strip_control(value), overflow="fold"))
         self.query_one("#diagnostics", Static).update(facts)
-        self.call_after_refresh(self.paint_title)
 
     @on(VirtualTable.Highlighted, "#log")
     def _moved(self) -> None:
@@ -100,11 +97,6 @@ class LogsScreen(FilteredScreen[Log]):
     def without(self) -> Sequence[str]:
         """The settings, where there is no room beside the log."""
         return () if self.query_one("#facts").display else ["settings"]
-
-    def on_resize(self) -> None:
-        """The settings may have come or gone."""
-        super().on_resize()
-        self.call_after_refresh(self.paint_title)
 
     def facts(self) -> list[tuple[str, str]]:
         """(what, value): store, settings, machine."""
@@ -139,7 +131,9 @@ class LogsScreen(FilteredScreen[Log]):
         text = bug_report.write(self.facts(), events[:30], bug_report.secrets(specs))
         self.app.copy_to_clipboard(text)
         lines = f"a bug report of {len(text.splitlines())} lines was sent to the terminal's clipboard"
-        self.notify(f"{lines} and written to\n{bug_report.keep(text, 'report')}", timeout=15, about="report")
+        self.app.notify(
+            f"{lines} and written to\n{bug_report.keep(text, 'report')}", timeout=15, about="report"
+        )
 
 
 def _when(event: Event) -> str:

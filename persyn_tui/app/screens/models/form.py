@@ -10,7 +10,6 @@ from typing import Any, ClassVar, cast
 from pydantic import ValidationError
 from textual import events, on
 from textual.binding import Binding, BindingType
-from textual.timer import Timer
 from textual.widget import Widget
 
 from engine.base.errors import NotAvailable
@@ -32,8 +31,6 @@ from storage.errors import PersynError
 from storage.records import Model, Role
 from storage.store import Store
 
-PAUSE_S = 0.3
-"""Typing must rest so long before files are looked at."""
 NEEDED = "needed"
 LONGEST = "sampling.max_tokens"
 
@@ -100,7 +97,6 @@ class ModelForm(Dialog[Model | None]):
         """The model that has the name which is typed, or was."""
         self._auto: set[str] = set()
         """Fields that the model's files filled in."""
-        self._timer: Timer | None = None
 
     def heading(self) -> str:
         return "2 Models · add a model" if self._model is None else f"2 Models · edit {self._model.name}"
@@ -114,10 +110,10 @@ class ModelForm(Dialog[Model | None]):
 
     def ready(self) -> None:
         super().ready()
-        self.form["name" if self._model is None else "model"].focus_control()
+        self.form["name" if self._model is None else "model"].control.focus()
         self._show()
         self._settings()
-        self._soon()
+        self.soon(self._look, "look")
 
     # While typing
 
@@ -128,12 +124,12 @@ class ModelForm(Dialog[Model | None]):
         if event.key in ("role", "backend"):
             self._show()
         self._settings()
-        self._soon()
+        self.soon(self._look, "look")
 
     def on_descendant_blur(self, event: events.DescendantBlur) -> None:
         """A field that was left is finished: now its hub id is looked up."""
         if self._examined is None:
-            self._soon()
+            self.soon(self._look, "look")
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         self._tell()
@@ -214,14 +210,7 @@ class ModelForm(Dialog[Model | None]):
             return ""
         return f"▲ taken: {short_reference(taken.model)}, {taken.backend}; saving asks before it is replaced"
 
-    def _soon(self) -> None:
-        if self._timer is not None:
-            self._timer.stop()
-        self._timer = self.set_timer(PAUSE_S, self._look)
-
-    def _look(self) -> None:
-        if self.left:
-            return
+    async def _look(self) -> None:
         wanted = self._settings()
         if self._model is None:
             background(self, self._ask_name, group="name", exclusive=True)
@@ -341,11 +330,10 @@ class ModelForm(Dialog[Model | None]):
     def action_save(self) -> None:
         """Stores the model when every field is right; else goes to the first that is not."""
         self._asked = True
-        if self._timer is not None:
-            self._timer.stop()  # saving looks by itself
+        self.workers.cancel_group(self, "look")  # saving looks by itself
         wanted = self._settings()
         if wanted is None:
-            next(self.form[key] for key in self.form.entries if key in self._wrong).focus_control()
+            self.form.to_wrong()
             return
         work = partial(self._save, wanted, self.app.ahead.hold())
         background(self, work, group="save", exclusive=True)
@@ -357,11 +345,11 @@ class ModelForm(Dialog[Model | None]):
             if found is None or self.app.store is None:
                 return
             if found.problem is not None or found.record is None:
-                self.form[found.field].focus_control()
+                self.form[found.field].control.focus()
                 self._tell()
                 return
             if self._model is None and not await self._may_replace(found):
-                self.form["name"].focus_control()
+                self.form["name"].control.focus()
                 self._tell()
                 return
             self.dismiss(await asyncio.to_thread(register.put, self.app.store, found.record))

@@ -25,7 +25,7 @@ from persyn_tui.app.screens.models import probes
 from persyn_tui.app.screens.models.probes import Probed, Probing
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.confirm import Confirm
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
+from persyn_tui.app.widgets.virtual_table import Cell, Column, VirtualTable
 from storage import registry, responses
 from storage.errors import PersynError
 from storage.records import Model
@@ -139,8 +139,6 @@ class ModelsScreen(FilteredScreen[Models]):
     def show(self, data: Models) -> None:
         self._paint_rows()
         self._paint_chosen()
-        # Which columns are hidden is known once the list is laid out.
-        self.call_after_refresh(self.paint_title)
 
     def about(self) -> str:
         if self.data is None:
@@ -166,10 +164,7 @@ class ModelsScreen(FilteredScreen[Models]):
 
     @property
     def chosen(self) -> Model | None:
-        if self.data is None:
-            return None
-        key = self.query_one("#models", VirtualTable).key
-        return next((model for model in self.data.models if model.id == key), None)
+        return self.under_cursor("#models", self.data.models if self.data else (), lambda model: model.id)
 
     # Painting
 
@@ -179,7 +174,7 @@ class ModelsScreen(FilteredScreen[Models]):
                 (model.id, _cells(model, self.data.contexts[model.id], self._word(model)))
                 for model in self.data.models
             ]
-            self.query_one("#models", VirtualTable).update(Listed(rows))
+            self.query_one("#models", VirtualTable).fill(rows)
 
     def _paint_chosen(self) -> None:
         model = self.chosen
@@ -220,10 +215,6 @@ class ModelsScreen(FilteredScreen[Models]):
     async def _open(self) -> None:
         await self.run_action("edit")
 
-    def on_resize(self) -> None:
-        super().on_resize()
-        self.call_after_refresh(self.paint_title)
-
     # Adding and editing
 
     def action_add(self) -> None:
@@ -238,7 +229,7 @@ class ModelsScreen(FilteredScreen[Models]):
         if model is None:
             return
         if model.role == "reward_model":
-            self.notify("a reward model is registered by the run that uses it", severity="warning")
+            self.app.notify("a reward model is registered by the run that uses it", severity="warning")
             return
         self.app.push_screen(ModelForm(model), self._saved)
 
@@ -246,7 +237,7 @@ class ModelsScreen(FilteredScreen[Models]):
         if model is None:
             return
         self._chosen = model.id
-        self.notify(f"{model.role} {model.name} is registered")
+        self.app.notify(f"{model.role} {model.name} is registered")
         background(self, partial(self._go_to, model), group="go", exclusive=True)
 
     async def _go_to(self, model: Model) -> None:
@@ -282,15 +273,17 @@ class ModelsScreen(FilteredScreen[Models]):
             try:
                 await asyncio.to_thread(register.archive, self.app.store, model, archived)
             except PersynError as problem:
-                self.notify(str(problem), severity="error", timeout=10, about="archive")
+                self.app.notify(str(problem), severity="error", timeout=10, about="archive")
                 return
             self._undo = [old for old in self._undo if (old.role, old.name) != (model.role, model.name)]
             if archived:
                 self._undo.append(model)
-                self.notify(f"{model.name} is archived · {{models.undo:u}} brings it back", about="archive")
+                self.app.notify(
+                    f"{model.name} is archived · {{models.undo:u}} brings it back", about="archive"
+                )
                 self.ask()
             else:
-                self.notify(f"{model.name} is back", about="archive")
+                self.app.notify(f"{model.name} is back", about="archive")
                 await self._go_to(model)
 
         background(self, do, group="archive")
@@ -299,7 +292,9 @@ class ModelsScreen(FilteredScreen[Models]):
         if self._undo:
             self._set_archived(self._undo[-1], False)
         else:
-            self.notify("nothing was archived in this session · {models.hidden:h} shows all archived models")
+            self.app.notify(
+                "nothing was archived in this session · {models.hidden:h} shows all archived models"
+            )
 
     def action_hidden(self) -> None:
         self._archived = not self._archived
@@ -354,7 +349,7 @@ class ModelsScreen(FilteredScreen[Models]):
         except PersynError as problem:
             self._health[number_of] = Probed(time.time(), problem=str(problem))
             failed = f"the probe of {strip_control(model.name)} failed"
-            self.notify(failed, severity="error", about=f"probe {number_of}")
+            self.app.notify(failed, severity="error", about=f"probe {number_of}")
         finally:
             self._probes.pop(number_of, None)
             self._paint_probes()

@@ -23,7 +23,6 @@ from persyn_tui.app.screens.router.router_process import RouterHelper
 from persyn_tui.app.screens.router.what_if import WhatIf
 from persyn_tui.app.screens.router.what_if_panel import WhatIfPanel
 from persyn_tui.app.screens.router.why_screen import Asked, WhyScreen
-from persyn_tui.app.state.cached_query import QueryCache
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.one_line import OneLine
@@ -68,7 +67,6 @@ class RouterScreen(JobScreen[Routed]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._cache = QueryCache()
         self._strategy: str | None = None
         self._teacher: tuple[str, int] | None = None
         """(name, id) of the teacher whose prompts alone are listed."""
@@ -96,7 +94,7 @@ class RouterScreen(JobScreen[Routed]):
         return Question(self.app.followed.id, self._strategy, teacher, self._closest)
 
     def read(self, store: Store, question: Question) -> Routed | None:
-        return query.read(store, question, self._cache)
+        return query.read(store, question, self.cache)
 
     # What is shown
 
@@ -183,10 +181,9 @@ class RouterScreen(JobScreen[Routed]):
 
     @property
     def chosen(self) -> Choice | None:
-        if self.data is None:
-            return None
-        key = self.query_one("#choices", VirtualTable).key
-        return next((choice for choice in self.data.choices if choice.prompt_id == key), None)
+        return self.under_cursor(
+            "#choices", self.data.choices if self.data else (), lambda one: one.prompt_id
+        )
 
     # Lists
 
@@ -198,10 +195,6 @@ class RouterScreen(JobScreen[Routed]):
         same = self._teacher is not None and self._teacher[0] == event.key
         self._teacher = None if share is None or same else (cast(str, event.key), share.teacher_id)
         self.ask(frozen_too=True)
-
-    @on(VirtualTable.Chosen, "#choices")
-    def _chosen(self) -> None:
-        self.action_why()
 
     def action_all(self) -> None:
         self._teacher = None
@@ -238,7 +231,7 @@ class RouterScreen(JobScreen[Routed]):
         """Asks, then starts a job that differs from this one by the slider's settings."""
         job, what_if = self.app.followed.job, self.what_if
         if job is None or what_if is None or not what_if.other:
-            self.notify("[ and ] move α first: these are the settings of the run", severity="warning")
+            self.app.notify("[ and ] move α first: these are the settings of the run", severity="warning")
             return
 
         def start(store: Store, job: Job) -> Job:
@@ -259,10 +252,11 @@ class RouterScreen(JobScreen[Routed]):
 
     # Why
 
+    @on(VirtualTable.Chosen, "#choices")
     def action_why(self) -> None:
         choice = self.chosen
         if choice is None:
-            self.notify("no prompt is routed yet; / asks for a prompt of yours", severity="warning")
+            self.app.notify("no prompt is routed yet; / asks for a prompt of yours", severity="warning")
             return
         self._work(partial(self._open, choice, self.app.ahead.hold()), "why")
 
@@ -277,7 +271,7 @@ class RouterScreen(JobScreen[Routed]):
         if router is None and choice is None:
             router = await asyncio.to_thread(routing.newest_router, store)
         if router is None:
-            self.notify(
+            self.app.notify(
                 "no router has been trained yet: {router.start:s} starts the job, {go.jobs:1} goes to the jobs",
                 severity="warning",
             )
@@ -301,7 +295,7 @@ class RouterScreen(JobScreen[Routed]):
     def action_start(self) -> None:
         job = self.app.followed.job
         if job is not None and job.state == "done":
-            self.notify(
+            self.app.notify(
                 f"job {job.id} is done; {{router.apply:a}} trains a router with another α, "
                 "{go.jobs:1} goes to the jobs",
                 severity="warning",
@@ -316,11 +310,11 @@ class RouterScreen(JobScreen[Routed]):
         """Writes the plan's assignments as JSONL."""
         plan, store = None if self.data is None else self.data.plan, self.app.store
         if plan is None or store is None:
-            self.notify("there is no plan to export yet", severity="warning")
+            self.app.notify("there is no plan to export yet", severity="warning")
             return
 
         async def export() -> None:
             path, rows = await asyncio.to_thread(assignments.export, store, plan)
-            self.notify(f"{rows:,} assignments: {path}", timeout=10, about="export plan")
+            self.app.notify(f"{rows:,} assignments: {path}", timeout=10, about="export plan")
 
         self._work(export, "export")

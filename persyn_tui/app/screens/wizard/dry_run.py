@@ -18,7 +18,7 @@ from engine.report import dry_run, estimate
 from engine.report.estimate import Estimate
 from persyn_tui.app.screens.wizard.steps import Step
 from persyn_tui.app.textual_fixes.workers import background
-from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, VirtualTable
+from persyn_tui.app.widgets.virtual_table import Cell, Column, VirtualTable
 from storage.errors import PersynError
 from storage.store import Store
 
@@ -68,7 +68,7 @@ class Still(VirtualTable, can_focus=False):
                 for place, column in enumerate(columns)
             ]
         )
-        self.update(Listed([(row[0], cells(row)) for row in rows]))
+        self.fill([(row[0], cells(row)) for row in rows])
 
 
 class Page(VerticalScroll):

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from textual import on
 from textual.app import ComposeResult
 from textual.css.query import NoMatches
-from textual.timer import Timer
 
 from engine.base.suggest import hint
 from engine.config import run_file
@@ -22,8 +21,7 @@ from engine.report import estimate
 from persyn_tui.app.base.formatting import count
 from persyn_tui.app.screens.wizard import questions, references
 from persyn_tui.app.screens.wizard.questions import FILE, LONGEST, PATH, SCORER, SIZE, SOURCE, TASK, VERIFIER
-from persyn_tui.app.screens.wizard.steps import PAUSE_S, Plan, Step
-from persyn_tui.app.textual_fixes.workers import background
+from persyn_tui.app.screens.wizard.steps import Plan, Step
 from persyn_tui.app.widgets import setting_fields
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.form_fields import Edited, Form, Line, Words, path_of, problems, words
@@ -40,7 +38,6 @@ class SettingsStep(Step):
         self._asked: Mapping[str, Setting] = {}
         """The settings that are asked for now."""
         self._tasks: tuple[str, ...] = ()
-        self._looking: Timer | None = None
         self._references: references.References | None = None
         """Of the file that is named; None until they are read."""
         self._written: tuple[Path, str] | None = None
@@ -62,7 +59,7 @@ class SettingsStep(Step):
 
     def enter(self) -> None:
         self._show()
-        self.form[SOURCE].focus_control()
+        self.form[SOURCE].control.focus()
         self._settle()
 
     async def finish(self) -> bool:
@@ -70,7 +67,7 @@ class SettingsStep(Step):
         await self._look()
         run = self._check()
         if run is None or not await self._count(run):
-            self._to_wrong()
+            self.form.to_wrong()
             return False
         return await self._write()
 
@@ -83,7 +80,7 @@ class SettingsStep(Step):
             self._show()
         if event.key in (SOURCE, PATH):
             self._references = None
-            self.soon_look()
+            self.dialog.soon(self._look, "look")
         self._settle()
 
     def on_descendant_focus(self) -> None:
@@ -104,14 +101,6 @@ class SettingsStep(Step):
     @property
     def _from_file(self) -> bool:
         return questions.of_file(self.form[SOURCE].value)
-
-    def soon_look(self) -> None:
-        """Looks at the reference answers once typing rests."""
-        if self._looking is not None:
-            self._looking.stop()
-        self._looking = self.set_timer(
-            PAUSE_S, lambda: background(self, self._look, group="look", exclusive=True)
-        )
 
     async def _look(self) -> None:
         """Reads the file's first answers and chooses the verifier that fits them, unless the operator has."""
@@ -144,12 +133,11 @@ class SettingsStep(Step):
         """Checks the form, and once typing rests counts what it would take."""
         run = self._check()
         if run is None:
-            self.not_soon()
-            self.workers.cancel_group(self, "count")  # of values that are no longer there
+            self.workers.cancel_group(self.dialog, "count")  # of values that are no longer there
             if not self._tell():  # saying both would lay the screen out twice for each key
                 self.say("enter goes to what is missing")
         else:
-            self.soon(lambda: background(self, partial(self._count, run), group="count", exclusive=True))
+            self.dialog.soon(partial(self._count, run), "count")
 
     def _values(self) -> dict[str, str]:
         return {key: entry.value for key, entry in self.form.entries.items()}
@@ -225,11 +213,6 @@ class SettingsStep(Step):
         typed = setting_fields.filled(values, [self._asked[LONGEST]]).get("generation", {}).get("max_tokens")
         return _limits(new_run.limits_replaced(typed, self.plan.teachers), "'s")
 
-    def _to_wrong(self) -> None:
-        wrong = next((entry for entry in self.form.entries.values() if entry.wrong), None)
-        if wrong is not None:
-            wrong.focus_control()
-
     async def _count(self, run: Run) -> bool:
         """Whether the run's prompts can be counted and shared out; says what they would take."""
         try:
@@ -270,14 +253,14 @@ class SettingsStep(Step):
                 and self._written != (path, there)
                 and not await self._overwrite(path, there)
             ):
-                entry.focus_control()
+                entry.control.focus()
                 entry.say("✗ this file exists: another name?", "bad")
                 return False
             await asyncio.to_thread(_put, path, text)
             self._written = (path, text)
             self.plan.run = await asyncio.to_thread(run_file.load, path)
         except (OSError, PersynError) as problem:
-            entry.focus_control()
+            entry.control.focus()
             entry.say(f"✗ {problem}", "bad")
             self.say(str(problem), "bad")
             return False

@@ -33,9 +33,7 @@ class Wizard(Dialog[Job | None]):
     DEFAULT_CSS = """
     Wizard #steps, Wizard #steps > Step { height: 1fr; }
     Wizard #file Form { height: 1; }
-    Wizard #verdict { height: auto; max-height: 12; margin-bottom: 1; color: $text-muted; }
-    Wizard #verdict.bad { color: $text-error; }
-    Wizard #verdict.good { color: $text-success; }
+    Wizard #verdict { max-height: 12; margin-bottom: 1; }
     Wizard .lead { height: auto; color: $text-muted; margin-bottom: 1; }
     Wizard #page { height: 1fr; scrollbar-size-vertical: 1; }
     Wizard #page > Static { height: auto; }

@@ -1,7 +1,6 @@
 """The wizard's steps that choose: a run file, teachers, a student."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
@@ -11,10 +10,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.css.query import NoMatches
-from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Static
 
-from engine.base.sanitize import strip_control
 from engine.config import run_file
 from engine.config.run_file import Run
 from engine.registry import models
@@ -22,12 +19,10 @@ from engine.registry.candidates import Candidate
 from persyn_tui.app.base.formatting import count, number
 from persyn_tui.app.screens.wizard import run_files
 from persyn_tui.app.textual_fixes.workers import background
-from persyn_tui.app.widgets.form_fields import Dialog, Edited, Entry, Form, Line, Paths, path_of
+from persyn_tui.app.widgets.form_fields import Dialog, Edited, Entry, Form, Line, Paths, Remark, path_of
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Tone, VirtualTable
 from storage.errors import PersynError
 
-PAUSE_S = 0.25
-"""Typing must rest so long before a file is read or a run is counted."""
 LEAST = 2
 """Teachers that a router chooses among."""
 MODELS = (
@@ -82,7 +77,6 @@ class Step(Vertical):
     def __init__(self, plan: Plan, id: str) -> None:
         super().__init__(id=id)
         self.plan = plan
-        self._timer: Timer | None = None
 
     def enter(self) -> None:
         """The step is on the screen: takes the focus and says what is wanted."""
@@ -100,21 +94,10 @@ class Step(Vertical):
     def dialog(self) -> Dialog[Any]:
         return cast(Dialog[Any], self.screen)
 
-    def say(self, text: str, tone: Any = "dim") -> None:
+    def say(self, text: str, tone: Tone = "dim") -> None:
         """Says something below the step, while it is on the screen."""
         if self.shown:
             self.dialog.say(text, tone)
-
-    def soon(self, action: Callable[[], object]) -> None:
-        """Does something once typing rests."""
-        self.not_soon()
-        self._timer = self.set_timer(PAUSE_S, lambda: None if self.dialog.left else action())
-
-    def not_soon(self) -> None:
-        """Gives up what `soon` was to do."""
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer = None
 
 
 class WayStep(Step):
@@ -155,7 +138,7 @@ class FileStep(Step):
 
     def compose(self) -> ComposeResult:
         yield Form([Entry("path", "run file", Line("", "", Paths(suffixes=(".yaml", ".yml"))))])
-        yield Static(id="verdict", markup=False)
+        yield Remark(id="verdict")
         yield Pick((Column("run file", 38), Column("what it says of itself")), id="files")
 
     async def on_mount(self) -> None:
@@ -164,8 +147,8 @@ class FileStep(Step):
             self._list()
 
     def enter(self) -> None:
-        self.entry.focus_control()
-        self._judge()
+        self.entry.control.focus()
+        background(self.dialog, self._load, group="judge", exclusive=True)
 
     async def finish(self) -> bool:
         """Whether the file is a valid run file. Of a part of a path, the only file listed is meant."""
@@ -176,7 +159,7 @@ class FileStep(Step):
             self.query_one(Form).fill("path", meant[0][0])
         if await self._load():
             return True
-        self.entry.focus_control()
+        self.entry.control.focus()
         return False
 
     @property
@@ -191,7 +174,7 @@ class FileStep(Step):
 
     def _list(self) -> None:
         rows = [(path, (path, Cell(about, "dim"))) for path, about in self._matching()]
-        self.query_one("#files", VirtualTable).update(Listed(rows))
+        self.query_one("#files", VirtualTable).fill(rows)
 
     @on(Edited)
     def _edited(self, event: Edited) -> None:
@@ -199,7 +182,7 @@ class FileStep(Step):
         self._list()
         if self.entry.value != self._read:
             self.plan.run = None
-            self.soon(self._judge)
+            self.dialog.soon(self._load, "judge")
 
     @on(VirtualTable.Highlighted, "#files")
     def _offer(self, event: VirtualTable.Highlighted) -> None:
@@ -214,18 +197,14 @@ class FileStep(Step):
         if path is not None and path != self.entry.value:
             self.query_one(Form).fill("path", str(path))
             self.plan.run = None
-            self.soon(self._judge)
-
-    def _judge(self) -> None:
-        background(self, self._load, group="judge", exclusive=True)
+            self.dialog.soon(self._load, "judge")
 
     async def _load(self) -> bool:
         """Reads the file named in the field, and says beside and below it what is wrong."""
-        verdict, path = self.query_one("#verdict", Static), self.entry.value
-        verdict.set_classes("")
+        verdict, path = self.query_one("#verdict", Remark), self.entry.value
         if not path:
             self.entry.say("tab completes, ↓ lists")
-            verdict.update("")
+            verdict.say("")
             return False
         try:
             store = self.dialog.app.store
@@ -235,37 +214,52 @@ class FileStep(Step):
         except PersynError as problem:
             self.plan.run, self._read = None, ""
             self.entry.say("✗ cannot be used yet", "bad")
-            verdict.update(strip_control(str(problem)))
-            verdict.set_classes("bad")
+            verdict.say(str(problem), "bad")
             return False
         self.entry.say("✓ a valid run file", "good")
-        verdict.update(strip_control(_about(self.plan.run)))
-        verdict.set_classes("good")
+        verdict.say(_about(self.plan.run), "good")
         return True
 
 
-class TeachersStep(Step):
-    """Any number of teachers, by marks."""
+class ModelsStep(Step):
+    """A question, and the models that may be its answer."""
 
-    TITLE = "teachers"
+    LEAD: ClassVar[str]
+    MARKABLE: ClassVar[bool] = False
 
     def __init__(self, plan: Plan, id: str) -> None:
         super().__init__(plan, id)
-        self._candidates: list[Candidate] | None = None
+        self.candidates: list[Candidate] | None = None
         """None until they are read, which the operator may be faster than."""
 
     def compose(self) -> ComposeResult:
-        yield Static("Which teachers may respond? The router chooses among two or more.", classes="lead")
-        yield Pick(MODELS, id="teacher-list", markable=True)
+        yield Static(self.LEAD, classes="lead")
+        yield Pick(MODELS, id=f"{self.id}-list", markable=self.MARKABLE)
+
+    @property
+    def sheet(self) -> Pick:
+        return self.query_one(Pick)
 
     def fill(self, candidates: list[Candidate]) -> None:
-        self._candidates = candidates
-        self.query_one("#teacher-list", VirtualTable).update(Listed([_row(one, " ") for one in candidates]))
-        self._tell()
+        self.candidates = candidates
+        self.sheet.fill([_row(one, " ") for one in candidates])
+        self.tell()
 
     def enter(self) -> None:
-        self.query_one("#teacher-list").focus()
-        self._tell()
+        self.sheet.focus()
+        self.tell()
+
+    def tell(self) -> None:
+        """Says how to choose, or what is chosen."""
+        raise NotImplementedError
+
+
+class TeachersStep(ModelsStep):
+    """Any number of teachers, by marks."""
+
+    TITLE = "teachers"
+    LEAD = "Which teachers may respond? The router chooses among two or more."
+    MARKABLE = True
 
     async def finish(self) -> bool:
         """Whether a router has a choice. A run of one teacher, without a router, is made in a run file."""
@@ -281,19 +275,19 @@ class TeachersStep(Step):
 
     @on(Pick.Marked)
     def _marked(self, event: Pick.Marked) -> None:
-        sheet, candidates = event.table, self._candidates or []
+        sheet, candidates = event.table, self.candidates or []
         refused = next((one for one in candidates if one.key == event.key and one.trouble), None)
         if refused is not None:
             sheet.marked.discard(refused.key)
-        sheet.update(Listed([_row(one, "✓" if one.key in sheet.marked else " ") for one in candidates]))
+        sheet.fill([_row(one, "✓" if one.key in sheet.marked else " ") for one in candidates])
         self.plan.teachers = [one for one in candidates if one.key in sheet.marked]
-        self._tell()
+        self.tell()
         if refused is not None:
             self.say(f"✗ {refused.name} cannot be used: {refused.trouble}", "bad")
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         names = [one.name for one in self.plan.teachers]
-        if self._candidates is None:
+        if self.candidates is None:
             self.say("the models are being read …")
         else:
             more = "; mark another" if 0 < len(names) < LEAST else ""
@@ -302,30 +296,17 @@ class TeachersStep(Step):
             )
 
 
-class StudentStep(Step):
+class StudentStep(ModelsStep):
     """One student, by the cursor."""
 
     TITLE = "student"
+    LEAD = "Which student learns from them?"
 
-    def __init__(self, plan: Plan, id: str) -> None:
-        super().__init__(plan, id)
-        self._candidates: list[Candidate] = []
-
-    def compose(self) -> ComposeResult:
-        yield Static("Which student learns from them?", classes="lead")
-        yield Pick(MODELS, id="student-list")
-
-    def fill(self, candidates: list[Candidate]) -> None:
-        self._candidates = candidates
-        self.query_one("#student-list", VirtualTable).update(Listed([_row(one, " ") for one in candidates]))
-
-    def enter(self) -> None:
-        self.query_one("#student-list").focus()
+    def tell(self) -> None:
         self.say("enter takes the one under the cursor")
 
     async def finish(self) -> bool:
-        key = self.query_one("#student-list", VirtualTable).key
-        chosen = next((one for one in self._candidates if one.key == key), None)
+        chosen = next((one for one in self.candidates or () if one.key == self.sheet.key), None)
         if chosen is not None and chosen.trouble:
             self.say(f"✗ {chosen.name} cannot be used: {chosen.trouble}", "bad")
             return False
