@@ -333,7 +333,9 @@ async def test_no_key_writes_into_a_store_that_was_moved(
         if what == "archive":
             await until(pilot, lambda: isinstance(app.screen, Confirm))
             await pilot.press("y")
-        health = getattr(app.screen, "_health", {})  # where a probe says it, in lines that are cut anywhere
+        health = vars(
+            getattr(app.screen, "_probes", object)
+        )  # where a probe says it, in lines that are cut anywhere
         await until(
             pilot,
             lambda: any("is no longer there" in said for said in (toasts(app), flat(app), str(health))),

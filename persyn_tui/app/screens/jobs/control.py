@@ -2,13 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from engine.job.progress import from_json
 from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.state import stopping
-from persyn_tui.app.state.base_app import BaseApp
 from persyn_tui.app.state.followed_job import STOPPABLE
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.confirm import Confirm
@@ -25,7 +23,10 @@ REMEDY = "\n  → "
 
 
 class JobControl(BaseScreen[T]):
-    """A screen that can start and stop jobs."""
+    """A screen that can start and stop jobs.
+
+    What is done to a job needs the run file's models, which take their time to import: when it is done, and not before.
+    """
 
     def do(self, action: "Callable[[Store], Job | str]", before: Job | None = None) -> None:
         """Does something to a job in a thread, and says what came of it; a job that it starts is followed.
@@ -41,7 +42,9 @@ class JobControl(BaseScreen[T]):
             try:
                 found = await asyncio.to_thread(action, self.app.store)
             except PersynError as problem:
-                self.app.notify(_with_keys(problem), severity="error", timeout=10, about="job")
+                from persyn_tui.app import actions
+
+                self.app.notify(actions.with_keys(problem), severity="error", timeout=10, about="job")
                 return
             if isinstance(found, str):
                 self.app.notify(found, about="job")
@@ -59,8 +62,29 @@ class JobControl(BaseScreen[T]):
             self.ask()
 
     def resume(self, job: Job) -> None:
-        """Starts an engine for a job, or a job that goes on where this one stopped."""
-        go_on(self.app, job, lambda: self.do(partial(_resume, job), job))
+        """Starts an engine for a job, or a job that goes on where this one stopped; asks where it would fail again."""
+
+        def resumed(store: "Store") -> Job:
+            from engine.pipeline import job_commands
+            from storage import jobs
+
+            return job_commands.resume(store, jobs.get(store, job.id) or job)
+
+        def start() -> None:
+            self.do(resumed, job)
+
+        if job.effective_state != "failed" or REMEDY not in job.error:
+            start()
+            return
+        # It failed for a reason that is known to stay until something is done.
+        what, _, remedy = job.error.partition(REMEDY)
+        question = Confirm(
+            f"Run job {job.id} ({job.name}) again as it is?",
+            f"First: {remedy.strip()}\n\nIt failed, and fails the same way until that is done: {what.strip()}\n\n"
+            + self.app.keyed("A run file that was mended since is another job: {jobs.new:n} opens it."),
+            "Run again",
+        )
+        self.app.push_screen(question, lambda yes: start() if yes else None)
 
     def ask_to_stop(
         self, job: Job, asked: Stopping | None, kind: Literal["pause", "cancel"], verb: str, kept: str
@@ -89,7 +113,12 @@ class JobControl(BaseScreen[T]):
         self.app.push_screen(question, lambda yes: self.stop(job, label) if yes else None)
 
     def stop(self, job: Job, kind: Literal["pause", "cancel"]) -> None:
-        self.do(partial(_stop, job.id, kind))
+        def leave(store: "Store") -> str:
+            from engine.pipeline import job_commands
+
+            return (job_commands.pause if kind == "pause" else job_commands.cancel)(store, job.id)
+
+        self.do(leave)
 
 
 def starts(job: Job, before: Job | None = None) -> str:
@@ -99,42 +128,3 @@ def starts(job: Job, before: Job | None = None) -> str:
     if before is not None and before.id != job.id:
         return f"job {job.id} ({job.name}) starts in the background, on what job {before.id} stored"
     return f"job {job.id} ({job.name}) starts in the background"
-
-
-def go_on(app: BaseApp, job: Job, start: Callable[[], None]) -> None:
-    """Starts a job again; asks before, where it failed for a reason that is known to stay until something is done."""
-    if job.effective_state != "failed" or REMEDY not in job.error:
-        start()
-        return
-    what, _, remedy = job.error.partition(REMEDY)
-    app.push_screen(
-        Confirm(
-            f"Run job {job.id} ({job.name}) again as it is?",
-            f"First: {remedy.strip()}\n\nIt failed, and fails the same way until that is done: {what.strip()}\n\n"
-            + app.keyed("A run file that was mended since is another job: {jobs.new:n} opens it."),
-            "Run again",
-        ),
-        lambda yes: start() if yes else None,
-    )
-
-
-# What is done to a job needs the run file's models, which take their time to import: when it is done, and not before.
-
-
-def _resume(job: Job, store: "Store") -> Job:
-    from engine.pipeline import job_commands
-    from storage import jobs
-
-    return job_commands.resume(store, jobs.get(store, job.id) or job)
-
-
-def _stop(job_id: int, kind: Literal["pause", "cancel"], store: "Store") -> str:
-    from engine.pipeline import job_commands
-
-    return job_commands.pause(store, job_id) if kind == "pause" else job_commands.cancel(store, job_id)
-
-
-def _with_keys(problem: PersynError) -> str:
-    from persyn_tui.app import actions
-
-    return actions.with_keys(problem)

@@ -48,55 +48,58 @@ def is_local(model: Model) -> bool:
     return model.backend not in TEACHERS.names() or not teacher_kind(model.backend).remote
 
 
-def word(model: Model, probing: Probing | None, probed: Probed | None) -> Cell:
-    """A model's health, in a word."""
-    if probing is not None:
-        if probing.waits:
-            return Cell("waits", "dim")
-        since = time.monotonic() - probing.began
-        return Cell(f"{SPINNER[int(time.monotonic() * 10) % len(SPINNER)]} {duration(since)}", "accent")
-    if model.archived:
-        return Cell("archived", "dim")
-    if probed is None:
-        return Cell("not probed", "dim")
-    if probed.answer is None:
-        return Cell("✗ failed", "bad")
-    return Cell(f"✓ {probed.answer['latency_s'] * 1000:,.0f} ms", "good")
+class Probes:
+    """The probes of this session, by model id: those that wait or run, and of each model the last that has ended."""
 
+    def __init__(self) -> None:
+        self.going: dict[int, Probing] = {}
+        self.ended: dict[int, Probed] = {}
 
-def text(
-    model: Model, probing: Probing | None, probed: Probed | None, turn: str, keyed: Callable[[str], str]
-) -> str:
-    """What there is to say of a model's probe.
+    def word(self, model: Model) -> Cell:
+        """A model's health, in a word."""
+        probing, probed = self._of(model)
+        if probing is not None:
+            if probing.waits:
+                return Cell("waits", "dim")
+            since = time.monotonic() - probing.began
+            return Cell(f"{SPINNER[int(time.monotonic() * 10) % len(SPINNER)]} {duration(since)}", "accent")
+        if model.archived:
+            return Cell("archived", "dim")
+        if probed is None:
+            return Cell("not probed", "dim")
+        if probed.answer is None:
+            return Cell("✗ failed", "bad")
+        return Cell(f"✓ {probed.answer['latency_s'] * 1000:,.0f} ms", "good")
 
-    Args:
-        model: any.
-        probing: its probe that waits or runs.
-        probed: its last one.
-        turn: the local model that is probed now.
-        keyed: puts the keys that work now into a text.
-    """
-    local = is_local(model)
-    if probing is not None:
-        if not local:
-            return keyed("probe: asked for one token, for 60 s at most …  {models.stop:esc} stops it")
-        if probing.waits:
-            return f"probe: waits for the probe of {turn} …  " + keyed("{models.stop:esc} takes it back")
-        return keyed("probe: loading the model for one token …  {models.stop:esc} stops it")
-    if probed is None:
-        how = "loads the model and generates" if local else "asks the endpoint for"
-        return keyed(f"probe: none in this session\n\n{{models.probe:t}} {how} one real token")
-    when = time.strftime("%H:%M:%S", time.localtime(probed.at))
-    if probed.answer is None:
-        return f"probe at {when}: ✗ failed\n\n{probed.problem}{keyed(_again(model))}"
-    said = probed.answer
-    loaded = f", loaded in {said['load_s']:.1f} s" if local else ""
-    ended = said["finish_reason"]
-    return (
-        f"probe at {when}: token {said['token']!r} after {said['latency_s'] * 1000:,.0f} ms{loaded}"
-        + ("" if ended in ("stop", "length") else f", finish_reason {ended}")
-        + f"\n\nwhat the model was given:\n{said['rendered']}"
-    )
+    def text(self, model: Model, keyed: Callable[[str], str]) -> str:
+        """What there is to say of a model's probe; `keyed` puts the keys that work now into a text."""
+        probing, probed = self._of(model)
+        local = is_local(model)
+        if probing is not None:
+            if not local:
+                return keyed("probe: asked for one token, for 60 s at most …  {models.stop:esc} stops it")
+            if probing.waits:
+                turns = (one.name for one in self.going.values() if one.local and not one.waits)
+                waits = f"probe: waits for the probe of {next(turns, 'another model')} …  "
+                return waits + keyed("{models.stop:esc} takes it back")
+            return keyed("probe: loading the model for one token …  {models.stop:esc} stops it")
+        if probed is None:
+            how = "loads the model and generates" if local else "asks the endpoint for"
+            return keyed(f"probe: none in this session\n\n{{models.probe:t}} {how} one real token")
+        when = time.strftime("%H:%M:%S", time.localtime(probed.at))
+        if probed.answer is None:
+            return f"probe at {when}: ✗ failed\n\n{probed.problem}{keyed(_again(model))}"
+        said = probed.answer
+        loaded = f", loaded in {said['load_s']:.1f} s" if local else ""
+        ended = said["finish_reason"]
+        return (
+            f"probe at {when}: token {said['token']!r} after {said['latency_s'] * 1000:,.0f} ms{loaded}"
+            + ("" if ended in ("stop", "length") else f", finish_reason {ended}")
+            + f"\n\nwhat the model was given:\n{said['rendered']}"
+        )
+
+    def _of(self, model: Model) -> tuple[Probing | None, Probed | None]:
+        return self.going.get(model.id or 0), self.ended.get(model.id or 0)
 
 
 def _again(model: Model) -> str:

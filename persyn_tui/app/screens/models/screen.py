@@ -21,8 +21,7 @@ from textual.widgets import Static
 from engine.base.sanitize import strip_control
 from persyn_tui.app.base.formatting import count, number, short_reference
 from persyn_tui.app.screens.filtered import FilteredScreen, FilterLine, passes
-from persyn_tui.app.screens.models import probes
-from persyn_tui.app.screens.models.probes import Probed, Probing
+from persyn_tui.app.screens.models.probes import Probed, Probes, Probing, is_local
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.virtual_table import Cell, Column, VirtualTable
@@ -90,9 +89,7 @@ class ModelsScreen(FilteredScreen[Models]):
         self._chosen: int | None = None
         self._archived = False
         self._undo: list[Model] = []
-        self._health: dict[int, Probed] = {}
-        self._probes: dict[int, Probing] = {}
-        """By model id."""
+        self._probes = Probes()
         self._contexts: dict[int, int | None] = {}
         """Model id → what its files say."""
         self._turn = asyncio.Lock()
@@ -145,13 +142,9 @@ class ModelsScreen(FilteredScreen[Models]):
             return ""
         roles: list[str] = [model.role for model in self.data.models]
         parts = [
-            f"{roles.count(role)} {word}{'' if roles.count(role) == 1 else 's'}"
-            for role, word in (
-                ("teacher", "teacher"),
-                ("student", "student"),
-                ("reward_model", "reward model"),
-            )
-            if roles.count(role)
+            f"{many} {role.replace('_', ' ')}{'' if many == 1 else 's'}"
+            for role in ORDER
+            if (many := roles.count(role))
         ]
         if self.data.filtered:
             parts.append(f"{self.data.filtered} filtered, {{models.stop:esc}} shows them")
@@ -170,9 +163,9 @@ class ModelsScreen(FilteredScreen[Models]):
 
     def _paint_rows(self) -> None:
         if self.data is not None:
+            contexts, health = self.data.contexts, self._probes.word
             rows = [
-                (model.id, _cells(model, self.data.contexts[model.id], self._word(model)))
-                for model in self.data.models
+                (model.id, _cells(model, contexts[model.id], health(model))) for model in self.data.models
             ]
             self.query_one("#models", VirtualTable).fill(rows)
 
@@ -190,20 +183,8 @@ class ModelsScreen(FilteredScreen[Models]):
             return
         stored = self.data.responses if self.data.chosen == model.id else None
         self.query_one("#facts", Static).update(_facts(model, stored))
-        self.query_one("#token", Static).update(strip_control(self._probe_text(model)))
-
-    def _word(self, model: Model) -> Cell:
-        assert model.id is not None
-        return probes.word(model, self._probes.get(model.id), self._health.get(model.id))
-
-    def _probe_text(self, model: Model) -> str:
-        assert model.id is not None
-        turn = next(
-            (one.name for one in self._probes.values() if one.local and not one.waits), "another model"
-        )
-        return probes.text(
-            model, self._probes.get(model.id), self._health.get(model.id), turn, self.app.keyed
-        )
+        said = self._probes.text(model, self.app.keyed)
+        self.query_one("#token", Static).update(strip_control(said))
 
     @on(VirtualTable.Highlighted, "#models")
     def _look(self, event: VirtualTable.Highlighted) -> None:
@@ -270,11 +251,7 @@ class ModelsScreen(FilteredScreen[Models]):
         async def do() -> None:
             if self.app.store is None:
                 return
-            try:
-                await asyncio.to_thread(register.archive, self.app.store, model, archived)
-            except PersynError as problem:
-                self.app.notify(str(problem), severity="error", timeout=10, about="archive")
-                return
+            await asyncio.to_thread(register.archive, self.app.store, model, archived)
             self._undo = [old for old in self._undo if (old.role, old.name) != (model.role, model.name)]
             if archived:
                 self._undo.append(model)
@@ -286,7 +263,7 @@ class ModelsScreen(FilteredScreen[Models]):
                 self.app.notify(f"{model.name} is back", about="archive")
                 await self._go_to(model)
 
-        background(self, do, group="archive")
+        background(self, do, group="archive", exit_on_error=False)
 
     def action_undo(self) -> None:
         if self._undo:
@@ -305,16 +282,15 @@ class ModelsScreen(FilteredScreen[Models]):
     def action_probe(self) -> None:
         """One real token of the model under the cursor, in a process of its own; local models one at a time."""
         model = self.chosen
-        if model is None or model.id is None or model.id in self._probes:
+        if model is None or model.id is None or model.id in self._probes.going:
             return
-        local = probes.is_local(model)
-        waits = local and any(one.local for one in self._probes.values())
-        probing = self._probes[model.id] = Probing(model.name, local, waits, time.monotonic())
+        local = is_local(model)
+        waits = local and any(one.local for one in self._probes.going.values())
+        probing = self._probes.going[model.id] = Probing(model.name, local, waits, time.monotonic())
         probing.worker = background(self, partial(self._probe, model, model.id, probing), group="probe")
         if self._spinner is None:
             self._spinner = self.set_interval(0.1, self._turn_spinner)
-        self._paint_rows()
-        self._paint_chosen()
+        self._paint_probes()
 
     def action_stop(self) -> None:
         """Takes the filter away; without one, ends the probe of the model under the cursor."""
@@ -322,12 +298,12 @@ class ModelsScreen(FilteredScreen[Models]):
             self.action_back()
             return
         model = self.chosen
-        probing = None if model is None or model.id is None else self._probes.get(model.id)
+        probing = None if model is None else self._probes.going.get(model.id or 0)
         if probing is not None and probing.worker is not None:
             probing.worker.cancel()
 
     def _turn_spinner(self) -> None:
-        if self._probes:
+        if self._probes.going:
             self._paint_rows()
         elif self._spinner is not None:
             self._spinner.stop()
@@ -344,14 +320,14 @@ class ModelsScreen(FilteredScreen[Models]):
                     probing.waits, probing.began = False, time.monotonic()
                     self._paint_probes()
                 answer = await tool.ask(self.app.store, "probe", [str(number_of)], ["--prompt", PROMPT])
-            self._health[number_of] = Probed(time.time(), answer)
+            self._probes.ended[number_of] = Probed(time.time(), answer)
             self.app.settle(f"probe {number_of}")
         except PersynError as problem:
-            self._health[number_of] = Probed(time.time(), problem=str(problem))
+            self._probes.ended[number_of] = Probed(time.time(), problem=str(problem))
             failed = f"the probe of {strip_control(model.name)} failed"
             self.app.notify(failed, severity="error", about=f"probe {number_of}")
         finally:
-            self._probes.pop(number_of, None)
+            self._probes.going.pop(number_of, None)
             self._paint_probes()
 
     def _paint_probes(self) -> None:
