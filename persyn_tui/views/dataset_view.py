@@ -12,11 +12,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 class Datasets:
-    """All datasets of a store.
-
-    Args:
-        found: newest first.
-    """
+    """All datasets of a store, the newest first."""
 
     def __init__(self, found: Sequence[Dataset] = ()) -> None:
         self.all = found
@@ -53,16 +49,11 @@ class Datasets:
         return f"#{id}" if self._names.get(id, "").endswith(f" #{id}") else ""
 
     def about(self, dataset: Dataset, rows: int | None = None) -> str:
-        """`#12 (job 3, α 0.8 zscore, 738 rows, 2026-01-02 10:03)`, as far as that is known.
-
-        Args:
-            dataset: one of them.
-            rows: how many there are; None: as many as there were when it was built.
-        """
+        """`#12 (job 3, α 0.8 zscore, 738 rows, 2026-01-02 10:03)`, as far as that is known."""
         return f"#{dataset.id} ({', '.join(self.facts(dataset, rows))})"
 
     def facts(self, dataset: Dataset, rows: int | None = None) -> list[str]:
-        """What tells it from others of the same name."""
+        """What tells it from others of the same name; its `rows` are those it was built with unless they are given."""
         manifest = dataset.manifest
         rows = manifest.get("rows") if rows is None else rows
         built = manifest.get("built_at")
@@ -104,11 +95,7 @@ class Datasets:
         return LETTERS[place] if place < len(LETTERS) else "*"
 
     def legend(self, among: Collection[str] = LETTERS) -> list[str]:
-        """`a α 0.4 zscore`, …: what the letters stand for; empty where there are none.
-
-        Args:
-            among: letters that are asked for.
-        """
+        """`a α 0.4 zscore`, …: what the letters asked for stand for; empty where there are none."""
         named = zip(LETTERS, self._words.values(), strict=False)
         return [f"{letter} {words}" for letter, words in named if letter in among] if self.scales > 1 else []
 

@@ -240,15 +240,7 @@ def _scores(found: ResponseContext) -> list[dict[str, Any]]:
 def _setting(made_with: RewardProvenance | None, datasets: Datasets) -> dict[str, Any] | None:
     if made_with is None:
         return None
-    return {
-        "words": datasets.words_of(made_with),
-        "alpha": made_with.alpha,
-        "normalization": made_with.normalization,
-        "unusable": made_with.unusable,
-        "teachers": list(made_with.teachers),
-        "student": made_with.student,
-        "quality": made_with.quality,
-    }
+    return {"words": datasets.words_of(made_with), **asdict(made_with)}
 
 
 def _beside(other: ResponseContext, rewards: "Rewards") -> dict[str, Any]:

@@ -21,6 +21,11 @@ def bar(share: float, width: int) -> str:
     return (THIN * (halves // 2) + (HALF if halves % 2 else "")).ljust(width)
 
 
+def spinner(seconds: float, steps: int) -> str:
+    """What turns while something is waited for, by so many steps a second."""
+    return "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"[int(seconds * steps) % 10]
+
+
 def count(number: float | None) -> str:
     """`12,345`; `–` when not known."""
     return "–" if number is None else f"{number:,.0f}"

@@ -25,17 +25,15 @@ def settings_path() -> Path:
     return user_config_path("persyn") / "settings.json"
 
 
-def _interval() -> float:
-    return 1.0 if "SSH_CONNECTION" in os.environ else 0.25
-
-
 class Settings(BaseModel):
     """Settings with their defaults."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     theme: str = "textual-dark"
-    interval: float = Field(default_factory=_interval, ge=0.1, le=10)
+    interval: float = Field(
+        default_factory=lambda: 1.0 if "SSH_CONNECTION" in os.environ else 0.25, ge=0.1, le=10
+    )
     """Seconds between two looks at the store: 0.25, over SSH 1."""
     keys: dict[str, str] = Field(default_factory=dict)
     """Binding id → keys, comma-separated; ids are what `?` and the screen 7 list."""

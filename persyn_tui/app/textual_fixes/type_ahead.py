@@ -77,21 +77,18 @@ class TypeAhead:
         if self._hears():
             self._spent = 0.0
             return True
-        if self._spent < PATIENCE_S:
-            self._look_later()
-            return False
-        return True
+        if self._spent >= PATIENCE_S:
+            return True
+        if not self._looking:
+            self._looking, self._looked = True, time.monotonic()
+            self._app.set_timer(LOOKS_S, self._look)
+        return False
 
     def _shown_at(self, screen: Screen[Any]) -> float:
         """Since when this screen has been on top, as far as keys came for it."""
         if self._top is None or self._top[0] is not screen:
             self._top = screen, time.monotonic()
         return self._top[1]
-
-    def _look_later(self) -> None:
-        if not self._looking:
-            self._looking, self._looked = True, time.monotonic()
-            self._app.set_timer(LOOKS_S, self._look)
 
     async def _look(self) -> None:
         self._looking = False

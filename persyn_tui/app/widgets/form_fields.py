@@ -400,12 +400,7 @@ class Dialog(ModalScreen[R], DismissGuard[R]):
 
 
 class Paths(Suggester):
-    """Completes paths, and words that may stand in place of one.
-
-    Args:
-        words: offered before any path.
-        suffixes: files that are offered; folders always are.
-    """
+    """Completes words that may stand in place of a path, then paths: folders, and files with one of the suffixes."""
 
     def __init__(self, words: Sequence[str] = (), suffixes: tuple[str, ...] = ()) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
@@ -475,10 +470,8 @@ def amount(text: str) -> str:
 def problems(error: "ValidationError", keys: Mapping[Place, str]) -> tuple[dict[str, str], list[str]]:
     """(message by field, messages that belong to no field) of a validation.
 
-    Args:
-        error: what pydantic found.
-        keys: the field of each place; one that is not there belongs to the field of its beginning, else to the first
-            field below it.
+    `keys` are the fields of places; one that is not among them belongs to the field of its beginning, else to the first
+    field below it.
     """
     beside: dict[str, str] = {}
     rest: list[str] = []

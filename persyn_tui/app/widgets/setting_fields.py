@@ -16,14 +16,7 @@ USUAL: Final = "usual"
 def entry(
     one: Setting, value: Any = None, suggester: Suggester | None = None, *, tall: bool = False
 ) -> Entry:
-    """A setting's field.
-
-    Args:
-        one: the setting.
-        value: what the field begins with; None: the setting is left out.
-        suggester: completes what is typed.
-        tall: whether the text may have several lines.
-    """
+    """A setting's field, which begins with `value` (None: left out); `tall`: its text may have several lines."""
     options, begun = _options(one), text(value)
     control: Control
     if options:

@@ -14,11 +14,7 @@ STEP = 0.05
 
 
 class Slider(Widget, can_focus=True):
-    """A track with a knob, and a mark where the run's own setting is.
-
-    Args:
-        letter: what the number is called, one cell.
-    """
+    """A track with a knob, and a mark where the run's own setting is; `letter` names the number in one cell."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"slider--knob", "slider--track"}
     DEFAULT_CSS = """
@@ -39,10 +35,6 @@ class Slider(Widget, can_focus=True):
 
     class Changed(Message):
         """The operator moved the knob."""
-
-        def __init__(self, value: float) -> None:
-            super().__init__()
-            self.value = value
 
     def __init__(self, letter: str, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -77,7 +69,7 @@ class Slider(Widget, can_focus=True):
         value = round(min(1.0, max(0.0, round(value / STEP) * STEP)), 2)
         if value != self.value:
             self.value = value
-            self.post_message(self.Changed(value))
+            self.post_message(self.Changed())
 
     def action_step(self, steps: int) -> None:
         self.move(self.value + steps * STEP)

@@ -96,10 +96,7 @@ class Listed:
 def fit(columns: Sequence[Column], width: int, least: int = 12) -> list[tuple[int, int]]:
     """(column number, cells) of the columns that are shown in `width` cells, one cell between two.
 
-    Args:
-        columns: all of them.
-        width: cells there are.
-        least: cells that a flexible column must keep before others are dropped.
+    A flexible column keeps `least` cells before others are dropped.
     """
     shown = list(range(len(columns)))
 
@@ -346,12 +343,8 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def _paint(self, cells: Sequence[Cell | str], base: Style, width: int, mark: str = " ") -> Strip:
         known = tuple(cells), base, width, mark
-        strip = self._strips.get(known)
-        if strip is None:
-            strip = self._strips[known] = self._painted(cells, base, width, mark)
-        return strip
-
-    def _painted(self, cells: Sequence[Cell | str], base: Style, width: int, mark: str) -> Strip:
+        if (kept := self._strips.get(known)) is not None:
+            return kept
         segments: list[Segment] = []
         taken = 0
         for number, (column, size) in enumerate(self._layout):
@@ -362,7 +355,8 @@ class VirtualTable(ScrollView, can_focus=True):
             text = cut(text, size, right=self.columns[column].right)
             segments.append(Segment(text, base if tone == "plain" else base + self._tone(tone)))
             taken += size + bool(number)
-        return Strip(segments, taken).adjust_cell_length(width, base)
+        strip = self._strips[known] = Strip(segments, taken).adjust_cell_length(width, base)
+        return strip
 
     def _tone(self, tone: Tone) -> Style:
         """Colour and weight alone: the row's own background stays."""

@@ -37,13 +37,7 @@ class CheckedForm(Dialog[T | None], Generic[T]):
         self.checked()
 
     def tell(self, wrong: Mapping[str, str], otherwise: str = "", more: str = "") -> None:
-        """Says what is wrong with which fields, of the first one also below them.
-
-        Args:
-            wrong: by field.
-            otherwise: said below where nothing is.
-            more: said below behind the first.
-        """
+        """Says beside each field what is wrong with it, of the first also below with `more`; else `otherwise` below."""
         for key, text in wrong.items():
             self.form[key].say(text, "bad")
         if wrong:
@@ -69,13 +63,7 @@ def named(key: str, value: str, names: Sequence[str]) -> Entry:
 
 
 def which_dataset(text: str, ready: Sequence[Dataset], datasets: Datasets) -> tuple[Dataset | None, str]:
-    """(the dataset that is meant, what is wrong: empty where one is).
-
-    Args:
-        text: a number, a name, or both.
-        ready: those to choose from.
-        datasets: all of the store.
-    """
+    """(the one of `ready` that a number, a name, or both mean, what is wrong: empty where one is)."""
     found = [one for one in datasets.find(text) if one in ready]
     if len(found) == 1:
         return found[0], ""

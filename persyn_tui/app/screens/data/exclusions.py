@@ -28,13 +28,7 @@ class Exclusions:
     """Those that can be taken back, newest last."""
 
     def turn(self, store: Store, dataset: Dataset, name: str, ids: Sequence[int]) -> str:
-        """Takes the rows of these responses out, or puts them back where all of them are out.
-
-        Args:
-            store: an open store.
-            dataset: the dataset in view.
-            name: what it is called.
-            ids: of responses.
+        """Takes the rows of these responses out of the dataset in view, or puts them back where all of them are out.
 
         Raises:
             StoreError: the dataset holds none of them.

@@ -58,14 +58,9 @@ class Rows:
 def choices(
     store: Store, ready: Sequence[Dataset], listed: Listing, words: str, marked: Collection[int]
 ) -> dict[str, Rows]:
-    """What may be exported of a dataset, by name, all its rows last; takes as long as reading the list.
+    """What may be exported of these datasets, by name, all their rows last; takes as long as reading the list.
 
-    Args:
-        store: an open store.
-        ready: datasets that may be exported.
-        listed: what the list is of.
-        words: what it is filtered by; empty where it is not.
-        marked: ids of responses.
+    `words` say what the list is filtered by, empty where it is not; `marked` are ids of responses.
     """
     store.check_file()
     some: dict[str, Only] = {}
@@ -84,13 +79,7 @@ def choices(
 
 
 class ExportForm(CheckedForm[ExportOrder]):
-    """Asks which dataset goes where.
-
-    Args:
-        datasets: of the store.
-        chosen: the one to begin with.
-        rows: what may be exported, as `choices` finds it.
-    """
+    """Asks which dataset goes where, beginning with `chosen`; `rows` may be exported, as `choices` finds them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,f2", "apply", "Export", id="export.start")]
 

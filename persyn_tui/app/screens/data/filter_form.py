@@ -25,13 +25,7 @@ HINTS = {
 
 
 class FilterForm(CheckedForm[Listing]):
-    """Asks which responses to list; the answer is the listing with these filters.
-
-    Args:
-        listing: filters to start from; words and order are kept.
-        teachers: names that are stored.
-        datasets: those that are stored.
-    """
+    """Asks which responses to list; the answer is the listing with these filters, its words and order kept."""
 
     FIRST = "teacher"
     BINDINGS: ClassVar[list[BindingType]] = [

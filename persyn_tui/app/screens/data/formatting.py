@@ -46,11 +46,8 @@ def query_line(
 ) -> str:
     """Filters, order, and whose rewards these are where the store has several settings; empty for nothing to say.
 
-    Args:
-        listing: what is listed.
-        datasets: of the store.
-        letters: those that stand behind rewards in the list; None where not all of its rows are known.
-        keyed: puts the keys that work now into a text.
+    `letters` stand behind rewards in the list: None where not all of its rows are known. `keyed` puts the keys that
+    work now into a text.
     """
     words = in_words(listing, datasets)
     parts = [f"{words} · " + keyed("{data.back:esc} clears")] if words else []

@@ -15,11 +15,7 @@ AROUND = 80
 
 
 class Pages:
-    """Rows for a `VirtualTable`, known by response id.
-
-    Args:
-        cells: what a line shows of a card.
-    """
+    """Rows for a `VirtualTable`, known by response id; `cells` makes what a line shows of a card."""
 
     def __init__(self, cells: Callable[[Card], Sequence[Cell | str]]) -> None:
         self._cells = cells
@@ -82,11 +78,7 @@ class Pages:
         self._ids.extend(ids)
 
     def put_above(self, ids: "array[int]") -> None:
-        """Newer ids at the beginning.
-
-        Args:
-            ids: highest first.
-        """
+        """Newer ids, the highest first, at the beginning."""
         self._above.extend(reversed(ids))
 
     # The lines
@@ -108,13 +100,7 @@ class Pages:
         return [i for i in map(self.key, around) if i not in self._lines or i in old]
 
     def put(self, ids: Iterable[int], found: dict[int, Card], age: int) -> None:
-        """Keeps what was fetched.
-
-        Args:
-            ids: what was asked for.
-            found: what there was.
-            age: `age` when it was asked for.
-        """
+        """Keeps what was fetched when the store had this age: `found` of the `ids` that were asked for."""
         for id in ids:
             self._lines[id] = found.get(id), age
             self._lines.move_to_end(id)

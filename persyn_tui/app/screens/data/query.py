@@ -88,12 +88,9 @@ class _Source:
 
 
 def beside(store: Store, response_id: int, in_view: int | None = None) -> PromptResponses | None:
-    """All responses to the prompt of this one, with the rewards that datasets have; None when it is not there.
+    """All responses to the prompt of this one, with the rewards that datasets have, first of all the one in view.
 
-    Args:
-        store: an open store.
-        response_id: one of the responses.
-        in_view: the dataset in view.
+    None when it is not there.
     """
     from engine.scoring import rewards_for_prompt
 

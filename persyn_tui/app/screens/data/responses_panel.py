@@ -135,13 +135,9 @@ class ResponsesPanel(Vertical, can_focus=True):
         in_view: int | None = None,
         wanted: Callable[[], bool] = lambda: True,
     ) -> bool:
-        """Reads the responses beside this one and shows them; whether it is there.
+        """Reads the responses beside this one, and shows them if they are still `wanted` then; whether it is there.
 
-        Args:
-            store: an open store.
-            response_id: one of the responses.
-            in_view: the dataset in view.
-            wanted: whether they still are, when they have been read.
+        `in_view` is the dataset in view.
         """
         found = await asyncio.to_thread(query.beside, store, response_id, in_view)
         if found is None:

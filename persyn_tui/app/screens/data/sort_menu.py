@@ -14,12 +14,9 @@ from storage.listing import SORTS, Sort
 
 
 class SortMenu(Question[tuple[Sort, bool] | None]):
-    """Asks by what to sort: (key, whether the highest comes first).
+    """Asks by what to sort: (key, whether the highest comes first), beginning with the present order.
 
-    Args:
-        sort: the present key.
-        descending: whether the highest comes first now.
-        scales: how many settings the rewards of the list are of.
+    `scales`: how many settings the rewards of the list are of.
     """
 
     DEFAULT_CSS = """

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from engine.base.sanitize import strip_control
 from engine.job import adapters_of_run
-from engine.job.context import RunContext
 from persyn_tui.app.base.common_prefix import apart
 from persyn_tui.app.screens.distil.query import BEFORE
 from persyn_tui.app.state import context_cache
@@ -107,7 +106,11 @@ def read(store: Store, question: Question, cache: QueryCache) -> Evaluated | Non
     if job is None or context is None:
         return None
     before = results.evaluation(store, context.identity.evaluation_sha(None))
-    after = before if question.strategy == BEFORE else _of_strategy(store, context, question.strategy)
+    after = before
+    if question.strategy != BEFORE:
+        found = adapters_of_run.trained(context, question.strategy)
+        adapter = found.whole or found.now
+        after = adapter and results.evaluation(store, context.identity.evaluation_sha(adapter.spec_sha))
     if after is None:
         return None
     whole = after.complete, before is None or before.complete
@@ -128,14 +131,6 @@ def read(store: Store, question: Question, cache: QueryCache) -> Evaluated | Non
         before=None if at is None or before is None else results.result(store, before.id, at),
         after=None if at is None else results.result(store, after.id, at),
     )
-
-
-def _of_strategy(store: Store, context: RunContext, strategy: str) -> Evaluation | None:
-    found = adapters_of_run.trained(context, strategy)
-    adapter = found.whole or found.now
-    if adapter is None:
-        return None
-    return results.evaluation(store, context.identity.evaluation_sha(adapter.spec_sha))
 
 
 def _listed(

@@ -31,10 +31,7 @@ LONGEST = 20_000
 class EvaluatedScreen(BaseScreen[Evaluated]):
     """Prompts with what became of them, and the two responses to the one under the cursor.
 
-    Args:
-        job_id: whose strategies.
-        strategies: all of them, the student before training first.
-        strategy: the one to begin with.
+    Of one of these strategies of a job; the student before training is the first of them.
     """
 
     NUMBER, NAME, LIST = 6, "Distil", "#prompts"

@@ -116,12 +116,7 @@ class _Settled:
 def read(store: Store, job_id: int | None, chosen: str | None, cache: QueryCache) -> Distilled | None:
     """What to show; None without a job.
 
-    Args:
-        store: an open store.
-        job_id: the job.
-        chosen: the strategy to read curves of; None for the one in training, else the one that asks the router, else
-            the last.
-        cache: of the screen.
+    Curves are of the `chosen` strategy: None for the one in training, else the one that asks the router, else the last.
     """
     job = None if job_id is None else jobs.get(store, job_id)
     if job is None:
@@ -189,12 +184,16 @@ def _same_run(store: Store, job: Job) -> list[int]:
 def _settled(job: Job, context: RunContext, cache: QueryCache) -> _Settled:
     # The context is kept for long: an operator goes on excluding rows and putting them back.
     context.exclusions.forget()
+
+    def compared() -> dict[str, Mapping[str, Any]]:
+        return {row.name: asdict(row) for row in summary.build(context, 0.0).strategies}
+
     try:
         trained = {name: adapters_of_run.trained(context, name) for name in context.run.strategies}
         accuracies = _accuracies(context, trained)
         rows = [(found.whole and found.whole.id, context.excluded(name)) for name, found in trained.items()]
         key = (job.effective_state, job.stage, rows, list(accuracies))
-        return _Settled(trained, accuracies, cache.get("compared", key, lambda: _compared(context)))
+        return _Settled(trained, accuracies, cache.get("compared", key, compared))
     except PersynError as problem:  # a model's file that the hashes are made of is gone
         return _Settled(trouble=str(problem))
 
@@ -210,10 +209,6 @@ def _accuracies(context: RunContext, trained: Mapping[str, Trained]) -> dict[str
         for name, found in evaluations.items()
         if found is not None
     }
-
-
-def _compared(context: RunContext) -> dict[str, Mapping[str, Any]]:
-    return {row.name: asdict(row) for row in summary.build(context, 0.0).strategies}
 
 
 def _before(settled: _Settled, snapshot: Snapshot) -> StrategyLine:

@@ -29,11 +29,9 @@ class JobControl(BaseScreen[T]):
     """
 
     def do(self, action: "Callable[[Store], Job | str]", before: Job | None = None) -> None:
-        """Does something to a job in a thread, and says what came of it; a job that it starts is followed.
+        """Does something to a job in a thread, and says what came of it, or what `action` returns.
 
-        Args:
-            action: what to do; a job that was started, or what to say.
-            before: the job that a started one goes on from.
+        A job that it returns was started, perhaps to go on from the one `before`: it is followed.
         """
 
         async def run() -> None:
@@ -91,12 +89,8 @@ class JobControl(BaseScreen[T]):
     ) -> None:
         """Asks, then leaves a command for the job's engine; a second time, one that lets nothing in flight come.
 
-        Args:
-            job: to stop.
-            asked: what it is asked to end with already.
-            kind: how it is to stop.
-            verb: names that.
-            kept: what stopping keeps and loses, with keys as `keymap.keyed` takes them.
+        `asked` is what it is asked to end with already, `verb` names `kind`, and `kept` says what stopping keeps and
+        loses, with keys as `keymap.keyed` takes them.
         """
         if job.effective_state not in STOPPABLE:
             self.app.notify(f"job {job.id} has already ended ({job.effective_state})", severity="warning")

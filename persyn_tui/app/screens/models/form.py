@@ -71,11 +71,7 @@ def examine(store: Store, wanted: TeacherConfig, role: Role) -> Examined:
 
 
 class ModelForm(Dialog[Model | None]):
-    """Registers a model, or gives other settings to a registered one; the answer is the stored model.
-
-    Args:
-        model: whose settings to change; None for a new one.
-    """
+    """Registers a model, or gives other settings to a registered one; the answer is the stored model."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         # Where enter begins a new line, f2 saves too.
@@ -88,8 +84,8 @@ class ModelForm(Dialog[Model | None]):
         self._kept = fields.kept(model)
         self._shown: Mapping[str, Setting] = {}
         """The settings that the role and the kind have."""
-        self._wrong: set[str] = set()
-        """Fields that are wrong."""
+        self._wrong: Mapping[str, str] = {}
+        """Field → what is wrong with what was typed."""
         self._examined: Examined | None = None
         self._asked = False
         """Whether saving was tried: from then on missing fields are named too."""
@@ -168,25 +164,33 @@ class ModelForm(Dialog[Model | None]):
             wrong["model"] = problem.message
         if fields.wrong_device(self.form.values):
             wrong["device"] = f"none of {self._shown['device'].hint}"
-        self._wrong = set(wrong)
-        self._say_beside(wrong)
-        self._tell()
+        self._wrong = wrong
+        self._say_beside()
         return None if wrong else wanted
 
-    def _say_beside(self, wrong: dict[str, str]) -> None:
+    def _say_beside(self) -> None:
+        """Says of each field what is wrong or doubtful, or what the model's files say; then `_tell`."""
+        found = self._examined or Examined()
         doubts = {
             "api_key_env": fields.unset(self.form.values),
             "name": self._whose(),
             LONGEST: self._tight(),
         }
         for key, entry in self.form.entries.items():
-            if key in wrong and (self._asked or wrong[key] != NEEDED):
-                text = f"{NEEDED}: {entry.hint}" if wrong[key] == NEEDED and entry.hint else wrong[key]
-                entry.say(text, "bad")
+            wrong = self._wrong.get(key, "")
+            if wrong and (self._asked or wrong != NEEDED):
+                entry.say(f"{NEEDED}: {entry.hint}" if wrong == NEEDED and entry.hint else wrong, "bad")
+            elif found.problem is not None and key == found.field:
+                entry.say(_one_line(found.problem), "bad")
             elif doubts.get(key):
                 entry.say(doubts[key], "warn")
-            elif entry.wrong or entry.doubtful or key in ("model", "backend"):
+            elif key == "model" and found.check is not None and found.check.folder is None:
+                entry.say("✓ at the hub, not downloaded yet", "good")
+            elif key == "model" and found.check is not None:
+                entry.say(f"✓ {found.check.architecture or found.check.family}", "good")
+            else:
                 entry.say()
+        self._tell()
 
     def _tight(self) -> str:
         """A doubt about responses that may be longer than what the model can hold."""
@@ -214,20 +218,14 @@ class ModelForm(Dialog[Model | None]):
         wanted = self._settings()
         if self._model is None:
             background(self, self._ask_name, group="name", exclusive=True)
+        wanted = wanted or self._reference()  # which alone says much already
         if wanted is None:
-            # The reference alone says much already.
-            wanted = self._reference()
-            if wanted is None:
-                return
-        entry = self.form["model"]
-        if (
-            teacher_kind(wanted.backend).local_files
-            and not register.is_here(wanted.model)
-            and self.form.at is entry
-        ):
-            entry.say("a hub id? it is looked up when you leave this field")
             return
+        entry = self.form["model"]
         if teacher_kind(wanted.backend).local_files:
+            if self.form.at is entry and not register.is_here(wanted.model):
+                entry.say("a hub id? it is looked up when you leave this field")
+                return
             entry.say("looking …")
         background(self, partial(self._examine, wanted), group="examine", exclusive=True)
 
@@ -263,36 +261,19 @@ class ModelForm(Dialog[Model | None]):
         if self.left:
             return None
         self._examined = found
-        entry = self.form["model"]
-        if found.check is None:
-            self._forget_files()
-        if found.problem is not None:
-            self.form[found.field].say(_one_line(found.problem), "bad")
-        elif found.check is not None and found.check.folder is None:
-            entry.say("✓ at the hub, not downloaded yet", "good")
-        elif found.check is not None:
-            entry.say(f"✓ {found.check.architecture or found.check.family}", "good")
-        if found.check is not None:
+        if found.check is None:  # what the files of another model have filled in is taken back
+            for key in ("family", "parameters", "context"):
+                if key in self._auto:
+                    self.form.fill(key, "")
+                    self._auto.discard(key)
+                self.form[key].hint = self._shown[key].hint
+        else:
             self._fill("family", found.check.family)
             self._fill("parameters", setting_fields.text(found.check.parameters))
             if found.check.context:
                 self.form["context"].hint = f"its files say {found.check.context:,}"
-                if "context" not in self._wrong:
-                    self.form["context"].say()
-                if LONGEST not in self._wrong and (doubt := self._tight()):
-                    self.form[LONGEST].say(doubt, "warn")
-        self._tell()
+        self._say_beside()
         return found
-
-    def _forget_files(self) -> None:
-        """Takes back what the files of another model have filled in."""
-        for key in ("family", "parameters", "context"):
-            if key in self._auto:
-                self.form.fill(key, "")
-                self._auto.discard(key)
-            self.form[key].hint = self._shown[key].hint
-            if key not in self._wrong:
-                self.form[key].say()
 
     def _fill(self, key: str, value: str) -> None:
         entry = self.form[key]
@@ -303,8 +284,6 @@ class ModelForm(Dialog[Model | None]):
             self._auto.add(key)
         shown = number(float(value)) if key == "parameters" else value
         entry.hint = f"✓ {shown}, from its files" if entry.value == value else f"its files say {shown}"
-        if key not in self._wrong:
-            entry.say()
 
     def _tell(self) -> None:
         """Below the fields: what is wrong with the one under the cursor, else what saving would mean."""

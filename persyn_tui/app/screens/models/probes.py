@@ -10,10 +10,9 @@ from textual.worker import Worker
 
 from engine.base.plugins import TEACHERS
 from engine.pipeline.display import duration
+from persyn_tui.app.base.formatting import spinner
 from persyn_tui.app.widgets.virtual_table import Cell
 from storage.records import Model
-
-SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class Probes:
             if probing.waits:
                 return Cell("waits", "dim")
             since = time.monotonic() - probing.began
-            return Cell(f"{SPINNER[int(time.monotonic() * 10) % len(SPINNER)]} {duration(since)}", "accent")
+            return Cell(f"{spinner(time.monotonic(), 10)} {duration(since)}", "accent")
         if model.archived:
             return Cell("archived", "dim")
         if probed is None:

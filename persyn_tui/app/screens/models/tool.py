@@ -12,13 +12,9 @@ from storage.store import Store
 
 
 async def ask(store: Store, tool: str, positional: list[str], options: list[str]) -> dict[str, Any]:
-    """What a tool prints as JSON. Cancelling the wait ends the tool.
+    """What a tool of `engine.tools` prints as JSON. Cancelling the wait ends the tool.
 
-    Args:
-        store: where the tool finds its rows.
-        tool: its name in `engine.tools`.
-        positional: arguments; a dash at the beginning means nothing.
-        options: options.
+    A dash at the beginning of a positional argument means nothing.
 
     Raises:
         HelperError: the tool failed, in its own words.

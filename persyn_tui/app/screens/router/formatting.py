@@ -57,10 +57,7 @@ def choice_columns(title: str, teachers: int, *, brief: bool = True) -> tuple[Co
 def where(data: Routed, state: str, brief: bool) -> str:
     """How far the stage or the plan of a job in this state is, with keys as `keymap.keyed` takes them.
 
-    Args:
-        data: what the screen has read.
-        state: of the job.
-        brief: in fewer words, for a narrow screen.
+    `brief`: in fewer words, for a narrow screen.
     """
     snapshot = data.snapshot
     early = data.early

@@ -29,12 +29,7 @@ class HelperError(PersynError):
 
 
 class RouterHelper:
-    """Asks a stored router through `python -m engine route --follow`; one question at a time.
-
-    Args:
-        store: the router's store.
-        router: number of the router.
-    """
+    """Asks a stored router, by its number, through `python -m engine route --follow`; one question at a time."""
 
     def __init__(self, store: Store, router: int) -> None:
         self.router = router

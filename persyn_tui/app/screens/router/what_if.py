@@ -27,12 +27,7 @@ class WhatIf:
 
 
 class Labels:
-    """The scores behind a run's labels; made and asked in a thread.
-
-    Args:
-        store: an open store.
-        context: of a run whose prompts are stored.
-    """
+    """The scores behind the labels of a run whose prompts are stored; made and asked in a thread."""
 
     def __init__(self, store: Store, context: RunContext) -> None:
         self.reward = context.run.reward

@@ -17,7 +17,7 @@ from textual.widgets import Input, Static
 
 from engine.base.sanitize import strip_control
 from engine.methods import strategy_kinds
-from persyn_tui.app.base.formatting import bar, count, short, signed
+from persyn_tui.app.base.formatting import bar, count, short, signed, spinner
 from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.screens.router.query import NEAR_TIE, Choice, last_words
 from persyn_tui.app.screens.router.router_process import RouterHelper, ranked
@@ -29,7 +29,6 @@ from storage.errors import PersynError
 from storage.records import Messages, ResponseLine, RouterRecord
 from storage.store import Store
 
-DOTS = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 BAR = 12
 
 
@@ -77,13 +76,7 @@ class Why:
 
 
 class WhyScreen(BaseScreen[Why]):
-    """One prompt.
-
-    Args:
-        router: which router.
-        helper: its process.
-        asked: None lets the operator type a prompt first.
-    """
+    """One prompt, asked of a router by its process; None lets the operator type one first."""
 
     NUMBER, NAME, LIST = 3, "Router", "#teachers"
     EMPTY = ""
@@ -202,8 +195,8 @@ class WhyScreen(BaseScreen[Why]):
             return ""
         if asked.since is not None:
             waited = time.monotonic() - asked.since
-            dot = DOTS[int(waited * 5) % len(DOTS)]
-            return f"{dot} the router reads the prompt and looks for its nearest calibration prompts: {waited:.0f} s"
+            what = "the router reads the prompt and looks for its nearest calibration prompts"
+            return f"{spinner(waited, 5)} {what}: {waited:.0f} s"
         return f"✗ {asked.failure}" if asked.failure else "no calibration prompts are stored for this router"
 
     def about(self) -> str:

@@ -18,12 +18,9 @@ def in_reach() -> list[tuple[str, str]]:
     for folder in folders:
         for path in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml")))[:LISTED]:
             # One file under two names is one run.
-            found.setdefault(path.resolve(), (_short(path, here), _first_comment(path)))
+            name = path.relative_to(here) if path.is_relative_to(here) else path
+            found.setdefault(path.resolve(), (str(name), _first_comment(path)))
     return [*found.values()][:LISTED]
-
-
-def _short(path: Path, here: Path) -> str:
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def _first_comment(path: Path) -> str:
