@@ -126,7 +126,7 @@ async def test_local_models_are_probed_in_turn_and_the_waiting_one_says_for_whom
         await release.wait()
         return {"token": "5", "latency_s": 0.1, "load_s": 1.0, "rendered": "x", "finish_reason": "length"}
 
-    monkeypatch.setattr("persyn_tui.app.screens.models.tool.ask", ask)
+    monkeypatch.setattr("persyn_tui.app.state.engine_process.ask", ask)
     models = [teacher(store, name) for name in ("a1", "b2", "c3")]
     far(store, "d4", "http://127.0.0.1:9/v1")
     async with running(store.location, mode="models") as (app, pilot):

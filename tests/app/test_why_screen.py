@@ -12,8 +12,8 @@ from app.router_run import Made, lines, make, words
 from app.support import running, until
 from textual.widgets import Input
 
-from persyn_tui.app.screens.router.router_process import reason
 from persyn_tui.app.screens.router.why_screen import WhyScreen
+from persyn_tui.app.state.engine_process import reason
 
 
 @pytest.fixture

@@ -5,10 +5,6 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from engine.base.sanitize import strip_control
-from storage.job_records import Job
-
-TROUBLED = ("failed", "needs_attention", "paused")
-"""States in which a job's error says what to do."""
 
 
 class MessageBar(VerticalScroll):
@@ -44,10 +40,3 @@ class MessageBar(VerticalScroll):
     @property
     def text(self) -> str:
         return self._text
-
-
-def trouble(job: Job | None) -> str:
-    """Why a job stopped, and what helps; empty where nothing stands in its way."""
-    if job is None or not job.error or job.effective_state not in TROUBLED:
-        return ""
-    return f"✗ job {job.id} {job.effective_state.replace('_', ' ')}: {job.error.strip()}"

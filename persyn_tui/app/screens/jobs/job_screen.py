@@ -5,13 +5,14 @@ from typing import ClassVar, Literal, TypeVar
 
 from persyn_tui.app.screens.jobs.control import JobControl
 from persyn_tui.app.state import stopping
-from persyn_tui.app.widgets.message_bar import trouble
 from storage import jobs
 from storage.errors import StoreError
 from storage.job_records import Job
 from storage.store import Store
 
 T = TypeVar("T")
+TROUBLED = ("failed", "needs_attention", "paused")
+"""States in which a job's error says what to do."""
 NO_JOB = "no job yet: {go.jobs:1} goes to the jobs, {jobs.new:n} makes one there"
 
 
@@ -31,7 +32,15 @@ class JobScreen(JobControl[T]):
 
     def trouble(self) -> str:
         """Why the job stopped, where it is not another that goes on."""
-        return "" if self.app.followed.went_on is not None else trouble(self.app.followed.job)
+        job = self.app.followed.job
+        if (
+            job is None
+            or self.app.followed.went_on is not None
+            or job.effective_state not in TROUBLED
+            or not job.error
+        ):
+            return ""
+        return f"✗ job {job.id} {job.effective_state.replace('_', ' ')}: {job.error.strip()}"
 
     def idle(self) -> frozenset[str]:
         """Starting what runs or is done; stopping what does not work here, or is stopping already."""

@@ -310,7 +310,7 @@ class ModelsScreen(FilteredScreen[Models]):
             self._spinner = None
 
     async def _probe(self, model: Model, number_of: int, probing: Probing) -> None:
-        from persyn_tui.app.screens.models import tool
+        from persyn_tui.app.state import engine_process
 
         try:
             async with self._turn if probing.local else nullcontext():
@@ -319,7 +319,8 @@ class ModelsScreen(FilteredScreen[Models]):
                 if probing.waits:
                     probing.waits, probing.began = False, time.monotonic()
                     self._paint_probes()
-                answer = await tool.ask(self.app.store, "probe", [str(number_of)], ["--prompt", PROMPT])
+                options = ["--prompt", PROMPT]
+                answer = await engine_process.ask(self.app.store, "probe", [str(number_of)], options)
             self._probes.ended[number_of] = Probed(time.time(), answer)
             self.app.settle(f"probe {number_of}")
         except PersynError as problem:

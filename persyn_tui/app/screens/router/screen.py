@@ -19,10 +19,10 @@ from persyn_tui.app.screens.base import Message
 from persyn_tui.app.screens.jobs.job_screen import JobScreen
 from persyn_tui.app.screens.router import formatting, query
 from persyn_tui.app.screens.router.query import Choice, Question, Routed
-from persyn_tui.app.screens.router.router_process import RouterHelper
 from persyn_tui.app.screens.router.what_if import WhatIf
 from persyn_tui.app.screens.router.what_if_panel import WhatIfPanel
 from persyn_tui.app.screens.router.why_screen import Asked, WhyScreen
+from persyn_tui.app.state.engine_process import RouterProcess
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.one_line import OneLine
@@ -71,7 +71,7 @@ class RouterScreen(JobScreen[Routed]):
         self._teacher: tuple[str, int] | None = None
         """(name, id) of the teacher whose prompts alone are listed."""
         self._closest = False
-        self._helper: RouterHelper | None = None
+        self._process: RouterProcess | None = None
 
     # What is read
 
@@ -276,19 +276,19 @@ class RouterScreen(JobScreen[Routed]):
                 severity="warning",
             )
             return
-        if self._helper is None or self._helper.router != router.id:
+        if self._process is None or self._process.router != router.id:
             self.on_unmount()
-            self._helper = RouterHelper(store, router.id)
+            self._process = RouterProcess(store, router.id)
         asked = None
         if choice is not None and data is not None:
             found = await asyncio.to_thread(prompts.get, store, [choice.prompt_id])
             asked = Asked(found[choice.prompt_id].messages, choice, data.strategy)
-        await self.app.push_screen(WhyScreen(router, self._helper, asked))
+        await self.app.push_screen(WhyScreen(router, self._process, asked))
         release()
 
     def on_unmount(self) -> None:
-        if self._helper is not None:
-            self._helper.close()
+        if self._process is not None:
+            self._process.close()
 
     # Jobs and files
 

@@ -20,7 +20,7 @@ from engine.methods import strategy_kinds
 from persyn_tui.app.base.formatting import bar, count, short, signed, spinner
 from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.screens.router.query import NEAR_TIE, Choice, last_words
-from persyn_tui.app.screens.router.router_process import RouterHelper, ranked
+from persyn_tui.app.state.engine_process import RouterProcess
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Tone, VirtualTable
 from persyn_tui.views.response_view import halves
@@ -97,9 +97,9 @@ class WhyScreen(BaseScreen[Why]):
         Binding("left,h", "neighbour(-1)", "Neighbour before", show=False, id="why.before"),
     ]
 
-    def __init__(self, router: RouterRecord, helper: RouterHelper, asked: Asked | None) -> None:
+    def __init__(self, router: RouterRecord, process: RouterProcess, asked: Asked | None) -> None:
         super().__init__()
-        self._router, self._helper, self._asked = router, helper, asked
+        self._router, self._process, self._asked = router, process, asked
         self._ticker: Timer | None = None
 
     # What is read
@@ -254,7 +254,7 @@ class WhyScreen(BaseScreen[Why]):
 
     async def _wait(self, asked: Asked) -> None:
         try:
-            self._asked = replace(asked, since=None, said=await self._helper.ask(asked.messages))
+            self._asked = replace(asked, since=None, said=await self._process.ask(asked.messages))
         except PersynError as problem:
             self._asked = replace(asked, since=None, failure=str(problem))
         except asyncio.CancelledError:
@@ -265,6 +265,11 @@ class WhyScreen(BaseScreen[Why]):
 
     def _tick(self) -> None:
         self.query_one("#neighbour", Static).update(strip_control(self._meanwhile()))
+
+
+def ranked(strengths: Mapping[str, float]) -> list[tuple[str, float]]:
+    """(teacher, strength), strongest first."""
+    return sorted(strengths.items(), key=lambda item: -item[1])
 
 
 def _rows(asked: Asked) -> list[tuple[str, Sequence[Cell | str]]]:

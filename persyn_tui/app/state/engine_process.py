@@ -1,13 +1,15 @@
-"""The router in a process of its own: asked for one conversation at a time, without torch in the app.
+"""What loads a model works in a process of its own: the app never imports torch.
 
-The process reads the router and encodes its calibration prompts once, and ends itself when the app does, for
-then its standard input is closed.
+`ask` runs a tool once. A `RouterProcess` reads the router and encodes its calibration prompts once, then is asked for
+one conversation at a time; it ends itself when the app does, for then its standard input is closed.
 """
 
 import asyncio
 import json
 import tempfile
-from collections.abc import Mapping
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import IO, Any
 
 from engine import tools
@@ -22,20 +24,59 @@ LINE = 2**24
 """Bytes that one answer may have."""
 
 
-class HelperError(PersynError):
-    """The router's process ended without an answer."""
+class EngineProcessError(PersynError):
+    """The process ended without an answer."""
 
     exit_code = 3
 
 
-class RouterHelper:
+async def ask(store: Store, tool: str, positional: list[str], options: list[str]) -> dict[str, Any]:
+    """What a tool of `engine.tools` prints as JSON. Cancelling the wait ends the tool.
+
+    A dash at the beginning of a positional argument means nothing.
+
+    Raises:
+        EngineProcessError: the tool failed, in its own words.
+        StoreMissingError: the tool would find another store than this one, or none.
+    """
+    line = tools.command(tool, positional, options, as_json=True)
+    process = await _start(store, line, stdin=DEVNULL, stderr=PIPE)
+    try:
+        out, err = await process.communicate()
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+    with suppress(ValueError):
+        if process.returncode == 0:
+            answer: dict[str, Any] = json.loads(out)
+            return answer
+    said = err.decode(errors="replace")
+    raise EngineProcessError(
+        *reason(said if said.strip() else f"`{tool}` ended with exit code {process.returncode}")
+    )
+
+
+async def _start(store: Store, line: Sequence[str], *, stdin: int, stderr: int | IO[bytes]) -> Process:
+    return await asyncio.create_subprocess_exec(
+        *line,
+        stdin=stdin,
+        stdout=PIPE,
+        stderr=stderr,
+        env=launch.environment(store),
+        limit=LINE,
+        start_new_session=True,  # ctrl+c in the terminal is the app's
+        cwd="/",
+    )
+
+
+class RouterProcess:
     """Asks a stored router, by its number, through `python -m engine route --follow`; one question at a time."""
 
     def __init__(self, store: Store, router: int) -> None:
         self.router = router
         self._store = store
         self._lock = asyncio.Lock()
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
         self._said: IO[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -43,7 +84,7 @@ class RouterHelper:
         """Strengths, choice, margin and nearest calibration prompts, as `persyn route --json` has them.
 
         Raises:
-            HelperError: the process ended; its last words are the reason.
+            EngineProcessError: the process ended; its last words are the reason.
         """
         async with self._lock:
             if self._timer is not None:
@@ -70,26 +111,17 @@ class RouterHelper:
                     self._said.seek(0)
                     said = self._said.read()
                 self._forget()
-                raise HelperError(*reason(said.decode(errors="replace")))
+                raise EngineProcessError(*reason(said.decode(errors="replace")))
             self._timer = asyncio.get_running_loop().call_later(IDLE_S, self.close)
             answer: dict[str, Any] = json.loads(line)["prompts"][0]
             return answer
 
-    async def _started(self) -> asyncio.subprocess.Process:
+    async def _started(self) -> Process:
         if self._process is None or self._process.returncode is not None:
             self._forget()
             self._said = tempfile.TemporaryFile()  # noqa: SIM115 — closed with the process
             line = tools.command("route", [], ["--follow", "--router", str(self.router)], as_json=True)
-            self._process = await asyncio.create_subprocess_exec(
-                *line,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=self._said,
-                env=launch.environment(self._store),
-                limit=LINE,
-                start_new_session=True,
-                cwd="/",
-            )
+            self._process = await _start(self._store, line, stdin=PIPE, stderr=self._said)
         return self._process
 
     def close(self) -> None:
@@ -116,8 +148,3 @@ def reason(said: str) -> tuple[str, str]:
     told = "\n".join(lines[starts[-1] :]).removeprefix("error: ") if starts else "".join(lines[-1:])
     what, _, remedy = told.partition("\n  → ")
     return what or "the router's process ended", remedy or "ask again, or look at screen 7"
-
-
-def ranked(strengths: Mapping[str, float]) -> list[tuple[str, float]]:
-    """(teacher, strength), strongest first."""
-    return sorted(strengths.items(), key=lambda item: -item[1])
