@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from sqlalchemy import Connection, select
 
-from storage import scores
+from storage import responses, scores
 from storage.listing import Listing, page
 from storage.records import Assignment, Membership, ResponseContext, ResponseLine, StoredAssignment
 from storage.rows import MODEL, PROMPT, RESPONSE, AnyResult, Columns
@@ -77,6 +77,12 @@ def get(store: Store, response_id: int) -> ResponseContext | None:
             assignments=_assignments(connection, line),
             datasets=_datasets(connection, line),
         )
+
+
+def of_prompt(store: Store, prompt_id: int) -> list[ResponseContext]:
+    """The newest responses to a prompt, as `get` has them, by teacher name; every sample and every setting counts."""
+    found = (get(store, id) for id in responses.ids_of_prompt(store, prompt_id))
+    return [one for one in found if one is not None]
 
 
 def _assignments(connection: Connection, line: ResponseLine) -> list[StoredAssignment]:

@@ -125,10 +125,19 @@ class PersynApp(BaseApp):
             self.notify(f"{settings_path()}: {what}", severity="warning", timeout=15, about="settings")
 
     def _warm(self) -> None:
-        """Imports what comes after the first screen."""
+        """Imports what the wizard, starting a job and the other screens need."""
         # Where many apps come and go in one process, as in tests, their remains are to be collected.
         sparing = not self.is_headless
-        self.run_worker(partial(_warm, sparing), thread=True, group="warm")
+
+        def warm() -> None:
+            try:
+                for module in WARMED:
+                    _import(module)
+            finally:
+                if sparing:
+                    gc_tuning.settle()
+
+        self.run_worker(warm, thread=True, group="warm")
 
     async def on_event(self, event: Event) -> None:
         """Keys come one after the other; esc clears the messages, whatever else it does."""
@@ -259,16 +268,6 @@ class PersynApp(BaseApp):
             if one.title not in given:
                 given.add(one.title)
                 yield one
-
-
-def _warm(sparing: bool) -> None:
-    """Imports what the wizard, starting a job and the other screens need: half a second that no key has to wait for."""
-    try:
-        for module in WARMED:
-            _import(module)
-    finally:
-        if sparing:
-            gc_tuning.settle()
 
 
 def _doubtful_bindings(works: Mapping[str, str]) -> list[str]:

@@ -30,7 +30,7 @@ def commands(app: BaseApp, screen: Screen[Any]) -> Iterable[SystemCommand]:
     """
     for number, mode in enumerate(app.MODES, start=1):
         key = app.keyed(f"key {{go.{mode}:{number}}}")
-        yield SystemCommand(f"Go to {mode}", key, partial(app.open_mode, mode))
+        yield SystemCommand(f"Go to {mode}", key, partial(app.switch_mode, mode))
     yield SystemCommand("Keys", "the keys of this screen", app.action_toggle_help)
     yield SystemCommand("Theme", "choose the colours", app.action_change_theme)
     yield SystemCommand(

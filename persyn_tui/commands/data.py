@@ -17,10 +17,10 @@ from persyn_tui.commands.options import check_word
 from persyn_tui.commands.output import JsonOption, StoreOption, emit, say, table
 from persyn_tui.views import response_view
 from persyn_tui.views.dataset_view import Datasets
-from storage import browse, datasets, jobs, listing, responses, routing, scores
+from storage import browse, datasets, jobs, listing, routing, scores
 from storage import search as index
 from storage.listing import Listing
-from storage.records import Dataset, ResponseContext, ResponseLine, Split, Status
+from storage.records import Dataset, ResponseLine, Split, Status
 from storage.store import Store
 
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Rows at most.")]
@@ -119,11 +119,7 @@ def show(
         raise ConfigError(
             f"there is no response {number} in {opened.name}", "list them with `persyn data list`"
         )
-    beside: list[ResponseContext] = []
-    for other in responses.ids_of_prompt(opened, found.line.response.prompt_id):
-        context = found if other == number else browse.get(opened, other)
-        if context is not None:
-            beside.append(context)
+    beside = browse.of_prompt(opened, found.line.response.prompt_id)
     names = {a.plan_id: routing.plan_teachers(opened, a.plan_id) for a in found.assignments}
     known = Datasets(datasets.newest_first(opened))
     rewards = rewarded.stored(beside, known.all)

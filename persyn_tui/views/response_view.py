@@ -14,7 +14,6 @@ from rich.text import Text
 from engine.base.plugins import SCORERS
 from engine.base.sanitize import strip_control
 from engine.config.kinds import scorer_kind
-from engine.job.reward_config import RewardProvenance
 from persyn_tui.views.dataset_view import Datasets
 from storage.records import ResponseContext
 
@@ -43,6 +42,7 @@ def as_json(
         datasets: of the store.
     """
     response, prompt, teacher = found.line.response, found.line.prompt, found.teacher
+    made_with = rewards.setting
     data = {
         "id": response.id,
         "prompt": {
@@ -63,7 +63,7 @@ def as_json(
         "cost": response.cost,
         "scores": _scores(found),
         "reward": rewards.values.get(response.id),
-        "reward_by": _setting(rewards.setting, datasets),
+        "reward_by": made_with and {"words": datasets.words_of(made_with), **asdict(made_with)},
         "answers": [_beside(other, rewards) for other in beside],
         "provenance": {
             "teacher": teacher.name,
@@ -235,12 +235,6 @@ def _scores(found: ResponseContext) -> list[dict[str, Any]]:
         }
         for score in found.scores
     ]
-
-
-def _setting(made_with: RewardProvenance | None, datasets: Datasets) -> dict[str, Any] | None:
-    if made_with is None:
-        return None
-    return {"words": datasets.words_of(made_with), **asdict(made_with)}
 
 
 def _beside(other: ResponseContext, rewards: "Rewards") -> dict[str, Any]:

@@ -127,7 +127,7 @@ async def test_the_keys_are_there_when_the_terminal_has_no_focus(tmp_path: Path)
     async with running(str(tmp_path / "x.db")) as (app, pilot):
         app.post_message(AppBlur())
         await until(pilot, lambda: not app.app_focus)
-        app.open_mode("models")
+        app.switch_mode("models")
         await until(pilot, lambda: any(keys.offered for keys in app.screen.query(Keys)))
 
 

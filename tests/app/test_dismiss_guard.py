@@ -17,6 +17,7 @@ from persyn_tui.app.screens.wizard.screen import Wizard
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.palette import Palette
 from persyn_tui.app.widgets.virtual_table import VirtualTable
+from storage.listing import Listing
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,7 @@ from persyn_tui.app.widgets.virtual_table import VirtualTable
     [
         lambda: Confirm("Stop?", "Nothing is lost.", "Stop"),
         lambda: KeysScreen([]),
-        lambda: SortMenu("id", True),
+        lambda: SortMenu(Listing()),
         lambda: Palette([]),
         Wizard,
     ],
@@ -91,7 +92,7 @@ async def test_one_palette_at_a_time_and_none_stays_behind(tmp_path: Path) -> No
         await until(pilot, lambda: app.screen.query_one(Input).value == "?")
         assert len(palettes()) == 1
         app.push_screen(KeysScreen([]))
-        app.open_mode("data")
+        app.switch_mode("data")
         await until(pilot, lambda: getattr(app.screen, "NUMBER", 0) == 5 and not palettes())
         for _ in range(3):  # faster than one is gone
             burst(app, "ctrl+p", "escape")

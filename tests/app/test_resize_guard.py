@@ -21,7 +21,7 @@ MODES = ("data", "models", "logs")
 async def test_two_sizes_under_way_do_not_take_turns_for_ever(made: Made, above) -> None:
     async with running(made.store.location, size=(100, 28)) as (app, pilot):
         for mode in MODES:  # those behind are laid out too
-            app.open_mode(mode)
+            app.switch_mode(mode)
             await until(pilot, lambda mode=mode: app.current_mode == mode and settled(app))
         if above is not None:
             await app.push_screen(above())

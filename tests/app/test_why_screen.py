@@ -88,10 +88,10 @@ with Store.open({made.location!r}) as store:
         await pilot.press("right")
         await until(pilot, lambda: "nearest 2 of 3" in words(screen, "#neighbour"))
         # The process goes on: the second question does not read the router again.
-        process = screen._helper._process
+        process = screen._process._process
         await pilot.press("slash", *"again", "enter")
         await until(pilot, lambda: "again" in words(screen, "#prompt") and bool(screen.data.asked.nearest))
-        assert screen._helper._process is process
+        assert screen._process._process is process
         # A prompt like none of the calibration's is marked; these are too few to tell, so the reply is told to.
         assert "unlike" not in words(screen, "#decision")
         screen._asked = replace(screen._asked, said={**screen._asked.said, "unlike": True})
@@ -105,8 +105,8 @@ with Store.open({made.location!r}) as store:
         process.kill()
         await until(pilot, lambda: "✗ the router's process ended" in words(screen, "#neighbour"))
         await pilot.press("slash", *"and now", "enter")
-        await until(pilot, lambda: screen._helper._process is not None)
-        process = screen._helper._process
+        await until(pilot, lambda: screen._process._process is not None)
+        process = screen._process._process
     assert await process.wait() != 0, "the app's end is the process's end"
 
 

@@ -5,6 +5,7 @@ A class and not a Protocol: Textual types `Widget.app` as an `App`, and a screen
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textual.notifications import Notification, Notify, SeverityLevel
@@ -13,15 +14,31 @@ from engine.base.sanitize import strip_control
 from persyn_tui.app.base import keymap
 from persyn_tui.app.base.machine import Reading
 from persyn_tui.app.base.settings import Settings
-from persyn_tui.app.state import messages
 from persyn_tui.app.state.followed_job import Followed
-from persyn_tui.app.state.messages import SHOWN_S, Note
 from persyn_tui.app.textual_fixes.private import PrivateApp
 from persyn_tui.app.textual_fixes.type_ahead import TypeAhead
 
 if TYPE_CHECKING:
     # The database's library takes longer to import than everything else: it comes after the first paint.
     from storage.store import Store
+
+
+MESSAGES = 2
+"""Shown at a time at most."""
+SHOWN_S: dict[SeverityLevel, float] = {"information": 3.0, "warning": 5.0, "error": 10.0}
+"""How long, where nothing else is said."""
+
+
+@dataclass
+class Note(Notification):
+    """A message below a screen."""
+
+    about: str = ""
+    """The action that it is about: what is said of it next takes this message's place. Empty for none."""
+
+
+def _about(note: Notification) -> str:
+    return note.about if isinstance(note, Note) else ""
 
 
 class BaseApp(PrivateApp):
@@ -50,9 +67,6 @@ class BaseApp(PrivateApp):
         """The text with the keys that work now in the place of `{jobs.new:n}`."""
         return keymap.keyed(text, self.works)
 
-    def open_mode(self, mode: str) -> None:
-        self.switch_mode(mode)
-
     def action_toggle_help(self) -> None:
         raise NotImplementedError
 
@@ -79,10 +93,16 @@ class BaseApp(PrivateApp):
 
     def settle(self, about: str) -> None:
         """An action went well, or is begun again: what was said of it before no longer holds."""
-        self._take_back(note for note in self.messages if about and messages.about(note) == about)
+        self._take_back(note for note in self.messages if about and _about(note) == about)
 
     def on_notify(self, event: Notify) -> None:
-        self._take_back(messages.giving_way(event.notification, self.messages))
+        """It takes the place of those of the same words or action, else of the oldest, of errors last."""
+        new = event.notification
+        old = sorted(self.messages, key=lambda note: (note.severity == "error", note.raised_at))
+        about = _about(new)
+        again = [note for note in old if note.message == new.message or (about and _about(note) == about)]
+        left = [note for note in old if note not in again]
+        self._take_back(again + left[: max(0, len(left) + 1 - MESSAGES)])
 
     def clear_notifications(self) -> None:
         self._take_back(self.messages)

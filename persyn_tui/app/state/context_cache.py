@@ -41,7 +41,14 @@ def view(store: Store, job: Job) -> View:
     with _lock:
         kept = _known.get(key)
         if kept is None or (kept.context is None and time.monotonic() - kept.at >= RETRIED_EVERY_S):
-            kept = _known[key] = _view(store, job)
+            run, context, trouble = None, None, ""
+            try:
+                # A job of an older version may have a key that is no more; its store is still worth a look.
+                run = run_of(job)
+                context = reader(store, run)
+            except PersynError as problem:
+                trouble = str(problem)
+            kept = _known[key] = View(run, context, trouble, time.monotonic())
             for old in list(_known)[:-KEPT]:
                 del _known[old]
         return kept
@@ -50,13 +57,3 @@ def view(store: Store, job: Job) -> View:
 def of(store: Store, job: Job) -> RunContext | None:
     """The job's context; None until its models and prompts are stored."""
     return view(store, job).context
-
-
-def _view(store: Store, job: Job) -> View:
-    run = None
-    try:
-        # A job of an older version may have a key that is no more; its store is still worth a look.
-        run = run_of(job)
-        return View(run, reader(store, run))
-    except PersynError as problem:
-        return View(run, None, str(problem), time.monotonic())

@@ -30,6 +30,7 @@ from persyn_tui.app.widgets import machine_strip
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.footer import Keys
 from persyn_tui.app.widgets.machine_strip import MachineStrip
+from persyn_tui.app.widgets.message_bar import Remark
 from persyn_tui.app.widgets.one_line import title_line
 from persyn_tui.app.widgets.virtual_table import Tone
 
@@ -57,30 +58,6 @@ class Edited(Message):
     """A field has another value."""
 
     key: str
-
-
-class Remark(Static):
-    """Words in a tone: what is wrong, right or doubtful."""
-
-    DEFAULT_CSS = """
-    Remark { color: $text-muted; }
-    Remark.bad { color: $text-error; }
-    Remark.good { color: $text-success; }
-    Remark.warn { color: $text-warning; }
-    """
-
-    def __init__(self, text: str = "", *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(text, markup=False, id=id, classes=classes)
-        self.tone: Tone = "dim"
-
-    def say(self, text: str, tone: Tone = "dim", *, layout: bool = True) -> None:
-        """Says this instead; `layout`: it may need other room."""
-        text = strip_control(text)
-        if (text, tone) != (self.content, self.tone):
-            self.tone = tone
-            self.update(text, layout=layout)
-            for name in ("bad", "good", "warn"):
-                self.set_class(name == tone, name)
 
 
 class Line(Input):
@@ -331,6 +308,11 @@ class Dialog(ModalScreen[R], DismissGuard[R]):
 
     app: BaseApp
 
+    @property
+    def form(self) -> Form:
+        """Its first form."""
+        return self.query(Form).first()
+
     def body(self) -> Iterable[Widget]:
         """The widgets between title and strip."""
         raise NotImplementedError
@@ -375,8 +357,12 @@ class Dialog(ModalScreen[R], DismissGuard[R]):
 
     def leave(self, what: str, loss: str) -> None:
         """Asks, then leaves without an answer."""
-        question = Confirm(f"Leave {what}?", f"Lost is {loss}.", "Leave")
-        self.app.push_screen(question, lambda yes: self.dismiss(None) if yes else None)
+
+        def answer(yes: bool | None) -> None:
+            if yes:
+                self.dismiss(None)
+
+        self.app.push_screen(Confirm(f"Leave {what}?", f"Lost is {loss}.", "Leave"), answer)
 
     def dismiss(self, result: R | None = None) -> AwaitComplete:
         """Leaves with an answer. What still works for the dialog ends first: it would find no widgets to tell."""

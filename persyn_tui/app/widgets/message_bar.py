@@ -5,6 +5,31 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from engine.base.sanitize import strip_control
+from persyn_tui.app.widgets.virtual_table import Tone
+
+
+class Remark(Static):
+    """Words in a tone: what is wrong, right or doubtful."""
+
+    DEFAULT_CSS = """
+    Remark { color: $text-muted; }
+    Remark.bad { color: $text-error; }
+    Remark.good { color: $text-success; }
+    Remark.warn { color: $text-warning; }
+    """
+
+    def __init__(self, text: str = "", *, id: str | None = None) -> None:
+        super().__init__(text, markup=False, id=id)
+        self.tone: Tone = "dim"
+
+    def say(self, text: str, tone: Tone = "dim", *, layout: bool = True) -> None:
+        """Says this instead; `layout`: it may need other room."""
+        text = strip_control(text)
+        if (text, tone) != (self.content, self.tone):
+            self.tone = tone
+            self.update(text, layout=layout)
+            for name in ("bad", "good", "warn"):
+                self.set_class(name == tone, name)
 
 
 class MessageBar(VerticalScroll):

@@ -204,7 +204,8 @@ class VirtualTable(ScrollView, can_focus=True):
         """The first click on a row opens it."""
         self._least = least
         """Cells that the flexible column keeps."""
-        self._key: Hashable = self.rows.key(0) if len(self.rows) else None
+        self.key: Hashable = self.rows.key(0) if len(self.rows) else None
+        """Of the row under the cursor; None in an empty table."""
         self._layout: list[tuple[int, int]] = []
         self._arranged = 0
         """Cells that the columns are arranged for."""
@@ -220,11 +221,6 @@ class VirtualTable(ScrollView, can_focus=True):
         """Called with the visible places before they are painted, so that a source can fetch them."""
 
     # What is shown
-
-    @property
-    def key(self) -> Hashable:
-        """Key of the row under the cursor; None in an empty table."""
-        return self._key
 
     @property
     def hidden(self) -> tuple[str, ...]:
@@ -252,7 +248,7 @@ class VirtualTable(ScrollView, can_focus=True):
         self.marked = {key for key in self.marked if rows.find(key) is not None} if self.marked else set()
         self._resize()
         following = self.newest_first and self.place == 0
-        found = None if self._key is None or following else rows.find(self._key)
+        found = None if self.key is None or following else rows.find(self.key)
         self._go(self.place if found is None else found, follow=found is not None)
         self._refresh_changed()
 
@@ -343,8 +339,12 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def _paint(self, cells: Sequence[Cell | str], base: Style, width: int, mark: str = " ") -> Strip:
         known = tuple(cells), base, width, mark
-        if (kept := self._strips.get(known)) is not None:
-            return kept
+        strip = self._strips.get(known)
+        if strip is None:
+            strip = self._strips[known] = self._painted(cells, base, width, mark)
+        return strip
+
+    def _painted(self, cells: Sequence[Cell | str], base: Style, width: int, mark: str) -> Strip:
         segments: list[Segment] = []
         taken = 0
         for number, (column, size) in enumerate(self._layout):
@@ -355,8 +355,7 @@ class VirtualTable(ScrollView, can_focus=True):
             text = cut(text, size, right=self.columns[column].right)
             segments.append(Segment(text, base if tone == "plain" else base + self._tone(tone)))
             taken += size + bool(number)
-        strip = self._strips[known] = Strip(segments, taken).adjust_cell_length(width, base)
-        return strip
+        return Strip(segments, taken).adjust_cell_length(width, base)
 
     def _tone(self, tone: Tone) -> Style:
         """Colour and weight alone: the row's own background stays."""
@@ -377,8 +376,8 @@ class VirtualTable(ScrollView, can_focus=True):
         count = len(self.rows)
         index = max(0, min(index, count - 1))
         key = self.rows.key(index) if count else None
-        moved = key != self._key
-        self.place, self._key = index, key
+        moved = key != self.key
+        self.place, self.key = index, key
         if follow:
             self._reveal()
         if moved:
@@ -421,13 +420,13 @@ class VirtualTable(ScrollView, can_focus=True):
         return action != "choose" or not self.is_attached or self._opens
 
     def action_choose(self) -> None:
-        if self._key is not None:
-            self.post_message(self.Chosen(self, self._key))
+        if self.key is not None:
+            self.post_message(self.Chosen(self, self.key))
 
     def action_mark(self) -> None:
         """Marks the row or takes its mark away, and goes on to the next."""
-        if self._markable and self._key is not None:
-            self.marked ^= {self._key}
+        if self._markable and self.key is not None:
+            self.marked ^= {self.key}
             self._go(self.place + 1)
             self.refresh()
 

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 from textual import on
 
 from engine.base.suggest import nearest
-from persyn_tui.app.widgets.form_fields import Dialog, Edited, Entry, Form, Line, Words
+from persyn_tui.app.widgets.form_fields import Dialog, Edited, Entry, Line, Words
 from persyn_tui.views.dataset_view import Datasets
 from storage.records import Dataset
 
@@ -22,10 +22,6 @@ class CheckedForm(Dialog[T | None], Generic[T]):
     def checked(self) -> T | None:
         """What the fields ask for; None where one is wrong, which is said beside it and below."""
         raise NotImplementedError
-
-    @property
-    def form(self) -> Form:
-        return self.query_one(Form)
 
     def ready(self) -> None:
         super().ready()

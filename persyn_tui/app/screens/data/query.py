@@ -97,10 +97,7 @@ def beside(store: Store, response_id: int, in_view: int | None = None) -> Prompt
     found = browse.get(store, response_id)
     if found is None:
         return None
-    others = (
-        browse.get(store, other) for other in responses.ids_of_prompt(store, found.line.response.prompt_id)
-    )
-    contexts = [context for context in others if context is not None]
+    contexts = browse.of_prompt(store, found.line.response.prompt_id)
     known = Datasets(datasets.newest_first(store))
     rewards = rewards_for_prompt.stored(contexts, known.all, in_view)
     return _shown(store, _Source(contexts, known, in_view, rewards))

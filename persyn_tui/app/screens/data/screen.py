@@ -31,7 +31,7 @@ from persyn_tui.app.widgets.virtual_table import VirtualTable
 from persyn_tui.views.dataset_view import Datasets
 from storage import browse, responses
 from storage.errors import PersynError
-from storage.listing import Listing, Sort
+from storage.listing import Listing
 from storage.records import Dataset
 from storage.store import Store
 
@@ -192,9 +192,9 @@ class DataScreen(BaseScreen[Stored]):
 
     # The list
 
-    def list_responses(self, wanted: Listing) -> None:
-        """Shows another list; the present one stays until the first rows of the other are known."""
-        if wanted != self.sheet.wanted:
+    def list_responses(self, wanted: Listing | None) -> None:
+        """Shows another list, unless None is; the present one stays until the first rows of the other are known."""
+        if wanted is not None and wanted != self.sheet.wanted:
             self.sheet.read(wanted)
 
     def _paint_query(self) -> None:
@@ -234,18 +234,14 @@ class DataScreen(BaseScreen[Stored]):
     def action_filter(self) -> None:
         if self.data is not None:
             form = FilterForm(self.sheet.wanted, self.data.teachers, self.data.datasets)
-            self.app.push_screen(form, lambda wanted: None if wanted is None else self.list_responses(wanted))
+            self.app.push_screen(form, self.list_responses)
 
     def action_sort(self) -> None:
-        def chosen(order: tuple[Sort, bool] | None) -> None:
-            if order is not None:
-                self.list_responses(replace(self.sheet.wanted, sort=order[0], descending=order[1]))
-
         wanted, letters = self.sheet.wanted, self.sheet.letters
         scales = self._datasets.scales if letters is None else len(letters)
         if wanted.dataset_id is not None:
             scales = 1
-        self.app.push_screen(SortMenu(wanted.sort, wanted.descending, scales), chosen)
+        self.app.push_screen(SortMenu(wanted, scales), self.list_responses)
 
     @on(VirtualTable.HeaderClicked, "#rows")
     def _sort_by(self, event: VirtualTable.HeaderClicked) -> None:

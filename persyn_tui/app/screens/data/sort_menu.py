@@ -1,5 +1,6 @@
 """The question by what to sort the responses."""
 
+from dataclasses import replace
 from typing import ClassVar, cast
 
 from textual import on
@@ -10,11 +11,11 @@ from textual.widgets import Static
 
 from persyn_tui.app.widgets.question import Question
 from persyn_tui.app.widgets.virtual_table import Column, VirtualTable
-from storage.listing import SORTS, Sort
+from storage.listing import SORTS, Listing, Sort
 
 
-class SortMenu(Question[tuple[Sort, bool] | None]):
-    """Asks by what to sort: (key, whether the highest comes first), beginning with the present order.
+class SortMenu(Question[Listing | None]):
+    """Asks by what to sort; the answer is the listing in that order.
 
     `scales`: how many settings the rewards of the list are of.
     """
@@ -29,9 +30,9 @@ class SortMenu(Question[tuple[Sort, bool] | None]):
         Binding("left,right,space", "turn", "Other direction", id="sort.turn"),
     ]
 
-    def __init__(self, sort: Sort, descending: bool, scales: int = 1) -> None:
+    def __init__(self, listing: Listing, scales: int = 1) -> None:
         super().__init__()
-        self._sort, self._descending, self._scales = sort, descending, scales
+        self._listing, self._descending, self._scales = listing, listing.descending, scales
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
@@ -45,7 +46,7 @@ class SortMenu(Question[tuple[Sort, bool] | None]):
 
     def ready(self) -> None:
         self._paint()
-        self.query_one(VirtualTable).go_to(self._sort)
+        self.query_one(VirtualTable).go_to(self._listing.sort)
 
     def _paint(self) -> None:
         order = "▼ highest first" if self._descending else "▲ lowest first"
@@ -58,7 +59,7 @@ class SortMenu(Question[tuple[Sort, bool] | None]):
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
-        self.dismiss((cast(Sort, event.key), self._descending))
+        self.dismiss(replace(self._listing, sort=cast(Sort, event.key), descending=self._descending))
 
     def action_leave(self) -> None:
         self.dismiss(None)

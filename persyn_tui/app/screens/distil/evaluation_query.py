@@ -110,7 +110,8 @@ def read(store: Store, question: Question, cache: QueryCache) -> Evaluated | Non
     if question.strategy != BEFORE:
         found = adapters_of_run.trained(context, question.strategy)
         adapter = found.whole or found.now
-        after = adapter and results.evaluation(store, context.identity.evaluation_sha(adapter.spec_sha))
+        sha = None if adapter is None else context.identity.evaluation_sha(adapter.spec_sha)
+        after = None if sha is None else results.evaluation(store, sha)
     if after is None:
         return None
     whole = after.complete, before is None or before.complete

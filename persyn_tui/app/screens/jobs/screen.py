@@ -191,7 +191,7 @@ class JobsScreen(FilteredScreen[Jobs], JobControl[Jobs]):
         job = self.chosen
         if job is not None:
             self.app.followed.choose(job)
-            self.app.open_mode(MODE_OF_STAGE.get(job.stage, "generation"))
+            self.app.switch_mode(MODE_OF_STAGE.get(job.stage, "generation"))
 
     def action_new(self) -> None:
         from persyn_tui.app.screens.wizard.screen import Wizard

@@ -11,7 +11,6 @@ from engine.base.plugins import TEACHERS
 from engine.config.kinds import TeacherKind, teacher_kind
 from engine.config.models import TeacherConfig
 from engine.config.setting import Setting
-from engine.models.model_info import DEVICES
 from engine.registry import model_settings
 from engine.registry.models import as_entry, sampling
 from engine.registry.register import ROLES
@@ -91,11 +90,6 @@ def missing(entry: Mapping[str, Any]) -> list[str]:
     if declared(entry.get("backend", USUAL_KIND)).openai_api and not entry.get("api_key_env"):
         needed.append("base_url")  # with a key, OpenAI itself is asked
     return [key for key in needed if not entry.get(key)]
-
-
-def wrong_device(values: Mapping[str, str]) -> bool:
-    """Whether the device is none that the backend knows."""
-    return bool(values.get("device")) and re.fullmatch(DEVICES, values["device"]) is None
 
 
 def unset(values: Mapping[str, str]) -> str:

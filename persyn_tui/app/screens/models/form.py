@@ -1,6 +1,7 @@
 """The form of one model: every field is checked while it is typed, and nothing is stored before all are right."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from engine.base.errors import NotAvailable
 from engine.config.kinds import teacher_kind
 from engine.config.models import TeacherConfig
 from engine.config.setting import Setting
-from engine.models.model_info import ModelCheck
+from engine.models.model_info import DEVICES, ModelCheck
 from engine.registry import register
 from engine.registry.register import Known
 from persyn_tui.app.base.formatting import count, number, short_reference
@@ -100,10 +101,6 @@ class ModelForm(Dialog[Model | None]):
     def body(self) -> Iterable[Widget]:
         yield Form(fields.entries(self._model), id="form")
 
-    @property
-    def form(self) -> Form:
-        return self.query_one("#form", Form)
-
     def ready(self) -> None:
         super().ready()
         self.form["name" if self._model is None else "model"].control.focus()
@@ -162,7 +159,8 @@ class ModelForm(Dialog[Model | None]):
                 wrong.setdefault(fields.named(message, self._shown) or "name", message)
         except PersynError as problem:  # a path that can be none
             wrong["model"] = problem.message
-        if fields.wrong_device(self.form.values):
+        device = self.form.values.get("device")
+        if device and not re.fullmatch(DEVICES, device):
             wrong["device"] = f"none of {self._shown['device'].hint}"
         self._wrong = wrong
         self._say_beside()

@@ -112,28 +112,23 @@ class DryRunStep(Step):
         if run is None:
             return
         found, self.trouble = await asyncio.to_thread(_dry_run, run, self.dialog.app.store)
-        totals = dry_run.totals(found) if found else []
-        teachers = dry_run.per_teacher(found) if found else []
-        said = (
-            "\n".join(
-                [
-                    dry_run.summary(found),
-                    dry_run.formulas(found),
-                    *dry_run.already(found),
-                    *dry_run.judged(found),
-                ]
-            )
-            if found
-            else ""
-        )
-        if found and found.speed_unknown:
-            said += f"\n{strip_control(dry_run.unknown_time(found))}"
-        self.query_one("#sums", Static).update(said)
-        columns = TOTALS if found is None or found.left is None else TOTALS_LEFT
-        self.query_one("#totals", Still).show(columns, totals, _strong)
-        self.query_one("#per-teacher", Still).show(TEACHERS, teachers, list)
-        lines = [f"assumed: {line}" for line in found.assumptions] if found else []
-        self.query_one("#assumed", Static).update(strip_control("\n".join(lines)))
+        for part in self.query_one("#page").children:
+            part.display = found is not None
+        if found is not None:
+            said = [
+                dry_run.summary(found),
+                dry_run.formulas(found),
+                *dry_run.already(found),
+                *dry_run.judged(found),
+            ]
+            if found.speed_unknown:
+                said.append(strip_control(dry_run.unknown_time(found)))
+            self.query_one("#sums", Static).update("\n".join(said))
+            columns = TOTALS if found.left is None else TOTALS_LEFT
+            self.query_one("#totals", Still).show(columns, dry_run.totals(found), _strong)
+            self.query_one("#per-teacher", Still).show(TEACHERS, dry_run.per_teacher(found), list)
+            assumed = "\n".join(f"assumed: {line}" for line in found.assumptions)
+            self.query_one("#assumed", Static).update(strip_control(assumed))
         self.call_after_refresh(self._conclude)
 
     def _conclude(self) -> None:

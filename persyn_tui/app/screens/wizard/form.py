@@ -248,14 +248,13 @@ class SettingsStep(Step):
         path = path_of(entry.value).absolute()
         try:
             there = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
-            if (
-                there not in (None, text)
-                and self._written != (path, there)
-                and not await self._overwrite(path, there)
-            ):
-                entry.control.focus()
-                entry.say("✗ this file exists: another name?", "bad")
-                return False
+            if there is not None and there != text and self._written != (path, there):
+                loss = f"Lost is what {path} holds now: {count(len(there))} characters."
+                question = Confirm(f"Overwrite {path.name}?", loss, "Overwrite")
+                if not await self.app.push_screen_wait(question):
+                    entry.control.focus()
+                    entry.say("✗ this file exists: another name?", "bad")
+                    return False
             await asyncio.to_thread(_put, path, text)
             self._written = (path, text)
             self.plan.run = await asyncio.to_thread(run_file.load, path)
@@ -265,15 +264,6 @@ class SettingsStep(Step):
             self.say(str(problem), "bad")
             return False
         return True
-
-    async def _overwrite(self, path: Path, there: str | None) -> bool:
-        return await self.app.push_screen_wait(
-            Confirm(
-                f"Overwrite {path.name}?",
-                f"Lost is what {path} holds now: {count(len(there or ''))} characters.",
-                "Overwrite",
-            )
-        )
 
 
 def _limits(limits: Mapping[str, int], of: str = "") -> str:

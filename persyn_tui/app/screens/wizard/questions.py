@@ -66,9 +66,7 @@ def _prompts(source: str) -> dict[str, Setting]:
 
 
 def _rank(one: Setting) -> int:
-    """Prompts come first: their source, what it cannot do without, its others, its columns, and where they all go."""
-    if one.place[0] != "prompts":
-        return 9
+    """Of the prompts: their source, what it cannot do without, its others, its columns, and where they all go."""
     if one.key in (SOURCE, TASK, PATH):
         return 0 if one.key == SOURCE else 1
     return 4 if one.key == "prompts.split" else len(one.place)

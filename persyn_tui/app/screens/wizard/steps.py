@@ -19,7 +19,8 @@ from engine.registry.candidates import Candidate
 from persyn_tui.app.base.formatting import count, number
 from persyn_tui.app.screens.wizard import run_files
 from persyn_tui.app.textual_fixes.workers import background
-from persyn_tui.app.widgets.form_fields import Dialog, Edited, Entry, Form, Line, Paths, Remark, path_of
+from persyn_tui.app.widgets.form_fields import Dialog, Edited, Entry, Form, Line, Paths, path_of
+from persyn_tui.app.widgets.message_bar import Remark
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Listed, Tone, VirtualTable
 from storage.errors import PersynError
 
