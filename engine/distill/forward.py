@@ -1,7 +1,6 @@
 """Forward and backward passes of an optimizer step, and the held-out loss."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,22 +24,6 @@ def pass_cost(parameters: int, device: torch.device) -> int:
     if device.type != "cpu":
         return 1024
     return 24 + int(3e7 / max(parameters, 1))
-
-
-SMALL = 3_000_000
-"""Parameters below which a second thread costs more in barriers than it computes. On a machine that others use
-too it is far worse: 0.15M parameters took 65 ms a step on one thread, 1,360 ms on two that waited for a core."""
-
-
-@contextmanager
-def threads(parameters: int) -> Iterator[None]:
-    """Set torch's threads for the block: one for a small student, else what the process has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if parameters < SMALL else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _sum_of_pass(

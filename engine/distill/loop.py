@@ -18,12 +18,13 @@ from engine.base.errors import ConfigError, TrainingError
 from engine.distill import card
 from engine.distill.batches import cut_step, plan_epoch
 from engine.distill.data import Examples, Rows, tokenise
-from engine.distill.forward import backward, mean_loss, pass_cost, threads
+from engine.distill.forward import backward, mean_loss, pass_cost
 from engine.distill.lora import ALL_LINEAR, make_trainable, trainable
 from engine.distill.optimizer import BETAS, EPSILON, Optimizer
 from engine.distill.settings import Hooks, Settings, TrainResult
 from engine.models.checkpoint import Checkpoint, paths, read_newest, write_checkpoint, write_sealed
 from engine.models.forward import SplitModel, split_model
+from engine.models.threads import threads
 
 
 def train(

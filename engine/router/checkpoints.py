@@ -1,14 +1,21 @@
 """Where a router's training stands, on disk now and then."""
 
+import hashlib
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.models.checkpoint import Checkpoint, paths, read_newest, write_checkpoint
+from engine.router.backbone import Backbone
+from engine.router.settings import FitSettings
+from storage.hashing import sha
 
 EVERY_S, SHARE = 5.0, 0.05
 """Seconds between two checkpoints, and the most of the time that writing them may take: then they are further apart."""
@@ -57,3 +64,27 @@ class Checkpoints:
         write_checkpoint(self._folder, Checkpoint(step, self._fingerprint, groups, small), KEPT)
         self._step, self._at = step, time.monotonic()
         self._seconds = self._at - began
+
+
+def fingerprint(
+    backbone: Backbone,
+    encoded: Sequence[Sequence[int]],
+    rewards: Tensor,
+    folds: NDArray[np.int64],
+    settings: FitSettings,
+) -> str:
+    """Everything that shapes the weights; what only shapes speed may change between resumes.
+
+    Args:
+        backbone: what is trained, or read.
+        encoded: token ids of B prompts.
+        rewards: (B, M).
+        folds: (B,).
+        settings: how.
+    """
+    free = ("keep_in", "device", "trust_remote_code")
+    digest = hashlib.sha256(rewards.detach().double().cpu().numpy().tobytes() + folds.tobytes())
+    for ids in encoded:
+        digest.update(np.asarray([len(ids), *ids], dtype="<i4").tobytes())
+    kept = {name: value for name, value in asdict(settings).items() if name not in free}
+    return sha([backbone.sha, backbone.dtype, kept, digest.hexdigest()])

@@ -24,6 +24,8 @@ class Hooks:
 
     reading: Callable[[int, int], None] = _ignore
     """Called with (prompts read, all prompts) once the backbone is loaded, and after each of its passes."""
+    head: Callable[[int, int], None] = _ignore
+    """Called with (epoch, most epochs) of the head that a tuned router starts from."""
     begin: Callable[[int, int, int | None], None] = _ignore
     """Called before the first step with (steps done before, total steps, work left). The total is an upper bound:
     training may stop early. Work is what `work` counts; None where there is none but the steps."""

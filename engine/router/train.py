@@ -1,7 +1,7 @@
 """Training a router: each prompt is encoded once, and the loss is taken over all pairs of its teachers."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from engine.base.errors import TrainingError
 from engine.methods.metrics import measure
+from engine.models.threads import threads
 from engine.router.backbone import load_backbone
-from engine.router.head import PATHS, Fold, HeadResult, fit_head
+from engine.router.checkpoints import Checkpoints, fingerprint
+from engine.router.head import PATHS, Fold, HeadCheckpoints, HeadResult, fit_head
 from engine.router.history import Evaluation, History, Hooks
 from engine.router.manifest import Teacher
 from engine.router.model import Router
@@ -89,12 +91,29 @@ def fit(
     known = torch.tensor(r[used], device=pooled.device)
     folds = _folds(encoded, settings)
     features = _standardise(router, pooled)
-    if settings.tune == "frozen":
-        evaluations, best, held_out = _cross_fit(router, features, known, folds, settings, hooks)
-        held = np.arange(len(used))
-    else:
-        first = fit_head(_fold(features, known, folds, 0), settings, lambda *_: None, hooks.should_stop)
-        _set_head(router, [first])
+    kept = HeadCheckpoints(
+        Checkpoints(
+            settings.keep_in and settings.keep_in / "heads",
+            fingerprint(loaded, encoded, known, folds, settings),
+            hooks.notice,
+        ),
+        features.device,
+    )
+
+    def fit_fold(number: int, on_epoch: Callable[[int, Evaluation], None]) -> HeadResult:
+        return fit_head(_fold(features, known, folds, number), settings, on_epoch, hooks.should_stop, kept)
+
+    with threads(loaded.hidden * len(teachers)):
+        if settings.tune == "frozen":
+            hooks.begin(kept.epochs, (int(folds.max()) + 1) * PATHS * settings.head_epochs, None)
+            evaluations, best, held_out = _cross_fit(router, features, folds, settings, hooks, fit_fold)
+            held = np.arange(len(used))
+        else:
+            most = PATHS * settings.head_epochs
+            hooks.head(0, most)
+            _set_head(router, [fit_fold(0, lambda epoch, _: hooks.head(epoch, most))])
+            hooks.head(most, most)
+    if settings.tune != "frozen":
         evaluations, best, held_out = tune(router, encoded, known, folds, settings, hooks)
         held = np.flatnonzero(folds == 0)
     where = np.full(len(prompts), -1, dtype=np.int64)
@@ -160,25 +179,27 @@ def _fold(features: Tensor, rewards: Tensor, folds: NDArray[np.int64], number: i
 def _cross_fit(
     router: Router,
     features: Tensor,
-    rewards: Tensor,
     folds: NDArray[np.int64],
     settings: FitSettings,
     hooks: Hooks,
+    fit_fold: Callable[[int, Callable[[int, Evaluation], None]], HeadResult],
 ) -> tuple[list[Evaluation], list[Evaluation], Tensor]:
-    """Return all evaluations, each fold's best, and strengths (B, M) by heads that did not see the row."""
+    """Return all evaluations, each fold's best, and strengths (B, M) by heads that did not see the row.
+
+    Args:
+        fit_fold: returns the head of a fold; is given its number, and what to call after each epoch.
+    """
     results: list[HeadResult] = []
-    held_out = torch.zeros(rewards.shape, device=features.device)
+    held_out = torch.zeros(len(features), len(router.teachers), device=features.device)
     count, epochs = int(folds.max()) + 1, PATHS * settings.head_epochs
-    hooks.begin(0, count * epochs, None)
     for number in range(count):
 
         def on_epoch(epoch: int, now: Evaluation, before: int = number * epochs) -> None:
             hooks.progress(before + epoch, count * epochs, now.measures())
 
-        fold = _fold(features, rewards, folds, number)
-        result = fit_head(fold, settings, on_epoch, hooks.should_stop)
+        result = fit_fold(number, on_epoch)
         held = torch.as_tensor(folds == number, device=features.device)
-        held_out[held] = nn.functional.linear(fold.held_features, result.weight, result.bias)
+        held_out[held] = nn.functional.linear(features[held], result.weight, result.bias)
         results.append(result)
     _set_head(router, results)
     evaluations = [one for result in results for one in result.evaluations]

@@ -1,6 +1,5 @@
 """Training of backbone and head together: an adapter, or all weights."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
@@ -12,13 +11,12 @@ from torch import Tensor, nn
 from engine.base.errors import Cancelled, TrainingError
 from engine.models.checkpoint import Checkpoint
 from engine.models.stoppable import stoppable
-from engine.router.checkpoints import Checkpoints, State
+from engine.router.checkpoints import Checkpoints, State, fingerprint
 from engine.router.head import evaluate, finite
 from engine.router.history import Evaluation, Hooks
 from engine.router.loss import bradley_terry
 from engine.router.model import Router
 from engine.router.settings import FitSettings
-from storage.hashing import sha
 
 EVALUATIONS_PER_EPOCH = 2
 MEASURED_COST = 3
@@ -63,7 +61,7 @@ def tune(
     trained = _Trained(router, settings)
     checkpoints = Checkpoints(
         settings.keep_in and settings.keep_in / "tuning",
-        _fingerprint(router, encoded, rewards, folds, settings),
+        fingerprint(router.source, encoded, rewards, folds, settings),
         hooks.notice,
     )
     if (found := checkpoints.newest()) is not None:
@@ -232,22 +230,6 @@ def _work_left(
     """Return the tokens of the steps that are left, and `1 / MEASURED_COST` of those that are measured between them."""
     trained = sum(len(encoded[i]) for rows in steps for i in rows)
     return trained + (1 + len(steps) // every) * sum(map(len, held)) // MEASURED_COST
-
-
-def _fingerprint(
-    router: Router,
-    encoded: Sequence[Sequence[int]],
-    rewards: Tensor,
-    folds: NDArray[np.int64],
-    settings: FitSettings,
-) -> str:
-    """Return what identifies everything that shapes the tuned weights."""
-    free = ("keep_in", "device", "trust_remote_code")
-    digest = hashlib.sha256(rewards.detach().double().cpu().numpy().tobytes() + folds.tobytes())
-    for ids in encoded:
-        digest.update(np.asarray([len(ids), *ids], dtype="<i4").tobytes())
-    kept = {name: value for name, value in asdict(settings).items() if name not in free}
-    return sha([router.source.sha, router.source.dtype, kept, digest.hexdigest()])
 
 
 def _rate(step: int, total: int) -> float:

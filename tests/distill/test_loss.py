@@ -17,8 +17,9 @@ from engine.base.errors import NotAvailable
 from engine.distill import loss as loss_module
 from engine.distill.batches import cut_step
 from engine.distill.data import tokenise
-from engine.distill.forward import backward, mean_loss, threads
+from engine.distill.forward import backward, mean_loss
 from engine.models.forward import split_model
+from engine.models.threads import threads
 
 CPU = torch.device("cpu")
 VOCABULARY = 64

@@ -170,6 +170,37 @@ def test_a_tuning_that_was_killed_ends_with_the_bits_of_an_undisturbed_one(
     np.testing.assert_array_equal(resumed.strengths(unseen), undisturbed.strengths(unseen))
 
 
+def test_heads_that_were_killed_end_with_the_bits_of_undisturbed_ones(
+    llama: str, teachers: list[Teacher], make_data: Make, tmp_path: Path, at_once: None
+) -> None:
+    data, moved = make_data(30), list[int]()
+    settings = dataclasses.replace(FROZEN, head_epochs=8, patience=3, keep_in=tmp_path / "whole")
+
+    def kill(step: int, total: int, values: object) -> None:
+        moved.append(step)
+        if len(moved) == 20:  # in the second fold
+            shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+
+    undisturbed, history = fit(llama, teachers, data.prompts, data.rewards, settings, Hooks(progress=kill))
+    begun, again = list[int](), list[int]()
+    resumed, history_again = fit(
+        llama,
+        teachers,
+        data.prompts,
+        data.rewards,
+        dataclasses.replace(settings, keep_in=tmp_path / "killed"),
+        Hooks(
+            begin=lambda step, total, work: begun.append(step),
+            progress=lambda step, total, values: again.append(step),
+        ),
+    )
+    assert begun == [moved[18]]
+    assert again == moved[19:]
+    assert history_again.evaluations == history.evaluations
+    for name, tensor in undisturbed.head_state().items():
+        assert torch.equal(tensor, resumed.head_state()[name]), name
+
+
 def test_a_stop_in_a_step_of_tuning_loses_that_step_alone(
     llama: str, teachers: list[Teacher], make_data: Make, tmp_path: Path
 ) -> None:

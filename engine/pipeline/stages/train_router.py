@@ -46,14 +46,14 @@ def _forget_unfinished(context: RunContext) -> None:
     shutil.rmtree(context.folder("routers", context.identity.router_sha) / UNFINISHED, ignore_errors=True)
 
 
-def _counted(context: RunContext, row: str) -> Callable[[int, int], None]:
-    """What is to be called with (prompts read, all prompts), to show them as a row of the stage."""
+def _counted(context: RunContext, row: str, unit: str = "prompts") -> Callable[[int, int], None]:
+    """What is to be called with (units done, all units), to show them as a row of the stage."""
     before: int | None = None
 
     def count(done: int, total: int) -> None:
         nonlocal before
         if before is None:
-            context.progress.expect(total, done=done, row=row)
+            context.progress.expect(total, done=done, row=row, unit=unit)
             if done:
                 context.progress.say(f"train_router: {done:,} of {total:,} prompts ({row}) were read before")
         else:
@@ -108,6 +108,7 @@ def _train(context: RunContext) -> None:
         settings,
         Hooks(
             reading=_counted(context, "backbone"),
+            head=_counted(context, "head", "epochs"),
             begin=begin,
             progress=report,
             notice=lambda text: context.progress.say(f"train_router: {text}", "warning"),
