@@ -28,8 +28,8 @@ evaluation: {bootstrap: 200}
 """
 OFFERED = """
 from engine.config.setting import KINDS
-from persyn_tui.app.screens.models.fields import entries, start
-(backend,) = [entry for entry in entries(start(None, {}), fixed=False) if entry.key == "backend"]
+from persyn_tui.app.screens.models.fields import entries
+(backend,) = [entry for entry in entries(None) if entry.key == "backend"]
 print(*{word for words in KINDS.values() for word in words()}, *backend.control.options)
 """
 
