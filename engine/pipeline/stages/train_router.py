@@ -110,6 +110,7 @@ def _train(context: RunContext) -> None:
             reading=_counted(context, "backbone"),
             head=_counted(context, "head", "epochs"),
             begin=begin,
+            work=lambda tokens: context.progress.advance(0, tokens=tokens, row="router"),
             progress=report,
             notice=lambda text: context.progress.say(f"train_router: {text}", "warning"),
             should_stop=context.control.cancelled,
