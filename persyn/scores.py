@@ -35,4 +35,4 @@ def score(
         ScoreError: a sum is not finite.
     """
     model, tokenizer = load_causal_lm(student, revision=revision, dtype=dtype, device=device)
-    return learnability.score(model, tokenizer, items, progress=on_progress)
+    return learnability.score(model, tokenizer, items, progress=on_progress or (lambda done, total: None))

@@ -45,7 +45,7 @@ def backward(
     data: Examples,
     passes: Sequence[NDArray[np.int64]],
     device: torch.device,
-    after_pass: Callable[[], None],
+    after_pass: Callable[[int], None],
 ) -> float:
     """Return the loss of an optimizer step, nats per target token, with its gradients in the parameters.
 
@@ -56,7 +56,7 @@ def backward(
         data: its examples.
         passes: row indices of each forward pass.
         device: where the student is.
-        after_pass: called after every backward pass.
+        after_pass: called after every backward pass with its tokens.
     """
     targets = int(sum(data.targets[rows].sum() for rows in passes))
     total = torch.zeros((), device=device)
@@ -64,20 +64,33 @@ def backward(
         loss = _sum_of_pass(student, data, rows, device) / targets
         loss.backward()  # type: ignore[no-untyped-call]
         total = total + loss.detach()
-        after_pass()
+        after_pass(int(data.lengths[rows].sum()))
     return float(total)
 
 
 @torch.no_grad()
-def mean_loss(student: SplitModel, data: Examples, pass_tokens: int, device: torch.device) -> float:
-    """Return the loss over all rows, nats per target token. Puts the backbone into eval mode and back."""
+def mean_loss(
+    student: SplitModel,
+    data: Examples,
+    pass_tokens: int,
+    device: torch.device,
+    after_pass: Callable[[int], None] = lambda tokens: None,
+) -> float:
+    """Return the loss over all rows, nats per target token. Puts the backbone into eval mode and back.
+
+    Args:
+        after_pass: called after every pass with its tokens.
+    """
     was_training = student.backbone.training
     student.backbone.eval()
     total = 0.0
     block = 256  # rows that are sorted together; the cut is quadratic in it
-    for start in range(0, len(data), block):
-        rows = np.arange(start, min(start + block, len(data)))
-        for cut in cut_step(rows, data.lengths, pass_tokens, pass_cost=64):
-            total += float(_sum_of_pass(student, data, cut, device))
-    student.backbone.train(was_training)
+    try:
+        for start in range(0, len(data), block):
+            rows = np.arange(start, min(start + block, len(data)))
+            for cut in cut_step(rows, data.lengths, pass_tokens, pass_cost=64):
+                total += float(_sum_of_pass(student, data, cut, device))
+                after_pass(int(data.lengths[cut].sum()))
+    finally:
+        student.backbone.train(was_training)
     return total / int(data.targets.sum())

@@ -5,6 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.base.errors import ConfigError, TrainingError
+from engine.base.errors import Cancelled, ConfigError, TrainingError
 from engine.distill import card
 from engine.distill.batches import cut_step, plan_epoch
 from engine.distill.data import Examples, Rows, tokenise
@@ -22,9 +23,13 @@ from engine.distill.forward import backward, mean_loss, pass_cost
 from engine.distill.lora import ALL_LINEAR, make_trainable, trainable
 from engine.distill.optimizer import BETAS, EPSILON, Optimizer
 from engine.distill.settings import Hooks, Settings, TrainResult
-from engine.models.checkpoint import Checkpoint, paths, read_newest, write_checkpoint, write_sealed
+from engine.models.checkpoint import Checkpoint, Pace, paths, read_newest, write_checkpoint, write_sealed
 from engine.models.forward import SplitModel, split_model
+from engine.models.stoppable import stoppable
 from engine.models.threads import threads
+
+MEASURED_COST = 1 / 3
+"""What a token costs that is only measured, beside one that is trained on: a forward pass against three."""
 
 
 def train(
@@ -90,9 +95,10 @@ def train(
     torch.manual_seed(settings.seed)
     start, running = _resume(run, notice)
 
+    hooks.on_begin(start, len(plan), _work_left(run, start))
     began = time.perf_counter()
     student.train()
-    with threads(size):
+    with threads(size), stoppable(student, hooks.should_stop):
         end = _train_steps(run, start, running)
     seconds = time.perf_counter() - began
 
@@ -158,10 +164,24 @@ def _train_steps(run: _Run, start: int, running: Mapping[str, float]) -> _End:
     """Take the optimizer steps after `start`."""
     settings, data, total = run.settings, run.data, len(run.plan)
     began, tokens, step, stopped = time.perf_counter(), 0, start, False
+    pace = Pace(start)
+
+    def after_pass(fed: int) -> None:
+        run.optimizer.collect()
+        run.hooks.on_work(fed, fed)
+
     for step in range(start + 1, total + 1):
         epoch, members = run.plan[step - 1]
         passes = cut_step(members, data.lengths, settings.pass_tokens, run.cost)
-        loss = backward(run.split, data, passes, run.device, run.optimizer.collect)
+        random = _random(run.device)
+        try:
+            loss = backward(run.split, data, passes, run.device, after_pass)
+        except Cancelled:
+            run.optimizer.drop()
+            step, stopped = step - 1, True
+            if step > pace.step:
+                _write(run, step, running, random)
+            break
         norm = run.optimizer.norm() if math.isfinite(loss) else math.nan
         if not math.isfinite(norm):
             raise _not_finite(run, step, loss)
@@ -184,27 +204,60 @@ def _train_steps(run: _Run, start: int, running: Mapping[str, float]) -> _End:
             report["memory_bytes"] = torch.cuda.max_memory_allocated(run.device)
         due = settings.eval_every and step % settings.eval_every == 0 and step < total
         if run.held_out and due:
-            report["eval_loss"] = mean_loss(run.split, run.held_out, settings.pass_tokens, run.device)
+            with suppress(Cancelled):  # asked below
+                report["eval_loss"] = _measure(run, run.held_out)
         run.hooks.on_progress(report)
 
         stopped = step < total and run.hooks.should_stop()
         asked = run.hooks.should_save()
-        if stopped or asked or (settings.checkpoint_every and step % settings.checkpoint_every == 0):
-            _write(run, step, running)
+        every = settings.checkpoint_every
+        if stopped or asked or (every and (step % every == 0 or pace.due)):
+            began_writing = time.monotonic()
+            _write(run, step, running, _random(run.device))
+            pace.wrote(step, began_writing)
         if stopped:
             break
     eval_loss = None
     if run.held_out and not stopped:
-        eval_loss = mean_loss(run.split, run.held_out, settings.pass_tokens, run.device)
+        try:
+            eval_loss = _measure(run, run.held_out)
+        except Cancelled:
+            stopped = True
+            if step > pace.step:
+                _write(run, step, running, _random(run.device))
     return _End(step, tokens, running, eval_loss, stopped)
 
 
-def _write(run: _Run, step: int, running: Mapping[str, float]) -> None:
+def _measure(run: _Run, held_out: Examples) -> float:
+    """The loss on the rows held out, nats per target token. Raises Cancelled where a stop comes in between."""
+
+    def after_pass(fed: int) -> None:
+        run.hooks.on_work(0, fed * MEASURED_COST)
+
+    return mean_loss(run.split, held_out, run.settings.pass_tokens, run.device, after_pass)
+
+
+def _work_left(run: _Run, start: int) -> float:
+    """Tokens to train on after step `start`, and `MEASURED_COST` of those to be measured."""
+    trained = sum(int(run.data.lengths[members].sum()) for _, members in run.plan[start:])
+    if run.held_out is None:
+        return trained
+    every, total = run.settings.eval_every, len(run.plan)
+    times = 1 + (max(0, total - 1) // every - start // every if every else 0)
+    return trained + times * MEASURED_COST * run.held_out.counts.tokens
+
+
+def _random(device: torch.device) -> dict[str, Tensor]:
+    """The state of the generators of random numbers."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _write(run: _Run, step: int, running: Mapping[str, float], random: Mapping[str, Tensor]) -> None:
     if not all(bool(torch.isfinite(weights).all()) for weights in run.optimizer.masters.values()):
         raise _not_finite(run, step, math.nan)
-    random = {"cpu": torch.get_rng_state()}
-    if run.device.type == "cuda":
-        random["cuda"] = torch.cuda.get_rng_state(run.device)
     groups = {"weights": run.optimizer.masters, "optimizer": run.optimizer.state(), "random": random}
     write_checkpoint(run.checkpoints, Checkpoint(step, run.fingerprint, groups, running), run.settings.keep)
     run.hooks.on_checkpoints(paths(run.checkpoints))

@@ -76,6 +76,11 @@ class Optimizer:
                 master.grad = wide if master.grad is None else master.grad.add_(wide)
                 parameter.grad = None
 
+    def drop(self) -> None:
+        """Forget the gradients of a step that is not taken."""
+        for tensor in (*self.parameters.values(), *self._all):
+            tensor.grad = None
+
     def norm(self) -> float:
         """Clip the collected gradients; return their norm from before, not finite when one of them is not."""
         return float(torch.nn.utils.clip_grad_norm_(self._all, self._config.max_norm))

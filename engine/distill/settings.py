@@ -25,7 +25,8 @@ class Settings:
     seed: int = 0
     """Of adapters, row order and dropout."""
     checkpoint_every: int = 100
-    """Optimizer steps between checkpoints; 0 for none but the one that a stop writes."""
+    """Optimizer steps between checkpoints at most; 0 for none but the one that a stop writes. One is also written
+    every `engine.models.checkpoint.EVERY_S`."""
     keep: int = 2
     """Checkpoints that are kept."""
     pass_tokens: int = 8192
@@ -54,11 +55,17 @@ class Hooks:
     far, on CUDA alone), and eval_loss when it was measured at this step."""
     on_notice: Callable[[str], None] = _ignore
     """Called with each notice as it arises."""
+    on_begin: Callable[[int, int, float], None] = lambda step, total, work: None
+    """Called before the first step with the steps done before, all steps, and the work that is left: tokens that are
+    trained on, and a third of those that are only measured."""
+    on_work: Callable[[int, float], None] = lambda tokens, work: None
+    """Called after every forward and backward pass with the tokens that it trained on, and the work that it did."""
     on_checkpoints: Callable[[Sequence[Path]], None] = _ignore
     """Called with the folders of the checkpoints on disk, newest first, before the first step and after each new
     one."""
     should_stop: Callable[[], bool] = _never
-    """Asked after every step but the last; True ends training at a checkpoint."""
+    """Asked after every step but the last, and before every layer of a pass, whose step is then taken anew after a
+    resume; True ends training at a checkpoint."""
     should_save: Callable[[], bool] = _never
     """Asked after every step; True writes a checkpoint though none is due."""
 

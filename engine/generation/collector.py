@@ -128,6 +128,10 @@ class Collector:
     def _show(self, lane: TeacherWorker) -> None:
         name = self._context.teachers[lane.column].name
         self._context.progress.works_on(name)
+        if tokens := lane.made():
+            self._context.progress.advance(0, tokens=tokens, row=name)
+        if lane.opening:
+            self._context.progress.doing(f"making {name} ready")
         if (traffic := lane.traffic()) is not None:
             self._context.progress.traffic(name, traffic)
         if gauges := lane.gauges():
@@ -183,9 +187,7 @@ class Collector:
         )
         self._stored[item.column] += 1
         self._failed[item.column] += response.status == "error"
-        self._context.progress.advance(
-            tokens=response.completion_tokens, row=teacher.name, status=response.status
-        )
+        self._context.progress.advance(tokens=item.tokens, row=teacher.name, status=response.status)
 
     def _end(self, item: Ended) -> None:
         self._lanes.remove(item.lane)

@@ -6,7 +6,7 @@ A lane asks its teachers in turn and puts what comes into the one queue that `en
 import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 from engine.base.errors import BudgetSpent, EndpointError
 from engine.config.kinds import teacher_kind
@@ -43,6 +43,8 @@ class Responded:
 
     column: int
     response: Response
+    tokens: int
+    """Those that the lane has not told of while they were made; see `TeacherWorker.made`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,10 @@ class TeacherWorker(Thread):
         """The teacher that is being asked."""
         self.backend: teacher_kinds.Backend | None = None
         self._drain_asked = Event()
+        self._counting, self._made = Lock(), 0
+        """Tokens that the backend has made since the writer asked."""
+        self.opening = False
+        """Whether the backend is being made ready, such as a model that is loaded."""
         self._retries_before = 0
         """What the backend had counted when this lane got it: its server may have been kept."""
 
@@ -157,6 +163,16 @@ class TeacherWorker(Thread):
         self.backend.pace(after, keep=steps < 0)
         return traffic.allowed, after
 
+    def made(self) -> int:
+        """Tokens of responses that are not whole, since the last call; 0 where only whole responses are counted."""
+        with self._counting:
+            made, self._made = self._made, 0
+        return made
+
+    def _count(self, tokens: int) -> None:
+        with self._counting:
+            self._made += tokens
+
     def gauges(self) -> Mapping[str, float]:
         """What the server of the teacher being asked has measured since the last call."""
         return self.backend.gauges() if isinstance(self.backend, teacher_kinds.Metered) else {}
@@ -189,7 +205,11 @@ class TeacherWorker(Thread):
         teacher = self._context.teachers[work.column]
         if not work.count():
             return
+        self.opening = True
         with self._context.servers.backend(teacher) as self.backend:
+            self.opening = False
+            if isinstance(self.backend, teacher_kinds.Observable):
+                self.backend.observe(self._count)
             self._check()  # a stop that came before `interrupt` or `drain` could find this backend
             self._retries_before = (
                 self.backend.traffic().retries if isinstance(self.backend, teacher_kinds.Remote) else 0
@@ -232,7 +252,8 @@ class TeacherWorker(Thread):
         try:
             for response in backend.generate(requests()):
                 self._budget.settle(reserved.pop(response.key), cost(teacher, response))
-                self._out.put(Responded(work.column, response))
+                told = isinstance(backend, teacher_kinds.Observable)
+                self._out.put(Responded(work.column, response, 0 if told else response.completion_tokens))
                 if self._stop_asked.is_set():
                     raise Stopped
         finally:

@@ -17,11 +17,11 @@ class Meter:
     """
 
     def __init__(self, now: float) -> None:
-        self.made = self.tokens = 0
+        self.made, self.tokens = 0.0, 0
         self._began = self._last = now
-        self._marks: deque[tuple[float, int, int]] = deque([(now, 0, 0)])
+        self._marks: deque[tuple[float, float, int]] = deque([(now, 0.0, 0)])
 
-    def add(self, made: int, tokens: int, now: float) -> None:
+    def add(self, made: float, tokens: int, now: float) -> None:
         """Counts."""
         self.made += made
         self.tokens += tokens

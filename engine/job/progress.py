@@ -64,6 +64,10 @@ class Snapshot:
     """Latest metrics: loss, learning rate, Hit@1 …; those given last are last."""
     rough: bool = False
     """The ETA takes rows of unknown speed for as fast as the others."""
+    doing: str = ""
+    """What is done while nothing can be counted, such as loading a model; empty while something is."""
+    doing_s: float = 0.0
+    """For how long."""
     retries: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Stage → row → requests sent to an endpoint again: of all stages so far, by whatever process."""
 
@@ -116,10 +120,16 @@ class _Part:
     known: float | None = None
     """Units per second as measured in earlier runs."""
     begun: bool = False
+    unit_of_work: float | None = None
+    """Units that one piece of work makes; None where only whole units are counted."""
+    done_before: int = 0
 
     @property
-    def left(self) -> int:
-        return self.row.total - self.row.done
+    def left(self) -> float:
+        """Units, begun ones in part where work is counted."""
+        if self.unit_of_work is None:
+            return self.row.total - self.row.done
+        return max(0.0, self.row.total - self.done_before - self.meter.made)
 
     def speed(self, now: float) -> float | None:
         """Units per second to tell the future by; None where nothing is known."""
@@ -159,7 +169,8 @@ class Progress:
         self._turns: dict[int, _Part] = {}
         """Lane → the row of it that is worked on."""
         self._values: dict[str, float] = {}
-        self._whole = Meter(self._clock())
+        self._tokens = 0
+        self._doing, self._doing_since, self._counts = "", 0.0, True
         self._last = -INTERVAL_S
 
     @property
@@ -176,6 +187,7 @@ class Progress:
         unit: str = "prompts",
         lane: int | None = None,
         known: float | None = None,
+        work: float | None = None,
     ) -> None:
         """Sets what a row (or the stage) has to do, and how much of it was already there.
 
@@ -184,8 +196,11 @@ class Progress:
             done: units that were there before.
             row: its name.
             unit: what is counted, in the plural.
-            lane: rows of one lane are worked on one after the other, lanes side by side; None: all at once.
+            lane: rows of one lane are worked on one after the other, lanes side by side; a row of unknown speed is
+                taken for as fast as the others. None: a row that differs in kind from the others.
             known: units per second as measured in earlier runs, for the time left until it has its own.
+            work: what the units that are left take in all, in a measure that `advance` counts as it is done, such
+                as tokens; None: a unit is done at once.
         """
         self.unit = unit
         part = self._part(row)
@@ -193,18 +208,30 @@ class Progress:
         part.retried_before = self._retries.get(self.stage, {}).get(row, 0)
         part.lane = part.lane if lane is None else lane
         part.known = part.known if known is None else known
+        part.done_before, part.unit_of_work = done, (total - done) / work if work else None
         self._publish()
 
-    def advance(self, made: int = 1, *, tokens: int = 0, row: str = "", status: str = "") -> None:
-        """Counts `made` units of a row as done."""
+    def advance(
+        self, made: int = 1, *, tokens: int = 0, row: str = "", status: str = "", work: float = 0.0
+    ) -> None:
+        """Counts `made` units of a row as done, and `work` as done on units that are not; see `expect`."""
         part = self._part(row)
-        for meter in (self._whole, part.meter):
-            meter.add(made, tokens, self._clock())
+        self._tokens += tokens
+        self._counts = self._counts or bool(made or tokens or work)
+        part.meter.add(made if part.unit_of_work is None else work * part.unit_of_work, tokens, self._clock())
         part.row.done += made
         part.row.tokens += tokens
         if status:
             part.row.counts[status] = part.row.counts.get(status, 0) + made
         self._publish()
+
+    def doing(self, what: str) -> None:
+        """Says what is being done, from when it is first said until something is counted."""
+        if what != self._doing:
+            self._doing, self._doing_since = what, self._clock()
+        if self._counts:
+            self._counts = False
+            self.flush()
 
     def works_on(self, row: str) -> None:
         """Says that a row is worked on: the time that it has waited for its turn is not its own."""
@@ -246,7 +273,7 @@ class Progress:
     @property
     def tokens(self) -> int:
         """Tokens counted since the stage began, by this process."""
-        return self._whole.tokens
+        return self._tokens
 
     def flush(self) -> None:
         """Publishes at once, whatever the interval."""
@@ -256,26 +283,26 @@ class Progress:
     def snapshot(self) -> Snapshot:
         """Where the stage stands now."""
         now, parts = self._clock(), self._parts.values()
-        in_lanes, rows = any(part.lane is not None for part in parts), {}
+        in_lanes, rows, rates = any(part.lane is not None for part in parts), {}, list[float]()
         for name, part in self._parts.items():
             rate, speed = part.meter.speed(now) if self._moves(part, now) else (None, None)
-            if rate and in_lanes:
-                rate = part.speed(now)
-            rows[name] = replace(part.row, tokens_per_second=speed, eta_s=_eta(part.left, rate))
-        done, total = sum(part.row.done for part in parts), sum(part.row.total for part in parts)
-        rate = self._whole.speed(now)[0]
-        eta, rough = self._eta_of_lanes(now) if in_lanes else (_eta(total - done, rate), False)
+            rates += [rate] if rate else []
+            eta = _eta(part.left, part.speed(now) if rate and in_lanes else rate)
+            rows[name] = replace(part.row, tokens_per_second=speed, eta_s=eta)
+        eta, rough = self._eta_of_lanes(now) if in_lanes else (self._eta_in_turn(now), False)
         return Snapshot(
             stage=self.stage,
             unit=self.unit,
-            done=done,
-            total=total,
-            rate=rate,
+            done=sum(part.row.done for part in parts),
+            total=sum(part.row.total for part in parts),
+            rate=sum(rates) or None,
             tokens_per_second=sum(row.tokens_per_second or 0 for row in rows.values()) or None,
             eta_s=eta,
             rows=rows,
             values=dict(self._values),
             rough=rough,
+            doing="" if self._counts else self._doing,
+            doing_s=0.0 if self._counts else now - self._doing_since,
             retries=self.kept["retries"],
         )
 
@@ -292,6 +319,13 @@ class Progress:
     def _in_turn(self, part: _Part) -> bool:
         """Whether no other row of its lane is worked on."""
         return part.lane is None or self._turns.get(part.lane, part) is part
+
+    def _eta_in_turn(self, now: float) -> float | None:
+        """Time left of rows that differ in kind; None while one has no speed of its own. Those that move share it."""
+        left = [part for part in self._parts.values() if part.left > 0]
+        times = [_eta(part.left, part.meter.speed(now)[0]) for part in left]
+        moving = [time for time in times if time is not None]
+        return max(moving, default=0.0) if len(moving) == len(times) else None
 
     def _eta_of_lanes(self, now: float) -> tuple[float | None, bool]:
         """(time left of the lane that takes longest, whether some row's speed is a guess)."""
@@ -316,11 +350,11 @@ class Progress:
         if now - self._last < INTERVAL_S:
             return
         self._last = now
-        for meter in (self._whole, *(part.meter for part in self._parts.values())):
-            meter.mark(now)
+        for part in self._parts.values():
+            part.meter.mark(now)
         self._sink.publish(self.snapshot(), self._metrics)
         self._metrics = []
 
 
-def _eta(left: int, rate: float | None) -> float | None:
+def _eta(left: float, rate: float | None) -> float | None:
     return left / rate if rate and left >= 0 else None

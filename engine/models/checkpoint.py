@@ -8,6 +8,7 @@ renamed: a folder with the final name is complete unless the disk damaged it, an
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ MANIFEST = "manifest.json"
 PREFIX = "step-"
 TEMPORARY = ".partial"
 
+EVERY_S, SHARE = 5.0, 0.05
+"""Seconds between two checkpoints, and the most of the time that writing them may take: then they are further apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -37,6 +41,28 @@ class Checkpoint:
     """File stem to tensors: weights, optimizer, random."""
     state: Mapping[str, Any]
     """Small JSON: running sums of the loss and the like."""
+
+
+class Pace:
+    """When the next checkpoint is due by the clock.
+
+    Args:
+        step: of the newest one.
+    """
+
+    def __init__(self, step: int = 0) -> None:
+        self.step = step
+        self._at, self._seconds = time.monotonic(), 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether the newest one was written long enough ago."""
+        return time.monotonic() - self._at >= max(EVERY_S, self._seconds / SHARE)
+
+    def wrote(self, step: int, began: float) -> None:
+        """Notes that the one of `step` is on disk, its writing begun at `time.monotonic()` = `began`."""
+        self.step, self._at = step, time.monotonic()
+        self._seconds = self._at - began
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:

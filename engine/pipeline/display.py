@@ -83,7 +83,7 @@ class Plain:
     def show(self, snapshot: Snapshot) -> None:
         """Prints a line when five seconds have passed, the stage has changed or a row is newly stuck."""
         now = time.monotonic()
-        if not snapshot.stage or not snapshot.total:
+        if not snapshot.stage or not (snapshot.total or snapshot.doing):
             return
         stuck = frozenset(name for name, row in snapshot.rows.items() if row.note)
         new = snapshot.stage != self._stage or stuck - self._stuck
@@ -137,7 +137,13 @@ def choose(*, quiet: bool = False) -> Display:
 
 def summary(snapshot: Snapshot) -> str:
     """The stage in one line: done/total, rate, tokens/s, ETA, latest values."""
-    parts = [f"{snapshot.stage}: {snapshot.done:,}/{snapshot.total:,} {snapshot.unit}"]
+    parts = [
+        f"{snapshot.stage}: {snapshot.done:,}/{snapshot.total:,} {snapshot.unit}"
+        if snapshot.total
+        else snapshot.stage
+    ]
+    if snapshot.doing:
+        parts.append(doing(snapshot))
     if snapshot.rate:
         parts.append(f"{snapshot.rate:,.1f} {snapshot.unit}/s")
     if snapshot.tokens_per_second:
@@ -148,6 +154,11 @@ def summary(snapshot: Snapshot) -> str:
         parts.append(f"in flight {sent:,}")
     parts += [f"{name} {value:.4g}" for name, value in _current(snapshot)[:4]]
     return "  ".join(parts)
+
+
+def doing(snapshot: Snapshot) -> str:
+    """What is done while nothing can be counted, and for how long; empty while something is."""
+    return f"{strip_control(snapshot.doing)} {duration(round(snapshot.doing_s))}" if snapshot.doing else ""
 
 
 def troubles(snapshot: Snapshot) -> list[str]:

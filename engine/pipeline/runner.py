@@ -4,10 +4,11 @@ import os
 import signal
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 
 from engine.base.errors import ConfigError
@@ -28,6 +29,7 @@ from storage.store import Store
 
 LEASE_S = 30.0
 HEARTBEAT_S = 2.0
+TICK_S = 1.0
 LOOK_S = 0.25
 """Between two looks for commands once a stop is asked for: another one ends the waiting for responses."""
 
@@ -42,16 +44,34 @@ class Outcome:
     """What it worked with; None when it did not get that far."""
 
 
-@dataclass(frozen=True, slots=True)
 class JobLog:
-    """The sink of a job's progress: stored, so that any screen can follow, and shown here."""
+    """The sink of a job's progress: stored, so that any screen can follow, and shown here. For two threads.
 
-    store: Store
-    lease: Lease
-    display: Display
+    Args:
+        store: the job's.
+        lease: the job's.
+        display: where it is shown here.
+    """
+
+    def __init__(self, store: Store, lease: Lease, display: Display) -> None:
+        self.store, self.lease, self.display = store, lease, display
+        self._lock = threading.Lock()
+        self._last, self._at = Snapshot(), time.monotonic()
 
     def publish(self, snapshot: Snapshot, metrics: Sequence[Metric]) -> None:
         """Stores and shows where the stage stands."""
+        with self._lock:
+            self._last, self._at = snapshot, time.monotonic()
+            self._show(snapshot, metrics)
+
+    def tick(self) -> None:
+        """Shows how long what cannot be counted has taken by now: a large model is loaded for minutes."""
+        with self._lock:
+            if self._last.doing:
+                passed = time.monotonic() - self._at
+                self._show(replace(self._last, doing_s=self._last.doing_s + passed), ())
+
+    def _show(self, snapshot: Snapshot, metrics: Sequence[Metric]) -> None:
         if snapshot.stage:
             jobs.progress(self.store, self.lease, snapshot.as_json())
             jobs.record_metrics(self.store, self.lease, metrics)
@@ -160,9 +180,13 @@ def prepare(job: Job, log: JobLog, control: JobControl) -> RunContext:
 
 def _pulse(log: JobLog, control: JobControl, ended: threading.Event) -> None:
     """Renews the lease and takes the operator's commands until the job ends."""
-    told = False
-    while not ended.wait(min(LOOK_S, HEARTBEAT_S) if control.stopping else HEARTBEAT_S):
+    told, renewed = False, time.monotonic()
+    while not ended.wait(LOOK_S if control.stopping else TICK_S):
         try:
+            log.tick()
+            if not control.stopping and time.monotonic() - renewed < HEARTBEAT_S:
+                continue
+            renewed = time.monotonic()
             jobs.renew(log.store, log.lease)
             for command in jobs.take_commands(log.store, log.lease):
                 if command.kind in ("pause", "cancel"):

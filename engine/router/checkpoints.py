@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.models.checkpoint import Checkpoint, paths, read_newest, write_checkpoint
+from engine.models.checkpoint import Checkpoint, Pace, paths, read_newest, write_checkpoint
 from engine.router.backbone import Backbone
 from engine.router.settings import FitSettings
 from storage.hashing import sha
 
-EVERY_S, SHARE = 5.0, 0.05
-"""Seconds between two checkpoints, and the most of the time that writing them may take: then they are further apart."""
 KEPT = 2
 
 State = tuple[Mapping[str, Mapping[str, Tensor]], Mapping[str, Any]]
@@ -36,7 +34,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path | None, fingerprint: str, on_notice: Callable[[str], None]) -> None:
         self._folder, self._fingerprint, self._on_notice = folder, fingerprint, on_notice
-        self._step, self._seconds, self._at = 0, 0.0, time.monotonic()
+        self._pace = Pace()
 
     def newest(self) -> Checkpoint | None:
         """The state to go on from."""
@@ -44,7 +42,7 @@ class Checkpoints:
             return None
         found = read_newest(self._folder, self._on_notice)
         if found is None or found.fingerprint == self._fingerprint:
-            self._step = found.step if found else 0
+            self._pace.step = found.step if found else 0
             return found
         for path in paths(self._folder):
             shutil.rmtree(path)
@@ -52,18 +50,17 @@ class Checkpoints:
 
     def offer(self, step: int, state: Callable[[], State]) -> None:
         """Writes the state after `step`, if the last one was written long enough ago."""
-        if time.monotonic() - self._at >= max(EVERY_S, self._seconds / SHARE):
+        if self._pace.due:
             self.write(step, state)
 
     def write(self, step: int, state: Callable[[], State]) -> None:
         """Writes the state after `step`, if it is not on disk."""
-        if self._folder is None or step == self._step:
+        if self._folder is None or step == self._pace.step:
             return
         began = time.monotonic()
         groups, small = state()
         write_checkpoint(self._folder, Checkpoint(step, self._fingerprint, groups, small), KEPT)
-        self._step, self._at = step, time.monotonic()
-        self._seconds = self._at - began
+        self._pace.wrote(step, began)
 
 
 def fingerprint(

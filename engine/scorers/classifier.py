@@ -1,27 +1,43 @@
 """Forward passes of a sequence classifier with one output, in batches of similar length."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.models.batching import cut, pad
+from engine.models.batching import cut, pad, shuffled
 from engine.models.memory import halving
+from engine.models.stoppable import stoppable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def rewards(model: "PreTrainedModel", rows: list[list[int]], batch_tokens: int) -> Iterator[float]:
-    """The model's one output for each row of token ids, in the rows' order.
+def rewards(
+    model: "PreTrainedModel",
+    rows: Sequence[list[int]],
+    batch_tokens: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[int, float]]:
+    """(place in `rows`, the model's one output) of each row of token ids, a forward pass at a time.
 
     Args:
         model: in eval mode; one with a `score` head on its hidden states, or one that pools by itself.
-        rows: the longest first, so that batches have little padding and too large a batch shows at once.
+        rows: token ids.
         batch_tokens: token positions in one forward pass, padding included.
+        should_stop: asked before every layer.
+
+    Raises:
+        Cancelled: `should_stop` said so.
     """
-    for batch in cut(rows, len, batch_tokens):
-        yield from halving(batch, lambda part: iter(_pass(model, part)))
+
+    def run(part: list[int]) -> Iterator[tuple[int, float]]:
+        yield from zip(part, _pass(model, [rows[place] for place in part]), strict=True)
+
+    longest_first = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
+    with stoppable(model, should_stop):
+        for batch in shuffled(cut(longest_first, lambda place: len(rows[place]), batch_tokens)):
+            yield from halving(batch, run)
 
 
 @torch.inference_mode()

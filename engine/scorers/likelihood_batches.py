@@ -1,11 +1,12 @@
 """Batches of responses for scoring: which rows share a pass through the model, and in what order."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.models.batching import cut
+from engine.models.batching import cut, shuffled
 from engine.models.memory import halving
+from engine.models.stoppable import stoppable
 from engine.scorers.likelihood_forward import StudentForward, fast_attention
 
 if TYPE_CHECKING:
@@ -32,20 +33,28 @@ class Row:
 
 
 def log_likelihoods(
-    model: "PreTrainedModel", groups: list[list[Row]], batch_tokens: int, share_prompts: bool
+    model: "PreTrainedModel",
+    groups: list[list[Row]],
+    batch_tokens: int,
+    share_prompts: bool,
+    should_stop: Callable[[], bool],
 ) -> Iterator[list[Sums]]:
-    """Rows with the sums of their log-probabilities, a forward pass at a time, the longest first.
+    """Rows with the sums of their log-probabilities, a forward pass at a time, long and short ones mixed.
 
     Args:
         model: in eval mode.
         groups: the rows of each prompt.
         batch_tokens: token positions in one forward pass, padding included.
         share_prompts: encode a prompt of several rows once, where the model allows it.
+        should_stop: asked before every layer.
+
+    Raises:
+        Cancelled: `should_stop` said so.
     """
     if not groups:
         return
     longest = max(row.length for group in groups for row in group)
-    with fast_attention(model, max(batch_tokens, longest), longest):
+    with stoppable(model, should_stop), fast_attention(model, max(batch_tokens, longest), longest):
         probe = groups[0][0]
         forward = StudentForward(model, [*probe.prompt, *probe.response])
         share = share_prompts and forward.shares_prompts
@@ -63,7 +72,7 @@ def _single(forward: StudentForward, rows: list[Row], batch_tokens: int) -> Iter
         yield list(zip(part, sums, strict=True))
 
     rows.sort(key=lambda row: -row.length)
-    for batch in cut(rows, lambda row: row.length, batch_tokens):
+    for batch in shuffled(cut(rows, lambda row: row.length, batch_tokens)):
         yield from halving(batch, run)
 
 
@@ -79,11 +88,11 @@ def _shared(forward: StudentForward, groups: list[list[Row]], batch_tokens: int)
 
         owned = [(owner, row) for owner, group in enumerate(part) for row in group]
         owned.sort(key=lambda pair: -len(pair[1].response))
-        for batch in cut(owned, _cost, batch_tokens):
+        for batch in shuffled(cut(owned, _cost, batch_tokens)):
             yield from halving(batch, respond)
 
     groups.sort(key=lambda group: -len(group[0].prompt))
-    for batch in cut(groups, lambda group: len(group[0].prompt), batch_tokens):
+    for batch in shuffled(cut(groups, lambda group: len(group[0].prompt), batch_tokens)):
         yield from halving(batch, run)
 
 

@@ -24,23 +24,33 @@ from storage.records import Prompt, Response, Score
 
 _Settings = TypeVar("_Settings", bound=Section)
 
-Progress = Callable[[int, int], None]
-"""Called with (responses finished, responses in all) now and then."""
+ShouldStop = Callable[[], bool]
+"""Asked as often as a scorer can stop."""
+
+
+def never() -> bool:
+    """What asks for no stop."""
+    return False
 
 
 class Scorer(Protocol):
     """Something that scores responses."""
 
-    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
-        """One score per item, in the items' order.
+    def scores(
+        self, items: Sequence[tuple[Prompt, str]], should_stop: ShouldStop = never
+    ) -> Iterator[tuple[int, Score]]:
+        """(place in `items`, score) of each item once, in any order, each as soon as it is known.
+
+        What was given stays valid whatever comes after it. So a caller stores, shows and stops between any two.
 
         Args:
             items: prompts with the text of one response each. Only those whose status is `ok` belong here: a
                 truncated or failed one says nothing.
-            progress: see `Progress`.
+            should_stop: asked inside what takes long, such as a forward pass of a large model.
 
         Raises:
-            ScoreError: NaN, infinity, or the scorer itself is broken; no score of the call is valid then.
+            ScoreError: NaN, infinity, or the scorer itself is broken.
+            Cancelled: `should_stop` said so.
         """
         ...
 
@@ -80,7 +90,7 @@ class Asking(Scorer, Protocol):
         """What was paid for as it comes, and (place in `items`, score) once all is there; fewer after `close`.
 
         Args:
-            items: as in `score`.
+            items: as in `scores`.
             budget: what is paid from.
             known: replies to the same items that were given before; they are not asked for again.
             proven: whether the endpoint has judged other answers before, so that a few failures are not its fault.
@@ -132,6 +142,12 @@ def load(kind: str) -> ScorerModule:
 def identity(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that shapes the scores of this kind with these settings, as JSON."""
     return load(kind).identity(settings)
+
+
+def score_all(scorer: Scorer, items: Sequence[tuple[Prompt, str]]) -> list[Score]:
+    """One score per item, in the items' order; raises as `Scorer.scores` does."""
+    found = dict(scorer.scores(items))
+    return [found[place] for place in range(len(items))]
 
 
 def costs(kind: str) -> bool:

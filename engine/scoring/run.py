@@ -13,7 +13,7 @@ from threading import Thread
 from engine.base.errors import BudgetSpent, Cancelled, EndpointError, NeedsAttention, UselessReplies
 from engine.config.kinds import scorer_kind
 from engine.job import scorer_ids, spending
-from engine.job.batch_writer import SERVED_S, BatchWriter
+from engine.job.batch_writer import LOCAL_S, SERVED_S, BatchWriter
 from engine.job.context import RunContext
 from engine.models.reasoning import with_reasoning
 from engine.scorers import scorer_kinds
@@ -22,7 +22,20 @@ from storage import scores
 from storage import verdicts as stored_verdicts
 from storage.records import Prompt, Scorable, Score, Split
 
-PAGE = 2000
+PAGE = 500
+"""Responses that are read, and turned into tokens, at a time."""
+
+
+def expect_missing(
+    context: RunContext,
+    names: Sequence[str],
+    splits: Sequence[Split],
+    plan_ids: Sequence[int] | None = None,
+) -> None:
+    """Tells the progress how much each scorer has to do, before the first begins; arguments as in `score_missing`."""
+    for name in names:
+        if missing := _Work(context, name, splits, plan_ids).count():
+            context.progress.expect(missing, row=name, unit="responses")
 
 
 def score_missing(
@@ -50,6 +63,7 @@ def score_missing(
     if (device := scorer_kind(kind).settings.model_fields.get("device")) is not None:
         context.servers.evict_for(settings.get("device", device.default))
     done, held = 0, None
+    context.progress.doing(f"making scorer {name} ready")
     with closing(scorer_kinds.load(kind).create(settings)) as scorer:
         score = (
             _Judging(work, scorer).score
@@ -101,8 +115,8 @@ class _Work:
             whole=whole,
             max_attempts=self._attempts,
         ):
-            if whole and len(page) == PAGE:
-                # The last prompt's responses may go on behind the page; they belong together.
+            if len(page) == PAGE:
+                # The last prompt's responses may go on behind the page; they are compared, and share its encoding.
                 page = [row for row in page if row.ordinal < page[-1].ordinal] or page
             after = (page[-1].ordinal, page[-1].teacher_id)
             yield page
@@ -139,15 +153,27 @@ class _Work:
         return rest
 
     def score(self, scorer: scorer_kinds.Scorer, rows: Sequence[Scorable]) -> int:
-        """How many new scores these responses got from a scorer in this process; equal ones are scored once."""
-        items = self.items(rows)
-        distinct = {(prompt.id, text): (prompt, text) for prompt, text in items}
-        found = dict(zip(distinct, scorer.score(list(distinct.values())), strict=True))
-        of_rows = [found[prompt.id, text] for prompt, text in items]
-        pairs = [(row.response_id, score) for row, score in zip(rows, of_rows, strict=True)]
-        scores.add(self.context.store, self.context.lease, self.scorer_id, pairs)
-        tokens = sum(score.count or 0 for score in found.values())
-        self.context.progress.advance(len(rows), tokens=tokens, row=self.name)
+        """How many new scores these responses got from a scorer in this process; equal ones are scored once.
+
+        Scores are stored and shown as they come; a stop is heard between any two, and within a forward pass.
+        """
+        context, alike = self.context, dict[tuple[int | None, str], tuple[tuple[Prompt, str], list[int]]]()
+        for row, (prompt, text) in zip(rows, self.items(rows), strict=True):
+            alike.setdefault((prompt.id, text), ((prompt, text), []))[1].append(row.response_id)
+        distinct = list(alike.values())
+        writer = BatchWriter[tuple[int, Score]](
+            lambda pairs: scores.add(context.store, context.lease, self.scorer_id, pairs)
+        )
+        try:
+            for place, score in scorer.scores([item for item, _ in distinct], context.control.cancelled):
+                ids = distinct[place][1]
+                for response_id in ids:
+                    writer.add((response_id, score), LOCAL_S)
+                context.progress.advance(len(ids), tokens=score.count or 0, row=self.name)
+                writer.flush_if_due()
+                context.control.check()
+        finally:
+            writer.flush()
         return len(rows)
 
 

@@ -12,7 +12,7 @@ Its module offers
 Listing kinds imports nothing; using one imports exactly that one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
@@ -50,6 +50,15 @@ class Interruptible(Backend, Protocol):
 
     def interrupt(self) -> None:
         """Ends `generate` at its next token, without the answers it was at; from any thread."""
+        ...
+
+
+@runtime_checkable
+class Observable(Interruptible, Protocol):
+    """A local backend that tells of each of its forward passes: whole responses come late."""
+
+    def observe(self, made: Callable[[int], None]) -> None:
+        """From now on `made` is called after each pass, in the thread of `generate`, with the tokens that it made."""
         ...
 
 

@@ -51,7 +51,7 @@ def _score(config: ScorerConfig, prompt: Prompt, response: str) -> Finding:
     settings = scorer_kind(config.scorer).trial(config.settings)
     began = time.monotonic()
     with closing(scorer_kinds.load(config.scorer).create(settings)) as scorer:
-        (verdict,) = scorer.score([(prompt, response)])
+        (verdict,) = scorer_kinds.score_all(scorer, [(prompt, response)])
     if verdict.value is not None:
         shown = strip_control(response if len(response) <= _SHOWN else f"{response[:_SHOWN]} …")
         return ok(f"{verdict.value:g} for {shown!r} after {time.monotonic() - began:.1f} s")

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from engine.base.errors import ConfigError
 from engine.scorers.kinds import exact_answer
+from engine.scorers.scorer_kinds import score_all
 from engine.sources import source_kinds
 from engine.sources.tables import FileSource
 from storage.records import Prompt
@@ -38,7 +39,7 @@ def test_a_column_becomes_a_verifier(
 ) -> None:
     prompt = read(tmp_path, verifier, row)
     with closing(exact_answer.create({})) as scorer:
-        found = scorer.score([(prompt, right), (prompt, wrong)])
+        found = score_all(scorer, [(prompt, right), (prompt, wrong)])
     assert [verdict.value for verdict in found] == [1.0, 0.0]
 
 

@@ -114,13 +114,9 @@ def test_an_exploding_rate_is_an_error_before_a_checkpoint_of_it(make, tokenizer
 def test_stop_ends_at_a_checkpoint_and_the_next_call_goes_on(make, tokenizer, tmp_path):
     rows, whole = make.rows(40), settings()
     undisturbed = train(make.student(), tokenizer, Rows(rows), tmp_path / "whole", whole)
-    asked = []
-
-    def stop():
-        asked.append(True)
-        return len(asked) == 4
-
-    first = train(make.student(), tokenizer, Rows(rows), tmp_path / "stopped", whole, Hooks(should_stop=stop))
+    steps = []
+    hooks = Hooks(on_progress=lambda report: steps.append(report["step"]), should_stop=lambda: 4 in steps)
+    first = train(make.student(), tokenizer, Rows(rows), tmp_path / "stopped", whole, hooks)
     assert (first.step, first.stopped) == (4, True)
     assert not first.path.exists()
     second = train(make.student(), tokenizer, Rows(rows), tmp_path / "stopped", whole)
@@ -128,6 +124,24 @@ def test_stop_ends_at_a_checkpoint_and_the_next_call_goes_on(make, tokenizer, tm
     bytes_of = [(run.path / "adapter_model.safetensors").read_bytes() for run in (undisturbed, second)]
     assert bytes_of[0] == bytes_of[1]
     assert second.loss == undisturbed.loss
+
+
+def test_a_stop_within_a_pass_takes_its_step_anew_and_changes_nothing(make, tokenizer, tmp_path):
+    rows, whole = make.rows(40), settings(checkpoint_every=0, tuning=Tuning(dropout=0.1))
+    undisturbed = train(make.student(), tokenizer, Rows(rows), tmp_path / "whole", whole)
+    asked = []
+
+    def stop():
+        asked.append(True)
+        return len(asked) > 15
+
+    first = train(make.student(), tokenizer, Rows(rows), tmp_path / "stopped", whole, Hooks(should_stop=stop))
+    assert first.stopped
+    assert 0 < first.step < 10
+    second = train(make.student(), tokenizer, Rows(rows), tmp_path / "stopped", whole)
+    assert second.resumed_from == first.step
+    bytes_of = [(run.path / "adapter_model.safetensors").read_bytes() for run in (undisturbed, second)]
+    assert bytes_of[0] == bytes_of[1]
 
 
 def test_a_checkpoint_that_is_asked_for_is_written_once_and_changes_nothing(make, tokenizer, tmp_path):

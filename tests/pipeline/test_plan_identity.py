@@ -6,13 +6,13 @@ import pytest
 
 from engine.config import run_file
 from engine.job.context import RunContext
-from storage.records import Generation, Model
+from storage.records import Model
 
 RUN = """
 student: {{name: s, model: zoo:student, family: qwen}}
 teachers:
-  - {{name: large, model: zoo:large, family: llama, parameters: 72.0e9}}
-  - {{name: small, model: zoo:small, family: qwen, parameters: {parameters}}}
+  - {{name: large, model: org/large, family: llama, parameters: 72.0e9}}
+  - {{name: small, model: org/small, family: qwen, parameters: {parameters}}}
 prompts: [{{source: reasoning_gym, task: gcd, size: 10}}]
 strategies: [strong, mix, family_strong, car, random, persyn, oracle]
 {more}
@@ -79,8 +79,10 @@ def test_plan_hashes_are_those_of_old_stores(parameters: str, more: str, expecte
         for number, t in enumerate(run.teachers, 1)
     )
     context = RunContext(run, Mock(), Mock(), teachers, Mock(), Mock(), lambda: False)
-    context.prompt_set_sha = "p" * 64
     # What depends on installed libraries and on files is set: the plan's own part is tested.
-    context.__dict__["evidence_sha"] = "e" * 64
-    context.__dict__["generations"] = (Generation(1, "a" * 64), Generation(2, "b" * 64))
+    context.identity.__dict__ |= {
+        "prompt_set_sha": "p" * 64,
+        "evidence_sha": "e" * 64,
+        "generation_shas": ("a" * 64, "b" * 64),
+    }
     assert {name: context.identity.plan_sha(name) for name in run.strategies} == expected

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from engine.base.errors import Cancelled
-from engine.router import checkpoints, kept_states
+from engine.models import checkpoint
+from engine.router import kept_states
 from engine.router import model as router_model
 from engine.router.backbone import load_backbone
 from engine.router.history import Hooks
@@ -53,8 +54,8 @@ def each_pass(monkeypatch: pytest.MonkeyPatch, work: Callable[[int, int], None])
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that may be written is written, as with passes of many seconds."""
     monkeypatch.setattr(kept_states, "EVERY_S", 0.0)
-    monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
-    monkeypatch.setattr(checkpoints, "SHARE", 1e9)
+    monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 1e9)
 
 
 def test_every_pass_counts_and_a_stop_ends_within_a_layer(

@@ -15,6 +15,7 @@ import reasoning_gym
 
 from engine.base.errors import ConfigError
 from engine.scorers.kinds import exact_answer
+from engine.scorers.scorer_kinds import score_all
 from storage.records import Prompt
 
 
@@ -30,7 +31,7 @@ def prompt(kind: str, answer: str | None = None, **more) -> Prompt:
 
 
 def value_of(scorer, asked: Prompt, text: str):
-    (verdict,) = scorer.score([(asked, text)])
+    (verdict,) = score_all(scorer, [(asked, text)])
     return verdict.value if verdict.status == "ok" else verdict.status
 
 
@@ -57,11 +58,12 @@ def test_reasoning_gym_tasks_judge_themselves(scorer, task: str) -> None:
 def test_partial_credit_of_a_task_is_not_an_exact_answer(scorer) -> None:
     entry = gym("chain_sum")
     asked = prompt("reasoning_gym", task="chain_sum", entry=entry)
-    (verdict,) = scorer.score([(asked, f"The answer is {entry['answer']} or so.")])
+    (verdict,) = score_all(scorer, [(asked, f"The answer is {entry['answer']} or so.")])
     assert verdict.value == 1.0  # numeric: the number counts
     words = gym("word_sequence_reversal")
-    (verdict,) = scorer.score(
-        [(prompt("reasoning_gym", task="word_sequence_reversal", entry=words), words["answer"] + ", more")]
+    (verdict,) = score_all(
+        scorer,
+        [(prompt("reasoning_gym", task="word_sequence_reversal", entry=words), words["answer"] + ", more")],
     )
     assert verdict.value == 0.0
 
@@ -151,7 +153,7 @@ def test_regex_json_and_text(scorer) -> None:
     ],
 )
 def test_verifiers_that_cannot_be_used_give_a_reason(scorer, asked: Prompt) -> None:
-    (verdict,) = scorer.score([(asked, "1")])
+    (verdict,) = score_all(scorer, [(asked, "1")])
     assert (verdict.status, verdict.value) == ("unverifiable", None)
     assert verdict.detail["reason"]
 
@@ -167,8 +169,8 @@ def test_hung_verifier_times_out_and_the_next_answer_is_judged() -> None:
     scorer = exact_answer.create({"timeout_s": 0.5})
     stuck = prompt("regex", pattern=r"^(a+)+$")  # exponential, and it never lets another thread run
     try:
-        found = scorer.score(
-            [(prompt("text", "x"), "x"), (stuck, "a" * 60 + "b"), (prompt("text", "x"), "x")]
+        found = score_all(
+            scorer, [(prompt("text", "x"), "x"), (stuck, "a" * 60 + "b"), (prompt("text", "x"), "x")]
         )
     finally:
         scorer.close()
@@ -211,10 +213,11 @@ def test_a_killed_worker_is_an_error_verdict_and_then_replaced(scorer) -> None:
 
 PARENT = """
 from engine.scorers.kinds import exact_answer
+from engine.scorers.scorer_kinds import score_all
 from storage.records import Prompt
 import threading, time
 scorer = exact_answer.create({"timeout_s": %s})
-ask = lambda kind, answer, **more: scorer.score([(Prompt([], answer, {"kind": kind, **more}), "a" * 60 + "b")])
+ask = lambda kind, answer, **more: score_all(scorer, [(Prompt([], answer, {"kind": kind, **more}), "a" * 60 + "b")])
 ask("text", "x")
 print(scorer._worker.pid, flush=True)
 %s
@@ -241,20 +244,20 @@ def test_no_orphan_when_the_parent_is_killed(busy: str) -> None:
 
 def test_close_ends_the_worker_and_may_be_called_twice() -> None:
     scorer = exact_answer.create({})
-    scorer.score([(prompt("text", "x"), "x")])
+    score_all(scorer, [(prompt("text", "x"), "x")])
     worker = psutil.Process(scorer._worker.pid)
     scorer.close()
     scorer.close()
     assert not worker.is_running()
-    assert scorer.score([]) == []
+    assert score_all(scorer, []) == []
 
 
-def test_progress_and_order(scorer) -> None:
-    seen = []
+def test_each_score_is_given_before_the_next_answer_is_judged(scorer) -> None:
     items = [(prompt("text", str(n)), str(n % 2)) for n in range(4)]
-    found = scorer.score(items, progress=lambda *n: seen.append(n))
-    assert [verdict.value for verdict in found] == [1.0, 1.0, 0.0, 0.0]
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    found = scorer.scores(items)
+    assert (next(found)[0], next(found)[0]) == (0, 1)
+    scorer.close()  # as a stop does between two
+    assert [score.value for _, score in found] == [0.0, 0.0]
 
 
 def test_settings_and_identity() -> None:

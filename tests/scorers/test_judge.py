@@ -10,6 +10,7 @@ from teachers.endpoint import Endpoint, Reply, Script, answer, error
 from engine.base.errors import BudgetSpent, ConfigError, EndpointError
 from engine.scorers import judge_prompts, scorer_kinds
 from engine.scorers.kinds import judge
+from engine.scorers.scorer_kinds import score_all
 from engine.teachers.cost import Budget
 from storage.records import Prompt, Score
 
@@ -26,7 +27,7 @@ def settings(server: Endpoint, **more: Any) -> dict[str, Any]:
 
 def judged(script: Script, items: list[tuple[Prompt, str]], **more: Any) -> tuple[list[Score], Endpoint]:
     with Endpoint(script) as server, closing(judge.create(settings(server, **more))) as scorer:
-        return scorer.score(items), server
+        return score_all(scorer, items), server
 
 
 def shown(body: dict[str, Any], name: str = "answer") -> str:
@@ -81,15 +82,13 @@ def test_ratings_come_in_order_with_the_judges_words_tokens_and_cost() -> None:
         return answer(f"{'because ' * 500}Rating: [[{len(shown(body))}]]")
 
     items = [(asked(f"question {n}", n), "x" * n) for n in range(1, 11)]
-    seen: list[tuple[int, int]] = []
     with (
         Endpoint(script) as server,
         closing(judge.create(settings(server, price={"input": 1, "output": 100}))) as scorer,
     ):
         assert isinstance(scorer, scorer_kinds.Asking)
-        verdicts = scorer.score(items, lambda *counts: seen.append(counts))
+        verdicts = score_all(scorer, items)
     assert [verdict.value for verdict in verdicts] == list(range(1, 11))
-    assert seen == [(n, 10) for n in range(1, 11)]
     detail = verdicts[0].detail
     assert detail["texts"][0].endswith("Rating: [[1]]")
     assert len(detail["texts"][0]) == judge.KEPT_CHARS
@@ -284,7 +283,7 @@ def test_a_judge_that_never_answers_is_to_blame_not_the_answers(fault: Reply) ->
         closing(judge.create(settings(server))) as scorer,
         pytest.raises(EndpointError, match="judge `m`"),
     ):
-        scorer.score(items)
+        score_all(scorer, items)
 
 
 def test_the_budget_holds_requests_back_and_what_was_paid_for_is_given() -> None:
@@ -305,7 +304,7 @@ def test_equal_answers_to_a_prompt_are_rated_once_and_paid_for_once() -> None:
     with Endpoint(lambda body, number: answer("Rating: [[7]]")) as server:
         made = settings(server, price={"input": 0, "output": 1000})
         with closing(judge.create(made)) as scorer:
-            found = scorer.score(items)
+            found = score_all(scorer, items)
         assert len(server.requests) == 3
     assert [verdict.value for verdict in found] == [7] * 4
     assert [verdict.detail["cost"] for verdict in found] == pytest.approx([0.005, 0.005, 0.005, 0])

@@ -13,6 +13,7 @@ from engine.models.chat_template import encode
 from engine.scorers.kinds import learnability
 from engine.scorers.kinds.learnability import Options, score
 from engine.scorers.likelihood_forward import StudentForward
+from engine.scorers.scorer_kinds import score_all
 from storage.records import Prompt
 from tools.zoo import tokens
 
@@ -252,7 +253,7 @@ def folder(tmp_path):
 def test_scorer_gives_verdicts(folder: str) -> None:
     scorer = learnability.create({"model": folder, "device": "cpu", "context": 80})
     prompt = Prompt(messages=[{"role": "user", "content": "x"}])
-    good, late = scorer.score([(prompt, "sun"), (prompt, "n u s " * 80)])
+    good, late = score_all(scorer, [(prompt, "sun"), (prompt, "n u s " * 80)])
     scorer.close()
     model, tokenizer = hf.AutoModelForCausalLM.from_pretrained(folder).eval(), tokenizer_of("B")
     ((total, count),) = plain(model, tokenizer, [(prompt.messages, "sun")])
@@ -267,7 +268,7 @@ def test_system_prompt_of_the_student_comes_first(folder: str, own: str, joined:
     user = {"role": "user", "content": "x"}
     item = (Prompt(messages=[*([{"role": "system", "content": own}] if own else []), user]), "sun")
     with closing(learnability.create({"model": folder, "system": "Be brief.", "device": "cpu"})) as scorer:
-        (found,) = scorer.score([item])
+        (found,) = score_all(scorer, [item])
     messages = [{"role": "system", "content": joined}, user]
     model = hf.AutoModelForCausalLM.from_pretrained(folder).eval()
     ((total, _),) = plain(model, tokenizer_of("B"), [(messages, "sun")])

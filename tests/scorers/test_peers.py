@@ -13,6 +13,7 @@ import pytest
 from engine.models.chat_template import encode, render_prompt
 from engine.models.loading import load_causal_lm
 from engine.scorers.kinds import learnability
+from engine.scorers.scorer_kinds import score_all
 from engine.sources.kinds.reasoning_gym import KIND as SOURCE
 from engine.sources.kinds.reasoning_gym import ReasoningGymSource
 from engine.teachers import teacher_kinds
@@ -60,7 +61,7 @@ def pairs(smollm2: str) -> list[Pair]:
 def scores(smollm2: str, pairs: list[Pair], dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """Sums of log-probabilities and numbers of tokens, each (50,)."""
     with closing(learnability.create({"model": smollm2, "dtype": dtype})) as scorer:
-        found = scorer.score(pairs)
+        found = score_all(scorer, pairs)
     assert {verdict.status for verdict in found} == {"ok"}
     return np.array([verdict.sum for verdict in found]), np.array([verdict.count for verdict in found])
 

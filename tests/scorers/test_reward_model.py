@@ -10,6 +10,7 @@ import transformers as hf
 from engine.base.errors import ConfigError, ModelError, ScoreError
 from engine.models.chat_template import conversation_ids
 from engine.scorers.kinds import reward_model
+from engine.scorers.scorer_kinds import score_all
 from engine.zoo import resolve
 from storage.records import Prompt
 from tools.zoo import measure, tasks, tokens
@@ -28,7 +29,7 @@ ITEMS = [(asked(prompt), answer) for prompt in WORDS[:3] for answer in WORDS]
 
 def values(settings: dict, items=ITEMS) -> list[float]:
     with closing(reward_model.create(settings)) as scorer:
-        return [verdict.value for verdict in scorer.score(items)]
+        return [verdict.value for verdict in score_all(scorer, items)]
 
 
 @torch.inference_mode()
@@ -131,12 +132,12 @@ def test_bos_stands_once_where_tokenizer_and_template_both_put_it() -> None:
 def test_an_answer_that_does_not_fit_is_skipped_or_cut_and_said_so() -> None:
     items = [(asked("x"), "y"), (asked("x"), "The answer is 46. " * 100), (asked("x " * 400), "y")]
     with closing(reward_model.create({"model": "zoo:reward"})) as scorer:
-        verdicts = scorer.score(items)
+        verdicts = score_all(scorer, items)
     assert [verdict.status for verdict in verdicts] == ["ok", "too_long", "too_long"]
     assert verdicts[1].value is None
     assert verdicts[1].count > 256
     with closing(reward_model.create({"model": "zoo:reward", "overlong": "truncate"})) as scorer:
-        short, cut, hopeless = scorer.score(items)
+        short, cut, hopeless = score_all(scorer, items)
     assert short.value == pytest.approx(verdicts[0].value, abs=1e-4)
     assert not short.detail
     assert cut.status == "ok"
@@ -173,11 +174,9 @@ def test_identity_covers_what_shapes_a_score() -> None:
         reward_model.identity({**base, "overlong": "cut"})
 
 
-def test_order_and_progress() -> None:
-    seen: list[tuple[int, int]] = []
+def test_order_does_not_matter_and_each_score_comes_after_its_own_pass() -> None:
     with closing(reward_model.create({"model": "zoo:reward"})) as scorer:
-        assert scorer.score([]) == []
-        forward = scorer.score(ITEMS, lambda *counts: seen.append(counts))
-        backward = scorer.score(ITEMS[::-1])
+        assert score_all(scorer, []) == []
+        forward = score_all(scorer, ITEMS)
+        backward = score_all(scorer, ITEMS[::-1])
     assert [v.value for v in forward] == pytest.approx([v.value for v in backward][::-1], abs=1e-4)
-    assert seen[-1] == (len(ITEMS), len(ITEMS))

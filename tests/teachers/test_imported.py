@@ -63,7 +63,9 @@ def test_answers_are_found_by_question_and_name(tmp_path: Path) -> None:
 def test_rewards_belong_to_answers(tmp_path: Path) -> None:
     (question, other) = asked("What is 2 + 3?", "Say hi.")
     with closing(scorer_kinds.load("imported").create(given(tmp_path, ROWS))) as scorer:
-        found = scorer.score([(question, "5"), (question, "6"), (other, "hi"), (question, "7")])
+        found = scorer_kinds.score_all(
+            scorer, [(question, "5"), (question, "6"), (other, "hi"), (question, "7")]
+        )
     assert [verdict.value for verdict in found] == [1.5, -1.0, None, None]
     assert [verdict.status for verdict in found] == ["ok", "ok", "unverifiable", "unverifiable"]
 

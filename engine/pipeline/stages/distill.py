@@ -65,10 +65,12 @@ def _expect(context: RunContext, strategy: str) -> None:
         return
     config, rows = context.run.distill, datasets.count(context.store, dataset.id)
     steps = ceil(rows * (1 - config.held_out) / config.batch_size) * config.epochs
-    context.progress.expect(steps, row=strategy, unit="steps")
+    context.progress.expect(steps, row=strategy, unit="steps", lane=0)
 
 
 def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: int) -> None:
+    context.progress.works_on(strategy)
+    context.progress.doing(f"loading {context.student.name}")
     folder = context.folder("students", context.adapter_sha(strategy))
     student = context.student
     if not datasets.count(context.store, dataset.id):
@@ -83,22 +85,18 @@ def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: i
         revision=student.revision,
     )
 
-    begun = False
+    def begin(step: int, total: int, work: float) -> None:
+        if step:
+            context.progress.say(
+                f"distill: {strategy}: goes on from the checkpoint of step {step:,} of {total:,}"
+            )
+        context.progress.expect(total, done=step, row=strategy, unit="steps", lane=0, work=work)
 
     def report(values: Mapping[str, Any]) -> None:
-        nonlocal begun
-        step = int(values["step"])
-        if not begun:
-            # After a resume the first step is not the first of all.
-            if step > 1:
-                context.progress.say(
-                    f"distill: {strategy}: goes on from the checkpoint of step {step - 1:,} of {values['total']:,}"
-                )
-            context.progress.expect(int(values["total"]), done=step - 1, row=strategy, unit="steps")
-            begun = True
-        context.progress.advance(tokens=int(values["tokens"]), row=strategy)
+        context.progress.advance(row=strategy)
         shown = ("loss", "learning_rate", "eval_loss", "gradient_norm", "memory_bytes")
-        context.progress.values(step, {f"{strategy}/{key}": values[key] for key in shown if key in values})
+        found = {f"{strategy}/{key}": values[key] for key in shown if key in values}
+        context.progress.values(int(values["step"]), found)
 
     def save() -> bool:
         asked = context.control.take_checkpoint()
@@ -113,6 +111,8 @@ def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: i
         folder,
         replace(training_settings(context.run.distill), eval_every=_eval_every(context, dataset)),
         Hooks(
+            on_begin=begin,
+            on_work=lambda tokens, work: context.progress.advance(0, tokens=tokens, row=strategy, work=work),
             on_progress=report,
             on_notice=lambda text: context.progress.say(f"distill: {strategy}: {text}", "warning"),
             on_checkpoints=lambda folders: _record(context, adapter_id, folders),
@@ -226,6 +226,7 @@ def _merge(
         for messages, response in islice(rows, PROBES)
     ]
     target = folder / "merged"
+    context.progress.doing("merging the adapter and comparing logits")
     merge.merge(context.student.model, result.path, target, probes, dtype=_dtype(context))
     return str(target.relative_to(context.store.folder))
 

@@ -7,11 +7,13 @@ measured is right answers, whatever scorer quality has.
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from engine.base.errors import ConfigError, ScoreError
+from engine.job.batch_writer import LOCAL_S, BatchWriter
 from engine.job.context import RunContext
 from engine.job.identity import CORRECTNESS
 from engine.methods import statistics
@@ -44,7 +46,7 @@ def run(context: RunContext) -> None:
     for strategy in students:
         found = results.evaluation(context.store, context.evaluation_sha(strategy))
         if found is None or not found.complete:  # all of them now: the ETA is the stage's
-            context.progress.expect(total, row=strategy or "before", unit="responses")
+            context.progress.expect(total, row=strategy or "before", unit="responses", lane=0)
     for strategy in students:
         context.control.check()
         _evaluate(context, strategy, total)
@@ -68,7 +70,9 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
     done = results.count_results(context.store, evaluation.id)
     if evaluation.complete and done >= total:
         return
-    context.progress.expect(total, done=done, row=label, unit="responses")
+    context.progress.expect(total, done=done, row=label, unit="responses", lane=0)
+    context.progress.works_on(label)
+    context.progress.doing(f"loading {context.student.name}")
     student = context.student
     if adapter is not None:
         folder = adapter.metrics.get("merged") or adapter.path
@@ -80,6 +84,12 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
             scorer_kinds.load(CORRECTNESS).create(context.identity.scorer(CORRECTNESS).settings)
         ) as scorer,
     ):
+        observed = isinstance(backend, teacher_kinds.Observable)
+        if isinstance(backend, teacher_kinds.Observable):
+            backend.observe(partial(_made, context, backend, label))
+        writer = BatchWriter[Result](
+            lambda rows: results.add_results(context.store, context.lease, evaluation.id, rows)
+        )
         after = -1
         while page := results.pending_evaluation(context.store, evaluation.id, after=after, limit=PAGE):
             context.control.check()
@@ -88,16 +98,15 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
                 Request(key, with_system(student.system, prompt.messages), student.sampling)
                 for key, prompt in by_id.items()
             ]
-            completions = []
-            for completion in backend.generate(requests):
-                completions.append(completion)
-                context.progress.advance(
-                    tokens=completion.completion_tokens, row=label, status=completion.status
-                )
-                if context.control.cancelled():
-                    break  # what has been answered is judged and stored first
-            rows = _judge(scorer, by_id, completions)
-            results.add_results(context.store, context.lease, evaluation.id, rows)
+            try:
+                for completion in backend.generate(requests):
+                    writer.add(_judge(scorer, by_id[completion.key], completion), LOCAL_S)
+                    tokens = 0 if observed else completion.completion_tokens
+                    context.progress.advance(tokens=tokens, row=label, status=completion.status)
+                    writer.flush_if_due()
+                    context.control.check()
+            finally:
+                writer.flush()
             context.control.check()  # a part of the answers is no accuracy
             after = page[-1][0]
     summary = summarise(results.results(context.store, evaluation.id))
@@ -108,17 +117,19 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
     )
 
 
-def _judge(
-    scorer: scorer_kinds.Scorer, by_id: dict[int, Prompt], completions: Sequence[Response]
-) -> list[Result]:
-    whole = [completion for completion in completions if completion.status == "ok"]
-    verdicts = scorer.score([(by_id[completion.key], completion.text) for completion in whole])
-    value = {completion.key: verdict.value for completion, verdict in zip(whole, verdicts, strict=True)}
-    return [
-        # An answer that is cut off, empty or missing is a wrong answer of the student.
-        Result(c.key, value.get(c.key) if c.status == "ok" else 0.0, c.text, c.status, c.completion_tokens)
-        for c in completions
-    ]
+def _made(context: RunContext, backend: teacher_kinds.Interruptible, label: str, tokens: int) -> None:
+    """Shows the tokens of responses that are not whole, and ends them where the job was asked to stop."""
+    context.progress.advance(0, tokens=tokens, row=label)
+    if context.control.cancelled():
+        backend.interrupt()
+
+
+def _judge(scorer: scorer_kinds.Scorer, prompt: Prompt, response: Response) -> Result:
+    """The result; a response that is cut off, empty or missing is a wrong answer of the student."""
+    value: float | None = 0.0
+    if response.status == "ok":
+        value = scorer_kinds.score_all(scorer, [(prompt, response.text)])[0].value
+    return Result(response.key, value, response.text, response.status, response.completion_tokens)
 
 
 def summarise(rows: Sequence[Result]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from engine.job import plan_store, scorer_ids
 from engine.job.calibration import CALIBRATED
 from engine.job.context import RunContext
-from engine.scoring.run import score_missing
+from engine.scoring.run import expect_missing, score_missing
 
 
 def run(context: RunContext) -> None:
@@ -12,12 +12,10 @@ def run(context: RunContext) -> None:
     if not splits and design is None:
         context.progress.say("score: nothing to score before generation")
         return
-    for name in scorer_ids.names(context):
+    which = (splits, None) if splits or design is None else (CALIBRATED, [design])
+    names = scorer_ids.names(context)
+    expect_missing(context, names, *which)
+    for name in names:
         context.control.check()
-        new = (
-            score_missing(context, name, splits)
-            if splits or design is None
-            else score_missing(context, name, CALIBRATED, [design])
-        )
-        if new:
+        if new := score_missing(context, name, *which):
             context.progress.say(f"score: {new:,} responses by {name}{scorer_ids.unscored(context, name)}")

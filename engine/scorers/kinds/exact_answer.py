@@ -4,7 +4,7 @@ The verifiers, a file each in `engine.verifiers.kinds`, run in one worker proces
 `engine.scorers.verify_process`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from engine.config.kinds import ScorerKind
 from engine.config.section import Section
-from engine.scorers.scorer_kinds import Progress, checked
+from engine.scorers.scorer_kinds import ShouldStop, checked, never
 from engine.scorers.verify_process import Worker
 from storage.records import Prompt, Score
 
@@ -56,14 +56,12 @@ class ExactAnswer:
     def __init__(self, timeout_s: float) -> None:
         self._worker = Worker(timeout_s)
 
-    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
-        """One score per response, in order; see `engine.scorers.scorer_kinds.Scorer`."""
-        scores = []
-        for prompt, text in items:
-            scores.append(self._one(prompt, text))
-            if progress is not None:
-                progress(len(scores), len(items))
-        return scores
+    def scores(
+        self, items: Sequence[tuple[Prompt, str]], should_stop: ShouldStop = never
+    ) -> Iterator[tuple[int, Score]]:
+        """(place, score) of each response, in order; see `engine.scorers.scorer_kinds.Scorer`."""
+        for place, (prompt, text) in enumerate(items):
+            yield place, self._one(prompt, text)
 
     def _one(self, prompt: Prompt, text: str) -> Score:
         if prompt.verifier is None:

@@ -1,13 +1,14 @@
 """Quality that came with imported responses: the number beside each answer, as it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from engine.base.errors import Cancelled
 from engine.config.kinds import ScorerKind
 from engine.config.paths import RunFolder
 from engine.config.section import Section
 from engine.config.sources import ImportedSource
-from engine.scorers.scorer_kinds import Progress, checked
+from engine.scorers.scorer_kinds import ShouldStop, checked, never
 from engine.sources import imported
 from storage.records import Prompt, Score
 
@@ -56,26 +57,28 @@ class ImportedRewards:
         self._sources = sources
         self._rewards: dict[bytes, float] | None = None
 
-    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
-        """One score per response, in order; see `engine.scorers.scorer_kinds.Scorer`."""
-        if not items:
-            return []
-        if self._rewards is None:
-            self._rewards = {}
-            for source in self._sources:
-                for answer in imported.answers(source):
-                    if answer.reward is not None:
-                        key = imported.answer_key(answer.prompt, answer.text)
-                        self._rewards.setdefault(key, answer.reward)
-        found = [self._rewards.get(imported.answer_key(prompt, text)) for prompt, text in items]
-        if progress is not None:
-            progress(len(items), len(items))
-        return [
-            Score(value=None, status="unverifiable", detail={"reason": "no reward came with this answer"})
-            if value is None
-            else Score(value=value)
-            for value in found
-        ]
+    def scores(
+        self, items: Sequence[tuple[Prompt, str]], should_stop: ShouldStop = never
+    ) -> Iterator[tuple[int, Score]]:
+        """(place, score) of each response, in order; see `engine.scorers.scorer_kinds.Scorer`."""
+        if items and self._rewards is None:
+            self._rewards = self._read(should_stop)
+        rewards = self._rewards or {}
+        for place, (prompt, text) in enumerate(items):
+            value = rewards.get(imported.answer_key(prompt, text))
+            reason = {} if value is not None else {"reason": "no reward came with this answer"}
+            yield place, Score(value, status="ok" if value is not None else "unverifiable", detail=reason)
+
+    def _read(self, should_stop: ShouldStop) -> dict[bytes, float]:
+        """Reward of each answer of the files, by its key; of equal answers the first."""
+        rewards: dict[bytes, float] = {}
+        for source in self._sources:
+            for answer in imported.answers(source):
+                if should_stop():
+                    raise Cancelled("stopped while the imported rewards were read")
+                if answer.reward is not None:
+                    rewards.setdefault(imported.answer_key(answer.prompt, answer.text), answer.reward)
+        return rewards
 
     def close(self) -> None:
         """Forget the rewards."""

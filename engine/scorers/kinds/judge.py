@@ -27,7 +27,7 @@ from engine.config.kinds import ScorerKind
 from engine.config.section import Seed
 from engine.models.chat_template import with_system
 from engine.scorers import judge_prompts
-from engine.scorers.scorer_kinds import Progress, Verdict, checked
+from engine.scorers.scorer_kinds import ShouldStop, Verdict, checked, never
 from engine.teachers.cost import Budget, at_most, cents, cost
 from engine.teachers.kinds import openai as endpoint
 from engine.teachers.traffic import Traffic
@@ -281,16 +281,13 @@ class Judge:
         self._read_one = False
         """Whether a verdict of it could ever be read."""
 
-    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
-        """One score per response, in order; see `engine.scorers.scorer_kinds.Scorer`."""
-        found: dict[int, Score] = {}
+    def scores(
+        self, items: Sequence[tuple[Prompt, str]], should_stop: ShouldStop = never
+    ) -> Iterator[tuple[int, Score]]:
+        """(place, score) of each response, without a budget; see `engine.scorers.scorer_kinds.Scorer`."""
         for came in self.verdicts(items, Budget(None, 0.0)):
-            if isinstance(came, Verdict):
-                continue
-            found[came[0]] = came[1]
-            if progress is not None:
-                progress(len(found), len(items))
-        return [found[place] for place in range(len(items))]
+            if not isinstance(came, Verdict):
+                yield came
 
     def verdicts(
         self,

@@ -12,7 +12,7 @@ model are in `engine.scorers.likelihood_batches`, imported when first needed: id
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +22,7 @@ from engine.config.section import Section
 from engine.models.chat_template import BOUNDARY_VERSION, encode, with_system
 from engine.models.loading import load_causal_lm
 from engine.models.model_info import check_dtype, context_length, fingerprint
-from engine.scorers.scorer_kinds import Progress, checked
+from engine.scorers.scorer_kinds import ShouldStop, checked, never
 from storage.records import Messages, Prompt, Score
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def score(
     tokenizer: "PreTrainedTokenizerBase",
     items: Sequence[tuple[Messages, str]],
     options: Options = Options(),
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[LogLikelihood]:
     """Log-likelihoods of responses under a causal language model, in the items' order.
 
@@ -103,40 +103,60 @@ def score(
         tokenizer: the student's, with its chat template.
         items: (messages of the prompt, text of the response).
         options: how.
-        progress: called with (items finished, items in all).
+        progress: called with (items finished, items in all) after each of them.
 
     Raises:
         TemplateError: the template breaks the boundary between prompt and response.
         ScoreError: NaN or infinity, naming the item.
     """
-    from engine.scorers.likelihood_batches import Row, log_likelihoods
+    found: dict[int, LogLikelihood] = {}
+    for place, likelihood in log_likelihoods(model, tokenizer, items, options):
+        found[place] = likelihood
+        progress(len(found), len(items))
+    return [found[place] for place in range(len(items))]
+
+
+def log_likelihoods(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    items: Sequence[tuple[Messages, str]],
+    options: Options = Options(),
+    should_stop: ShouldStop = never,
+) -> Iterator[tuple[int, LogLikelihood]]:
+    """(place in `items`, log-likelihood) of each item once, after its forward pass; the rest is as in `score`.
+
+    Args:
+        should_stop: asked before every layer of the model.
+
+    Raises:
+        Cancelled: `should_stop` said so.
+    """
+    from engine.scorers import likelihood_batches
+    from engine.scorers.likelihood_batches import Row
 
     limit = options.max_length if options.max_length is not None else context_length(model)
     budget = options.batch_tokens or BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS_ELSEWHERE)
-    results: dict[int, LogLikelihood] = {}
     groups: dict[tuple[int, ...], list[Row]] = defaultdict(list)
     for index, (messages, text) in enumerate(items):
         encoded = encode(tokenizer, messages, text, options.count_end_of_turn, thinking=options.thinking)
         tokens = len(encoded.ids) - encoded.boundary
         if tokens == 0:
-            results[index] = LogLikelihood(0.0, 0, "empty")
+            yield index, LogLikelihood(0.0, 0, "empty")
         elif limit is not None and len(encoded.ids) > limit:
-            results[index] = LogLikelihood(0.0, tokens, "too_long")
+            yield index, LogLikelihood(0.0, tokens, "too_long")
         else:
             row = Row(index, encoded.ids[: encoded.boundary], encoded.ids[encoded.boundary :])
             groups[tuple(row.prompt)].append(row)
 
-    for done in log_likelihoods(model, list(groups.values()), budget, options.share_prompts):
+    rows = list(groups.values())
+    for done in likelihood_batches.log_likelihoods(model, rows, budget, options.share_prompts, should_stop):
         for row, total in done:
             if not math.isfinite(total):
                 raise ScoreError(
                     f"the log-likelihood of item {row.item} is {total} ({len(row.response)} tokens)",
                     "load the student in float32; if it stays, its weights are broken",
                 )
-            results[row.item] = LogLikelihood(total, len(row.response))
-        if progress is not None:
-            progress(len(results), len(items))
-    return [results[index] for index in range(len(items))]
+            yield row.item, LogLikelihood(total, len(row.response))
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,9 +196,11 @@ class Learnability:
             trust_remote_code=chosen.trust_remote_code,
         )
 
-    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
-        """One score per response, in order; see `engine.scorers.scorer_kinds.Scorer`."""
-        found = score(
+    def scores(
+        self, items: Sequence[tuple[Prompt, str]], should_stop: ShouldStop = never
+    ) -> Iterator[tuple[int, Score]]:
+        """(place, score) of each response after its forward pass; see `engine.scorers.scorer_kinds.Scorer`."""
+        found = log_likelihoods(
             self._model,
             self._tokenizer,
             [(with_system(self._chosen.system, prompt.messages), text) for prompt, text in items],
@@ -188,9 +210,10 @@ class Learnability:
                 thinking=self._chosen.thinking,
                 batch_tokens=self._chosen.batch_tokens,
             ),
-            progress,
+            should_stop,
         )
-        return [_score_of(one) for one in found]
+        for place, likelihood in found:
+            yield place, _score_of(likelihood)
 
     def close(self) -> None:
         """Let go of the student."""

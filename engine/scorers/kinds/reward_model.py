@@ -8,7 +8,7 @@ without a pad token has one too.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from engine.base.errors import ConfigError, ScoreError
@@ -18,7 +18,7 @@ from engine.config.section import Section
 from engine.models.chat_template import conversation_ids, end_of_turn_ids, prompt_ids
 from engine.models.loading import load_reward_model
 from engine.models.model_info import check_dtype, context_length, fingerprint
-from engine.scorers.scorer_kinds import Progress, checked
+from engine.scorers.scorer_kinds import ShouldStop, checked, never
 from storage.records import Prompt, Score
 
 VERSION = 1
@@ -90,34 +90,31 @@ class RewardModel:
             trust_remote_code=chosen.trust_remote_code,
         )
 
-    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
-        """One score per response, in order; see `engine.scorers.scorer_kinds.Scorer`."""
+    def scores(
+        self, items: Sequence[tuple[Prompt, str]], should_stop: ShouldStop = never
+    ) -> Iterator[tuple[int, Score]]:
+        """(place, score) of each response after its forward pass; see `engine.scorers.scorer_kinds.Scorer`."""
         from engine.scorers.classifier import rewards
 
-        scores: dict[int, Score] = {}
         rows: list[tuple[int, list[int], int]] = []
         for index, (prompt, text) in enumerate(items):
             ids, cut = self._encode(prompt, text)
             if ids:
                 rows.append((index, ids, cut))
             else:
-                scores[index] = Score(value=None, count=cut, status="too_long")
+                yield index, Score(value=None, count=cut, status="too_long")
         budget = self._chosen.batch_tokens or BATCH_TOKENS.get(
             self._model.device.type, _BATCH_TOKENS_ELSEWHERE
         )
-        by_length = sorted(rows, key=lambda row: -len(row[1]))
-        values = rewards(self._model, [ids for _, ids, _ in by_length], budget)
-        for (index, ids, cut), value in zip(by_length, values, strict=True):
+        for place, value in rewards(self._model, [ids for _, ids, _ in rows], budget, should_stop):
+            index, ids, cut = rows[place]
             if not math.isfinite(value):
                 raise ScoreError(
                     f"the reward of item {index} is {value} ({len(ids)} tokens)",
                     "load the reward model in float32; if it stays, its weights are broken",
                 )
             detail = {"truncated_tokens": cut} if cut else {}
-            scores[index] = Score(value=value, count=len(ids), detail=detail)
-            if progress is not None:
-                progress(len(scores), len(items))
-        return [scores[index] for index in range(len(items))]
+            yield index, Score(value=value, count=len(ids), detail=detail)
 
     def close(self) -> None:
         """Let go of the model."""

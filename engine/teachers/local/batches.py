@@ -9,7 +9,7 @@ The model's generation_config gives the ids that end an answer and nothing else:
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from threading import Event
@@ -64,6 +64,7 @@ class TransformersBackend:
             adapter=options["adapter"],
         )
         self._interrupted = Event()
+        self._made: Callable[[int], None] = lambda tokens: None
         self._thinking: bool | None = options["thinking"]
         own = context_length(self._model)
         self._context = min(filter(None, (model.context, own)), default=None)
@@ -97,8 +98,12 @@ class TransformersBackend:
                         return
 
     def interrupt(self) -> None:
-        """Ends `generate` at its next token; see `engine.teachers.teacher_kinds.Interruptible`."""
+        """Ends `generate` within a layer; see `engine.teachers.teacher_kinds.Interruptible`."""
         self._interrupted.set()
+
+    def observe(self, made: Callable[[int], None]) -> None:
+        """Tells `made` of each pass; see `engine.teachers.teacher_kinds.Observable`."""
+        self._made = made
 
     def close(self) -> None:
         """Let go of the model."""
@@ -128,7 +133,12 @@ class TransformersBackend:
             stop = self._stop_test(sampling.stop)
             try:
                 for answer in decode(
-                    self._model, [job.row for job in rows], self._ends, stop, self._interrupted.is_set
+                    self._model,
+                    [job.row for job in rows],
+                    self._ends,
+                    stop,
+                    self._interrupted.is_set,
+                    self._made,
                 ):
                     left.remove(rows[answer.row])
                     yield self._response(rows[answer.row], answer, sampling, time.monotonic() - begun)

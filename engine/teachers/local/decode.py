@@ -6,6 +6,7 @@ buffers with room to grow instead of being copied with every token, and rows tha
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,8 +14,9 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from engine.base.errors import ModelError
+from engine.base.errors import Cancelled, ModelError
 from engine.models.batching import pad
+from engine.models.stoppable import stoppable
 from engine.teachers.local.sampling import draw, stream_seed, uniforms
 from storage.records import Sampling
 
@@ -104,6 +106,7 @@ def decode(
     ends: Sequence[int],
     stop: StopTest | None = None,
     interrupted: Callable[[], bool] = lambda: False,
+    made_tokens: Callable[[int], None] = lambda tokens: None,
 ) -> Iterator[Answer]:
     """Answers to one batch of prompts, each as soon as it is finished.
 
@@ -112,12 +115,25 @@ def decode(
         rows: prompts, of similar length and equal sampling but for the seed.
         ends: token ids that end an answer.
         stop: asked after every token of every row.
-        interrupted: asked after every token; True ends the batch without its unfinished answers.
+        interrupted: asked before every layer; True ends the batch without its unfinished answers.
+        made_tokens: called after every forward pass with the tokens that came of it, one a row.
 
     Raises:
         ModelError: the model does not work with keys and values that are kept between tokens, or its logits after
             a prompt are NaN.
     """
+    with stoppable(model, interrupted), suppress(Cancelled):
+        yield from _decode(model, rows, ends, stop, interrupted, made_tokens)
+
+
+def _decode(
+    model: "PreTrainedModel",
+    rows: Sequence[Row],
+    ends: Sequence[int],
+    stop: StopTest | None,
+    interrupted: Callable[[], bool],
+    made_tokens: Callable[[int], None],
+) -> Iterator[Answer]:
     forward = _Forward(model, [row.prompt for row in rows])
     sampling = rows[0].sampling
     seeds = np.array([stream_seed(row.sampling.seed, row.prompt) for row in rows], dtype=np.uint64)
@@ -126,6 +142,8 @@ def decode(
     made = torch.empty((len(rows), int(limits.max())), dtype=torch.long, device=model.device)
     places = torch.arange(len(rows), device=model.device)
     alive = torch.ones(len(rows), dtype=torch.bool, device=model.device)
+
+    count = len(rows)
 
     logits = forward.start()
     if torch.isnan(logits).any():
@@ -140,6 +158,7 @@ def decode(
         chance = torch.from_numpy(uniforms(seeds, step)).to(model.device) if sampling.temperature else logits
         tokens = draw(logits, chance, sampling.temperature, sampling.top_p, sampling.top_k)
         made[places, step] = tokens
+        made_tokens(count)
         ended = torch.isin(tokens, end_ids)
         if stop is not None:
             last = made[places, max(0, step + 1 - stop.span) : step + 1].tolist()

@@ -3,14 +3,14 @@
 quality: {scorers: [{scorer: exact_answer}, {scorer: brevity, words: 50, weight: 0.2}]}
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
 from engine.config.kinds import ScorerKind
 from engine.config.section import Section
-from engine.scorers.scorer_kinds import Progress, checked
+from engine.scorers.scorer_kinds import ShouldStop, checked, never
 from storage.records import Prompt, Score
 
 
@@ -40,12 +40,13 @@ class Brevity:
     def __init__(self, words: int) -> None:
         self._words = words
 
-    def score(self, items: Sequence[tuple[Prompt, str]], progress: Progress | None = None) -> list[Score]:
-        """One score per response, in order."""
-        lengths = [len(text.split()) for _, text in items]
-        if progress is not None:
-            progress(len(items), len(items))
-        return [Score(self._words / (self._words + length), count=length) for length in lengths]
+    def scores(
+        self, items: Sequence[tuple[Prompt, str]], should_stop: ShouldStop = never
+    ) -> Iterator[tuple[int, Score]]:
+        """(place, score) of each response, in order."""
+        for place, (_, text) in enumerate(items):
+            length = len(text.split())
+            yield place, Score(self._words / (self._words + length), count=length)
 
     def close(self) -> None:
         """Nothing stays open."""

@@ -93,6 +93,8 @@ def now(data: Distilled) -> str:
             f"▲ of {count(line.compared.get('trained_rows'))} rows; the dataset has changed since "
             "(run again to retrain: s)"
         )
+    if data.doing:
+        parts.append(data.doing)
     if data.trouble:
         parts.append(f"▲ {strip_control(data.trouble)}")
     if line.phase == "waiting" and line.name != BEFORE:

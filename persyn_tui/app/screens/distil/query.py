@@ -13,6 +13,7 @@ from engine.job.adapters_of_run import Trained
 from engine.job.context import RunContext
 from engine.job.progress import Snapshot, from_json
 from engine.methods import strategy_kinds
+from engine.pipeline.display import doing
 from engine.report import summary
 from persyn_tui.app.state import context_cache
 from persyn_tui.app.state.cached_query import QueryCache
@@ -79,6 +80,8 @@ class Distilled:
     """Whether there are more to read."""
     curves: Mapping[str, Series] = field(compare=False)
     """By metric; `points` tells whether they have changed."""
+    doing: str = ""
+    """What is done now, where nothing can be counted."""
     trouble: str = ""
 
     @property
@@ -147,6 +150,9 @@ def read(store: Store, job_id: int | None, chosen: str | None, cache: QueryCache
         points=curves.points,
         more=more,
         curves={metric: found.copy() for (name, metric), found in curves.series.items() if name == chosen},
+        doing=doing(snapshot)
+        if job.effective_state == "running" and job.stage in ("distill", "evaluate")
+        else "",
         trouble=settled.trouble,
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from engine.base.sanitize import strip_control
-from engine.pipeline.display import time_left
+from engine.pipeline.display import doing, time_left
 from persyn_tui.app.base.formatting import bar, count, done_of, money, rate
 from persyn_tui.app.screens.generation.query import Generated, TeacherLine
 from persyn_tui.app.widgets.virtual_table import Cell, Column, Tone, text_of
@@ -69,6 +69,8 @@ def sums_line(data: Generated, *, brief: bool = False) -> str:
         parts[0] += f" + {sums.unrouted:,} to route"
     if speed is not None:
         parts.append(f"{rate(speed)} tok/s")
+    if stage is not None and stage.doing:
+        parts.append(doing(stage))
     if stage is not None and stage.eta_s is not None:
         parts.append(f"ETA {time_left(stage.eta_s, rough=stage.rough)}")
     if data.in_flight is not None and not brief:

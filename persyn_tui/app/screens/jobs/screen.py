@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from engine.job.control import CANCEL_S
 from engine.job.progress import Snapshot, from_json
-from engine.pipeline.display import time_left
+from engine.pipeline.display import doing, time_left
 from persyn_tui.app.base.formatting import bar, done_of, one_line, rate
 from persyn_tui.app.screens.filtered import FilteredScreen, FilterLine, passes
 from persyn_tui.app.screens.jobs.control import JobControl
@@ -302,11 +302,10 @@ def _where(job: Job, app: BaseApp, data: Jobs) -> str:
             else "stops when the current batch ends"
         )
         return f"{which}{stopping.line(asked[job.id], job)}; {ends}"
-    if state == "running" and snapshot.total:
-        return (
-            f"{which}{job.stage}: {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}, "
-            f"ETA {time_left(snapshot.eta_s, rough=snapshot.rough)}"
-        )
+    if state == "running" and (snapshot.total or snapshot.doing):
+        counted = f": {snapshot.done:,} of {snapshot.total:,} {snapshot.unit}" if snapshot.total else ""
+        left = doing(snapshot) or f"ETA {time_left(snapshot.eta_s, rough=snapshot.rough)}"
+        return f"{which}{job.stage}{counted}, {left}"
     if state == "interrupted":
         return which + app.keyed("its engine is gone; {jobs.resume:r} goes on from what is stored")
     return f"{which}{state}"

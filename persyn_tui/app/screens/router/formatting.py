@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from engine.base.sanitize import strip_control
 from engine.methods import strategy_kinds
 from engine.methods.metrics import Metrics
-from engine.pipeline.display import time_left
+from engine.pipeline.display import doing, time_left
 from persyn_tui.app.base.formatting import bar, count, rate, short, signed
 from persyn_tui.app.screens.router.query import Choice, Routed
 from persyn_tui.app.screens.router.what_if import WhatIf
@@ -78,6 +78,8 @@ def where(data: Routed, state: str, brief: bool) -> str:
         name, done, total, unit = data.stage, snapshot.done, snapshot.total, snapshot.unit
     parts = [f"{name} {count(done)} / {count(total)}" + ("" if brief else f" {unit}") if total else name]
     if state == "running" and (early or data.stage == "route"):
+        if snapshot.doing:
+            parts.append(doing(snapshot))
         if snapshot.rate:
             parts.append(f"{rate(snapshot.rate)}/s" if brief else f"{rate(snapshot.rate)} {snapshot.unit}/s")
         if snapshot.tokens_per_second and not brief:
