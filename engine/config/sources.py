@@ -73,7 +73,7 @@ class ImportedSource(RowsConfig):
 
     source: Literal["imported"]
     path: str
-    """A JSONL or Parquet file, or a folder of such files."""
+    """A JSONL, JSON (an array), CSV or Parquet file, or a folder of JSONL and Parquet files; .gz, .bz2, .xz too."""
     fields: ImportedFields = ImportedFields()
 
 

@@ -7,6 +7,7 @@ question, as everywhere. Of several answers of one model to one prompt the first
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +22,14 @@ from engine.sources.question import core_question
 from storage.records import Prompt
 from storage.text import clean
 
-_ROWS = {".jsonl": rows.read_jsonl, ".parquet": rows.read_parquet}
+_ROWS = {
+    ".jsonl": rows.read_jsonl,
+    ".parquet": rows.read_parquet,
+    ".json": rows.read_json,
+    ".csv": rows.read_csv,
+}
+_FOUND = (".jsonl", ".parquet")
+"""What is read of a folder, where other files may lie beside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ def answers(source: ImportedSource) -> Iterator[Answer]:
     """
     found = False
     for path in files(source.path):
-        for line, row in _ROWS[path.suffix](path):
+        for line, row in _ROWS[rows.plain(path).suffix](path):
             found = True
             if (answer := _answer(source, path, line, row)) is not None:
                 yield answer
@@ -86,17 +94,18 @@ def answers(source: ImportedSource) -> Iterator[Answer]:
 
 
 def files(path: str) -> list[Path]:
-    """The file itself, or all JSONL and Parquet files below a folder, sorted.
+    """The file itself, or all JSONL and Parquet files below a folder, sorted; compressed ones too.
 
     Raises:
         ConfigError: there are none.
     """
     place = Path(path)
-    found = [place] if place.is_file() else sorted(place.rglob("*"))
-    found = [file for file in found if file.suffix in _ROWS and file.is_file()]
+    found, suffixes = ([place], tuple(_ROWS)) if place.is_file() else (sorted(place.rglob("*")), _FOUND)
+    found = [file for file in found if rows.plain(file).suffix in suffixes and file.is_file()]
     if not found:
         raise ConfigError(
-            f"prompts: {path}: no .jsonl or .parquet file is there", "check `path` (relative to the run file)"
+            f"prompts: {path}: no {' or '.join(suffixes)} file is there, nor such a file as .gz, .bz2 or .xz",
+            "check `path` (relative to the run file)",
         )
     return found
 
@@ -130,7 +139,7 @@ def _answer(source: ImportedSource, path: Path, line: int, row: Mapping[str, Any
         return None
     try:
         reasoning, answer = split_reasoning(Value(text, fields.response).text())
-        model = Value(row.get(fields.model, path.stem), fields.model).text()
+        model = Value(row.get(fields.model, rows.plain(path).stem), fields.model).text()
         reward, tokens = _number(row, fields.reward), _number(row, fields.completion_tokens)
     except WrongShape as problem:
         raise ConfigError(f"prompts: {at}: {problem}", "mend the row") from None
@@ -147,8 +156,11 @@ def _answer(source: ImportedSource, path: Path, line: int, row: Mapping[str, Any
 
 
 def _number(row: Mapping[str, Any], name: str) -> float | None:
-    """The number in a column; None where it is missing, which tables write as NaN."""
+    """The number in a column; None where it is missing, which tables write as NaN and CSV as an empty cell."""
     value = row.get(name)
+    if isinstance(value, str):  # CSV knows no numbers
+        with suppress(ValueError):
+            value = float(value) if value.strip() else None
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     return Value(value, name).number()

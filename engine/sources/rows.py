@@ -1,20 +1,56 @@
-"""The rows of files: JSONL, CSV, Parquet; streamed, each with its line. pyarrow is imported where it reads."""
+"""The rows of files: JSONL, CSV, Parquet, arrays of JSON; compressed too; each with its line.
 
+They are streamed, but for an array of JSON. pyarrow is imported where it reads.
+"""
+
+import bz2
 import csv
-from collections.abc import Iterator, Mapping
+import gzip
+import lzma
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from engine.base import foreign_json
 from engine.base.errors import ConfigError
 from engine.base.foreign_json import WrongShape
 
 COUNTED_BYTES = 2**30
-"""Larger text files are not read for a count; about a second of reading."""
+"""Larger text files are not read for a count, about a second of reading, and larger arrays of JSON not at all."""
 _LONGEST_FIELD = 16 * 1024 * 1024
+
+_OPENERS: Mapping[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 Rows = Iterator[tuple[int, Mapping[str, Any]]]
 """(line, row)."""
+
+
+def plain(path: Path) -> Path:
+    """`answers.jsonl` of `answers.jsonl.gz`."""
+    return path.with_suffix("") if path.suffix in _OPENERS else path
+
+
+def _plainly(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a file, decompressed where its name ends in .gz, .bz2 or .xz.
+
+    Raises:
+        ConfigError: within it, where the compressed bytes are damaged.
+    """
+    with _OPENERS.get(path.suffix, _plainly)(path) as file:
+        try:
+            yield cast(BinaryIO, file)
+        except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+            raise ConfigError(
+                f"prompts: {path}: cannot be decompressed: {error}", "fetch or compress it again"
+            ) from error
 
 
 def read_jsonl(path: Path) -> Rows:
@@ -23,7 +59,7 @@ def read_jsonl(path: Path) -> Rows:
     Raises:
         ConfigError: a line is no JSON object.
     """
-    with path.open("rb") as file:
+    with opened(path) as file:
         for line, raw in enumerate(file, 1):
             if not raw.strip():
                 continue
@@ -40,8 +76,31 @@ def count_jsonl(path: Path) -> int | None:
     """How many rows there are; None where the file is too large to be read for that."""
     if path.stat().st_size > COUNTED_BYTES:
         return None
-    with path.open("rb") as file:
+    with opened(path) as file:
         return sum(1 for line in file if line.strip())
+
+
+def read_json(path: Path) -> Rows:
+    """Every row of an array of objects, numbered from 1.
+
+    Raises:
+        ConfigError: it is no array of objects, or larger than `COUNTED_BYTES`.
+    """
+    with opened(path) as file:
+        content = file.read(COUNTED_BYTES + 1)
+    if len(content) > COUNTED_BYTES:
+        raise ConfigError(
+            f"prompts: {path}: an array of more than {COUNTED_BYTES / 2**30:.0f} GiB would be read at once",
+            "make it JSONL, which is streamed: jq -c '.[]' FILE.json > FILE.jsonl",
+        )
+    try:
+        for number, row in enumerate(foreign_json.parse(content).list(), 1):
+            yield number, row.object()
+    except WrongShape as problem:
+        raise ConfigError(
+            f"prompts: {path}: malformed JSON: {problem}",
+            'it is an array of objects, e.g. [{"prompt": "…", "response": "…"}]; a file of one object a line is .jsonl',
+        ) from None
 
 
 def read_csv(path: Path) -> Rows:
@@ -51,8 +110,8 @@ def read_csv(path: Path) -> Rows:
         ConfigError: it is no CSV, or not UTF-8.
     """
     csv.field_size_limit(_LONGEST_FIELD)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
+    with opened(path) as file:
+        reader = csv.DictReader(TextIOWrapper(file, encoding="utf-8-sig", newline=""))
         try:
             for row in reader:
                 yield reader.line_num, row
@@ -68,8 +127,9 @@ def count_csv(path: Path) -> int | None:
     if path.stat().st_size > COUNTED_BYTES:
         return None
     csv.field_size_limit(_LONGEST_FIELD)
-    with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
-        return max(0, sum(1 for row in csv.reader(file) if row) - 1)
+    with opened(path) as file:
+        text = TextIOWrapper(file, encoding="utf-8-sig", newline="", errors="replace")
+        return max(0, sum(1 for row in csv.reader(text) if row) - 1)
 
 
 def read_parquet(path: Path) -> Rows:

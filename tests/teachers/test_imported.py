@@ -1,6 +1,10 @@
 """Imported responses: the backend and the scorer that read them, on small files."""
 
+import csv
+import gzip
 import json
+import re
+import runpy
 from contextlib import closing
 from pathlib import Path
 
@@ -9,6 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from engine.base.errors import ConfigError
+from engine.config.sources import ImportedSource
 from engine.scorers import scorer_kinds
 from engine.sources import imported
 from engine.teachers import teacher_kinds
@@ -124,3 +129,88 @@ def test_a_folder_of_parquet_files_named_after_models_is_the_same(tmp_path: Path
     folder = {"responses": [{"source": "imported", "path": str(tmp_path / "set")}]}
     assert answers("a", folder) == answers("a", given(tmp_path, ROWS))
     assert answers("b", folder) == answers("b", given(tmp_path, ROWS))
+
+
+def compressed(path: Path) -> Path:
+    packed = path.with_name(f"{path.name}.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    return packed
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.csv", "rows.parquet", "rows.jsonl"])
+@pytest.mark.parametrize("pack", [False, True], ids=["plain", "gz"])
+def test_every_form_of_file_gives_the_same_answers(tmp_path: Path, name: str, pack: bool) -> None:
+    path, rows = tmp_path / name, [row for row in ROWS if row["response"]]
+    match path.suffix:
+        case ".json":
+            path.write_text(json.dumps(rows))
+        case ".jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        case ".parquet":
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        case _:
+            columns = ["prompt", "model", "response", "finish_reason", "completion_tokens"]
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, columns, extrasaction="ignore")
+                writer.writeheader()
+                writer.writerows(rows)
+    if pack and path.suffix == ".parquet":
+        pytest.skip("Parquet compresses by itself")
+    options = {
+        "responses": [{"source": "imported", "path": str(compressed(path) if pack else path)}],
+    }
+    assert answers("a", options)[0] == ("5", "", "ok")
+    assert answers("b", options)[0] == ("6", "well", "ok")
+
+
+def test_a_file_without_models_is_its_own_models(tmp_path: Path) -> None:
+    path = tmp_path / "gpt-4.json"
+    path.write_text(json.dumps([{"prompt": "What is 2 + 3?", "response": "5"}]))
+    source = ImportedSource(source="imported", path=str(compressed(path)))
+    assert [answer.model for answer in imported.answers(source)] == ["gpt-4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.json", b'{"prompt": "x"}', "expected a list"),
+        (
+            "a.json",
+            b'[{"prompt": "x", "response": "y"}, 7]',
+            "a.json: malformed JSON: [1]: expected an object",
+        ),
+        ("a.json", b"[{]", "a.json: "),
+        ("a.jsonl.gz", b"no gzip at all", "cannot be decompressed"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(b'{"prompt": "x", "response": "y"}\n' * 99)[:-20],
+            "cannot be decompressed",
+        ),
+        ("a.jsonl.xz", b"no xz", "cannot be decompressed"),
+        ("a.zip", b"", "no .jsonl or .parquet or .json or .csv file"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_place(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    source = ImportedSource(source="imported", path=str(tmp_path / name))
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        list(imported.answers(source))
+
+
+def test_published_sets_become_rows() -> None:
+    script = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "fetch_published.py"))
+    outputs = [{"instruction": "Say hi.", "output": "hi"}, {"instruction": "Say no.", "output": "no"}]
+    rows = list(script["of_alpaca_model"]("m", outputs, [{"instruction": "Say hi.", "preference": 1.25}]))
+    assert [(row["prompt"], row["response"], row["reward"]) for row in rows] == [
+        ("Say hi.", "hi", 0.25),
+        ("Say no.", "no", None),
+    ]
+    solved = {model: {"solution": "A: 3", "is_correct": model[0] == "6"} for model in script["GSM8K_MODELS"]}
+    problem = {"question": "1 + 2?", "ground_truth": "1 + 2 = <<1+2=3>>3\nA: 3", **solved}
+    found = list(script["of_gsm8k_problem"](problem))
+    assert [(row["model"], row["reward"], row["answer"]) for row in found] == [
+        ("6b_finetuning", 1.0, "3"),
+        ("6b_verification", 1.0, "3"),
+        ("175b_finetuning", 0.0, "3"),
+        ("175b_verification", 0.0, "3"),
+    ]
