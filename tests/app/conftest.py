@@ -11,13 +11,6 @@ from storage.job_records import Lease
 from storage.store import Store
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Screens are tested untraced: coverage nearly doubles the time of painting (docs/decisions/057)."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker("no_cover")
-
-
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"):

@@ -159,11 +159,12 @@ def said(key: int, text: str, status: Status) -> Response:
 def test_a_student_that_does_not_stop_is_wrong_and_seen() -> None:
     asked = {key: Prompt(({"role": "user", "content": "x"},), "sun", {"kind": "text"}) for key in range(4)}
     with closing(exact_answer.create({})) as scorer:
-        rows = evaluate._judge(
-            scorer,
-            asked,
-            [said(0, "sun", "ok"), said(1, "moon", "ok"), said(2, "sun", "truncated"), said(3, " ", "empty")],
-        )
-    assert [row.value for row in rows] == [1.0, 0.0, 0.0, 0.0]
+        given = [
+            said(0, "sun", "ok"),
+            said(1, "moon", "ok"),
+            said(2, "sun", "truncated"),
+            said(3, " ", "empty"),
+        ]
+        rows = [evaluate._judge(scorer, asked[one.key], one) for one in given]
     summary = evaluate.summarise(rows)
     assert (summary["n"], summary["accuracy"], summary["stops"]) == (4, 0.25, 0.75)
