@@ -24,12 +24,9 @@ from engine.distill.lora import ALL_LINEAR, make_trainable, trainable
 from engine.distill.optimizer import BETAS, EPSILON, Optimizer
 from engine.distill.settings import Hooks, Settings, TrainResult
 from engine.models.checkpoint import Checkpoint, Pace, paths, read_newest, write_checkpoint, write_sealed
-from engine.models.forward import SplitModel, split_model
+from engine.models.forward import MEASURED_COST, SplitModel, split_model
 from engine.models.stoppable import stoppable
 from engine.models.threads import threads
-
-MEASURED_COST = 1 / 3
-"""What a token costs that is only measured, beside one that is trained on: a forward pass against three."""
 
 
 def train(

@@ -26,12 +26,12 @@ class Hooks:
     """Called with (prompts read, all prompts) once the backbone is loaded, and after each of its passes."""
     head: Callable[[int, int], None] = _ignore
     """Called with (epoch, most epochs) of the head that a tuned router starts from."""
-    begin: Callable[[int, int, int | None], None] = _ignore
+    begin: Callable[[int, int, float | None], None] = _ignore
     """Called before the first step with (steps done before, total steps, work left). The total is an upper bound:
     training may stop early. Work is what `work` counts; None where there is none but the steps."""
-    work: Callable[[int], None] = _ignore
-    """Called after every pass of a tuned backbone with its work: the tokens that were trained on, or a third of those
-    that were only measured."""
+    work: Callable[[int, float], None] = _ignore
+    """Called after every pass of a tuned backbone with the tokens that it trained on, and the work that it did: those
+    tokens, or `MEASURED_COST` of those that were only measured."""
     progress: Callable[[int, int, Mapping[str, float]], None] = _ignore
     """Called after each step of a tuned backbone and each epoch of a head with (step, total steps, measures); no
     measures where none were taken."""

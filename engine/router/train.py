@@ -110,7 +110,7 @@ def fit(
             held = np.arange(len(used))
         else:
             most = PATHS * settings.head_epochs
-            hooks.head(0, most)
+            hooks.head(min(kept.epochs, most), most)
             _set_head(router, [fit_fold(0, lambda epoch, _: hooks.head(epoch, most))])
             hooks.head(most, most)
     if settings.tune != "frozen":

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from engine.base.errors import Cancelled, TrainingError
 from engine.models.checkpoint import Checkpoint
+from engine.models.forward import MEASURED_COST
 from engine.models.stoppable import stoppable
 from engine.router.checkpoints import Checkpoints, State, fingerprint
 from engine.router.head import evaluate, finite
@@ -19,8 +20,6 @@ from engine.router.model import Router
 from engine.router.settings import FitSettings
 
 EVALUATIONS_PER_EPOCH = 2
-MEASURED_COST = 3
-"""Tokens that are measured in the time of one that is trained on: a forward pass against one with its backward pass."""
 _WARM_UP = 0.1
 """Share of the steps over which the learning rate rises; it falls linearly afterwards."""
 
@@ -73,7 +72,7 @@ def tune(
 
         def on_read(done: int, _: int) -> None:
             nonlocal read
-            hooks.work(sum(map(len, held_encoded)) * (done - read) // (MEASURED_COST * len(held)))
+            hooks.work(0, MEASURED_COST * sum(map(len, held_encoded)) * (done - read) / len(held))
             read = done
 
         states = router.pooled(held_encoded, hooks.should_stop, keep_in=settings.keep_in, on_read=on_read)
@@ -99,7 +98,8 @@ def tune(
                 rate=_rate(step, total),
                 should_stop=hooks.should_stop,
             )
-            hooks.work(sum(len(encoded[i]) for i in rows))
+            tokens = sum(len(encoded[i]) for i in rows)
+            hooks.work(tokens, tokens)
             hooks.progress(trained.step, total, {})
             checkpoints.offer(trained.step, trained.state)
     except Cancelled:
@@ -226,10 +226,10 @@ def _work_left(
     held: Sequence[Sequence[int]],
     steps: Sequence[Sequence[int]],
     every: int,
-) -> int:
-    """Return the tokens of the steps that are left, and `1 / MEASURED_COST` of those that are measured between them."""
+) -> float:
+    """Return the tokens of the steps that are left, and `MEASURED_COST` of those that are measured between them."""
     trained = sum(len(encoded[i]) for rows in steps for i in rows)
-    return trained + (1 + len(steps) // every) * sum(map(len, held)) // MEASURED_COST
+    return trained + (1 + len(steps) // every) * MEASURED_COST * sum(map(len, held))
 
 
 def _rate(step: int, total: int) -> float:

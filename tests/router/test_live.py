@@ -20,7 +20,7 @@ from engine.models import checkpoint
 from engine.router import kept_states
 from engine.router import model as router_model
 from engine.router.backbone import load_backbone
-from engine.router.history import Hooks
+from engine.router.history import History, Hooks
 from engine.router.kept_states import KeptStates
 from engine.router.manifest import Teacher
 from engine.router.model import Router
@@ -28,6 +28,7 @@ from engine.router.settings import FitSettings
 from engine.router.train import fit
 
 Make = Callable[..., Any]
+Train = Callable[..., tuple[Router, History]]
 FROZEN = FitSettings(head_epochs=5, folds=2, device="cpu")
 LORA = dataclasses.replace(FROZEN, tune="lora", epochs=2, learning_rate=3e-3, batch_prompts=4, lora_rank=2)
 
@@ -48,6 +49,22 @@ def each_pass(monkeypatch: pytest.MonkeyPatch, work: Callable[[int, int], None])
         patch.setattr(router_model, "pool", pool)
         patch.setattr(router_model, "CPU_TOKENS", 100)
         yield
+
+
+def assert_same_head(one: Router, other: Router) -> None:
+    """Bit for bit."""
+    for name, tensor in other.head_state().items():
+        assert torch.equal(tensor, one.head_state()[name]), name
+
+
+@pytest.fixture
+def train(llama: str, teachers: list[Teacher]) -> Train:
+    """Fits a router to data, by settings and perhaps hooks."""
+
+    def fitted(data: Any, settings: FitSettings, hooks: Hooks | None = None) -> tuple[Router, History]:
+        return fit(llama, teachers, data.prompts, data.rewards, settings, hooks)
+
+    return fitted
 
 
 @pytest.fixture
@@ -92,8 +109,7 @@ def test_every_pass_counts_and_a_stop_ends_within_a_layer(
 
 
 def test_a_reading_that_was_killed_goes_on_with_the_pass_that_was_lost(
-    llama: str,
-    teachers: list[Teacher],
+    train: Train,
     make_data: Make,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -109,30 +125,25 @@ def test_a_reading_that_was_killed_goes_on_with_the_pass_that_was_lost(
 
     with each_pass(monkeypatch, work):
         settings = dataclasses.replace(FROZEN, keep_in=tmp_path / "whole")
-        undisturbed, _ = fit(llama, teachers, data.prompts, data.rewards, settings)
+        undisturbed, _ = train(data, settings)
     assert sum(sizes) == 29  # equal prompts are read once
     again, shown = list[int](), list[tuple[int, int]]()
     with each_pass(monkeypatch, lambda _, size: again.append(size)):
-        resumed, _ = fit(
-            llama,
-            teachers,
-            data.prompts,
-            data.rewards,
+        resumed, _ = train(
+            data,
             dataclasses.replace(FROZEN, keep_in=tmp_path / "killed"),
             Hooks(reading=lambda *now: shown.append(now)),
         )
     assert again == sizes[4:]
     assert shown[0][0] >= sum(sizes[:4])
     assert shown[-1] == (30, 30)
-    for name, tensor in undisturbed.head_state().items():
-        assert torch.equal(tensor, resumed.head_state()[name]), name
+    assert_same_head(resumed, undisturbed)
 
 
 @pytest.mark.parametrize("pass_of_kill", [7, 9])
 def test_a_tuning_that_was_killed_ends_with_the_bits_of_an_undisturbed_one(
     pass_of_kill: int,
-    llama: str,
-    teachers: list[Teacher],
+    train: Train,
     make_data: Make,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -149,14 +160,11 @@ def test_a_tuning_that_was_killed_ends_with_the_bits_of_an_undisturbed_one(
 
     with each_pass(monkeypatch, work):
         whole = dataclasses.replace(LORA, keep_in=tmp_path / "whole")
-        undisturbed, history = fit(llama, teachers, data.prompts, data.rewards, whole)
+        undisturbed, history = train(data, whole)
     begun, again, moved = list[int](), list[int](), list[int]()
     with each_pass(monkeypatch, lambda _, size: again.append(size)):
-        resumed, history_again = fit(
-            llama,
-            teachers,
-            data.prompts,
-            data.rewards,
+        resumed, history_again = train(
+            data,
             dataclasses.replace(LORA, keep_in=tmp_path / "killed"),
             Hooks(
                 begin=lambda step, total, work: begun.append(step),
@@ -172,7 +180,7 @@ def test_a_tuning_that_was_killed_ends_with_the_bits_of_an_undisturbed_one(
 
 
 def test_heads_that_were_killed_end_with_the_bits_of_undisturbed_ones(
-    llama: str, teachers: list[Teacher], make_data: Make, tmp_path: Path, at_once: None
+    train: Train, make_data: Make, tmp_path: Path, at_once: None
 ) -> None:
     data, moved = make_data(30), list[int]()
     settings = dataclasses.replace(FROZEN, head_epochs=8, patience=3, keep_in=tmp_path / "whole")
@@ -182,13 +190,10 @@ def test_heads_that_were_killed_end_with_the_bits_of_undisturbed_ones(
         if len(moved) == 20:  # in the second fold
             shutil.copytree(tmp_path / "whole", tmp_path / "killed")
 
-    undisturbed, history = fit(llama, teachers, data.prompts, data.rewards, settings, Hooks(progress=kill))
+    undisturbed, history = train(data, settings, Hooks(progress=kill))
     begun, again = list[int](), list[int]()
-    resumed, history_again = fit(
-        llama,
-        teachers,
-        data.prompts,
-        data.rewards,
+    resumed, history_again = train(
+        data,
         dataclasses.replace(settings, keep_in=tmp_path / "killed"),
         Hooks(
             begin=lambda step, total, work: begun.append(step),
@@ -198,12 +203,11 @@ def test_heads_that_were_killed_end_with_the_bits_of_undisturbed_ones(
     assert begun == [moved[18]]
     assert again == moved[19:]
     assert history_again.evaluations == history.evaluations
-    for name, tensor in undisturbed.head_state().items():
-        assert torch.equal(tensor, resumed.head_state()[name]), name
+    assert_same_head(resumed, undisturbed)
 
 
 def test_a_stop_in_a_step_of_tuning_loses_that_step_alone(
-    llama: str, teachers: list[Teacher], make_data: Make, tmp_path: Path
+    train: Train, make_data: Make, tmp_path: Path
 ) -> None:
     data = make_data(24)
     settings = dataclasses.replace(LORA, keep_in=tmp_path)
@@ -215,38 +219,32 @@ def test_a_stop_in_a_step_of_tuning_loses_that_step_alone(
 
     hooks = Hooks(progress=progress, should_stop=lambda: stop[0])
     with pytest.raises(Cancelled):
-        fit(llama, teachers, data.prompts, data.rewards, settings, hooks)
+        train(data, settings, hooks)
     assert moved[-1] == 4
     begun: list[int] = []
-    resumed, _ = fit(
-        llama,
-        teachers,
-        data.prompts,
-        data.rewards,
+    resumed, _ = train(
+        data,
         settings,
         Hooks(begin=lambda step, total, work: begun.append(step)),
     )
     assert begun[-1] == 4
-    undisturbed, _ = fit(
-        llama,
-        teachers,
-        data.prompts,
-        data.rewards,
+    undisturbed, _ = train(
+        data,
         dataclasses.replace(settings, keep_in=tmp_path / "other"),
     )
     np.testing.assert_array_equal(resumed.strengths(data.prompts), undisturbed.strengths(data.prompts))
 
 
 def test_a_checkpoint_of_another_training_is_not_gone_on_with(
-    llama: str, teachers: list[Teacher], make_data: Make, tmp_path: Path, at_once: None
+    train: Train, make_data: Make, tmp_path: Path, at_once: None
 ) -> None:
     data = make_data(24)
     settings = dataclasses.replace(LORA, keep_in=tmp_path)
-    fit(llama, teachers, data.prompts, data.rewards, settings)
+    train(data, settings)
     begun: list[int] = []
     other = dataclasses.replace(settings, learning_rate=1e-3)
     hooks = Hooks(begin=lambda step, total, work: begun.append(step))
-    fit(llama, teachers, data.prompts, data.rewards, other, hooks)
+    train(data, other, hooks)
     assert begun[-1] == 0
 
 

@@ -55,7 +55,7 @@ def _counted(context: RunContext, row: str, unit: str = "prompts") -> Callable[[
         if before is None:
             context.progress.expect(total, done=done, row=row, unit=unit)
             if done:
-                context.progress.say(f"train_router: {done:,} of {total:,} prompts ({row}) were read before")
+                context.progress.say(f"train_router: {done:,} of {total:,} {unit} ({row}) were done before")
         else:
             context.progress.advance(done - before, row=row)
         before = done
@@ -84,12 +84,11 @@ def _train(context: RunContext) -> None:
     settings = replace(fit_settings(config), keep_in=folder / UNFINISHED)
     done = 0
 
-    def begin(step: int, total: int, work: int | None) -> None:
+    def begin(step: int, total: int, work: float | None) -> None:
         nonlocal done
-        del work
         if step:
             context.progress.say(f"train_router: goes on from step {step:,} of {total:,}")
-        context.progress.expect(total, done=step, row="router", unit="steps")
+        context.progress.expect(total, done=step, row="router", unit="steps", work=work)
         done = step
 
     def report(step: int, total: int, values: Mapping[str, float]) -> None:
@@ -110,7 +109,7 @@ def _train(context: RunContext) -> None:
             reading=_counted(context, "backbone"),
             head=_counted(context, "head", "epochs"),
             begin=begin,
-            work=lambda tokens: context.progress.advance(0, tokens=tokens, row="router"),
+            work=lambda tokens, work: context.progress.advance(0, tokens=tokens, row="router", work=work),
             progress=report,
             notice=lambda text: context.progress.say(f"train_router: {text}", "warning"),
             should_stop=context.control.cancelled,
