@@ -10,6 +10,7 @@ import gzip
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -102,7 +103,8 @@ def main() -> None:
     final = Path(__file__).parent / name
     part = final.with_name(f"{name}.part")
     count = 0
-    with gzip.open(part, "wt", encoding="utf-8") as file:
+    # Without a time in its header: the same rows are the same file, whose scores are found again.
+    with TextIOWrapper(gzip.GzipFile(part, "wb", mtime=0), encoding="utf-8") as file:
         for count, row in enumerate(rows(), 1):  # noqa: B007 — the last number is the count
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     part.rename(final)

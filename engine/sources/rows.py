@@ -47,7 +47,9 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     with _OPENERS.get(path.suffix, _plainly)(path) as file:
         try:
             yield cast(BinaryIO, file)
-        except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+        except (OSError, zlib.error, lzma.LZMAError, EOFError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk: bz2 and gzip say what is wrong with their bytes without a number
             raise ConfigError(
                 f"prompts: {path}: cannot be decompressed: {error}", "fetch or compress it again"
             ) from error

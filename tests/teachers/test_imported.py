@@ -187,9 +187,10 @@ def test_a_file_without_models_is_its_own_models(tmp_path: Path) -> None:
             "cannot be decompressed",
         ),
         ("a.jsonl.xz", b"no xz", "cannot be decompressed"),
+        ("a.jsonl.bz2", b"no bz2", "cannot be decompressed"),
         ("a.zip", b"", "no .jsonl or .parquet or .json or .csv file"),
     ],
-    ids=["object", "number", "malformed", "no gzip", "cut gzip", "no xz", "zip"],
+    ids=["object", "number", "malformed", "no gzip", "cut gzip", "no xz", "no bz2", "zip"],
 )
 def test_a_broken_file_is_named_with_its_place(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     (tmp_path / name).write_bytes(content)
