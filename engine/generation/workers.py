@@ -209,7 +209,7 @@ class TeacherWorker(Thread):
         with self._context.servers.backend(teacher) as self.backend:
             self.opening = False
             if isinstance(self.backend, teacher_kinds.Observable):
-                self.backend.observe(self._count)
+                self.backend.observe(self._count, self._stop_asked.is_set)
             self._check()  # a stop that came before `interrupt` or `drain` could find this backend
             self._retries_before = (
                 self.backend.traffic().retries if isinstance(self.backend, teacher_kinds.Remote) else 0

@@ -226,7 +226,10 @@ class Progress:
         self._publish()
 
     def doing(self, what: str) -> None:
-        """Says what is being done, from when it is first said until something is counted."""
+        """Says what is being done until something is counted; the same words go on from when they were first said.
+
+        For while one teacher is made ready others may be counted.
+        """
         if what != self._doing:
             self._doing, self._doing_since = what, self._clock()
         if self._counts:

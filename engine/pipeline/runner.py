@@ -183,8 +183,8 @@ def _pulse(log: JobLog, control: JobControl, ended: threading.Event) -> None:
     told, renewed = False, time.monotonic()
     while not ended.wait(LOOK_S if control.stopping else TICK_S):
         try:
-            log.tick()
             if not control.stopping and time.monotonic() - renewed < HEARTBEAT_S:
+                log.tick()
                 continue
             renewed = time.monotonic()
             jobs.renew(log.store, log.lease)
@@ -200,6 +200,7 @@ def _pulse(log: JobLog, control: JobControl, ended: threading.Event) -> None:
                 told = True
                 doing = "pausing" if control.pausing else "cancelling"
                 log.say("info", f"{doing}: the job stops at the next point where nothing is lost")
+            log.tick()
         except (FencedError, StoreMissingError) as problem:
             control.fenced = problem
             return

@@ -57,8 +57,11 @@ class Interruptible(Backend, Protocol):
 class Observable(Interruptible, Protocol):
     """A local backend that tells of each of its forward passes: whole responses come late."""
 
-    def observe(self, made: Callable[[int], None]) -> None:
-        """From now on `made` is called after each pass, in the thread of `generate`, with the tokens that it made."""
+    def observe(self, made: Callable[[int], None], should_stop: Callable[[], bool]) -> None:
+        """From now on `made` is called after each pass, in the thread of `generate`, with the tokens that it made.
+
+        `should_stop` is asked before each layer of a pass; True is an `interrupt`.
+        """
         ...
 
 

@@ -7,7 +7,6 @@ measured is right answers, whatever scorer quality has.
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,7 +71,7 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
         return
     context.progress.expect(total, done=done, row=label, unit="responses", lane=0)
     context.progress.works_on(label)
-    context.progress.doing(f"loading {context.student.name}")
+    context.progress.doing(f"loading {context.student.name} ({label})")
     student = context.student
     if adapter is not None:
         folder = adapter.metrics.get("merged") or adapter.path
@@ -86,7 +85,10 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
     ):
         observed = isinstance(backend, teacher_kinds.Observable)
         if isinstance(backend, teacher_kinds.Observable):
-            backend.observe(partial(_made, context, backend, label))
+            backend.observe(
+                lambda tokens: context.progress.advance(0, tokens=tokens, row=label),
+                context.control.cancelled,
+            )
         writer = BatchWriter[Result](
             lambda rows: results.add_results(context.store, context.lease, evaluation.id, rows)
         )
@@ -115,13 +117,6 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
         f"evaluate: {label}: {summary['accuracy']:.1%} ({summary['ci_low']:.1%} to {summary['ci_high']:.1%}, "
         f"n={summary['n']:,}), stops by itself {summary['stops']:.1%}"
     )
-
-
-def _made(context: RunContext, backend: teacher_kinds.Interruptible, label: str, tokens: int) -> None:
-    """Shows the tokens of responses that are not whole, and ends them where the job was asked to stop."""
-    context.progress.advance(0, tokens=tokens, row=label)
-    if context.control.cancelled():
-        backend.interrupt()
 
 
 def _judge(scorer: scorer_kinds.Scorer, prompt: Prompt, response: Response) -> Result:

@@ -86,9 +86,8 @@ def _by_router(context: RunContext, plan: Plan, total: int) -> str:
         trust_remote_code=context.run.router.trust_remote_code,
     )
     done = sum(share.prompts for share in routing.shares(context.store, plan.id))
-    context.progress.expect(
-        total, done=done, row=plan.strategy
-    )  # loading is no routing: its clock starts now
+    # Loading is no routing: its clock starts now.
+    context.progress.expect(total, done=done, row=plan.strategy)
     writer = BatchWriter[Assignment](lambda rows: routing.assign(context.store, context.lease, plan.id, rows))
     after, routed = -1, 0
     try:

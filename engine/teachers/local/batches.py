@@ -65,6 +65,7 @@ class TransformersBackend:
         )
         self._interrupted = Event()
         self._made: Callable[[int], None] = lambda tokens: None
+        self._should_stop: Callable[[], bool] = lambda: False
         self._thinking: bool | None = options["thinking"]
         own = context_length(self._model)
         self._context = min(filter(None, (model.context, own)), default=None)
@@ -101,9 +102,14 @@ class TransformersBackend:
         """Ends `generate` within a layer; see `engine.teachers.teacher_kinds.Interruptible`."""
         self._interrupted.set()
 
-    def observe(self, made: Callable[[int], None]) -> None:
+    def observe(self, made: Callable[[int], None], should_stop: Callable[[], bool]) -> None:
         """Tells `made` of each pass; see `engine.teachers.teacher_kinds.Observable`."""
-        self._made = made
+        self._made, self._should_stop = made, should_stop
+
+    def _stops(self) -> bool:
+        if self._should_stop():
+            self._interrupted.set()
+        return self._interrupted.is_set()
 
     def close(self) -> None:
         """Let go of the model."""
@@ -137,7 +143,7 @@ class TransformersBackend:
                     [job.row for job in rows],
                     self._ends,
                     stop,
-                    self._interrupted.is_set,
+                    self._stops,
                     self._made,
                 ):
                     left.remove(rows[answer.row])
