@@ -245,6 +245,7 @@ def data_screen(path: Path) -> dict[str, float]:
 
 def loop_lag(folder: Path, mode: str) -> dict[str, float]:
     """Lag of the event loop beyond a sleep of 10 ms, while an engine runs the demo in another process."""
+    from engine.pipeline import job_commands
     from persyn_tui.app import actions
     from persyn_tui.app.app import PersynApp
 
@@ -261,7 +262,7 @@ def loop_lag(folder: Path, mode: str) -> dict[str, float]:
                     began = time.perf_counter()
                     await asyncio.sleep(0.01)
                     lags.append((time.perf_counter() - began - 0.01) * 1000)
-            actions.cancel(store, job.id)
+            job_commands.cancel(store, job.id)
 
     asyncio.run(measure())
     return {

@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
 
     model, tokenizer = load_causal_lm(options.model, dtype=options.dtype)
-    ends = sorted(
-        {tokenizer.eos_token_id, model.generation_config.eos_token_id or tokenizer.eos_token_id}  # type: ignore[union-attr]
-    )
+    ends = sorted({tokenizer.eos_token_id, model.generation_config.eos_token_id or tokenizer.eos_token_id})
     prompts = [
         prompt_ids(tokenizer, [{"role": "user", "content": text}])
         for text in questions(options.prompts, options.count)
@@ -132,9 +131,9 @@ def main() -> None:
         ours(model, [batches[-1][:2]], ends)  # lazy imports and allocators are not what is compared
         found = race(
             {
-                "ours": lambda batches=batches: ours(model, batches, ends),
-                "generate": lambda batches=batches: generate(model, batches, ends, None),
-                "generate, static cache": lambda batches=batches: generate(model, batches, ends, "static"),
+                "ours": partial(ours, model, batches, ends),
+                "generate": partial(generate, model, batches, ends, None),
+                "generate, static cache": partial(generate, model, batches, ends, "static"),
             },
             options.rounds,
             options.clock,

@@ -15,6 +15,7 @@ import random
 import resource
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -166,10 +167,10 @@ def compare(
         ],
     }
     for batch in (4, 16):
-        ways[f"full logits, batch {batch}"] = lambda batch=batch: full_logits(model, tokenizer, items, batch)
+        ways[f"full logits, batch {batch}"] = partial(full_logits, model, tokenizer, items, batch)
         peer = harness(model, tokenizer, batch)
         if peer is not None:
-            ways[f"lm-eval, batch {batch}"] = lambda peer=peer: peer(items)
+            ways[f"lm-eval, batch {batch}"] = partial(peer, items)
     found = race(ways, rounds, clock)
     seconds = {name: took for name, (took, _) in found.items()}
     prompt = sum(row.boundary for row in encoded) / len(encoded)

@@ -73,7 +73,7 @@ def build_tiny(folder: Path) -> None:
     ]
     raw = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|im_end|>", unk_token="<unk>"
     )
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
@@ -159,7 +159,8 @@ def trl(task: Task, dtype: str, as_it_comes: bool = False) -> Run:
     model, tokenizer = load_causal_lm(task.ref, dtype="float32" if as_it_comes else dtype)
     student = make_trainable(model, task.settings.tuning, task.settings.seed)
     if as_it_comes:
-        batches, more = plan_epoch(len(task.data), task.settings.batch_rows, task.settings.seed, 0), {}
+        plan = plan_epoch(len(task.data), task.settings.batch_rows, task.settings.seed, 0)
+        batches, more = [batch.tolist() for batch in plan], {}
     else:
         batches, more = task.batches(), {"bf16": dtype == "bfloat16", "gradient_checkpointing": False}
     # Ids and labels are given, so that all train on the same tokens: TRL would also put the newline that some
@@ -206,7 +207,7 @@ def accelerate(task: Task, dtype: str) -> Run:
     mixed = "bf16" if dtype == "bfloat16" else "no"
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=mixed)
     student, optimizer = accelerator.prepare(student, optimizer)
-    schedule = get_linear_schedule_with_warmup(optimizer, 0, len(batches))
+    schedule = get_linear_schedule_with_warmup(optimizer, 0, len(batches))  # type: ignore[no-untyped-call]
 
     def work() -> None:
         student.train()
@@ -283,8 +284,8 @@ def compare(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     for dtype in ("float32", "bfloat16"):
         ways |= {f"{way.__name__} {dtype}": partial(way, task, dtype) for way in (ours, trl, accelerate)}
     ways["trl as it comes"] = partial(trl, task, "bfloat16", as_it_comes=True)
-    for name, way in ways.items():
-        run = way()
+    for name, run_it in ways.items():
+        run = run_it()
         after = loss_on(run.student, data)
         report["runs"][name] = {
             "tokens_per_second": data.counts.tokens / run.seconds,
