@@ -168,6 +168,11 @@ if not TYPE_CHECKING:
         },
     )
 
+_OF_DATA = (
+    ".parquet",
+    *(kind + packed for kind in (".jsonl", ".csv") for packed in ("", ".gz", ".bz2", ".xz")),
+)
+
 Registered = Callable[[Role, str], Mapping[str, Any]]
 """The settings of a registered model, from its role and name; `engine.registry.models.saved` makes one."""
 
@@ -183,7 +188,7 @@ def load(path: str | Path, registered: Registered | None = None) -> Run:
     file = Path(path)
     if file.is_dir():
         raise ConfigError(f"{file}: is a folder, not a run file", "name the YAML file; `examples/` has some")
-    if file.suffix in (".jsonl", ".csv", ".parquet"):
+    if file.name.endswith(_OF_DATA):
         raise ConfigError(
             f"{file}: holds prompts, a run file is YAML",
             f"name it in a run file: `prompts: [{{path: {file.name}, …}}]`",

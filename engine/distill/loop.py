@@ -5,7 +5,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -172,6 +171,9 @@ def _train_steps(run: _Run, start: int, running: Mapping[str, float]) -> _End:
         passes = cut_step(members, data.lengths, settings.pass_tokens, run.cost)
         random = _random(run.device)
         try:
+            # Before the next step, not after the last: one that a stop or a kill ended is taken when it goes on.
+            if run.held_out and _is_measured(run, step - 1):
+                run.hooks.on_eval(step - 1, _measure(run, run.held_out))
             loss = backward(run.split, data, passes, run.device, after_pass)
         except Cancelled:
             run.optimizer.drop()
@@ -199,10 +201,6 @@ def _train_steps(run: _Run, start: int, running: Mapping[str, float]) -> _End:
         }
         if run.device.type == "cuda":
             report["memory_bytes"] = torch.cuda.max_memory_allocated(run.device)
-        due = settings.eval_every and step % settings.eval_every == 0 and step < total
-        if run.held_out and due:
-            with suppress(Cancelled):  # asked below
-                report["eval_loss"] = _measure(run, run.held_out)
         run.hooks.on_progress(report)
 
         stopped = step < total and run.hooks.should_stop()
@@ -218,11 +216,17 @@ def _train_steps(run: _Run, start: int, running: Mapping[str, float]) -> _End:
     if run.held_out and not stopped:
         try:
             eval_loss = _measure(run, run.held_out)
+            run.hooks.on_eval(step, eval_loss)
         except Cancelled:
             stopped = True
             if step > pace.step:
                 _write(run, step, running, _random(run.device))
     return _End(step, tokens, running, eval_loss, stopped)
+
+
+def _is_measured(run: _Run, step: int) -> bool:
+    """Whether the loss on the rows held out belongs to the curve after this step, which is not the last."""
+    return bool(step and run.settings.eval_every) and step % run.settings.eval_every == 0
 
 
 def _measure(run: _Run, held_out: Examples) -> float:
@@ -239,8 +243,7 @@ def _work_left(run: _Run, start: int) -> float:
     trained = sum(int(run.data.lengths[members].sum()) for _, members in run.plan[start:])
     if run.held_out is None:
         return trained
-    every, total = run.settings.eval_every, len(run.plan)
-    times = 1 + (max(0, total - 1) // every - start // every if every else 0)
+    times = 1 + sum(_is_measured(run, step) for step in range(start, len(run.plan)))
     return trained + times * MEASURED_COST * run.held_out.counts.tokens
 
 

@@ -52,7 +52,9 @@ class Hooks:
     on_progress: Callable[[Mapping[str, Any]], None] = _ignore
     """Called after every optimizer step with step, total, epoch (fraction), loss (of this step, nats per target
     token), learning_rate, gradient_norm, tokens (of this step), tokens_per_second (mean), memory_bytes (the most so
-    far, on CUDA alone), and eval_loss when it was measured at this step."""
+    far, on CUDA alone)."""
+    on_eval: Callable[[int, float], None] = lambda step, loss: None
+    """Called with (step, loss on the rows held out after it, nats per target token)."""
     on_notice: Callable[[str], None] = _ignore
     """Called with each notice as it arises."""
     on_begin: Callable[[int, int, float], None] = lambda step, total, work: None

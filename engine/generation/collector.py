@@ -128,8 +128,8 @@ class Collector:
     def _show(self, lane: TeacherWorker) -> None:
         name = self._context.teachers[lane.column].name
         self._context.progress.works_on(name)
-        if tokens := lane.made():
-            self._context.progress.advance(0, tokens=tokens, row=name)
+        for column, tokens in lane.made().items():
+            self._context.progress.advance(0, tokens=tokens, row=self._context.teachers[column].name)
         if lane.opening:
             self._context.progress.doing(f"making {name} ready")
         if (traffic := lane.traffic()) is not None:

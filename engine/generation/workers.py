@@ -4,6 +4,7 @@ A lane asks its teachers in turn and puts what comes into the one queue that `en
 """
 
 import queue
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
@@ -117,8 +118,8 @@ class TeacherWorker(Thread):
         """The teacher that is being asked."""
         self.backend: teacher_kinds.Backend | None = None
         self._drain_asked = Event()
-        self._counting, self._made = Lock(), 0
-        """Tokens that the backend has made since the writer asked."""
+        self._counting, self._made = Lock(), Counter[int]()
+        """Teacher → tokens that its backend has made since the writer asked."""
         self.opening = False
         """Whether the backend is being made ready, such as a model that is loaded."""
         self._retries_before = 0
@@ -163,15 +164,15 @@ class TeacherWorker(Thread):
         self.backend.pace(after, keep=steps < 0)
         return traffic.allowed, after
 
-    def made(self) -> int:
-        """Tokens of responses that are not whole, since the last call; 0 where only whole responses are counted."""
+    def made(self) -> Mapping[int, int]:
+        """Teacher → tokens of responses that are not whole, since the last call; not where whole ones are counted."""
         with self._counting:
-            made, self._made = self._made, 0
+            made, self._made = self._made, Counter()
         return made
 
     def _count(self, tokens: int) -> None:
         with self._counting:
-            self._made += tokens
+            self._made[self.column] += tokens
 
     def gauges(self) -> Mapping[str, float]:
         """What the server of the teacher being asked has measured since the last call."""

@@ -14,7 +14,7 @@ def stoppable(model: nn.Module, should_stop: Callable[[], bool]) -> Iterator[Non
     """Within it, `should_stop` is asked before each layer of `model`.
 
     Args:
-        model: its first `ModuleList` holds its layers; one without any is asked before itself.
+        model: its outermost `ModuleList`s hold its layers: a model of images and texts has one for each.
         should_stop: from whatever thread the model is called in.
 
     Raises:
@@ -25,10 +25,17 @@ def stoppable(model: nn.Module, should_stop: Callable[[], bool]) -> Iterator[Non
         if should_stop():
             raise Cancelled("stopped within a forward pass", "run the same command again to go on")
 
-    layers = next((module for module in model.modules() if isinstance(module, nn.ModuleList)), [model])
-    hooks = [layer.register_forward_pre_hook(ask) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(ask) for layer in (*_layers(model), model)]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield from _layers(child)

@@ -6,6 +6,7 @@ question, as everywhere. Of several answers of one model to one prompt the first
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -101,19 +102,32 @@ def files(path: str) -> list[Path]:
     """
     place = Path(path)
     found, suffixes = ([place], tuple(_ROWS)) if place.is_file() else (sorted(place.rglob("*")), _FOUND)
-    found = [file for file in found if rows.plain(file).suffix in suffixes and file.is_file()]
+    found = [file for file in found if _format(file) in suffixes and file.is_file()]
     if not found:
         raise ConfigError(
-            f"prompts: {path}: no {' or '.join(suffixes)} file is there, nor such a file as .gz, .bz2 or .xz",
+            f"prompts: {path}: no {' or '.join(suffixes)} file is there, nor one of text as .gz, .bz2 or .xz",
             "check `path` (relative to the run file)",
         )
     return found
 
 
+def _format(file: Path) -> str:
+    """`.jsonl` of `a.jsonl.gz`; a Parquet file is compressed within, so `a.parquet.gz` is none."""
+    return file.suffix if rows.plain(file).suffix == ".parquet" else rows.plain(file).suffix
+
+
 def hashes(path: str) -> dict[str, str]:
-    """SHA-256 of each file by its name, which in a folder can be its model's."""
-    states = {file: file.stat() for file in files(path)}
-    return {file.name: _sha256(file, state.st_size, state.st_mtime_ns) for file, state in states.items()}
+    """SHA-256 of what each file holds, by its name, which in a folder can be its model's.
+
+    Compression is not part of it, nor the folder that a file is in, unless another one has a file of the same name.
+    """
+    found, by_name = files(path), dict[str, str]()
+    names = Counter(rows.plain(file).name for file in found)
+    for file in found:
+        name, state = rows.plain(file).name, file.stat()
+        name = name if names[name] == 1 else file.relative_to(path).as_posix()
+        by_name[name] = _sha256(file, state.st_size, state.st_mtime_ns)
+    return by_name
 
 
 def prompt_key(prompt: Prompt) -> bytes:
@@ -169,5 +183,5 @@ def _number(row: Mapping[str, Any], name: str) -> float | None:
 @lru_cache(maxsize=1024)
 def _sha256(file: Path, size: int, modified: int) -> str:
     """Of the file's content; size and time of change are there to notice another content."""
-    with file.open("rb") as opened:
+    with rows.opened(file) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -10,9 +10,9 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from io import TextIOWrapper
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from engine.base import foreign_json
 from engine.base.errors import ConfigError
@@ -20,6 +20,8 @@ from engine.base.foreign_json import WrongShape
 
 COUNTED_BYTES = 2**30
 """Larger text files are not read for a count, about a second of reading, and larger arrays of JSON not at all."""
+_TEXT_RATIO = 4
+"""About so many times as large is text before it is compressed."""
 _LONGEST_FIELD = 16 * 1024 * 1024
 
 _OPENERS: Mapping[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -33,12 +35,17 @@ def plain(path: Path) -> Path:
     return path.with_suffix("") if path.suffix in _OPENERS else path
 
 
-def _plainly(path: Path) -> BinaryIO:
+def text_bytes(path: Path) -> int:
+    """About how many bytes `opened` reads."""
+    return path.stat().st_size * (_TEXT_RATIO if path.suffix in _OPENERS else 1)
+
+
+def _plainly(path: Path) -> BufferedReader:
     return path.open("rb")
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BufferedReader]:
     """The bytes of a file, decompressed where its name ends in .gz, .bz2 or .xz.
 
     Raises:
@@ -46,7 +53,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """
     with _OPENERS.get(path.suffix, _plainly)(path) as file:
         try:
-            yield cast(BinaryIO, file)
+            yield cast(BufferedReader, file)
         except (OSError, zlib.error, lzma.LZMAError, EOFError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the disk: bz2 and gzip say what is wrong with their bytes without a number
@@ -76,7 +83,7 @@ def read_jsonl(path: Path) -> Rows:
 
 def count_jsonl(path: Path) -> int | None:
     """How many rows there are; None where the file is too large to be read for that."""
-    if path.stat().st_size > COUNTED_BYTES:
+    if text_bytes(path) > COUNTED_BYTES:
         return None
     with opened(path) as file:
         return sum(1 for line in file if line.strip())
@@ -109,13 +116,18 @@ def read_csv(path: Path) -> Rows:
     """Every row.
 
     Raises:
-        ConfigError: it is no CSV, or not UTF-8.
+        ConfigError: it is no CSV, not UTF-8, or a row has more or fewer cells than the header.
     """
     csv.field_size_limit(_LONGEST_FIELD)
     with opened(path) as file:
         reader = csv.DictReader(TextIOWrapper(file, encoding="utf-8-sig", newline=""))
         try:
             for row in reader:
+                if None in row or None in row.values():
+                    cells = sum(cell is not None for name, cell in row.items() if name) + len(
+                        row.get(None, ())
+                    )
+                    raise csv.Error(f"{cells} cells, and the header has {len(reader.fieldnames or ())}")
                 yield reader.line_num, row
         except (csv.Error, UnicodeDecodeError) as error:
             raise ConfigError(
@@ -126,7 +138,7 @@ def read_csv(path: Path) -> Rows:
 
 def count_csv(path: Path) -> int | None:
     """The same of a CSV file."""
-    if path.stat().st_size > COUNTED_BYTES:
+    if text_bytes(path) > COUNTED_BYTES:
         return None
     csv.field_size_limit(_LONGEST_FIELD)
     with opened(path) as file:

@@ -144,6 +144,22 @@ def test_a_stop_within_a_pass_takes_its_step_anew_and_changes_nothing(make, toke
     assert bytes_of[0] == bytes_of[1]
 
 
+def test_a_held_out_loss_that_a_stop_ends_is_measured_when_the_training_goes_on(make, tokenizer, tmp_path):
+    rows, whole, losses = make.rows(40), settings(eval_every=4), []
+    steps, asked = [], []
+
+    def stop():
+        asked.append(len(steps))
+        return asked.count(4) > 1  # not when the step is done, but in the pass that measures
+
+    hooks = Hooks(on_progress=steps.append, on_eval=lambda step, _: losses.append(step), should_stop=stop)
+    first = train(make.student(), tokenizer, Rows(rows, held_out=rows[:4]), tmp_path, whole, hooks)
+    assert (first.step, first.stopped, losses) == (4, True, [])
+    again = Hooks(on_eval=lambda step, _: losses.append(step))
+    second = train(make.student(), tokenizer, Rows(rows, held_out=rows[:4]), tmp_path, whole, again)
+    assert (second.resumed_from, losses) == (4, [4, 8, 10])
+
+
 def test_a_checkpoint_that_is_asked_for_is_written_once_and_changes_nothing(make, tokenizer, tmp_path):
     rows, whole = make.rows(40), settings(checkpoint_every=0)
     undisturbed = train(make.student(), tokenizer, Rows(rows), tmp_path / "whole", whole)

@@ -86,6 +86,17 @@ def test_identities_follow_the_content_not_the_place(tmp_path: Path) -> None:
     assert scorer_kinds.identity("imported", first) != scorer_kinds.identity("imported", changed)
 
 
+def test_files_of_one_name_are_told_apart_and_compression_is_no_content(tmp_path: Path) -> None:
+    for folder, rows in (("one", ROWS[:1]), ("two", ROWS[1:])):
+        (tmp_path / folder).mkdir()
+        given(tmp_path / folder, rows)
+    before = imported.hashes(str(tmp_path))
+    assert set(before) == {"one/rows.jsonl", "two/rows.jsonl"}
+    first = Path(given(tmp_path / "one", ROWS[2:])["responses"][0]["path"])
+    assert imported.hashes(str(tmp_path)) != before
+    assert imported.hashes(str(compressed(first))) == imported.hashes(str(first))
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -188,9 +199,24 @@ def test_a_file_without_models_is_its_own_models(tmp_path: Path) -> None:
         ),
         ("a.jsonl.xz", b"no xz", "cannot be decompressed"),
         ("a.jsonl.bz2", b"no bz2", "cannot be decompressed"),
+        ("a.csv", b"prompt,response,model\nx,y\n", "a.csv:2: malformed CSV: 2 cells, and the header has 3"),
+        ("a.csv", b"prompt,response\nx,y, z\n", "a.csv:2: malformed CSV: 3 cells, and the header has 2"),
+        ("a.parquet.gz", b"", "nor one of text as .gz"),
         ("a.zip", b"", "no .jsonl or .parquet or .json or .csv file"),
     ],
-    ids=["object", "number", "malformed", "no gzip", "cut gzip", "no xz", "no bz2", "zip"],
+    ids=[
+        "object",
+        "number",
+        "malformed",
+        "no gzip",
+        "cut gzip",
+        "no xz",
+        "no bz2",
+        "short",
+        "long",
+        "parquet",
+        "zip",
+    ],
 )
 def test_a_broken_file_is_named_with_its_place(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     (tmp_path / name).write_bytes(content)

@@ -94,7 +94,7 @@ def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: i
 
     def report(values: Mapping[str, Any]) -> None:
         context.progress.advance(row=strategy)
-        shown = ("loss", "learning_rate", "eval_loss", "gradient_norm", "memory_bytes")
+        shown = ("loss", "learning_rate", "gradient_norm", "memory_bytes")
         found = {f"{strategy}/{key}": values[key] for key in shown if key in values}
         context.progress.values(int(values["step"]), found)
 
@@ -114,6 +114,7 @@ def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: i
             on_begin=begin,
             on_work=lambda tokens, work: context.progress.advance(0, tokens=tokens, row=strategy, work=work),
             on_progress=report,
+            on_eval=lambda step, loss: context.progress.values(step, {f"{strategy}/eval_loss": loss}),
             on_notice=lambda text: context.progress.say(f"distill: {strategy}: {text}", "warning"),
             on_checkpoints=lambda folders: _record(context, adapter_id, folders),
             should_stop=context.control.cancelled,

@@ -7,7 +7,7 @@ from typing import Any
 from engine.config.kinds import SourceKind
 from engine.config.sources import ImportedSource
 from engine.sources import imported
-from engine.sources.rows import COUNTED_BYTES
+from engine.sources.rows import COUNTED_BYTES, text_bytes
 from engine.sources.tables import absolute
 
 
@@ -20,7 +20,7 @@ def _count(source: ImportedSource) -> int | None:
     """Different prompts, which are fewer than rows: each of them is there once per model."""
     if not Path(source.path).exists():
         return None
-    if sum(file.stat().st_size for file in imported.files(source.path)) > COUNTED_BYTES:
+    if sum(text_bytes(file) for file in imported.files(source.path)) > COUNTED_BYTES:
         return None
     return sum(1 for _ in imported.prompts(source))
 
