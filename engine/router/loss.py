@@ -13,6 +13,7 @@ def bradley_terry(
     rewards: Tensor,
     temperature: float | None = None,
     ties: Ties = "drop",
+    pairs: Tensor | None = None,
 ) -> Tensor:
     """Return the mean binary cross-entropy over all teacher pairs of all prompts, a scalar in nats.
 
@@ -26,6 +27,7 @@ def bradley_terry(
         temperature: None for hard labels (which of two rewards is higher); τ > 0 for soft targets
             σ((r_i − r_j)/τ), in which a tie is a target of one half.
         ties: hard labels only: pairs of equal reward drop out, or count with a target of one half.
+        pairs: what the sum is divided by, where these prompts are a part of a batch: `count_pairs` of all of it.
 
     Without any pair the loss is 0 with the graph kept, so that `backward` works.
 
@@ -50,18 +52,25 @@ def bradley_terry(
     s = strengths if strengths.dtype == torch.float64 else strengths.float()
     i, j = torch.triu_indices(s.shape[1], s.shape[1], offset=1, device=s.device)
     difference = s[:, i] - s[:, j]
+    gap, counted = _gaps(rewards, temperature, ties)
+    if temperature is None:
+        target = torch.where(gap == 0, 0.5, (gap > 0).to(s.dtype))
+    else:
+        target = torch.sigmoid(torch.nan_to_num(gap) / temperature).to(s.dtype)
+    weight = counted.to(s.dtype)
+    total = F.binary_cross_entropy_with_logits(difference, target, weight=weight, reduction="sum")
+    return total / (counted.sum() if pairs is None else pairs).clamp(min=1)
+
+
+def count_pairs(rewards: Tensor, temperature: float | None = None, ties: Ties = "drop") -> Tensor:
+    """Return how many pairs `bradley_terry` takes the mean over, a scalar."""
+    return _gaps(rewards, temperature, ties)[1].sum()
+
+
+def _gaps(rewards: Tensor, temperature: float | None, ties: Ties) -> tuple[Tensor, Tensor]:
+    """Return (how much more the first of each pair got, whether the pair counts), (B, M(M−1)/2) each."""
+    i, j = torch.triu_indices(rewards.shape[1], rewards.shape[1], offset=1, device=rewards.device)
     # In the rewards' own precision: float64 rewards that differ must not become ties in float32.
     gap = rewards[:, i] - rewards[:, j]
     counted = ~torch.isnan(gap)
-    if temperature is None:
-        target = (gap > 0).to(s.dtype)
-        if ties == "drop":
-            counted &= gap != 0
-        else:
-            target = torch.where(gap == 0, 0.5, target)
-    else:
-        target = torch.sigmoid(torch.nan_to_num(gap) / temperature).to(s.dtype)
-    pairs = counted.sum()
-    weight = counted.to(s.dtype)
-    total = F.binary_cross_entropy_with_logits(difference, target, weight=weight, reduction="sum")
-    return total / pairs.clamp(min=1)
+    return gap, counted & (gap != 0) if temperature is None and ties == "drop" else counted

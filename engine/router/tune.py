@@ -1,6 +1,6 @@
 """Training of backbone and head together: an adapter, or all weights."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.base.errors import Cancelled, TrainingError
+from engine.models.batching import cut
 from engine.models.checkpoint import Checkpoint
 from engine.models.forward import MEASURED_COST
 from engine.models.stoppable import stoppable
 from engine.router.checkpoints import Checkpoints, State, fingerprint
 from engine.router.head import evaluate, finite
 from engine.router.history import Evaluation, Hooks
-from engine.router.loss import bradley_terry
+from engine.router.loss import bradley_terry, count_pairs
 from engine.router.model import Router
-from engine.router.settings import FitSettings
+from engine.router.settings import TUNE_CPU_TOKENS, TUNE_GPU_TOKENS, FitSettings
 
 EVALUATIONS_PER_EPOCH = 2
 _WARM_UP = 0.1
@@ -96,10 +97,8 @@ def tune(
                 [encoded[i] for i in rows],
                 rewards[torch.as_tensor(rows, device=rewards.device)],
                 rate=_rate(step, total),
-                should_stop=hooks.should_stop,
+                hooks=hooks,
             )
-            tokens = sum(len(encoded[i]) for i in rows)
-            hooks.work(tokens, tokens)
             hooks.progress(trained.step, total, {})
             checkpoints.offer(trained.step, trained.state)
     except Cancelled:
@@ -142,9 +141,11 @@ class _Trained:
         rewards: Tensor,
         *,
         rate: float,
-        should_stop: Callable[[], bool],
+        hooks: Hooks,
     ) -> None:
         """Move the weights by the gradient of a batch of encoded prompts, at `rate` times the learning rate.
+
+        How it is cut into passes that memory holds changes the gradient by rounding alone.
 
         Raises:
             TrainingError: strengths or gradients are not finite.
@@ -152,18 +153,30 @@ class _Trained:
         """
         step, settings = self.step + 1, self._settings
         self._optimizer.zero_grad(set_to_none=True)
-        with stoppable(self._router.backbone, should_stop):
-            strengths = finite(self._router(batch), step)
-            loss = bradley_terry(strengths, rewards, settings.temperature, settings.ties)
-            loss.backward()  # type: ignore[no-untyped-call]
+        pairs = count_pairs(rewards, settings.temperature, settings.ties)
+        whole = torch.zeros((), device=rewards.device)
+        with stoppable(self._router.backbone, hooks.should_stop):
+            for part in self._passes(batch):
+                strengths = finite(self._router([batch[i] for i in part]), step)
+                loss = bradley_terry(strengths, rewards[part], settings.temperature, settings.ties, pairs)
+                loss.backward()  # type: ignore[no-untyped-call]
+                whole += loss.detach()
+                tokens = sum(len(batch[i]) for i in part)
+                hooks.work(tokens, tokens)
         if not torch.isfinite(nn.utils.clip_grad_norm_(self._parameters.values(), 1.0)):
             raise TrainingError(
                 f"the router's gradient is not finite at step {step}", "lower router.learning_rate"
             )
         self._optimizer.param_groups[0]["lr"] = settings.learning_rate * rate
         self._optimizer.step()
-        self.losses.append(loss.detach())
+        self.losses.append(whole)
         self.step = step
+
+    def _passes(self, batch: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """Yield the places of a batch's prompts that share a pass: longest first, as a step's are of like length."""
+        budget = TUNE_CPU_TOKENS if self._router.backbone.device.type == "cpu" else TUNE_GPU_TOKENS
+        longest_first = sorted(range(len(batch)), key=lambda i: -len(batch[i]))
+        return cut(longest_first, lambda i: len(batch[i]), budget)
 
     def evaluated(self, now: Evaluation, strengths: Tensor) -> None:
         """Take in an evaluation and its strengths (held-out prompts, M)."""

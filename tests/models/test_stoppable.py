@@ -1,4 +1,4 @@
-"""A forward pass that is stopped in its middle."""
+"""A pass that is stopped in its middle."""
 
 import pytest
 import torch
@@ -33,3 +33,13 @@ def test_every_tower_of_a_model_hears_a_stop() -> None:
         assert len(asked) == layer
     model(torch.zeros(1, 2))
     assert len(asked) == 6
+
+
+def test_a_backward_pass_hears_a_stop_before_its_first_layer() -> None:
+    model, stop = Tower(), [False]
+    with stoppable(model, lambda: stop[0]):
+        made = model(torch.ones(1, 2)).sum()
+        stop[0] = True
+        with pytest.raises(Cancelled):
+            made.backward()
+    assert all(weight.grad is None for weight in model.parameters())

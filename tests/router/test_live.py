@@ -19,6 +19,7 @@ from engine.base.errors import Cancelled
 from engine.models import checkpoint
 from engine.router import kept_states
 from engine.router import model as router_model
+from engine.router import tune as tune_module
 from engine.router.backbone import load_backbone
 from engine.router.history import History, Hooks
 from engine.router.kept_states import KeptStates
@@ -233,6 +234,24 @@ def test_a_stop_in_a_step_of_tuning_loses_that_step_alone(
         dataclasses.replace(settings, keep_in=tmp_path / "other"),
     )
     np.testing.assert_array_equal(resumed.strengths(data.prompts), undisturbed.strengths(data.prompts))
+
+
+def test_how_a_step_is_cut_into_passes_changes_the_router_by_rounding_alone(
+    train: Train, make_data: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, passes = make_data(24), list[int]()
+
+    def tuned() -> Router:
+        passes.clear()
+        hooks = Hooks(work=lambda tokens, work: passes.append(tokens) if tokens else None)
+        return train(data, LORA, hooks)[0]
+
+    whole, steps = tuned().strengths(data.prompts), len(passes)
+    monkeypatch.setattr(tune_module, "TUNE_CPU_TOKENS", 1)  # a prompt a pass
+    cut = tuned().strengths(data.prompts)
+    assert len(passes) > 2 * steps
+    np.testing.assert_allclose(cut, whole, atol=1e-4)
+    assert np.std(whole) > 0.01
 
 
 def test_a_checkpoint_of_another_training_is_not_gone_on_with(
