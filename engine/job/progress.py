@@ -292,7 +292,7 @@ class Progress:
             rates += [rate] if rate else []
             eta = _eta(part.left, part.speed(now) if rate and in_lanes else rate)
             rows[name] = replace(part.row, tokens_per_second=speed, eta_s=eta)
-        eta, rough = self._eta_of_lanes(now) if in_lanes else (self._eta_in_turn(now), False)
+        eta, rough = self._eta_of_lanes(now) if in_lanes else (self._eta_of_kinds(now), False)
         return Snapshot(
             stage=self.stage,
             unit=self.unit,
@@ -323,7 +323,7 @@ class Progress:
         """Whether no other row of its lane is worked on."""
         return part.lane is None or self._turns.get(part.lane, part) is part
 
-    def _eta_in_turn(self, now: float) -> float | None:
+    def _eta_of_kinds(self, now: float) -> float | None:
         """Time left of rows that differ in kind; None while one has no speed of its own. Those that move share it."""
         left = [part for part in self._parts.values() if part.left > 0]
         times = [_eta(part.left, part.meter.speed(now)[0]) for part in left]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import cast_adapter_dtype
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -82,6 +83,7 @@ class Router(nn.Module):
                 fan_in_fan_out=any(isinstance(module, Conv1D) for module in self.backbone.modules()),
             )
             inject_adapter_in_model(config, self.backbone)
+            cast_adapter_dtype(self.backbone, "default")  # to float32: steps vanish in 16 bits
         device = backbone.model.device
         self.head = nn.Linear(backbone.hidden, len(names), device=device)
         # Zero: an untrained router prefers nobody.

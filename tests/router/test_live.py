@@ -254,6 +254,14 @@ def test_how_a_step_is_cut_into_passes_changes_the_router_by_rounding_alone(
     assert np.std(whole) > 0.01
 
 
+def test_an_adapter_of_a_backbone_in_16_bits_is_trained_in_32(train: Train, make_data: Make) -> None:
+    data = make_data(24)
+    router, history = train(data, dataclasses.replace(LORA, dtype="bfloat16"))
+    assert {weights.dtype for weights in router.trained().values()} == {torch.float32}
+    assert router.backbone.dtype == torch.bfloat16
+    assert history.best[0].held_out_loss < history.evaluations[0].held_out_loss
+
+
 def test_a_checkpoint_of_another_training_is_not_gone_on_with(
     train: Train, make_data: Make, tmp_path: Path, at_once: None
 ) -> None:
