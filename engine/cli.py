@@ -5,6 +5,7 @@ those of `engine.base.errors`.
 """
 
 import argparse
+import logging
 import sys
 import time
 import warnings
@@ -47,6 +48,9 @@ def _work(job_id: int, *, foreground: bool, as_json: bool) -> int:
     from engine.report import summary
     from storage.store import Store
 
+    if not foreground:  # its output is the job's log file
+        logging.basicConfig(format="%(asctime)s %(message)s")
+        logging.getLogger("engine").setLevel(logging.INFO)
     # One loading bar per model would tear the job's own display apart.
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]

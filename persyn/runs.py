@@ -10,12 +10,11 @@ from typing import Any
 import psutil
 
 from engine.base.errors import ConfigError
-from engine.config import run_file
 from engine.config.run_file import Run
 from engine.job.progress import Snapshot, from_json
 from engine.job.stage_names import STAGES
 from engine.pipeline import launch, run_view
-from engine.registry import models
+from engine.registry import run_files
 from engine.report import summary
 from storage import jobs
 from storage.job_records import Job
@@ -47,7 +46,7 @@ def load_run(path: str | Path, store: str | Path | None = None) -> Run:
     Raises:
         ConfigError: the file is missing or wrong; every problem is named with its line.
     """
-    return run_file.load(path, models.saved(None if store is None else str(store)))
+    return run_files.load(path, None if store is None else str(store))
 
 
 def run(

@@ -13,7 +13,7 @@ def score(
     items: Sequence[tuple[Messages, str]],
     *,
     revision: str = "",
-    dtype: str = "float32",
+    dtype: str = "auto",
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[LogLikelihood]:
@@ -26,7 +26,8 @@ def score(
         student: a folder, a hub id, a .gguf file or `zoo:NAME`; it needs a chat template.
         items: (messages that end with a user turn, response) per item.
         revision: of a hub id.
-        dtype: of the weights: "float32", "bfloat16" or "float16"; sums are float32 whatever it is.
+        dtype: of the weights: "float32", "bfloat16", "float16", or "auto": the student's own 16 bits on a GPU, float32
+            on the CPU. Sums are float32 whatever it is.
         device: "auto", "cpu", "cuda", "mps" …
         on_progress: called with (items done, items in all).
 

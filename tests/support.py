@@ -114,9 +114,9 @@ class Workspace:
         import torch
 
         from engine.base.sanitize import json_line
-        from engine.config import run_file
         from engine.pipeline import launch, runner
         from engine.pipeline.display import Silent
+        from engine.registry import run_files
         from engine.report import summary
 
         threads = torch.get_num_threads()
@@ -125,7 +125,7 @@ class Workspace:
             with pytest.MonkeyPatch.context() as patch, self.open() as store:
                 for variable, value in self.environment.items():
                     patch.setenv(variable, value)
-                job, _ = launch.submit(store, run_file.load(self.folder / name), until=until)
+                job, _ = launch.submit(store, run_files.load(self.folder / name, store.location), until=until)
                 outcome = runner.work(store, job.id, Silent())
                 done = outcome.code == 0 and outcome.context
                 found = (

@@ -1,10 +1,13 @@
 """NVIDIA's GPUs as the driver's library reads them: for the place of servers, and for the app's machine strip."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from engine.base.errors import NotAvailable
+
+VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,8 @@ class Gpu:
     utilization: int | None
     """Percent; None where the GPU does not say (MIG)."""
     watts: float | None
+    capability: tuple[int, int] | None = None
+    """CUDA's compute capability; None where the GPU does not say."""
 
 
 class Nvml:
@@ -63,8 +68,21 @@ class Nvml:
             watts = nvml.nvmlDeviceGetPowerUsage(handle) / 1000
         except nvml.NVMLError:
             watts = None
+        try:
+            major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+            capability = (int(major), int(minor))
+        except nvml.NVMLError:
+            capability = None
         return Gpu(
-            index, uuid, name, int(memory.free), int(memory.used), int(memory.total), utilization, watts
+            index,
+            uuid,
+            name,
+            int(memory.free),
+            int(memory.used),
+            int(memory.total),
+            utilization,
+            watts,
+            capability,
         )
 
     def _open(self) -> list[Any]:
@@ -91,6 +109,15 @@ class Nvml:
                     "must be given the driver's tools; CUDA_VISIBLE_DEVICES= (empty) leaves the GPU out",
                 ) from None
             return []
+
+
+def visible(index: int, uuid: str) -> bool:
+    """Whether CUDA_VISIBLE_DEVICES leaves this GPU to us."""
+    given = os.environ.get(VISIBLE)
+    if given is None:
+        return True
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    return str(index) in names or any(name.startswith("GPU-") and uuid.startswith(name) for name in names)
 
 
 def there(devices: Path = Path("/dev")) -> bool:

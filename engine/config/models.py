@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -10,7 +10,7 @@ from engine.base.plugins import TEACHERS
 from engine.config.endpoint import Addressed, PriceConfig
 from engine.config.kinds import teacher_kind
 from engine.config.paths import RunFolder
-from engine.config.section import Section, Seed, first_problem, known, refuse_unknown
+from engine.config.section import Dtype, Section, Seed, first_problem, known, refuse_unknown
 from engine.config.sources import ImportedSource
 from engine.config.vllm import ServerConfig
 
@@ -49,8 +49,8 @@ class ModelConfig(Section):
     """Before every prompt; empty: none."""
     context: int | None = Field(None, ge=8)
     """Tokens of prompt and response together; None: as its files say."""
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Number format of the weights; None: the backend's usual one."""
+    dtype: Dtype | None = None
+    """Number format of the weights; None: auto, 16 bits on a GPU where the model's files have them, else float32."""
     device: str | None = None
     """auto, cpu, cuda, cuda:N or mps; None: auto."""
     batch_tokens: int | None = Field(None, ge=1)

@@ -174,7 +174,7 @@ _OF_DATA = (
 )
 
 Registered = Callable[[Role, str], Mapping[str, Any]]
-"""The settings of a registered model, from its role and name; `engine.registry.models.saved` makes one."""
+"""The settings of a registered model, from its role and name; `engine.registry.run_files.saved` makes one."""
 
 
 def load(path: str | Path, registered: Registered | None = None) -> Run:

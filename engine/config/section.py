@@ -1,7 +1,7 @@
 """What every part of the run file has in common."""
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -10,6 +10,8 @@ from engine.base.errors import ConfigError
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """What numpy and torch both take."""
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+"""Number formats of weights; `engine.models.precision` says what `auto` is."""
 
 
 class Section(BaseModel):

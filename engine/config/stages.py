@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from engine.config.section import Section, Seed
+from engine.config.section import Dtype, Section, Seed
 
 
 class SplitConfig(Section):
@@ -100,7 +100,8 @@ class RouterConfig(Section):
     max_tokens: int = Field(0, ge=0)
     """Longer prompts are cut in the middle, for routing only; 0: the backbone's context."""
     seed: Seed = 0
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype | None = None
+    """Number format of the weights; None: auto, 16 bits on a GPU where its files have them, else float32."""
     device: str = "auto"
 
 
@@ -161,7 +162,8 @@ class DistillConfig(Section):
     keep_checkpoints: int = Field(2, ge=1)
     merge: bool = True
     seed: Seed = 0
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    dtype: Dtype | None = None
+    """Number format of the weights; None: the student's; auto is never float16, in which small gradients are zero."""
 
     @field_validator("method", mode="before")
     @classmethod

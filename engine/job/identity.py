@@ -169,7 +169,11 @@ class RunIdentity:
                 "version": ROUTER_VERSION,
                 "evidence": self.evidence_sha,
                 "reward": self._run.reward.model_dump(),
-                "router": self._run.router.model_dump(exclude={"device"}),
+                # A run that was settled without a number format is one of float32.
+                "router": {
+                    **self._run.router.model_dump(exclude={"device"}),
+                    "dtype": self._run.router.dtype or "float32",
+                },
             }
         )
 

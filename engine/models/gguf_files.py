@@ -6,6 +6,7 @@ The format is ggml's (versions 2 and 3): metadata, then a table of tensors, then
 import importlib.util
 import mmap
 import struct
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -18,6 +19,8 @@ SUFFIX = ".gguf"
 
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_DTYPES = {0: "float32", 1: "float16", 30: "bfloat16"}
+"""ggml's numbers of the types that are no quantisation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class Header:
     """Metadata; of an array, how many entries it has."""
     parameters: int
     """Number of weights."""
+    dtype: str
+    """The number format to unpack them into: that of most weights or, where these are quantised, bfloat16."""
 
     @property
     def architecture(self) -> str:
@@ -96,19 +101,20 @@ class _Reader:
             raise ValueError("it names no architecture")
         if values.get("split.count", 0) > 1:
             raise ValueError(f"it is one of {values['split.count']} parts")
-        parameters, end = 0, 0
+        counts, end = Counter[int](), 0
         for _ in range(tensors):
-            count, size, offset = self._tensor()
-            parameters += count
+            kind, count, size, offset = self._tensor()
+            counts[kind] += count
             end = max(end, offset + size)
         alignment = values.get("general.alignment", 32)
         begin = -(-self._at // alignment) * alignment
         if begin + end > len(self._data):
             raise ValueError(f"{len(self._data)} bytes, but its header promises {begin + end}")
-        return Header(values, parameters)
+        most = counts.most_common(1)[0][0] if counts else 0
+        return Header(values, counts.total(), _DTYPES.get(most, "bfloat16"))
 
-    def _tensor(self) -> tuple[int, int, int]:
-        """(number of weights, bytes, offset) of the next tensor in the table."""
+    def _tensor(self) -> tuple[int, int, int, int]:
+        """(ggml's number of its type, number of weights, bytes, offset) of the next tensor in the table."""
         import gguf
 
         self._text()
@@ -116,7 +122,7 @@ class _Reader:
         count = prod(self._take(f"{dimensions}Q"))
         kind, offset = self._take("IQ")
         block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
-        return count, count // block * size, offset
+        return kind, count, count // block * size, offset
 
     def _take(self, form: str) -> tuple[Any, ...]:
         found = struct.unpack_from(f"<{form}", self._data, self._at)

@@ -6,16 +6,27 @@ a pinned revision.
 """
 
 import json
+import logging
 import re
 import warnings
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.base.errors import ModelError
 from engine.models import adapters
+from engine.models.devices import BFLOAT16_FROM, Device, this_machine
 from engine.models.model_info import ModelCheck, check, check_dtype, is_hub_id
+from engine.models.precision import resolved_dtype
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+FLASH_FROM = (8, 0)
+"""CUDA compute capability that FlashAttention 2 needs."""
+_PROBE_TOKENS = 12
+
+log = logging.getLogger(__name__)
 
 AutoClass = Literal["AutoModel", "AutoModelForCausalLM", "AutoModelForSequenceClassification"]
 _CLASSES: dict[AutoClass, str] = {
@@ -87,7 +98,7 @@ def _drop_added(tokenizer: Any, vocabulary: int) -> None:
 
 def load_causal_lm(
     ref: str,
-    dtype: str = "float32",
+    dtype: str = "auto",
     device: str = "auto",
     revision: str = "",
     *,
@@ -96,12 +107,12 @@ def load_causal_lm(
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """The model in eval mode on its device, and its tokenizer with a pad token; the vocabulary stays.
 
-    Attention is `sdpa`, or `eager` for models that sdpa cannot do: those that cap attention logits (Gemma 2) or use
-    ALiBi (Bloom).
+    Attention is `flash_attention_2` where it can be (`_attend_fast`), else `sdpa`, else `eager`, for models that sdpa
+    cannot do: those that cap attention logits (Gemma 2) or use ALiBi (Bloom).
 
     Args:
         ref: `zoo:NAME`, a folder, a GGUF file, or a hub id.
-        dtype: one of `model_info.DTYPES`.
+        dtype: one of `model_info.DTYPES`, or `auto` (`engine.models.precision`).
         device: `auto` (CUDA when there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, `mps`.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: run Python that the model's repository brings along.
@@ -154,7 +165,7 @@ def attach_adapter(model: "PreTrainedModel", ref: str, adapter: str) -> Any:
 
 def load_reward_model(
     ref: str,
-    dtype: str = "float32",
+    dtype: str = "auto",
     device: str = "auto",
     revision: str = "",
     *,
@@ -179,7 +190,7 @@ def load_reward_model(
 def load_weights(
     found: ModelCheck,
     auto_class: AutoClass,
-    dtype: str = "float32",
+    dtype: str = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> "PreTrainedModel":
@@ -189,7 +200,8 @@ def load_weights(
         ModelError: as `load_causal_lm`.
     """
     check_dtype(dtype)
-    target = pick_device(device)
+    target = as_torch_says(pick_device(device))
+    dtype = resolved_dtype(dtype, target, found.ref, found.revision)
     code = _allowed_code(found, trust_remote_code)
     import torch
     import transformers
@@ -208,6 +220,7 @@ def load_weights(
             found.folder or found.ref,
             dtype=getattr(torch, dtype),
             output_loading_info=True,
+            **placement(target, found),
             **code,
             **more,
             **_place(found),
@@ -226,8 +239,87 @@ def load_weights(
             f"model {found.ref!r}: {len(names)} weights are not in its files and would be random, e.g. {names[0]}",
             "save the whole model; a LoRA adapter is named as `adapter` beside its base",
         )
-    loaded_model: PreTrainedModel = model.to(target).eval()
+    loaded_model: PreTrainedModel = model.to(target.name).eval()
+    _attend_fast(loaded_model, target, dtype)
+    attention = loaded_model.config._attn_implementation
+    log.info("loaded %s: %s on %s, attention %s", found.ref, dtype, target, attention)
     return loaded_model
+
+
+def placement(target: Device, found: ModelCheck) -> dict[str, Any]:
+    """Arguments of `from_pretrained` by which each weight goes from its file to its GPU.
+
+    Without them the whole model is built in main memory first and then copied. A GGUF file is unpacked there anyway.
+    """
+    return {} if target.type == "cpu" or found.file else {"device_map": {"": target.name}}
+
+
+def can_flash(target: Device, dtype: str) -> bool:
+    """Whether FlashAttention 2 runs here: with its package, on a GPU from Ampere on, and on weights of 16 bits."""
+    return (
+        dtype != "float32"
+        and target.type == "cuda"
+        and target.capability is not None
+        and target.capability >= FLASH_FROM
+        and find_spec("flash_attn") is not None
+    )
+
+
+def _attend_fast(model: "PreTrainedModel", target: Device, dtype: str) -> None:
+    """Takes FlashAttention 2 where it can be used and computes what the model's own attention does.
+
+    Which attention it is stands in no identity: all compute one function, and differ by rounding as two sizes of a
+    batch do. So it is tried on a padded batch, and left where it fails or differs by more than that.
+    """
+    if not can_flash(target, dtype):
+        return
+    from engine.models.forward import close
+
+    own = model.config._attn_implementation
+    try:
+        expected = _probe(model)
+        model.set_attn_implementation("flash_attention_2")
+        found = _probe(model)
+        if close(found, expected, model.dtype):
+            return
+        reason = "its results differ"
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        reason = str(error)
+    model.set_attn_implementation(own)
+    log.warning(
+        "%s: attention stays %s, flash_attention_2 cannot be used: %s", model.name_or_path, own, reason
+    )
+
+
+def _probe(model: "PreTrainedModel") -> "Tensor":
+    """What the model gives for two rows, at the places that are not padding, in float32: (18, width)."""
+    import torch
+
+    tokens = torch.arange(2 * _PROBE_TOKENS, device=model.device) % model.config.get_text_config().vocab_size
+    ids = tokens.reshape(2, _PROBE_TOKENS)
+    mask = torch.ones_like(ids)
+    mask[0, : _PROBE_TOKENS // 2] = 0
+    with torch.inference_mode():
+        given: Tensor = model(input_ids=ids, attention_mask=mask)[0].float()
+    return given[mask.bool()] if given.ndim == 3 else given
+
+
+def as_torch_says(name: str) -> Device:
+    """The device of this name, as the process that loads the model sees it.
+
+    Args:
+        name: from `pick_device`.
+    """
+    import torch
+
+    if not name.startswith("cuda"):
+        return this_machine().device(name)
+    index = int(name.partition(":")[2] or 0)
+    about = torch.cuda.get_device_properties(index)
+    capability = None if torch.version.hip else (about.major, about.minor)
+    free = torch.cuda.mem_get_info(index)[0]
+    bfloat16 = capability is None or capability >= BFLOAT16_FROM
+    return Device(f"cuda:{index}", bfloat16, free, about.name, capability)
 
 
 def pick_device(device: str) -> str:

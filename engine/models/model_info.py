@@ -30,6 +30,8 @@ DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 HUB_TIMEOUT_S = 4.0
 """Longest wait for the model hub before a model counts as unreachable."""
 
+_STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+"""safetensors' names."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 _TEXT_FILES = (
@@ -141,6 +143,42 @@ def check(ref: str, *, revision: str = "", weights: bool = True, chat_template: 
     )
 
 
+def config(ref: str, revision: str = "") -> Mapping[str, Any]:
+    """config.json of a model; of a hub id that is not here it is fetched, a few kilobytes.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+    """
+    folder = _folder(ref, revision)
+    if folder is not None:
+        return _read_json(folder / "config.json", ref)
+    _ask_hub(ref, revision)
+    from huggingface_hub import hf_hub_download  # half a second, for hub ids alone
+
+    try:
+        return _read_json(Path(hf_hub_download(ref, "config.json", revision=revision or None)), ref)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"model {ref!r}: its config.json cannot be fetched: {error}",
+            "log in with `hf auth login` where the model is gated, or download it first",
+        ) from error
+
+
+def stored_dtype(ref: str, revision: str = "") -> str:
+    """The number format of most weights in a model's first safetensors file, as one of `DTYPES`.
+
+    float32 where they have another, or where no weights are here.
+    """
+    folder = _folder(ref, revision)
+    counts = dict.fromkeys(_STORED.values(), 0)
+    for path in [] if folder is None else sorted(folder.glob("model*.safetensors"))[:1]:
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118  (no mapping)
+                weights = file.get_slice(name)
+                counts[_STORED.get(weights.get_dtype(), "float32")] += prod(weights.get_shape())
+    return max(counts, key=lambda name: counts[name])
+
+
 def fingerprint(ref: str, revision: str = "") -> str:
     """SHA-256 of what a model is, the same on every machine and before and after a download.
 
@@ -180,10 +218,10 @@ def _add_weights(digest: "hashlib._Hash", path: Path, name: str) -> None:
             digest.update(file.read(_SAMPLE_BYTES))
 
 
-def check_dtype(name: str) -> None:
-    """Nothing when `name` is a known weight type; raises ModelError otherwise."""
-    if name not in DTYPES:
-        raise ModelError(f"unknown dtype {name!r}", f"use one of {', '.join(DTYPES)}")
+def check_dtype(name: str | None) -> None:
+    """Nothing when `name` is a known weight type, `auto` or None; raises ModelError otherwise."""
+    if name not in (None, "auto", *DTYPES):
+        raise ModelError(f"unknown dtype {name!r}", f"use auto or one of {', '.join(DTYPES)}")
 
 
 def is_hub_id(ref: str) -> bool:

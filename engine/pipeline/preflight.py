@@ -10,6 +10,7 @@ from engine.config.run_file import Run
 from engine.methods import strategy_kinds
 from engine.models import gguf_files
 from engine.models import model_info as models
+from engine.models.devices import this_machine
 from engine.registry import models as registry
 from engine.scorers import scorer_kinds
 from engine.sources import source_kinds
@@ -76,10 +77,27 @@ def problems(run: Run) -> list[PersynError]:
     _try(found, f"student: {student.name}", lambda: models.check(student.model, revision=student.revision))
     if strategy_kinds.routed(run.strategies):
         _try(found, "router.backbone", lambda: models.check(router.backbone, revision=router.revision))
+    machine = this_machine()
+    for label, device in _devices(run):
+        _try(found, label, partial(machine.device, device))
     for name in run.strategies:
         _try(found, "strategies", partial(strategy_kinds.check, name, run.evidence))
     _try(found, "prompts", lambda: _verifiable(run))
     return found
+
+
+def _devices(run: Run) -> list[tuple[str, str]]:
+    """(section, device) of each model that is loaded into the engine's process, where a device is named."""
+    local = [one for one in run.teachers if teacher_kind(one.backend).in_process]
+    scorers = [one for one in run.quality.named.values() if scorer_kind(one.scorer).local_model is not None]
+    named = [
+        *((f"teachers: {one.name}", one.device) for one in local),
+        (f"student: {run.student.name}", run.student.device),
+        *(("quality", one.settings.get("device")) for one in scorers),
+    ]
+    if strategy_kinds.routed(run.strategies):
+        named.append(("router.device", run.router.device))
+    return [(label, device) for label, device in named if device]
 
 
 def _verifiable(run: Run) -> None:

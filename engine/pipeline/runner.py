@@ -19,7 +19,7 @@ from engine.job.server_pool import ServerPool
 from engine.pipeline import endings, pipeline
 from engine.pipeline.display import Display
 from engine.pipeline.run_view import run_of
-from engine.registry import models
+from engine.registry import models, run_files
 from engine.teachers.vllm_server import orphans
 from storage import jobs
 from storage import registry as stored_models
@@ -162,6 +162,8 @@ def prepare(job: Job, log: JobLog, control: JobControl) -> RunContext:
                 f"teacher `{teacher.name}` has the settings of `{', '.join(others)}`, whose responses are stored; a "
                 "name is part of a teacher, so it is asked anew. To use them, give it that name",
             )
+    if formats := run_files.number_formats(run):
+        log.say("info", f"number formats: {formats}")
     stored = [
         stored_models.put(store, model, models.identity_sha(model))
         for model in (*teachers, models.student(run))

@@ -4,17 +4,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from engine.base.errors import ConfigError
-from engine.base.suggest import hint
+from engine.base.plugins import TEACHERS
 from engine.config.kinds import teacher_kind
 from engine.config.models import ModelConfig, TeacherConfig
-from engine.config.run_file import Registered, Run
+from engine.config.run_file import Run
 from engine.config.stages import GenerationConfig
 from engine.teachers import teacher_kinds
 from storage import registry as stored_models
-from storage.errors import StoreMissingError
 from storage.hashing import sha
-from storage.records import Model, Role, Sampling
+from storage.records import Model, Sampling
 from storage.store import Store
 
 _SHARED = ("name", "model", "revision", "family", "parameters", "system", "context")
@@ -69,32 +67,11 @@ def as_entry(model: Model) -> dict[str, Any]:
     return entry
 
 
-def saved(location: str | None) -> Registered:
-    """Finds the settings of registered models in the store at `location`, which is opened when first asked.
-
-    A teacher comes with the sampling it was registered with, so its stored responses count.
-    """
-
-    def find(role: Role, name: str) -> Mapping[str, Any]:
-        remedy = (
-            f"write it in full, {{name: {name}, model: FOLDER}}, or register it: "
-            f"`persyn models add --name {name} --role {role} …`"
-        )
-        try:
-            opened = Store.open(location, create=False)
-        except StoreMissingError as error:
-            raise ConfigError(f"{role} `{name}`: no model is registered: {error.message}", remedy) from None
-        with opened as store:
-            found = stored_models.get(store, name, role)
-            if found is not None:
-                return as_entry(found)
-            names = [model.name for model in stored_models.models(store, role)]
-            raise ConfigError(
-                f"{role} `{name}`: not registered in {store.name}{hint(name, names)}",
-                f"`persyn models list` shows those there are; {remedy}",
-            )
-
-    return find
+def number_format(model: Model) -> str:
+    """What its weights are loaded in: of a local model as stored, `–` where another program decides."""
+    given = str(model.options.get("dtype", ""))
+    known = model.backend in TEACHERS.names()  # the package of its kind may be gone
+    return given or ("float32" if known and teacher_kind(model.backend).in_process else "–")
 
 
 def generation_sha(model: Model) -> str:

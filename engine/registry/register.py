@@ -12,8 +12,9 @@ from engine.config.models import TeacherConfig
 from engine.config.paths import RunFolder
 from engine.config.stages import GenerationConfig
 from engine.models import model_info
+from engine.models.devices import this_machine
 from engine.models.model_info import ModelCheck
-from engine.registry import models
+from engine.registry import models, run_files
 from engine.teachers import teacher_kinds
 from storage import registry as stored
 from storage.records import Model, Role
@@ -56,7 +57,7 @@ def settings(given: Mapping[str, Any], role: str, base: Path) -> TeacherConfig:
 
 
 def fill(wanted: TeacherConfig) -> tuple[TeacherConfig, ModelCheck | None]:
-    """(settings with family and size filled in from the model's own files, what those files say).
+    """(settings with family, size and number format filled in from the model's own files, what those files say).
 
     None where the backend reads no files here.
 
@@ -71,6 +72,9 @@ def fill(wanted: TeacherConfig) -> tuple[TeacherConfig, ModelCheck | None]:
         update["family"] = found.family
     if wanted.parameters is None and found.parameters:
         update["parameters"] = found.parameters
+    settled = run_files.teacher(wanted, this_machine())
+    if settled.dtype != wanted.dtype:
+        update["dtype"] = settled.dtype
     return wanted.model_copy(update=update), found
 
 

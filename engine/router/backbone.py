@@ -36,7 +36,7 @@ def load_backbone(
     ref: str,
     *,
     revision: str = "",
-    dtype: str = "float32",
+    dtype: str = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> Backbone:
@@ -53,7 +53,7 @@ def load_backbone(
         ref=ref,
         revision=revision,
         sha=fingerprint(ref, revision),
-        dtype=dtype,
+        dtype=str(model.dtype).removeprefix("torch."),
         max_tokens=context_length(model) or DEFAULT_MAX_TOKENS,
         hidden=int(model.config.get_text_config().hidden_size),
     )

@@ -42,7 +42,7 @@ class FitSettings:
     lora_alpha: float = 32.0
     max_tokens: int = 0
     """Longer prompts are cut in the middle; 0: the backbone's context."""
-    dtype: str = "float32"
+    dtype: str = "auto"
     device: str = "auto"
     revision: str = ""
     """Of a backbone from the hub."""

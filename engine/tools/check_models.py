@@ -195,7 +195,7 @@ def _mask(model: Model, row: tuple[Messages, str], max_length: int) -> Finding:
 def _backbone(run: Run, prompt: Prompt) -> Finding:
     config = run.router
     backbone = load_backbone(
-        config.backbone, revision=config.revision, dtype=config.dtype, device=config.device
+        config.backbone, revision=config.revision, dtype=config.dtype or "float32", device=config.device
     )
     pooled = pool(backbone.model, [prompt_ids(backbone.tokenizer, prompt.messages)])
     return ok(

@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from engine.base.sanitize import json_line, strip_control
-from engine.config import run_file as config
-from engine.registry import models
+from engine.registry import run_files
 from engine.tools import check_machine, check_models
 from engine.tools.findings import Finding
 
@@ -40,7 +39,7 @@ def main(options: argparse.Namespace) -> int:
 def _everything(run_file: str | None) -> Iterator[Finding]:
     yield from check_machine.findings()
     if run_file is not None:
-        yield from check_models.findings(config.load(run_file, models.saved(None)))
+        yield from check_models.findings(run_files.load(run_file))
 
 
 def _show(console: Console, finding: Finding) -> None:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from engine.config import run_file
 from engine.pipeline import job_commands
 from engine.pipeline.job_commands import NextStep, Refused
+from engine.registry import run_files
 from engine.zoo import resolve
 from storage.errors import PersynError
 from storage.job_records import Job
@@ -22,7 +22,7 @@ BY_KEY: dict[NextStep, str] = {
 
 def demo(store: Store) -> Job:
     """The demo's job, started. Called in a thread."""
-    return job_commands.start(store, run_file.load(Path(resolve.__file__).parent / "demo.yaml"))
+    return job_commands.start(store, run_files.load(Path(resolve.__file__).parent / "demo.yaml"))
 
 
 def with_keys(problem: PersynError) -> str:

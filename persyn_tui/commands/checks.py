@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from engine import tools
-from engine.config import json_schema, run_file
-from engine.registry import models
+from engine.config import json_schema
+from engine.registry import run_files
 from persyn_tui.commands.output import JsonOption, StoreOption
 
 
@@ -18,7 +18,7 @@ def doctor(
 ) -> None:
     """Check this machine and, with a run file, each of its models: template, mask, context, one token."""
     if file is not None:
-        run_file.load(file, models.saved(store))  # a wrong run file is told at once, before torch is imported
+        run_files.load(file, store)  # a wrong run file is told at once, before torch is imported
     tools.replace("doctor", [str(file)] if file else [], [], store=store, as_json=as_json)
 
 

@@ -13,6 +13,7 @@ from engine.base.suggest import hint
 from engine.config.models import TeacherConfig
 from engine.registry import model_settings
 from engine.registry import register as registering
+from engine.registry.models import number_format
 from persyn_tui.app.base.formatting import number, short_reference
 from persyn_tui.commands.options import check_word, nested, with_settings
 from persyn_tui.commands.output import JsonOption, StoreOption, emit, say, table, tell
@@ -43,6 +44,7 @@ def list_models(
                 model.role,
                 model.backend,
                 short_reference(model.model),
+                number_format(model),
                 model.family or "–",
                 number(model.parameters),
                 f"{model.price_input:g}/{model.price_output:g}",
@@ -54,7 +56,7 @@ def list_models(
             for model in found
         ]
         numbers = ("size", "$/M in/out", "context")
-        columns = ("name", "role", "backend", "model", "family", *numbers, "sampling", "system", "")
+        columns = ("name", "role", "backend", "model", "dtype", "family", *numbers, "sampling", "system", "")
         nothing = "no models yet; `persyn models add` registers one, and a run registers those of its file"
         table(columns, rows, right=numbers, empty=nothing)
 
@@ -77,6 +79,8 @@ def add(
         say(f"family: {wanted.family}")
     if wanted.parameters is not None and wanted.parameters != asked.parameters:
         say(f"parameters: {wanted.parameters:,}")
+    if wanted.dtype != asked.dtype:
+        say(f"dtype: {wanted.dtype or 'float32'}")
     record = registering.record(wanted, role)
     opened = Store.open(store)
     known = registering.known(opened, record)

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from engine import tools
 from engine.base import atomic_write
 from engine.base.errors import ConfigError
-from engine.config import run_file, stages
+from engine.config import stages
 from engine.config.run_file import Run
 from engine.pipeline import run_view
 from engine.pipeline.run_view import run_of
-from engine.registry import models
+from engine.registry import run_files
 from engine.scoring import score_table
 from engine.scoring import what_if as relabelling
 from engine.scoring.what_if import Relabelled
@@ -63,7 +63,7 @@ def relabel(
     as_json: JsonOption = False,
 ) -> None:
     """Say what another α or normalization would change, from stored scores: no generation, no forward pass."""
-    loaded = run_file.load(file, models.saved(store)) if file else None
+    loaded = run_files.load(file, store) if file else None
     if alpha is None and normalization is None:
         raise ConfigError("nothing to try", "give --alpha A, --normalization NAME, or both")
     if out is not None:

@@ -9,12 +9,11 @@ from platformdirs import user_data_path
 from rich.console import Console
 
 from engine.base.errors import ConfigError
-from engine.config import run_file
 from engine.config.run_file import Run
 from engine.job import stage_names
 from engine.methods import strategy_kinds
 from engine.pipeline import launch, preflight
-from engine.registry import models as registry
+from engine.registry import run_files
 from engine.report import dry_run as dryrun
 from engine.report import estimate
 from engine.zoo import resolve
@@ -42,7 +41,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run or resume a run file: the same command again goes on where it stopped."""
-    loaded = run_file.load(file, registry.saved(store))
+    loaded = run_files.load(file, store)
     if dry_run:
         _estimate(loaded, store, as_json)
         return
@@ -59,7 +58,7 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Run every strategy at the same prompt budget, and compare the students prompt by prompt."""
-    loaded = run_file.load(file, registry.saved(store))
+    loaded = run_files.load(file, store)
     names = []
     for name in strategy_kinds.names():
         try:
@@ -93,7 +92,7 @@ def demo(
     """Run the whole pipeline on embedded models and compare all strategies."""
     files = {"zoo": "demo.yaml", "smollm2": "smollm2.yaml"}
     check_word("models", models, list(files))
-    loaded = run_file.load(Path(resolve.__file__).parent / files[models])
+    loaded = run_files.load(Path(resolve.__file__).parent / files[models])
     _start(loaded, store or _demo_store(models), until=None, detach=False, as_json=as_json)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.config import run_file
-from engine.registry import models
+from engine.registry import models, run_files
 from storage import registry as stored_models
 from storage.store import Store
 
@@ -118,7 +118,7 @@ def test_a_bare_name_in_a_run_file_is_the_registered_model(persyn: Persyn, tmp_p
     assert persyn(*add, "terse", "--system", "Short.", "--top-p", "0.5", "--price-output", "2").code == 0
     assert persyn("models", "add", "--model", "zoo:student", "--name", "pupil", "--role", "student").code == 0
     (tmp_path / "run.yaml").write_text(RUN)
-    run = run_file.load(tmp_path / "run.yaml", models.saved(str(tmp_path / "store.db")))
+    run = run_files.load(tmp_path / "run.yaml", str(tmp_path / "store.db"))
     with Store.open(tmp_path / "store.db") as store:
         stored = stored_models.get(store, "terse", "teacher")
         pupil = stored_models.get(store, "pupil", "student")

@@ -50,7 +50,7 @@ def test_a_setting_is_what_its_field_declares() -> None:
 def test_the_names_of_kinds_are_choices() -> None:
     found = setting.settings(TeacherConfig)
     assert {"openai", "transformers", "vllm"} <= set(found["backend"].choices)
-    assert found["dtype"].choices == ("float32", "bfloat16", "float16")
+    assert found["dtype"].choices == ("auto", "float32", "bfloat16", "float16")
 
 
 def test_every_setting_of_a_model_says_what_it_is() -> None:

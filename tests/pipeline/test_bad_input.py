@@ -54,6 +54,11 @@ def with_prompts() -> str:
             "",
             ("`persyn` chooses between teachers, and there is one",),
         ),
+        (
+            '{name: pupil, model: "zoo:student", family: llama}',
+            '{name: pupil, model: "zoo:student", family: llama, device: "cuda:7"}',
+            ("student: pupil", "device 'cuda:7' is not there"),
+        ),
         ("distill: {epochs: 2", "distill: {method: qlora", ("run.yaml:", "`qlora` is not in this version")),
         (
             '{name: pupil, model: "zoo:student", family: llama}',

@@ -17,7 +17,8 @@ def test_a_kind_has_the_general_settings_and_its_own() -> None:
     assert {"revision", "device", "dtype", "adapter", "server.args"}.isdisjoint(far)
     assert far["model"].hint == "the name it is served by"
     assert near["sampling.temperature"].nothing == "0.7"
-    assert (near["dtype"].nothing, near["dtype"].choices[0]) == ("float32", "float32")
+    assert near["dtype"].nothing.startswith("auto, 16 bits on a GPU")
+    assert near["dtype"].choices == ("auto", "float32", "bfloat16", "float16")
     assert model_settings.of_kind("teacher", "vllm")["dtype"].nothing.startswith("as the weights are stored")
 
 

@@ -45,6 +45,9 @@ class Library:
     def nvmlDeviceGetUtilizationRates(self, handle: int) -> Any:  # noqa: N802
         return SimpleNamespace(gpu=7)
 
+    def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> tuple[int, int]:  # noqa: N802
+        return 9, 0
+
     def nvmlDeviceGetPowerUsage(self, handle: int) -> int:  # noqa: N802
         raise self.NVMLError("not supported")
 

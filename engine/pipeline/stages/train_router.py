@@ -166,7 +166,7 @@ def fit_settings(config: RouterConfig) -> FitSettings:
         lora_rank=config.rank,
         lora_alpha=2.0 * config.rank,
         max_tokens=config.max_tokens,
-        dtype=config.dtype,
+        dtype=config.dtype or "float32",
         device=config.device,
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,

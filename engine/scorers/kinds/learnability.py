@@ -21,7 +21,8 @@ from engine.config.kinds import ScorerKind
 from engine.config.section import Section
 from engine.models.chat_template import BOUNDARY_VERSION, encode, with_system
 from engine.models.loading import load_causal_lm
-from engine.models.model_info import check_dtype, context_length, fingerprint
+from engine.models.model_info import context_length, fingerprint
+from engine.models.precision import settled_dtype
 from engine.scorers.scorer_kinds import ShouldStop, checked, never
 from storage.records import Messages, Prompt, Score
 
@@ -44,7 +45,8 @@ class Settings(Section):
     model: str = ""
     """Required: `zoo:NAME`, a folder, a hub id."""
     revision: str = ""
-    dtype: str = "float32"
+    dtype: str | None = None
+    """None: auto, 16 bits on a GPU where its files have them, else float32."""
     device: str = "auto"
     trust_remote_code: bool = False
     count_end_of_turn: bool = True
@@ -190,7 +192,7 @@ class Learnability:
         self._chosen = chosen
         self._model, self._tokenizer = load_causal_lm(
             chosen.model,
-            dtype=chosen.dtype,
+            dtype=chosen.dtype or "float32",
             device=chosen.device,
             revision=chosen.revision,
             trust_remote_code=chosen.trust_remote_code,
@@ -232,5 +234,5 @@ def _settings(settings: Mapping[str, Any]) -> Settings:
     chosen = checked("learnability", Settings, settings)
     if not chosen.model and not chosen.student:
         raise ConfigError("scorer 'learnability' has no student", "set `model` to the student's model")
-    check_dtype(chosen.dtype)
-    return chosen
+    dtype = settled_dtype(chosen.dtype, chosen.device, chosen.model, chosen.revision)
+    return chosen.model_copy(update={"dtype": dtype})

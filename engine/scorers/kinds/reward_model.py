@@ -17,7 +17,8 @@ from engine.config.paths import RunFolder
 from engine.config.section import Section
 from engine.models.chat_template import conversation_ids, end_of_turn_ids, prompt_ids
 from engine.models.loading import load_reward_model
-from engine.models.model_info import check_dtype, context_length, fingerprint
+from engine.models.model_info import context_length, fingerprint
+from engine.models.precision import settled_dtype
 from engine.scorers.scorer_kinds import ShouldStop, checked, never
 from storage.records import Prompt, Score
 
@@ -36,7 +37,8 @@ class Settings(Section):
     model: str = ""
     """Required: `zoo:NAME`, a folder, a hub id."""
     revision: str = ""
-    dtype: str = "float32"
+    dtype: str | None = None
+    """None: auto, 16 bits on a GPU where its files have them, else float32."""
     device: str = "auto"
     trust_remote_code: bool = False
     context: int | None = None
@@ -84,7 +86,7 @@ class RewardModel:
         self._chosen = chosen
         self._model, self._tokenizer = load_reward_model(
             chosen.model,
-            dtype=chosen.dtype,
+            dtype=chosen.dtype or "float32",
             device=chosen.device,
             revision=chosen.revision,
             trust_remote_code=chosen.trust_remote_code,
@@ -142,5 +144,5 @@ def _settings(settings: Mapping[str, Any]) -> Settings:
         raise ConfigError(
             "scorer 'reward_model' has no model", "set `model`: zoo:reward, a folder, or a hub id"
         )
-    check_dtype(chosen.dtype)
-    return chosen
+    dtype = settled_dtype(chosen.dtype, chosen.device, chosen.model, chosen.revision)
+    return chosen.model_copy(update={"dtype": dtype})

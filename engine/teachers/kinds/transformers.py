@@ -15,7 +15,8 @@ from engine.config.paths import RunFolder
 from engine.config.section import Section
 from engine.models import adapters, model_info
 from engine.models.chat_template import BOUNDARY_VERSION
-from engine.models.model_info import DEVICES, ModelCheck, check_dtype, fingerprint
+from engine.models.model_info import DEVICES, ModelCheck, fingerprint
+from engine.models.precision import settled_dtype
 from engine.teachers import teacher_kinds
 from storage.records import Model
 
@@ -31,7 +32,8 @@ VERSION = 1
 class Settings(Section):
     """The run file's keys of such a teacher or student."""
 
-    dtype: str = "float32"
+    dtype: str | None = None
+    """None: auto, 16 bits on a GPU where its files have them, else float32."""
     thinking: bool | None = None
     """Passed to the chat template as `enable_thinking`; None leaves the template's default."""
     trust_remote_code: bool = False
@@ -112,15 +114,16 @@ def tokenizer(model: Model) -> "PreTrainedTokenizerBase":
 
 
 def options(model: Model) -> dict[str, Any]:
-    """The model's options over the defaults.
+    """The model's options over the defaults, `dtype` as it is loaded.
 
     Raises:
         ConfigError: an unknown or wrong option.
+        ModelError: an unknown `dtype`.
     """
     chosen = teacher_kinds.options(model, Settings).model_dump()
-    check_dtype(chosen["dtype"])
     if not re.fullmatch(DEVICES, chosen["device"]):
         raise ConfigError(
             f"model {model.name!r}: unknown device {chosen['device']!r}", "use auto, cpu, cuda, cuda:N or mps"
         )
+    chosen["dtype"] = settled_dtype(chosen["dtype"], chosen["device"], model.model, model.revision)
     return chosen

@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from engine.base.errors import EndpointError, NotAvailable
-from engine.base.nvml import Gpu, Nvml
+from engine.base.nvml import VISIBLE, Gpu, Nvml, visible
 from engine.config.vllm import ServerConfig
 
 _LOOK_S = 0.5
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
 _NVML = Nvml()
 
 
@@ -19,10 +18,10 @@ def read(nvml: Nvml = _NVML) -> list[Gpu]:
     Raises:
         EndpointError: there is a GPU that cannot be read.
     """
-    if os.environ.get(_VISIBLE) in ("", "-1"):
+    if os.environ.get(VISIBLE) in ("", "-1"):
         return []
     try:
-        return [gpu for gpu in nvml.read() if _visible(gpu.index, gpu.uuid)]
+        return [gpu for gpu in nvml.read() if visible(gpu.index, gpu.uuid)]
     except NotAvailable as problem:
         raise EndpointError(problem.message, problem.remedy) from None
 
@@ -54,8 +53,8 @@ def place(
     Raises:
         EndpointError: too few are free, or they cannot be read.
     """
-    if "MIG-" in (given := os.environ.get(_VISIBLE, "")):
-        return {_VISIBLE: given}  # a slice of a GPU is somebody's choice, and is not measured
+    if "MIG-" in (given := os.environ.get(VISIBLE, "")):
+        return {VISIBLE: given}  # a slice of a GPU is somebody's choice, and is not measured
     wanted, width, share = server.gpus, server.width, server.gpu_memory_utilization
     end = time.monotonic() + server.gpu_timeout
     while True:
@@ -64,7 +63,7 @@ def place(
             return {}
         chosen = choose(gpus, wanted, width, share)
         if len(chosen) == width:
-            return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", _VISIBLE: ",".join(map(str, chosen))}
+            return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", VISIBLE: ",".join(map(str, chosen))}
         if time.monotonic() >= end or stopped():
             break
         time.sleep(_LOOK_S)
@@ -80,14 +79,5 @@ def place(
 
 def numbers(place: Mapping[str, str]) -> frozenset[int]:
     """The GPUs of an environment that `place` gave; −1 for one without a number, none on the CPU."""
-    names = place.get(_VISIBLE, "").split(",")
+    names = place.get(VISIBLE, "").split(",")
     return frozenset(int(name) if name.isdigit() else -1 for name in names if name)
-
-
-def _visible(index: int, uuid: str) -> bool:
-    """Whether CUDA_VISIBLE_DEVICES leaves this GPU to us."""
-    given = os.environ.get(_VISIBLE)
-    if given is None:
-        return True
-    names = [name.strip() for name in given.split(",") if name.strip()]
-    return str(index) in names or any(name.startswith("GPU-") and uuid.startswith(name) for name in names)

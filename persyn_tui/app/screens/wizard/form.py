@@ -13,10 +13,9 @@ from textual.app import ComposeResult
 from textual.css.query import NoMatches
 
 from engine.base.suggest import hint
-from engine.config import run_file
 from engine.config.run_file import Run
 from engine.config.setting import Setting
-from engine.registry import new_run, run_file_writer
+from engine.registry import new_run, run_file_writer, run_files
 from engine.report import estimate
 from persyn_tui.app.base.formatting import count
 from persyn_tui.app.screens.wizard import questions, references
@@ -257,7 +256,7 @@ class SettingsStep(Step):
                     return False
             await asyncio.to_thread(_put, path, text)
             self._written = (path, text)
-            self.plan.run = await asyncio.to_thread(run_file.load, path)
+            self.plan.run = await asyncio.to_thread(run_files.load, path)
         except (OSError, PersynError) as problem:
             entry.control.focus()
             entry.say(f"✗ {problem}", "bad")

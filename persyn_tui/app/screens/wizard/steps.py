@@ -12,9 +12,8 @@ from textual.containers import Vertical
 from textual.css.query import NoMatches
 from textual.widgets import ContentSwitcher, Static
 
-from engine.config import run_file
 from engine.config.run_file import Run
-from engine.registry import models
+from engine.registry import run_files as registered_run_files
 from engine.registry.candidates import Candidate
 from persyn_tui.app.base.formatting import count, number
 from persyn_tui.app.screens.wizard import run_files
@@ -209,8 +208,8 @@ class FileStep(Step):
             return False
         try:
             store = self.dialog.app.store
-            known = None if store is None else models.saved(store.location)
-            self.plan.run = await asyncio.to_thread(run_file.load, path_of(path), known)
+            location = None if store is None else store.location
+            self.plan.run = await asyncio.to_thread(registered_run_files.load, path_of(path), location)
             self._read = path
         except PersynError as problem:
             self.plan.run, self._read = None, ""
