@@ -26,6 +26,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,7 @@ def trl(task: Task, dtype: str, as_it_comes: bool = False) -> Run:
         report_to="none",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
+        use_liger_kernel=torch.cuda.is_available() and find_spec("liger_kernel") is not None,
         **more,
     )
     trainer = SFTTrainer(
