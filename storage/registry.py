@@ -4,32 +4,43 @@ import time
 from collections.abc import Iterable
 from dataclasses import fields, replace
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 
 from storage.records import Model, Role
 from storage.rows import MODEL, chunks
 from storage.schema import ModelRow
 from storage.store import Store
 
+_FIRST = (ModelRow.archived_at.is_not(None), ModelRow.by_run, ModelRow.put_at.desc(), ModelRow.id.desc())
+"""The order of a name's rows: the first is what the name means."""
 
-def put(store: Store, model: Model, identity_sha: str) -> Model:
-    """The stored model, with its id.
+
+def put(store: Store, model: Model, identity_sha: str, *, by_run: bool = False) -> Model:
+    """The stored model, with its id. Its own `id` and `archived` are ignored.
 
     A model of the same role, name and identity keeps its row: it becomes visible again, and what is not part
-    of its identity (price, context, parameters, device options) is updated. Its `id` and `archived` are ignored.
+    of its identity (price, context, parameters, device options) is updated. A run changes nothing of a row that was
+    registered by hand.
+
+    Args:
+        by_run: registered by a run whose file describes it, not by hand.
     """
     clock = time.time()
     values = {field.name: getattr(model, field.name) for field in fields(model)}
     del values["id"], values["archived"]
-    values |= {"options": dict(model.options), "archived_at": None, "put_at": clock}
-    statement = (
-        store.insert(ModelRow)
-        .values(identity_sha=identity_sha, created_at=clock, **values)
-        .on_conflict_do_update(index_elements=["role", "name", "identity_sha"], set_=values)
-        .returning(ModelRow.id)
+    values |= {"options": dict(model.options), "archived_at": None, "put_at": clock, "by_run": by_run}
+    insert = store.insert(ModelRow).values(identity_sha=identity_sha, created_at=clock, **values)
+    insert = insert.on_conflict_do_update(
+        index_elements=["role", "name", "identity_sha"],
+        set_=values,
+        where=ModelRow.by_run.is_(True) if by_run else None,
     )
     with store.write() as connection:
-        return replace(model, id=connection.execute(statement).scalar_one(), archived=False)
+        connection.execute(insert)
+        number = connection.execute(
+            select(ModelRow.id).where(*_exactly(model.role, model.name, identity_sha))
+        )
+        return replace(model, id=number.scalar_one(), archived=False)
 
 
 def models(
@@ -39,9 +50,9 @@ def models(
 
     Args:
         archived: archived models too.
-        superseded: every row of a name, newest first, instead of the last registered one.
+        superseded: every row of a name, the one it stands for first, instead of that one.
     """
-    query = select(*MODEL).order_by(ModelRow.role, ModelRow.name, ModelRow.put_at.desc(), ModelRow.id.desc())
+    query = select(*MODEL).order_by(ModelRow.role, ModelRow.name, *_FIRST)
     if role is not None:
         query = query.where(ModelRow.role == role)
     if not archived:
@@ -49,19 +60,16 @@ def models(
     found = MODEL.all(store, query)
     if superseded:
         return found
-    newest: dict[tuple[str, str], Model] = {}
+    meant: dict[tuple[str, str], Model] = {}
     for model in found:
-        newest.setdefault((model.role, model.name), model)
-    return [*newest.values()]
+        meant.setdefault((model.role, model.name), model)
+    return [*meant.values()]
 
 
 def get(store: Store, name: str, role: Role | None = None) -> Model | None:
-    """The last registered model of this name that is not archived, or None."""
+    """The model that this name stands for, or None; no archived one."""
     query = (
-        select(*MODEL)
-        .where(ModelRow.name == name, ModelRow.archived_at.is_(None))
-        .order_by(ModelRow.put_at.desc(), ModelRow.id.desc())
-        .limit(1)
+        select(*MODEL).where(ModelRow.name == name, ModelRow.archived_at.is_(None)).order_by(*_FIRST).limit(1)
     )
     if role is not None:
         query = query.where(ModelRow.role == role)
@@ -70,8 +78,7 @@ def get(store: Store, name: str, role: Role | None = None) -> Model | None:
 
 def find(store: Store, role: Role, name: str, identity_sha: str) -> Model | None:
     """The model of exactly these settings, archived or not, or None."""
-    same = (ModelRow.role == role, ModelRow.name == name, ModelRow.identity_sha == identity_sha)
-    return MODEL.first(store, select(*MODEL).where(*same))
+    return MODEL.first(store, select(*MODEL).where(*_exactly(role, name, identity_sha)))
 
 
 def by_id(store: Store, ids: Iterable[int]) -> dict[int, Model]:
@@ -84,3 +91,7 @@ def archive(store: Store, model_id: int, archived: bool = True) -> None:
     """Hide a model from listings, or show it again; its responses stay."""
     stamp = func.coalesce(ModelRow.archived_at, time.time()) if archived else None
     store.execute(update(ModelRow).where(ModelRow.id == model_id).values(archived_at=stamp))
+
+
+def _exactly(role: Role, name: str, identity_sha: str) -> tuple[ColumnElement[bool], ...]:
+    return ModelRow.role == role, ModelRow.name == name, ModelRow.identity_sha == identity_sha

@@ -151,7 +151,10 @@ class ModelRow(Base):
     archived_at: Mapped[float | None]
     created_at: Mapped[float]
     put_at: Mapped[float]
-    """When it was last registered: the latest row of a name is the model of that name."""
+    """When it was last registered."""
+    by_run: Mapped[bool]
+    """Whether only runs have registered it, whose files describe it. The model of a name is its latest row that was
+    registered by hand; the latest one of a run where there is none."""
 
 
 class PromptRow(Base):

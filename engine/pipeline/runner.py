@@ -165,7 +165,7 @@ def prepare(job: Job, log: JobLog, control: JobControl) -> RunContext:
     if formats := run_files.number_formats(run):
         log.say("info", f"number formats: {formats}")
     stored = [
-        stored_models.put(store, model, models.identity_sha(model))
+        stored_models.put(store, model, models.identity_sha(model), by_run=True)
         for model in (*teachers, models.student(run))
     ]
     return RunContext(

@@ -23,8 +23,8 @@ SECOND = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 
 def upgrade() -> None:
@@ -37,8 +37,8 @@ def upgrade() -> None:
 def later(folder: Path, last: str = "") -> Revisions:
     """This program's history with one more revision."""
     shutil.copytree(SHIPPED.folder, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0005_colour.py").write_text(SECOND.format(last=last))
-    return Revisions((*SHIPPED.order, "0005"), folder)
+    (folder / "versions" / "0006_colour.py").write_text(SECOND.format(last=last))
+    return Revisions((*SHIPPED.order, "0006"), folder)
 
 
 def old_store(location: str) -> None:
@@ -74,10 +74,10 @@ def test_an_older_database_is_copied_and_then_migrated(sqlite_path: Path, tmp_pa
     assert copies[0].stat().st_mode & 0o777 == 0o600
     backup = sqlite3.connect(copies[0])
     assert backup.execute("SELECT family FROM models").fetchall() == [("before",)]
-    assert backup.execute("SELECT version_num FROM alembic_version").fetchall() == [("0004",)]
+    assert backup.execute("SELECT version_num FROM alembic_version").fetchall() == [("0005",)]
     backup.close()
     # Opening it again has nothing to do.
-    Store.open(sqlite_path, revisions=Revisions((*SHIPPED.order, "0005"), tmp_path / "later")).close()
+    Store.open(sqlite_path, revisions=Revisions((*SHIPPED.order, "0006"), tmp_path / "later")).close()
     assert list(sqlite_path.parent.glob("*.backup")) == copies
 
 
@@ -102,7 +102,7 @@ KILLED = """
     from storage.migrations import SHIPPED, Revisions
     from storage.store import Store
 
-    Store.open(sys.argv[1], revisions=Revisions((*SHIPPED.order, "0005"), Path(sys.argv[2])))
+    Store.open(sys.argv[1], revisions=Revisions((*SHIPPED.order, "0006"), Path(sys.argv[2])))
 """
 
 
@@ -121,7 +121,7 @@ def test_a_newer_database_is_refused_and_left_alone(location: str, tmp_path: Pat
     old_store(location)
     revisions = later(tmp_path / "later")
     Store.open(location, revisions=revisions).close()
-    with pytest.raises(StoreVersionError, match="at revision 0005, newer than this program's 0004"):
+    with pytest.raises(StoreVersionError, match="at revision 0006, newer than this program's 0005"):
         Store.open(location)
     with Store.open(location, revisions=revisions) as store:
         assert [model.family for model in registry.models(store)] == ["migrated"]
@@ -145,6 +145,10 @@ DROPPED = {
     "events": {"stage", "data"},
     "routers": {"complete"},
 }
+
+
+ADDED = {"models": {"by_run": False}}
+"""What rows of older releases have in columns that they were written without."""
 
 
 def a_value(column):
@@ -184,7 +188,8 @@ def test_a_store_of_an_older_release_keeps_its_rows(location: str, revision: str
                 {key: value for key, value in row.items() if key not in DROPPED.get(name, ())} for row in rows
             ]
             assert len(rows) == 1
-            assert after[name] == kept
+            added = {key: value for key, value in ADDED.get(name, {}).items() if key not in rows[0]}
+            assert after[name] == [row | added for row in kept]
         assert jobs.get(store, 1).host == "kept"
         assert [event.message for event in jobs.events(store, 1)] == ["kept"]
         (assigned,) = browse.get(store, 1).assignments

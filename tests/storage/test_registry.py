@@ -68,3 +68,56 @@ def test_archived_models_are_hidden_and_come_back_when_put_again(store, make) ->
 def test_unknown_ids_and_names_are_left_out(store) -> None:
     assert registry.by_id(store, [4, 5]) == {}
     assert registry.get(store, "nobody") is None
+
+
+def put(store, system: str, *, by_run: bool = False, **values) -> Model:
+    return registry.put(
+        store, Model("a", "teacher", "x", "m", system=system, **values), system, by_run=by_run
+    )
+
+
+def test_a_name_keeps_the_model_registered_by_hand_whatever_runs_bring_along(store) -> None:
+    mine = put(store, "mine", family="llama", parameters=5.0, price_output=2.0, context=99)
+    other = put(store, "of a run", by_run=True)
+    assert other.id != mine.id
+    used = put(store, "mine", by_run=True)
+    assert used.id == mine.id
+    put(store, "of another run", by_run=True)
+    assert registry.get(store, "a") == mine
+    assert registry.models(store) == [mine]
+    assert [model.system for model in registry.models(store, superseded=True)] == [
+        "mine",
+        "of another run",
+        "of a run",
+    ]
+
+
+def test_a_name_that_only_runs_have_is_what_the_newest_run_says(store) -> None:
+    first = put(store, "one", by_run=True, context=10)
+    put(store, "two", by_run=True)
+    assert [model.system for model in registry.models(store)] == ["two"]
+    again = put(store, "one", by_run=True, context=20)
+    assert again.id == first.id
+    assert registry.get(store, "a").context == 20
+
+
+def test_registering_by_hand_what_a_run_has_made_makes_it_the_model_of_its_name(store) -> None:
+    made = put(store, "one", by_run=True)
+    put(store, "two", by_run=True)
+    mine = put(store, "one", family="llama")
+    assert mine.id == made.id
+    put(store, "two", by_run=True)
+    put(store, "one", by_run=True)
+    assert registry.get(store, "a") == mine
+
+
+def test_a_model_archived_by_hand_stays_hidden_behind_the_one_of_a_run(store) -> None:
+    mine = put(store, "mine")
+    registry.archive(store, mine.id)
+    assert put(store, "mine", by_run=True).id == mine.id
+    assert registry.models(store) == []
+    put(store, "other", by_run=True)
+    for archived in (False, True):
+        assert [model.system for model in registry.models(store, archived=archived)] == ["other"]
+    registry.archive(store, mine.id, archived=False)
+    assert [model.system for model in registry.models(store)] == ["mine"]
