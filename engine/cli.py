@@ -8,7 +8,6 @@ import argparse
 import logging
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 
 from engine import tools
@@ -40,9 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _work(job_id: int, *, foreground: bool, as_json: bool) -> int:
-    # Imported here: torch takes seconds, and a wrong option must not wait for it.
+    # Imported here: sqlalchemy and pydantic take a second, and a wrong option must not wait for them.
     from rich.console import Console
-    from transformers.utils import logging as transformers_logging
 
     from engine.pipeline import display, runner
     from engine.report import summary
@@ -51,10 +49,6 @@ def _work(job_id: int, *, foreground: bool, as_json: bool) -> int:
     if not foreground:  # its output is the job's log file
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("engine").setLevel(logging.INFO)
-    # One loading bar per model would tear the job's own display apart.
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
     began = time.monotonic()
     store = Store.open(create=False)

@@ -104,6 +104,7 @@ def main() -> None:
         say(f"error: {error}")
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
+        say("cancelled")
         raise SystemExit(130) from None
 
 

@@ -131,7 +131,7 @@ class Collector:
         for column, tokens in lane.made().items():
             self._context.progress.advance(0, tokens=tokens, row=self._context.teachers[column].name)
         if lane.opening:
-            self._context.progress.doing(f"making {name} ready")
+            self._context.progress.doing(f"making {name} ready", name)
         if (traffic := lane.traffic()) is not None:
             self._context.progress.traffic(name, traffic)
         if gauges := lane.gauges():

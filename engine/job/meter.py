@@ -18,8 +18,13 @@ class Meter:
 
     def __init__(self, now: float) -> None:
         self.made, self.tokens = 0.0, 0
+        self.start(now)
+
+    def start(self, now: float) -> None:
+        """Counts time from now on only: what was counted until now took time that says nothing of the speed."""
         self._began = self._last = now
-        self._marks: deque[tuple[float, float, int]] = deque([(now, 0.0, 0)])
+        self._made_before = self.made
+        self._marks: deque[tuple[float, float, int]] = deque([(now, self.made, self.tokens)])
 
     def add(self, made: float, tokens: int, now: float) -> None:
         """Counts."""
@@ -30,7 +35,8 @@ class Meter:
     @property
     def overall(self) -> float | None:
         """Units per second from the beginning to the last one; None before there is one."""
-        return self.made / (self._last - self._began) if self._last > self._began else None
+        made = self.made - self._made_before
+        return made / (self._last - self._began) if self._last > self._began else None
 
     def settled(self, now: float) -> bool:
         """Whether its speed says something of what is left."""

@@ -120,6 +120,8 @@ class _Part:
     known: float | None = None
     """Units per second as measured in earlier runs."""
     begun: bool = False
+    loading: bool = False
+    """Its model is loaded, or was until its first unit: that time is not its speed's."""
     unit_of_work: float | None = None
     """Units that one piece of work makes; None where only whole units are counted."""
     done_before: int = 0
@@ -205,6 +207,7 @@ class Progress:
         self.unit = unit
         part = self._part(row)
         part.row, part.meter, part.begun = Row(done=done, total=total), Meter(self._clock()), False
+        part.loading = False
         part.retried_before = self._retries.get(self.stage, {}).get(row, 0)
         part.lane = part.lane if lane is None else lane
         part.known = part.known if known is None else known
@@ -219,17 +222,26 @@ class Progress:
         self._tokens += tokens
         self._counts = self._counts or bool(made or tokens or work)
         part.meter.add(made if part.unit_of_work is None else work * part.unit_of_work, tokens, self._clock())
+        if part.loading and (made or tokens or work):
+            part.loading = False
+            part.meter.start(self._clock())
         part.row.done += made
         part.row.tokens += tokens
         if status:
             part.row.counts[status] = part.row.counts.get(status, 0) + made
         self._publish()
 
-    def doing(self, what: str) -> None:
+    def doing(self, what: str, row: str | None = None) -> None:
         """Says what is being done until something is counted; the same words go on from when they were first said.
 
         For while one teacher is made ready others may be counted.
+
+        Args:
+            what: for the operator.
+            row: the one that is made ready, if any: the time until its first unit does not count for its speed.
         """
+        if row is not None:
+            self._part(row).loading = True
         if what != self._doing:
             self._doing, self._doing_since = what, self._clock()
         if self._counts:

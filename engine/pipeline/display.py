@@ -83,7 +83,7 @@ class Plain:
     def show(self, snapshot: Snapshot) -> None:
         """Prints a line when five seconds have passed, the stage has changed or a row is newly stuck."""
         now = time.monotonic()
-        if not snapshot.stage or not (snapshot.total or snapshot.doing):
+        if not (snapshot.doing or (snapshot.stage and snapshot.total)):
             return
         stuck = frozenset(name for name, row in snapshot.rows.items() if row.note)
         new = snapshot.stage != self._stage or stuck - self._stuck
@@ -110,7 +110,8 @@ class Rich:
 
     def show(self, snapshot: Snapshot) -> None:
         """Redraws the block."""
-        self._live.update(render(snapshot, self.console.width) if snapshot.stage else Text())
+        shown = snapshot.stage or snapshot.doing
+        self._live.update(render(snapshot, self.console.width) if shown else Text())
 
     def say(self, kind: str, message: str) -> None:
         """Prints the line above the block."""
@@ -142,6 +143,7 @@ def summary(snapshot: Snapshot) -> str:
         if snapshot.total
         else snapshot.stage
     ]
+    parts = [part for part in parts if part]  # none while the engine starts
     if snapshot.doing:
         parts.append(doing(snapshot))
     if snapshot.rate:

@@ -1,6 +1,7 @@
 """Submits a job and starts its engine, in the background or in place of this process. No torch."""
 
 import os
+import signal
 import subprocess
 import sys
 from threading import Thread
@@ -11,6 +12,9 @@ from storage import jobs
 from storage.hashing import sha
 from storage.job_records import Job
 from storage.store import Store
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""What asks an engine to stop."""
 
 
 def submit(store: Store, run: Run, *, until: str | None = None) -> tuple[Job, bool]:
@@ -89,6 +93,8 @@ def here(store: Store, job: Job, *, as_json: bool) -> None:
     One process rather than two: ctrl+c, kill and exit code mean the engine itself.
     """
     line, variables = command(job, foreground=True, as_json=as_json), environment(store)
+    # They wait until the engine hears them: a ctrl+c between the two would end it without a word.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     store.close()
     sys.stdout.flush()
     sys.stderr.flush()

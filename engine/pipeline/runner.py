@@ -6,18 +6,20 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from types import FrameType
+from types import FrameType, ModuleType
 
 from engine.base.errors import ConfigError
 from engine.job.context import RunContext
 from engine.job.control import JobControl
 from engine.job.progress import Metric, Progress, Snapshot, from_json
 from engine.job.server_pool import ServerPool
-from engine.pipeline import endings, pipeline
+from engine.pipeline import endings
 from engine.pipeline.display import Display
+from engine.pipeline.launch import STOP_SIGNALS
 from engine.pipeline.run_view import run_of
 from engine.registry import models, run_files
 from engine.teachers.vllm_server import orphans
@@ -64,6 +66,10 @@ class JobLog:
             self._last, self._at = snapshot, time.monotonic()
             self._show(snapshot, metrics)
 
+    def starting(self) -> None:
+        """Shows that this process loads its modules; what is stored of an earlier process stays."""
+        self.publish(Snapshot(doing="starting: loading torch and transformers"), ())
+
     def tick(self) -> None:
         """Shows how long what cannot be counted has taken by now: a large model is loaded for minutes."""
         with self._lock:
@@ -88,27 +94,56 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     job = jobs.get(store, job_id)
     if job is None:
         raise ConfigError(f"there is no job {job_id} in {store.name}", "list the jobs with `persyn jobs`")
-    lease = jobs.claim(store, job_id, owner=f"{socket.gethostname()}:{os.getpid()}", lease_seconds=LEASE_S)
-    control, log, ended = JobControl(), JobLog(store, lease, display), threading.Event()
-    restore = _on_signals(control)
+    control, starting = JobControl(), threading.Event()
+    with _signals_stop(control, starting):
+        lease = jobs.claim(
+            store, job_id, owner=f"{socket.gethostname()}:{os.getpid()}", lease_seconds=LEASE_S
+        )
+        return _work_on(job, JobLog(store, lease, display), control, starting)
+
+
+def _work_on(job: Job, log: JobLog, control: JobControl, starting: threading.Event) -> Outcome:
+    """As `work`, for a job that is ours."""
+    ended = threading.Event()
     pulse = threading.Thread(target=_pulse, args=(log, control, ended), name="heartbeat", daemon=True)
     pulse.start()
     context, problem = None, None
     try:
+        log.starting()
         _tell_of_interruption(job, log)
+        starting.set()
+        control.check()
+        stages = _pipeline()
+        starting.clear()
         context = prepare(job, log, control)
         with closing(context.servers):
-            pipeline.run(context, until=job.until_stage)
+            stages.run(context, until=job.until_stage)
     except BaseException as met:
         problem = endings.known(met, pausing=control.pausing)
         if not isinstance(met, Exception | KeyboardInterrupt):
             raise
     finally:
+        starting.clear()
         ended.set()
         pulse.join(timeout=5)
         _write_down(log, control, context, problem)
-        restore()
     return Outcome(0 if problem is None else endings.code(problem), context)
+
+
+def _pipeline() -> ModuleType:
+    """The stages, and all that they import.
+
+    Only now: torch and transformers take seconds, in which the job is already claimed, is seen and can be stopped.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    from engine.pipeline import pipeline
+
+    # One loading bar per model would tear the job's own display apart.
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    return pipeline
 
 
 def _tell_of_interruption(job: Job, log: JobLog) -> None:
@@ -210,8 +245,9 @@ def _pulse(log: JobLog, control: JobControl, ended: threading.Event) -> None:
             continue  # busy or full for now; the lease outlives several missed beats
 
 
-def _on_signals(control: JobControl) -> Callable[[], None]:
-    """Makes ctrl+c and SIGTERM ask for a stop, as a cancel; a second one is immediate.
+@contextmanager
+def _signals_stop(control: JobControl, starting: threading.Event) -> Iterator[None]:
+    """Makes ctrl+c and SIGTERM ask for a stop, as a cancel; a second one is immediate, and so is one while starting.
 
     Any more change nothing: they would hit the code that writes down how the job ended.
     """
@@ -219,15 +255,17 @@ def _on_signals(control: JobControl) -> Callable[[], None]:
 
     def handle(signum: int, frame: FrameType | None) -> None:
         nonlocal ending
-        if control.stopping and not ending:
+        at_once = control.stopping or starting.is_set()
+        if at_once and not ending:
             ending = True
+            control.stop(pause=False)
             raise KeyboardInterrupt
         control.stop(pause=False)
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
+    previous = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # what was sent since `launch.here` comes now
+    try:
+        yield
+    finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-    return restore

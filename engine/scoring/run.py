@@ -63,7 +63,7 @@ def score_missing(
     if (device := scorer_kind(kind).settings.model_fields.get("device")) is not None:
         context.servers.evict_for(settings.get("device", device.default))
     done, held = 0, None
-    context.progress.doing(f"making scorer {name} ready")
+    context.progress.doing(f"making scorer {name} ready", name)
     with closing(scorer_kinds.load(kind).create(settings)) as scorer:
         score = (
             _Judging(work, scorer).score

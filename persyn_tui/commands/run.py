@@ -9,6 +9,7 @@ from platformdirs import user_data_path
 from rich.console import Console
 
 from engine.base.errors import ConfigError
+from engine.base.plugins import STRATEGIES
 from engine.config.run_file import Run
 from engine.job import stage_names
 from engine.methods import strategy_kinds
@@ -28,15 +29,20 @@ UntilOption = Annotated[str | None, typer.Option("--until", help="Stop after thi
 DetachOption = Annotated[
     bool, typer.Option("--detach", "-d", help="Run in the background; outlives the terminal.")
 ]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Only print generations, tokens, cost and time; exit code 2 where the run would be refused.",
+    ),
+]
 
 
 def run(
     file: FileArgument,
     until: UntilOption = None,
     detach: DetachOption = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print generations, tokens, cost and time.")
-    ] = False,
+    dry_run: DryRunOption = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -51,16 +57,14 @@ def run(
 def compare(
     file: FileArgument,
     detach: DetachOption = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print generations, tokens, cost and time.")
-    ] = False,
+    dry_run: DryRunOption = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run every strategy at the same prompt budget, and compare the students prompt by prompt."""
     loaded = run_files.load(file, store)
-    names = []
-    for name in strategy_kinds.names():
+    usable, names = strategy_kinds.names(), []
+    for name in (*usable, *(name for name in STRATEGIES.names() if name not in usable)):
         try:
             strategy_kinds.load(name).loads(loaded.evidence, 1.0)
         except ConfigError as problem:
@@ -105,7 +109,9 @@ def _start(loaded: Run, location: str | None, *, until: str | None, detach: bool
         say(
             f"job {job.id} is already running (pid {job.pid} on {job.host}); follow it with `persyn watch {job.id}`"
         )
-    elif not created:
+    elif created:
+        say(f"job {job.id}: starting")
+    else:
         say(f"resuming job {job.id} ({job.effective_state})")
     if detach or live:
         if not live:
@@ -155,3 +161,5 @@ def _estimate(loaded: Run, location: str | None, as_json: bool) -> None:
         say("\nThe run itself would be refused here:")
     for problem in problems:
         say(f"✗ {problem.message}" + (f"\n  → {problem.remedy}" if problem.remedy else ""))
+    if problems:
+        raise typer.Exit(ConfigError.exit_code)

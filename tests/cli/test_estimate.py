@@ -1,15 +1,20 @@
 """The dry run against numbers worked out by hand."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from app.small_run import make
+from plugin_package import installed
 
 from engine.base.errors import ConfigError
+from engine.base.plugins import STRATEGIES
 from engine.config import run_file
 from engine.report import dry_run, estimate, existing_work
+from engine.zoo import resolve
+from persyn_tui.commands.run import compare
 from storage import jobs, routing
 from storage.speeds import Speed
 from storage.store import Store
@@ -146,7 +151,7 @@ def test_the_papers_settings_print(
     assert data["routed"]["generations"] == pytest.approx(routed)
     assert data["all"]["cost"] > data["routed"]["cost"] > 0
     ran = persyn("run", "--dry-run", file)
-    assert ran.code == 0
+    assert ran.code == (2 if data["problems"] else 0)
     assert f"{n * m:,} generations" in ran.out
     assert f"{routed:,} generations" in ran.out
 
@@ -163,7 +168,8 @@ def test_the_five_kinds_of_teacher_print_without_any_of_them(persyn: Callable[..
     ]
     assert len(run.teachers[1].base_url or ()) == 2
     ran = persyn("run", "--dry-run", str(path))
-    assert ran.code == 0, ran.err
+    assert ran.code == 2, ran.err
+    assert "The run itself would be refused here" in ran.err
     for teacher in run.teachers:
         assert f"\n{teacher.name}" in ran.out
     # 3,800 answers of 400 tokens, each judged in one request of 120 + 400 + 150 tokens with a reply of 300.
@@ -249,3 +255,16 @@ def test_shares_are_those_of_the_largest_remainder(
     parts: list[float], total: float, shown: list[int]
 ) -> None:
     assert dry_run._shares(parts, total) == shown
+
+
+def test_compare_names_a_strategy_that_cannot_be_imported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text((Path(resolve.__file__).parent / "demo.yaml").read_text())
+    with installed(tmp_path, STRATEGIES, "broken", "import nowhere_at_all"):
+        compare(file, dry_run=True, store=str(tmp_path / "store.db"), as_json=True)
+    said = capsys.readouterr()
+    assert "compare: without `broken`: " in said.err
+    assert "`broken` of added_broken cannot be imported: ModuleNotFoundError" in said.err
+    assert json.loads(said.out)["n"] > 0

@@ -174,8 +174,11 @@ def test_a_bad_row_far_down_is_found_before_a_teacher_answers(workspace):
 def test_a_dry_run_counts_and_says_what_the_run_would_be_refused_for(workspace):
     path = workspace.write(RUN.replace("zoo:brief", "./nowhere").replace("zoo:student", "./elsewhere"))
     done = workspace.call("run", "--dry-run", "--json", path)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 2, done.stderr
     problems = " ".join(problem["message"] for problem in json.loads(done.stdout)["problems"])
     assert "nowhere" in problems
     assert "elsewhere" in problems
     assert "The run itself would be refused here" in done.stderr
+    shown = workspace.call("run", "--dry-run", path)
+    assert shown.returncode == 2
+    assert "generations" in shown.stdout

@@ -67,6 +67,34 @@ def test_ctrl_c_cancels_at_the_next_batch_and_the_run_resumes(workspace, finishe
     assert workspace.counts() == undisturbed.counts()
 
 
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_ctrl_c_while_the_engine_starts_says_so_and_leaves_no_queued_job(workspace, state: str) -> None:
+    """The signal comes when the job is just stored, and when torch is being imported."""
+    workspace.fresh = True
+    path = workspace.write()
+
+    def reached() -> bool:
+        if not workspace.database.exists():
+            return False
+        try:
+            with workspace.open() as store:
+                return any(state in ("queued", job.state) for job in jobs.recent(store, limit=1))
+        except PersynError:
+            return False  # the database is being made
+
+    process = workspace.start("run", path)
+    wait_until(process, reached)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "job 1: starting" in err
+    assert "run the same command again to go on" in err
+    assert "Traceback" not in err
+    with workspace.open() as store:
+        (job,) = jobs.recent(store)
+    assert (job.state, job.stage) == ("cancelled", "")
+
+
 def test_cancel_from_another_terminal(workspace):
     path = workspace.write()
     process = workspace.start("run", path)

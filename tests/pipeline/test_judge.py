@@ -289,7 +289,7 @@ def test_the_dry_run_says_what_a_judge_would_cost_and_a_missing_key_is_named(wor
         RUN + f"quality: {JUDGE % (server.url, ', mode: pairs, api_key_env: NO_SUCH_KEY')}\n"
     )
     done = workspace.call("run", "--dry-run", path, "--json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 2, done.stderr
     assert "NO_SUCH_KEY is not set" in json.loads(done.stdout)["problems"][0]["message"]
     (row,) = json.loads(done.stdout)["judges"]
     # 56 comparisons, each with 300 tokens in reply at $100 a million.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from engine.job.progress import Metric, Progress, Snapshot, from_json
-from engine.pipeline.display import summary, time_left
+from engine.pipeline.display import Plain, render, summary, time_left
 from engine.teachers.traffic import Traffic
 
 
@@ -78,6 +78,27 @@ def test_one_answer_after_a_long_loading_foretells_nothing(watch):
         watch.now += 0.5
         watch.progress.advance(row="a")
     assert watch.progress.snapshot().eta_s is not None
+
+
+def test_the_loading_of_a_rows_model_does_not_count_for_its_speed(watch):
+    watch.progress.expect(1000, row="before", lane=0)
+    watch.progress.expect(1000, row="after", lane=0)
+    watch.progress.works_on("after")
+    watch.progress.doing("loading pupil (after)", "after")
+    for _ in range(12):
+        watch.now += 1
+        watch.progress.works_on("after")
+        watch.progress.doing("loading pupil (after)", "after")
+    for _ in range(9):
+        watch.progress.advance(4, tokens=20, row="after")
+        watch.now += 0.25
+    snapshot = watch.progress.snapshot()
+    row = snapshot.rows["after"]
+    assert (row.done, row.tokens) == (36, 180)
+    # The first units end the loading, so that those after them are measured: 32 in 2.25 s.
+    assert snapshot.rate == pytest.approx(32 / 2.25)
+    assert row.tokens_per_second == pytest.approx(160 / 2.25)
+    assert row.eta_s == pytest.approx((1000 - 36) / (32 / 2.25))
 
 
 def test_where_a_part_stands_still_no_time_is_known(watch):
@@ -234,3 +255,14 @@ def test_a_time_left_is_whole_in_the_cells_that_lists_have_for_it():
     )
     assert all(len(time_left(time)) <= 6 and len(time_left(time, rough=True)) <= 7 for time in seconds)
     assert time_left(None, rough=True) == "–"
+
+
+def test_what_is_done_before_the_first_stage_is_shown(capsys):
+    at = Snapshot(doing="starting: loading torch and transformers", doing_s=3)
+    assert summary(at) == "starting: loading torch and transformers 3s"
+    Plain().show(at)
+    assert capsys.readouterr().err == "starting: loading torch and transformers 3s\n"
+    Plain().show(Snapshot())
+    assert capsys.readouterr().err == ""
+    lines = render(at, 80).renderables
+    assert str(lines[0]) == "starting: loading torch and transformers 3s"

@@ -70,7 +70,7 @@ def _expect(context: RunContext, strategy: str) -> None:
 
 def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: int) -> None:
     context.progress.works_on(strategy)
-    context.progress.doing(f"loading {context.student.name} ({strategy})")
+    context.progress.doing(f"loading {context.student.name} ({strategy})", strategy)
     folder = context.folder("students", context.adapter_sha(strategy))
     student = context.student
     if not datasets.count(context.store, dataset.id):

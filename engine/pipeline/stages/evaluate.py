@@ -71,7 +71,7 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
         return
     context.progress.expect(total, done=done, row=label, unit="responses", lane=0)
     context.progress.works_on(label)
-    context.progress.doing(f"loading {context.student.name} ({label})")
+    context.progress.doing(f"loading {context.student.name} ({label})", label)
     student = context.student
     if adapter is not None:
         folder = adapter.metrics.get("merged") or adapter.path
