@@ -3,7 +3,11 @@
 All train the same student from the same adapter on the same rows with the same learning rates, rows of a step and
 clipping, and must end at about the same loss on those rows. The peers get what makes them fast: batches of like length,
 no gradient checkpointing, attention without a mask where a batch has no padding. Packing is left out: without flash
-attention its rows see each other. TRL "as it comes" is reported, too. `ours over the best peer` is the ratio of tokens
+attention its rows see each other. `qlora` is ours beside weights in 4 bits: its speed, memory and fall of the loss are
+reported beside those of ours, and `qlora over ours` is what it costs and saves. Memory is that of a process of its own
+for each (`--memory`): the bytes of the weights, and the most that the process took, with torch and all that it loads.
+
+TRL "as it comes" is reported, too. `ours over the best peer` is the ratio of tokens
 per second of processor time in each number format, in one run.
 
     python benchmarks/lora.py [ROWS.jsonl] [--model zoo:smollm2-135m]
@@ -18,7 +22,9 @@ import argparse
 import contextlib
 import json
 import os
+import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +34,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -51,7 +57,8 @@ from engine.distill.lora import Tuning, make_trainable
 from engine.distill.optimizer import OptimizerConfig
 from engine.distill.settings import Settings
 from engine.models.forward import split_model
-from engine.models.loading import load_causal_lm
+from engine.models.loading import load_causal_lm, load_tokenizer
+from engine.models.quantization import is_quantised, weight_bytes
 
 Row = tuple[list[dict[str, str]], str]
 FIELDS = (("question", "answer"), ("prompt", "response"), ("problem", "solution"))
@@ -150,10 +157,11 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
     return time.perf_counter() - began, time.process_time() - cpu_began
 
 
-def ours(task: Task, dtype: str) -> Run:
-    model, tokenizer = load_causal_lm(task.ref, dtype=dtype)
+def ours(task: Task, dtype: str, method: Literal["lora", "qlora"] = "lora") -> Run:
+    model, tokenizer = load_causal_lm(task.ref, dtype=dtype, four_bit=method == "qlora")
     folder = Path(tempfile.mkdtemp(dir=task.folder))
-    return Run(model, *timed(lambda: train(model, tokenizer, Rows(task.rows), folder, task.settings)))
+    settings = replace(task.settings, tuning=replace(task.settings.tuning, method=method))
+    return Run(model, *timed(lambda: train(model, tokenizer, Rows(task.rows), folder, settings)))
 
 
 def trl(task: Task, dtype: str, as_it_comes: bool = False) -> Run:
@@ -235,16 +243,19 @@ def accelerate(task: Task, dtype: str) -> Run:
 
 
 def loss_on(model: Any, data: Examples) -> float:
-    model.float().eval()
+    if not is_quantised(model):
+        model.float()
+    model.eval()
     return mean_loss(split_model(model), data, 4096, next(model.parameters()).device)
 
 
-def compare(options: argparse.Namespace, work: Path) -> dict[str, Any]:
+def the_task(options: argparse.Namespace, work: Path) -> tuple[Task, Any]:
+    """(what every way is given, the tokenizer)."""
     ref = options.model
     if ref == "tiny":
         ref = str(work / "student")
         build_tiny(Path(ref))
-    model, tokenizer = load_causal_lm(ref)
+    tokenizer = load_tokenizer(ref)
     rows = read_rows(options.rows_file, options.rows, tokenizer)
     settings = Settings(
         tuning=Tuning(rank=options.rank, alpha=2 * options.rank),
@@ -255,7 +266,45 @@ def compare(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         checkpoint_every=0,
     )
     data = tokenise(tokenizer, rows, work / "rows", settings.max_length)
-    task = Task(ref, rows, data, settings, work)
+    return Task(ref, rows, data, settings, work), tokenizer
+
+
+def memory(options: argparse.Namespace, work: Path) -> dict[str, float]:
+    """Bytes of the weights, and the most that this process took while it trained by `options.memory`."""
+    task, _ = the_task(options, work)
+    student = ours(task, "float32", options.memory).student
+    frozen = weight_bytes(student) - sum(w.nbytes for w in student.parameters() if w.requires_grad)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"bytes_of_weights": frozen, "peak_bytes": peak}
+
+
+def measured_apart(options: argparse.Namespace, method: str) -> dict[str, float]:
+    told = [sys.argv[0], *sys.argv[1:], "--memory", method]
+    done = subprocess.run([sys.executable, *told], stdout=subprocess.PIPE, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def qlora(options: argparse.Namespace, task: Task, plain: dict[str, float]) -> dict[str, Any]:
+    """Figures of training beside 4-bit weights, and what they are of those of `plain`, which is ours in float32."""
+    before = loss_on(load_causal_lm(task.ref, four_bit=True)[0], task.data)
+    run = ours(task, "float32", "qlora")
+    found = {
+        "tokens_per_second": task.data.counts.tokens / run.seconds,
+        "tokens_per_cpu_second": task.data.counts.tokens / run.cpu_seconds,
+        "loss_before": before,
+        "loss_fallen": before - loss_on(run.student, task.data),
+    }
+    sizes = {method: measured_apart(options, method) for method in ("lora", "qlora")}
+    over = {key: found[key] / plain[key] for key in ("tokens_per_cpu_second", "loss_fallen")}
+    over |= {key: value / sizes["lora"][key] for key, value in sizes["qlora"].items()}
+    return {**found, "memory": sizes, "qlora over ours": over}
+
+
+def compare(options: argparse.Namespace, work: Path) -> dict[str, Any]:
+    task, tokenizer = the_task(options, work)
+    settings, data, rows = task.settings, task.data, task.rows
+    model, _ = load_causal_lm(task.ref)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     before = loss_on(model, data)
     plan = plan_epoch(len(data), settings.batch_rows, settings.seed, 0)
@@ -301,6 +350,7 @@ def compare(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         best = max(peer["tokens_per_cpu_second"] for peer in peers)
         report[f"ours over the best peer, {dtype}"] = own["tokens_per_cpu_second"] / best
         check_losses([own, *peers], options.tolerance, report)
+    report["qlora float32"] = qlora(options, task, report["runs"]["ours float32"])
     return report
 
 
@@ -323,6 +373,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as the environment says")
     parser.add_argument("--tolerance", type=float, default=0.15, help="of the fall of the loss")
+    parser.add_argument("--memory", choices=("lora", "qlora"), help="only the memory of one of ours")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -330,7 +381,7 @@ def main() -> None:
 
     work = Path(tempfile.mkdtemp(prefix="persyn-lora-"))
     try:
-        print(json.dumps(compare(options, work), indent=1))
+        print(json.dumps(memory(options, work) if options.memory else compare(options, work), indent=1))
     finally:
         shutil.rmtree(work)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from engine.config.section import Dtype, Section, Seed
 
@@ -137,7 +137,8 @@ class DatasetConfig(Section):
 class DistillConfig(Section):
     """How the student is trained."""
 
-    method: Literal["lora", "full"] = "lora"
+    method: Literal["lora", "qlora", "full"] = "lora"
+    """`lora`: adapters beside the weights; `qlora`: beside weights in 4 bits, by bitsandbytes; `full`: all weights."""
     rank: int = Field(16, ge=1)
     alpha: float | None = Field(None, gt=0)
     """LoRA scale; None: twice the rank."""
@@ -163,16 +164,8 @@ class DistillConfig(Section):
     merge: bool = True
     seed: Seed = 0
     dtype: Dtype | None = None
-    """Number format of the weights; None: the student's; auto is never float16, in which small gradients are zero."""
-
-    @field_validator("method", mode="before")
-    @classmethod
-    def _trains_whole_weights(cls, value: object) -> object:
-        if value == "qlora":
-            raise ValueError(
-                "`qlora` is not in this version: it comes with students of real size; use lora or full"
-            )
-        return value
+    """Number format of the weights or, with `qlora`, of what is computed with them; None: the student's; auto is never
+    float16, in which small gradients are zero."""
 
 
 class EvaluationConfig(Section):

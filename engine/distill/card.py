@@ -4,6 +4,7 @@ import json
 
 from engine.distill.data import Counts
 from engine.distill.settings import Settings
+from engine.models.nf4 import NF4
 
 _LOADING = "## Load it"
 
@@ -19,12 +20,13 @@ def text(base: str, dtype: str, settings: Settings, counts: Counts, steps: int, 
         steps: optimizer steps.
         loss: mean of the last epoch, nats per target token.
     """
-    adapter = settings.tuning.method != "full"
-    method = (
-        f"LoRA, rank {settings.tuning.rank}, alpha {settings.tuning.alpha:g}"
-        if adapter
-        else "full fine-tuning"
-    )
+    tuning = settings.tuning
+    adapter, four_bit = tuning.method != "full", tuning.method == "qlora"
+    method = f"LoRA, rank {tuning.rank}, alpha {tuning.alpha:g}" if adapter else "full fine-tuning"
+    if four_bit:
+        method = (
+            f"Q{method}: the base's linear layers in 4 bits (nf4, double quantisation), computed in {dtype}"
+        )
     about = f"""\
 ---
 base_model: {base}
@@ -43,7 +45,7 @@ library_name: {"peft" if adapter else "transformers"}
 
 Which prompts and whose answers it was trained on is kept in the store: `persyn data datasets`.
 """
-    return about + _loading(base if adapter else "", dtype)
+    return about + _loading(base if adapter else "", dtype, four_bit)
 
 
 def of_merged(adapter: str, dtype: str) -> str:
@@ -53,20 +55,26 @@ def of_merged(adapter: str, dtype: str) -> str:
     ) + _loading("", dtype)
 
 
-def _loading(base: str, dtype: str) -> str:
-    """How to load an adapter over `base`, or a whole model when `base` is empty."""
-    model = f'AutoModelForCausalLM.from_pretrained({json.dumps(base) if base else "FOLDER"}, dtype="{dtype}")'
+def _loading(base: str, dtype: str, four_bit: bool = False) -> str:
+    """How to load an adapter over `base`, in 4 bits or as it is, or a whole model when `base` is empty."""
+    more = ", quantization_config=nf4" if four_bit else ""
+    model = f'AutoModelForCausalLM.from_pretrained({json.dumps(base) if base else "FOLDER"}, dtype="{dtype}"{more})'
     peft = ("from peft import PeftModel\n", "student = PeftModel.from_pretrained(student, FOLDER).eval()\n")
     imported, put_on = peft if base else ("", "")
+    classes, nf4 = "AutoModelForCausalLM, AutoTokenizer", ""
+    if four_bit:
+        classes = f"{classes}, BitsAndBytesConfig"
+        chosen = "".join(f", {key}={value!r}" for key, value in NF4.items())
+        nf4 = f'nf4 = BitsAndBytesConfig(load_in_4bit=True{chosen}, bnb_4bit_compute_dtype="{dtype}")\n'
     return f"""\
 {_LOADING}
 
 `FOLDER` is the folder of this file. In another number format than {dtype} some answers differ.
 
 ```python
-{imported}from transformers import AutoModelForCausalLM, AutoTokenizer
+{imported}from transformers import {classes}
 
-student = {model}
+{nf4}student = {model}
 {put_on}tokenizer = AutoTokenizer.from_pretrained(FOLDER)
 prompt = [{{"role": "user", "content": "…"}}]
 inputs = tokenizer.apply_chat_template(

@@ -24,6 +24,7 @@ from engine.distill.optimizer import BETAS, EPSILON, Optimizer
 from engine.distill.settings import Hooks, Settings, TrainResult
 from engine.models.checkpoint import Checkpoint, Pace, paths, read_newest, write_checkpoint, write_sealed
 from engine.models.forward import MEASURED_COST, SplitModel, split_model
+from engine.models.quantization import is_quantised
 from engine.models.stoppable import stoppable
 from engine.models.threads import threads
 
@@ -67,8 +68,9 @@ def train(
     split = split_model(model)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    quantised = f"nf4 in {model.dtype}" if is_quantised(model) else ""
     parameters = trainable(student)
-    size = sum(parameter.numel() for parameter in model.parameters())
+    size = model.num_parameters()  # of 4-bit weights as many as they stand for
     device = next(iter(parameters.values())).device
     plan = [
         (epoch, members)
@@ -84,7 +86,7 @@ def train(
         settings=settings,
         hooks=hooks,
         checkpoints=folder / "checkpoints",
-        fingerprint=fingerprint(data, settings, parameters),
+        fingerprint=fingerprint(data, settings, parameters, quantised),
         device=device,
         cost=pass_cost(size, device),
     )
@@ -109,7 +111,10 @@ def train(
             end.step,
             end.running["loss"],
         )
-        _save(student, tokenizer, path, readme, {"steps": end.step, "fingerprint": run.fingerprint})
+        extra: dict[str, Any] = {"steps": end.step, "fingerprint": run.fingerprint}
+        if quantised:
+            extra["quantization"] = "nf4"
+        _save(student, tokenizer, path, readme, extra)
     return TrainResult(
         model=student,
         path=path,
@@ -294,10 +299,18 @@ def _tell_counts(data: Examples, settings: Settings, notice: Callable[[str], Non
         notice("the chat template ends no assistant turn: EOS was put after each response")
 
 
-def fingerprint(data: Examples, settings: Settings, parameters: Mapping[str, Tensor]) -> str:
+def fingerprint(
+    data: Examples, settings: Settings, parameters: Mapping[str, Tensor], quantised: str = ""
+) -> str:
     """Everything that shapes the weights; what only shapes speed or memory may change between resumes.
 
     Names and places are those of the first version: a run goes on from a checkpoint that an older one wrote.
+
+    Args:
+        data: the rows.
+        settings: see `Settings`.
+        parameters: those that are trained.
+        quantised: how the others are stored and computed, where that is not as the trained ones are.
     """
     kept = {
         "tuning": {**asdict(settings.tuning), "targets": ALL_LINEAR},
@@ -314,7 +327,7 @@ def fingerprint(data: Examples, settings: Settings, parameters: Mapping[str, Ten
         "seed": settings.seed,
     }
     shapes = {name: [str(value.dtype), *value.shape] for name, value in parameters.items()}
-    text = json.dumps([data.sha256, kept, shapes], sort_keys=True)
+    text = json.dumps([data.sha256, kept, shapes, *([quantised] if quantised else [])], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,6 +1,7 @@
 """The trainable part of a student: LoRA adapters through PEFT, or all weights.
 
 LoRA: Hu et al., arXiv 2106.09685: W stays, and W + (alpha / rank)·B·A is learned, B starting at zero.
+QLoRA: Dettmers et al., arXiv 2305.14314: the same beside a W in 4 bits.
 """
 
 import warnings
@@ -12,6 +13,7 @@ from peft import LoraConfig, TaskType, get_peft_model
 from torch import Tensor, nn
 
 from engine.base.errors import ConfigError
+from engine.models.quantization import is_quantised
 
 ALL_LINEAR = "all-linear"
 """All linear layers except the output embedding, which may share its weight with the input's: an adapter merged into
@@ -22,7 +24,7 @@ one of the two would change both."""
 class Tuning:
     """What is trained."""
 
-    method: Literal["lora", "full"] = "lora"
+    method: Literal["lora", "qlora", "full"] = "lora"
     rank: int = 16
     alpha: float = 32.0
     """The adapter's update is scaled by alpha / rank."""
@@ -37,10 +39,17 @@ def make_trainable(model: Any, tuning: Tuning, seed: int) -> Any:
     gives the same A matrices.
 
     Raises:
-        ConfigError: the student carries an adapter already, or has no linear layer that PEFT knows.
+        ConfigError: the student carries an adapter already, is in 4 bits for another method or not in 4 bits for
+            `qlora`, or has no linear layer that PEFT knows.
     """
     if hasattr(model, "peft_config"):
         raise ConfigError("the student already carries an adapter", "merge it, or load the plain one")
+    four_bit = tuning.method == "qlora"
+    if is_quantised(model) != four_bit:
+        raise ConfigError(
+            f"a student in {'full precision' if four_bit else '4 bits'} cannot be trained by `{tuning.method}`",
+            f"load it with four_bit={four_bit}",
+        )
     if tuning.method == "full":
         model.requires_grad_(True)
         return model
@@ -56,8 +65,9 @@ def make_trainable(model: Any, tuning: Tuning, seed: int) -> Any:
         with warnings.catch_warnings():
             # GPT-2 keeps weights transposed; PEFT sets fan_in_fan_out by itself and warns that it did.
             warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")
-            # In bfloat16 the optimizer keeps float32 masters; adapters in float32 would cast every activation.
-            return get_peft_model(model, config, autocast_adapter_dtype=False)
+            # In bfloat16 the optimizer keeps float32 masters; adapters in float32 would cast every activation, which
+            # is little beside unpacking 4-bit weights.
+            return get_peft_model(model, config, autocast_adapter_dtype=four_bit)
     except ValueError as error:
         raise ConfigError(
             f"LoRA cannot be put on this student: {error}",

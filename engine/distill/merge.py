@@ -3,6 +3,9 @@
 Merging is W ← W + (alpha / rank)·B·A. It goes wrong silently where two layers share a weight (tied
 embeddings), where weights are rounded (bfloat16), or where a save forgets a tensor. So the merged folder is
 loaded again from disk and its logits are compared with those of student + adapter, position by position.
+
+An adapter trained on 4-bit weights is added to the values that these stand for, which are not those the student had
+before: its B·A has learned to mend what quantisation changed. PEFT would round the sum to 4 bits again.
 """
 
 import shutil
@@ -16,8 +19,10 @@ from torch import Tensor
 
 from engine.base.errors import TrainingError
 from engine.distill import card
+from engine.models import adapters
 from engine.models.checkpoint import verify, write_sealed
 from engine.models.loading import attach_adapter, load_causal_lm
+from engine.models.quantization import dequantised
 
 TOLERANCES: Mapping[torch.dtype, float] = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest accepted |merged − live| as a share of the largest |live logit|, by the dtype that is saved."""
@@ -58,9 +63,12 @@ def merge(
             f"the adapter in {adapter} cannot be merged: {error}",
             "train again: the run resumes from its last checkpoint",
         ) from error
-    student, tokenizer = load_causal_lm(base, dtype=dtype)
+    four_bit = bool(adapters.check(str(adapter)).quantization)
+    student, tokenizer = load_causal_lm(base, dtype=dtype, four_bit=four_bit)
     live = attach_adapter(student, base, str(adapter))
     before = _logits(live, probes)
+    if four_bit:
+        live = attach_adapter(dequantised(live.unload()), base, str(adapter))
     merged = live.merge_and_unload()
 
     def fill(temporary: Path) -> None:

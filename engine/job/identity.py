@@ -12,6 +12,7 @@ from engine.config.kinds import scorer_kind
 from engine.config.run_file import Run
 from engine.job.calibration import Calibration
 from engine.methods import strategy_kinds
+from engine.models import nf4
 from engine.registry import models
 from engine.scorers import scorer_kinds
 from engine.sources import source_kinds
@@ -224,6 +225,8 @@ class RunIdentity:
                 exclude={"merge", "keep_checkpoints", "checkpoint_steps"} | unseen
             ),
         }
+        if self._run.distill.method == "qlora":
+            parts["quantization"] = nf4.NF4
         if excluded:
             parts["excluded"] = excluded
         return sha(parts)

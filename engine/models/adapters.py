@@ -9,6 +9,7 @@ from engine.base.foreign_json import WrongShape
 from engine.models.model_info import has_chat_template, has_tokenizer, weights_in
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_MANIFEST = "manifest.json"  # engine.models.checkpoint has it too, and imports torch
 
 KINDS = ("LORA", "ADALORA", "LOHA", "LOKR", "IA3", "OFT", "BOFT", "VERA")
 """Those that can be added to the base's weights; prompts and prefixes cannot."""
@@ -25,6 +26,8 @@ class Adapter:
     tokenizer: bool
     """Whether it brings a tokenizer of its own, which is used then."""
     chat_template: bool
+    quantization: str
+    """`nf4`: it was trained on weights in 4 bits, and belongs to those values; empty for others."""
 
 
 def check(folder: str) -> Adapter:
@@ -63,4 +66,14 @@ def check(folder: str) -> Adapter:
         parameters=weights_in(place / WEIGHTS, folder),
         tokenizer=has_tokenizer(place),
         chat_template=has_tokenizer(place) and has_chat_template(place, folder),
+        quantization=_quantization(place),
     )
+
+
+def _quantization(place: Path) -> str:
+    """PEFT's own files do not say; the manifest beside them does."""
+    try:
+        found = foreign_json.read(place / _MANIFEST).get("quantization")
+        return "" if found is None else found.text()
+    except (OSError, WrongShape):
+        return ""  # not trained here

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.base.errors import ModelError
-from engine.models import adapters
+from engine.models import adapters, quantization
 from engine.models.devices import BFLOAT16_FROM, Device, this_machine
 from engine.models.model_info import ModelCheck, check, check_dtype, is_hub_id
 from engine.models.precision import resolved_dtype
@@ -104,6 +104,7 @@ def load_causal_lm(
     *,
     trust_remote_code: bool = False,
     adapter: str = "",
+    four_bit: bool = False,
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """The model in eval mode on its device, and its tokenizer with a pad token; the vocabulary stays.
 
@@ -116,7 +117,9 @@ def load_causal_lm(
         device: `auto` (CUDA when there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, `mps`.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: run Python that the model's repository brings along.
-        adapter: folder of a PEFT adapter that is added to the weights, in `dtype`.
+        adapter: folder of a PEFT adapter that is added to the weights, in `dtype`: to those it was trained on, which of
+            a QLoRA student are the dequantised ones.
+        four_bit: linear layers in 4 bits, computed in `dtype`; see `engine.models.quantization`.
 
     Raises:
         ModelError: naming what is missing and the remedy; also when stored weights do not fill the model,
@@ -124,7 +127,8 @@ def load_causal_lm(
     """
     tokenizer = load_tokenizer(ref, revision, trust_remote_code, adapter=adapter)
     found = check(ref, revision=revision, chat_template=not adapter)
-    model = load_weights(found, "AutoModelForCausalLM", dtype, device, trust_remote_code)
+    four_bit = four_bit or bool(adapter and adapters.check(adapter).quantization)
+    model = load_weights(found, "AutoModelForCausalLM", dtype, device, trust_remote_code, four_bit=four_bit)
     embedding: Any = model.get_input_embeddings()
     rows = embedding.weight.shape[0]
     if len(tokenizer) > rows:
@@ -133,7 +137,7 @@ def load_causal_lm(
             "use the tokenizer that belongs to the model",
         )
     if adapter:  # added to the weights, it costs no time
-        model = attach_adapter(model, ref, adapter).merge_and_unload()
+        model = attach_adapter(quantization.dequantised(model), ref, adapter).merge_and_unload()
     return model, tokenizer
 
 
@@ -193,6 +197,8 @@ def load_weights(
     dtype: str = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
+    *,
+    four_bit: bool = False,
 ) -> "PreTrainedModel":
     """The checked model by one of transformers' auto classes: whole, in eval mode, on its device.
 
@@ -212,6 +218,8 @@ def load_weights(
     if found.file:
         # Weights stay as they are packed otherwise, and are unpacked with every token.
         more = {"quantization_config": transformers.GgufConfig(dequantize=True)}
+    if four_bit:
+        more |= quantization.arguments(getattr(torch, dtype), target.name)
     level = logging.get_verbosity()
     if auto_class == "AutoModel":
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the head is left on disk on purpose
@@ -220,9 +228,8 @@ def load_weights(
             found.folder or found.ref,
             dtype=getattr(torch, dtype),
             output_loading_info=True,
-            **placement(target, found),
             **code,
-            **more,
+            **(placement(target, found) | more),
             **_place(found),
         )
         model, info = loaded
@@ -239,6 +246,8 @@ def load_weights(
             f"model {found.ref!r}: {len(names)} weights are not in its files and would be random, e.g. {names[0]}",
             "save the whole model; a LoRA adapter is named as `adapter` beside its base",
         )
+    if four_bit:
+        quantization.compute_plainly(model)
     loaded_model: PreTrainedModel = model.to(target.name).eval()
     _attend_fast(loaded_model, target, dtype)
     attention = loaded_model.config._attn_implementation

@@ -8,7 +8,7 @@ from engine.base.errors import ConfigError, PersynError
 from engine.config.kinds import scorer_kind, teacher_kind, verifiers
 from engine.config.run_file import Run
 from engine.methods import strategy_kinds
-from engine.models import gguf_files
+from engine.models import gguf_files, nf4
 from engine.models import model_info as models
 from engine.models.devices import this_machine
 from engine.registry import models as registry
@@ -66,6 +66,8 @@ def problems(run: Run) -> list[PersynError]:
             )
         )
     _try(found, "teachers", lambda: _differ(run))
+    if run.distill.method == "qlora":
+        _try(found, "distill", nf4.check)
     student, router = run.student, run.router
     if gguf_files.is_gguf(student.model):
         found.append(

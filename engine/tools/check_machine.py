@@ -36,7 +36,7 @@ def _python() -> Finding:
 
 def _libraries() -> Finding:
     versions = []
-    for name in ("torch", "transformers", "peft", "vllm"):
+    for name in ("torch", "transformers", "peft", "bitsandbytes", "vllm"):
         try:
             versions.append(f"{name} {version(name)}")
         except PackageNotFoundError:

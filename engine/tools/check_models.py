@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ from engine.config.kinds import teacher_kind
 from engine.config.run_file import Run
 from engine.distill.data import mask_preview, tokenise
 from engine.methods import strategy_kinds
-from engine.models import loading
+from engine.models import loading, quantization
 from engine.models.chat_template import encode, end_of_turn_ids, prompt_ids, render_prompt, with_system
 from engine.registry import models
 from engine.router.backbone import load_backbone, pool
@@ -89,6 +90,8 @@ def _model(about: str, model: Model, prompt: Prompt, run: Run | None = None) -> 
     if run is not None:
         row = (asked, prompt.answer or RESPONSES[0])
         yield check(f"{about}: training mask", _mask, model, row, run.distill.max_length)
+        if run.distill.method == "qlora":
+            yield check(f"{about}: 4 bits", _four_bit, model, run.distill.dtype)
 
 
 def _responses(model: Model) -> Finding:
@@ -179,6 +182,16 @@ def _token(model: Model, messages: Messages) -> Finding:
     found = probe(model, messages)
     return ok(
         f"{found.token!r} after {found.latency_s * 1000:,.0f} ms (loaded in {found.load_s:.1f} s)",
+    )
+
+
+def _four_bit(model: Model, dtype: str | None) -> Finding:
+    dtype = dtype or model.options.get("dtype", "float32")
+    device = model.options.get("device", "auto")
+    student, _ = loading.load_causal_lm(model.model, dtype, device, model.revision, four_bit=True)
+    return ok(
+        f"bitsandbytes {version('bitsandbytes')}, on {student.device}, computed in {dtype}: its weights take "
+        f"{quantization.weight_bytes(student) / 2**30:.2f} GiB while it is trained"
     )
 
 

@@ -151,3 +151,14 @@ def test_gguf_files_and_adapters_are_tried_like_any_model(persyn: Persyn, tmp_pa
     (failed,) = [finding for finding in ran.json["findings"] if finding["state"] == "failed"]
     assert "adapter_config.json" in failed["message"]
     assert failed["remedy"]
+
+
+def test_a_student_of_qlora_is_loaded_in_4_bits(persyn: Persyn, tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "What is 2 + 3?", "answer": "5"}\n')
+    healthy = "\n".join(line for line in RUN.splitlines() if "gone" not in line and "far" not in line)
+    (tmp_path / "run.yaml").write_text(healthy.replace("5000", "20") + "\ndistill: {method: qlora}\n")
+    ran = persyn("doctor", "run.yaml", "--json")
+    assert ran.code == 0, ran.out + ran.err
+    found = {finding["about"]: finding for finding in ran.json["findings"]}
+    assert "computed in float32" in found["student s: 4 bits"]["message"]
+    assert "bitsandbytes 0." in found["libraries"]["message"]

@@ -41,7 +41,7 @@ def go(student_folder, make):
             checkpoint_every=5,
             seed=3,
         )
-        student, tokenizer = load_causal_lm(str(student_folder))
+        student, tokenizer = load_causal_lm(str(student_folder), four_bit=method == "qlora")
         return train(student, tokenizer, Rows(make.rows(30)), folder, settings)
 
     return run
@@ -52,7 +52,7 @@ def weights(result):
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
 def test_killed_between_checkpoints_and_resumed_ends_with_the_same_bits(killed, go, tmp_path, method):
     # 8 steps an epoch, 16 in all; checkpoints after 5, 10, 15; killed after 12, in the second epoch.
     whole = go(tmp_path / "whole", method)

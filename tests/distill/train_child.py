@@ -26,7 +26,7 @@ def main() -> None:
             die()
 
     sys.addaudithook(watch)
-    model, tokenizer = load_causal_lm(spec["student"])
+    model, tokenizer = load_causal_lm(spec["student"], four_bit=spec["method"] == "qlora")
     settings = Settings(
         tuning=Tuning(method=spec["method"], rank=4, dropout=0.1),
         batch_rows=4,

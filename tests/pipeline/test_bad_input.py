@@ -59,7 +59,7 @@ def with_prompts() -> str:
             '{name: pupil, model: "zoo:student", family: llama, device: "cuda:7"}',
             ("student: pupil", "device 'cuda:7' is not there"),
         ),
-        ("distill: {epochs: 2", "distill: {method: qlora", ("run.yaml:", "`qlora` is not in this version")),
+        ("distill: {epochs: 2", "distill: {method: qlorra", ("run.yaml:", "'lora', 'qlora' or 'full'")),
         (
             '{name: pupil, model: "zoo:student", family: llama}',
             "zoo:studnt",

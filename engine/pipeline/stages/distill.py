@@ -83,6 +83,7 @@ def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: i
         dtype=_dtype(context),
         device=student.options.get("device", "auto"),
         revision=student.revision,
+        four_bit=context.run.distill.method == "qlora",
     )
 
     def begin(step: int, total: int, work: float) -> None:

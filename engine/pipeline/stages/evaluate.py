@@ -74,9 +74,13 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
     context.progress.doing(f"loading {context.student.name} ({label})", label)
     student = context.student
     if adapter is not None:
-        folder = adapter.metrics.get("merged") or adapter.path
-        # The merged model was checked against the live adapter's logits when it was written.
-        student = replace(student, model=str(context.store.folder / str(folder)), revision="")
+        merged = adapter.metrics.get("merged")
+        folder = str(context.store.folder / str(merged or adapter.path))
+        if merged or context.run.distill.method == "full":
+            # The merged model was checked against the live adapter's logits when it was written.
+            student = replace(student, model=folder, revision="")
+        else:
+            student = replace(student, options={**student.options, "adapter": folder})
     with (
         closing(teacher_kinds.open_backend(student)) as backend,
         closing(

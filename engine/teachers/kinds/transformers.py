@@ -74,8 +74,10 @@ def identity(model: Model) -> dict[str, Any]:
         **{key: chosen[key] for key in IDENTITY_OPTIONS},
     }
     if chosen["adapter"]:
-        adapters.check(chosen["adapter"])
+        adapter = adapters.check(chosen["adapter"])
         parts["adapter"] = fingerprint(chosen["adapter"])
+        if adapter.quantization:
+            parts["quantization"] = adapter.quantization
     return parts
 
 
