@@ -12,6 +12,8 @@ from textual.widgets import Static
 
 from persyn_tui.app.app import PersynApp
 from persyn_tui.app.screens.data.export_form import ExportForm
+from persyn_tui.app.screens.help_screen import sections
+from persyn_tui.app.widgets.footer import Keys
 from persyn_tui.app.widgets.form_fields import Form
 from storage import datasets, listing, scores
 from storage.errors import PersynError
@@ -102,10 +104,33 @@ async def test_of_a_filtered_list_the_rows_that_pass_are_exported_or_all(made: M
         await until(pilot, lambda: form.at is form["rows"])
         await pilot.press("right")
         assert form["rows"].said == "12, whatever is listed or marked"
-        await pilot.press("left")
-        form.fill("dataset", "run/none")
-        await pilot.press("enter")
-        assert isinstance(app.screen, ExportForm)
+
+
+async def test_an_export_of_marked_rows_begins_with_a_dataset_that_holds_them(made: Made) -> None:
+    datasets.exclude(made.store, made.datasets[1], made.prompts[:1])
+    async with running(opened(made), mode="data") as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        sheet(app).go_to(1)  # of run/mix only
+        form = await export_form(app, pilot, "space")
+        await until(pilot, lambda: form.at is form["rows"])
+        assert form["dataset"].value == "run/mix"
+        assert form["rows"].said == "1 of 12: marked by hand"
+        await pilot.press("up", "right")
+        assert form["dataset"].value == "run/persyn", "a dataset is chosen as a format is"
+        await until(pilot, lambda: form["rows"].said == "none of this dataset: marked by hand")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_the_footer_says_how_rows_are_marked_and_excluded(made: Made, size: tuple[int, int]) -> None:
+    async with running(opened(made), mode="data", size=size) as (app, pilot):
+        await come(app, pilot, lambda: len(shown(app)) == 16)
+        keys = app.screen.query_one(Keys)
+        said = " ".join(f"{one.label} {one.name}" for one in keys.shown(size[0]) if one)
+        assert "space Mark" in said
+        assert "x Exclude" in said
+        listed = {what: list(keys) for _, entries in sections(app, app.screen) for what, keys in entries}
+        assert listed["Mark"] == ["space"]
+        assert listed["Exclude"] == ["x"]
 
 
 async def test_as_listed_are_the_rows_of_the_list_whatever_scored_them_since(
@@ -166,7 +191,6 @@ async def test_an_export_form_says_one_thing_beside_the_rows_and_below(made: Mad
         await put("out", "", "needed")
         await pilot.press(*"fresh")
         assert str(says.render()).startswith("a new file: ")
-        await put("dataset", "nothing", "not stored")
         assert (tmp_path / "there").read_text() == "precious"
 
 

@@ -6,11 +6,12 @@ from app.support import running, until
 from textual.widgets import Static
 
 from persyn_tui.app.base.formatting import count
-from persyn_tui.app.screens.data.formatting import SHOWN_CHARACTERS, SHOWN_LINES, body
+from persyn_tui.app.screens.data import query
+from persyn_tui.app.screens.data.formatting import SHOWN_CHARACTERS, SHOWN_LINES, body, head
 from persyn_tui.app.screens.data.responses_panel import ResponseColumn, ResponsesPanel
 from persyn_tui.views import response_view
-from storage import listing, scores
-from storage.records import Score
+from storage import listing, registry, responses, scores
+from storage.records import Model, NewResponse, Response, Sampling, Score
 
 
 async def test_hostile_text_stays_text_in_the_list_and_beside_the_others(made: Made) -> None:
@@ -82,6 +83,17 @@ def test_quality_and_learnability_are_told_apart_by_what_the_scorers_kinds_decla
     scores = {"exact_answer": 1.0, "learnability": -0.4, "not installed here": 0.25, "judge": None}
     assert response_view.halves(scores) == (0.25, -0.4), "of several the newest that is known"
     assert response_view.halves({"judge": None}) == (None, None)
+
+
+async def test_two_teachers_of_one_name_say_what_they_differ_in(made: Made) -> None:
+    other = Model("wise", "teacher", "x", "hub/wise", sampling=Sampling(max_tokens=160))
+    again = registry.put(made.store, other, "wise again").id or 0
+    answer = Response(0, "longer", "ok", "stop", 5, 7, 0.25)
+    responses.add(made.store, None, [NewResponse(made.prompts[0], again, "sha9", answer)])
+    data = query.beside(made.store, 1)
+    assert data is not None
+    heads = [head(one, data).plain.splitlines()[0] for one in data.responses]
+    assert [line.partition(" · ")[2] for line in heads] == ["", "max_tokens 77", "max_tokens 160"]
 
 
 @pytest.mark.parametrize("whole", ["line\n" * 20_000, "x" * 100_000], ids=["many lines", "one line"])

@@ -111,9 +111,9 @@ async def test_datasets_of_one_name_are_told_apart_by_number(
         form = app.screen.query_one(Form)
         assert form["dataset"].value == f"twice/persyn #{old.id}"
         assert "job 1 · α 0.4 zscore · 11 rows" in form["dataset"].said
-        form["dataset"].put("twice/persyn")
-        await until(pilot, lambda: "add the number" in form["dataset"].said)
-        form["dataset"].put(str(new.id))
+        await pilot.press("up")
+        while form["dataset"].value != f"twice/persyn #{new.id}":
+            await pilot.press("right")
         await until(pilot, lambda: form["out"].value.endswith(f"twice-persyn-{new.id}-messages.jsonl"))
         await pilot.press("enter")
         out = tmp_path / f"twice-persyn-{new.id}-messages.jsonl"

@@ -80,6 +80,15 @@ def test_columns_are_read_downwards_and_fit() -> None:
     assert [line.split() for line in lines[1:]] == [["a", "x.first", "c", "x.third"], ["A", "x.other"]]
 
 
+def test_a_key_that_another_entry_names_is_told_once() -> None:
+    parts = [
+        ("one", [Entry("α", {"[ ]": "x.less"}), Entry("More α", {"]": "x.more"}), Entry("x", {"c": ""})])
+    ]
+    assert [line.split() for line in written(parts, 60).splitlines()[1:]] == [["[", "]", "α", "c", "x"]]
+    both = [line.split() for line in written(parts, 60, ids=True).splitlines()[1:]]
+    assert both == [["[", "]", "x.less", "]", "x.more"]], "each can be given another key"
+
+
 async def test_i_shows_the_ids_that_the_settings_file_takes(tmp_path: Path) -> None:
     async with running(str(tmp_path / "s.db"), mode="data", size=(80, 24)) as (app, pilot):
         await pilot.press("question_mark")

@@ -31,7 +31,12 @@ async def test_the_form_writes_a_run_file_that_uses_stored_answers(store: Store,
         form = await to_settings(app, pilot)
         await put(pilot, form, "prompts.task", "chain_sum, gcd")
         await put(pilot, form, "reward.alpha", "0.25")
+        assert form["file"].value == "run.yaml"
+        await put(pilot, form, "name", "gsm 8k/small")
+        await until(pilot, lambda: form["file"].value == "gsm-8k-small.yaml")
         await put(pilot, form, "file", "made.yaml")
+        await put(pilot, form, "name", "other")
+        assert form["file"].value == "made.yaml", "what was typed stays"
         await until(pilot, lambda: "times fewer" in said(app))
         await pilot.press("enter")
         await until(pilot, lambda: "dry run" in said(app, "#title"))

@@ -39,7 +39,9 @@ def sections(app: App[Any], screen: Screen[Any]) -> list[tuple[str, list[Entry]]
         within = active.node is screen or active.node is app
         shared = binding.id is None or binding.id.startswith(EVERYBODYS)
         place = focused if not within else everybody if shared or active.node is app else own
-        entry = place.setdefault(binding.description, Entry(binding.description, {}))
+        # The library writes "Page Left", we write "Page left".
+        what = binding.description if binding.id else binding.description.capitalize()
+        entry = place.setdefault(what, Entry(what, {}))
         entry.keys.setdefault(app.get_key_display(binding), binding.id or "")
     headings = ("this screen", "where the cursor is", "everywhere")
     found = zip(headings, (own, focused, everybody), strict=True)
@@ -54,12 +56,22 @@ def written(parts: Sequence[tuple[str, Sequence[Entry]]], width: int, *, ids: bo
     half = (width - 2) // 2
     text: list[str] = []
     for heading, entries in parts:
-        lines = _with_ids(entries) if ids else [(list(entry.keys), entry.what) for entry in entries]
+        lines = _with_ids(entries) if ids else _told_once(entries)
         cells = [cut(f"{cut(' '.join(keys), KEY - 1)} {what}", half) for keys, what in lines]
         rows = -(-len(cells) // 2)
         left, right = cells[:rows], [*cells[rows:], ""][:rows]
         text += ["", f"── {heading} "] + [f"{a}  {b}".rstrip() for a, b in zip(left, right, strict=True)]
     return "\n".join(text[1:])
+
+
+def _told_once(entries: Sequence[Entry]) -> list[tuple[list[str], str]]:
+    """(keys, what they do), without an entry whose keys are all named by another one's: `[ ]` names `]` too."""
+    pairs = [(entry, key.split()) for entry in entries for key in entry.keys if " " in key]
+    return [
+        (list(entry.keys), entry.what)
+        for entry in entries
+        if not any(entry is not of and set(entry.keys) <= set(named) for of, named in pairs)
+    ]
 
 
 def _with_ids(entries: Sequence[Entry]) -> list[tuple[list[str], str]]:

@@ -48,7 +48,7 @@ class Palette(ModalScreen[SystemCommand], DismissGuard[SystemCommand]):
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Input(placeholder=self._example, compact=True)
-            sheet = VirtualTable((Column("command"), Column("", 22, drop=1)), id="found", opens_at_once=True)
+            sheet = VirtualTable((Column(""), Column("", 22, drop=1)), id="found", opens_at_once=True)
             sheet.can_focus = False  # what is typed goes to the line, wherever was clicked
             yield sheet
 

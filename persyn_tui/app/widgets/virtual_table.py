@@ -144,7 +144,7 @@ class VirtualTable(ScrollView, can_focus=True):
         Binding("pagedown,ctrl+f", "page(1)", "Page down", show=False, id="sheet.page_down"),
         Binding("pageup", "page(-1)", "Page up", show=False, id="sheet.page_up"),
         Binding("enter", "choose", "Open", show=False, id="sheet.open"),
-        Binding("space", "mark", "Mark", show=False, id="sheet.mark"),
+        Binding("space", "mark", "Mark", id="sheet.mark"),
     ]
 
     MARK: ClassVar[str] = "✓"

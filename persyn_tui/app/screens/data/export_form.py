@@ -11,7 +11,7 @@ from textual.widget import Widget
 
 from engine.report.export import FORMATS, Only
 from persyn_tui.app.base.formatting import count
-from persyn_tui.app.screens.data.checked_form import CheckedForm, named, which_dataset
+from persyn_tui.app.screens.data.checked_form import CheckedForm
 from persyn_tui.app.widgets.form_fields import Choice, Entry, Form, Line, Paths, path_of
 from persyn_tui.views.dataset_view import Datasets
 from storage import datasets, listing
@@ -86,15 +86,16 @@ class ExportForm(CheckedForm[ExportOrder]):
     def __init__(self, datasets: Datasets, chosen: Dataset, rows: Mapping[str, Rows]) -> None:
         super().__init__()
         self._datasets, self._chosen, self._rows = datasets, chosen, rows
-        self._ready = [one for one in datasets.all if one.id in rows[ALL].counts]
+        self._by_name = {datasets.name(one): one for one in datasets.all if one.id in rows[ALL].counts}
         self.FIRST = "rows" if len(rows) > 1 else "form"
 
     def heading(self) -> str:
         return "5 Data · export a dataset"
 
     def body(self) -> Iterable[Widget]:
-        names = [self._datasets.name(one) for one in self._ready]
-        fields = [named("dataset", self._datasets.name(self._chosen), names)]
+        fields = [
+            Entry("dataset", "dataset", Choice(tuple(self._by_name), self._datasets.name(self._chosen)))
+        ]
         if len(self._rows) > 1:
             fields.append(Entry("rows", "rows", Choice(tuple(self._rows), next(iter(self._rows)))))
         fields.append(Entry("form", "format", Choice(FORMATS, FORMATS[0])))
@@ -103,19 +104,15 @@ class ExportForm(CheckedForm[ExportOrder]):
 
     def checked(self) -> ExportOrder | None:
         form, values, wrong = self.form, self.form.values, dict[str, str]()
-        dataset, problem = which_dataset(values["dataset"], self._ready, self._datasets)
-        only: Only | None = None
+        dataset = self._by_name[values["dataset"]]
         form["form"].say(CONTENTS[values["form"]])
-        if dataset is None:
-            wrong["dataset"] = problem
-        else:
-            only = self._choose_rows(dataset, wrong)
-            rows, twin = self._rows[ALL].counts[dataset.id], self._datasets.number(dataset.id)
-            facts = self._datasets.facts(dataset, rows) if twin else []
-            form["dataset"].say(" · ".join(facts) or f"{count(rows)} rows that are not excluded")
-            if "out" not in form.touched:
-                name = f"{dataset.name.replace('/', '-')}{twin.replace('#', '-')}-{values['form']}"
-                form.fill("out", str(Path.cwd() / (name + SUFFIXES.get(values["form"], ".jsonl"))))
+        only = self._choose_rows(dataset, wrong)
+        rows, twin = self._rows[ALL].counts[dataset.id], self._datasets.number(dataset.id)
+        facts = self._datasets.facts(dataset, rows) if twin else []
+        form["dataset"].say(" · ".join(facts) or f"{count(rows)} rows that are not excluded")
+        if "out" not in form.touched:
+            name = f"{dataset.name.replace('/', '-')}{twin.replace('#', '-')}-{values['form']}"
+            form.fill("out", str(Path.cwd() / (name + SUFFIXES.get(values["form"], ".jsonl"))))
         what = "a new folder" if values["form"] == "huggingface" else "a new file"
         out, problem = place(form.values["out"])
         form["out"].say(what)
@@ -123,7 +120,7 @@ class ExportForm(CheckedForm[ExportOrder]):
             wrong["out"] = problem
         # The field may be too narrow for all of the path: it stands below as well.
         self.tell(wrong, f"{what}: {out}", f": {out}" if next(iter(wrong), "") == "out" else "")
-        if wrong or dataset is None:
+        if wrong:
             return None
         return ExportOrder(dataset, self._datasets.name(dataset), values["form"], out, only)
 

@@ -121,7 +121,7 @@ def head(response: dict[str, Any], data: PromptResponses) -> Text:
     text.append(made_by["teacher"], style="bold")
     text.append(" ★" if response["id"] == data.starred else "")
     sample = f" · sample {made_by['sample']}" if made_by["sample"] else ""
-    text.append(f"  #{response['id']}{sample}", style="dim")
+    text.append("".join([f"  #{response['id']}{sample}", *_apart(response, data)]), style="dim")
     right = "–" if quality is None else f"{quality:.2f}"
     text.append(f"\nq {right} l {signed(learnability)} r {signed(response['reward'])}")
     text.append("" if strength is None else f" s {signed(strength)}")
@@ -133,6 +133,26 @@ def head(response: dict[str, Any], data: PromptResponses) -> Text:
     took = f" · {count(response['completion_tokens'])} tok · {response['latency_s']:.2f} s"
     text.append(took + attempts, style="dim")
     return text
+
+
+def _apart(response: dict[str, Any], data: PromptResponses) -> list[str]:
+    """` · max_tokens 40`: the settings by which it differs from other responses of a teacher of this name."""
+    mine = _made_with(response)
+    name = response["provenance"]["teacher"]
+    others = [_made_with(other) for other in data.responses if other["provenance"]["teacher"] == name]
+    return [
+        f" · {key} {cut(str(value) or 'none', 20).rstrip()}"
+        for key, value in mine.items()
+        if any(other.get(key) != value for other in others)
+    ]
+
+
+def _made_with(response: dict[str, Any]) -> dict[str, Any]:
+    made_by = response["provenance"]
+    return {
+        **made_by["sampling"],
+        **{key: made_by[key] for key in ("backend", "model", "revision", "system")},
+    }
 
 
 def origin(response: dict[str, Any]) -> Text:

@@ -186,9 +186,8 @@ class DataScreen(BaseScreen[Stored]):
         return " · ".join(parts)
 
     def idle(self) -> frozenset[str]:
-        """Excluding, while no dataset is in view."""
-        idle = frozenset() if self.dataset is not None else frozenset({"exclude"})
-        return idle if self._exclusions.done else idle | {"undo"}
+        """Undoing what was not done; excluding is always offered, and says where a dataset must be chosen first."""
+        return frozenset() if self._exclusions.done else frozenset({"undo"})
 
     # The list
 
@@ -389,6 +388,10 @@ class DataScreen(BaseScreen[Stored]):
         except PersynError as problem:
             self.app.notify(str(problem), severity="error", about="export")
             return
+        # Of marked or listed rows: a dataset that has some of them, most if the one in view has none.
+        first = next(iter(rows.values())).counts
+        if not first[chosen.id]:
+            chosen = max(ready, key=lambda one: first[one.id])
 
         def start(order: ExportOrder | None) -> None:
             if order is not None:

@@ -30,13 +30,14 @@ BAR = 6
 
 def allocation_columns(alpha: float, *, other: bool) -> tuple[Column, ...]:
     """The columns of the allocation; `best` is by the slider's α, `±` its change where that is not the run's."""
+    at = f"{alpha:.2f}".removeprefix("0").removesuffix(".00") or "0"
     return (
         Column("teacher"),
         Column("", BAR, drop=3),
         Column("prompts", 7, right=True, drop=4),
         Column("share", 7, right=True),
         Column("margin", 6, right=True),
-        Column(f"best {alpha:.2f}", 9, right=True, drop=1),
+        Column(f"best α{at}", 9, right=True, drop=1),
         *((Column("±", 5, right=True, drop=2),) if other else ()),
     )
 
@@ -224,7 +225,7 @@ def changes(what_if: WhatIf | None) -> str:
     if what_if.other:
         lines.append(
             f"{count(found.best_changed)} of {count(found.prompts)} prompts get another best teacher, "
-            f"{count(found.pairs_changed)} of {count(found.pairs)} training pairs change; "
+            f"{count(found.pairs_changed)} of {count(found.pairs)} pairs of responses to learn from change; "
             "{router.apply:a} trains with it"
         )
     else:

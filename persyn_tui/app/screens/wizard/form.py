@@ -80,6 +80,8 @@ class SettingsStep(Step):
         if event.key in (SOURCE, PATH):
             self._references = None
             self.dialog.soon(self._look, "look")
+        if event.key == "name" and FILE not in self.form.touched:
+            self.form.fill(FILE, questions.file_of(self.form["name"].value))
         self._settle()
 
     def on_descendant_focus(self) -> None:

@@ -1,5 +1,6 @@
 """What the new-job form asks: settings of the run file, of its prompts' source, and of the kinds that are chosen."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -109,7 +110,13 @@ def entries() -> list[Entry]:
     first = asked(new_run.PROMPTS["source"], new_run.SETTINGS["strategies"], [settings(Run)[SCORER].default])
     yaml = Paths(suffixes=(".yaml", ".yml"))
     made = [field(one) for one in first.values()]
-    return [*made, Entry(FILE, "write to", Line("run.yaml", "", yaml), "the run file this form makes")]
+    line = Line(file_of(new_run.SETTINGS["name"]), "", yaml)
+    return [*made, Entry(FILE, "write to", line, "the run file this form makes")]
+
+
+def file_of(name: str) -> str:
+    """The run file of a run of this name: `gsm-8k.yaml` of `gsm 8k`."""
+    return (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run") + ".yaml"
 
 
 def field(one: Setting) -> Entry:
