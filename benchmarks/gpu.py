@@ -43,8 +43,9 @@ from engine.distill.settings import Settings
 from engine.models.batching import cut
 from engine.models.chat_template import encode, prompt_ids
 from engine.models.loading import load_causal_lm
+from engine.models.memory import batch_tokens
 from engine.router.backbone import pool
-from engine.router.settings import CPU_TOKENS, GPU_TOKENS
+from engine.router.settings import CPU_TOKENS
 from engine.scorers.kinds.learnability import score
 from engine.teachers.local.decode import Row
 from storage.records import Sampling
@@ -239,7 +240,7 @@ def routing(bench: Bench, rows: list[Item]) -> None:
     tokens = sum(map(len, prompts))
     backbone = model.get_decoder()
     flop = 2.0 * tokens * sum(p.numel() for name, p in backbone.named_parameters() if "embed" not in name)
-    budget = GPU_TOKENS if bench.device == "cuda" else CPU_TOKENS
+    budget = batch_tokens(model, CPU_TOKENS)
 
     @torch.no_grad()
     def ours() -> None:

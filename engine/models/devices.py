@@ -169,7 +169,7 @@ def ask_torch() -> Sequence[Device]:
 
 
 def _torch_version() -> str:
-    """The text of torch/version.py, which says what it was built for; empty where there is no torch."""
+    """The text of the module `torch.version`, which says what it was built for; empty where there is no torch."""
     spec = find_spec("torch")
     if spec is None or spec.origin is None:
         return ""
@@ -180,5 +180,5 @@ def _torch_version() -> str:
 
 
 def built_for(version: str, what: str) -> bool:
-    """Whether torch, by the text of its version.py, was built for `cuda` or `hip`."""
+    """Whether torch, by the text of `torch.version`, was built for `cuda` or `hip`."""
     return re.search(rf"^{what}\b[^=\n]*=\s*'", version, re.MULTILINE) is not None

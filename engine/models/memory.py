@@ -2,13 +2,44 @@
 
 import gc
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from engine.models import footprint
+from engine.models.precision import BYTES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CPU_TOKENS = 1024
+"""Token positions of a forward pass on a CPU: what its caches hold (measured from 0.1M to 135M parameters)."""
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 _CPU = ("can't allocate memory", "not enough memory", "cannot allocate memory")
+
+
+def batch_tokens(model: "PreTrainedModel", on_cpu: int = CPU_TOKENS, *, trains: bool = False) -> int:
+    """Token positions, padding included, of one forward pass.
+
+    On CUDA what the free memory holds of a model of this shape (`footprint.affordable_tokens`). Changes no result.
+
+    Args:
+        model: on its device.
+        on_cpu: what is taken on a CPU, whose caches count and not its memory.
+        trains: whether the backward pass follows, for which every layer keeps something.
+    """
+    if model.device.type == "cpu":
+        return on_cpu
+    shape = footprint.of_config(model.config.to_dict(), 0)
+    dtype = str(model.dtype).removeprefix("torch.")
+    if model.device.type != "cuda" or dtype not in BYTES:
+        return footprint.affordable_tokens(None, dtype, 0, trains=trains)
+    # What torch keeps for its next allocations is as good as free.
+    kept = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
+    return footprint.affordable_tokens(
+        shape, dtype, torch.cuda.mem_get_info(model.device)[0] + kept, trains=trains
+    )
 
 
 def ran_out(error: BaseException) -> bool:

@@ -143,6 +143,15 @@ def check(ref: str, *, revision: str = "", weights: bool = True, chat_template: 
     )
 
 
+def is_here(ref: str, revision: str = "") -> bool:
+    """Whether a model's files are on this machine; no hub is asked.
+
+    Raises:
+        ModelError: no such folder, and no hub id is written like this.
+    """
+    return gguf_files.is_gguf(ref) or _folder(ref, revision) is not None
+
+
 def config(ref: str, revision: str = "") -> Mapping[str, Any]:
     """config.json of a model; of a hub id that is not here it is fetched, a few kilobytes.
 

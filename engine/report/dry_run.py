@@ -9,6 +9,7 @@ from rich.text import Text
 
 from engine.pipeline.display import duration
 from engine.report.estimate import REPLY_TOKENS, Amount, Estimate, Parts
+from engine.report.memory import Need
 
 TOTALS = ("", "generations", "tokens", "cost", "time")
 TOTALS_LEFT = ("", "stored", "left", "tokens", "cost", "time")
@@ -28,6 +29,8 @@ def render(found: Estimate) -> RenderableType:
         _table(PER_TEACHER, per_teacher(found)),
         Text(),
     ]
+    if found.memory:
+        parts += [Text("memory, by estimate:"), *map(_memory, found.memory), Text()]
     if found.speed_unknown:
         parts.append(Text(unknown_time(found), style="yellow"))
     parts.append(Text("assumed:\n" + "\n".join(f"  · {line}" for line in found.assumptions), style="dim"))
@@ -79,6 +82,12 @@ def judged(found: Estimate) -> list[str]:
         f"${row.cost:,.2f} with replies of {REPLY_TOKENS} tokens"
         for row in found.judges
     ]
+
+
+def _memory(need: Need) -> Text:
+    """What a local model takes, in a line; a second one where it does not fit."""
+    line = f"  · {need.about}: {need}"
+    return Text(line) if need.fits else Text(f"  ✗ {need.about}: {need}\n    → {need.remedy}", style="yellow")
 
 
 def unknown_time(found: Estimate) -> str:

@@ -17,8 +17,9 @@ from engine.config.run_file import Run
 from engine.generation import speeds
 from engine.methods import strategy_kinds
 from engine.methods.strategy import Load
-from engine.report import existing_work
+from engine.report import existing_work, memory
 from engine.report.existing_work import Stored
+from engine.report.memory import Need
 from engine.scorers import scorer_kinds
 from engine.sources import source_kinds
 from storage.speeds import Speed
@@ -117,6 +118,8 @@ class Estimate(Parts):
     speed_unknown: tuple[str, ...]
     """Teachers without `tokens_per_second` of which nothing is measured either."""
     assumptions: tuple[str, ...]
+    memory: tuple[Need, ...]
+    """What each local model takes on its device."""
 
     @property
     def ratio(self) -> float:
@@ -168,12 +171,17 @@ def estimate(run: Run, measured: Mapping[str, Speed] | None = None, stored: Stor
         ),
         judges=tuple(_judges(run, n, c, responses, stored or nothing)),
         assumptions=(*_assumptions(run, counted, known=stored is not None), *told),
+        memory=memory.of_run(run),
     )
 
 
 def as_json(found: Estimate) -> dict[str, Any]:
     """The estimate as plain JSON; seconds are None where a speed is not known."""
-    return {**asdict(found), "m": len(found.teachers), "ratio": found.ratio}
+    needs = [
+        {**asdict(need), "total": need.total, "fits": need.fits, "remedy": need.remedy}
+        for need in found.memory
+    ]
+    return {**asdict(found), "memory": needs, "m": len(found.teachers), "ratio": found.ratio}
 
 
 def _parts(

@@ -19,14 +19,14 @@ from transformers.pytorch_utils import Conv1D
 from engine.base.errors import ConfigError, ModelError
 from engine.models.batching import cut, shuffled
 from engine.models.chat_template import prompt_ids
-from engine.models.memory import halving
+from engine.models.memory import batch_tokens, halving
 from engine.models.stoppable import stoppable
 from engine.router import manifest as manifests
 from engine.router import saved
 from engine.router.backbone import Backbone, cut_middle, load_backbone, pool
 from engine.router.kept_states import KeptStates
 from engine.router.manifest import Labelling, Manifest, Teacher
-from engine.router.settings import CPU_TOKENS, GPU_TOKENS, Tune
+from engine.router.settings import CPU_TOKENS, Tune
 from storage.hashing import sha
 from storage.records import Messages
 
@@ -144,7 +144,7 @@ class Router(nn.Module):
             rows = [row for row, ids in enumerate(part) for _ in places[ids]]
             yield [place for ids in part for place in places[ids]], states[rows]
 
-        budget = token_budget or (CPU_TOKENS if self.backbone.device.type == "cpu" else GPU_TOKENS)
+        budget = token_budget or batch_tokens(self.backbone, CPU_TOKENS)
         longest_first = sorted(places, key=len, reverse=True)
         try:
             for batch in shuffled(cut(longest_first, len, budget, similar=True)):

@@ -7,10 +7,10 @@ from typing import Literal
 Ties = Literal["drop", "half"]
 Tune = Literal["frozen", "lora", "full"]
 
-CPU_TOKENS, GPU_TOKENS = 2048, 16384
-"""Padded tokens per batch when none are given. On a CPU small batches stay in cache and pad less: 2048 tokens
-ran 1.3 times as fast as 8192 on a Llama of width 192. A GPU wants more work at a time."""
-TUNE_CPU_TOKENS, TUNE_GPU_TOKENS = 512, 8192
+CPU_TOKENS = 2048
+"""Padded tokens per batch on a CPU when none are given. Small batches stay in cache and pad less: 2048 tokens ran 1.3
+times as fast as 8192 on a Llama of width 192. On a GPU free memory decides (`engine.models.memory.batch_tokens`)."""
+TUNE_CPU_TOKENS = 512
 """The same of passes that are trained on, which keep what the backward pass needs: 2 MB a token with SmolLM2-135M
 in float32."""
 

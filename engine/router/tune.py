@@ -12,13 +12,14 @@ from engine.base.errors import Cancelled, TrainingError
 from engine.models.batching import cut
 from engine.models.checkpoint import Checkpoint
 from engine.models.forward import MEASURED_COST
+from engine.models.memory import batch_tokens
 from engine.models.stoppable import stoppable
 from engine.router.checkpoints import Checkpoints, State, fingerprint
 from engine.router.head import evaluate, finite
 from engine.router.history import Evaluation, Hooks
 from engine.router.loss import bradley_terry, count_pairs
 from engine.router.model import Router
-from engine.router.settings import TUNE_CPU_TOKENS, TUNE_GPU_TOKENS, FitSettings
+from engine.router.settings import TUNE_CPU_TOKENS, FitSettings
 
 EVALUATIONS_PER_EPOCH = 2
 _WARM_UP = 0.1
@@ -174,7 +175,7 @@ class _Trained:
 
     def _passes(self, batch: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """Yield the places of a batch's prompts that share a pass: longest first, as a step's are of like length."""
-        budget = TUNE_CPU_TOKENS if self._router.backbone.device.type == "cpu" else TUNE_GPU_TOKENS
+        budget = batch_tokens(self._router.backbone, TUNE_CPU_TOKENS, trains=True)
         longest_first = sorted(range(len(batch)), key=lambda i: -len(batch[i]))
         return cut(longest_first, lambda i: len(batch[i]), budget)
 

@@ -6,9 +6,6 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-import psutil
-import torch
-
 from engine.base.errors import PersynError
 from engine.base.sanitize import strip_control
 from engine.config.kinds import teacher_kind
@@ -18,6 +15,7 @@ from engine.methods import strategy_kinds
 from engine.models import loading, quantization
 from engine.models.chat_template import encode, end_of_turn_ids, prompt_ids, render_prompt, with_system
 from engine.registry import models
+from engine.report import memory
 from engine.router.backbone import load_backbone, pool
 from engine.sources import source_kinds
 from engine.teachers import teacher_kinds
@@ -31,7 +29,6 @@ RESPONSES = ("The answer is 42.", "\n\n42", " 42")
 """Tried at the boundary: plain, and starting with what tokenizers like to merge with the prompt's end."""
 
 _FALLBACK = Prompt(messages=({"role": "user", "content": "What is 2 + 3?"},), answer="5")
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def findings(run: Run) -> Iterator[Finding]:
@@ -45,6 +42,9 @@ def findings(run: Run) -> Iterator[Finding]:
         except PersynError as error:
             found = failed(error.message, error.remedy)
         yield replace(found, about=f"prompts {source.source}")
+    for need in memory.of_run(run):
+        found = ok(str(need)) if need.fits else failed(str(need), need.remedy)
+        yield replace(found, about=f"{need.about}: memory")
     student = models.student(run)
     for config in run.teachers:
         about = f"teacher {config.name}"
@@ -84,8 +84,6 @@ def _model(about: str, model: Model, prompt: Prompt, run: Run | None = None) -> 
         yield server
         if not server.usable:
             return
-    if kind.in_process:
-        yield check(f"{about}: memory", _memory, model, run)
     yield check(f"{about}: one token", _token, model, prompt.messages)
     if run is not None:
         row = (asked, prompt.answer or RESPONSES[0])
@@ -154,24 +152,6 @@ def _context(model: Model, asked: Messages) -> Finding:
             "lower `max_tokens` of generation or of the teacher's sampling; longer responses are cut",
         )
     return ok(f"{text}, of {context:,}")
-
-
-def _memory(model: Model, run: Run | None) -> Finding:
-    parameters = model.parameters or transformers.check(model).parameters
-    if parameters is None:
-        return warning("its size is not known", "set `parameters`")
-    needed = parameters * _BYTES[model.options.get("dtype", "float32")]
-    text = f"weights {needed / 2**30:.2f} GiB"
-    if run is not None and run.distill.method == "full":
-        # Weights, gradient and Adam's two moments, all in float32.
-        needed = parameters * 16
-        text += f", {needed / 2**30:.2f} GiB while training in full, activations on top"
-    device = loading.pick_device(model.options.get("device", "auto"))
-    free = torch.cuda.mem_get_info()[0] if device.startswith("cuda") else psutil.virtual_memory().available
-    text += f"; {free / 2**30:.2f} GiB free on {device}"
-    if needed > free:
-        return failed(text, "use a smaller model, `dtype: bfloat16`, or another device")
-    return ok(text)
 
 
 def _ready(ready: Callable[[Model], str], model: Model) -> Finding:

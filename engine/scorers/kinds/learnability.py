@@ -32,12 +32,6 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raised when the same settings would give other numbers."""
 
-BATCH_TOKENS = {"cpu": 1024}
-"""Default number of token positions in one forward pass, padding included, by type of device: on a CPU what its
-caches hold (measured from 0.1M to 135M parameters)."""
-
-_BATCH_TOKENS_ELSEWHERE = 16_384
-
 
 class Settings(Section):
     """What this scorer is made with; the run fills it in from `student` and `learnability`."""
@@ -86,7 +80,8 @@ class Options:
     thinking: bool | None = None
     """Passed to the template as `enable_thinking`."""
     batch_tokens: int | None = None
-    """Token positions in one forward pass, padding included; None: see `BATCH_TOKENS`. Changes no result."""
+    """Token positions in one forward pass, padding included; None: `engine.models.memory.batch_tokens`. Changes no
+    result."""
     share_prompts: bool = True
     """Whether a prompt that several items share is encoded only once. Changes no result."""
 
@@ -133,11 +128,12 @@ def log_likelihoods(
     Raises:
         Cancelled: `should_stop` said so.
     """
+    from engine.models.memory import batch_tokens
     from engine.scorers import likelihood_batches
     from engine.scorers.likelihood_batches import Row
 
     limit = options.max_length if options.max_length is not None else context_length(model)
-    budget = options.batch_tokens or BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS_ELSEWHERE)
+    budget = options.batch_tokens or batch_tokens(model)
     groups: dict[tuple[int, ...], list[Row]] = defaultdict(list)
     for index, (messages, text) in enumerate(items):
         encoded = encode(tokenizer, messages, text, options.count_end_of_turn, thinking=options.thinking)

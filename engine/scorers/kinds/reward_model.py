@@ -25,11 +25,6 @@ from storage.records import Prompt, Score
 VERSION = 1
 """Raised when the same settings would give other numbers."""
 
-BATCH_TOKENS = {"cpu": 1024}
-"""Default number of token positions in one forward pass, padding included, by type of device."""
-
-_BATCH_TOKENS_ELSEWHERE = 16_384
-
 
 class Settings(Section):
     """The run file's keys of this scorer."""
@@ -96,6 +91,7 @@ class RewardModel:
         self, items: Sequence[tuple[Prompt, str]], should_stop: ShouldStop = never
     ) -> Iterator[tuple[int, Score]]:
         """(place, score) of each response after its forward pass; see `engine.scorers.scorer_kinds.Scorer`."""
+        from engine.models.memory import batch_tokens
         from engine.scorers.classifier import rewards
 
         rows: list[tuple[int, list[int], int]] = []
@@ -105,9 +101,7 @@ class RewardModel:
                 rows.append((index, ids, cut))
             else:
                 yield index, Score(value=None, count=cut, status="too_long")
-        budget = self._chosen.batch_tokens or BATCH_TOKENS.get(
-            self._model.device.type, _BATCH_TOKENS_ELSEWHERE
-        )
+        budget = self._chosen.batch_tokens or batch_tokens(self._model)
         for place, value in rewards(self._model, [ids for _, ids, _ in rows], budget, should_stop):
             index, ids, cut = rows[place]
             if not math.isfinite(value):
