@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from engine.base.errors import ConfigError
+from engine.base.suggest import hint
 from engine.report import export
 from storage import browse, datasets, jobs, registry, routing
 from storage.job_records import Job
@@ -55,7 +56,16 @@ class StoreReader:
             teacher: name of the teacher.
             status: "ok", "truncated", "empty", "refused", "error" or "too_long".
             strategy: only those in the newest dataset of this strategy.
+
+        Raises:
+            ConfigError: there is no such teacher, or no such dataset.
         """
+        names = [model.name for model in registry.models(self._store, "teacher", archived=True)]
+        if teacher is not None and teacher not in names:
+            known = ", ".join(names) or "none yet"
+            raise ConfigError(
+                f"{self._store.name} holds no teacher `{teacher}`{hint(teacher, names)}", f"teachers: {known}"
+            )
         dataset = None if strategy is None else self._newest(strategy).id
         listing = Listing(teacher, status, dataset, descending=False)
         after = 0

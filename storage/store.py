@@ -214,7 +214,7 @@ class Store:
             if not path.exists() and not create:
                 raise StoreMissingError(
                     f"there is no store at {path}",
-                    "name another file with --store; `persyn run`, `persyn demo` and `persyn models add` make one",
+                    "name another file with --store; `persyn run FILE.yaml` and `persyn models add` make one",
                 )
             if path.exists() and not path.is_file():
                 raise StoreError(

@@ -15,6 +15,12 @@ from storage.store import Store
 
 PROMPTS: Final[Mapping[str, Any]] = {"source": "reasoning_gym", "task": "chain_sum", "size": 500, "seed": 0}
 """Prompts to begin with: no file is needed for them, and each has a verifier."""
+FROM_FILES: Final = [
+    'Of a file with a JSON object on each line, such as {"prompt": "…", "answer": "…"}:',
+    "- {source: jsonl, path: prompts.jsonl, verifier: text}  (the answer is compared as words; also math, choice)",
+    "- {source: jsonl, path: questions.jsonl, fields: {prompt: question, answer: solution}, verifier: math}",
+]
+"""Comments on prompts of one's own."""
 SETTINGS: Final[Mapping[str, Any]] = {
     "name": Run.model_fields["name"].default,
     "split": {"calibration": 100, "validation": 50, "evaluation": 200},
@@ -67,6 +73,7 @@ def from_store(store: Store | None) -> Start:
     start = Start(content(chosen, taught[0]), missing=missing)
     if len(taught) > 1 and taught[0].origin == "registered":
         start.notes["student"] = [f"Also registered: {', '.join(one.name for one in taught[1:])}."]
+    start.notes["prompts"] = FROM_FILES
     judges = [] if store is None else registry.models(store, "reward_model")
     for kind in [name for name in SCORERS.usable() if scorer_kind(name).local_model is not None][:1]:
         lines = [f"quality: {{scorer: {kind}, model: '{judge.model}'}}" for judge in judges]
@@ -92,11 +99,13 @@ def _chosen(role: str, among: Sequence[Candidate], missing: list[Missing]) -> li
 def content(teachers: Sequence[Candidate], student: Candidate) -> dict[str, Any]:
     """A valid run file of these models, which a person goes on from."""
     alone = {} if len(teachers) >= LEAST else {"strategies": ["strong"]}
+    # Registered teachers have limits of their own: then it is the student's alone.
+    of_student = len(own_limits(teachers)) == len(teachers)
     return {
         **SETTINGS,
         **models(teachers, student),
         "prompts": [PROMPTS],
-        "generation": {"max_tokens": usual_limit(teachers)},
+        "evaluation" if of_student else "generation": {"max_tokens": usual_limit(teachers)},
         **alone,
     }
 

@@ -5,18 +5,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.base.errors import ConfigError, ModelError
+from engine.base.errors import ConfigError
 from engine.base.plugins import TEACHERS
 from engine.config.kinds import teacher_kind
 from engine.config.models import TeacherConfig
 from engine.config.paths import RunFolder
 from engine.config.stages import GenerationConfig
-from engine.models import model_info
 from engine.models.devices import this_machine
 from engine.models.model_info import ModelCheck
 from engine.registry import models, run_files
 from engine.teachers import teacher_kinds
 from storage import registry as stored
+from storage.errors import PersynError
 from storage.records import Model, Role
 from storage.store import Store
 
@@ -78,20 +78,26 @@ def fill(wanted: TeacherConfig) -> tuple[TeacherConfig, ModelCheck | None]:
     return wanted.model_copy(update=update), found
 
 
-def context(model: Model) -> int | None:
-    """Tokens that prompt and response may take: as set, else as the model's files on this machine say.
+def described(model: Model) -> Model:
+    """The model to be shown: with the family, size and context that its files on this machine say, where it has none.
 
-    None where neither does. No weights are read, and no hub is asked.
+    The same where nothing can be read. No weights are read, and no hub is asked. Its identity may be another one.
     """
     known = model.backend in TEACHERS.names()  # the package of its kind may be gone
-    if model.context or not known or not teacher_kind(model.backend).local_files or not is_here(model.model):
-        return model.context
+    if not known or not teacher_kind(model.backend).local_files or not is_here(model.model):
+        return model
     try:
-        return model_info.check(
-            model.model, revision=model.revision, weights=False, chat_template=False
-        ).context
-    except ModelError:
-        return None
+        found = teacher_kinds.files(model)
+    except PersynError:
+        return model
+    if found is None:
+        return model
+    return replace(
+        model,
+        family=model.family or found.family,
+        parameters=model.parameters or found.parameters,
+        context=model.context or found.context,
+    )
 
 
 def record(wanted: TeacherConfig, role: Role) -> Model:

@@ -13,7 +13,7 @@ from engine.base.errors import ConfigError, ModelError
 from engine.base.suggest import hint
 from engine.config import run_file
 from engine.config.kinds import scorer_kind, teacher_kind
-from engine.config.models import TeacherConfig
+from engine.config.models import SamplingConfig, TeacherConfig
 from engine.config.quality import QualityConfig, ScorerConfig
 from engine.config.run_file import Registered, Run
 from engine.models.devices import Device, Machine, this_machine
@@ -92,6 +92,33 @@ def settled(run: Run, machine: Machine | None = None) -> Run:
             "distill": distill.model_copy(update={"dtype": trained}),
         }
     )
+
+
+def own_sampling(run: Run) -> list[str]:
+    """What the run file's `generation` sets and what registered teachers, whose sampling is all their own, have
+    otherwise: a line for each key."""
+    lines = []
+    registered = [
+        one
+        for one in run.teachers
+        if teacher_kind(one.backend).generates and None not in dict(one.sampling).values()
+    ]
+    for key in (key for key in SamplingConfig.model_fields if key in run.generation.model_fields_set):
+        shared = getattr(run.generation, key)
+        own = {one.name: getattr(one.sampling, key) for one in registered}
+        others = {name: value for name, value in own.items() if value != shared}
+        if others:
+            words, have = ("teachers", "have") if len(others) > 1 else ("teacher", "has")
+            values = " and ".join(dict.fromkeys(map(_word, others.values())))
+            lines.append(
+                f"{words} {', '.join(others)} {have} sampling of {'their' if len(others) > 1 else 'its'} own, {key} "
+                f"{values}: `generation.{key}` ({_word(shared)}) is not for {'them' if len(others) > 1 else 'it'}"
+            )
+    return lines
+
+
+def _word(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(list(value) if isinstance(value, tuple) else value)
 
 
 def teacher(config: TeacherConfig, machine: Machine) -> TeacherConfig:

@@ -163,7 +163,7 @@ def _provenance(row: TrainingRow) -> dict[str, Any]:
         "teacher": row.teacher,
         "quality": row.quality,
         "learnability": row.learnability,
-        "reward": row.reward,
+        "reward": None if row.reward is None else float(f"{row.reward:.12g}"),  # 0.4, not 0.39999999999999997
         "source": row.prompt.source,
         "prompt_id": row.prompt.id,
         "response_id": row.response.id,

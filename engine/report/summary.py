@@ -299,7 +299,8 @@ def render(found: Summary) -> RenderableType:
         # The terminal may break a path over lines but never cut it.
         parts += [Text(f"  {what}  {path}", overflow="fold") for what, path in places if path]
         if len(trained) > 1:
-            parts.append(Text(f"({len(trained) - 1} more are named by --json)", style="dim"))
+            more = "1 more is" if len(trained) == 2 else f"{len(trained) - 1} more are"
+            parts.append(Text(f"({more} named by --json)", style="dim"))
     parts.append(Text("\nBrowse it all in the terminal app:"))
     parts.append(Text(f"persyn --store {found.store}", overflow="fold"))
     return Group(*parts)

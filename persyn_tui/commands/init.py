@@ -24,6 +24,8 @@ def init(
     if not on_stdout:
         atomic_write.refuse(file)
     start = new_run.from_store(_opened(store))
+    if not on_stdout:
+        start.data["name"] = file.stem[:200]
     text = run_file_writer.text(start.data, notes=start.notes)
     run = run_file.parse(text, where=str(file))  # as it is read later
     if not on_stdout:

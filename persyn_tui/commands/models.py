@@ -53,7 +53,7 @@ def list_models(
                 model.system[:40] or "–",
                 "archived" if model.archived else "",
             )
-            for model in found
+            for model in map(registering.described, found)
         ]
         numbers = ("size", "$/M in/out", "context")
         columns = ("name", "role", "backend", "model", "dtype", "family", *numbers, "sampling", "system", "")

@@ -103,6 +103,8 @@ def demo(
 def _start(loaded: Run, location: str | None, *, until: str | None, detach: bool, as_json: bool) -> None:
     check_word("until", until, stage_names.STAGES)
     opened = Store.open(location)
+    for line in run_files.own_sampling(loaded):
+        say(line)
     job, created = launch.submit(opened, loaded, until=until)
     live = jobs.alive(job)
     if live:
@@ -148,7 +150,7 @@ def _demo_store(models: str) -> str:
 
 
 def _estimate(loaded: Run, location: str | None, as_json: bool) -> None:
-    problems = preflight.problems(loaded)
+    problems, notes = preflight.problems(loaded), run_files.own_sampling(loaded)
     try:
         with Store.open(location, create=False) as opened:
             found = estimate.from_store(loaded, opened)
@@ -156,7 +158,10 @@ def _estimate(loaded: Run, location: str | None, as_json: bool) -> None:
         found = estimate.estimate(loaded)
     data: dict[str, Any] = estimate.as_json(found)
     data["problems"] = [{"message": problem.message, "remedy": problem.remedy} for problem in problems]
+    data["notes"] = notes
     emit(data, as_json, lambda: Console().print(dryrun.render(found)))
+    for line in notes:
+        say(line)
     if problems:
         say("\nThe run itself would be refused here:")
     for problem in problems:

@@ -36,3 +36,12 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
             list(reader.rows("persyn"))
         with pytest.raises(persyn.PersynError, match="no router"):
             reader.router()
+
+
+def test_a_teacher_that_the_store_does_not_know_is_refused(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s.db") as writer:
+        put(writer, Model("brief", "teacher", "transformers", "zoo:brief"), "sha")
+    with persyn.open_store(tmp_path / "s.db") as reader:
+        assert list(reader.responses(teacher="brief")) == []
+        with pytest.raises(persyn.PersynError, match="no teacher `breif`; did you mean `brief`"):
+            list(reader.responses(teacher="breif"))

@@ -50,6 +50,15 @@ async def test_the_list_shows_the_context_of_a_models_files(store: Store) -> Non
         assert " 256 " in row(app)
 
 
+async def test_the_list_shows_family_and_size_that_no_run_file_gave(store: Store) -> None:
+    registry.put(store, Model("pupil", "student", "transformers", "zoo:student"), "s", by_run=True)
+    async with running(store.location, mode="models", size=(140, 30)) as (app, pilot):
+        await until(pilot, lambda: "zoo:student" in row(app))
+        assert " llama " in row(app)
+        assert " 256 " in row(app)
+        assert app.screen.chosen.family == "", "editing begins with what is stored"
+
+
 async def test_archive_names_what_stays_and_undo_brings_it_back(store: Store) -> None:
     model = teacher(store)
     answered(store, model, 4)

@@ -168,3 +168,16 @@ def test_an_incomplete_dataset_is_refused(persyn: Persyn, filled: Any) -> None:
     ran = persyn("data", "export", "demo/half", "-o", "out")
     assert ran.code == 2
     assert "not complete" in ran.err
+
+
+def test_a_reward_is_written_without_the_noise_of_its_last_bits() -> None:
+    turns = ({"role": "user", "content": "?"},)
+    response = StoredResponse(1, 1, 1, 0, "sha", "!", "ok", "stop", 1, 1, 0.0, 0.0)
+    rows = [
+        TrainingRow(
+            Prompt(turns, id=1), response, "t", quality=1.0, learnability=None, reward=reward, excluded=False
+        )
+        for reward in (0.1 * 4 - 1e-17, 0.6 - 0.2, None, -1 / 3)
+    ]
+    written = [exporting.record("messages", row)["reward"] for row in rows]
+    assert written == [0.4, 0.4, None, -0.333333333333]

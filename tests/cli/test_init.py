@@ -99,3 +99,24 @@ def test_every_setting_is_there_with_its_words_and_its_default(persyn: Persyn) -
     ):
         assert words in text
     assert max(map(len, text.splitlines())) <= 110
+
+
+def test_it_has_the_files_name_prompts_of_files_and_no_limit_for_teachers_with_their_own(
+    persyn: Persyn,
+) -> None:
+    zoo = persyn("init", "zoo.yaml", "--json").json["text"]
+    assert yaml.safe_load(zoo)["generation"]["max_tokens"] == 160
+    for name in ("br", "sp"):
+        assert persyn("models", "add", "--model", "zoo:brief", "--name", name).code == 0
+    text = persyn("init", "sums.yaml", "--json").json["text"]
+    given = yaml.safe_load(text)
+    assert given["name"] == "sums"
+    assert "generation" not in given
+    assert given["evaluation"] == {"max_tokens": 160}, "the student's"
+    examples = [
+        line.removeprefix("# - ").partition("}  (")[0] for line in text.splitlines() if "# - {" in line
+    ]
+    assert len(examples) == 2
+    for one in examples:
+        entry = yaml.safe_load(one if one.endswith("}") else f"{one}}}")
+        run_file.Run.model_validate({**given, "prompts": [entry], "strategies": ["strong"]})

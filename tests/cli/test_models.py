@@ -9,6 +9,7 @@ import pytest
 from engine.config import run_file
 from engine.registry import models, run_files
 from storage import registry as stored_models
+from storage.records import Model
 from storage.store import Store
 
 Persyn = Callable[..., Any]
@@ -140,3 +141,34 @@ def test_a_bare_name_that_is_not_registered_names_the_nearest(
     assert ran.code == 2, ran.err
     assert "teacher `terse`: not registered in" in ran.err
     assert "did you mean `ters`?" in ran.err
+
+
+def test_the_list_shows_what_a_models_files_say(persyn: Persyn, tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store.db") as store:
+        of_a_run = Model("br", "teacher", "transformers", "zoo:brief")
+        stored_models.put(store, of_a_run, "x", by_run=True)
+        stored_models.put(store, Model("gone", "teacher", "transformers", str(tmp_path / "none")), "y")
+    for line in persyn("models", "list").out.splitlines():
+        if " zoo:brief " in line:
+            assert " 256 " in line
+            assert " llama " in line
+            assert "–" not in line.partition("system")[0].split("0/0")[0]
+    assert " llama " in persyn("models", "list").out
+    assert persyn("models", "list", "--json").json[0]["context"] is None, "as it is stored"
+
+
+def test_what_generation_says_and_registered_teachers_have_otherwise_is_said(
+    persyn: Persyn, tmp_path: Path
+) -> None:
+    for name in ("br", "sp"):
+        assert persyn("models", "add", "--model", "zoo:brief", "--name", name).code == 0
+    (tmp_path / "run.yaml").write_text(
+        "student: zoo:student\nteachers: [br, sp, {name: own, model: 'zoo:adder', sampling: {max_tokens: 9}}]\n"
+        "prompts: [{source: reasoning_gym, task: gcd, size: 400}]\nstrategies: [strong]\n"
+        "generation: {max_tokens: 64, temperature: 0.7}\n"
+    )
+    said = "teachers br, sp have sampling of their own, max_tokens 1,024: `generation.max_tokens` (64) is not for them"
+    dry = persyn("run", "--dry-run", "run.yaml")
+    assert said in dry.err
+    assert "temperature" not in dry.err
+    assert persyn("run", "--dry-run", "run.yaml", "--json").json["notes"] == [said]

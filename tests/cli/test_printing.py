@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from engine.base.sanitize import json_line, strip_control
+from persyn_tui import cli
 from persyn_tui.commands import output
 
 HARMFUL = [chr(code) for code in (0x00, 0x1B, 0x7F, 0x85, 0x9B, 0x61C, 0x200E, 0x200F, 0xD800, 0xDFFF)]
@@ -46,3 +49,17 @@ def test_an_error_that_quotes_a_run_file_is_harmless(tmp_path):
     )
     assert done.returncode == 2
     assert "unknown key `�]0;owned�`" in done.stderr
+
+
+def test_which_commands_have_no_json_or_store_is_as_readme_says():
+    def without(option: str, command: Any, name: str) -> Iterator[str]:
+        for inner, other in getattr(command, "commands", {}).items():
+            yield from without(option, other, f"{name} {inner}")
+        if not hasattr(command, "commands") and all(option not in one.opts for one in command.params):
+            yield name.split()[0]
+
+    def all_without(option: str) -> set[str]:
+        return {found for name in cli.COMMANDS for found in without(option, cli._load(name), name)}
+
+    assert all_without("--json") == {"schema", "serve"}
+    assert all_without("--store") == {"schema", "zoo"}

@@ -71,6 +71,7 @@ def test_the_table_of_strategies_fits_80_columns_with_nothing_cut():
     whole = "".join(text.split())  # over lines, and nothing lost
     assert "distilledby`persyn`:adapter/a/folder/with/a/long/name/that/must/not/be/cut/persyn/0123" in whole
     assert "persyn--store/a/folder/persyn.db" in whole
+    assert "(1 more is named by --json)" in text
 
 
 def test_a_fallback_is_counted_where_the_formula_is_told():

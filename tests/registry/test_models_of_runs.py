@@ -7,7 +7,7 @@ from engine.config import run_file
 from engine.job.control import JobControl
 from engine.pipeline import runner
 from engine.pipeline.display import choose
-from engine.registry import models, register
+from engine.registry import register, run_files
 from storage import jobs, registry
 from storage.store import Store
 
@@ -43,7 +43,7 @@ def test_a_run_of_the_same_name_leaves_the_registered_model_to_others(tmp_path: 
         started(store, 33)
         assert registry.models(store) == before
         assert len(registry.models(store, superseded=True)) > len(before)
-    assert models.saved(str(tmp_path / "store.db"))("teacher", "br")["sampling"]["max_tokens"] == 1024
+    assert run_files.saved(str(tmp_path / "store.db"))("teacher", "br")["sampling"]["max_tokens"] == 1024
 
 
 def test_a_model_that_only_run_files_describe_is_that_of_the_newest_run(tmp_path: Path) -> None:

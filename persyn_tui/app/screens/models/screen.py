@@ -59,8 +59,8 @@ class Models:
     chosen: int | None
     responses: int
     """Stored responses of the chosen one, made with its present settings."""
-    contexts: Mapping[int | None, int | None]
-    """Model id → tokens of prompt and response, as set or as its files say."""
+    described: Mapping[int | None, Model]
+    """Model id → the model with what its files say."""
 
 
 class ModelsScreen(FilteredScreen[Models]):
@@ -90,8 +90,8 @@ class ModelsScreen(FilteredScreen[Models]):
         self._archived = False
         self._undo: list[Model] = []
         self._probes = Probes()
-        self._contexts: dict[int, int | None] = {}
-        """Model id → what its files say."""
+        self._described: dict[int | None, tuple[Model, Model]] = {}
+        """Model id → (the model, the same with what its files say)."""
         self._turn = asyncio.Lock()
         """Of the local ones: two large models at once may not fit the machine."""
         self._spinner: Timer | None = None
@@ -114,24 +114,25 @@ class ModelsScreen(FilteredScreen[Models]):
         if not everything:
             return None
         shown = [model for model in everything if archived or not model.archived]
-        listed = [model for model in shown if passes(_line(model), words)]
+        described = {model.id: self._with_files(model) for model in shown}
+        listed = [model for model in shown if passes(_line(described[model.id]), words)]
         listed.sort(key=lambda model: (ORDER.get(model.role, 9), model.name))
         ids = [model.id for model in listed]
         chosen = wanted if wanted in ids else ids[0] if ids else None
         stored = 0 if chosen is None else responses.count_of_teacher(store, chosen)
-        contexts = {model.id: self._context_of(model) for model in listed}
         filtered = len(shown) - len(listed)
-        return Models(listed, len(everything) - len(shown), filtered, chosen, stored, contexts)
+        return Models(listed, len(everything) - len(shown), filtered, chosen, stored, described)
 
-    def _context_of(self, model: Model) -> int | None:
-        """As set, or as its files say, which are read once. Called where the store is read, off the event loop."""
+    def _with_files(self, model: Model) -> Model:
+        """With what its files say, which are read once. Called where the store is read, off the event loop."""
         from engine.registry import register
 
-        if model.context or model.id is None:
-            return model.context
-        if self._contexts.get(model.id) is None:  # what could not be read may be there the next time
-            self._contexts[model.id] = register.context(model)
-        return self._contexts[model.id]
+        before, found = self._described.get(model.id, (None, model))
+        if before != model:
+            found = register.described(model)
+            if found.context is not None:  # what could not be read may be there the next time
+                self._described[model.id] = model, found
+        return found
 
     def show(self, data: Models) -> None:
         self._paint_rows()
@@ -163,10 +164,8 @@ class ModelsScreen(FilteredScreen[Models]):
 
     def _paint_rows(self) -> None:
         if self.data is not None:
-            contexts, health = self.data.contexts, self._probes.word
-            rows = [
-                (model.id, _cells(model, contexts[model.id], health(model))) for model in self.data.models
-            ]
+            described, health = self.data.described, self._probes.word
+            rows = [(model.id, _cells(described[model.id], health(model))) for model in self.data.models]
             self.query_one("#models", VirtualTable).fill(rows)
 
     def _paint_chosen(self) -> None:
@@ -343,7 +342,7 @@ def _line(model: Model) -> str:
     return f"{model.role} {model.name} {model.family} {model.backend} {model.model}"
 
 
-def _cells(model: Model, context: int | None, health: Cell) -> list[Cell | str]:
+def _cells(model: Model, health: Cell) -> list[Cell | str]:
     free = model.role != "teacher"
     return [
         Cell(model.role.removesuffix("_model"), "dim"),
@@ -352,7 +351,7 @@ def _cells(model: Model, context: int | None, health: Cell) -> list[Cell | str]:
         number(model.parameters),
         model.backend,
         short_reference(model.model),
-        count(context),
+        count(model.context),
         Cell("–", "dim") if free else f"{model.price_input:g}",
         Cell("–", "dim") if free else f"{model.price_output:g}",
         health,
