@@ -8,6 +8,7 @@ What is not read may be of any shape: a server's reply, or a model's configurati
 
 import json
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,10 @@ class Value:
 
     def number(self) -> float:
         """The finite number."""
-        if type(self.raw) not in (int, float) or not math.isfinite(self.raw):
-            raise self._wrong("a finite number")
-        return float(self.raw)
+        with suppress(OverflowError):  # a whole number beyond floats
+            if type(self.raw) in (int, float) and math.isfinite(self.raw):
+                return float(self.raw)
+        raise self._wrong("a finite number")
 
     def _as(self, kind: type) -> Any:
         if not isinstance(self.raw, kind):

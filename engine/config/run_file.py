@@ -223,6 +223,10 @@ def parse(
     unregistered = _look_up(data, registered)
     try:
         run = Run.model_validate(data)
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{where}: holds half a character (a lone surrogate)", "mend its escape, \\ud800 to \\udfff"
+        ) from None
     except ValidationError as error:
         problems = {problem["loc"]: problem for problem in error.errors(include_url=False)}
         # A list is not empty because its one entry is wrong.

@@ -3,6 +3,8 @@
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from engine.base.errors import Cancelled
 from storage.errors import FencedError, StoreMissingError
@@ -24,7 +26,7 @@ class JobControl:
         """Why nothing more may be written."""
         self.concurrency: dict[str, int] = {}
         """Teacher → requests in flight at most, where the operator asked for fewer."""
-        self._stop, self._checkpoint = threading.Event(), threading.Event()
+        self._stop, self._checkpoint, self._at_once = threading.Event(), threading.Event(), threading.Event()
         self._until = 0.0
         """`time.monotonic` until which responses in flight are waited for."""
         self._changes = Counter[str]()
@@ -45,6 +47,31 @@ class JobControl:
         """Raises Cancelled when the operator asked to stop; called between batches."""
         if self.cancelled():
             raise Cancelled("cancelled; everything committed is kept", "run the same command again to go on")
+
+    @property
+    def heard_at_once(self) -> bool:
+        """Whether the main thread is within `at_once`."""
+        return self._at_once.is_set()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within it a stop interrupts the main thread, which it is for: what is loaded for minutes asks nobody.
+
+        Not for what writes: it would be left in the middle.
+
+        Raises:
+            Cancelled: the operator asked to stop.
+        """
+        self._at_once.set()
+        try:
+            self.check()  # a stop that came before found nobody to interrupt
+            yield
+        except KeyboardInterrupt:
+            self._at_once.clear()
+            self.check()
+            raise
+        finally:
+            self._at_once.clear()
 
     def stop(self, *, pause: bool) -> None:
         """Asks the job to stop; responses in flight are waited for, unless it was asked before."""

@@ -34,6 +34,8 @@ HEARTBEAT_S = 2.0
 TICK_S = 1.0
 LOOK_S = 0.25
 """Between two looks for commands once a stop is asked for: another one ends the waiting for responses."""
+_HEAR = signal.SIGUSR1
+"""What the heartbeat sends to the main thread while that is within `JobControl.at_once`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +96,15 @@ def work(store: Store, job_id: int, display: Display) -> Outcome:
     job = jobs.get(store, job_id)
     if job is None:
         raise ConfigError(f"there is no job {job_id} in {store.name}", "list the jobs with `persyn jobs`")
-    control, starting = JobControl(), threading.Event()
-    with _signals_stop(control, starting):
+    control = JobControl()
+    with _signals_stop(control):
         lease = jobs.claim(
             store, job_id, owner=f"{socket.gethostname()}:{os.getpid()}", lease_seconds=LEASE_S
         )
-        return _work_on(job, JobLog(store, lease, display), control, starting)
+        return _work_on(job, JobLog(store, lease, display), control)
 
 
-def _work_on(job: Job, log: JobLog, control: JobControl, starting: threading.Event) -> Outcome:
+def _work_on(job: Job, log: JobLog, control: JobControl) -> Outcome:
     """As `work`, for a job that is ours."""
     ended = threading.Event()
     pulse = threading.Thread(target=_pulse, args=(log, control, ended), name="heartbeat", daemon=True)
@@ -111,10 +113,8 @@ def _work_on(job: Job, log: JobLog, control: JobControl, starting: threading.Eve
     try:
         log.starting()
         _tell_of_interruption(job, log)
-        starting.set()
-        control.check()
-        stages = _pipeline()
-        starting.clear()
+        with control.at_once():
+            stages = _pipeline()
         context = prepare(job, log, control)
         with closing(context.servers):
             stages.run(context, until=job.until_stage)
@@ -123,7 +123,6 @@ def _work_on(job: Job, log: JobLog, control: JobControl, starting: threading.Eve
         if not isinstance(met, Exception | KeyboardInterrupt):
             raise
     finally:
-        starting.clear()
         ended.set()
         pulse.join(timeout=5)
         _write_down(log, control, context, problem)
@@ -233,6 +232,8 @@ def _pulse(log: JobLog, control: JobControl, ended: threading.Event) -> None:
                 elif command.kind == "concurrency":
                     steps = 1 if command.args["more"] else -1
                     control.change_concurrency(str(command.args["teacher"]), steps)
+            if control.stopping and control.heard_at_once:
+                signal.pthread_kill(threading.main_thread().ident or 0, _HEAR)
             if control.stopping and not told:
                 told = True
                 doing = "pausing" if control.pausing else "cancelling"
@@ -246,8 +247,8 @@ def _pulse(log: JobLog, control: JobControl, ended: threading.Event) -> None:
 
 
 @contextmanager
-def _signals_stop(control: JobControl, starting: threading.Event) -> Iterator[None]:
-    """Makes ctrl+c and SIGTERM ask for a stop, as a cancel; a second one is immediate, and so is one while starting.
+def _signals_stop(control: JobControl) -> Iterator[None]:
+    """Makes ctrl+c and SIGTERM ask for a stop, as a cancel; a second one is immediate, and so is any in `at_once`.
 
     Any more change nothing: they would hit the code that writes down how the job ended.
     """
@@ -255,14 +256,18 @@ def _signals_stop(control: JobControl, starting: threading.Event) -> Iterator[No
 
     def handle(signum: int, frame: FrameType | None) -> None:
         nonlocal ending
-        at_once = control.stopping or starting.is_set()
-        if at_once and not ending:
-            ending = True
-            control.stop(pause=False)
-            raise KeyboardInterrupt
+        second = control.stopping
         control.stop(pause=False)
+        if control.heard_at_once or (second and not ending):
+            ending = ending or second
+            raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    def hear(signum: int, frame: FrameType | None) -> None:
+        if control.heard_at_once:
+            raise KeyboardInterrupt
+
+    handlers = {signal.SIGINT: handle, signal.SIGTERM: handle, _HEAR: hear}
+    previous = {number: signal.signal(number, handlers[number]) for number in handlers}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # what was sent since `launch.here` comes now
     try:
         yield

@@ -103,6 +103,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=environment,
+            start_new_session=True,  # ctrl+c is for the parent, while this one starts, too
         )
         self._finalizer = weakref.finalize(self, _kill, self._process)
         self._warm = set()
@@ -169,7 +170,6 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 
 def _serve(parent: int) -> None:
     """Answer jobs until the input ends or the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

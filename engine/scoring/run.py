@@ -64,7 +64,9 @@ def score_missing(
         context.servers.evict_for(settings.get("device", device.default))
     done, held = 0, None
     context.progress.doing(f"making scorer {name} ready", name)
-    with closing(scorer_kinds.load(kind).create(settings)) as scorer:
+    with context.control.at_once():
+        scorer = scorer_kinds.load(kind).create(settings)
+    with closing(scorer):
         score = (
             _Judging(work, scorer).score
             if isinstance(scorer, scorer_kinds.Asking)

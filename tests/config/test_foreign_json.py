@@ -37,6 +37,7 @@ CONTENT: Callable[[Value], Any] = lambda reply: reply["choices"][0]["message"]["
         ),
         ('{"a": NaN}', lambda value: value["a"].number(), "a: expected a finite number, found nan"),
         ('{"a": -Infinity}', lambda value: value["a"].number(), "a: expected a finite number, found -inf"),
+        (f'{{"a": 1{"0" * 400}}}', lambda value: value["a"].number(), "a: expected a finite number, found 1000"),
         ('{"a": true}', lambda value: value["a"].number(), "a: expected a finite number, found true or false"),
         ('{"a": 1.0}', lambda value: value["a"].integer(), "a: expected a whole number from 0 to 2,147,483,647"),
         ('{"a": -1}', lambda value: value["a"].integer(), "a: expected a whole number from 0 to 2,147,483,647"),

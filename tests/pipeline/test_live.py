@@ -105,3 +105,23 @@ def test_a_slow_model_moves_the_numbers_and_hears_a_stop(workspace, watched, mon
     gaps = [later - earlier for earlier, later in zip(seen.at, seen.at[1:], strict=False)]
     assert max(gaps) < MOVES_S + SLACK_S, gaps
     assert ended - seen.asked < HEARD_S + SLACK_S
+
+
+@pytest.mark.parametrize("stage", ["score", "distill", "evaluate"])
+def test_a_model_that_is_loaded_for_minutes_shows_it_and_hears_a_stop(
+    workspace, watched, monkeypatch, stage: str
+) -> None:
+    workspace.write()
+    workspace.finish(until=STAGES[STAGES.index(stage) - 1])
+
+    def load(*args: Any, **kwargs: Any) -> Any:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:  # in small steps, as weights are copied
+            time.sleep(0.01)
+
+    monkeypatch.setattr(loading, "load_weights", load)
+    seen = watched(stage)
+    code, job, _ = workspace.work(until=stage)
+    ended = time.monotonic()
+    assert (code, job.state) == (130, "cancelled"), seen
+    assert ended - seen.asked < HEARD_S + SLACK_S

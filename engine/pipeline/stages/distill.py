@@ -78,13 +78,14 @@ def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: i
             f"distill: the dataset of `{strategy}` has no rows",
             "see build_dataset's line for why rows were left out (truncated: raise generation.max_tokens)",
         )
-    model, tokenizer = loading.load_causal_lm(
-        student.model,
-        dtype=_dtype(context),
-        device=student.options.get("device", "auto"),
-        revision=student.revision,
-        four_bit=context.run.distill.method == "qlora",
-    )
+    with context.control.at_once():
+        model, tokenizer = loading.load_causal_lm(
+            student.model,
+            dtype=_dtype(context),
+            device=student.options.get("device", "auto"),
+            revision=student.revision,
+            four_bit=context.run.distill.method == "qlora",
+        )
 
     def begin(step: int, total: int, work: float) -> None:
         if step:

@@ -81,8 +81,10 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
             student = replace(student, model=folder, revision="")
         else:
             student = replace(student, options={**student.options, "adapter": folder})
+    with context.control.at_once():
+        backend = teacher_kinds.open_backend(student)
     with (
-        closing(teacher_kinds.open_backend(student)) as backend,
+        closing(backend),
         closing(
             scorer_kinds.load(CORRECTNESS).create(context.identity.scorer(CORRECTNESS).settings)
         ) as scorer,

@@ -79,12 +79,13 @@ def _by_router(context: RunContext, plan: Plan, total: int) -> str:
     known = score_table.gather(context, CALIBRATED)
     rewards = dict(zip(map(int, known.prompt_ids), known.labels(context.run.reward).rewards, strict=True))
     context.servers.evict_for(context.run.router.device)
-    router = Router.load(
-        plan_store.router_folder(context, plan_store.stored_router(context)),
-        expected_teachers=plan_store.router_teachers(context),
-        device=context.run.router.device,
-        trust_remote_code=context.run.router.trust_remote_code,
-    )
+    with context.control.at_once():
+        router = Router.load(
+            plan_store.router_folder(context, plan_store.stored_router(context)),
+            expected_teachers=plan_store.router_teachers(context),
+            device=context.run.router.device,
+            trust_remote_code=context.run.router.trust_remote_code,
+        )
     done = sum(share.prompts for share in routing.shares(context.store, plan.id))
     # Loading is no routing: its clock starts now.
     context.progress.expect(total, done=done, row=plan.strategy)
