@@ -1,6 +1,7 @@
 """The settings of the new-job wizard: wrong fields are told at once, and what it writes is a run file."""
 
 import json
+import threading
 from pathlib import Path
 
 import plugin_package
@@ -13,6 +14,7 @@ from engine.config import run_file
 from engine.config.stages import EstimateConfig
 from engine.registry import candidates, models
 from engine.report import estimate
+from persyn_tui.app.screens.wizard import form as wizard_form
 from persyn_tui.app.screens.wizard import questions
 from persyn_tui.app.widgets import setting_fields
 from persyn_tui.app.widgets.confirm import Confirm
@@ -49,6 +51,21 @@ async def test_the_form_writes_a_run_file_that_uses_stored_answers(store: Store,
         written = models.teacher(mine, run.generation)
         assert models.identity_sha(written) == models.identity_sha(model)
         assert jobs.recent(store) == []
+
+
+async def test_the_wizard_opens_before_the_names_of_tasks_are_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = threading.Event()
+    names = wizard_form._tasks
+    monkeypatch.setattr(wizard_form, "_tasks", lambda: names() if read.wait(60) else ())
+    teacher(store)
+    async with running(store.location, size=(80, 24)) as (app, pilot):
+        try:
+            form = await to_settings(app, pilot)
+            assert form["name"].value
+        finally:
+            read.set()
 
 
 async def test_a_max_tokens_holds_for_every_teacher_and_says_whose_own_it_replaces(

@@ -21,6 +21,7 @@ from persyn_tui.app.base.formatting import count
 from persyn_tui.app.screens.wizard import questions, references
 from persyn_tui.app.screens.wizard.questions import FILE, LONGEST, PATH, SCORER, SIZE, SOURCE, TASK, VERIFIER
 from persyn_tui.app.screens.wizard.steps import Plan, Step
+from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets import setting_fields
 from persyn_tui.app.widgets.confirm import Confirm
 from persyn_tui.app.widgets.form_fields import Edited, Form, Line, Words, path_of, problems, words
@@ -49,7 +50,11 @@ class SettingsStep(Step):
     def form(self) -> Form:
         return self.query_one("#form", Form)
 
-    async def on_mount(self) -> None:
+    def on_mount(self) -> None:
+        # Not awaited: the wizard, and the app before it, would hear nothing until this message is handled.
+        background(self, self._name_tasks, group="tasks")
+
+    async def _name_tasks(self) -> None:
         self._tasks = await asyncio.to_thread(_tasks)
         with suppress(NoMatches):  # the wizard was left meanwhile
             cast(Words, cast(Line, self.form[TASK].control).suggester).words = self._tasks
