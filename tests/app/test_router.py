@@ -142,7 +142,7 @@ async def test_alpha_shows_at_once_what_it_would_change(made: Made) -> None:
         assert "Hit@1 1.00 → .50" in words(screen, "#changes")
         assert screen.what_if.found.after == (2, 3)
         header = lines(screen, "#shares")[0]
-        assert "best 1.00" in header
+        assert "best α1" in header
         assert "60.0 %" in lines(screen, "#shares")[2]
         assert made.path.read_bytes() == before, "looking writes nothing"
         await pilot.press("n")
