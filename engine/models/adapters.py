@@ -9,7 +9,8 @@ from engine.base.foreign_json import WrongShape
 from engine.models.model_info import has_chat_template, has_tokenizer, weights_in
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_MANIFEST = "manifest.json"  # engine.models.checkpoint has it too, and imports torch
+MANIFEST = "manifest.json"
+"""What a checkpoint and a trained adapter say of themselves."""
 
 KINDS = ("LORA", "ADALORA", "LOHA", "LOKR", "IA3", "OFT", "BOFT", "VERA")
 """Those that can be added to the base's weights; prompts and prefixes cannot."""
@@ -73,7 +74,7 @@ def check(folder: str) -> Adapter:
 def _quantization(place: Path) -> str:
     """PEFT's own files do not say; the manifest beside them does."""
     try:
-        found = foreign_json.read(place / _MANIFEST).get("quantization")
+        found = foreign_json.read(place / MANIFEST).get("quantization")
         return "" if found is None else found.text()
     except (OSError, WrongShape):
         return ""  # not trained here

@@ -21,8 +21,8 @@ from torch import Tensor
 from engine.base import foreign_json
 from engine.base.durable_files import sha256, sync
 from engine.base.foreign_json import WrongShape
+from engine.models.adapters import MANIFEST
 
-MANIFEST = "manifest.json"
 PREFIX = "step-"
 TEMPORARY = ".partial"
 

@@ -29,10 +29,10 @@ _ASK_TORCH = """
 import json, torch
 found = []
 for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-    free, total = torch.cuda.mem_get_info(index)
+    free = torch.cuda.mem_get_info(index)[0]
     about = torch.cuda.get_device_properties(index)
     exact = torch.version.hip is None
-    found.append([about.name, [about.major, about.minor] if exact else None, free, total])
+    found.append([about.name, [about.major, about.minor] if exact else None, free])
 print(json.dumps(found))
 """
 
@@ -115,10 +115,10 @@ def _cuda(library: Nvml | None) -> Sequence[Device]:
     if "MIG-" in os.environ.get(VISIBLE, ""):  # a slice of a GPU, which the driver's library counts otherwise
         return ask_torch()
     try:
-        gpus = [gpu for gpu in (library or Nvml()).read() if visible(gpu.index, gpu.uuid)]
+        gpus = [one for one in (library or Nvml()).read() if visible(one.index, one.uuid)]
     except NotAvailable:
         return ask_torch()
-    return ask_torch() if any(gpu.capability is None for gpu in gpus) else of_gpus(gpus)
+    return ask_torch() if any(one.capability is None for one in gpus) else of_gpus(gpus)
 
 
 def of_gpus(gpus: Sequence[Gpu]) -> tuple[Device, ...]:
@@ -129,21 +129,15 @@ def of_gpus(gpus: Sequence[Gpu]) -> tuple[Device, ...]:
     """
     if not gpus:
         return ()
-    capability = min(gpu.capability or (0, 0) for gpu in gpus)
-    names = sorted({gpu.name for gpu in gpus})
+    capability = min(one.capability or (0, 0) for one in gpus)
+    names = sorted({one.name for one in gpus})
     known = VISIBLE not in os.environ and (
         len(names) == 1 or os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
     )
-    fullest = min(gpu.free for gpu in gpus)
+    fullest = min(one.free for one in gpus)
     return tuple(
-        Device(
-            f"cuda:{index}",
-            capability >= BFLOAT16_FROM,
-            gpu.free if known else fullest,
-            " or ".join(names),
-            capability,
-        )
-        for index, gpu in enumerate(gpus)
+        gpu(index, " or ".join(names), capability, one.free if known else fullest)
+        for index, one in enumerate(gpus)
     )
 
 
@@ -157,15 +151,15 @@ def ask_torch() -> Sequence[Device]:
     except (OSError, subprocess.SubprocessError, ValueError):
         return ()
     return [
-        Device(
-            f"cuda:{index}",
-            capability is None or tuple(capability) >= BFLOAT16_FROM,
-            free,
-            name,
-            None if capability is None else (capability[0], capability[1]),
-        )
-        for index, (name, capability, free, _) in enumerate(answer)
+        gpu(index, name, None if capability is None else (capability[0], capability[1]), free)
+        for index, (name, capability, free) in enumerate(answer)
     ]
+
+
+def gpu(index: int, title: str, capability: tuple[int, int] | None, free: int) -> Device:
+    """The GPU that torch counts as `index`; one without a capability is not NVIDIA's, and computes in bfloat16."""
+    bfloat16 = capability is None or capability >= BFLOAT16_FROM
+    return Device(f"cuda:{index}", bfloat16, free, title, capability)
 
 
 def _torch_version() -> str:

@@ -13,6 +13,8 @@ from engine.models import gguf_files, model_info
 from engine.models.precision import BYTES
 
 GB: Final = 10**9
+CPU_TOKENS: Final = 1024
+"""Token positions of a forward pass on a CPU: what its caches hold (measured from 0.1M to 135M parameters)."""
 MOST_TOKENS: Final = 32_768
 """Token positions of one forward pass on a GPU, however much memory is free: it has work enough, and each pass must end
 within seconds for progress to be shown and a stop to be heard."""

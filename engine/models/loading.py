@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from engine.base.errors import ModelError
 from engine.models import adapters, quantization
-from engine.models.devices import BFLOAT16_FROM, Device, this_machine
+from engine.models.devices import Device, gpu, this_machine
 from engine.models.model_info import ModelCheck, check, check_dtype, is_hub_id
 from engine.models.precision import resolved_dtype
 
@@ -326,9 +326,7 @@ def as_torch_says(name: str) -> Device:
     index = int(name.partition(":")[2] or 0)
     about = torch.cuda.get_device_properties(index)
     capability = None if torch.version.hip else (about.major, about.minor)
-    free = torch.cuda.mem_get_info(index)[0]
-    bfloat16 = capability is None or capability >= BFLOAT16_FROM
-    return Device(f"cuda:{index}", bfloat16, free, about.name, capability)
+    return gpu(index, about.name, capability, torch.cuda.mem_get_info(index)[0])
 
 
 def pick_device(device: str) -> str:

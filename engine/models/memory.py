@@ -1,4 +1,4 @@
-"""What is done when an allocation fails, on an accelerator or on the machine itself."""
+"""How large a batch memory holds, and what is done when an allocation fails, on an accelerator or on the machine."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -12,14 +12,14 @@ from engine.models.precision import BYTES
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-CPU_TOKENS = 1024
-"""Token positions of a forward pass on a CPU: what its caches hold (measured from 0.1M to 135M parameters)."""
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 _CPU = ("can't allocate memory", "not enough memory", "cannot allocate memory")
 
 
-def batch_tokens(model: "PreTrainedModel", on_cpu: int = CPU_TOKENS, *, trains: bool = False) -> int:
+def batch_tokens(
+    model: "PreTrainedModel", on_cpu: int = footprint.CPU_TOKENS, *, trains: bool = False
+) -> int:
     """Token positions, padding included, of one forward pass.
 
     On CUDA what the free memory holds of a model of this shape (`footprint.affordable_tokens`). Changes no result.

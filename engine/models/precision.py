@@ -49,7 +49,7 @@ def resolved_dtype(
 def settled_dtype(stored: str | None, device: str, ref: str, revision: str = "") -> str:
     """What the setting of a stored model, scorer or run stands for: one of `model_info.DTYPES`.
 
-    A run is settled when its file is read (`engine.registry.number_formats`), so that whoever looks at it later, on
+    A run is settled when its file is read (`engine.registry.run_files`), so that whoever looks at it later, on
     whatever machine, means the same results. None is float32: what it has always been in stores.
 
     Raises:

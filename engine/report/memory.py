@@ -18,8 +18,6 @@ from engine.router.settings import TUNE_CPU_TOKENS
 
 _SMALL_PASS = 1024
 """Tokens of a training pass that is tried where the usual one does not fit."""
-_SCORED_TOKENS = 1024
-"""Of a batch that is scored: what a CPU takes, and what a GPU can be brought down to."""
 _OF_CUDA = 5 * 10**8
 """Bytes that CUDA takes in a process for its context and libraries, about."""
 
@@ -171,7 +169,7 @@ def _generation(positions: int) -> _Parts:
 
 def _scoring(tokens: int | None) -> _Parts:
     return lambda shape, dtype, device: {
-        "batch": (tokens or _SCORED_TOKENS) * footprint.forward(shape, dtype)
+        "batch": (tokens or footprint.CPU_TOKENS) * footprint.forward(shape, dtype)
     }
 
 

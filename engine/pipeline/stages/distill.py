@@ -20,8 +20,8 @@ from engine.distill.settings import Hooks, Settings, TrainResult
 from engine.job import adapters_of_run
 from engine.job.context import RunContext
 from engine.models import loading
+from engine.models.adapters import MANIFEST
 from engine.models.chat_template import encode, with_system
-from engine.models.checkpoint import MANIFEST
 from engine.models.reasoning import target
 from storage import datasets, results
 from storage.hashing import sha
