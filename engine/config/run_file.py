@@ -40,6 +40,7 @@ from engine.methods import strategy_kinds
 from engine.methods.strategy import Evidence
 from storage.records import Role
 
+_DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 _UNKNOWN_KEY = re.compile(r"unknown key `([^`]+)`")
 
 
@@ -69,6 +70,9 @@ class Run(Section):
     estimate: EstimateConfig = EstimateConfig()
     strategies: tuple[str, ...] = ("persyn",)
     """How prompts get their teachers: a dataset and a student each."""
+    devices: tuple[str, ...] | None = Field(None, min_length=1)
+    """Where local models are whose own `device` is auto, e.g. [cuda:0, cuda:1]: scorers and router have a copy on each,
+    what is loaded once takes the first; null: every GPU of CUDA, else the CPU. Which GPUs changes no result."""
     # The strategies' own settings follow, see below.
 
     @model_validator(mode="before")
@@ -96,6 +100,23 @@ class Run(Section):
                 strategy_kinds.load(value)  # which says why one of another package cannot be used
             known("strategy", value, strategy_kinds.names())
         return tuple(dict.fromkeys(values))
+
+    @field_validator("devices")
+    @classmethod
+    def _devices_together(cls, values: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if values is None:
+            return None
+        for value in values:
+            if not _DEVICE.fullmatch(value):
+                raise ValueError(f"unknown device `{value}`; use cpu, cuda, cuda:N or mps")
+            if values.count(value) > 1 and value != "cpu":
+                raise ValueError(
+                    f"`{value}` stands twice: a GPU computes no faster for two copies of a model"
+                )
+        if len({value.partition(":")[0] for value in values}) > 1:
+            # `dtype: auto` is settled for one kind, and all would wait for the slowest at the end of each page.
+            raise ValueError(f"{', '.join(values)} are of several kinds; use GPUs alone, or `cpu` alone")
+        return values
 
     @field_validator("teachers")
     @classmethod

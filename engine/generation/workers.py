@@ -207,7 +207,7 @@ class TeacherWorker(Thread):
         if not work.count():
             return
         self.opening = True
-        with self._context.servers.backend(teacher) as self.backend:
+        with self._context.servers.backend(self._context.placed(teacher)) as self.backend:
             self.opening = False
             if isinstance(self.backend, teacher_kinds.Observable):
                 self.backend.observe(self._count, self._stop_asked.is_set)

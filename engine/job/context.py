@@ -1,9 +1,10 @@
 """What every stage works with: the run file, the store, who owns the job, and what belongs to it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from engine.config.kinds import teacher_kind
 from engine.config.run_file import Run
 from engine.job.calibration import Calibration
 from engine.job.control import JobControl
@@ -12,6 +13,7 @@ from engine.job.identity import RunIdentity
 from engine.job.progress import Progress
 from engine.job.reward_config import RewardProvenance
 from engine.job.server_pool import ServerPool
+from engine.models.devices import this_machine
 from storage.job_records import Lease
 from storage.records import Generation, Model
 from storage.store import Store
@@ -42,6 +44,17 @@ class RunContext:
     def generations(self) -> tuple[Generation, ...]:
         """(teacher id, generation hash) per teacher: which stored responses belong to this run."""
         return tuple(map(Generation, map(_id, self.teachers), self.identity.generation_shas))
+
+    def places(self, device: str | None) -> tuple[str, ...]:
+        """Where a model whose setting `device` is this has a copy each; see `engine.models.devices.Machine.places`."""
+        return this_machine().among(self.run.devices).places(device)
+
+    def placed(self, model: Model) -> Model:
+        """The model as it is loaded once into this process: where its device is auto, on the first of `devices`."""
+        if self.run.devices is None or not teacher_kind(model.backend).in_process:
+            return model
+        device = self.places(model.options.get("device"))[0]
+        return replace(model, options={**model.options, "device": device})
 
     @property
     def student_id(self) -> int:

@@ -11,16 +11,17 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import psutil
 
 from engine.base.errors import ModelError, NotAvailable
 from engine.base.nvml import VISIBLE, Gpu, Nvml, visible
 
+AUTO: Final = "auto"
 BFLOAT16_FROM = (8, 0)
 """CUDA compute capability from which a GPU computes in bfloat16 (Ampere); older ones only imitate it, slowly."""
 _BFLOAT16_MACOS = 14
@@ -69,14 +70,32 @@ class Machine:
     cuda: tuple[Device, ...] = ()
     """As torch counts them."""
     mps: Device | None = None
+    named: tuple[str, ...] = ()
+    """The run file's `devices`: what `auto` stands for, where it has any."""
+
+    def among(self, devices: Sequence[str] | None) -> "Machine":
+        """The machine as a run with these `devices` sees it; None: as it is."""
+        return replace(self, named=tuple(devices or ()))
+
+    def places(self, setting: str | None) -> tuple[str, ...]:
+        """Where a model with this setting `device` has a copy each, one place at least.
+
+        `auto` (or None) is the run's `devices`, else every GPU of CUDA; where there is none it stays `auto`.
+        """
+        if setting not in (None, AUTO):
+            return (str(setting),)
+        return self.named or tuple(one.name for one in self.cuda) or (AUTO,)
 
     def device(self, name: str) -> Device:
-        """The device that a setting names; `auto` is the first GPU of CUDA, else the CPU, as when a model is loaded.
+        """The device that a setting names; `auto` is the first of the run's `devices`, else the first GPU of CUDA, else
+        the CPU, as when a model is loaded.
 
         Raises:
             ModelError: not a name of a device, or one that this machine has not.
         """
-        if name == "auto":
+        if name == AUTO and self.named:
+            name = self.named[0]
+        if name == AUTO:
             return self.cuda[0] if self.cuda else self.cpu
         if name == "cpu":
             return self.cpu

@@ -18,9 +18,9 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def submit(store: Store, run: Run, *, until: str | None = None) -> tuple[Job, bool]:
-    """(job, created): a job for this run file, or the active one of the same content, whatever its budget.
+    """(job, created): a job for this run file, or the active one of the same content, whatever its budget and devices.
 
-    One that no process works on takes the budget given now, so that a paused job goes on when it is raised.
+    One that no process works on takes those given now, so that a paused job goes on when the budget is raised.
 
     Everything that can be checked without loading a model is checked first.
 
@@ -31,7 +31,9 @@ def submit(store: Store, run: Run, *, until: str | None = None) -> tuple[Job, bo
     store.check_writable()
     preflight.check(run)
     spec = run.model_dump(mode="json")
-    free = {**spec, "generation": {key: v for key, v in spec["generation"].items() if key != "budget_usd"}}
+    # Neither changes a result. A job from before there were `devices` has the hash that it has now.
+    free = {key: value for key, value in spec.items() if key != "devices"}
+    free["generation"] = {key: value for key, value in spec["generation"].items() if key != "budget_usd"}
     job, created = jobs.submit(store, spec, sha({"run": free, "until": until}), run.name, until=until)
     if job.spec != spec and not jobs.alive(job):
         jobs.respecify(store, job.id, spec)

@@ -79,7 +79,7 @@ def problems(run: Run) -> list[PersynError]:
     _try(found, f"student: {student.name}", lambda: models.check(student.model, revision=student.revision))
     if strategy_kinds.routed(run.strategies):
         _try(found, "router.backbone", lambda: models.check(router.backbone, revision=router.revision))
-    machine = this_machine()
+    machine = this_machine().among(run.devices)
     for label, device in _devices(run):
         _try(found, label, partial(machine.device, device))
     for name in run.strategies:
@@ -89,7 +89,7 @@ def problems(run: Run) -> list[PersynError]:
 
 
 def _devices(run: Run) -> list[tuple[str, str]]:
-    """(section, device) of each model that is loaded into the engine's process, where a device is named."""
+    """(section, device) wherever one is named for models that the engine loads."""
     local = [one for one in run.teachers if teacher_kind(one.backend).in_process]
     scorers = [one for one in run.quality.named.values() if scorer_kind(one.scorer).local_model is not None]
     named = [
@@ -99,6 +99,7 @@ def _devices(run: Run) -> list[tuple[str, str]]:
     ]
     if strategy_kinds.routed(run.strategies):
         named.append(("router.device", run.router.device))
+    named += [("devices", device) for device in run.devices or ()]
     return [(label, device) for label, device in named if device]
 
 

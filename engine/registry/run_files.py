@@ -71,7 +71,7 @@ def settled(run: Run, machine: Machine | None = None) -> Run:
         run: from a run file, not from a store: there None is float32.
         machine: where it will run; None: this one.
     """
-    here = machine or this_machine()
+    here = (machine or this_machine()).among(run.devices)
     student, router, distill = run.student, run.router, run.distill
     model = student.model
     dtype = _chosen(here, student.dtype, student.device, model, student.revision)

@@ -4,7 +4,7 @@ Models are loaded one after the other, so each is held against what is free now.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine.base.errors import ModelError
 from engine.config.kinds import scorer_kind, teacher_kind
@@ -40,6 +40,8 @@ class _Use:
     """As the run file has it; of a model whose files are not here."""
     instead: Mapping[str, _Parts] = field(default_factory=dict)
     """Settings as words → the same with them, where there are any that take less."""
+    copied: bool = False
+    """Whether it has a copy on each of several devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Need:
     """Bytes that are free on the device now."""
     would: tuple[str, ...] = ()
     """Settings that would fit, any one of them; empty where it fits, or where none would."""
+    copies: int = 1
+    """Devices that take this much each; `device` is the fullest of them, and copies on a CPU share what is free."""
 
     @property
     def total(self) -> int:
@@ -80,6 +84,8 @@ class Need:
 
     def __str__(self) -> str:
         where = f"free {_gb(self.free)} on {self.device}"
+        if self.copies > 1:
+            where += f", the least of {self.copies} that hold a copy each"
         if self.parameters is None:
             return f"{self.dtype} on {self.device}; its size is not known before its files are here"
         parts = ", ".join(f"{name} {_gb(count)}" for name, count in self.parts.items())
@@ -93,7 +99,7 @@ def of_run(run: Run, machine: Machine | None = None) -> tuple[Need, ...]:
         run: its models' files are read where they are on this machine.
         machine: where it will run; None: this one.
     """
-    here = machine or this_machine()
+    here = (machine or this_machine()).among(run.devices)
     return tuple(need for use in _uses(run) if (need := _need(use, here)) is not None)
 
 
@@ -110,7 +116,7 @@ def _uses(run: Run) -> Iterator[_Use]:
         if (local := scorer_kind(config.scorer).local_model) is not None:
             given = config.settings
             parts = _scoring(given.get("batch_tokens"))
-            yield _Use(name, *local(given), given.get("device"), given.get("dtype"), parts)
+            yield _Use(name, *local(given), given.get("device"), given.get("dtype"), parts, copied=True)
     yield _Use(
         f"student {student.name}",
         student.model,
@@ -119,6 +125,7 @@ def _uses(run: Run) -> Iterator[_Use]:
         student.dtype,
         _scoring(student.batch_tokens),
         student.parameters,
+        copied=True,
     )
     if strategy_kinds.routed(run.strategies):
         reads = router.tune == "frozen"
@@ -191,7 +198,7 @@ def _training(method: str, rank: int, tokens: int | None, *, recomputed: bool) -
 def _need(use: _Use, machine: Machine) -> Need | None:
     dtype = "float32" if use.dtype in (None, AUTO) else str(use.dtype)
     try:
-        device = machine.device(use.device or AUTO)
+        device, copies = _fullest(use, machine)
     except ModelError:
         return None
     try:
@@ -200,7 +207,7 @@ def _need(use: _Use, machine: Machine) -> Need | None:
         shape = None
     if shape is None:
         parts = {} if use.parameters is None else _weights(use.parameters, dtype, device)
-        return Need(use.about, dtype, str(device), use.parameters, parts, device.free)
+        return Need(use.about, dtype, str(device), use.parameters, parts, device.free, copies=copies)
 
     def all_parts(dtype: str, device: Device, more: _Parts) -> dict[str, int]:
         return {**_weights(shape.parameters, dtype, device), **more(shape, dtype, device)}
@@ -214,7 +221,16 @@ def _need(use: _Use, machine: Machine) -> Need | None:
         if device.type == "cuda":
             tried.append(("`device: cpu`", dtype, machine.cpu, use.parts))
         would = _fitting(tried, all_parts)
-    return Need(use.about, dtype, str(device), shape.parameters, parts, device.free, tuple(would))
+    return Need(use.about, dtype, str(device), shape.parameters, parts, device.free, tuple(would), copies)
+
+
+def _fullest(use: _Use, machine: Machine) -> tuple[Device, int]:
+    """(the device with the least memory for it, how many have a copy of it)."""
+    if not use.copied:
+        return machine.device(use.device or AUTO), 1
+    places = [machine.device(name) for name in machine.places(use.device)]
+    shared = [replace(one, free=one.free // places.count(one)) for one in places]
+    return min(shared, key=lambda one: one.free), len(places)
 
 
 def _fitting(

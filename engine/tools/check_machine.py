@@ -48,7 +48,8 @@ def _device() -> Finding:
     if not torch.cuda.is_available():
         return ok(f"CPU, {torch.get_num_threads()} threads for torch; no CUDA GPU")
     cards = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return ok(", ".join(f"{card.name}, {card.total_memory / 2**30:.0f} GiB" for card in cards))
+    each = "; scoring and routing use each of them, unless `devices` names some" if len(cards) > 1 else ""
+    return ok(", ".join(f"{card.name}, {card.total_memory / 2**30:.0f} GiB" for card in cards) + each)
 
 
 def _memory() -> Finding:

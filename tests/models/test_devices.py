@@ -65,6 +65,19 @@ def test_a_setting_names_a_device() -> None:
             machine.device(name)
 
 
+def test_a_model_has_a_copy_on_each_device_unless_it_has_one_of_its_own() -> None:
+    gpus = of_gpus([H100, replace(H100, index=1), replace(H100, index=2)])
+    machine = Machine(CPU, gpus)
+    assert machine.places(None) == machine.places("auto") == ("cuda:0", "cuda:1", "cuda:2")
+    some = machine.among(("cuda:2", "cuda:1"))
+    assert some.places("auto") == ("cuda:2", "cuda:1")
+    assert some.device("auto") is gpus[2]
+    assert some.places("cuda:0") == ("cuda:0",)
+    assert Machine(CPU).places("auto") == ("auto",)
+    assert Machine(CPU).among(("cpu", "cpu")).places(None) == ("cpu", "cpu")
+    assert machine.among(None) == machine
+
+
 def test_what_torch_was_built_for_is_read_from_its_file() -> None:
     cuda = "__version__ = '2.9.0+cu128'\ncuda: Optional[str] = '12.8'\nhip: Optional[str] = None\n"
     rocm = "__version__ = '2.9.0+rocm6.4'\ncuda: Optional[str] = None\nhip: Optional[str] = '6.4'\n"

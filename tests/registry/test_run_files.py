@@ -12,6 +12,7 @@ from engine.pipeline import launch
 from engine.pipeline.run_view import run_of
 from engine.registry import models, register, run_files
 from engine.zoo import resolve
+from storage import jobs
 from storage.hashing import sha
 from storage.store import Store
 
@@ -65,6 +66,22 @@ def test_on_a_gpu_each_local_model_has_its_own_16_bits(run: Run) -> None:
     assert settled.model_dump() == run_files.settled(settled, GPU).model_dump()
     tuned = run.model_copy(update={"router": run.router.model_copy(update={"tune": "lora"})})
     assert run_files.settled(tuned, GPU).router.dtype == "bfloat16"
+
+
+def test_devices_of_the_run_decide_its_number_formats_and_no_job() -> None:
+    on_cpu = run_file.parse(TEXT + "devices: [cpu, cpu]\n")
+    settled, alone = run_files.settled(on_cpu, GPU), run_files.settled(run_file.parse(TEXT), CPU)
+    assert settled == alone.model_copy(update={"devices": ("cpu", "cpu")})
+
+
+def test_a_job_goes_on_with_other_devices(tmp_path) -> None:
+    with Store.open(tmp_path / "store.db") as store:
+        job, _ = launch.submit(store, run_file.parse(TEXT.replace("  - {name: far", "  # {name: far")))
+        more = run_file.parse(TEXT.replace("  - {name: far", "  # {name: far") + "devices: [cpu, cpu]\n")
+        same, created = launch.submit(store, more)
+    assert (same.id, created) == (job.id, False)
+    with Store.open(tmp_path / "store.db") as store:
+        assert run_of(jobs.get(store, job.id)).devices == ("cpu", "cpu")
 
 
 def test_what_the_run_file_says_stays(run: Run) -> None:

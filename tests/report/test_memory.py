@@ -77,6 +77,19 @@ def test_on_a_gpu_it_is_counted_in_its_own_format(folder: Path) -> None:
     assert "CUDA" in student.parts
 
 
+def test_each_device_holds_a_copy_of_what_scores(folder: Path) -> None:
+    here = machine(64)
+    two = Device("cuda:1", True, 20 * GB, "Some GPU", (9, 0))
+    needed = needs(folder, Machine(here.cpu, (replace(two, name="cuda:0", free=80 * GB), two)))
+    student, teacher = needed["student pupil"], needed["teacher adder"]
+    assert (student.device, student.free, student.copies) == ("cuda:1 (Some GPU)", 20 * GB, 2)
+    assert "the least of 2 that hold a copy each" in str(student)
+    assert (teacher.device, teacher.copies) == ("cuda:0 (Some GPU)", 1)
+    run = run_file.parse(RUN.format(folder=folder, method="lora") + "devices: [cpu, cpu]\n")
+    on_cpu = {need.about: need for need in memory.of_run(run, here)}["student pupil"]
+    assert (on_cpu.device, on_cpu.free, on_cpu.copies) == ("cpu", 32 * GB, 2)
+
+
 def test_what_does_not_fit_is_named_with_what_would(folder: Path) -> None:
     roomy = needs(folder, machine(64), "full")["training"]
     assert needs(folder, machine(64), "qlora")["training"].parts["weights"] < roomy.parts["weights"] / 3

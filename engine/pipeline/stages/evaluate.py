@@ -82,7 +82,7 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
         else:
             student = replace(student, options={**student.options, "adapter": folder})
     with context.control.at_once():
-        backend = teacher_kinds.open_backend(student)
+        backend = teacher_kinds.open_backend(context.placed(student))
     with (
         closing(backend),
         closing(

@@ -79,9 +79,10 @@ def _train(context: RunContext) -> None:
             "use prompts that some teacher can answer, better teachers, or `reward: {exclude_all_wrong: false}`",
         )
 
-    context.servers.evict_for(config.device)
+    place = context.places(config.device)[0]
+    context.servers.evict_for(place)
     folder = context.folder("routers", context.identity.router_sha)
-    settings = replace(fit_settings(config), keep_in=folder / UNFINISHED)
+    settings = replace(fit_settings(config), device=place, keep_in=folder / UNFINISHED)
     done = 0
 
     def begin(step: int, total: int, work: float | None) -> None:
