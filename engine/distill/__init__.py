@@ -1,12 +1,14 @@
 """Distillation: a student is fine-tuned on routed teacher responses.
 
 data        rows become token ids on disk, with the loss on the response only
-batches     which rows make an optimizer step, and how a step is cut for the forward passes
+batches     which rows make an optimizer step, how a step is cut for the forward passes, and who takes which
 loss        cross-entropy of the response positions, without a full logits tensor
 forward     forward and backward passes of an optimizer step, and the held-out loss
 lora        the trainable part of the student: PEFT adapters, or all of it
 loop        the optimization itself: resumable, stoppable, bit-exact on a CPU
-checkpoint  what survives a kill
+checkpoints what a training goes on from
+parallel    the same by several processes, one a device, as the engine starts and follows them
+rank_process, ranks    one of these processes, and what they tell each other
 merge       adapter into the weights, checked against the live logits
 
 Whether the trained student ends its answers is measured at evaluation, as

@@ -2,13 +2,19 @@
 
 The rows of a step are drawn at random, so tasks and lengths stay mixed (a student fed one kind of row at a
 time learns badly). Inside the step the rows are sorted by length and cut where that costs least: the
-gradient does not depend on the cut, because the loss is divided by the step's total of target tokens.
+gradient does not depend on the cut, because the loss is divided by the step's total of target tokens. Nor does
+it depend on which process takes which pass.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+SHARES = (1.0, 1.15, 1.3, 0.5, 0.25)
+"""Padded tokens of a pass at most, as shares of what one process has to do, that are tried where several share a step:
+the cheapest cut alone may be a single pass, for which one works and the others wait."""
 
 
 def plan_epoch(count: int, batch_rows: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
@@ -54,6 +60,48 @@ def cut_step(
         cuts.append(ordered[origin[end] : end])
         end = origin[end]
     return cuts[::-1]
+
+
+def deal_step(
+    rows: NDArray[np.int64], lengths: NDArray[np.int64], max_tokens: int, pass_cost: int, processes: int
+) -> list[list[NDArray[np.int64]]]:
+    """Return the forward passes of each process in a step, so that the slowest is done early.
+
+    Args:
+        rows: indices, (n,).
+        lengths: tokens of each row of the dataset, (N,).
+        max_tokens: padded tokens of a pass, the memory bound.
+        pass_cost: fixed cost of one forward and backward pass, in tokens.
+        processes: how many share the step; one has the cheapest cut.
+    """
+    limits = [max_tokens]
+    if processes > 1:
+        share = int(lengths[rows].sum()) / processes
+        limits += [min(max_tokens, math.ceil(share * part)) for part in SHARES]
+    cuts = [cut_step(rows, lengths, limit, pass_cost) for limit in limits]
+    dealt = [deal(passes, lengths, pass_cost, processes) for passes in cuts]
+    return min(dealt, key=lambda parts: max(_cost(part, lengths, pass_cost) for part in parts))
+
+
+def deal(
+    passes: Sequence[NDArray[np.int64]], lengths: NDArray[np.int64], pass_cost: int, processes: int
+) -> list[list[NDArray[np.int64]]]:
+    """Return the passes of each process: the dearest first, each to the one that has least to do."""
+    if processes == 1:
+        return [list(passes)]
+    parts: list[list[NDArray[np.int64]]] = [[] for _ in range(processes)]
+    loads = [0] * processes
+    costs = [_cost([rows], lengths, pass_cost) for rows in passes]
+    for place in sorted(range(len(passes)), key=lambda place: -costs[place]):
+        least = loads.index(min(loads))
+        parts[least].append(passes[place])
+        loads[least] += costs[place]
+    return parts
+
+
+def _cost(passes: Sequence[NDArray[np.int64]], lengths: NDArray[np.int64], pass_cost: int) -> int:
+    """Tokens of compute."""
+    return sum(pass_cost + len(rows) * int(lengths[rows].max()) for rows in passes)
 
 
 def padding_share(passes: Sequence[NDArray[np.int64]], lengths: NDArray[np.int64]) -> float:

@@ -7,7 +7,7 @@ EOS token therefore keeps the EOS label, and the student learns to stop.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -69,7 +69,7 @@ class Counts:
 class Examples:
     """Tokenised rows in a memory-mapped file."""
 
-    tokens: NDArray[np.int32]
+    tokens: "np.memmap[Any, np.dtype[np.int32]]"
     """All rows one after the other, shape (counts.tokens,)."""
     offsets: NDArray[np.int64]
     """Row i is `tokens[offsets[i]:offsets[i + 1]]`, shape (N + 1,)."""
@@ -84,6 +84,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.boundaries)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What another process is sent: where the ids lie, which it maps by itself, and all else."""
+        rest = (self.offsets, self.boundaries, self.counts, self.sha256, self.eos_appended)
+        return _mapped, (self.tokens.filename, *rest)
+
     def __getitem__(self, row: int) -> Example:
         return Example(self.tokens[self.offsets[row] : self.offsets[row + 1]], int(self.boundaries[row]))
 
@@ -96,6 +101,14 @@ class Examples:
     def targets(self) -> NDArray[np.int64]:
         """Tokens with loss of each row, shape (N,)."""
         return self.lengths - self.boundaries
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenised:
+    """`Rows` as token ids on disk."""
+
+    training: Examples
+    held_out: Examples | None = None
 
 
 def tokenise(
@@ -169,8 +182,39 @@ def tokenise(
         tokens=int(offsets[-1]),
         target_tokens=int(offsets[-1] - bounds.sum()),
     )
-    tokens = np.memmap(path, dtype="<i4", mode="r")
-    return Examples(tokens, offsets, bounds, counts, digest.hexdigest(), eos_appended)
+    return _mapped(path, offsets, bounds, counts, digest.hexdigest(), eos_appended)
+
+
+def _mapped(path: Path, *rest: Any) -> Examples:
+    return Examples(np.memmap(path, dtype="<i4", mode="r"), *rest)
+
+
+def tokenise_rows(
+    tokenizer: Any,
+    rows: Rows,
+    folder: Path,
+    max_length: int,
+    overlong: Overlong,
+    notice: Callable[[str], None],
+) -> Tokenised:
+    """Return rows to train on and rows held out as token ids, under `folder`; what was left out is told to `notice`.
+
+    Arguments and errors as for `tokenise`.
+    """
+    training = tokenise(tokenizer, rows.training, folder / "rows", max_length, overlong)
+    held_out = None
+    if rows.held_out is not None:
+        held_out = tokenise(tokenizer, rows.held_out, folder / "eval_rows", max_length, overlong)
+    counts = training.counts
+    if counts.dropped:
+        notice(f"{counts.dropped} of {counts.rows} rows left out: over {max_length} tokens")
+    if counts.truncated:
+        notice(f"{counts.truncated} of {counts.rows} rows were cut to {max_length} tokens")
+    if counts.empty:
+        notice(f"{counts.empty} of {counts.rows} rows have an empty response: left out")
+    if training.eos_appended:
+        notice("the chat template ends no assistant turn: EOS was put after each response")
+    return Tokenised(training, held_out)
 
 
 def mask_preview(tokenizer: Any, example: Example) -> list[tuple[str, bool]]:

@@ -7,11 +7,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.distill.batches import cut_step
+from engine.distill.batches import cut_step, deal
 from engine.distill.data import Examples
 from engine.distill.loss import loss_sum
+from engine.distill.ranks import ALONE, Ranks
 from engine.models.batching import gather, pad
 from engine.models.forward import SplitModel
+
+_MEASURED_PASS_COST = 64
+"""As `pass_cost`, of a forward pass alone."""
 
 
 def pass_cost(parameters: int, device: torch.device) -> int:
@@ -46,10 +50,12 @@ def backward(
     passes: Sequence[NDArray[np.int64]],
     device: torch.device,
     after_pass: Callable[[int], None],
+    targets: int | None = None,
 ) -> float:
     """Return the loss of an optimizer step, nats per target token, with its gradients in the parameters.
 
-    Both are divided by the target tokens of *all* passes, so that how the step is cut changes neither.
+    Both are divided by the target tokens of *all* passes, so that how the step is cut changes neither. Of some of its
+    passes they are these passes' share in them.
 
     Args:
         student: its backbone and head.
@@ -57,8 +63,10 @@ def backward(
         passes: row indices of each forward pass.
         device: where the student is.
         after_pass: called after every backward pass with its tokens.
+        targets: target tokens of the whole step; None: of these passes, which are all of it.
     """
-    targets = int(sum(data.targets[rows].sum() for rows in passes))
+    if targets is None:
+        targets = int(sum(data.targets[rows].sum() for rows in passes))
     total = torch.zeros((), device=device)
     for rows in passes:
         loss = _sum_of_pass(student, data, rows, device) / targets
@@ -75,22 +83,34 @@ def mean_loss(
     pass_tokens: int,
     device: torch.device,
     after_pass: Callable[[int], None] = lambda tokens: None,
+    ranks: Ranks = ALONE,
 ) -> float:
     """Return the loss over all rows, nats per target token. Puts the backbone into eval mode and back.
 
     Args:
+        student: its backbone and head.
+        data: the rows.
+        pass_tokens: padded tokens of a pass at most.
+        device: where the student is.
         after_pass: called after every pass with its tokens.
+        ranks: who shares the passes; `after_pass` hears of those of this process.
     """
-    was_training = student.backbone.training
-    student.backbone.eval()
-    total = 0.0
     block = 256  # rows that are sorted together; the cut is quadratic in it
-    try:
+
+    def of_this_process() -> float:
+        total = 0.0
         for start in range(0, len(data), block):
             rows = np.arange(start, min(start + block, len(data)))
-            for cut in cut_step(rows, data.lengths, pass_tokens, pass_cost=64):
+            cuts = cut_step(rows, data.lengths, pass_tokens, _MEASURED_PASS_COST)
+            for cut in deal(cuts, data.lengths, _MEASURED_PASS_COST, ranks.count)[ranks.rank]:
                 total += float(_sum_of_pass(student, data, cut, device))
                 after_pass(int(data.lengths[cut].sum()))
+        return total
+
+    was_training = student.backbone.training
+    student.backbone.eval()
+    try:
+        (total,) = ranks.sum([ranks.together(of_this_process)])
     finally:
         student.backbone.train(was_training)
     return total / int(data.targets.sum())

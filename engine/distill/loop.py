@@ -1,11 +1,9 @@
 """Fine-tune a student on responses: resumable, stoppable, and the same every time on a CPU."""
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.base.errors import Cancelled, ConfigError, TrainingError
+from engine.base.errors import Cancelled, TrainingError
 from engine.distill import card
-from engine.distill.batches import cut_step, plan_epoch
-from engine.distill.data import Examples, Rows, tokenise
+from engine.distill.batches import deal_step, plan_epoch
+from engine.distill.checkpoints import Checkpoints
+from engine.distill.checkpoints import fingerprint as fingerprint
+from engine.distill.data import Examples, Rows, tokenise_rows
 from engine.distill.forward import backward, mean_loss, pass_cost
-from engine.distill.lora import ALL_LINEAR, make_trainable, trainable
-from engine.distill.optimizer import BETAS, EPSILON, Optimizer
-from engine.distill.settings import Hooks, Settings, TrainResult
-from engine.models.checkpoint import Checkpoint, Pace, paths, read_newest, write_checkpoint, write_sealed
+from engine.distill.lora import make_trainable, trainable
+from engine.distill.optimizer import Optimizer
+from engine.distill.ranks import ALONE, Ranks
+from engine.distill.settings import Hooks, Settings, Task, TrainResult
+from engine.models.checkpoint import Pace, paths, write_sealed
 from engine.models.forward import MEASURED_COST, SplitModel, split_model
 from engine.models.quantization import is_quantised
 from engine.models.stoppable import stoppable
@@ -50,20 +51,27 @@ def train(
             row is left.
         ConfigError: the folder belongs to a run with other data or settings.
     """
-    hooks = hooks or Hooks()
-    notices: list[str] = []
+    noting, notices = (hooks or Hooks()).noting()
+    data = tokenise_rows(tokenizer, rows, folder, settings.max_length, settings.overlong, noting.on_notice)
+    result = train_tokenised(model, tokenizer, Task(data, folder, settings), noting)
+    return replace(result, notices=tuple(notices))
 
-    def notice(text: str) -> None:
-        notices.append(text)
-        hooks.on_notice(text)
 
-    data = tokenise(tokenizer, rows.training, folder / "rows", settings.max_length, settings.overlong)
-    held_out = None
-    if rows.held_out is not None:
-        place = folder / "eval_rows"
-        held_out = tokenise(tokenizer, rows.held_out, place, settings.max_length, settings.overlong)
-    _tell_counts(data, settings, notice)
+def train_tokenised(
+    model: Any, tokenizer: Any, task: Task, hooks: Hooks, ranks: Ranks = ALONE
+) -> TrainResult:
+    """As `train`, of rows that are token ids already, alone or as one of several processes.
 
+    Its `notices` are empty: the hooks are told them.
+
+    Args:
+        model: the plain student; adapters are put into it in place. The same one in every process.
+        tokenizer: its tokenizer, which is saved beside it.
+        task: see `Task`.
+        hooks: see `Hooks`; those of the first process alone hear of more than its passes.
+        ranks: who trains it together.
+    """
+    data, folder, settings = task.data.training, task.folder, task.settings
     student = make_trainable(model, settings.tuning, settings.seed)
     split = split_model(model)
     if settings.gradient_checkpointing:
@@ -77,21 +85,29 @@ def train(
         for epoch in range(settings.epochs)
         for members in plan_epoch(len(data), settings.batch_rows, settings.seed, epoch)
     ]
+    optimizer = Optimizer(parameters, settings.optimizer, len(plan))
     run = _Run(
         split=split,
         data=data,
-        held_out=held_out,
+        held_out=task.data.held_out,
         plan=plan,
-        optimizer=Optimizer(parameters, settings.optimizer, len(plan)),
+        optimizer=optimizer,
         settings=settings,
         hooks=hooks,
-        checkpoints=folder / "checkpoints",
-        fingerprint=fingerprint(data, settings, parameters, quantised),
+        checkpoints=Checkpoints(
+            folder=folder / "checkpoints",
+            fingerprint=fingerprint(data, settings, parameters, quantised),
+            optimizer=optimizer,
+            device=device,
+            keep=settings.keep,
+            on_change=hooks.on_checkpoints,
+        ),
         device=device,
         cost=pass_cost(size, device),
+        ranks=ranks,
     )
     torch.manual_seed(settings.seed)
-    start, running = _resume(run, notice)
+    start, running = run.checkpoints.resume(ranks, hooks.on_notice)
 
     hooks.on_begin(start, len(plan), _work_left(run, start))
     began = time.perf_counter()
@@ -102,7 +118,7 @@ def train(
 
     student.eval()
     path = folder / ("model" if settings.tuning.method == "full" else "adapter")
-    if not end.stopped:
+    if ranks.first and not end.stopped:
         readme = card.text(
             model.name_or_path,
             str(model.dtype).removeprefix("torch."),
@@ -111,7 +127,7 @@ def train(
             end.step,
             end.running["loss"],
         )
-        extra: dict[str, Any] = {"steps": end.step, "fingerprint": run.fingerprint}
+        extra: dict[str, Any] = {"steps": end.step, "fingerprint": run.checkpoints.fingerprint}
         if quantised:
             extra["quantization"] = "nf4"
         _save(student, tokenizer, path, readme, extra)
@@ -127,7 +143,7 @@ def train(
         tokens_per_second=end.tokens / seconds if end.tokens else 0.0,
         stopped=end.stopped,
         resumed_from=start,
-        notices=tuple(notices),
+        notices=(),
     )
 
 
@@ -143,11 +159,11 @@ class _Run:
     optimizer: Optimizer
     settings: Settings
     hooks: Hooks
-    checkpoints: Path
-    fingerprint: str
+    checkpoints: Checkpoints
     device: torch.device
     cost: int
     """See `pass_cost`."""
+    ranks: Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +189,13 @@ def _train_steps(run: _Run, start: int, running: Mapping[str, float]) -> _End:
 
     for step in range(start + 1, total + 1):
         epoch, members = run.plan[step - 1]
-        passes = cut_step(members, data.lengths, settings.pass_tokens, run.cost)
-        random = _random(run.device)
+        run.ranks.seed_step(settings.seed, step)
+        random = run.checkpoints.random()
         try:
             # Before the next step, not after the last: one that a stop or a kill ended is taken when it goes on.
             if run.held_out and _is_measured(run, step - 1):
                 run.hooks.on_eval(step - 1, _measure(run, run.held_out))
-            loss = backward(run.split, data, passes, run.device, after_pass)
+            loss = _backward(run, members, after_pass)
         except Cancelled:
             run.optimizer.drop()
             step, stopped = step - 1, True
@@ -208,12 +224,12 @@ def _train_steps(run: _Run, start: int, running: Mapping[str, float]) -> _End:
             report["memory_bytes"] = torch.cuda.max_memory_allocated(run.device)
         run.hooks.on_progress(report)
 
-        stopped = step < total and run.hooks.should_stop()
+        stopped = step < total and run.ranks.any(run.hooks.should_stop())
         asked = run.hooks.should_save()
         every = settings.checkpoint_every
         if stopped or asked or (every and (step % every == 0 or pace.due)):
             began_writing = time.monotonic()
-            _write(run, step, running, _random(run.device))
+            _write(run, step, running, run.checkpoints.random())
             pace.wrote(step, began_writing)
         if stopped:
             break
@@ -225,8 +241,23 @@ def _train_steps(run: _Run, start: int, running: Mapping[str, float]) -> _End:
         except Cancelled:
             stopped = True
             if step > pace.step:
-                _write(run, step, running, _random(run.device))
+                _write(run, step, running, run.checkpoints.random())
     return _End(step, tokens, running, eval_loss, stopped)
+
+
+def _backward(run: _Run, members: NDArray[np.int64], after_pass: Callable[[int], None]) -> float:
+    """The loss of a step, nats per target token, with its gradients in the parameters, the same in every process.
+
+    Raises:
+        Cancelled: a stop came, in whichever process.
+    """
+    ranks, data = run.ranks, run.data
+    passes = deal_step(members, data.lengths, run.settings.pass_tokens, run.cost, ranks.count)[ranks.rank]
+    targets = int(data.targets[members].sum())
+    own = ranks.together(lambda: backward(run.split, data, passes, run.device, after_pass, targets))
+    ranks.sum_gradients(run.optimizer.masters.values())
+    (loss,) = ranks.sum([own])
+    return loss
 
 
 def _is_measured(run: _Run, step: int) -> bool:
@@ -240,7 +271,7 @@ def _measure(run: _Run, held_out: Examples) -> float:
     def after_pass(fed: int) -> None:
         run.hooks.on_work(0, fed * MEASURED_COST)
 
-    return mean_loss(run.split, held_out, run.settings.pass_tokens, run.device, after_pass)
+    return mean_loss(run.split, held_out, run.settings.pass_tokens, run.device, after_pass, run.ranks)
 
 
 def _work_left(run: _Run, start: int) -> float:
@@ -252,83 +283,13 @@ def _work_left(run: _Run, start: int) -> float:
     return trained + times * MEASURED_COST * run.held_out.counts.tokens
 
 
-def _random(device: torch.device) -> dict[str, Tensor]:
-    """The state of the generators of random numbers."""
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
 def _write(run: _Run, step: int, running: Mapping[str, float], random: Mapping[str, Tensor]) -> None:
+    """Write a checkpoint; every process holds the same weights, and the first one writes them."""
+    if not run.ranks.first:
+        return
     if not all(bool(torch.isfinite(weights).all()) for weights in run.optimizer.masters.values()):
         raise _not_finite(run, step, math.nan)
-    groups = {"weights": run.optimizer.masters, "optimizer": run.optimizer.state(), "random": random}
-    write_checkpoint(run.checkpoints, Checkpoint(step, run.fingerprint, groups, running), run.settings.keep)
-    run.hooks.on_checkpoints(paths(run.checkpoints))
-
-
-def _resume(run: _Run, notice: Callable[[str], None]) -> tuple[int, dict[str, float]]:
-    """Return the step to continue after and the running loss; weights, moments and generators are set."""
-    checkpoint = read_newest(run.checkpoints, notice)
-    run.hooks.on_checkpoints(paths(run.checkpoints))
-    if checkpoint is None:
-        return 0, {"epoch": 0, "loss": 0.0, "targets": 0}
-    if checkpoint.fingerprint != run.fingerprint:
-        raise ConfigError(
-            f"{run.checkpoints} belongs to a run with other rows, settings or another student",
-            "train into another folder, or remove this one",
-        )
-    run.optimizer.load(checkpoint.groups["weights"], checkpoint.groups["optimizer"])
-    random = checkpoint.groups["random"]
-    torch.set_rng_state(random["cpu"])
-    if run.device.type == "cuda" and "cuda" in random:
-        torch.cuda.set_rng_state(random["cuda"], run.device)
-    return checkpoint.step, dict(checkpoint.state)
-
-
-def _tell_counts(data: Examples, settings: Settings, notice: Callable[[str], None]) -> None:
-    counts = data.counts
-    if counts.dropped:
-        notice(f"{counts.dropped} of {counts.rows} rows left out: over {settings.max_length} tokens")
-    if counts.truncated:
-        notice(f"{counts.truncated} of {counts.rows} rows were cut to {settings.max_length} tokens")
-    if counts.empty:
-        notice(f"{counts.empty} of {counts.rows} rows have an empty response: left out")
-    if data.eos_appended:
-        notice("the chat template ends no assistant turn: EOS was put after each response")
-
-
-def fingerprint(
-    data: Examples, settings: Settings, parameters: Mapping[str, Tensor], quantised: str = ""
-) -> str:
-    """Everything that shapes the weights; what only shapes speed or memory may change between resumes.
-
-    Names and places are those of the first version: a run goes on from a checkpoint that an older one wrote.
-
-    Args:
-        data: the rows.
-        settings: see `Settings`.
-        parameters: those that are trained.
-        quantised: how the others are stored and computed, where that is not as the trained ones are.
-    """
-    kept = {
-        "tuning": {**asdict(settings.tuning), "targets": ALL_LINEAR},
-        "batching": {"rows": settings.batch_rows, "tokens": None, "pool": 1},
-        "descent": {
-            **asdict(settings.optimizer),
-            "beta1": BETAS[0],
-            "beta2": BETAS[1],
-            "epsilon": EPSILON,
-        },
-        "epochs": settings.epochs,
-        "max_length": settings.max_length,
-        "overlong": settings.overlong,
-        "seed": settings.seed,
-    }
-    shapes = {name: [str(value.dtype), *value.shape] for name, value in parameters.items()}
-    text = json.dumps([data.sha256, kept, shapes, *([quantised] if quantised else [])], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    run.checkpoints.write(step, running, random)
 
 
 def _running_mean(running: Mapping[str, float], epoch: int, loss: float, targets: int) -> dict[str, float]:
@@ -341,7 +302,7 @@ def _running_mean(running: Mapping[str, float], epoch: int, loss: float, targets
 
 
 def _not_finite(run: _Run, step: int, loss: float) -> TrainingError:
-    found = paths(run.checkpoints)
+    found = paths(run.checkpoints.folder)
     kept = f"the last finite checkpoint is {found[0].name}" if found else "no checkpoint had been written yet"
     what = f"the gradient of step {step}" if math.isfinite(loss) else f"the loss of step {step}"
     members = ", ".join(str(row) for row in sorted(run.plan[step - 1][1])[:16])

@@ -91,11 +91,12 @@ class Optimizer:
         self._adamw.param_groups[0]["lr"] = rate
         self._adamw.step()
         self._adamw.zero_grad(set_to_none=True)
-        self._round()
+        self.round()
         return rate
 
     @torch.no_grad()
-    def _round(self) -> None:
+    def round(self) -> None:
+        """Set the weights to their masters, after these were changed."""
         for parameter, master in self._rounded:
             parameter.copy_(master)
 
@@ -112,7 +113,7 @@ class Optimizer:
         """Continue from a checkpoint's weights (of the masters) and `state()`."""
         for name, master in self.masters.items():
             master.copy_(weights[name])
-        self._round()
+        self.round()
         for path, value in state.items():
             key, name = path.split("/", 1)
             master = self.masters[name]

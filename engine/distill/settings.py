@@ -1,11 +1,11 @@
 """What a training run is told, and what it gives back."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from engine.distill.data import Counts, Overlong
+from engine.distill.data import Counts, Overlong, Tokenised
 from engine.distill.lora import Tuning
 from engine.distill.optimizer import OptimizerConfig
 
@@ -37,6 +37,16 @@ class Settings:
     """Optimizer steps between held-out losses; 0: at the end only."""
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a student is trained on, and how: all that stays the same between resumes, and in every process."""
+
+    data: Tokenised
+    folder: Path
+    """Gets `checkpoints/`, and `adapter/` or `model/`."""
+    settings: Settings
+
+
 def _ignore(_: Any) -> None:
     """What a hook does that nobody set."""
 
@@ -52,7 +62,7 @@ class Hooks:
     on_progress: Callable[[Mapping[str, Any]], None] = _ignore
     """Called after every optimizer step with step, total, epoch (fraction), loss (of this step, nats per target
     token), learning_rate, gradient_norm, tokens (of this step), tokens_per_second (mean), memory_bytes (the most so
-    far, on CUDA alone)."""
+    far, on CUDA alone; of the first of several GPUs)."""
     on_eval: Callable[[int, float], None] = lambda step, loss: None
     """Called with (step, loss on the rows held out after it, nats per target token)."""
     on_notice: Callable[[str], None] = _ignore
@@ -71,13 +81,24 @@ class Hooks:
     should_save: Callable[[], bool] = _never
     """Asked after every step; True writes a checkpoint though none is due."""
 
+    def noting(self) -> "tuple[Hooks, list[str]]":
+        """These hooks, and the notices that they will have been told, as they come."""
+        notices: list[str] = []
+
+        def notice(text: str) -> None:
+            notices.append(text)
+            self.on_notice(text)
+
+        return replace(self, on_notice=notice), notices
+
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
     """What training gave."""
 
     model: Any
-    """The live student: a `PeftModel` for LoRA, the model itself for `full`; in eval mode."""
+    """The live student: a `PeftModel` for LoRA, the model itself for `full`; in eval mode. None where processes of
+    their own have trained it."""
     path: Path
     """Folder of the adapter (LoRA) or of the whole model (`full`)."""
     step: int
@@ -90,9 +111,9 @@ class TrainResult:
     """Held-out loss at the end, nats per target token; None without held-out rows or when stopped early."""
     counts: Counts
     seconds: float
-    """Wall time of the optimizer steps done in this process."""
+    """Wall time of the optimizer steps since the resume."""
     tokens_per_second: float
-    """Unpadded tokens, prompt included, in this process; 0 when no step was left to do."""
+    """Unpadded tokens, prompt included, since the resume, of all processes; 0 when no step was left to do."""
     stopped: bool
     """`should_stop` ended it: a checkpoint holds the state, and `path` was not written."""
     resumed_from: int

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from engine.distill.batches import cut_step, padding_share, plan_epoch
+from engine.distill.batches import cut_step, deal_step, padding_share, plan_epoch
 
 LENGTHS = np.random.default_rng(0).integers(5, 200, size=103)
 
@@ -51,3 +51,29 @@ def test_a_pass_holds_no_more_than_its_tokens_unless_one_row_does():
 def test_padding_share_by_hand():
     # 2 rows of 4 computed tokens, 4 + 2 real: 2 of 8 are padding.
     assert padding_share([np.array([0, 1])], np.array([4, 2])) == pytest.approx(0.25)
+
+
+def cost(passes):
+    return sum(30 + len(cut) * max(LENGTHS[row] for row in cut) for cut in passes)
+
+
+def test_one_process_has_the_cheapest_cut_of_a_step_and_several_share_it():
+    rows = np.arange(40)
+    cheapest = cut_step(rows, LENGTHS, 10_000, pass_cost=30)
+    (alone,) = deal_step(rows, LENGTHS, 10_000, 30, processes=1)
+    assert all(np.array_equal(a, b) for a, b in zip(alone, cheapest, strict=True))
+    for processes in (2, 3, 8):
+        parts = deal_step(rows, LENGTHS, 10_000, 30, processes)
+        assert len(parts) == processes
+        assert sorted(row for part in parts for cut in part for row in cut) == list(rows)
+        assert max(map(cost, parts)) < 1.25 * cost(cheapest) / processes
+
+
+def test_a_process_without_a_row_has_no_pass():
+    parts = deal_step(np.array([4]), LENGTHS, 10_000, 30, processes=2)
+    assert [len(part) for part in parts] == [1, 0]
+
+
+def test_a_step_of_several_processes_keeps_to_the_tokens_of_a_pass():
+    for part in deal_step(np.arange(40), LENGTHS, 400, 1000, processes=2):
+        assert all(len(cut) * max(LENGTHS[row] for row in cut) <= 400 for cut in part)

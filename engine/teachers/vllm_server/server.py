@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from engine.base import foreign_json
+from engine.base import bound_process, foreign_json
 from engine.base.errors import EndpointError
-from engine.teachers.vllm_server import bound_process, orphans
+from engine.teachers.vllm_server import orphans
 
 HOST = "127.0.0.1"
 TAIL_LINES = 12

@@ -1,4 +1,4 @@
-"""Becomes a server that does not outlive its engine: `python bound_process.py ENGINE_PID COMMAND …`.
+"""Becomes a process that does not outlive its engine: `python bound_process.py ENGINE_PID COMMAND …`.
 
 A program of its own, with nothing of the engine in it: what must happen between fork and exec is not safe in a process
 with threads.

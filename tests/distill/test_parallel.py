@@ -1,0 +1,132 @@
+"""Two processes that train one student, under torchrun and gloo on the CPU, beside one process."""
+
+import os
+import signal
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from engine.base.errors import TrainingError
+from engine.distill import loop, parallel
+from engine.distill.data import Rows
+from engine.distill.lora import Tuning
+from engine.distill.optimizer import OptimizerConfig
+from engine.distill.settings import Hooks, Settings
+from engine.models.loading import load_causal_lm, load_tokenizer
+
+TOTAL = 60
+
+
+class Trainings:
+    """Trainings of one student on the same rows, by one process or two, in whatever folder."""
+
+    def __init__(self, student, rows, method):
+        self.student, self.rows = str(student), rows
+        self.settings = Settings(
+            tuning=Tuning(method=method, rank=4),
+            optimizer=OptimizerConfig(learning_rate=1e-3),
+            batch_rows=8,
+            epochs=10,
+            checkpoint_every=10,
+            eval_every=25,
+            pass_tokens=100,
+            seed=3,
+        )
+        self.losses, self.measured = {}, {}
+
+    def go(self, processes, folder, stop_after=TOTAL, at_begin=lambda: None, at_step=lambda step: None):
+        steps = []
+
+        def progress(report):
+            steps.append(report["step"])
+            self.losses.setdefault(report["step"], []).append(report["loss"])
+            at_step(report["step"])
+
+        hooks = Hooks(
+            on_begin=lambda step, total, work: at_begin(),
+            on_progress=progress,
+            on_eval=lambda step, loss: self.measured.setdefault(step, []).append(loss),
+            should_stop=lambda: bool(steps) and stop_after <= steps[-1] < TOTAL,
+        )
+        rows = Rows(self.rows, held_out=self.rows[:12])
+        if processes == 1:
+            model, tokenizer = load_causal_lm(self.student)
+            return loop.train(model, tokenizer, rows, folder, self.settings, hooks)
+        student = parallel.Student(self.student, "float32", ("cpu",) * processes)
+        tokenizer = load_tokenizer(self.student)
+        return parallel.train(student, tokenizer, rows, folder, self.settings, hooks)
+
+    def same_as(self, other):
+        """Whether every step was taken, with the other's losses, however often it was taken."""
+        assert sorted(self.losses) == sorted(other.losses) == list(range(1, TOTAL + 1))
+        assert self.measured.keys() == other.measured.keys()
+        for mine, theirs in ((self.losses, other.losses), (self.measured, other.measured)):
+            for step, values in mine.items():
+                assert values == pytest.approx([theirs[step][0]] * len(values), rel=1e-4), step
+
+
+@pytest.fixture
+def trainings(student_folder, make):
+    return lambda method: Trainings(student_folder, make.rows(48), method)
+
+
+def weights(result):
+    (path,) = result.path.glob("*.safetensors")
+    return load_file(path)
+
+
+def assert_close(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        assert torch.allclose(value, expected[name], rtol=1e-3, atol=1e-5), name
+
+
+def process(rank):
+    """The id of one of the processes that this one's torchrun has started."""
+    found = [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if "engine.distill.rank_process" in child.cmdline() and child.environ().get("RANK") == str(rank)
+    ]
+    # The launcher has the module in its command line too, and no rank.
+    (one,) = found
+    return one.pid
+
+
+def test_a_killed_process_ends_all_with_a_clear_error_and_another_number_of_processes_goes_on(
+    trainings, tmp_path
+):
+    whole, disturbed, pids = trainings("lora"), trainings("lora"), []
+    undisturbed = whole.go(1, tmp_path / "whole")
+    folder = tmp_path / "disturbed"
+    assert disturbed.go(1, folder, stop_after=5).step == 5
+
+    def kill(step):
+        if step == 25:
+            os.kill(pids[1], signal.SIGKILL)
+
+    with pytest.raises(TrainingError, match="process 2 of 2, on cpu, was ended by SIGKILL") as caught:
+        disturbed.go(2, folder, at_begin=lambda: pids.extend([process(0), process(1)]), at_step=kill)
+    assert "the newest checkpoint is step-000000" in caught.value.message
+    assert "run the same command again" in caught.value.remedy
+    assert not any(map(psutil.pid_exists, pids))
+
+    last = disturbed.go(1, folder)
+    assert 20 <= last.resumed_from < TOTAL
+    disturbed.same_as(whole)
+    assert_close(weights(last), weights(undisturbed))
+
+
+def test_two_processes_hear_a_stop_and_one_goes_on(trainings, tmp_path):
+    whole, disturbed = trainings("full"), trainings("full")
+    undisturbed = whole.go(1, tmp_path / "whole")
+    first = disturbed.go(2, tmp_path / "disturbed", stop_after=5)
+    assert first.stopped
+    assert 5 <= first.step < TOTAL
+    assert not first.path.exists()
+    last = disturbed.go(1, tmp_path / "disturbed")
+    assert (last.resumed_from, last.step) == (first.step, TOTAL)
+    disturbed.same_as(whole)
+    assert_close(weights(last), weights(undisturbed))
