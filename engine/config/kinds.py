@@ -3,7 +3,7 @@
 Code outside that file asks the record what a kind can do and never compares its name, so a new kind is one new file.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -48,7 +48,10 @@ class TeacherKind:
     impatient: Callable[[Model], Model] = lambda model: model
     """The model for a try by hand: a server that fails or asks to wait is given up within seconds. Of remote kinds."""
     ready: Callable[[Model], str] | None = None
-    """What the model will run with, in words; raises NotAvailable where this machine has no such thing."""
+    """What the model will run with, in words; raises NotAvailable where this machine has no such thing, and ConfigError
+    where it could not give one response."""
+    notes: Callable[[Model], Sequence[str]] = lambda model: ()
+    """What a person should know of the model before a run, a line each."""
 
     @property
     def served(self) -> bool:

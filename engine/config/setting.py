@@ -116,7 +116,7 @@ def _setting(section: type[BaseModel], key: str, field: FieldInfo) -> Setting:
     options = [one for one in _options(kind) if one is not NoneType]
     if options and all(get_origin(one) is Literal for one in options):
         literals = tuple(str(word) for one in options for word in get_args(one))
-        options, choices = [str], choices or literals
+        options, choices = [str], literals
     simple = options[0] if len(options) == 1 and options[0] in (bool, int, float, str) else object
     if set(options) == {int, float}:
         simple = float

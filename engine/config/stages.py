@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from engine.config.section import Dtype, Section, Seed
+from engine.config.vllm import ServerConfig
 
 
 class SplitConfig(Section):
@@ -176,6 +177,10 @@ class EvaluationConfig(Section):
     bootstrap: int = Field(10_000, ge=100, le=1_000_000)
     """Resamplings behind each paired comparison."""
     seed: Seed = 0
+    backend: Literal["auto", "transformers", "vllm"] | None = None
+    """What runs the student; None: auto, a vLLM server where a CUDA GPU and vLLM are, else transformers."""
+    server: ServerConfig = ServerConfig()
+    """Of `vllm`: how it is started."""
 
 
 class EstimateConfig(Section):

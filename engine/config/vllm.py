@@ -10,6 +10,9 @@ from engine.config.section import Section
 SET_BY_ENGINE = ("--model", "--served-model-name", "--host", "--port", "--api-key", "--revision")
 """Arguments that `args` may not hold."""
 
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What it takes as `--max-lora-rank`."""
+
 CONCURRENCY = ConcurrencyConfig(start=256, max=256)
 """Requests in flight at a server of our own, unless the run file says otherwise: vLLM queues what it cannot batch."""
 

@@ -13,7 +13,7 @@ from engine.config.run_file import Run
 from engine.job.calibration import Calibration
 from engine.methods import strategy_kinds
 from engine.models import nf4
-from engine.registry import models
+from engine.registry import evaluation_backend, models
 from engine.scorers import scorer_kinds
 from engine.sources import source_kinds
 from storage.hashing import sha
@@ -240,5 +240,6 @@ class RunIdentity:
                 "adapter": adapter_sha,
                 "sampling": models.sampling(self._student),
                 "quality": self.scorer(CORRECTNESS).identity,
+                **evaluation_backend.identity(self._run.evaluation),
             }
         )

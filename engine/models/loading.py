@@ -20,7 +20,7 @@ from engine.models.precision import resolved_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 FLASH_FROM = (8, 0)
 """CUDA compute capability that FlashAttention 2 needs."""
@@ -94,6 +94,30 @@ def _drop_added(tokenizer: Any, vocabulary: int) -> None:
     kept = [token for token in state["added_tokens"] if token["id"] < vocabulary]
     if len(kept) < len(state["added_tokens"]):
         tokenizer._tokenizer = Tokenizer.from_str(json.dumps({**state, "added_tokens": kept}))
+
+
+def load_generation_config(
+    ref: str, revision: str = "", trust_remote_code: bool = False
+) -> "GenerationConfig":
+    """What a model that is loaded has as its `generation_config`, without its weights.
+
+    Args:
+        ref: `zoo:NAME`, a folder, or a hub id.
+        revision: branch, tag or commit of a hub id.
+        trust_remote_code: run Python that the model's repository brings along.
+
+    Raises:
+        ModelError: no such model.
+    """
+    found = check(ref, revision=revision, weights=False, chat_template=False)
+    code = _allowed_code(found, trust_remote_code)
+    from transformers import AutoConfig, GenerationConfig
+
+    where, place = found.folder or ref, _place(found)
+    try:
+        return GenerationConfig.from_pretrained(where, **place)
+    except OSError:  # it has no file of its own
+        return GenerationConfig.from_model_config(AutoConfig.from_pretrained(where, **code, **place))
 
 
 def load_causal_lm(

@@ -42,6 +42,12 @@ def batch_tokens(
     )
 
 
+def give_back() -> None:
+    """Returns to the GPU what torch keeps of it for its next allocations, where another process is to have it."""
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing where CUDA was never used
+
+
 def ran_out(error: BaseException) -> bool:
     """Whether an error says that an allocation failed; on the CPU torch raises plain RuntimeErrors for it."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -68,8 +74,7 @@ def halving(rows: list[_T], run: Callable[[list[_T]], Iterator[_R]]) -> Iterator
         if len(left) < 2 or not ran_out(error):
             raise
     # Only here has the error let go of the tensors in its frames.
-    gc.collect()
-    torch.cuda.empty_cache()
+    give_back()
     half = len(left) // 2
     yield from halving(left[:half], run)
     yield from halving(left[half:], run)

@@ -11,6 +11,7 @@ from engine.methods import strategy_kinds
 from engine.models import gguf_files, nf4
 from engine.models import model_info as models
 from engine.models.devices import this_machine
+from engine.registry import evaluation_backend
 from engine.registry import models as registry
 from engine.scorers import scorer_kinds
 from engine.sources import source_kinds
@@ -68,6 +69,7 @@ def problems(run: Run) -> list[PersynError]:
     _try(found, "teachers", lambda: _differ(run))
     if run.distill.method == "qlora":
         _try(found, "distill", nf4.check)
+    _try(found, "evaluation", partial(evaluation_backend.check, run))
     student, router = run.student, run.router
     if gguf_files.is_gguf(student.model):
         found.append(

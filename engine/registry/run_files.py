@@ -1,4 +1,4 @@
-"""Run files as they run here: registered models looked up, and `dtype: auto` settled for this machine.
+"""Run files as they run here: registered models looked up, and every `auto` settled for this machine.
 
 What is settled is stored with the job or the registered model, so that whoever looks at results later, perhaps on a
 machine without a GPU, means those that were made. Where it is float32 nothing is written down, as in every store so
@@ -6,10 +6,11 @@ far: None is float32 there.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine.base.errors import ConfigError, ModelError
+from engine.base.errors import ConfigError, ModelError, PersynError
 from engine.base.suggest import hint
 from engine.config import run_file
 from engine.config.kinds import scorer_kind, teacher_kind
@@ -18,7 +19,7 @@ from engine.config.quality import QualityConfig, ScorerConfig
 from engine.config.run_file import Registered, Run
 from engine.models.devices import Device, Machine, this_machine
 from engine.models.precision import AUTO, resolved_dtype
-from engine.registry import models
+from engine.registry import evaluation_backend, models
 from storage import registry as stored_models
 from storage.errors import StoreMissingError
 from storage.records import Model, Role
@@ -65,7 +66,8 @@ def saved(location: str | None) -> Registered:
 
 
 def settled(run: Run, machine: Machine | None = None) -> Run:
-    """The run with a number format in place of each `auto` that is not float32 here.
+    """The run with a number format in place of each `auto` that is not float32 here, and with the backend of its
+    evaluation where that is not transformers.
 
     Args:
         run: from a run file, not from a store: there None is float32.
@@ -90,6 +92,9 @@ def settled(run: Run, machine: Machine | None = None) -> Run:
             "quality": _quality(run.quality, here),
             "router": router.model_copy(update={"dtype": backbone}),
             "distill": distill.model_copy(update={"dtype": trained}),
+            "evaluation": run.evaluation.model_copy(
+                update={"backend": evaluation_backend.settled(run, here)}
+            ),
         }
     )
 
@@ -114,6 +119,15 @@ def own_sampling(run: Run) -> list[str]:
                 f"{words} {', '.join(others)} {have} sampling of {'their' if len(others) > 1 else 'its'} own, {key} "
                 f"{values}: `generation.{key}` ({_word(shared)}) is not for {'them' if len(others) > 1 else 'it'}"
             )
+    return lines
+
+
+def notes(run: Run) -> list[str]:
+    """What a person should know of a run before it begins, a line each, of what its checks do not refuse."""
+    lines = own_sampling(run)
+    for config in run.teachers:
+        with suppress(PersynError, OSError):  # what the checks refuse
+            lines += teacher_kind(config.backend).notes(models.teacher(config, run.generation))
     return lines
 
 

@@ -20,6 +20,7 @@ from engine.teachers.vllm_server.server import Server, free_port
 from engine.zoo import resolve
 from storage import jobs, schema
 from storage.errors import PersynError
+from storage.records import Model
 
 VARIABLES = {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "2"}
 CALIBRATED = 8
@@ -69,8 +70,9 @@ def replicas(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         options = {"served-model-name": "smol", "host": "127.0.0.1", "port": port, "max-model-len": 512}
         command = _command.arguments(_command.find(), str(smollm2), {**options, "enforce-eager": True}, ())
         variables = _command.environment({**VARIABLES, "VLLM_API_KEY": "remote-key"})
-        log = folder / f"{number}.log"
-        started.append(Server("smol", command, variables, port=port, key="remote-key", log=log, notes=folder))
+        model = Model("smol", "teacher", "vllm", str(smollm2))
+        place = folder / str(number)
+        started.append(Server(model, command, variables, port=port, key="remote-key", folder=place))
     try:
         for server in started:
             assert server.wait_ready(600, lambda: False)

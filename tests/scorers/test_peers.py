@@ -90,13 +90,12 @@ def server(smollm2: str, tmp_path: Path):
     command = _command.arguments(_command.find(), smollm2, {**options, **flags}, ())
     variables = {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "2", "VLLM_API_KEY": "key"}
     started = Server(
-        "smol",
+        Model("smol", "teacher", "vllm", smollm2),
         command,
         _command.environment(variables),
         port=port,
         key="key",
-        log=tmp_path / "log",
-        notes=tmp_path,
+        folder=tmp_path,
     )
     try:
         assert started.wait_ready(600, lambda: False)

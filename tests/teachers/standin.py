@@ -4,7 +4,8 @@
 
 MODE: `good`; `dies` at the start; `silent`: never listens; `crash`: is killed in the middle of its 5th request, in its
 first life; `crashes`: in every life; `hang`: its 5th request and all later ones are never answered, in its first life;
-`broken`: answers 500 and is ill. Lives are counted in the file.
+`broken`: answers 500 and is ill; `refuses`: answers 400. Lives are counted in the file; beside it, FILE.asked has the
+bodies of all requests to complete token ids, which are answered with how many they are.
 """
 
 import json
@@ -78,11 +79,20 @@ def main() -> None:
                 time.sleep(600)
             if mode == "broken":
                 return self.reply(500, b'{"error": {"message": "EngineCore encountered an issue"}}')
+            if mode == "refuses":
+                return self.reply(400, b'{"error": {"message": "stop_token_ids are out of range"}}')
             with lock:
                 tokens += 5
-            said = {"role": "assistant", "content": body["messages"][-1]["content"][::-1]}
+                if "prompt" in body:
+                    with lives.with_suffix(".asked").open("a", encoding="utf-8") as asked:
+                        asked.write(json.dumps(body) + "\n")
             usage = {"prompt_tokens": body["max_tokens"], "completion_tokens": 5}
-            choice = {"index": 0, "finish_reason": "stop", "message": said}
+            choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
+            if "prompt" in body:
+                choice["text"] = str(len(body["prompt"]))
+            else:
+                content = body["messages"][-1]["content"][::-1]
+                choice["message"] = {"role": "assistant", "content": content}
             return self.reply(200, json.dumps({"choices": [choice], "usage": usage}).encode())
 
     class Server(ThreadingHTTPServer):

@@ -67,20 +67,20 @@ def test_gpus_that_are_free_are_taken_first_come_first_served() -> None:
     assert _gpus.choose(found, (), 2, 0.9) == [1, 2]
     assert _gpus.choose(found, (3,), 1, 0.9) == [3]
     assert _gpus.choose(found, (), 4, 0.9) == [1, 2, 3]
-    placed = _gpus.place("t", ServerConfig(tensor_parallel=2), look=lambda: found)
+    placed = _gpus.place("teacher `t`", ServerConfig(tensor_parallel=2), look=lambda: found)
     assert placed == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1,2"}
     assert _gpus.numbers(placed) == {1, 2}
-    assert _gpus.place("t", ServerConfig(), look=list) == {}
+    assert _gpus.place("teacher `t`", ServerConfig(), look=list) == {}
     assert _gpus.numbers({}) == frozenset()
     with pytest.raises(EndpointError, match="needs 1 GPU among 0 with 90% of the memory free; free are 0: "):
-        _gpus.place("t", ServerConfig(gpus=(0,), gpu_timeout=0), look=lambda: found)
+        _gpus.place("teacher `t`", ServerConfig(gpus=(0,), gpu_timeout=0), look=lambda: found)
     with pytest.raises(EndpointError, match="there is no GPU"):
-        _gpus.place("t", ServerConfig(gpus=(0,), gpu_timeout=0), look=list)
+        _gpus.place("teacher `t`", ServerConfig(gpus=(0,), gpu_timeout=0), look=list)
 
 
 def test_memory_that_comes_back_is_waited_for() -> None:
     looks = iter([gpus((10, 80)), gpus((79, 80))])
-    assert _gpus.place("t", ServerConfig(), look=lambda: next(looks))["CUDA_VISIBLE_DEVICES"] == "0"
+    assert _gpus.place("teacher `t`", ServerConfig(), look=lambda: next(looks))["CUDA_VISIBLE_DEVICES"] == "0"
 
 
 def test_one_gpu_that_is_lost_hides_no_other_and_keeps_their_numbers() -> None:
@@ -104,7 +104,7 @@ def test_only_the_gpus_that_this_process_may_use_are_taken(
 
 def test_a_slice_of_a_gpu_is_left_as_it_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1234")
-    placed = _gpus.place("t", ServerConfig(), look=list)
+    placed = _gpus.place("teacher `t`", ServerConfig(), look=list)
     assert placed == {"CUDA_VISIBLE_DEVICES": "MIG-1234"}
     assert _gpus.numbers(placed) == {-1}
 
@@ -117,7 +117,7 @@ def test_a_gpu_that_cannot_be_read_is_an_error_and_no_cpu(monkeypatch: pytest.Mo
         Nvml(broken).read()
     assert "nvidia-smi" in caught.value.remedy
     with pytest.raises(EndpointError, match="version mismatch"):
-        _gpus.place("t", ServerConfig(gpu_timeout=0), look=lambda: _gpus.read(Nvml(broken)))
+        _gpus.place("teacher `t`", ServerConfig(gpu_timeout=0), look=lambda: _gpus.read(Nvml(broken)))
     monkeypatch.setitem(__import__("sys").modules, "pynvml", None)
     with pytest.raises(NotAvailable, match="package that reads it is missing") as caught:
         Nvml().read()

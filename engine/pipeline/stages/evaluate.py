@@ -4,7 +4,7 @@ Every student answers the same prompts greedily, so that two of them can be comp
 measured is right answers, whatever scorer quality has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -12,15 +12,22 @@ from typing import Any
 import numpy as np
 
 from engine.base.errors import ConfigError, ScoreError
-from engine.job.batch_writer import LOCAL_S, BatchWriter
+from engine.config.run_file import Run
+from engine.generation.student_server import StudentServer
+from engine.generation.watched import watched
+from engine.job.batch_writer import LOCAL_S, SERVED_S, BatchWriter
 from engine.job.context import RunContext
 from engine.job.identity import CORRECTNESS
 from engine.methods import statistics
+from engine.models import memory
 from engine.models.chat_template import with_system
+from engine.models.devices import this_machine
+from engine.registry import evaluation_backend
 from engine.scorers import scorer_kinds
 from engine.teachers import teacher_kinds
+from engine.teachers.traffic import Traffic
 from storage import prompts, results
-from storage.records import Prompt, Request, Response, Result
+from storage.records import Adapter, Prompt, Request, Response, Result
 
 PAGE = 1000
 
@@ -42,13 +49,28 @@ def run(context: RunContext) -> None:
             f"evaluate: always giving each source's most frequent answer is right {baseline:.1%}"
         )
     students = (None, *context.run.strategies)
-    for strategy in students:
-        found = results.evaluation(context.store, context.evaluation_sha(strategy))
-        if found is None or not found.complete:  # all of them now: the ETA is the stage's
-            context.progress.expect(total, row=strategy or "before", unit="responses", lane=0)
+    for strategy in (unmeasured := [one for one in students if not _measured(context, one)]):
+        # All of them now: the ETA is the stage's.
+        context.progress.expect(total, row=strategy or "before", unit="responses", lane=0)
+    if unmeasured:
+        context.progress.say(f"evaluate: the student answers through {_through(context.run)}")
     for strategy in students:
         context.control.check()
         _evaluate(context, strategy, total)
+
+
+def _measured(context: RunContext, strategy: str | None) -> bool:
+    found = results.evaluation(context.store, context.evaluation_sha(strategy))
+    return found is not None and found.complete
+
+
+def _through(run: Run) -> str:
+    """What answers for the student and, where that was not set, why."""
+    asked = run.evaluation.backend
+    if asked is not None:
+        return asked
+    reason = evaluation_backend.why_transformers(run, this_machine().among(run.devices))
+    return f"transformers: {reason or 'as was settled when the job was made'}"
 
 
 def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
@@ -72,6 +94,41 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
     context.progress.expect(total, done=done, row=label, unit="responses", lane=0)
     context.progress.works_on(label)
     context.progress.doing(f"loading {context.student.name} ({label})", label)
+    asked: dict[int, Prompt] = {}
+    with (
+        closing(_opened(context, label, adapter)) as backend,
+        closing(
+            scorer_kinds.load(CORRECTNESS).create(context.identity.scorer(CORRECTNESS).settings)
+        ) as scorer,
+    ):
+        window = SERVED_S if isinstance(backend, teacher_kinds.Remote) else LOCAL_S
+        observed = isinstance(backend, teacher_kinds.Observable)
+        writer = BatchWriter[Result](
+            lambda rows: results.add_results(context.store, context.lease, evaluation.id, rows)
+        )
+        requests = _requests(context, evaluation.id, asked)
+        try:
+            with closing(_responses(context, label, backend, requests, writer)) as responses:
+                for response in responses:
+                    writer.add(_judge(scorer, asked.pop(response.key), response), window)
+                    tokens = 0 if observed else response.completion_tokens
+                    context.progress.advance(tokens=tokens, row=label, status=response.status)
+                    writer.flush_if_due()
+                    context.control.check()
+        finally:
+            writer.flush()
+        context.control.check()  # a part of the answers is no accuracy
+    summary = summarise(results.results(context.store, evaluation.id))
+    summary["backend"] = context.run.evaluation.backend or "transformers"
+    results.finish_evaluation(context.store, context.lease, evaluation.id, summary)
+    context.progress.say(
+        f"evaluate: {label}: {summary['accuracy']:.1%} ({summary['ci_low']:.1%} to {summary['ci_high']:.1%}, "
+        f"n={summary['n']:,}), stops by itself {summary['stops']:.1%}"
+    )
+
+
+def _opened(context: RunContext, label: str, adapter: Adapter | None) -> teacher_kinds.Backend:
+    """What gives the answers of the student, with the weights of `adapter` (None: its own)."""
     student = context.student
     if adapter is not None:
         merged = adapter.metrics.get("merged")
@@ -82,47 +139,57 @@ def _evaluate(context: RunContext, strategy: str | None, total: int) -> None:
         else:
             student = replace(student, options={**student.options, "adapter": folder})
     with context.control.at_once():
-        backend = teacher_kinds.open_backend(context.placed(student))
-    with (
-        closing(backend),
-        closing(
-            scorer_kinds.load(CORRECTNESS).create(context.identity.scorer(CORRECTNESS).settings)
-        ) as scorer,
-    ):
-        observed = isinstance(backend, teacher_kinds.Observable)
-        if isinstance(backend, teacher_kinds.Observable):
-            backend.observe(
-                lambda tokens: context.progress.advance(0, tokens=tokens, row=label),
-                context.control.cancelled,
-            )
-        writer = BatchWriter[Result](
-            lambda rows: results.add_results(context.store, context.lease, evaluation.id, rows)
-        )
-        after = -1
-        while page := results.pending_evaluation(context.store, evaluation.id, after=after, limit=PAGE):
-            context.control.check()
-            by_id = {prompt.id or 0: prompt for _, prompt in page}
-            requests = [
-                Request(key, with_system(student.system, prompt.messages), student.sampling)
-                for key, prompt in by_id.items()
-            ]
-            try:
-                for completion in backend.generate(requests):
-                    writer.add(_judge(scorer, by_id[completion.key], completion), LOCAL_S)
-                    tokens = 0 if observed else completion.completion_tokens
-                    context.progress.advance(tokens=tokens, row=label, status=completion.status)
-                    writer.flush_if_due()
-                    context.control.check()
-            finally:
-                writer.flush()
-            context.control.check()  # a part of the answers is no accuracy
-            after = page[-1][0]
-    summary = summarise(results.results(context.store, evaluation.id))
-    results.finish_evaluation(context.store, context.lease, evaluation.id, summary)
-    context.progress.say(
-        f"evaluate: {label}: {summary['accuracy']:.1%} ({summary['ci_low']:.1%} to {summary['ci_high']:.1%}, "
-        f"n={summary['n']:,}), stops by itself {summary['stops']:.1%}"
-    )
+        if context.run.evaluation.backend != evaluation_backend.VLLM:
+            return teacher_kinds.open_backend(context.placed(student))
+        memory.give_back()  # vLLM wants nearly all of a GPU
+        name = f"{student.name}-{label}"
+        return StudentServer(student, name, context.run.evaluation.server, context.store.folder)
+
+
+def _requests(context: RunContext, evaluation_id: int, asked: dict[int, Prompt]) -> Iterator[Request]:
+    """What has no result yet, as it is needed; each prompt is noted in `asked` by its key."""
+    student, after = context.student, -1
+    while page := results.pending_evaluation(context.store, evaluation_id, after=after, limit=PAGE):
+        for after, prompt in page:  # noqa: B007 — the last place is where the next page begins
+            key = prompt.id or 0
+            asked[key] = prompt
+            yield Request(key, with_system(student.system, prompt.messages), student.sampling)
+
+
+def _responses(
+    context: RunContext,
+    label: str,
+    backend: teacher_kinds.Backend,
+    requests: Iterator[Request],
+    writer: BatchWriter[Result],
+) -> Generator[Response]:
+    """The student's answers as they come; meanwhile what moves is shown, what came is stored, a stop is heard."""
+    progress, control = context.progress, context.control
+
+    def passed(tokens: int) -> None:
+        progress.advance(0, tokens=tokens, row=label)
+        writer.flush_if_due()
+
+    if isinstance(backend, teacher_kinds.Observable):
+        backend.observe(passed, control.cancelled)
+    if not isinstance(backend, teacher_kinds.Remote):
+        yield from backend.generate(requests)
+        return
+    answered = 0
+
+    def look() -> None:
+        control.check()
+        writer.flush_if_due()
+        progress.works_on(label)
+        progress.traffic(label, backend.traffic())
+        if isinstance(backend, teacher_kinds.Metered) and (gauges := backend.gauges()):
+            progress.values(answered, {f"{label} {name}": value for name, value in gauges.items()})
+
+    with closing(watched(backend, requests, look)) as responses:
+        for response in responses:
+            answered += 1
+            yield response
+    progress.traffic(label, Traffic())
 
 
 def _judge(scorer: scorer_kinds.Scorer, prompt: Prompt, response: Response) -> Result:

@@ -86,12 +86,20 @@ class EndpointBackend:
         urls: their addresses; replicas of one model.
         key: None where no key is needed.
         settings: the run file's.
+        token_ids: gives what a request is completed from, whatever `settings.mode` says; of vLLM's servers.
     """
 
     def __init__(
-        self, name: str, served: str, urls: Sequence[str], key: str | None, settings: EndpointConfig
+        self,
+        name: str,
+        served: str,
+        urls: Sequence[str],
+        key: str | None,
+        settings: EndpointConfig,
+        token_ids: Callable[[Request], Sequence[int]] | None = None,
     ) -> None:
         self._name, self._served, self._key, self._settings = name, served, key, settings
+        self._token_ids = token_ids
         self._http = openai.DefaultAsyncHttpxClient(
             # A redirect could carry the key elsewhere.
             follow_redirects=False,
@@ -353,7 +361,9 @@ class EndpointBackend:
         messages = [{"role": turn["role"], "content": clean(turn["content"])} for turn in request.messages]
         body = _sampling(request, self._settings)
         resource: Any
-        if self._settings.mode == "chat":
+        if self._token_ids is not None:
+            resource, body["prompt"] = client.completions, list(self._token_ids(request))
+        elif self._settings.mode == "chat":
             resource, body["messages"] = client.chat.completions, messages
         else:
             text = "\n\n".join(turn["content"] for turn in messages)

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 
-from engine.base.errors import TemplateError
 from engine.models.batching import cut
-from engine.models.chat_template import end_of_turn_ids, prompt_ids, with_system
 from engine.models.loading import load_causal_lm
 from engine.models.memory import halving, ran_out
 from engine.models.model_info import context_length
 from engine.models.reasoning import split_reasoning
 from engine.teachers.local.decode import Answer, Row, StopTest, decode
+from engine.teachers.local.encoding import Encoder
 from engine.teachers.response_status import failed, status
 from storage.records import Model, Request, Response, Sampling
 
@@ -66,15 +65,11 @@ class TransformersBackend:
         self._interrupted = Event()
         self._made: Callable[[int], None] = lambda tokens: None
         self._should_stop: Callable[[], bool] = lambda: False
-        self._thinking: bool | None = options["thinking"]
-        own = context_length(self._model)
-        self._context = min(filter(None, (model.context, own)), default=None)
-        self._ends = _ending_ids(self._model, self._tokenizer, self._thinking)
+        context = min(filter(None, (model.context, context_length(self._model))), default=None)
+        self._encoder = Encoder(self._tokenizer, options["thinking"], context)
+        self._ends = self._encoder.ending_ids(self._model.generation_config)
         self._budget = options["batch_tokens"] or _affordable_tokens(self._model)
-        if model.system:
-            # Every request will carry it: better to fail now than once per prompt.
-            turns = with_system(model.system, [{"role": "user", "content": "?"}])
-            prompt_ids(self._tokenizer, turns, thinking=self._thinking)
+        self._encoder.check(model.system)  # better to fail now than once per prompt
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
         """One completion per request as they finish; see `engine.teachers.teacher_kinds.Backend`."""
@@ -82,11 +77,11 @@ class TransformersBackend:
         while window := list(islice(source, WINDOW)):
             jobs: dict[Sampling, list[_Job]] = {}
             for request in window:
-                found = self._prepare(request)
+                found = self._encoder.row(request)
                 if isinstance(found, Response):
                     yield found
                 else:
-                    jobs.setdefault(replace(request.sampling, seed=0), []).append(found)
+                    jobs.setdefault(replace(request.sampling, seed=0), []).append(_Job(request, found))
             for sampling, group in jobs.items():
                 group.sort(key=lambda job: -len(job.row.prompt))
                 most = MAX_ROWS.get(self._model.device.type, _MAX_ROWS_ELSEWHERE)
@@ -116,20 +111,6 @@ class TransformersBackend:
         self._model = self._tokenizer = None  # type: ignore[assignment]
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-    def _prepare(self, request: Request) -> _Job | Response:
-        """The request as token ids, or why it cannot be answered."""
-        try:
-            ids = prompt_ids(self._tokenizer, request.messages, thinking=self._thinking)
-        except TemplateError as error:
-            return failed(request, "error", error.message)
-        limit = request.sampling.max_tokens
-        if self._context is not None:
-            limit = min(limit, self._context - len(ids))
-        if limit < 1:
-            reason = f"the prompt has {len(ids)} tokens, the model's context is {self._context}"
-            return failed(request, "too_long", reason, len(ids))
-        return _Job(request, Row(ids, request.sampling, limit))
 
     def _answer(self, jobs: list[_Job], sampling: Sampling) -> Iterator[Response]:
         """Responses of one batch; in halves when memory does not hold it."""
@@ -197,15 +178,6 @@ class TransformersBackend:
 def _positions(job: _Job) -> int:
     """Token positions of keys and values that a request takes until its response is complete."""
     return len(job.row.prompt) + job.row.limit
-
-
-def _ending_ids(model: "PreTrainedModel", tokenizer: Any, thinking: bool | None) -> list[int]:
-    """Ids that end an answer: the model's own, the tokenizer's EOS, and what the template puts after a turn."""
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    ends = set(configured if isinstance(configured, list) else [configured])
-    ends.add(tokenizer.eos_token_id)
-    ends.update(end_of_turn_ids(tokenizer, thinking=thinking)[:1])
-    return [token for token in ends if token is not None]
 
 
 def _affordable_tokens(model: "PreTrainedModel") -> int:

@@ -42,13 +42,19 @@ def choose(gpus: Sequence[Gpu], wanted: Sequence[int], width: int, share: float)
 
 
 def place(
-    name: str,
+    whose: str,
     server: ServerConfig,
     *,
     look: Callable[[], list[Gpu]] = read,
     stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, str]:
-    """The environment that puts a teacher's server on free GPUs; empty on a machine without one.
+    """The environment that puts a model's server on free GPUs; empty on a machine without one.
+
+    Args:
+        whose: begins the message: "teacher `big`".
+        server: how many GPUs it needs, which, and how much of their memory.
+        look: reads the GPUs.
+        stopped: whether nobody waits for them any more.
 
     Raises:
         EndpointError: too few are free, or they cannot be read.
@@ -70,7 +76,7 @@ def place(
     there = ", ".join(f"{gpu.index}: {gpu.free / 2**30:.1f} of {gpu.total / 2**30:.1f} GiB" for gpu in gpus)
     among = f" among {', '.join(map(str, wanted))}" if wanted else ""
     raise EndpointError(
-        f"teacher `{name}` needs {width} GPU{'s' if width > 1 else ''}{among} with {share:.0%} of the memory free; "
+        f"{whose} needs {width} GPU{'s' if width > 1 else ''}{among} with {share:.0%} of the memory free; "
         f"free are {there or 'none, there is no GPU'}",
         "end what uses them, wait longer for them (`server.gpu_timeout`), or lower `server.gpu_memory_utilization` or "
         "`server.tensor_parallel`",

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -35,16 +35,26 @@ class ManagedBackend:
     """Answers requests through a vLLM server of its own; see `engine.teachers.teacher_kinds.Backend`.
 
     Args:
-        model: the teacher.
+        model: the teacher, or the student that is evaluated.
         settings: its options, checked.
         command: what starts a server.
         folder: where log file and note go; None: a temporary one.
+        token_ids: what is sent in place of the conversation, which the server would put into a template itself.
+        asked: the name that requests are for; empty: the model's own, under which the server offers it.
     """
 
     def __init__(
-        self, model: Model, settings: VllmConfig, command: Sequence[str], folder: Path | None = None
+        self,
+        model: Model,
+        settings: VllmConfig,
+        command: Sequence[str],
+        folder: Path | None = None,
+        token_ids: Callable[[Request], Sequence[int]] | None = None,
+        asked: str = "",
     ) -> None:
         self._model, self._settings, self._command = model, settings, command
+        self._whose = f"{model.role} `{model.name}`"
+        self._token_ids, self._asked = token_ids, asked or model.name
         self._scratch = folder is None
         self._folder = folder or Path(tempfile.mkdtemp(prefix="persyn-vllm-"))
         self._trouble = False
@@ -162,7 +172,7 @@ class ManagedBackend:
             watch.join()
             if self._restarts == self._settings.server.restarts:
                 raise EndpointError(
-                    f"teacher `{self._model.name}`: its server {watch.reason}",
+                    f"{self._whose}: its server {watch.reason}",
                     f"it was started {self._restarts + 1} times; its log file is {self._log}",
                 )
             self._restarts += 1
@@ -178,7 +188,7 @@ class ManagedBackend:
 
     def _start(self) -> EndpointBackend | None:
         chosen = self._settings.server
-        place = _gpus.place(self._model.name, chosen, stopped=lambda: self._closed)
+        place = _gpus.place(self._whose, chosen, stopped=lambda: self._closed)
         self._placed = True
         self._gpus = _gpus.numbers(place)
         for left in reversed(range(_STARTS)):
@@ -195,7 +205,7 @@ class ManagedBackend:
                     raise
         assert server is not None  # the last try has raised
         endpoint = EndpointBackend(
-            self._model.name, self._model.name, [server.url], server.key, self._settings.endpoint
+            self._whose, self._asked, [server.url], server.key, self._settings.endpoint, self._token_ids
         )
         if self._most is not None:
             endpoint.pace(self._most, keep=True)
@@ -237,7 +247,7 @@ class ManagedBackend:
             if self._closed:
                 return None
             self._server = Server(
-                model.name,
+                model,
                 _command.arguments(self._command, where, options, chosen.server.args),
                 variables,
                 port=port,

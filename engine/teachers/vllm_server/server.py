@@ -19,6 +19,7 @@ from typing import IO
 from engine.base import bound_process, foreign_json
 from engine.base.errors import EndpointError
 from engine.teachers.vllm_server import orphans
+from storage.records import Model
 
 HOST = "127.0.0.1"
 TAIL_LINES = 12
@@ -43,7 +44,7 @@ def free_port() -> int:
 
 
 def log_file(folder: Path, name: str) -> Path:
-    """The log file of a teacher's servers."""
+    """The log file of a model's servers."""
     plain = re.sub(r"[^\w.-]", "-", name)
     return folder / "logs" / f"vllm-{plain}.log"
 
@@ -52,7 +53,7 @@ class Server:
     """A running server process, its log file and its note for the next engine.
 
     Args:
-        name: the teacher's, for messages.
+        model: whose name it offers, for messages too.
         command: its whole command line.
         environment: its whole environment.
         port: where it will listen.
@@ -65,7 +66,7 @@ class Server:
 
     def __init__(
         self,
-        name: str,
+        model: Model,
         command: Sequence[str],
         environment: Mapping[str, str],
         *,
@@ -73,13 +74,14 @@ class Server:
         key: str,
         folder: Path,
     ) -> None:
-        self.name, self.port, self.key = name, port, key
-        self.log = log = log_file(folder, name)
+        self.name, self.port, self.key = model.name, port, key
+        self._whose = f"{model.role} `{model.name}`"
+        self.log = log = log_file(folder, self.name)
         self.url = f"http://{HOST}:{port}/v1"
         self.context: int | None = None
         """Tokens of prompt and answer, as the server says once it is ready."""
         self._notes = notes = folder / orphans.FOLDER
-        self._note = orphans.note(name, secrets.token_hex(16))
+        self._note = orphans.note(self.name, secrets.token_hex(16))
         try:
             with _open_log(log) as output:
                 output.write(f"\n== {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(command)}\n".encode())
@@ -109,7 +111,7 @@ class Server:
         except OSError as error:
             self._note.path(notes).unlink(missing_ok=True)
             raise EndpointError(
-                f"teacher `{name}`: its server cannot be started: {error}", "check the folder of the store"
+                f"{self._whose}: its server cannot be started: {error}", "check the folder of the store"
             ) from None
 
     @property
@@ -135,7 +137,7 @@ class Server:
         while not stopped():
             if self.ended(_LOOK_S):
                 raise EndpointError(
-                    f"teacher `{self.name}`: its server {self.exit_text()} before it answered{self.said()}",
+                    f"{self._whose}: its server {self.exit_text()} before it answered{self.said()}",
                     f"mend what its log file names; the whole of it is in {self.log}",
                 )
             with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
@@ -144,7 +146,7 @@ class Server:
                     return True
             if time.monotonic() > end:
                 raise EndpointError(
-                    f"teacher `{self.name}`: its server did not answer within {seconds:,.0f} s{self.said()}",
+                    f"{self._whose}: its server did not answer within {seconds:,.0f} s{self.said()}",
                     f"raise `server.start_timeout` if it was still loading; its log file is {self.log}",
                 )
         return False
