@@ -9,14 +9,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from engine.base.errors import ConfigError
 from engine.base.foreign_json import Value, WrongShape
-from engine.config.sources import ImportedSource
+from engine.config.sources import ImportedFields, ImportedSource
 from engine.models.reasoning import split_reasoning
 from engine.sources import rows, tables
 from engine.sources.question import core_question
@@ -92,6 +92,35 @@ def answers(source: ImportedSource) -> Iterator[Answer]:
                 yield answer
     if not found:
         raise ConfigError(f"prompts: {source.path}: has no rows", "give one answer a row")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one file has of one model."""
+
+    file: str
+    responses: int
+    textless: int
+    """Rows of it whose response is missing or empty."""
+    first: int
+    """The line of the first of those; 0 without any."""
+
+
+def shares(source: ImportedSource, model: str) -> list[Share] | None:
+    """What each file has of a model, without those that have no row of it; None where they are too large to count.
+
+    Raises:
+        ConfigError: there is no such file, or it is damaged.
+    """
+    found = files(source.path)
+    if sum(map(rows.text_bytes, found)) > rows.COUNTED_BYTES:
+        return None
+    counted = []
+    for file in found:
+        state = file.stat()
+        by_model = _counted(file, state.st_size, state.st_mtime_ns, source.fields)
+        counted += [by_model[model]] if model in by_model else []
+    return counted
 
 
 def files(path: str) -> list[Path]:
@@ -178,6 +207,23 @@ def _number(row: Mapping[str, Any], name: str) -> float | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     return Value(value, name).number()
+
+
+@lru_cache(maxsize=1024)
+def _counted(file: Path, size: int, modified: int, fields: ImportedFields) -> Mapping[str, Share]:
+    """By model; a row that is malformed otherwise is told where it is read."""
+    found: dict[str, Share] = {}
+    stem = rows.plain(file).stem
+    for line, row in _ROWS[rows.plain(file).suffix](file):
+        model, text = row.get(fields.model, stem), row.get(fields.response)
+        if not isinstance(model, str):
+            continue
+        before = found.get(model, Share(file.name, 0, 0, 0))
+        if text is None or (isinstance(text, str) and not text.strip()):
+            found[model] = replace(before, textless=before.textless + 1, first=before.first or line)
+        else:
+            found[model] = replace(before, responses=before.responses + 1)
+    return found
 
 
 @lru_cache(maxsize=1024)

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader, TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,8 @@ COUNTED_BYTES = 2**30
 _TEXT_RATIO = 4
 """About so many times as large is text before it is compressed."""
 _LONGEST_FIELD = 16 * 1024 * 1024
+_END = "\x1eend of file\x1e"
+"""A last line of our own: a quote that is never closed swallows it, and all before it."""
 
 _OPENERS: Mapping[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
@@ -116,22 +119,34 @@ def read_csv(path: Path) -> Rows:
     """Every row.
 
     Raises:
-        ConfigError: it is no CSV, not UTF-8, or a row has more or fewer cells than the header.
+        ConfigError: it is no CSV, not UTF-8, a quote is never closed, or a row has more or fewer cells than the header.
     """
     csv.field_size_limit(_LONGEST_FIELD)
     with opened(path) as file:
-        reader = csv.DictReader(TextIOWrapper(file, encoding="utf-8-sig", newline=""))
+        text = TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        reader, open_since = csv.DictReader(chain(text, [_END])), 0
         try:
+            header = reader.fieldnames or ()
+            if header and _END in header[-1] != _END:
+                open_since = 1
+            begins = reader.line_num + 1
             for row in reader:
+                cells = [cell for cell in row.values() if isinstance(cell, str)]
+                if cells == [_END]:
+                    break
+                if any(_END in cell for cell in cells):
+                    open_since = begins
+                    break
                 if None in row or None in row.values():
-                    cells = sum(cell is not None for name, cell in row.items() if name) + len(
-                        row.get(None, ())
-                    )
-                    raise csv.Error(f"{cells} cells, and the header has {len(reader.fieldnames or ())}")
+                    count = len(cells) + len(row.get(None, ()))
+                    raise csv.Error(f"{count} cells, and the header has {len(header)}")
                 yield reader.line_num, row
+                begins = reader.line_num + 1
+            if open_since:
+                raise csv.Error("a quote is never closed, and swallows all that follows")
         except (csv.Error, UnicodeDecodeError) as error:
             raise ConfigError(
-                f"prompts: {path}:{reader.line_num}: malformed CSV: {error}",
+                f"prompts: {path}:{open_since or reader.line_num}: malformed CSV: {error}",
                 "save it as UTF-8 with a header line",
             ) from None
 

@@ -103,7 +103,7 @@ def demo(
 def _start(loaded: Run, location: str | None, *, until: str | None, detach: bool, as_json: bool) -> None:
     check_word("until", until, stage_names.STAGES)
     opened = Store.open(location)
-    for line in run_files.own_sampling(loaded):
+    for line in run_files.notes(loaded):
         say(line)
     job, created = launch.submit(opened, loaded, until=until)
     live = jobs.alive(job)
@@ -150,7 +150,7 @@ def _demo_store(models: str) -> str:
 
 
 def _estimate(loaded: Run, location: str | None, as_json: bool) -> None:
-    problems, notes = preflight.problems(loaded), run_files.own_sampling(loaded)
+    problems, notes = preflight.problems(loaded), run_files.notes(loaded)
     try:
         with Store.open(location, create=False) as opened:
             found = estimate.from_store(loaded, opened)

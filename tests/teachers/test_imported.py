@@ -13,9 +13,14 @@ import pyarrow.parquet
 import pytest
 
 from engine.base.errors import ConfigError
+from engine.config import run_file
+from engine.config.run_file import Run
 from engine.config.sources import ImportedSource
+from engine.pipeline import preflight
+from engine.registry import run_files
 from engine.scorers import scorer_kinds
 from engine.sources import imported
+from engine.sources.rows import read_csv
 from engine.teachers import teacher_kinds
 from storage.records import Model, Prompt, Request, Sampling
 
@@ -242,3 +247,72 @@ def test_published_sets_become_rows() -> None:
         ("175b_finetuning", 0.0, "3"),
         ("175b_verification", 0.0, "3"),
     ]
+
+
+def run_of(folder: Path, file: Path, *models: str) -> Run:
+    teachers = "".join(f"  - {{name: {name}, backend: imported, model: {name}}}\n" for name in models)
+    return run_file.parse(
+        f"student: {{name: pupil, model: 'zoo:student'}}\nteachers:\n{teachers}"
+        f"prompts: [{{source: imported, path: {json.dumps(str(file))}}}]\n"
+        "split: {calibration: 1, validation: 0}\nquality: {scorer: imported}\n",
+        base=folder,
+    )
+
+
+def test_rows_without_a_text_are_said_with_file_row_and_count_before_a_run(tmp_path: Path) -> None:
+    given(tmp_path, [*ROWS, {"prompt": "What?", "model": "b", "response": "  "}])
+    found = run_of(tmp_path, tmp_path / "rows.jsonl", "a", "b")
+    assert run_files.notes(found) == [
+        "teacher b: 2 of its 3 rows in rows.jsonl have no text, the first in line 5: nothing is known of the teacher "
+        "there"
+    ]
+    assert preflight.problems(found) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mute", "no response of 'mute' is in the imported files: none of its 2 rows has a text"),
+        ("nobody", "of 'nobody'"),
+    ],
+)
+def test_a_teacher_without_any_response_is_refused_before_a_run(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    silent = [
+        {"prompt": text, "model": "mute", "response": empty} for text, empty in (("x", None), ("y", ""))
+    ]
+    given(tmp_path, [*ROWS, *silent])
+    (problem,) = preflight.problems(run_of(tmp_path, tmp_path / "rows.jsonl", "a", name))
+    assert words in problem.message
+    assert problem.message.startswith(f"teachers: {name}: ")
+    assert "`model` of the teacher" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('prompt,model,response\nx,a,1\ny,a,"2\nz,a,3\nz,b,3\n', 3),
+        ('prompt,model,response\nx,a,"1\n2"\ny,a,2\nz,"a,3\n', 5),
+        ('prompt,model,"response\nx,a,1\n', 1),
+    ],
+)
+def test_an_open_quote_that_would_swallow_rows_is_named_with_its_line(
+    tmp_path: Path, text: str, line: int
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=rf"rows\.csv:{line}: malformed CSV: a quote is never closed"):
+        list(read_csv(file))
+
+
+def test_a_whole_csv_has_its_rows_with_or_without_a_last_line_end(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    for end in ("", "\n", "\r\n", "\n\n"):
+        file.write_text('prompt,response\nx,"1\n""2"""\ny,5" pipe' + end, newline="")
+        assert [dict(row) for _, row in read_csv(file)] == [
+            {"prompt": "x", "response": '1\n"2"'},
+            {"prompt": "y", "response": '5" pipe'},
+        ]
+    file.write_text("prompt,response\n")
+    assert list(read_csv(file)) == []

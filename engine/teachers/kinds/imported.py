@@ -5,6 +5,7 @@ of the teacher there, and the pairs with it drop out.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from engine.base.errors import ConfigError
@@ -37,11 +38,49 @@ def _located(settings: Mapping[str, Any], folder: RunFolder) -> Mapping[str, Any
     return {"responses": named or folder.imported}
 
 
+def _ready(model: Model) -> str:
+    counted = None
+    with suppress(ConfigError):  # a file that is damaged is told once, by the prompts that are read from it
+        counted = _counted(model)
+    if counted is None:
+        return "its responses, which are not counted here"
+    if not (there := sum(share.responses for share in counted)):
+        without = sum(share.textless for share in counted)
+        raise ConfigError(
+            f"no response of {model.model!r} is in the imported files"
+            + (f": none of its {without:,} rows has a text" if without else ""),
+            "`model` of the teacher is its name in the files; look at the column that `fields: {response: …}` names",
+        )
+    return f"{there:,} responses"
+
+
+def _notes(model: Model) -> list[str]:
+    return [
+        f"teacher {model.name}: {share.textless:,} of its {share.responses + share.textless:,} rows in {share.file} "
+        f"have no text, the first in line {share.first}: nothing is known of the teacher there"
+        for share in _counted(model) or ()
+        if share.textless
+    ]
+
+
+def _counted(model: Model) -> list[imported.Share] | None:
+    """What the files have of the model; None where some are too large to count."""
+    counted: list[imported.Share] = []
+    for source in imported.named(model.options, f"teacher {model.name!r}"):
+        found = imported.shares(source, model.model)
+        if found is None:
+            return None
+        counted += found
+    return counted
+
+
 KIND = TeacherKind(
     settings=Settings,
     about={"model": "Its name in the files.", "family": "Of the model that responded, e.g. qwen2."},
     located=_located,
     generates=False,
+    ready=_ready,
+    notes=_notes,
 )
 
 
