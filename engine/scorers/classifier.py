@@ -51,7 +51,14 @@ def _pass(model: "PreTrainedModel", rows: Sequence[Sequence[int]]) -> list[float
     hidden = body(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     places = [_pooled(row, config.pad_token_id) for row in rows]
     pooled = hidden[torch.arange(len(rows), device=hidden.device), places]
-    return _numbers(head(pooled))
+    return _numbers(_in_float32(head, pooled))
+
+
+def _in_float32(head: torch.nn.Module, pooled: torch.Tensor) -> torch.Tensor:
+    """What `head` makes of hidden states (B, H): in 16 bits its one output would be coarser than two answers differ."""
+    weights = {name: weight.float() for name, weight in head.state_dict().items()}
+    found: torch.Tensor = torch.func.functional_call(head, weights, (pooled.float(),))
+    return found
 
 
 def _numbers(logits: torch.Tensor) -> list[float]:

@@ -61,11 +61,14 @@ KIND = ScorerKind(settings=Settings, located=_located, reads_reasoning=True, loc
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that shapes a score, as JSON, without loading the model."""
     chosen = _settings(settings)
+    # In float32 the head always was; in 16 bits another one gave other numbers.
+    head = {} if chosen.dtype == "float32" else {"head": "float32"}
     return {
         "kind": "reward_model",
         "version": VERSION,
         "model": fingerprint(chosen.model, chosen.revision),
         **{key: getattr(chosen, key) for key in ("dtype", "context", "overlong", "thinking")},
+        **head,
     }
 
 
@@ -87,11 +90,17 @@ class RewardModel:
             trust_remote_code=chosen.trust_remote_code,
         )
 
+    @property
+    def pass_tokens(self) -> int:
+        """Tokens of one forward pass."""
+        from engine.models.memory import batch_tokens
+
+        return self._chosen.batch_tokens or batch_tokens(self._model)
+
     def scores(
         self, items: Sequence[tuple[Prompt, str]], should_stop: ShouldStop = never
     ) -> Iterator[tuple[int, Score]]:
         """(place, score) of each response after its forward pass; see `engine.scorers.scorer_kinds.Scorer`."""
-        from engine.models.memory import batch_tokens
         from engine.scorers.classifier import rewards
 
         rows: list[tuple[int, list[int], int]] = []
@@ -101,8 +110,8 @@ class RewardModel:
                 rows.append((index, ids, cut))
             else:
                 yield index, Score(value=None, count=cut, status="too_long")
-        budget = self._chosen.batch_tokens or batch_tokens(self._model)
-        for place, value in rewards(self._model, [ids for _, ids, _ in rows], budget, should_stop):
+        passes = rewards(self._model, [ids for _, ids, _ in rows], self.pass_tokens, should_stop)
+        for place, value in passes:
             index, ids, cut = rows[place]
             if not math.isfinite(value):
                 raise ScoreError(
