@@ -257,7 +257,12 @@ def load_weights(
             **_place(found),
         )
         model, info = loaded
-    except (OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise ModelError(
+            f"model {found.ref!r} does not fit {target} in {dtype}: {error}",
+            "free memory there, or name another `device` or other `devices`; a dry run says what would fit",
+        ) from error
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(
             f"model {found.ref!r} cannot be loaded as a {_CLASSES[auto_class]}: {error}",
             "the folder must come from save_pretrained of transformers",

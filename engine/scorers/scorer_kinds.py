@@ -59,6 +59,16 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
+class Batching(Scorer, Protocol):
+    """A scorer with a model of its own: it has as much to do as fills its forward passes."""
+
+    @property
+    def pass_tokens(self) -> int:
+        """Tokens that one forward pass holds, padding included."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What an endpoint has said to one question about one item, or about two."""

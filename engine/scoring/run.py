@@ -16,7 +16,7 @@ from engine.job import scorer_ids, spending
 from engine.job.batch_writer import LOCAL_S, SERVED_S, BatchWriter
 from engine.job.context import RunContext
 from engine.models.reasoning import with_reasoning
-from engine.scorers import scorer_kinds
+from engine.scorers import scorer_kinds, scorer_replicas
 from engine.scorers.scorer_kinds import Verdict
 from storage import scores
 from storage import verdicts as stored_verdicts
@@ -24,6 +24,10 @@ from storage.records import Prompt, Scorable, Score, Split
 
 PAGE = 500
 """Responses that are read, and turned into tokens, at a time."""
+PAGE_EACH = 2000
+"""The same for each of several processes: at the end of a page some wait for the last one."""
+WORTH = 16
+"""Responses that make one more process worth its start, which takes as long as the model's loading and some seconds."""
 
 
 def expect_missing(
@@ -60,19 +64,21 @@ def score_missing(
         return 0
     context.progress.flush()
     kind, settings = work.spec.kind, work.spec.settings
-    if (device := scorer_kind(kind).settings.model_fields.get("device")) is not None:
-        context.servers.evict_for(settings.get("device", device.default))
+    places = _places(work, missing)
+    for place in places:
+        context.servers.evict_for(place)
     done, held = 0, None
-    context.progress.doing(f"making scorer {name} ready", name)
+    where = f" on {', '.join(places)}" if len(places) > 1 else ""
+    context.progress.doing(f"making scorer {name} ready{where}", name)
     with context.control.at_once():
-        scorer = scorer_kinds.load(kind).create(settings)
+        scorer = scorer_replicas.create(kind, settings, places)
     with closing(scorer):
         score = (
             _Judging(work, scorer).score
             if isinstance(scorer, scorer_kinds.Asking)
             else partial(work.score, scorer)
         )
-        for page in work.pages():
+        for page in work.pages(PAGE_EACH * len(places) if len(places) > 1 else PAGE):
             context.control.check()
             rest = page if work.spec.compares else work.without_twins(page)
             done += len(page) - len(rest)
@@ -83,6 +89,15 @@ def score_missing(
     if held is not None:
         raise held
     return done
+
+
+def _places(work: "_Work", missing: int) -> Sequence[str]:
+    """The devices that the scorer has a copy on each; none where it has no model of its own."""
+    device = scorer_kind(work.spec.kind).settings.model_fields.get("device")
+    if device is None:
+        return ()
+    places = work.context.places(work.spec.settings.get("device", device.default))
+    return places[: 1 if work.spec.compares else max(1, missing // WORTH)]
 
 
 class _Work:
@@ -100,24 +115,24 @@ class _Work:
         """How many responses lack a score now."""
         return scores.count_pending(self.context.store, self._scored, max_attempts=self._attempts)
 
-    def pages(self) -> Iterator[Sequence[Scorable]]:
-        """Those responses; the ones whose score failed come again in the next pass."""
+    def pages(self, size: int) -> Iterator[Sequence[Scorable]]:
+        """Those responses, so many at a time; the ones whose score failed come again in the next pass."""
         for left in reversed(range(self._attempts)):
-            yield from self._once()
+            yield from self._once(size)
             if not left or not self.count():
                 return
 
-    def _once(self) -> Iterator[Sequence[Scorable]]:
+    def _once(self, size: int) -> Iterator[Sequence[Scorable]]:
         after, whole = (-1, 0), self.spec.compares
         while page := scores.pending(
             self.context.store,
             self._scored,
             after=after,
-            limit=PAGE,
+            limit=size,
             whole=whole,
             max_attempts=self._attempts,
         ):
-            if len(page) == PAGE:
+            if len(page) == size:
                 # The last prompt's responses may go on behind the page; they are compared, and share its encoding.
                 page = [row for row in page if row.ordinal < page[-1].ordinal] or page
             after = (page[-1].ordinal, page[-1].teacher_id)

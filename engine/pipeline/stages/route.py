@@ -4,9 +4,10 @@ A strategy that asks the router reads prompts page by page, and what a forward p
 comes; all others are computed at once.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,15 @@ from engine.job.calibration import CALIBRATED, TRAINED
 from engine.job.context import RunContext
 from engine.methods import policy, strategy_kinds
 from engine.router.model import Router
+from engine.router.router_replicas import RouterReplicas
 from engine.scoring import score_table
 from storage import prompts, routing
-from storage.records import Assignment, Plan, Prompt
+from storage.records import Assignment, Messages, Plan, Prompt
 
 PAGE = 2000
 COMMIT = 500
+WORTH = 64
+"""Prompts that make one more process worth its start, which takes as long as the router's loading and some seconds."""
 
 
 def run(context: RunContext) -> None:
@@ -78,21 +82,53 @@ def _by_router(context: RunContext, plan: Plan, total: int) -> str:
     """Each prompt is stored and counted with the forward pass that read it."""
     known = score_table.gather(context, CALIBRATED)
     rewards = dict(zip(map(int, known.prompt_ids), known.labels(context.run.reward).rewards, strict=True))
-    context.servers.evict_for(context.run.router.device)
-    with context.control.at_once():
-        router = Router.load(
-            plan_store.router_folder(context, plan_store.stored_router(context)),
-            expected_teachers=plan_store.router_teachers(context),
-            device=context.run.router.device,
-            trust_remote_code=context.run.router.trust_remote_code,
-        )
     done = sum(share.prompts for share in routing.shares(context.store, plan.id))
-    # Loading is no routing: its clock starts now.
-    context.progress.expect(total, done=done, row=plan.strategy)
+    places = context.places(context.run.router.device)[: max(1, (total - done) // WORTH)]
+    with _router(context, places) as router:
+        # Loading is no routing: its clock starts now.
+        context.progress.expect(total, done=done, row=plan.strategy)
+        routed = _read(context, plan, router, rewards, PAGE * len(places))
+    return f"{plan.strategy}: {routed:,} prompts assigned ({len(rewards):,} by known rewards, the others by the router)"
+
+
+class _Reads(Protocol):
+    """A router, here or with copies elsewhere."""
+
+    def strengths_by_pass(
+        self, prompts: Sequence[Messages], should_stop: Callable[[], bool]
+    ) -> Iterator[tuple[list[int], NDArray[np.float32]]]: ...
+
+
+@contextmanager
+def _router(context: RunContext, places: Sequence[str]) -> Iterator[_Reads]:
+    """The run's router, ready to read on these devices: in this process, or in one of its own on each of several."""
+    for place in places:
+        context.servers.evict_for(place)
+    folder = plan_store.router_folder(context, plan_store.stored_router(context))
+    teachers, trust = plan_store.router_teachers(context), context.run.router.trust_remote_code
+    if len(places) == 1:
+        with context.control.at_once():
+            router = Router.load(folder, teachers, device=places[0], trust_remote_code=trust)
+        yield router
+        return
+    with context.control.at_once():
+        replicas = RouterReplicas(places, folder, teachers, trust_remote_code=trust)
+    with closing(replicas):
+        yield replicas
+
+
+def _read(
+    context: RunContext,
+    plan: Plan,
+    router: _Reads,
+    rewards: Mapping[int, NDArray[np.float64]],
+    size: int,
+) -> int:
+    """How many prompts the router was asked about, once each has its assignment; `size` of them are read at a time."""
     writer = BatchWriter[Assignment](lambda rows: routing.assign(context.store, context.lease, plan.id, rows))
     after, routed = -1, 0
     try:
-        while page := routing.unassigned(context.store, plan.id, TRAINED, after, PAGE):
+        while page := routing.unassigned(context.store, plan.id, TRAINED, after, size):
             asked = [prompt.messages for _, prompt in page]
             for places, strengths in router.strengths_by_pass(asked, context.control.cancelled):
                 prompt_ids = [page[place][1].id or 0 for place in places]
@@ -105,7 +141,7 @@ def _by_router(context: RunContext, plan: Plan, total: int) -> str:
             after = page[-1][0]
     finally:
         writer.flush()
-    return f"{plan.strategy}: {routed:,} prompts assigned ({len(rewards):,} by known rewards, the others by the router)"
+    return routed
 
 
 def _decided(

@@ -194,6 +194,13 @@ class Learnability:
             trust_remote_code=chosen.trust_remote_code,
         )
 
+    @property
+    def pass_tokens(self) -> int:
+        """Tokens of one forward pass."""
+        from engine.models.memory import batch_tokens
+
+        return self._chosen.batch_tokens or batch_tokens(self._model)
+
     def scores(
         self, items: Sequence[tuple[Prompt, str]], should_stop: ShouldStop = never
     ) -> Iterator[tuple[int, Score]]:
@@ -206,7 +213,7 @@ class Learnability:
                 count_end_of_turn=self._chosen.count_end_of_turn,
                 max_length=self._chosen.context,
                 thinking=self._chosen.thinking,
-                batch_tokens=self._chosen.batch_tokens,
+                batch_tokens=self.pass_tokens,
             ),
             should_stop,
         )
