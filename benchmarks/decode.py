@@ -3,8 +3,8 @@
     python benchmarks/decode.py [PROMPTS.jsonl] [--model zoo:smollm2-135m] [--dtype bfloat16] [--batch 16]
 
 PROMPTS is a JSONL file whose rows have `question`, `prompt` or `problem` (GSM8K, IFEval, MATH-500 as published), or a
-folder that holds `gsm8k_test.jsonl`; without it the variable PERSYN_BENCH_DATA names it, and without either the zoo's
-own tasks are asked, which is said. Both ways get the same padded batches, sampling and token limit. `generate` runs
+folder that holds `gsm8k_test.jsonl` (see `_published.py`); where there is none the zoo's own tasks are asked, which is
+said. Both ways get the same padded batches, sampling and token limit. `generate` runs
 with its default cache and with a static one, and the faster counts. Rounds alternate, the best of each counts. Tokens
 are those up to the end of each response: what `generate` computes for rows that have ended is not counted.
 `--clock cpu --threads 1` is the fair clock on a machine that others use.
@@ -12,14 +12,13 @@ are those up to the end of each response: what `generate` computes for rows that
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+import _published
 import torch
 
 from engine.models.batching import pad
@@ -33,15 +32,9 @@ Responses = list[list[int]]
 
 
 def questions(place: str, count: int) -> list[str]:
-    """`count` real prompts from a file or folder; the zoo's tasks where there is none."""
-    path = Path(place or os.environ.get("PERSYN_BENCH_DATA", ""))
-    path = path / "gsm8k_test.jsonl" if path.is_dir() else path
-    if path.is_file():
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:count]]
-        return [str(row.get("question") or row.get("prompt") or row["problem"]) for row in rows]
-    print(
-        "no file of real prompts is there (argument or PERSYN_BENCH_DATA): sums of the zoo", file=sys.stderr
-    )
+    """`count` published prompts; the zoo's tasks where there are none."""
+    if found := _published.asked(place, count):
+        return found
     return [f"What is {7 * index + 3} + {5 * index % 91}?" for index in range(count)]
 
 

@@ -271,9 +271,13 @@ def training(bench: Bench, rows: list[Item]) -> None:
     del model
 
     for way in (lora.ours, lora.trl, lora.accelerate):
-        bench.way(
-            "lora", way.__name__, data.counts.tokens, partial(without_student, way, task, bench.dtype), flop
-        )
+        work = partial(without_student, way, task, bench.dtype)
+        bench.way("lora", way.__name__, data.counts.tokens, work, flop)
+    if importlib.util.find_spec("bitsandbytes") is None:
+        bench.found["lora"]["ours, qlora"] = {"skipped": "bitsandbytes is not installed"}
+        return
+    work = partial(without_student, partial(lora.ours, method="qlora"), task, bench.dtype)
+    bench.way("lora", "ours, qlora", data.counts.tokens, work, flop)
 
 
 def without_student(way: Callable[[lora.Task, str], lora.Run], task: lora.Task, dtype: str) -> None:

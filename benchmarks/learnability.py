@@ -1,12 +1,15 @@
 """Learnability scoring against what one would use otherwise, as ratios within one run.
 
-    python benchmarks/learnability.py [--model zoo:smollm2-135m] [--dtype bfloat16] [--pairs 48] [--responses 19]
+    python benchmarks/learnability.py [--data FOLDER] [--model zoo:smollm2-135m] [--dtype float32] [--pairs 48]
+    python benchmarks/learnability.py --memory 2000      most memory of the process for so many responses
 
-Peers: a plain loop with padded batches and full logits, and lm-eval's HF model (`pip install lm-eval`) on the same
-token ids. Rounds alternate between the ways; the best round of each counts, so that a busy machine hits all
-alike. Tokens are those of prompts and responses, padding not counted; a shared prompt counts for every response
-that it serves ("effective"). `--clock cpu` counts processor seconds instead of wall seconds; with OMP_NUM_THREADS=1
-that is the fair clock on a machine that others use.
+Measured on published responses (AlpacaEval; see `_published.py`), once one response of a model to each prompt, once
+`--responses` models' responses to each; where they are not there, made-up ones, which is said. Peers: a plain loop with
+padded batches and full logits, and lm-eval's HF model (`pip install lm-eval`) on the same token ids. Rounds alternate
+between the ways; the best round of each counts, so that a busy machine hits all alike. Tokens are those of prompts and
+responses, padding not counted; a shared prompt counts for every response that it serves ("effective"). `--clock cpu`
+counts processor seconds instead of wall seconds; with OMP_NUM_THREADS=1 that is the fair clock on a machine that others
+use.
 """
 
 import argparse
@@ -18,6 +21,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import _published
 import torch
 
 from engine.models.chat_template import encode
@@ -25,7 +29,7 @@ from engine.models.loading import load_causal_lm
 from engine.models.model_info import context_length
 from engine.scorers.kinds.learnability import Options, score
 
-WORDS = [
+WORDS = (
     "the",
     "sum",
     "of",
@@ -40,18 +44,19 @@ WORDS = [
     "carry",
     "write",
     "answer",
-    "so",
-    "that",
-    "word",
-    "list",
-]
+)
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-Item = tuple[list[dict[str, str]], str]
+Item = _published.Item
 
 
-def texts(tokenizer: Any, prompts: int, responses: int, longest: int, seed: int) -> list[Item]:
+def texts(data: str, tokenizer: Any, prompts: int, responses: int, longest: int) -> list[Item]:
+    """Published responses of so many models each to so many prompts; made-up ones where there are none."""
+    return _published.parallel(data, prompts, responses) or made_up(tokenizer, prompts, responses, longest)
+
+
+def made_up(tokenizer: Any, prompts: int, responses: int, longest: int) -> list[Item]:
     """Prompts of 30 to 120 words with responses from 20 tokens to `longest`, more short ones than long ones."""
-    draw = random.Random(seed)
+    draw = random.Random(responses)
     per_word = len(tokenizer(" ".join(WORDS), add_special_tokens=False)["input_ids"]) / len(WORDS)
     items = []
     for _ in range(prompts):
@@ -59,10 +64,7 @@ def texts(tokenizer: Any, prompts: int, responses: int, longest: int, seed: int)
         for _ in range(responses):
             tokens = 20 * (longest / 20) ** draw.random()
             items.append(
-                (
-                    [{"role": "user", "content": prompt}],
-                    " ".join(draw.choices(WORDS, k=int(tokens / per_word) + 1)),
-                )
+                (_published.user(prompt), " ".join(draw.choices(WORDS, k=int(tokens / per_word) + 1)))
             )
     return items
 
@@ -173,12 +175,11 @@ def compare(
             ways[f"lm-eval, batch {batch}"] = partial(peer, items)
     found = race(ways, rounds, clock)
     seconds = {name: took for name, (took, _) in found.items()}
-    prompt = sum(row.boundary for row in encoded) / len(encoded)
     report: dict[str, Any] = {
         "what": title,
-        "items": len(items),
-        "mean prompt tokens": round(prompt),
-        "mean response tokens": round(tokens / len(items) - prompt),
+        "responses": len(items),
+        "prompt tokens, deciles": _published.deciles([row.boundary for row in encoded]),
+        "response tokens, deciles": _published.deciles([len(row.ids) - row.boundary for row in encoded]),
         "tokens_per_s": {},
     }
     for name, took in seconds.items():
@@ -200,29 +201,42 @@ def compare(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", default="", help="folder or JSONL file of published responses")
     parser.add_argument("--model", default="zoo:student")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--pairs", type=int, default=48)
-    parser.add_argument("--responses", type=int, default=19)
+    parser.add_argument("--responses", type=int, default=12)
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--memory", type=int, default=0, help="only score so many responses, and say the memory"
+    )
     options = parser.parse_args()
     model, tokenizer = load_causal_lm(options.model, dtype=options.dtype, device=options.device)
     longest = min(400, (context_length(model) or 1024) // 2)
+    if options.memory:
+        groups = -(-options.memory // options.responses)
+        items = texts(options.data, tokenizer, groups, options.responses, longest)[: options.memory]
+        score(model, tokenizer, items)
+        print(json.dumps({"responses": len(items), "peak_gib": peak_gib()}))
+        return
     rate = product_rate(model.dtype, str(model.device), options.clock)
     print(f"{options.model} {options.dtype} {model.device}: {rate / 1e9:.0f} GFLOP/s in a matrix product")
-    one_each = texts(tokenizer, options.pairs, 1, longest, seed=1)
     groups = max(2, options.pairs // options.responses)
-    many = texts(tokenizer, groups, options.responses, longest, seed=2)
-    for title, items in (
-        ("one response a prompt", one_each),
-        (f"{options.responses} responses a prompt", many),
+    for title, prompts, responses in (
+        ("one response a prompt", options.pairs, 1),
+        (f"{options.responses} responses a prompt", groups, options.responses),
     ):
-        print(
-            json.dumps(compare(title, model, tokenizer, items, options.rounds, rate, options.clock), indent=2)
-        )
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+        items = texts(options.data, tokenizer, prompts, responses, longest)
+        found = compare(title, model, tokenizer, items, options.rounds, rate, options.clock)
+        print(json.dumps(found, indent=2), flush=True)
+    print(f"peak memory {peak_gib():.2f} GiB")
+
+
+def peak_gib() -> float:
+    """Most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 if __name__ == "__main__":

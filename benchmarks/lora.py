@@ -14,14 +14,13 @@ per second of processor time in each number format, in one run.
     python benchmarks/lora.py --model tiny       a random Llama of 3 layers, for a look at the script
 
 ROWS is a JSONL file whose rows have `question`/`answer`, `prompt`/`response` or `problem`/`solution`, or a folder that
-holds `gsm8k_train.jsonl`; without it PERSYN_BENCH_DATA names it, and without either random words are learned, which is
-said. Needs `trl` (extra `dev`). Prints one JSON object on stdout, narration on stderr.
+holds `gsm8k_train.jsonl` (see `_published.py`); where there is none random words are learned, which is said. Needs
+`trl` (extra `dev`). Prints one JSON object on stdout, narration on stderr.
 """
 
 import argparse
 import contextlib
 import json
-import os
 import resource
 import shutil
 import subprocess
@@ -36,6 +35,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+import _published
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -60,8 +60,7 @@ from engine.models.forward import split_model
 from engine.models.loading import load_causal_lm, load_tokenizer
 from engine.models.quantization import is_quantised, weight_bytes
 
-Row = tuple[list[dict[str, str]], str]
-FIELDS = (("question", "answer"), ("prompt", "response"), ("problem", "solution"))
+Row = _published.Item
 TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|> ' + m['role'] + ' ' + m['content'] + '<|im_end|>\n' }}"
     "{% endfor %}"
@@ -104,14 +103,9 @@ def build_tiny(folder: Path) -> None:
 
 
 def read_rows(place: str, count: int, tokenizer: Any) -> list[Row]:
-    """`count` real rows from a file or folder; random words where there is none."""
-    path = Path(place or os.environ.get("PERSYN_BENCH_DATA", ""))
-    path = path / "gsm8k_train.jsonl" if path.is_dir() else path
-    if path.is_file():
-        found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:count]]
-        ask, say = next(pair for pair in FIELDS if pair[0] in found[0])
-        return [([{"role": "user", "content": row[ask]}], row[say]) for row in found]
-    print("no file of real rows is there (argument or PERSYN_BENCH_DATA): random words", file=sys.stderr)
+    """`count` published rows; random words where there are none."""
+    if found := _published.answered(place, count):
+        return found
     special = set(tokenizer.all_special_tokens)
     words = sorted(word for word in tokenizer.get_vocab() if word.isalnum() and word not in special)
     rng = np.random.default_rng(0)
@@ -119,7 +113,7 @@ def read_rows(place: str, count: int, tokenizer: Any) -> list[Row]:
     for _ in range(count):
         length = int(np.exp(rng.uniform(np.log(20), np.log(400))))
         prompt = " ".join(rng.choice(words, size=int(rng.integers(20, 60))))
-        rows.append(([{"role": "user", "content": prompt}], " ".join(rng.choice(words, size=length))))
+        rows.append((_published.user(prompt), " ".join(rng.choice(words, size=length))))
     return rows
 
 
@@ -332,9 +326,10 @@ def compare(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         way(replace(warm, settings=replace(settings, batch_rows=2)), "float32")
 
     ways: dict[str, Callable[[], Run]] = {}
-    for dtype in ("float32", "bfloat16"):
+    for dtype in options.dtypes:
         ways |= {f"{way.__name__} {dtype}": partial(way, task, dtype) for way in (ours, trl, accelerate)}
-    ways["trl as it comes"] = partial(trl, task, "bfloat16", as_it_comes=True)
+    if "bfloat16" in options.dtypes:
+        ways["trl as it comes"] = partial(trl, task, "bfloat16", as_it_comes=True)
     for name, run_it in ways.items():
         run = run_it()
         after = loss_on(run.student, data)
@@ -344,13 +339,14 @@ def compare(options: argparse.Namespace, work: Path) -> dict[str, Any]:
             "loss_fallen": before - after,
         }
         print(f"{name}: {report['runs'][name]}", file=sys.stderr)
-    for dtype in ("float32", "bfloat16"):
+    for dtype in options.dtypes:
         own = report["runs"][f"ours {dtype}"]
         peers = [report["runs"][f"{name} {dtype}"] for name in ("trl", "accelerate")]
         best = max(peer["tokens_per_cpu_second"] for peer in peers)
         report[f"ours over the best peer, {dtype}"] = own["tokens_per_cpu_second"] / best
         check_losses([own, *peers], options.tolerance, report)
-    report["qlora float32"] = qlora(options, task, report["runs"]["ours float32"])
+    if "float32" in options.dtypes:
+        report["qlora float32"] = qlora(options, task, report["runs"]["ours float32"])
     return report
 
 
@@ -371,6 +367,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=24)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        choices=("float32", "bfloat16"),
+        default=["float32", "bfloat16"],
+        help="number formats; a CPU without bfloat16 instructions takes eight times as long in it",
+    )
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as the environment says")
     parser.add_argument("--tolerance", type=float, default=0.15, help="of the fall of the loss")
     parser.add_argument("--memory", choices=("lora", "qlora"), help="only the memory of one of ours")

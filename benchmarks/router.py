@@ -1,9 +1,10 @@
 """The router's two costs: a training step against one row per pair, and routing against the machine.
 
-    python benchmarks/router.py [--backbone REF] [--teachers 19] [--prompts 4] [--json]
+    python benchmarks/router.py [--backbone REF] [--data FOLDER] [--teachers 19] [--prompts 4] [--json]
 
-Both peers of each ratio run in this process, on the same weights and prompts. Without `--backbone` a small
-random-weight Llama is used: the arithmetic is what is timed, not what the model knows.
+Both peers of each ratio run in this process, on the same weights and prompts. With `--backbone` the prompts are
+AlpacaEval's (see `_published.py`). Without it a small random-weight Llama reads random ones: the arithmetic is what is
+timed, not what the model knows.
 """
 
 import argparse
@@ -14,12 +15,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import _published
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers import AutoModel, LlamaConfig
 
 from engine.models.batching import cut
+from engine.models.chat_template import prompt_ids
 from engine.router.backbone import load_backbone, pool
 from engine.router.loss import bradley_terry
 from engine.router.settings import CPU_TOKENS
@@ -33,6 +36,7 @@ CLOCK: list[Callable[[], float]] = [time.perf_counter]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--backbone", default="", help="zoo:NAME, a folder or a hub id; empty: a small Llama")
+    parser.add_argument("--data", default="", help="folder or JSONL file of published responses")
     parser.add_argument("--teachers", type=int, default=19)
     parser.add_argument("--prompts", type=int, default=4, help="prompts in the training step")
     parser.add_argument("--tokens", type=int, default=96, help="longest prompt, in tokens")
@@ -51,14 +55,19 @@ def main() -> None:
         torch.set_num_threads(1)
         CLOCK[0] = time.process_time
     torch.manual_seed(0)
-    model = load_backbone(options.backbone, device="cpu").model if options.backbone else small_llama()
+    backbone = load_backbone(options.backbone, device="cpu") if options.backbone else None
+    model = backbone.model if backbone else small_llama()
+    asked = published(options.data, backbone.tokenizer, options.route) if backbone else []
+    if not asked:
+        asked = random_prompts(model, options.route, options.tokens // 4, options.tokens, seed=2)
     result = {
         "backbone": options.backbone or "random Llama, H 192, 6 layers",
         "parameters": sum(p.numel() for p in model.parameters()),
         "threads": torch.get_num_threads(),
         "clock": "cpu" if options.cpu_time else "wall",
+        "prompt tokens, deciles": _published.deciles([len(ids) for ids in asked]),
         **training(model, options),
-        **routing(model, options),
+        **routing(model, asked, options.repeats),
     }
     if options.json:
         print(json.dumps(result))
@@ -81,14 +90,24 @@ def small_llama() -> Any:
     ).eval()
 
 
+def published(data: str, tokenizer: Any, count: int) -> list[list[int]]:
+    """Token ids of published prompts, in the chat template; none where there are none."""
+    found = dict.fromkeys(messages[0]["content"] for messages, _ in _published.parallel(data, count, 1))
+    return [prompt_ids(tokenizer, _published.user(text)) for text in found]
+
+
+def random_prompts(model: Any, count: int, shortest: int, longest: int, seed: int) -> list[list[int]]:
+    """Random token ids, of random lengths."""
+    draw = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(shortest, longest + 1, (count,), generator=draw)
+    return [torch.randint(model.config.vocab_size, (int(n),), generator=draw).tolist() for n in lengths]
+
+
 def training(model: Any, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of forward + backward over the same pairs, and how far the two gradients are apart."""
-    vocabulary, hidden = model.config.vocab_size, model.config.hidden_size
-    draw = torch.Generator().manual_seed(1)
-    lengths = torch.randint(options.tokens // 2, options.tokens + 1, (options.prompts,), generator=draw)
-    prompts = [torch.randint(vocabulary, (int(n),), generator=draw).tolist() for n in lengths]
-    rewards = torch.randn(options.prompts, options.teachers, generator=draw)
-    head = nn.Linear(hidden, options.teachers)
+    prompts = random_prompts(model, options.prompts, options.tokens // 2, options.tokens, seed=1)
+    rewards = torch.randn(options.prompts, options.teachers)
+    head = nn.Linear(model.config.hidden_size, options.teachers)
     parameters = [*model.parameters(), *head.parameters()]
     i, j = torch.triu_indices(options.teachers, options.teachers, offset=1).tolist()
     rows = [(b, x, y) for b in range(options.prompts) for x, y in zip(i, j, strict=True)]
@@ -139,13 +158,9 @@ def timed(step: Callable[[], float], parameters: list[Tensor], repeats: int) -> 
     return statistics.median(seconds), loss, gradient
 
 
-def routing(model: Any, options: argparse.Namespace) -> dict[str, Any]:
+def routing(model: Any, prompts: list[list[int]], repeats: int) -> dict[str, Any]:
     """Prompts/s of reading prompts, and what part of the machine's matrix-product rate that reaches."""
-    draw = torch.Generator().manual_seed(2)
-    lengths = torch.randint(
-        options.tokens // 4, options.tokens + 1, (options.route,), generator=draw
-    ).tolist()
-    prompts = [torch.randint(model.config.vocab_size, (n,), generator=draw).tolist() for n in lengths]
+    lengths = [len(ids) for ids in prompts]
     embedding = model.get_input_embeddings().weight.numel()
     dense = sum(p.numel() for p in model.parameters()) - embedding
     layers, hidden = model.config.num_hidden_layers, model.config.hidden_size
@@ -159,7 +174,7 @@ def routing(model: Any, options: argparse.Namespace) -> dict[str, Any]:
     with torch.no_grad():
         pool(model, [prompts[k] for k in plan[-1]])
         torch.mm(a, b)
-        for _ in range(options.repeats):
+        for _ in range(repeats):
             for chosen in plan:
                 # A product before every batch, so that a change in the machine's load hits both alike.
                 before = CLOCK[0]()
@@ -169,10 +184,10 @@ def routing(model: Any, options: argparse.Namespace) -> dict[str, Any]:
                 elapsed += CLOCK[0]() - between
                 product_seconds += between - before
                 products += 1
-    elapsed /= options.repeats
+    elapsed /= repeats
     rate = products * 2 * MATMUL_SIDE**3 / product_seconds
     return {
-        "routing_prompts_per_second": options.route / elapsed,
+        "routing_prompts_per_second": len(prompts) / elapsed,
         "routing_tokens_per_second": sum(lengths) / elapsed,
         "padding_share": 1 - sum(lengths) / padded,
         "matmul_gflops": rate / 1e9,

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
 
 from engine.base.errors import NotAvailable
 
 MEASURED_COST = 1 / 3
 """What a token costs that is only measured, beside one that is trained on: a forward pass against three."""
+LEAST_BLOCK = 1024
+"""Tokens of the vocabulary below which a matrix product with a part of the head is no longer fast."""
 _PROBE_TOKENS = 8
 _REMEDY = "use a model of another architecture (Llama, Qwen, Gemma, GPT-2, GPT-NeoX and alike work)"
 
@@ -38,7 +41,38 @@ class SplitModel:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits (…, V) of hidden states (…, H) in float32 or wider; computed in place, so without a gradient."""
-        values: Tensor = self.head(hidden).to(torch.promote_types(hidden.dtype, torch.float32))
+        return self._capped(self.head(hidden))
+
+    def log_probs(self, hidden: Tensor, targets: Tensor, memory: int) -> Tensor:
+        """log p of each target, without a gradient: states (n, H) and n ids to (n,) in float32 or wider.
+
+        Args:
+            hidden: states that predict the targets.
+            targets: token ids.
+            memory: bytes of float32 logits that exist at once. Where it does not hold a vocabulary for each state, the
+                vocabulary comes in blocks, and the sums of their exponentials are added up.
+        """
+        weight, bias = self.head.weight, getattr(self.head, "bias", None)
+        block = max(LEAST_BLOCK, memory // (4 * max(1, len(hidden))))
+        if type(self.head) is not nn.Linear:
+            block = len(weight)  # its product may be more than that of its weights
+        sums, found = [], torch.zeros(len(hidden), device=hidden.device)
+        for start in range(0, len(weight), block):
+            end = start + block
+            if block >= len(weight):
+                part = self.logits(hidden)
+            else:
+                some = None if bias is None else bias[start:end]
+                part = self._capped(F.linear(hidden, weight[start:end], some))
+            sums.append(part.logsumexp(1))
+            places = (targets - start).clamp(0, part.shape[1] - 1)
+            here = (targets >= start) & (targets < end)
+            found = torch.where(here, part.gather(1, places[:, None])[:, 0], found)
+        return found - torch.stack(sums).logsumexp(0)
+
+    def _capped(self, values: Tensor) -> Tensor:
+        """Logits from the head's product, in place."""
+        values = values.to(torch.promote_types(values.dtype, torch.float32))
         if self.scale != 1.0:
             values.mul_(self.scale)
         return values if self.softcap is None else values.div_(self.softcap).tanh_().mul_(self.softcap)

@@ -33,9 +33,11 @@ log = logging.getLogger(__name__)
 Row = tuple[Sequence[int], int]
 """Token ids of prompt and response, and the number of prompt ids."""
 
-_LOGITS_BYTES = {"cpu": 16 * 2**20}
+_LOGITS_BYTES = {"cpu": 4 * 2**20}
 """Float32 logits that exist at once, by type of device: on a CPU what its caches hold."""
 _LOGITS_BYTES_ELSEWHERE = 256 * 2**20
+_STATES = 2048
+"""Hidden states that meet the vocabulary at once: enough for a fast matrix product."""
 _EAGER_BYTES = 256 * 2**20
 _PROBE_TOKENS = 12
 _ALLOWED: WeakKeyDictionary["PreTrainedModel", tuple[SplitModel | None, bool]] = WeakKeyDictionary()
@@ -142,9 +144,8 @@ class StudentForward:
     def _log_probs(self, split: SplitModel, hidden: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
         """log p of each target: (n, H) and n ids -> (n,) float32."""
         memory = _LOGITS_BYTES.get(hidden.device.type, _LOGITS_BYTES_ELSEWHERE)
-        chunk = max(1, memory // (4 * split.head.weight.shape[0]))
-        pairs = zip(torch.split(hidden, chunk), torch.split(self._tensor(targets), chunk), strict=True)
-        return torch.cat([_pick(split.logits(states), ids) for states, ids in pairs])
+        pairs = zip(torch.split(hidden, _STATES), torch.split(self._tensor(targets), _STATES), strict=True)
+        return torch.cat([split.log_probs(states, ids, memory) for states, ids in pairs])
 
     def _tensor(self, values: Sequence[int]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.long, device=self._model.device)

@@ -27,6 +27,7 @@ def test_every_way_runs_at_a_tiny_size_and_scores_are_those_of_full_logits(tmp_p
         ("scoring", "ours"),
         ("routing", "ours"),
         ("lora", "ours"),
+        ("lora", "ours, qlora"),
         ("lora", "trl"),
         ("generation", "ours"),
     } <= ran

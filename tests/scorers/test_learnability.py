@@ -10,6 +10,7 @@ import transformers as hf
 
 from engine.base.errors import ConfigError, ScoreError
 from engine.models.chat_template import encode
+from engine.models.forward import SplitModel
 from engine.scorers.kinds import learnability
 from engine.scorers.kinds.learnability import Options, score
 from engine.scorers.likelihood_forward import StudentForward
@@ -191,19 +192,25 @@ def test_unknown_logit_changes_are_noticed_and_honoured(caplog) -> None:
     assert "full logits" in caplog.text
 
 
-def test_logits_are_made_for_a_few_response_positions_at_a_time(monkeypatch) -> None:
+def test_logits_are_made_for_response_positions_only_and_a_few_at_a_time(monkeypatch) -> None:
     tokenizer = tokenizer_of("A")
     model, items = model_of("llama", tokenizer), items_of(3)
     expected = plain(model, tokenizer, items)
     score(model, tokenizer, items)  # what the model allows has been found out, with logits of a few tokens
-    made = []
-    model.lm_head.register_forward_hook(lambda *found: made.append(found[2].numel() // len(tokenizer)))
-    monkeypatch.setattr("engine.scorers.likelihood_forward._LOGITS_BYTES", {"cpu": 3 * 4 * len(tokenizer)})
+    made, capped, most = [], SplitModel._capped, 3 * len(tokenizer)
+
+    def counted(split, values):
+        made.append(values.numel())
+        return capped(split, values)
+
+    monkeypatch.setattr(SplitModel, "_capped", counted)
+    monkeypatch.setattr("engine.models.forward.LEAST_BLOCK", 1)
+    monkeypatch.setattr("engine.scorers.likelihood_forward._LOGITS_BYTES", {"cpu": 4 * most})
     for share in (True, False):
         made.clear()
         agree(score(model, tokenizer, items, Options(share_prompts=share)), expected)
-        assert max(made) == 3
-        assert sum(made) == sum(tokens for _, tokens in expected)
+        assert 0.8 * most < max(made) <= most
+        assert sum(made) == len(tokenizer) * sum(tokens for _, tokens in expected)
 
 
 def test_bfloat16_sums_are_not_rounded_to_bfloat16() -> None:
