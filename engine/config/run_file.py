@@ -71,8 +71,8 @@ class Run(Section):
     strategies: tuple[str, ...] = ("persyn",)
     """How prompts get their teachers: a dataset and a student each."""
     devices: tuple[str, ...] | None = Field(None, min_length=1)
-    """Where local models are whose own `device` is auto, e.g. [cuda:0, cuda:1]: scorers and router have a copy on each,
-    what is loaded once takes the first; null: every GPU of CUDA, else the CPU. Which GPUs changes no result."""
+    """Where local models are whose own `device` is auto, e.g. [cuda:0, cuda:1]: scorers, router and training have a
+    copy on each, what is loaded once takes the first; null: every GPU of CUDA, else the CPU. No hash has them."""
     # The strategies' own settings follow, see below.
 
     @model_validator(mode="before")

@@ -28,6 +28,7 @@ from engine.base.errors import Cancelled, PersynError, TrainingError
 from engine.distill.data import Rows, tokenise_rows
 from engine.distill.settings import Hooks, Settings, Task, TrainResult
 from engine.models.checkpoint import paths
+from engine.models.memory import give_back
 
 ADDRESS = "PERSYN_TRAINING"
 """Environment variable with the address of the engine's socket."""
@@ -157,6 +158,7 @@ class _Processes:
 
     def _start(self, address: str) -> "subprocess.Popen[bytes]":
         count = len(self._order.student.devices)
+        give_back()
         command = [
             *(sys.executable, "-I", "-S", bound_process.__file__, str(os.getpid())),
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"),

@@ -163,6 +163,7 @@ def _uses(run: Run) -> Iterator[_Use]:
         training(),
         student.parameters,
         less,
+        copied=True,
     )
 
 

@@ -12,7 +12,7 @@ from engine.base import foreign_json
 from engine.base.errors import Cancelled, ConfigError, TrainingError
 from engine.base.foreign_json import WrongShape
 from engine.config.stages import DistillConfig
-from engine.distill import loop, merge
+from engine.distill import loop, merge, parallel
 from engine.distill.data import Rows
 from engine.distill.lora import Tuning
 from engine.distill.optimizer import OptimizerConfig
@@ -72,19 +72,10 @@ def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: i
     context.progress.works_on(strategy)
     context.progress.doing(f"loading {context.student.name} ({strategy})", strategy)
     folder = context.folder("students", context.adapter_sha(strategy))
-    student = context.student
     if not datasets.count(context.store, dataset.id):
         raise TrainingError(
             f"distill: the dataset of `{strategy}` has no rows",
             "see build_dataset's line for why rows were left out (truncated: raise generation.max_tokens)",
-        )
-    with context.control.at_once():
-        model, tokenizer = loading.load_causal_lm(
-            student.model,
-            dtype=_dtype(context),
-            device=student.options.get("device", "auto"),
-            revision=student.revision,
-            four_bit=context.run.distill.method == "qlora",
         )
 
     def begin(step: int, total: int, work: float) -> None:
@@ -106,9 +97,8 @@ def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: i
             context.progress.say(f"distill: {strategy}: a checkpoint is written, as asked")
         return asked
 
-    result = loop.train(
-        model,
-        tokenizer,
+    result, tokenizer = _train(
+        context,
         Rows(_rows(context, strategy, dataset), _held_out_rows(context, strategy, dataset)),
         folder,
         replace(training_settings(context.run.distill), eval_every=_eval_every(context, dataset)),
@@ -146,6 +136,28 @@ def _distill(context: RunContext, strategy: str, dataset: Dataset, adapter_id: i
         f"distill: {strategy}: {result.counts.kept:,} rows, {result.step:,} steps, loss {result.loss:.3f}, "
         f"{result.tokens_per_second:,.0f} tok/s"
     )
+
+
+def _train(
+    context: RunContext, rows: Rows, folder: Path, settings: Settings, hooks: Hooks
+) -> tuple[TrainResult, Any]:
+    """What the training gave, and the student's tokenizer: here on one device, on several in processes of their own."""
+    student, four_bit = context.student, context.run.distill.method == "qlora"
+    # With more processes than a step has rows, some would have nothing to do.
+    devices = context.places(student.options.get("device"))[: settings.batch_rows]
+    if len(devices) > 1:
+        tokenizer = loading.load_tokenizer(student.model, student.revision)
+        copied = parallel.Student(student.model, _dtype(context), devices, student.revision, four_bit)
+        return parallel.train(copied, tokenizer, rows, folder, settings, hooks), tokenizer
+    with context.control.at_once():
+        model, tokenizer = loading.load_causal_lm(
+            student.model,
+            dtype=_dtype(context),
+            device=devices[0],
+            revision=student.revision,
+            four_bit=four_bit,
+        )
+    return loop.train(model, tokenizer, rows, folder, settings, hooks), tokenizer
 
 
 def _record(context: RunContext, adapter_id: int, folders: Sequence[Path]) -> None:
