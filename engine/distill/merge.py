@@ -20,10 +20,12 @@ from torch import Tensor
 from engine.base.errors import TrainingError
 from engine.distill import card
 from engine.models import adapters
-from engine.models.checkpoint import verify, write_sealed
+from engine.models.checkpoint import partial, verify, write_sealed
 from engine.models.loading import attach_adapter, load_causal_lm
 from engine.models.quantization import dequantised
 
+SHARD = "2GB"
+"""Of a file of weights: a stop is heard between two."""
 TOLERANCES: Mapping[torch.dtype, float] = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest accepted |merged − live| as a share of the largest |live logit|, by the dtype that is saved."""
 
@@ -72,7 +74,7 @@ def merge(
     merged = live.merge_and_unload()
 
     def fill(temporary: Path) -> None:
-        merged.save_pretrained(temporary)
+        merged.save_pretrained(temporary, max_shard_size=SHARD)
         tokenizer.save_pretrained(temporary)
         if (readme := adapter / "README.md").exists():
             text = card.of_merged(readme.read_text(encoding="utf-8"), dtype)
@@ -85,6 +87,12 @@ def merge(
         # Whoever finds the folder takes it for a checked one.
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def discard(folder: Path) -> None:
+    """Removes what a `merge` into this folder that was stopped has written."""
+    for path in (folder, partial(folder)):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _check(folder: Path, live: Sequence[Tensor], probes: Sequence[Sequence[int]], dtype: str) -> Merged:

@@ -19,7 +19,7 @@ from engine.generation.workers import (
     share,
 )
 from engine.job import spending
-from engine.job.batch_writer import LOCAL_S, SERVED_S, BatchWriter
+from engine.job.batch_writer import LOCAL_S, LOOK_S, SERVED_S, BatchWriter
 from engine.job.context import RunContext
 from engine.teachers.cost import cost
 from storage import responses
@@ -226,7 +226,14 @@ class Collector:
         for lane in self._lanes:
             lane.interrupt()
         while self._lanes:
-            item = self._out.get()
+            try:
+                item = self._out.get(timeout=LOOK_S)
+            except queue.Empty:
+                for lane in self._lanes:
+                    lane.interrupt()  # it may have begun to load a model since
+                # One that was interrupted while it said that it had ended has not said so.
+                self._lanes = [lane for lane in self._lanes if lane.is_alive()]
+                continue
             if isinstance(item, Ended):
                 self._lanes.remove(item.lane)
             elif isinstance(item, Responded):

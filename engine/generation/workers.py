@@ -3,6 +3,7 @@
 A lane asks its teachers in turn and puts what comes into the one queue that `engine.generation.collector` writes from.
 """
 
+import ctypes
 import queue
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,8 +74,8 @@ class Ended:
 Item = Responded | Commit | Unusable | Ended
 
 
-class Stopped(Exception):
-    """The writer wants no more."""
+class Stopped(BaseException):
+    """The writer wants no more. No Exception: what loads a model catches some of those and goes on."""
 
 
 def share(teachers: Sequence[Model], works: Sequence[Work]) -> list[list[Work]]:
@@ -122,6 +123,8 @@ class TeacherWorker(Thread):
         """Teacher → tokens that its backend has made since the writer asked."""
         self.opening = False
         """Whether the backend is being made ready, such as a model that is loaded."""
+        self._loading = False
+        """Whether what is made ready is a model in this process."""
         self._retries_before = 0
         """What the backend had counted when this lane got it: its server may have been kept."""
 
@@ -193,11 +196,15 @@ class TeacherWorker(Thread):
         return backend.traffic().in_flight if isinstance(backend, teacher_kinds.Draining) else 0
 
     def interrupt(self) -> None:
-        """Ends the requests to an endpoint, or the batch of a local model."""
+        """Ends the requests to an endpoint, the batch of a local model, or its loading; may be asked again."""
         if isinstance(self.backend, teacher_kinds.Remote):
             self.backend.close()
         elif isinstance(self.backend, teacher_kinds.Interruptible):
             self.backend.interrupt()
+        elif self._loading and self.ident is not None:
+            # What loads a model for minutes asks nobody.
+            stopped = ctypes.py_object(Stopped)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), stopped)
 
     def _fill(self, work: Work) -> None:
         """Asks for what is missing, and again for errors; attempts are bounded in the store as well."""
@@ -207,8 +214,12 @@ class TeacherWorker(Thread):
         if not work.count():
             return
         self.opening = True
-        with self._context.servers.backend(self._context.placed(teacher)) as self.backend:
-            self.opening = False
+        placed = self._context.placed(teacher)
+        self._context.servers.make_room_for(placed)  # apart: a server that is ended is not left half-way
+        self._loading = teacher_kind(teacher.backend).in_process
+        self._check()
+        with self._context.servers.backend(placed) as self.backend:
+            self.opening = self._loading = False
             if isinstance(self.backend, teacher_kinds.Observable):
                 self.backend.observe(self._count, self._stop_asked.is_set)
             self._check()  # a stop that came before `interrupt` or `drain` could find this backend

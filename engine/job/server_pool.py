@@ -49,7 +49,7 @@ class ServerPool:
             kept.close()
             opened = None
         if opened is None:
-            self._make_room_for(teacher)
+            self.make_room_for(teacher)
             opened = teacher_kinds.open_backend(teacher, self._folder)
         try:
             yield opened
@@ -92,8 +92,11 @@ class ServerPool:
         """Ends every server that is kept."""
         self._end(lambda gpus: True)
 
-    def _make_room_for(self, teacher: Model) -> None:
+    def make_room_for(self, teacher: Model) -> None:
+        """Ends the servers in the way of a teacher, unless its own is kept."""
         kind = teacher_kind(teacher.backend)
+        if teacher.name in self._kept:
+            return
         if kind.in_process:
             self.evict_for(teacher.options.get("device", "auto"))
         elif kind.starts_server and self._kept:

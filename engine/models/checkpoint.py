@@ -93,7 +93,7 @@ def write_sealed(final: Path, fill: Callable[[Path], None], extra: Mapping[str, 
         fill: writes the files into the folder it is given.
         extra: goes into the manifest beside the sha256 of every file.
     """
-    temporary = final.with_name(final.name + TEMPORARY)
+    temporary = partial(final)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     fill(temporary)
@@ -110,6 +110,11 @@ def write_sealed(final: Path, fill: Callable[[Path], None], extra: Mapping[str, 
         shutil.rmtree(final)
     temporary.rename(final)
     sync(final.parent)
+
+
+def partial(final: Path) -> Path:
+    """Where the folder `final` is written until it is whole."""
+    return final.with_name(final.name + TEMPORARY)
 
 
 def verify(folder: Path) -> dict[str, Any]:

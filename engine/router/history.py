@@ -1,6 +1,7 @@
 """What happened while a router was trained."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ def _never() -> bool:
 class Hooks:
     """What is told and asked while a router is trained."""
 
+    loading: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Around the loading of the backbone, which asks nobody whether it should stop."""
     reading: Callable[[int, int], None] = _ignore
     """Called with (prompts read, all prompts) once the backbone is loaded, and after each of its passes."""
     head: Callable[[int, int], None] = _ignore

@@ -67,13 +67,14 @@ def fit(
             "the router needs at least two such prompts",
             "add calibration prompts or teachers, or look at why the answers are unusable or all wrong",
         )
-    loaded = load_backbone(
-        backbone,
-        revision=settings.revision,
-        dtype=settings.dtype,
-        device=settings.device,
-        trust_remote_code=settings.trust_remote_code,
-    )
+    with hooks.loading():
+        loaded = load_backbone(
+            backbone,
+            revision=settings.revision,
+            dtype=settings.dtype,
+            device=settings.device,
+            trust_remote_code=settings.trust_remote_code,
+        )
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)  # an adapter starts from random numbers
         router = Router(

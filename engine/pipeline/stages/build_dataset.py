@@ -16,7 +16,7 @@ from engine.job.identity import LEARNABILITY
 from engine.methods import blend
 from engine.scoring import score_table
 from engine.scoring.run import score_missing
-from storage import datasets, responses, scores
+from storage import datasets, responses, routing, scores
 from storage.records import DatasetRow, Plan
 
 
@@ -54,6 +54,8 @@ def _build(context: RunContext, plan: Plan, rewards: dict[tuple[int, int], float
     )
     if dataset.complete:
         return
+    planned = sum(share.prompts for share in routing.shares(context.store, plan.id))
+    context.progress.expect(planned, row=plan.strategy, unit="prompts")
     left_out: Counter[str] = Counter()
     ids = {name: scorer_ids.scorer_id(context, name) for name in scorer_ids.names(context)}
     correct = ids[context.run.quality.verifying or ""] if context.run.dataset.keep == "correct" else None
@@ -91,6 +93,7 @@ def _build(context: RunContext, plan: Plan, rewards: dict[tuple[int, int], float
                 )
             )
         datasets.add(context.store, context.lease, dataset.id, rows)
+        context.progress.advance(len(prompts), row=plan.strategy)
         kept += len(rows)
         rewarded += sum(row.reward is not None for row in rows)
     counted = {"left_out": dict(left_out), "rows": kept, "rewarded": rewarded}

@@ -242,7 +242,12 @@ def _merge(
     ]
     target = folder / "merged"
     context.progress.doing("merging the adapter and comparing logits")
-    merge.merge(context.student.model, result.path, target, probes, dtype=_dtype(context))
+    try:
+        with context.control.at_once():  # what it writes is sealed when it is whole
+            merge.merge(context.student.model, result.path, target, probes, dtype=_dtype(context))
+    except Cancelled:
+        merge.discard(target)
+        raise
     return str(target.relative_to(context.store.folder))
 
 

@@ -6,6 +6,7 @@ question can never stand in two splits.
 """
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine.base.errors import ConfigError
 from engine.config.stages import SplitConfig
+from engine.job.batch_writer import LOCAL_S, LOOK_S, BatchWriter
 from engine.job.context import RunContext
 from engine.registry import context_limits
 from engine.sources import source_kinds
@@ -21,16 +23,19 @@ from engine.sources.question import core_question
 from storage import prompts as stored
 from storage.records import Prompt, Split
 
-BATCH = 500
+READING = "reading the sources"
 
 
 def run(context: RunContext) -> None:
     """Fills the run's prompt set, or finds it complete."""
-    found = stored.open_set(context.store, context.identity.prompt_set_sha, context.run.name)
+    context.progress.doing(READING)
+    with context.control.at_once():  # hashes whole files
+        sha = context.identity.prompt_set_sha
+    found = stored.open_set(context.store, sha, context.run.name)
     context.prompt_set = found.id
     if not found.complete:
-        chosen = _share_out(context)
-        counts = _store(context, chosen)
+        chosen, bound = _share_out(context)
+        counts = _store(context, chosen, chosen.count + bound)
         stored.finish_set(context.store, context.lease, found.id, counts)
     _tell(context)
 
@@ -67,6 +72,12 @@ class Thresholds:
             start += size
             # Hashes are unique, so everything up to the last chosen one belongs to this split.
             self._limits.append((name, int(ordered[start - 1]) if start else -1))
+        self._count = start
+
+    @property
+    def count(self) -> int:
+        """How many prompts they share out."""
+        return self._count
 
     def split_of(self, value: int) -> Split | None:
         """The split of a hash; None beyond `synthesis: N`."""
@@ -76,14 +87,14 @@ class Thresholds:
         return None
 
 
-def _share_out(context: RunContext) -> Thresholds:
-    """First pass: counts, checks lengths, and fixes the thresholds."""
+def _share_out(context: RunContext) -> tuple[Thresholds, int]:
+    """First pass: counts, checks lengths, and fixes the thresholds; how many prompts their sources have bound."""
     run, seen, free = context.run, set[int](), list[int]()
     forced: Counter[str] = Counter()
     checker = context_limits.Checker(context.run)
-    for index, (split, where, prompt) in enumerate(_read(context)):
-        if index % BATCH == 0:
-            context.control.check()
+    counted = _Counted(context, _expected(context), "prompts read")
+    for split, where, prompt in _read(context):
+        counted.one()
         checker.check(where, prompt)
         value = _hash(prompt, run.split.seed)
         if value in seen:
@@ -100,23 +111,24 @@ def _share_out(context: RunContext) -> Thresholds:
         raise ConfigError(
             "split.calibration is 0 and no source has `split: calibration`", "set it to 100 or more"
         )
-    return Thresholds(np.array(free, dtype=np.uint64), run.split)
+    return Thresholds(np.array(free, dtype=np.uint64), run.split), forced.total()
 
 
-def _store(context: RunContext, chosen: Thresholds) -> dict[str, int]:
+def _store(context: RunContext, chosen: Thresholds, total: int) -> dict[str, int]:
     """Second pass: stores each prompt once, with its split."""
     seen = set[int]()
     counts: Counter[str] = Counter()
-    batch: list[Prompt] = []
+    context.progress.expect(total, unit="prompts stored")
     ordinal = 0
 
-    def commit() -> None:
+    def commit(batch: list[Prompt]) -> None:
         nonlocal ordinal
         stored.add(context.store, context.lease, context.prompt_set, batch, ordinal)
         ordinal += len(batch)
         context.progress.advance(len(batch))
-        batch.clear()
+        context.progress.doing(READING)
 
+    writer = BatchWriter[Prompt](commit)
     for split, _, prompt in _read(context):
         value = _hash(prompt, context.run.split.seed)
         if value in seen:
@@ -127,20 +139,60 @@ def _store(context: RunContext, chosen: Thresholds) -> dict[str, int]:
         if place is None:
             continue
         counts[place] += 1
-        batch.append(Prompt(prompt.messages, prompt.answer, prompt.verifier, prompt.source, split=place))
-        if len(batch) >= BATCH:
-            context.control.check()
-            commit()
-    if batch:
-        commit()
+        row = Prompt(prompt.messages, prompt.answer, prompt.verifier, prompt.source, split=place)
+        writer.add(row, LOCAL_S)
+        writer.flush_if_due()
+    writer.flush()
     return dict(counts)
+
+
+class _Counted:
+    """Counts prompts as the stage's progress, not each by itself.
+
+    Args:
+        context: the job's.
+        total: how many come; None where nobody knows, and as many as have come are shown.
+        unit: what they are, in the plural.
+    """
+
+    def __init__(self, context: RunContext, total: int | None, unit: str) -> None:
+        self._progress, self._total, self._unit = context.progress, total, unit
+        self._count = self._shown = 0
+        self._at = time.monotonic()
+        self._progress.expect(total or 0, unit=unit)
+
+    def one(self) -> None:
+        """Counts one more."""
+        self._count += 1
+        if time.monotonic() - self._at < LOOK_S:
+            return
+        self._at = time.monotonic()
+        if self._total is None:
+            self._progress.expect(self._count, done=self._count, unit=self._unit)
+        self._progress.advance(0 if self._total is None else self._count - self._shown)
+        self._shown = self._count
+        self._progress.doing(READING)  # the next one may take long
+
+
+def _expected(context: RunContext) -> int | None:
+    """How many prompts the sources have, duplicates included; None where one does not say."""
+    try:
+        return sum(source_kinds.count(source)[0] for source in context.run.prompts)
+    except ConfigError:
+        return None
 
 
 def _read(context: RunContext) -> Iterator[tuple[Split | None, str, Prompt]]:
     # Sources bound to evaluation come first: a question they share with another source stays theirs.
     for source in sorted(context.run.prompts, key=lambda source: source.split != "evaluation"):
-        for where, prompt in source_kinds.read(source):
-            yield source.split, where, prompt
+        rows = source_kinds.read(source)
+        while True:
+            # A source may take minutes for one prompt, as a data set that is fetched does.
+            with context.control.at_once():
+                found = next(rows, None)
+            if found is None:
+                break
+            yield source.split, *found
 
 
 def _hash(prompt: Prompt, seed: int) -> int:

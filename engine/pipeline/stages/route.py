@@ -84,6 +84,7 @@ def _by_router(context: RunContext, plan: Plan, total: int) -> str:
     rewards = dict(zip(map(int, known.prompt_ids), known.labels(context.run.reward).rewards, strict=True))
     done = sum(share.prompts for share in routing.shares(context.store, plan.id))
     places = context.places(context.run.router.device)[: max(1, (total - done) // WORTH)]
+    context.progress.doing("loading the router", plan.strategy)
     with _router(context, places) as router:
         # Loading is no routing: its clock starts now.
         context.progress.expect(total, done=done, row=plan.strategy)

@@ -100,6 +100,7 @@ def _train(context: RunContext) -> None:
             context.progress.values(step, values)
         done = step
 
+    context.progress.doing(f"loading the router's backbone {config.backbone}", "backbone")
     router, history = fit(
         config.backbone,
         plan_store.router_teachers(context),
@@ -107,6 +108,7 @@ def _train(context: RunContext) -> None:
         labels.training_rewards,
         settings,
         Hooks(
+            loading=context.control.at_once,
             reading=_counted(context, "backbone"),
             head=_counted(context, "head", "epochs"),
             begin=begin,
