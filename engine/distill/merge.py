@@ -31,6 +31,17 @@ TOLERANCES: Mapping[torch.dtype, float] = {torch.float32: 1e-4, torch.bfloat16: 
 
 
 @dataclass(frozen=True, slots=True)
+class Base:
+    """The student that an adapter was trained on; see `engine.models.loading.load_causal_lm`."""
+
+    ref: str
+    revision: str = ""
+    dtype: str = "float32"
+    """Of the saved weights, too: float32 or bfloat16."""
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
 class Merged:
     """A merged student on disk."""
 
@@ -41,17 +52,14 @@ class Merged:
     """max |live|, what the difference is to be compared with."""
 
 
-def merge(
-    base: str, adapter: Path, folder: Path, probes: Sequence[Sequence[int]], *, dtype: str = "float32"
-) -> Merged:
+def merge(base: Base, adapter: Path, folder: Path, probes: Sequence[Sequence[int]]) -> Merged:
     """Return the merged student, saved whole in `folder` with its tokenizer, after checking its logits.
 
     Args:
-        base: the student's model reference.
+        base: the student as it was trained.
         adapter: folder written by `train`.
         folder: replaced when it exists.
         probes: token ids of a few texts; those of training rows show what the adapter changes most.
-        dtype: of the saved weights, float32 or bfloat16.
 
     Raises:
         TrainingError: the adapter's folder is damaged, or the reloaded student differs from the live one; then
@@ -66,23 +74,25 @@ def merge(
             "train again: the run resumes from its last checkpoint",
         ) from error
     four_bit = bool(adapters.check(str(adapter)).quantization)
-    student, tokenizer = load_causal_lm(base, dtype=dtype, four_bit=four_bit)
-    live = attach_adapter(student, base, str(adapter))
+    student, tokenizer = load_causal_lm(
+        base.ref, dtype=base.dtype, device=base.device, revision=base.revision, four_bit=four_bit
+    )
+    live = attach_adapter(student, base.ref, str(adapter))
     before = _logits(live, probes)
     if four_bit:
-        live = attach_adapter(dequantised(live.unload()), base, str(adapter))
+        live = attach_adapter(dequantised(live.unload()), base.ref, str(adapter))
     merged = live.merge_and_unload()
 
     def fill(temporary: Path) -> None:
         merged.save_pretrained(temporary, max_shard_size=SHARD)
         tokenizer.save_pretrained(temporary)
         if (readme := adapter / "README.md").exists():
-            text = card.of_merged(readme.read_text(encoding="utf-8"), dtype)
+            text = card.of_merged(readme.read_text(encoding="utf-8"), base.dtype)
             (temporary / "README.md").write_text(text, encoding="utf-8")
 
-    write_sealed(folder, fill, {"base": base, "adapter": str(adapter)})
+    write_sealed(folder, fill, {"base": base.ref, "adapter": str(adapter)})
     try:
-        return _check(folder, before, probes, dtype)
+        return _check(folder, before, probes, base)
     except BaseException:
         # Whoever finds the folder takes it for a checked one.
         shutil.rmtree(folder, ignore_errors=True)
@@ -95,13 +105,13 @@ def discard(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _check(folder: Path, live: Sequence[Tensor], probes: Sequence[Sequence[int]], dtype: str) -> Merged:
+def _check(folder: Path, live: Sequence[Tensor], probes: Sequence[Sequence[int]], base: Base) -> Merged:
     """How far the student in `folder` is from the live logits, one (T, V) per probe; too far is an error."""
-    reloaded, _ = load_causal_lm(str(folder), dtype=dtype)
+    reloaded, _ = load_causal_lm(str(folder), dtype=base.dtype, device=base.device)
     after = _logits(reloaded, probes)
     difference = max(float((a - b).abs().max()) for a, b in zip(after, live, strict=True))
     largest = max(float(values.abs().max()) for values in live)
-    allowed = TOLERANCES[getattr(torch, dtype)] * largest
+    allowed = TOLERANCES[getattr(torch, base.dtype)] * largest
     if not difference <= allowed:
         raise TrainingError(
             f"the merged student in {folder} is not the trained one: logits differ by {difference:.3g}, "

@@ -6,7 +6,7 @@ from engine.base.errors import TrainingError
 from engine.distill.data import Rows
 from engine.distill.loop import train
 from engine.distill.lora import Tuning, make_trainable, trainable
-from engine.distill.merge import merge
+from engine.distill.merge import Base, merge
 from engine.distill.optimizer import OptimizerConfig
 from engine.distill.settings import Settings
 from engine.models.checkpoint import write_sealed
@@ -24,7 +24,8 @@ def trained(student_folder, make, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_merged_and_reloaded_equals_the_live_student(trained, student_folder, tmp_path, dtype):
-    merged = merge(str(student_folder), trained.path, tmp_path / "merged", PROBES, dtype=dtype)
+    base = Base(str(student_folder), dtype=dtype)
+    merged = merge(base, trained.path, tmp_path / "merged", PROBES)
     model, tokenizer = load_causal_lm(str(merged.path))
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert tokenizer.chat_template
@@ -49,7 +50,7 @@ def test_a_merge_that_changes_a_tied_embedding_is_an_error(student_folder, tmp_p
     live = get_peft_model(student, LoraConfig(r=4, target_modules=["lm_head"], init_lora_weights=False))
     write_sealed(tmp_path / "adapter", live.save_pretrained, {})
     with pytest.raises(TrainingError, match="logits differ") as caught:
-        merge(str(student_folder), tmp_path / "adapter", tmp_path / "merged", PROBES)
+        merge(Base(str(student_folder)), tmp_path / "adapter", tmp_path / "merged", PROBES)
     assert "tied" in caught.value.remedy
     assert not (tmp_path / "merged").exists()
     assert (tmp_path / "adapter").is_dir()
@@ -59,4 +60,4 @@ def test_a_damaged_adapter_is_named(trained, student_folder, tmp_path):
     path = trained.path / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(TrainingError, match=r"adapter_model\.safetensors is damaged"):
-        merge(str(student_folder), trained.path, tmp_path / "merged", PROBES)
+        merge(Base(str(student_folder)), trained.path, tmp_path / "merged", PROBES)

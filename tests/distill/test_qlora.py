@@ -12,7 +12,7 @@ from engine.base.errors import ConfigError
 from engine.distill.data import Rows
 from engine.distill.loop import train
 from engine.distill.lora import Tuning, make_trainable, trainable
-from engine.distill.merge import merge
+from engine.distill.merge import Base, merge
 from engine.distill.optimizer import OptimizerConfig
 from engine.distill.settings import Hooks, Settings
 from engine.models.adapters import check
@@ -93,7 +93,7 @@ def test_weights_of_another_format_are_refused(method, four_bit):
 
 def test_the_merged_student_computes_what_the_live_one_did(trained, probes, tmp_path):
     dtype, result = trained
-    merged = merge(STUDENT, result.path, tmp_path / "merged", probes, dtype=dtype)
+    merged = merge(Base(STUDENT, dtype=dtype), result.path, tmp_path / "merged", probes)
     model, _ = load_causal_lm(str(merged.path), dtype=dtype)
     live, again = logits(result.model, probes[0]), logits(model, probes[0])
     allowed = (1e-4 if dtype == "float32" else 5e-2) * float(live.abs().max())

@@ -244,11 +244,18 @@ def _merge(
     context.progress.doing("merging the adapter and comparing logits")
     try:
         with context.control.at_once():  # what it writes is sealed when it is whole
-            merge.merge(context.student.model, result.path, target, probes, dtype=_dtype(context))
+            merge.merge(_base(context), result.path, target, probes)
     except Cancelled:
         merge.discard(target)
         raise
     return str(target.relative_to(context.store.folder))
+
+
+def _base(context: RunContext) -> merge.Base:
+    student = context.student
+    return merge.Base(
+        student.model, student.revision, _dtype(context), str(student.options.get("device", "auto"))
+    )
 
 
 def _dtype(context: RunContext) -> str:
