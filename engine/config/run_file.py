@@ -101,6 +101,15 @@ class Run(Section):
             known("strategy", value, strategy_kinds.names())
         return tuple(dict.fromkeys(values))
 
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _device_names(cls, values: Any) -> Any:
+        if values is None:
+            return None
+        if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
+            raise ValueError("a list of names is meant, e.g. [cuda:0, cuda:1]")
+        return tuple("cuda:0" if value == "cuda" else value for value in values)
+
     @field_validator("devices")
     @classmethod
     def _devices_together(cls, values: tuple[str, ...] | None) -> tuple[str, ...] | None:

@@ -104,7 +104,10 @@ class Machine:
         if not (match := re.fullmatch(r"mps|cuda(?::(\d+))?", name)):
             raise ModelError(f"unknown device {name!r}", "use auto, cpu, cuda, cuda:N or mps")
         if name == "mps" or (index := int(match[1] or 0)) >= len(self.cuda):
-            raise ModelError(f"device {name!r} is not there", "use device auto or cpu")
+            there = [self.cpu, *self.cuda, *([self.mps] if self.mps else [])]
+            raise ModelError(
+                f"device {name!r} is not there", f"this machine has {', '.join(one.name for one in there)}"
+            )
         return self.cuda[index]
 
 

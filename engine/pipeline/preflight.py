@@ -10,7 +10,7 @@ from engine.config.run_file import Run
 from engine.methods import strategy_kinds
 from engine.models import gguf_files, nf4
 from engine.models import model_info as models
-from engine.models.devices import this_machine
+from engine.models.devices import AUTO, this_machine
 from engine.registry import evaluation_backend
 from engine.registry import models as registry
 from engine.scorers import scorer_kinds
@@ -91,7 +91,7 @@ def problems(run: Run) -> list[PersynError]:
 
 
 def _devices(run: Run) -> list[tuple[str, str]]:
-    """(section, device) wherever one is named for models that the engine loads."""
+    """(section, device) wherever a certain one is named for models that the engine loads."""
     local = [one for one in run.teachers if teacher_kind(one.backend).in_process]
     scorers = [one for one in run.quality.named.values() if scorer_kind(one.scorer).local_model is not None]
     named = [
@@ -102,7 +102,7 @@ def _devices(run: Run) -> list[tuple[str, str]]:
     if strategy_kinds.routed(run.strategies):
         named.append(("router.device", run.router.device))
     named += [("devices", device) for device in run.devices or ()]
-    return [(label, device) for label, device in named if device]
+    return [(label, device) for label, device in named if device and device != AUTO]
 
 
 def _verifiable(run: Run) -> None:

@@ -219,11 +219,9 @@ def _pulse(log: JobLog, control: JobControl, ended: threading.Event) -> None:
     told, renewed = False, time.monotonic()
     while not ended.wait(LOOK_S if control.stopping else TICK_S):
         try:
-            if not control.stopping and time.monotonic() - renewed < HEARTBEAT_S:
-                log.tick()
-                continue
-            renewed = time.monotonic()
-            jobs.renew(log.store, log.lease)
+            if control.stopping or time.monotonic() - renewed >= HEARTBEAT_S:
+                renewed = time.monotonic()
+                jobs.renew(log.store, log.lease)
             for command in jobs.take_commands(log.store, log.lease):
                 if command.kind in ("pause", "cancel"):
                     control.stop(pause=command.kind == "pause")

@@ -115,8 +115,16 @@ def _uses(run: Run) -> Iterator[_Use]:
     for name, config in run.quality.named.items():
         if (local := scorer_kind(config.scorer).local_model) is not None:
             given = config.settings
-            parts = _scoring(given.get("batch_tokens"))
-            yield _Use(name, *local(given), given.get("device"), given.get("dtype"), parts, copied=True)
+            batch: int | None = given.get("batch_tokens")
+            yield _Use(
+                name,
+                *local(given),
+                given.get("device"),
+                given.get("dtype"),
+                _scoring(batch),
+                instead=_smaller(batch),
+                copied=True,
+            )
     yield _Use(
         f"student {student.name}",
         student.model,
@@ -125,6 +133,7 @@ def _uses(run: Run) -> Iterator[_Use]:
         student.dtype,
         _scoring(student.batch_tokens),
         student.parameters,
+        _smaller(student.batch_tokens),
         copied=True,
     )
     if strategy_kinds.routed(run.strategies):
@@ -179,6 +188,11 @@ def _scoring(tokens: int | None) -> _Parts:
     return lambda shape, dtype, device: {
         "batch": (tokens or footprint.CPU_TOKENS) * footprint.forward(shape, dtype)
     }
+
+
+def _smaller(tokens: int | None) -> dict[str, _Parts]:
+    """What takes less than batches of so many tokens, where they were set."""
+    return {"no `batch_tokens`": _scoring(None)} if tokens else {}
 
 
 def _training(method: str, rank: int, tokens: int | None, *, recomputed: bool) -> _Parts:

@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader, TextIOWrapper
-from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,8 +23,6 @@ COUNTED_BYTES = 2**30
 _TEXT_RATIO = 4
 """About so many times as large is text before it is compressed."""
 _LONGEST_FIELD = 16 * 1024 * 1024
-_END = "\x1eend of file\x1e"
-"""A last line of our own: a quote that is never closed swallows it, and all before it."""
 
 _OPENERS: Mapping[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
@@ -124,31 +121,23 @@ def read_csv(path: Path) -> Rows:
     csv.field_size_limit(_LONGEST_FIELD)
     with opened(path) as file:
         text = TextIOWrapper(file, encoding="utf-8-sig", newline="")
-        reader, open_since = csv.DictReader(chain(text, [_END])), 0
+        reader, begins = csv.DictReader(text, strict=True), 1
         try:
             header = reader.fieldnames or ()
-            if header and _END in header[-1] != _END:
-                open_since = 1
             begins = reader.line_num + 1
             for row in reader:
-                cells = [cell for cell in row.values() if isinstance(cell, str)]
-                if cells == [_END]:
-                    break
-                if any(_END in cell for cell in cells):
-                    open_since = begins
-                    break
                 if None in row or None in row.values():
-                    count = len(cells) + len(row.get(None, ()))
+                    count = sum(isinstance(cell, str) for cell in row.values()) + len(row.get(None, ()))
                     raise csv.Error(f"{count} cells, and the header has {len(header)}")
                 yield reader.line_num, row
                 begins = reader.line_num + 1
-            if open_since:
-                raise csv.Error("a quote is never closed, and swallows all that follows")
         except (csv.Error, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"prompts: {path}:{open_since or reader.line_num}: malformed CSV: {error}",
-                "save it as UTF-8 with a header line",
-            ) from None
+            line, what, remedy = reader.line_num, str(error), "save it as UTF-8 with a header line"
+            if "unexpected end" in what or "expected after" in what:
+                # The row's first line: where the quote is that reading stumbled over only later.
+                line, remedy = begins, "close the quote; one within a quoted cell is written twice"
+                what = f"a quote is not closed where its cell ends ({what})"
+            raise ConfigError(f"prompts: {path}:{line}: malformed CSV: {what}", remedy) from None
 
 
 def count_csv(path: Path) -> int | None:

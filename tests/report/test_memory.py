@@ -77,6 +77,15 @@ def test_on_a_gpu_it_is_counted_in_its_own_format(folder: Path) -> None:
     assert "CUDA" in student.parts
 
 
+def test_a_batch_that_was_set_too_large_is_what_is_to_change(folder: Path) -> None:
+    text = RUN.format(folder=folder, method="lora").replace(
+        "name: pupil,", "name: pupil, batch_tokens: 1000000000,"
+    )
+    run = run_files.settled(run_file.parse(text), machine(64))
+    (student,) = (need for need in memory.of_run(run, machine(64)) if need.about == "student pupil")
+    assert student.remedy == "no `batch_tokens` would fit, by estimate"
+
+
 def test_each_device_holds_a_copy_of_what_scores(folder: Path) -> None:
     here = machine(64)
     two = Device("cuda:1", True, 20 * GB, "Some GPU", (9, 0))

@@ -295,6 +295,7 @@ def test_a_teacher_without_any_response_is_refused_before_a_run(
         ('prompt,model,response\nx,a,1\ny,a,"2\nz,a,3\nz,b,3\n', 3),
         ('prompt,model,response\nx,a,"1\n2"\ny,a,2\nz,"a,3\n', 5),
         ('prompt,model,"response\nx,a,1\n', 1),
+        ('prompt,model,response\nx,a,1\ny,a,"2\ny,b,"3"\nz,b,4\n', 3),  # closed by the next row's
     ],
 )
 def test_an_open_quote_that_would_swallow_rows_is_named_with_its_line(
@@ -302,7 +303,7 @@ def test_an_open_quote_that_would_swallow_rows_is_named_with_its_line(
 ) -> None:
     file = tmp_path / "rows.csv"
     file.write_text(text)
-    with pytest.raises(ConfigError, match=rf"rows\.csv:{line}: malformed CSV: a quote is never closed"):
+    with pytest.raises(ConfigError, match=rf"rows\.csv:{line}: malformed CSV: a quote is not closed"):
         list(read_csv(file))
 
 
