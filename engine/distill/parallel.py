@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -21,13 +22,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
 import torch
 
 from engine.base import bound_process
 from engine.base.errors import Cancelled, PersynError, TrainingError
 from engine.distill.data import Rows, tokenise_rows
 from engine.distill.settings import Hooks, Settings, Task, TrainResult
-from engine.models.checkpoint import paths
+from engine.models.checkpoint import TEMPORARY, paths
 from engine.models.memory import give_back
 
 ADDRESS = "PERSYN_TRAINING"
@@ -36,11 +38,23 @@ STOP, SAVE = b"stop", b"save"
 
 _LOOK_S = 0.1
 """Between two questions whether the operator wants something."""
-_SHUTDOWN_S, _KILL_S = 5, 15.0
-"""Seconds after which torchrun kills a process that it has asked to end, and after which torchrun itself is killed."""
+_SILENT_S = 60.0
+"""Seconds without a sign of life after which processes that were told to stop are killed.
+
+A stop is heard within a layer of a pass; loss of another process, by torchrun, within seconds. What takes longer is the
+writing of a checkpoint, which has time of its own. A second ctrl+c waits for nothing."""
+_SEALED_BYTES_S = 100e6
+"""Bytes a second at which a slow disk flushes the files of a checkpoint and reads them again for their sums, in which
+none of them grows: those of a student that is trained whole are tens of GB."""
+_SHUTDOWN_S = 5
+"""Seconds after which torchrun kills a process that it has asked to end."""
+_GONE_S = 5.0
+"""Seconds that killed processes are waited for: their GPU's memory is free once they are gone."""
 _TAIL_LINES = 12
 _FAILED = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
 """What torchrun says of the process that failed first."""
+_WARNING = re.compile(r"^.*:\d+: \w*Warning: .*\n(?:[ \t].*\n)?", re.MULTILINE)
+"""A warning as Python prints it, with the line of source that it quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +95,7 @@ def train(
 
     Raises:
         TrainingError: as `loop.train`; also when a process has ended before its work.
-        Cancelled: stopped before the first step.
+        Cancelled: stopped before the first step; or told to stop, and killed as they gave no sign of life.
     """
     noting, notices = hooks.noting()
     data = tokenise_rows(tokenizer, rows, folder, settings.max_length, settings.overlong, noting.on_notice)
@@ -92,15 +106,17 @@ def train(
 
 def _follow(processes: "_Processes", hooks: Hooks) -> TrainResult:
     """What the training gave, once it is on disk."""
-    heard, stopping = _Heard(hooks), False
+    heard, silence = _Heard(hooks), None
     for message in processes.messages():
         if message is not None:
             heard.take(*message)
-        if not stopping and hooks.should_stop():
+        if silence is not None:
+            silence.check(message is not None)
+        elif hooks.should_stop():
             if not heard.begun:
                 raise Cancelled("cancelled before the first step", "run the same command again to go on")
             processes.say(STOP)
-            stopping = True
+            silence = _Silence(processes)
         elif heard.begun and hooks.should_save():
             processes.say(SAVE)
         if heard.result is not None:
@@ -108,6 +124,42 @@ def _follow(processes: "_Processes", hooks: Hooks) -> TrainResult:
     if heard.errors:
         raise heard.errors[min(heard.errors)]
     raise processes.failure()
+
+
+class _Silence:
+    """How long processes that were told to stop have given no sign of life.
+
+    One that hangs, in an exchange with another or stopped by a signal, would be waited for without end.
+    """
+
+    def __init__(self, processes: "_Processes") -> None:
+        self._processes = processes
+        self._since, self._written = time.monotonic(), processes.written()
+
+    def check(self, heard: bool) -> None:
+        """Raises Cancelled after `_SILENT_S` in which nothing was `heard` and no file was written."""
+        silent = time.monotonic() - self._since
+        if not heard and silent < _SILENT_S:
+            return
+        written = self._processes.written()
+        if heard or written != self._written:
+            self._since, self._written = time.monotonic(), written
+        elif silent >= _SILENT_S + written.unsealed / _SEALED_BYTES_S:
+            raise Cancelled(
+                f"cancelled; the processes did nothing for {silent:.0f} s after they were told to stop, and were "
+                f"killed; {self._processes.kept()}",
+                "run the same command again to go on",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What a training has written to its folder."""
+
+    newest: int
+    """When a file was last changed, in ns."""
+    unsealed: int
+    """Bytes of what is not whole yet."""
 
 
 @dataclass
@@ -146,6 +198,7 @@ class _Processes:
         self._scratch = tempfile.TemporaryDirectory(prefix="persyn-")
         address = str(Path(self._scratch.name) / "engine")
         self._connections: list[Connection] = []
+        self._ranks: set[psutil.Process] = set()
         self._door = socket.socket(socket.AF_UNIX)
         self._door.bind(address)
         self._door.listen(len(order.student.devices))
@@ -181,17 +234,31 @@ class _Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for connection in self._connections:
-            connection.close()  # by which they end
-        self._door.close()
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(_KILL_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._scratch.cleanup()
+        # Nothing is lost by a kill: the first process says that it has ended once all is on disk.
+        try:
+            for connection in self._connections:
+                connection.close()
+            self._door.close()  # a process that starts only now ends, as nobody is there
+            self._scratch.cleanup()
+        finally:
+            self._kill()
+
+    def _kill(self) -> None:
+        """Kill all; torchrun last, which clears away what has ended, and would leave a stopped one to nobody."""
+        self._note_ranks()
+        try:
+            for rank in self._ranks:  # each has a session of its own: no signal to a group would reach all
+                with suppress(psutil.NoSuchProcess):
+                    rank.kill()
+            psutil.wait_procs(self._ranks, timeout=_GONE_S)
+        finally:
+            self._process.kill()
+            self._process.wait()
+
+    def _note_ranks(self) -> None:
+        """Note what torchrun has started: once it has died, nothing tells whose child that was."""
+        with suppress(psutil.NoSuchProcess):
+            self._ranks.update(psutil.Process(self._process.pid).children(recursive=True))
 
     def messages(self) -> Iterator[tuple[int, str, tuple[Any, ...]] | None]:
         """(process, name, arguments) as they come, and None ten times a second; ends when all have ended."""
@@ -219,6 +286,9 @@ class _Processes:
         connection = Connection(accepted.detach())
         connection.send_bytes(pickle.dumps(self._order))
         self._connections.append(connection)
+        self._note_ranks()
+        if len(self._connections) == len(self._order.student.devices):
+            self._scratch.cleanup()  # all are in; a killed engine would leave it behind
 
     def say(self, what: bytes) -> None:
         """Tells every process; one that has just ended hears nothing."""
@@ -226,10 +296,25 @@ class _Processes:
             with suppress(OSError):
                 connection.send_bytes(what)
 
+    def kept(self) -> str:
+        """Which checkpoint the training goes on from, in words."""
+        found = paths(self._order.task.folder / "checkpoints")
+        return f"the newest checkpoint is {found[0].name}" if found else "no checkpoint had been written yet"
+
+    def written(self) -> _Written:
+        """What is on disk now; what the processes print does not count."""
+        newest = unsealed = 0
+        for path in self._order.task.folder.rglob("*"):
+            if self._logs in path.parents or not path.is_file():
+                continue
+            with suppress(FileNotFoundError):  # an old checkpoint that is being removed
+                found = path.stat()
+                newest = max(newest, found.st_mtime_ns)
+                unsealed += found.st_size * any(part.endswith(TEMPORARY) for part in path.parts)
+        return _Written(newest, unsealed)
+
     def failure(self) -> TrainingError:
         """The error for processes that have ended without a word of what they have done."""
-        found = paths(self._order.task.folder / "checkpoints")
-        kept = f"the newest checkpoint is {found[0].name}" if found else "no checkpoint had been written yet"
         who, said = f"torchrun ended with exit code {self._process.returncode}", self._said_by_torchrun
         if match := _FAILED.search(said.read_text(encoding="utf-8", errors="replace")):
             code, rank = int(match[1]), int(match[2])
@@ -238,7 +323,7 @@ class _Processes:
             who = f"process {rank + 1} of {len(devices)}, on {devices[rank]}, {how}"
             said = next(self._logs.glob(f"*/attempt_0/{rank}/stderr.log"), said)
         return TrainingError(
-            f"{who}; {kept}{_tail(said)}",
+            f"{who}; {self.kept()}{_tail(said)}",
             f"run the same command again to go on from it; all that was printed is in {self._logs}. Where memory has "
             "run out, lower distill.pass_tokens or train on fewer devices",
         )
@@ -260,7 +345,7 @@ def _environment(address: str, count: int) -> Mapping[str, str]:
 
 
 def _tail(log: Path) -> str:
-    """The last lines of a log file, on lines of their own; empty when nothing was printed."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    told = [line[:300].rstrip() for line in lines if line.strip()][-_TAIL_LINES:]
+    """The last lines of a log file, on lines of their own; empty when nothing but warnings was printed."""
+    text = _WARNING.sub("", log.read_text(encoding="utf-8", errors="replace"))
+    told = [line[:300].rstrip() for line in text.splitlines() if line.strip()][-_TAIL_LINES:]
     return "".join(f"\n  | {line}" for line in told)
