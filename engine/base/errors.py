@@ -16,6 +16,8 @@ PersynError (storage.errors)        message + remedy + exit code
 └── Cancelled            exit 130   the operator cancelled the job
 """
 
+from typing import Self
+
 from storage.errors import PersynError as PersynError
 
 
@@ -79,3 +81,8 @@ class Cancelled(PersynError):
     """The operator cancelled the job."""
 
     exit_code = 130
+
+    @classmethod
+    def between_commits(cls) -> Self:
+        """One that loses at most what was being computed."""
+        return cls("cancelled; everything committed is kept", "run the same command again to go on")

@@ -74,7 +74,7 @@ class Ranks:
             self.any(True)
             raise
         if self.any(False):
-            raise Cancelled("stopped within a pass", "run the same command again to go on")
+            raise Cancelled.between_commits()
         return given
 
     @torch.no_grad()

@@ -46,7 +46,7 @@ class JobControl:
     def check(self) -> None:
         """Raises Cancelled when the operator asked to stop; called between batches."""
         if self.cancelled():
-            raise Cancelled("cancelled; everything committed is kept", "run the same command again to go on")
+            raise Cancelled.between_commits()
 
     @property
     def heard_at_once(self) -> bool:

@@ -108,7 +108,7 @@ class Replicas(Generic[_Item, _Result]):
                         yield pieces[heard[0] - first], heard[1]
                     give(replica)
                 if should_stop():
-                    raise Cancelled("stopped within a pass", "run the same command again to go on")
+                    raise Cancelled.between_commits()
         finally:
             for replica in self._replicas:
                 replica.drop(self._given)

@@ -23,7 +23,7 @@ def stoppable(model: nn.Module, should_stop: Callable[[], bool]) -> Iterator[Non
 
     def ask(*_: Any) -> None:
         if should_stop():
-            raise Cancelled("stopped within a pass", "run the same command again to go on")
+            raise Cancelled.between_commits()
 
     def ask_backward(*call: Any) -> None:
         made = call[-1]

@@ -235,7 +235,7 @@ def _pulse(log: JobLog, control: JobControl, ended: threading.Event) -> None:
             if control.stopping and not told:
                 told = True
                 doing = "pausing" if control.pausing else "cancelling"
-                log.say("info", f"{doing}: the job stops at the next point where nothing is lost")
+                log.say("info", f"{doing}: what is stored stays, and the same command goes on with it")
             log.tick()
         except (FencedError, StoreMissingError) as problem:
             control.fenced = problem

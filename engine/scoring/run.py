@@ -72,6 +72,7 @@ def score_missing(
     context.progress.doing(f"making scorer {name} ready{where}", name)
     with context.control.at_once():
         scorer = scorer_replicas.create(kind, settings, places)
+    context.progress.doing(f"scorer {name}: first batch", name)
     with closing(scorer):
         score = (
             _Judging(work, scorer).score

@@ -57,6 +57,9 @@ def _score(config: ScorerConfig, prompt: Prompt, response: str) -> Finding:
         return ok(f"{verdict.value:g} for {shown!r} after {time.monotonic() - began:.1f} s")
     said = "".join(verdict.detail.get("texts", ()))
     reason = verdict.detail.get("reason", f"{verdict.count} tokens do not fit its context")
+    if verdict.status == "unverifiable":
+        # Rewards that came with published responses know none that is made up here.
+        return ok(f"ready; of a response that was made up for this check: {reason}")
     return failed(
         f"{reason}" + (f"; it says {strip_control(said[-_SHOWN:])!r}" if said else ""),
         "raise `max_tokens` of the judge, or use a model that keeps to a form"

@@ -1,5 +1,6 @@
 """`persyn doctor`: every model of a run file is tried for real, and each failure has its remedy."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,19 @@ def test_a_student_of_qlora_is_loaded_in_4_bits(persyn: Persyn, tmp_path: Path) 
     found = {finding["about"]: finding for finding in ran.json["findings"]}
     assert "computed in float32" in found["student s: 4 bits"]["message"]
     assert "bitsandbytes 0." in found["libraries"]["message"]
+
+
+def test_rewards_of_published_responses_are_not_asked_for_one_that_is_made_up(
+    persyn: Persyn, tmp_path: Path
+) -> None:
+    rows = [{"prompt": "What is 2 + 3?", "model": name, "response": name, "reward": 1.0} for name in "ab"]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "run.yaml").write_text(
+        'student: {name: s, model: "zoo:student"}\n'
+        "teachers: [{name: a, backend: imported, model: a}, {name: b, backend: imported, model: b}]\n"
+        "prompts: [{source: imported, path: rows.jsonl}]\nquality: {scorer: imported}\n"
+        'router: {backbone: "zoo:student"}\n'
+    )
+    ran = persyn("doctor", "run.yaml", "--json")
+    found = {finding["about"]: finding for finding in ran.json["findings"]}
+    assert found["quality imported: one score"]["state"] == "ok", ran.out
