@@ -116,7 +116,8 @@ def _setting(section: type[BaseModel], key: str, field: FieldInfo) -> Setting:
     options = [one for one in _options(kind) if one is not NoneType]
     if options and all(get_origin(one) is Literal for one in options):
         literals = tuple(str(word) for one in options for word in get_args(one))
-        options, choices = [str], literals
+        # A kind's own key allows its one name, of which a form offers all: `source: imported` of prompts.
+        options, choices = [str], literals if len(literals) > 1 else choices or literals
     simple = options[0] if len(options) == 1 and options[0] in (bool, int, float, str) else object
     if set(options) == {int, float}:
         simple = float

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -89,14 +90,14 @@ def assert_close(found, expected):
 
 def process(rank):
     """The id of one of the processes that this one's torchrun has started."""
-    found = [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if "engine.distill.rank_process" in child.cmdline() and child.environ().get("RANK") == str(rank)
-    ]
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # one that has ended, of an earlier test
+            if "engine.distill.rank_process" in child.cmdline() and child.environ().get("RANK") == str(rank):
+                found.append(child.pid)
     # The launcher has the module in its command line too, and no rank.
     (one,) = found
-    return one.pid
+    return one
 
 
 def test_a_killed_process_ends_all_with_a_clear_error_and_another_number_of_processes_goes_on(
