@@ -113,10 +113,15 @@ class VerifierKind:
     """(score, the answer that was read) of what is stored with the prompt, its reference answer and the response's
     text; right is a score of 1. Raises UnverifiableError when nothing can be compared. Runs in a process of its own,
     under a time limit."""
-    stored: Callable[[str, Any, str], Mapping[str, Any]] | None = lambda answer, choices, at: {}
-    """What is stored with a prompt, from its row's reference answer, its choices (None without any) and its place in
-    the file. Raises ConfigError for a reference that nothing could match. None: not for a run file's `verifier`, only
-    for a source that gives its prompts verifiers of its own."""
+    stored: Callable[[Any, Any, str], Mapping[str, Any]] | None = lambda answer, choices, at: {}
+    """What is stored with a prompt, from its row's reference answer as text, its choices (None without any) and its
+    place in the file; an `answer` in it is compared with in the reference's place. Raises ConfigError for a reference
+    that nothing could match. None: not for a run file's `verifier`, only for a source that gives its prompts verifiers
+    of its own."""
+    takes_lists: bool = False
+    """A list is one reference; else each of its members is an answer that is accepted."""
+    takes_places: bool = False
+    """`stored` gets a number as it is, and not as text: it is a place among the choices."""
     prepare: Callable[[], object] = lambda: None
     """Imports what `verify` needs, so that no response's time limit pays for it."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, create_model
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, create_model, model_serializer
 
 from engine.base.plugins import SOURCES, VERIFIERS
 from engine.config.kinds import source_kind, verifier_kind, verifiers
@@ -42,6 +42,18 @@ class FieldsConfig(Section):
     answer: str = "answer"
     choices: str = "choices"
     """The texts of a multiple-choice prompt, for `verifier: choice`; may be missing."""
+    input: str | None = None
+    """Text that belongs under the prompt's; None: `input`, where the prompt is in `instruction`."""
+    system: str | None = None
+    """What the conversation begins with; None: `system`, beside an `instruction` or `conversations`."""
+    history: str | None = None
+    """Pairs of turns before the prompt; None: `history`, where the prompt is in `instruction`."""
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, plainly: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # The hashes of run files from before there were these keys stay.
+        found: dict[str, Any] = plainly(self)
+        return {key: value for key, value in found.items() if value is not None}
 
 
 class RowsConfig(SourceConfig):

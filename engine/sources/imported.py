@@ -5,8 +5,6 @@ question, as everywhere. Of several answers of one model to one prompt the first
 """
 
 import hashlib
-import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,17 +16,19 @@ from engine.base.errors import ConfigError
 from engine.base.foreign_json import Value, WrongShape
 from engine.config.sources import ImportedFields, ImportedSource
 from engine.models.reasoning import split_reasoning
-from engine.sources import rows, tables
+from engine.sources.cells import cell, has
+from engine.sources.conversations import conversation, response_text
+from engine.sources.files import COUNTED_BYTES, ending, plain, text_bytes
+from engine.sources.files import hashes as content_hashes
+from engine.sources.files import named as named_files
+from engine.sources.hints import fields_remedy, have
 from engine.sources.question import core_question
+from engine.sources.rows import ARRAY, CSV, JSONL, PARQUET, Rows
+from engine.sources.tables import columns, prompt_of
 from storage.records import Prompt
 from storage.text import clean
 
-_ROWS = {
-    ".jsonl": rows.read_jsonl,
-    ".parquet": rows.read_parquet,
-    ".json": rows.read_json,
-    ".csv": rows.read_csv,
-}
+_FORMS = {ending: form for form in (JSONL, PARQUET, ARRAY, CSV) for ending in form.endings}
 _FOUND = (".jsonl", ".parquet")
 """What is read of a folder, where other files may lie beside."""
 
@@ -86,7 +86,7 @@ def answers(source: ImportedSource) -> Iterator[Answer]:
     """
     found = False
     for path in files(source.path):
-        for line, row in _ROWS[rows.plain(path).suffix](path):
+        for line, row in _rows(path, source.fields):
             found = True
             if (answer := _answer(source, path, line, row)) is not None:
                 yield answer
@@ -113,7 +113,7 @@ def shares(source: ImportedSource, model: str) -> list[Share] | None:
         ConfigError: there is no such file, or it is damaged.
     """
     found = files(source.path)
-    if sum(map(rows.text_bytes, found)) > rows.COUNTED_BYTES:
+    if sum(map(text_bytes, found)) > COUNTED_BYTES:
         return None
     counted = []
     for file in found:
@@ -124,25 +124,16 @@ def shares(source: ImportedSource, model: str) -> list[Share] | None:
 
 
 def files(path: str) -> list[Path]:
-    """The file itself, or all JSONL and Parquet files below a folder, sorted; compressed ones too.
+    """The file itself, or those of a pattern, or all JSONL and Parquet files below a folder; compressed ones too.
 
     Raises:
         ConfigError: there are none.
     """
-    place = Path(path)
-    found, suffixes = ([place], tuple(_ROWS)) if place.is_file() else (sorted(place.rglob("*")), _FOUND)
-    found = [file for file in found if _format(file) in suffixes and file.is_file()]
-    if not found:
-        raise ConfigError(
-            f"prompts: {path}: no {' or '.join(suffixes)} file is there, nor one of text as .gz, .bz2 or .xz",
-            "check `path` (relative to the run file)",
-        )
-    return found
+    return named_files(path, tuple(_FORMS), _FOUND)
 
 
-def _format(file: Path) -> str:
-    """`.jsonl` of `a.jsonl.gz`; a Parquet file is compressed within, so `a.parquet.gz` is none."""
-    return file.suffix if rows.plain(file).suffix == ".parquet" else rows.plain(file).suffix
+def _rows(path: Path, fields: ImportedFields) -> Rows:
+    return _FORMS[ending(path)].rows(path, columns(fields))
 
 
 def hashes(path: str) -> dict[str, str]:
@@ -150,13 +141,7 @@ def hashes(path: str) -> dict[str, str]:
 
     Compression is not part of it, nor the folder that a file is in, unless another one has a file of the same name.
     """
-    found, by_name = files(path), dict[str, str]()
-    names = Counter(rows.plain(file).name for file in found)
-    for file in found:
-        name, state = rows.plain(file).name, file.stat()
-        name = name if names[name] == 1 else file.relative_to(path).as_posix()
-        by_name[name] = _sha256(file, state.st_size, state.st_mtime_ns)
-    return by_name
+    return content_hashes(files(path), path)
 
 
 def prompt_key(prompt: Prompt) -> bytes:
@@ -170,25 +155,29 @@ def answer_key(prompt: Prompt, text: str) -> bytes:
 
 
 def _answer(source: ImportedSource, path: Path, line: int, row: Mapping[str, Any]) -> Answer | None:
-    where, at = f"{path.name}:{line}", f"{path}:{line}"
-    fields = source.fields
-    if fields.response not in row:
-        raise ConfigError(
-            f"prompts: {at}: no `{fields.response}` (the row has: {', '.join(map(str, row))})",
-            "name the columns with `fields: {response: …, model: …, reward: …}`",
-        )
-    text = row[fields.response]
-    if text is None:
-        return None
+    where, at, fields = f"{path.name}:{line}", f"{path}:{line}", source.fields
     try:
-        reasoning, answer = split_reasoning(Value(text, fields.response).text())
-        model = Value(row.get(fields.model, rows.plain(path).stem), fields.model).text()
+        if has(row, fields.response):
+            given = cell(row, fields.response)
+            text = None if given is None else response_text(given, fields.response)
+        elif (talk := conversation(row, fields)) is not None and talk.answer is not None:
+            text = talk.answer
+        else:
+            raise ConfigError(
+                f"prompts: {at}: no `{fields.response}` ({have(row)})", fields_remedy(row, fields)
+            )
+        if text is None:
+            return None
+        reasoning, answer = split_reasoning(text)
+        model = Value(row.get(fields.model, plain(path).stem), fields.model).text()
         reward, tokens = _number(row, fields.reward), _number(row, fields.completion_tokens)
+        if tokens is not None and not 0 <= tokens < 2**31:
+            raise WrongShape(f"{fields.completion_tokens}: expected a number of tokens, found {tokens:g}")
     except WrongShape as problem:
         raise ConfigError(f"prompts: {at}: {problem}", "mend the row") from None
     return Answer(
         where=where,
-        prompt=tables.prompt_of(row, source, where, at),
+        prompt=prompt_of(row, source, where, at, ends_with_reference=False),
         model=model,
         text=answer,
         reasoning=reasoning,
@@ -199,22 +188,20 @@ def _answer(source: ImportedSource, path: Path, line: int, row: Mapping[str, Any
 
 
 def _number(row: Mapping[str, Any], name: str) -> float | None:
-    """The number in a column; None where it is missing, which tables write as NaN and CSV as an empty cell."""
-    value = row.get(name)
+    """The number in a column, 1 for true; None where it is missing: NaN in tables, an empty cell in CSV."""
+    value = cell(row, name)
     if isinstance(value, str):  # CSV knows no numbers
         with suppress(ValueError):
-            value = float(value) if value.strip() else None
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    return Value(value, name).number()
+            value = cell({name: float(value) if value.strip() else None}, name)
+    return None if value is None else Value(float(value) if isinstance(value, bool) else value, name).number()
 
 
 @lru_cache(maxsize=1024)
 def _counted(file: Path, size: int, modified: int, fields: ImportedFields) -> Mapping[str, Share]:
     """By model; a row that is malformed otherwise is told where it is read."""
     found: dict[str, Share] = {}
-    stem = rows.plain(file).stem
-    for line, row in _ROWS[rows.plain(file).suffix](file):
+    stem = plain(file).stem
+    for line, row in _rows(file, fields):
         model, text = row.get(fields.model, stem), row.get(fields.response)
         if not isinstance(model, str):
             continue
@@ -224,10 +211,3 @@ def _counted(file: Path, size: int, modified: int, fields: ImportedFields) -> Ma
         else:
             found[model] = replace(before, responses=before.responses + 1)
     return found
-
-
-@lru_cache(maxsize=1024)
-def _sha256(file: Path, size: int, modified: int) -> str:
-    """Of the file's content; size and time of change are there to notice another content."""
-    with rows.opened(file) as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,84 +1,77 @@
-"""The rows of files: JSONL, CSV, Parquet, arrays of JSON; compressed too; each with its line.
+"""The rows of files: JSONL, arrays of JSON, CSV, Parquet; compressed too; each with its line. All are streamed.
 
-They are streamed, but for an array of JSON. pyarrow is imported where it reads.
+pyarrow is imported where it reads.
 """
 
-import bz2
+import codecs
 import csv
-import gzip
-import lzma
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BufferedReader, TextIOWrapper
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final
 
 from engine.base import foreign_json
 from engine.base.errors import ConfigError
-from engine.base.foreign_json import WrongShape
+from engine.base.foreign_json import Value, WrongShape
+from engine.sources.files import COUNTED_BYTES, opened, refuse_foreign, text_bytes
 
-COUNTED_BYTES = 2**30
-"""Larger text files are not read for a count, about a second of reading, and larger arrays of JSON not at all."""
-_TEXT_RATIO = 4
-"""About so many times as large is text before it is compressed."""
-_LONGEST_FIELD = 16 * 1024 * 1024
-
-_OPENERS: Mapping[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+LONGEST_LINE: Final = 64 * 2**20
+"""Bytes of a row's text; a longer one is refused before it is read."""
+_LONGEST_FIELD: Final = 16 * 2**20
+_BLOCK: Final = 2**16
+_LONGEST_MARK: Final = 16
+"""Characters of JSON that are read as one: `-Infinity`, an escape."""
+_BLANK: Final = b" \t\r\n"
+_DELIMITERS: Final = ",;\t|"
+_SEPARATOR: Final = re.compile(r"sep=(.)\s*")
+"""How Excel tells the separator, in a line before the header."""
+_NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
 
 Rows = Iterator[tuple[int, Mapping[str, Any]]]
 """(line, row)."""
 
 
-def plain(path: Path) -> Path:
-    """`answers.jsonl` of `answers.jsonl.gz`."""
-    return path.with_suffix("") if path.suffix in _OPENERS else path
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A form of files."""
+
+    endings: tuple[str, ...]
+    """Those of which a folder is read."""
+    rows: Callable[[Path, Collection[str]], Rows]
+    """All rows of a file; the columns that are wanted may be told, and others then come as None. Raises ConfigError for
+    a malformed row, with its line."""
+    count: Callable[[Path], int | None]
+    """How many `rows` there are, quickly; None where that takes too long."""
 
 
-def text_bytes(path: Path) -> int:
-    """About how many bytes `opened` reads."""
-    return path.stat().st_size * (_TEXT_RATIO if path.suffix in _OPENERS else 1)
-
-
-def _plainly(path: Path) -> BufferedReader:
-    return path.open("rb")
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[BufferedReader]:
-    """The bytes of a file, decompressed where its name ends in .gz, .bz2 or .xz.
-
-    Raises:
-        ConfigError: within it, where the compressed bytes are damaged.
-    """
-    with _OPENERS.get(path.suffix, _plainly)(path) as file:
-        try:
-            yield cast(BufferedReader, file)
-        except (OSError, zlib.error, lzma.LZMAError, EOFError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # of the disk: bz2 and gzip say what is wrong with their bytes without a number
-            raise ConfigError(
-                f"prompts: {path}: cannot be decompressed: {error}", "fetch or compress it again"
-            ) from error
-
-
-def read_jsonl(path: Path) -> Rows:
-    """Every row.
+def read_jsonl(path: Path, columns: Collection[str] = ()) -> Rows:
+    """Every row of a file with an object a line, or of one array of objects, numbered from 1.
 
     Raises:
         ConfigError: a line is no JSON object.
     """
     with opened(path) as file:
-        for line, raw in enumerate(file, 1):
-            if not raw.strip():
-                continue
+        if _is_array(file):
+            yield from _elements(path, file)
+            return
+        for line, raw in _lines(path, file):
             try:
                 yield line, foreign_json.parse(raw).object()
             except WrongShape as problem:
                 raise ConfigError(
-                    f"prompts: {path}:{line}: malformed JSONL: {problem}",
-                    'each line is one JSON object in UTF-8, e.g. {"prompt": "…", "answer": "…"}',
+                    f"prompts: {path}:{line}: malformed JSONL: {problem}", _jsonl_remedy(raw)
                 ) from None
+
+
+def _jsonl_remedy(raw: bytes) -> str:
+    if raw.strip() == b"{":
+        return "write each object on one line: jq -c . FILE > FILE.jsonl"
+    return 'each line is one JSON object in UTF-8, e.g. {"prompt": "…", "answer": "…"}'
 
 
 def count_jsonl(path: Path) -> int | None:
@@ -86,53 +79,168 @@ def count_jsonl(path: Path) -> int | None:
     if text_bytes(path) > COUNTED_BYTES:
         return None
     with opened(path) as file:
-        return sum(1 for line in file if line.strip())
+        if _is_array(file):
+            return sum(1 for _ in _elements(path, file))
+        return sum(1 for _ in _lines(path, file))
 
 
-def read_json(path: Path) -> Rows:
+def read_json(path: Path, columns: Collection[str] = ()) -> Rows:
     """Every row of an array of objects, numbered from 1.
 
     Raises:
-        ConfigError: it is no array of objects, or larger than `COUNTED_BYTES`.
+        ConfigError: it is no array of objects.
     """
     with opened(path) as file:
-        content = file.read(COUNTED_BYTES + 1)
-    if len(content) > COUNTED_BYTES:
-        raise ConfigError(
-            f"prompts: {path}: an array of more than {COUNTED_BYTES / 2**30:.0f} GiB would be read at once",
-            "make it JSONL, which is streamed: jq -c '.[]' FILE.json > FILE.jsonl",
-        )
+        yield from _elements(path, file)
+
+
+def _lines(path: Path, file: BufferedReader) -> Iterator[tuple[int, bytes]]:
+    """(number, line) of each that is not blank.
+
+    Raises:
+        ConfigError: one is longer than `LONGEST_LINE`.
+    """
+    line = 0
+    while raw := file.readline(LONGEST_LINE + 1):
+        line += 1
+        if len(raw) > LONGEST_LINE:
+            raise _too_long(path, line)
+        if raw.strip():
+            yield line, raw
+
+
+def _too_long(path: Path, line: int) -> ConfigError:
+    return ConfigError(
+        f"prompts: {path}:{line}: longer than {LONGEST_LINE // 2**20} MiB",
+        "take the row out, or put each row on a line of its own",
+    )
+
+
+def _is_array(file: BufferedReader) -> bool:
+    return file.peek(_BLOCK).removeprefix(codecs.BOM_UTF8).lstrip(_BLANK).startswith(b"[")
+
+
+def _elements(path: Path, file: BufferedReader) -> Rows:
+    """The objects of an array, each parsed as soon as what has been read holds it whole."""
+    text, number = _Text(file), 0
     try:
-        for number, row in enumerate(foreign_json.parse(content).list(), 1):
-            yield number, row.object()
-    except WrongShape as problem:
+        if (mark := text.mark()) != "[":
+            raise WrongShape(
+                "expected a list, found an object" if mark == "{" else "not JSON: no list begins it"
+            )
+        if text.peek() == "]":
+            return
+        while mark != "]":
+            value = Value(text.value(), f"[{number}]").object()
+            number += 1
+            if (mark := text.mark()) not in (",", "]"):
+                raise WrongShape(f"[{number}]: not JSON: expected `,` or `]` before it")
+            yield number, value
+    except _TooLong:
+        raise _too_long(path, number + 1) from None
+    except (ValueError, RecursionError) as problem:
+        what = "nested too deeply" if isinstance(problem, RecursionError) else str(problem)
+        what = what if isinstance(problem, WrongShape) else f"[{number}]: not JSON: {what}"
         raise ConfigError(
-            f"prompts: {path}: malformed JSON: {problem}",
+            f"prompts: {path}: malformed JSON: {what}",
             'it is an array of objects, e.g. [{"prompt": "…", "response": "…"}]; a file of one object a line is .jsonl',
         ) from None
 
 
-def read_csv(path: Path) -> Rows:
-    """Every row.
+class _TooLong(Exception):
+    """A value is longer than `LONGEST_LINE`."""
+
+
+class _Text:
+    """JSON text that is read as far as its next value needs."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self._file, self._decode = file, codecs.getincrementaldecoder("utf-8-sig")().decode
+        self._text, self._place, self._ended = "", 0, False
+        self._json = json.JSONDecoder()
+
+    def mark(self) -> str:
+        """The next character that is not blank, taken; empty at the end."""
+        found = self.peek()
+        self._place += len(found)
+        return found
+
+    def peek(self) -> str:
+        """The same, left there."""
+        while True:
+            rest = self._text[self._place : self._place + _BLOCK].lstrip(" \t\r\n")
+            if rest:
+                self._place = self._text.index(rest[0], self._place)
+                return rest[0]
+            self._place = len(self._text)
+            if not self._more(_BLOCK):
+                return ""
+
+    def value(self) -> Any:
+        """The next value.
+
+        Raises:
+            ValueError: it is no JSON.
+            _TooLong: it is longer than a row may be.
+        """
+        self.peek()
+        size = _BLOCK
+        while True:
+            try:
+                value, end = self._json.raw_decode(self._text, self._place)
+            except json.JSONDecodeError as error:
+                begun = error.msg.startswith("Unterminated") or error.pos > len(self._text) - _LONGEST_MARK
+                if begun and len(self._text) - self._place > LONGEST_LINE:
+                    raise _TooLong from None
+                size *= 2
+                if not begun or not self._more(size):
+                    raise ValueError(error.msg) from None
+            else:
+                self._place = end
+                return value
+
+    def _more(self, size: int) -> bool:
+        """Whether there was more to read."""
+        block = self._file.read(size)
+        self._text = self._text[self._place :] + self._decode(block, final=not block)
+        self._place = 0
+        return bool(block)
+
+
+def read_csv(path: Path, columns: Collection[str] = ()) -> Rows:
+    """Every row that has a cell which is not empty. The header's names are taken without blanks around them.
+
+    Cells are separated by what separates the wanted columns in the header: a comma, a semicolon, a tab or `|`.
 
     Raises:
-        ConfigError: it is no CSV, not UTF-8, a quote is never closed, or a row has more or fewer cells than the header.
+        ConfigError: it is no CSV, not UTF-8, a quote is never closed, a column stands twice, or a row has more or fewer
+            cells than the header.
     """
     csv.field_size_limit(_LONGEST_FIELD)
     with opened(path) as file:
-        text = TextIOWrapper(file, encoding="utf-8-sig", newline="")
-        reader, begins = csv.DictReader(text, strict=True), 1
+        text = TextIOWrapper(file, encoding="utf-8-sig", newline="", errors="surrogateescape")
+        lines = _CsvLines(path, text)
+        first = next(lines, "")
+        told = _SEPARATOR.fullmatch(first)
+        start = "" if told else first
+        delimiter = told[1] if told else _delimiter(first, columns)
+        spaced = {name[:1] for name in _cells(first, delimiter)[1:]} == {" "}
+        reader = csv.reader(
+            chain([start] if start else [], lines), delimiter=delimiter, skipinitialspace=spaced, strict=True
+        )
+        begins = 1
         try:
-            header = reader.fieldnames or ()
-            begins = reader.line_num + 1
-            for row in reader:
-                if None in row or None in row.values():
-                    count = sum(isinstance(cell, str) for cell in row.values()) + len(row.get(None, ()))
-                    raise csv.Error(f"{count} cells, and the header has {len(header)}")
-                yield reader.line_num, row
-                begins = reader.line_num + 1
-        except (csv.Error, UnicodeDecodeError) as error:
-            line, what, remedy = reader.line_num, str(error), "save it as UTF-8 with a header line"
+            header = _header(next(reader, []), columns)
+            begins = lines.number + 1
+            for cells in reader:
+                if any(cells):
+                    if len(cells) != len(header):
+                        raise csv.Error(f"{len(cells)} cells, and the header has {len(header)}")
+                    yield lines.number, dict(zip(header, cells, strict=True))
+                begins = lines.number + 1
+        except csv.Error as error:
+            line, what = lines.number, str(error)
+            remedy = "quote a cell that holds a comma, a quote or a line end"
             if "unexpected end" in what or "expected after" in what:
                 # The row's first line: where the quote is that reading stumbled over only later.
                 line, remedy = begins, "close the quote; one within a quoted cell is written twice"
@@ -140,40 +248,101 @@ def read_csv(path: Path) -> Rows:
             raise ConfigError(f"prompts: {path}:{line}: malformed CSV: {what}", remedy) from None
 
 
-def count_csv(path: Path) -> int | None:
-    """The same of a CSV file."""
-    if text_bytes(path) > COUNTED_BYTES:
-        return None
-    csv.field_size_limit(_LONGEST_FIELD)
-    with opened(path) as file:
-        text = TextIOWrapper(file, encoding="utf-8-sig", newline="", errors="replace")
-        return max(0, sum(1 for row in csv.reader(text) if row) - 1)
-
-
-def read_parquet(path: Path) -> Rows:
-    """Every row.
+class _CsvLines:
+    """The lines of a text, counted.
 
     Raises:
-        ConfigError: it is no Parquet file.
+        ConfigError: while it is iterated, where one is not UTF-8 or too long.
     """
+
+    def __init__(self, path: Path, text: TextIOWrapper) -> None:
+        self._path, self._text, self.number = path, text, 0
+
+    def __iter__(self) -> "_CsvLines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(LONGEST_LINE + 1)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        if len(line) > LONGEST_LINE:
+            raise _too_long(self._path, self.number)
+        if not line.isascii() and _NOT_UTF8.search(line):
+            raise ConfigError(
+                f"prompts: {self._path}:{self.number}: malformed CSV: not UTF-8", "save it as UTF-8"
+            )
+        return line
+
+
+def _delimiter(header: str, columns: Collection[str]) -> str:
+    """The first of `_DELIMITERS` that makes a wanted column of the header; a comma where none does."""
+    for delimiter in _DELIMITERS:
+        if any(name.strip() in columns for name in _cells(header, delimiter)):
+            return delimiter
+    return ","
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return next(csv.reader([line], delimiter=delimiter), [])
+
+
+def _header(names: Sequence[str], columns: Collection[str]) -> list[str]:
+    found = [name if name in columns else name.strip() for name in names]
+    if twice := [name for name in columns if found.count(name) > 1]:
+        raise csv.Error(f"the column `{twice[0]}` stands twice in the header")
+    return found
+
+
+def count_csv(path: Path) -> int | None:
+    """How many rows there are; None where the file is too large to be read for that."""
+    return None if text_bytes(path) > COUNTED_BYTES else sum(1 for _ in read_csv(path))
+
+
+def read_parquet(path: Path, columns: Collection[str] = ()) -> Rows:
+    """Every row; of columns that are not wanted only the names, where some are.
+
+    Raises:
+        ConfigError: it is no Parquet file, or a value has no form in Python.
+    """
+    index = 0
+    with _parquet(path) as file:
+        names = file.schema_arrow.names
+        read = [name for name in names if name in columns] if columns else names
+        for batch in file.iter_batches(batch_size=1000, columns=read):
+            for row in batch.to_pylist():
+                index += 1
+                yield index, dict.fromkeys(names) | row
+
+
+def count_parquet(path: Path) -> int:
+    """How many rows there are."""
+    with _parquet(path) as file:
+        return int(file.metadata.num_rows)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
     import pyarrow.lib
     import pyarrow.parquet
 
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head.startswith(b"PAR1"):
+        refuse_foreign(path, head)
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-        index = 0
-        for batch in file.iter_batches(batch_size=1000):
-            for row in batch.to_pylist():
-                index += 1
-                yield index, row
-    except pyarrow.lib.ArrowException as error:
+        yield pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.lib.ArrowException, ValueError, OverflowError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise ConfigError(
             f"prompts: {path}: not a readable Parquet file: {error}", "write it again"
         ) from None
 
 
-def count_parquet(path: Path) -> int:
-    """How many rows there are."""
-    import pyarrow.parquet
-
-    return int(pyarrow.parquet.ParquetFile(path).metadata.num_rows)
+JSONL = Format((".jsonl", ".ndjson"), read_jsonl, count_jsonl)
+CSV = Format((".csv", ".tsv"), read_csv, count_csv)
+PARQUET = Format((".parquet",), read_parquet, count_parquet)
+ARRAY = Format((".json",), read_json, count_jsonl)
+FORMS: Final[Mapping[str, Format]] = {"jsonl": JSONL, "csv": CSV, "parquet": PARQUET}
+"""By the kind of source whose files have it."""

@@ -1,54 +1,72 @@
 """Prompts from rows: what files and data sets have in common; streamed."""
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import Field
 
-from engine.base import foreign_json
 from engine.base.errors import ConfigError
-from engine.base.foreign_json import Value, WrongShape
+from engine.base.foreign_json import WrongShape
 from engine.config.kinds import SourceKind
 from engine.config.paths import RunFolder
-from engine.config.sources import RowsConfig
-from engine.sources.rows import Rows
-from engine.verifiers.verify import stored_with
+from engine.config.sources import FieldsConfig, RowsConfig
+from engine.sources import files
+from engine.sources.cells import cell, has
+from engine.sources.conversations import Conversation, conversation
+from engine.sources.hints import fields_remedy, have
+from engine.sources.references import reference, unverified
+from engine.sources.rows import Format
 from storage.records import Prompt
 
-ROLES = ("system", "user", "assistant")
+LONGEST_TEXT: Final = 16 * 2**20
+"""Characters of a prompt or a response; no model reads so many."""
+PlacedRow = tuple[str, str, Mapping[str, Any]]
+"""(its place by the file's name, the same by its path, row)."""
+_MESSAGES = (
+    'messages are a list of {"role": system|user|assistant, "content": text}, the last one from the user or, as an '
+    "answer, from the assistant"
+)
 
 
 class FileSource(RowsConfig):
     """JSONL, CSV or Parquet: one prompt a row, as `messages` or as a `prompt` string."""
 
     path: str = Field(title="file")
-    """A prompt a row."""
+    """A prompt a row; a folder or a pattern (`data/*.jsonl`) names several files."""
 
 
-def file_kind(rows: Callable[[Path], Rows], count: Callable[[Path], int | None]) -> SourceKind:
-    """The kind of source that reads its prompts from the rows of one file.
+def file_kind(form: Format) -> SourceKind:
+    """The kind of source that reads its prompts from the rows of files of one form: one, or those of a folder or
+    pattern."""
 
-    Args:
-        rows: all rows of a file; raises ConfigError for a malformed one, with its line.
-        count: how many there are, quickly; None where that takes too long.
-    """
+    def found(source: FileSource) -> list[Path]:
+        return files.named(source.path, (), form.endings)
 
-    def prompts(source: FileSource) -> Iterator[tuple[str, Prompt]]:
-        return prompts_of(rows(_existing(source)), source, ":", 'put one prompt a line, e.g. {"prompt": "…"}')
+    def rows(source: FileSource) -> Iterator[PlacedRow]:
+        for file in found(source):
+            name = file.relative_to(source.path).as_posix() if Path(source.path).is_dir() else file.name
+            for line, row in form.rows(file, columns(source.fields)):
+                yield f"{name}:{line}", f"{file}:{line}", row
 
     def counted(source: FileSource) -> int | None:
-        path = Path(source.path)
-        return count(path) if path.is_file() else None
+        counts = [form.count(file) for file in found(source)]
+        return None if None in counts else sum(count or 0 for count in counts)
+
+    def identity(source: FileSource) -> Mapping[str, Any]:
+        # The same prompts in another folder are the same prompts.
+        hashes = files.hashes(found(source), source.path)
+        content = {"sha256": next(iter(hashes.values()))} if len(hashes) == 1 else {"files": hashes}
+        return {**source.model_dump(mode="json", exclude={"path"}), **content}
 
     return SourceKind(
         settings=FileSource,
-        prompts=prompts,
+        prompts=lambda source: prompts_of(
+            rows(source), source, 'put one prompt a line, e.g. {"prompt": "…"}'
+        ),
         located=absolute,
-        identity=_identity,
+        identity=identity,
         count=counted,
         rows_checked=None,
     )
@@ -59,88 +77,74 @@ def absolute(settings: Mapping[str, Any], folder: RunFolder) -> Mapping[str, Any
     return {"path": folder.path(settings["path"])}
 
 
-def _identity(source: FileSource) -> Mapping[str, Any]:
-    # The same prompts in another folder are the same prompts.
-    with _existing(source).open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
-    return {**source.model_dump(mode="json", exclude={"path"}), "sha256": content}
+def columns(fields: FieldsConfig) -> frozenset[str]:
+    """The columns of a table that may be read."""
+    named = {value for value in dict(fields).values() if value is not None} | {"input", "system", "history"}
+    return frozenset(named | {name.partition(".")[0] for name in named})
 
 
-def _existing(source: FileSource) -> Path:
-    path = Path(source.path)
-    if not path.is_file():
-        raise ConfigError(f"prompts: {path}: no such file", "check `path` (relative to the run file)")
-    return path
-
-
-def prompts_of(rows: Rows, source: RowsConfig, mark: str, remedy: str) -> Iterator[tuple[str, Prompt]]:
-    """Yields (`NAME:17`, prompt) of the rows, of as many as the source's `size` says; `mark` stands before the number.
+def prompts_of(rows: Iterable[PlacedRow], source: RowsConfig, remedy: str) -> Iterator[tuple[str, Prompt]]:
+    """Yields (where, prompt) of the rows, of as many as the source's `size` says.
 
     Raises:
         ConfigError: there is no row, against which `remedy` helps; or as `prompt_of`.
     """
-    name, found = Path(source.path).name, False
-    for number, row in islice(rows, source.size):
+    found = False
+    for where, at, row in islice(rows, source.size):
         found = True
-        where = f"{name}{mark}{number}"
-        yield where, prompt_of(row, source, where, f"{source.path}{mark}{number}")
+        yield where, prompt_of(row, source, where, at)
     if not found:
         raise ConfigError(f"prompts: {source.path}: has no rows", remedy)
 
 
-def prompt_of(row: Mapping[str, Any], source: RowsConfig, where: str, at: str) -> Prompt:
-    """The prompt of a row, by the source's `fields` and `verifier`; `where` is kept with it, `at` is named in errors.
+def prompt_of(
+    row: Mapping[str, Any], source: RowsConfig, where: str, at: str, *, ends_with_reference: bool = True
+) -> Prompt:
+    """The prompt of a row, by the source's `fields` and `verifier`.
+
+    Args:
+        where: its place, which is kept with it.
+        at: the same for errors.
+        ends_with_reference: an assistant's turn at the end is the reference of a row without a column for the answer.
 
     Raises:
-        ConfigError: the row has no prompt, or no answer where the verifier needs one.
+        ConfigError: the row has no prompt, no answer where the verifier needs one, or one that nothing can match.
     """
     fields, verifier = source.fields, source.verifier
-    messages = row.get(fields.messages)
-    if isinstance(messages, str):  # CSV holds a conversation as JSON text
-        try:
-            messages = foreign_json.parse(messages).raw
-        except WrongShape as problem:
-            raise ConfigError(
-                f"prompts: {at}: `{fields.messages}` is {problem}", "write a list of messages"
-            ) from None
-    if messages is None:
-        prompt = row.get(fields.prompt)
-        if not isinstance(prompt, str) or not prompt.strip():
-            have = ", ".join(map(str, row))
-            raise ConfigError(
-                f"prompts: {at}: no text in `{fields.prompt}` and no `{fields.messages}` (the row has: {have})",
-                "name the columns with `fields: {prompt: …}`",
-            )
-        messages = [{"role": "user", "content": prompt}]
-    answer = row.get(fields.answer)
-    if answer is not None and not isinstance(answer, str):
-        answer = json.dumps(answer, ensure_ascii=False)
-    if verifier is not None and answer is None:
-        raise ConfigError(
-            f"prompts: {at}: `verifier: {verifier}` needs an answer and the row has no `{fields.answer}`",
-            "name the column with `fields: {answer: …}`, or leave `verifier` out",
-        )
-    return Prompt(
-        messages=_checked(messages, at),
-        answer=answer,
-        verifier=None
-        if verifier is None or answer is None
-        else stored_with(verifier, answer, row.get(fields.choices), at),
-        source=where,
-    )
-
-
-def _checked(messages: Any, at: str) -> tuple[dict[str, str], ...]:
-    remedy = (
-        'messages are a list of {"role": system|user|assistant, "content": text}, the last one from the user'
-    )
+    found = _conversation(row, fields, at)
     try:
-        turns = Value(messages, "messages").list()
-        checked = [{"role": turn["role"].text(), "content": turn["content"].text()} for turn in turns]
+        given = cell(row, fields.answer)
+        choices = None if verifier is None else cell(row, fields.choices)
     except WrongShape as problem:
-        raise ConfigError(f"prompts: {at}: not a message: {problem}", remedy) from None
-    if unknown := {turn["role"] for turn in checked} - set(ROLES):
-        raise ConfigError(f"prompts: {at}: not a message: there is no role `{min(unknown)}`", remedy)
-    if (last := checked[-1]["role"] if checked else "nobody") != "user":
-        raise ConfigError(f"prompts: {at}: the last message is from `{last}`", remedy)
-    return tuple(checked)
+        raise ConfigError(f"prompts: {at}: {problem}", "mend the row") from None
+    if verifier is None:
+        answer, stored = unverified(given)
+        return Prompt(messages=found.messages, answer=answer, verifier=stored, source=where)
+    if given is None and not has(row, fields.answer):
+        given = found.answer if ends_with_reference else None
+        if given is None:
+            raise ConfigError(
+                f"prompts: {at}: `verifier: {verifier}` needs an answer and the row has no `{fields.answer}` "
+                f"({have(row)})",
+                fields_remedy(row, fields),
+            )
+    answer, stored = reference(given, choices, verifier, at)
+    return Prompt(messages=found.messages, answer=answer, verifier=stored, source=where)
+
+
+def _conversation(row: Mapping[str, Any], fields: FieldsConfig, at: str) -> Conversation:
+    try:
+        found = conversation(row, fields)
+    except WrongShape as problem:
+        raise ConfigError(f"prompts: {at}: not a message: {problem}", _MESSAGES) from None
+    if found is None:
+        raise ConfigError(
+            f"prompts: {at}: no text in `{fields.prompt}` and no `{fields.messages}` ({have(row)})",
+            fields_remedy(row, fields),
+        )
+    if sum(len(turn["content"]) for turn in found.messages) > LONGEST_TEXT:
+        raise ConfigError(
+            f"prompts: {at}: a prompt of more than {LONGEST_TEXT // 2**20} million characters",
+            "take the row out",
+        )
+    return found

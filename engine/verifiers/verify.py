@@ -1,6 +1,6 @@
 """Whether a response is right, by its prompt's verifier: what runs inside the worker process of `exact_answer`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.base.errors import ConfigError
@@ -12,7 +12,7 @@ Outcome = dict[str, Any]
 """`value` (1.0, 0.0, or None), `status` (`ok` or `unverifiable`), `detail` (small JSON)."""
 
 
-def stored_with(kind: str, answer: str, choices: Any, at: str) -> Mapping[str, Any]:
+def stored_with(kind: str, answer: Any, choices: Any, at: str) -> Mapping[str, Any]:
     """The verifier that is stored with a prompt.
 
     A reference that nothing could match would make every response wrong without a word, so it is refused here, where
@@ -35,18 +35,30 @@ def verify(verifier: Mapping[str, Any], reference: str | None, text: str) -> Out
     """Whether a response is right: `value` 1.0 or 0.0; None with a reason when its verifier cannot be used.
 
     Args:
-        verifier: `{"kind": …}` and what `stored_with` or the prompt's source put there.
+        verifier: `{"kind": …}` and what `stored_with` or the prompt's source put there; under `any_of` what each of
+            several references has of its own, of which one is enough.
         reference: the prompt's reference answer; a verifier's own `answer` goes before it.
         text: the whole response.
     """
     try:
-        score, extracted = _kind(verifier).verify(verifier, verifier.get("answer", reference), text)
+        kind = _kind(verifier)
+        each = [{**verifier, **one} for one in verifier.get("any_of") or [dict[str, Any]()]]
+        found = (kind.verify(one, one.get("answer", reference), text) for one in each)
+        score, extracted = _best(found)
     except UnverifiableError as error:
         return {"value": None, "status": "unverifiable", "detail": {"reason": str(error)}}
     detail: dict[str, Any] = {"extracted": extracted[:SHOWN]}
     if 0.0 < score < FULL_SCORE:
         detail["score"] = score
     return {"value": float(score >= FULL_SCORE), "status": "ok", "detail": detail}
+
+
+def _best(found: Iterator[tuple[float, str]]) -> tuple[float, str]:
+    """The first that is right, else the first of the best."""
+    best = next(found)
+    while best[0] < FULL_SCORE and (another := next(found, None)) is not None:
+        best = another if another[0] > best[0] else best
+    return best
 
 
 def prepare(kind: str) -> None:

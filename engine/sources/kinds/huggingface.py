@@ -48,7 +48,9 @@ def _prompts(source: HuggingFaceSource) -> Iterator[tuple[str, Prompt]]:
             f"prompts: {path}: cannot be loaded: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
             "check the id or folder; without a network use a folder saved with save_to_disk",
         ) from None
-    return prompts_of(enumerate(rows), source, "#", "choose another `subset`")
+    name = Path(path).name
+    placed = ((f"{name}#{number}", f"{path}#{number}", row) for number, row in enumerate(rows))
+    return prompts_of(placed, source, "choose another `subset`")
 
 
 def _located(settings: Mapping[str, Any], folder: RunFolder) -> Mapping[str, Any]:

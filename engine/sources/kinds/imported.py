@@ -1,13 +1,12 @@
 """The prompts of parallel responses that were made elsewhere."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from engine.config.kinds import SourceKind
 from engine.config.sources import ImportedSource
 from engine.sources import imported
-from engine.sources.rows import COUNTED_BYTES, text_bytes
+from engine.sources.files import COUNTED_BYTES, text_bytes
 from engine.sources.tables import absolute
 
 
@@ -18,8 +17,6 @@ def _identity(source: ImportedSource) -> Mapping[str, Any]:
 
 def _count(source: ImportedSource) -> int | None:
     """Different prompts, which are fewer than rows: each of them is there once per model."""
-    if not Path(source.path).exists():
-        return None
     if sum(text_bytes(file) for file in imported.files(source.path)) > COUNTED_BYTES:
         return None
     return sum(1 for _ in imported.prompts(source))

@@ -1,7 +1,6 @@
 """Prompts from a JSONL file: a JSON object a line."""
 
-from engine.sources.rows import count_jsonl
-from engine.sources.rows import read_jsonl as rows
+from engine.sources.rows import JSONL
 from engine.sources.tables import file_kind
 
-KIND = file_kind(rows, count_jsonl)
+KIND = file_kind(JSONL)

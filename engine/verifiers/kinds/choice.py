@@ -1,5 +1,6 @@
 """The letter of a multiple choice, and no other."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -40,24 +41,66 @@ def verify(verifier: Mapping[str, Any], reference: Any, text: str) -> tuple[floa
     return float(chosen == gold), chosen or found
 
 
-def _stored(answer: str, choices: Any, at: str) -> Mapping[str, Any]:
-    """`answer`, the letter that the reference is or whose text it is, and `choices`."""
-    try:  # CSV holds a list as JSON text
+def _stored(answer: Any, choices: Any, at: str) -> Mapping[str, Any]:
+    """`answer`, the letter of the choice that the reference names, and `choices`, their texts.
+
+    It names one by its label (the letter, where choices have none), its text, or as a number by its place from 0, as
+    MMLU has it. What names one choice by its letter and another by its text is refused.
+    """
+    texts, labels = _labelled(choices, at)
+    words = answer.strip() if isinstance(answer, str) else json.dumps(answer)
+    if isinstance(answer, int | float) and not isinstance(answer, bool) and words not in labels:
+        places = {place for place in range(len(texts)) if place == answer}
+    else:
+        letters = labels or [chr(ord("A") + place) for place in range(len(texts) or 26)]
+        places = _places(letters, words.strip("().").upper())
+        if not (labels and places):
+            places |= _places(texts, words)
+    if len(places) > 1:
+        which = " and ".join(chr(ord("A") + place) for place in sorted(places))
+        raise ConfigError(
+            f"prompts: {at}: the reference answer {words[:80]!r} may be choice {which}: a letter, a text, a place",
+            'give the choices labels, {"text": […], "label": ["A", …]}, and the answer as a label',
+        )
+    if not places or min(places) > 25:
+        raise ConfigError(
+            f"prompts: {at}: the reference answer {words[:80]!r} is none of the choices",
+            "give the letter (A is the first choice), the choice's text, or its place as a number (0 is the first)",
+        )
+    return {"answer": chr(ord("A") + places.pop()), "choices": texts}
+
+
+def _labelled(choices: Any, at: str) -> tuple[list[str], list[str]]:
+    """(texts, labels) of choices.
+
+    Forms: a list of texts; ARC's `{"text": […], "label": […]}`; objects with `text` and `label`; MedQA's letters and
+    texts in one object; each also as JSON text, as CSV has it. There are no labels in the first form.
+    """
+    try:
         given = foreign_json.parse(choices) if isinstance(choices, str) else Value(choices, "choices")
-        texts = [] if given.raw is None else [choice.text() for choice in given.list()]
+        if given.raw is None:
+            return [], []
+        if isinstance(given.raw, dict):
+            if given.get("text") is None:
+                letters = [key for key, text in given.raw.items() if text is not None]
+                return [given[key].text() for key in letters], [key.strip().upper() for key in letters]
+            texts, marks = given["text"].list(), given["label"].list()
+        elif given.list() and all(isinstance(one, dict) for one in given.raw):
+            texts, marks = [one["text"] for one in given.list()], [one["label"] for one in given.list()]
+        else:
+            texts = marks = given.list()
+        labels = [] if marks is texts else [mark.text().strip().upper() for mark in marks]
+        if marks is not texts and len(labels) != len(texts):
+            raise WrongShape(f"{len(texts)} texts have {len(labels)} labels")
+        return [text.text() for text in texts], labels
     except WrongShape as problem:
         raise ConfigError(
             f"prompts: {at}: the choices are not a list of texts: {problem}", "write a list of texts"
         ) from None
-    letter = answer.strip().strip("().").upper()
-    if answer in texts:
-        letter = chr(ord("A") + texts.index(answer))
-    if not re.fullmatch("[A-Z]", letter) or (texts and ord(letter) - ord("A") >= len(texts)):
-        raise ConfigError(
-            f"prompts: {at}: the reference answer {answer[:80]!r} is none of the choices",
-            "give the letter (A is the first choice) or the choice's text",
-        )
-    return {"answer": letter, "choices": texts}
 
 
-KIND = VerifierKind(verify=verify, stored=_stored)
+def _places(names: list[str], name: str) -> set[int]:
+    return {place for place, each in enumerate(names) if each.strip() == name}
+
+
+KIND = VerifierKind(verify=verify, stored=_stored, takes_places=True)

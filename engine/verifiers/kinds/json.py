@@ -57,8 +57,8 @@ def _same(left: Any, right: Any) -> bool:
 
 def _stored(answer: str, choices: Any, at: str) -> Mapping[str, Any]:
     try:
-        json.loads(answer)
-    except ValueError as error:
+        json.loads(answer, parse_constant=_no_json)
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"prompts: {at}: the reference answer is not JSON: {error}",
             "a reference that is a string is written with its quotes",
@@ -66,4 +66,4 @@ def _stored(answer: str, choices: Any, at: str) -> Mapping[str, Any]:
     return {}
 
 
-KIND = VerifierKind(verify=verify, stored=_stored)
+KIND = VerifierKind(verify=verify, stored=_stored, takes_lists=True)

@@ -9,6 +9,7 @@ from engine.config.kinds import VerifierKind
 from engine.verifiers.answer_extraction import find_marked, undecorated
 from engine.verifiers.comparison import SHOWN, UnverifiableError, needed
 from engine.verifiers.kinds import text as same_words
+from engine.verifiers.reference import marked_reference, unmatchable
 
 _TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{([^{}]*)\}")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
@@ -57,4 +58,10 @@ def _equal(gold: str, answer: str, *, whole: bool = True) -> bool:
     return bool(verify(expected, found, timeout_seconds=None))
 
 
-KIND = VerifierKind(verify=verify, prepare=partial(_equal, "1", "1"))
+def _stored(answer: str, choices: Any, at: str) -> Mapping[str, Any]:
+    if not any(sign.isalnum() or sign in "∞∅" for sign in answer):
+        raise unmatchable(answer, at)
+    return marked_reference(answer, at)
+
+
+KIND = VerifierKind(verify=verify, stored=_stored, prepare=partial(_equal, "1", "1"))

@@ -6,6 +6,7 @@ from typing import Any
 from engine.config.kinds import VerifierKind
 from engine.verifiers.answer_extraction import extract_final_answer
 from engine.verifiers.comparison import is_number, needed, normal
+from engine.verifiers.reference import marked_reference
 
 
 def verify(verifier: Mapping[str, Any], reference: Any, text: str) -> tuple[float, str]:
@@ -16,4 +17,8 @@ def verify(verifier: Mapping[str, Any], reference: Any, text: str) -> tuple[floa
     return float(normal(extracted) == normal(extract_final_answer(gold, numeric))), extracted
 
 
-KIND = VerifierKind(verify=verify)
+def _stored(answer: str, choices: Any, at: str) -> Mapping[str, Any]:
+    return marked_reference(answer, at)
+
+
+KIND = VerifierKind(verify=verify, stored=_stored)

@@ -17,6 +17,7 @@ from engine.config.run_file import Run
 from engine.config.setting import Setting
 from engine.registry import new_run, run_file_writer, run_files
 from engine.report import estimate
+from engine.sources import files
 from persyn_tui.app.base.formatting import count
 from persyn_tui.app.screens.wizard import questions, references
 from persyn_tui.app.screens.wizard.questions import FILE, LONGEST, PATH, SCORER, SIZE, SOURCE, TASK, VERIFIER
@@ -115,8 +116,6 @@ class SettingsStep(Step):
         if not self._from_file or self._references is not None:
             return
         try:
-            if not path.is_file():
-                return
             found = await asyncio.to_thread(references.look, path, values[SOURCE])
         except (PersynError, OSError):
             return  # counting the prompts says what is wrong with the file
@@ -203,7 +202,8 @@ class SettingsStep(Step):
                 return False
 
         wrong: dict[str, str] = {}
-        if self._from_file and values[PATH] and not holds(path_of(values[PATH]).is_file):
+        named = path_of(values[PATH]) if self._from_file and values[PATH] else None
+        if named is not None and not holds(named.exists) and not files.is_pattern(str(named)):
             wrong[PATH] = "no such file"
         file = path_of(values[FILE]).absolute()
         if not values[FILE]:

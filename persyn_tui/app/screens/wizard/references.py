@@ -1,13 +1,15 @@
 """Which verifier fits the reference answers of a file of prompts, from its first rows."""
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from engine.base.plugins import SOURCES
 from engine.config.sources import FieldsConfig
+from engine.sources import files
+from engine.sources.rows import FORMS
 
 LOOKED_AT = 200
 """Rows that are read."""
@@ -58,13 +60,13 @@ class References:
 
 
 def look(path: Path, kind: str) -> References:
-    """What the first rows of a `jsonl`, `csv` or `parquet` file hold.
+    """What the first rows of a `jsonl`, `csv` or `parquet` file, folder or pattern hold.
 
     Raises:
-        ConfigError: a malformed row.
+        ConfigError: no such file, or a malformed row.
     """
     fields = FieldsConfig()
-    found = [dict(row) for _, row in islice(SOURCES.load(kind).rows(path), LOOKED_AT)]
+    found = [dict(row) for _, row in islice(_rows(path, kind), LOOKED_AT)]
     answers = [row for row in found if str(row.get(fields.answer) or "").strip()]
     return References(
         rows=len(found),
@@ -72,6 +74,12 @@ def look(path: Path, kind: str) -> References:
         numbers=sum(_is_number(row[fields.answer]) for row in answers),
         choices=sum(bool(row.get(fields.choices)) for row in answers),
     )
+
+
+def _rows(path: Path, kind: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    form = FORMS[kind]
+    for file in files.named(str(path), (), form.endings):
+        yield from form.rows(file, ())
 
 
 def _is_number(answer: Any) -> bool:
