@@ -99,7 +99,8 @@ class Response:
     text: str
     status: Status
     finish_reason: str
-    """`stop` (end-of-turn or stop string), `length`, `content_filter`, `error`, or `too_long`."""
+    """`stop` (end-of-turn or stop string), `length`, `content_filter`, `tool_calls`, `error`, or `too_long`; any other
+    word is the server's own, which nobody knows."""
     prompt_tokens: int
     completion_tokens: int
     """Includes the end-of-turn token when one was generated."""
@@ -108,6 +109,8 @@ class Response:
     reasoning: str = ""
     error: str = ""
     """What went wrong, for `error` and `too_long`; never shown as an answer."""
+    mark: str = ""
+    """What set its reasoning apart; not stored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,15 @@ def strip_control(text: str) -> str:
     return _HARMFUL.sub("\ufffd", text)
 
 
+def one_line(text: str, most: int = 300) -> str:
+    """Foreign text as part of a message of ours: on one line, harmless, cut to `most` characters with `…` at the end.
+
+    A line break in it could pass for a line that we wrote.
+    """
+    line = strip_control(" ".join(text[: 4 * most].split()))
+    return line if len(line) <= most and len(text) <= 4 * most else line[: most - 1] + "…"
+
+
 def json_line(data: Any) -> str:
     """The data as JSON on one line; characters that could act on a terminal stand as `\\uXXXX`."""
     return _HARMFUL.sub(lambda found: json.dumps(found[0])[1:-1], json.dumps(data, ensure_ascii=False))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import operator
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from engine.config.section import Section
+from engine.config.section import FinishReasons, ReasoningMarks, Section
+
+Parameter = Literal["temperature", "top_p", "top_k", "max_tokens", "seed", "stop"]
+"""What `sampling` has."""
 
 RESERVED = ("model", "messages", "prompt", "stream", "n")
 """Keys of a request's body that `extra_body` may not replace."""
@@ -70,6 +74,12 @@ class EndpointConfig(Section):
     """What this server calls the bound on generated tokens."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """More keys of the request's body; part of a response's identity. Never put a key here."""
+    leave_out: tuple[Parameter, ...] = Field((), exclude_if=operator.not_)
+    """Parameters that are not sent, for a server that refuses them; the same as null in `sampling`."""
+    finish_reasons: FinishReasons = Field(default_factory=dict)
+    """What this server's own words for the end of a response mean, e.g. {done: stop}; those of most are known."""
+    reasoning_marks: ReasoningMarks = ()
+    """What stands before and after reasoning in a response, e.g. [["<plan>", "</plan>"]]; those of most are known."""
     concurrency: ConcurrencyConfig = ConcurrencyConfig()
     connect_timeout: float = Field(10.0, gt=0)
     """Seconds."""
@@ -86,6 +96,11 @@ class EndpointConfig(Section):
             raise ValueError("must contain `{prompt}`")
         return value
 
+    @field_validator("leave_out")
+    @classmethod
+    def _once_each(cls, value: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
+        return tuple(sorted(set(value)))
+
     @field_validator("extra_body")
     @classmethod
     def _only_more(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -93,6 +108,15 @@ class EndpointConfig(Section):
             if key in value:
                 raise ValueError(f"`{key}` is set by the engine")
         return value
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of this shapes a response, as JSON; settings newer than stored responses only where they are set."""
+        parts: dict[str, Any] = {"mode": self.mode, "extra_body": self.extra_body}
+        if self.mode == "completion":
+            parts["template"] = self.template
+        newer = ("leave_out", "finish_reasons", "reasoning_marks")
+        return parts | self.model_dump(mode="json", include=set(newer))
 
 
 class Addressed(Section):

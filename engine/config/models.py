@@ -16,7 +16,7 @@ from engine.config.vllm import ServerConfig
 
 
 class SamplingConfig(Section):
-    """How a teacher's tokens are drawn; keys left out come from `generation`."""
+    """How a teacher's tokens are drawn; keys left out come from `generation`, one that is null goes to no endpoint."""
 
     temperature: float | None = Field(None, ge=0)
     """0: the likeliest token each time."""

@@ -15,9 +15,9 @@ import yaml
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from engine.base.errors import ConfigError
-from engine.base.plugins import SOURCES, STRATEGIES
-from engine.config.kinds import source_kind
-from engine.config.models import StudentConfig, TeacherConfig
+from engine.base.plugins import SOURCES, STRATEGIES, TEACHERS
+from engine.config.kinds import source_kind, teacher_kind
+from engine.config.models import SamplingConfig, StudentConfig, TeacherConfig
 from engine.config.paths import RunFolder
 from engine.config.quality import QualityConfig
 from engine.config.section import Section, known, unknown
@@ -251,6 +251,7 @@ def parse(
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: a run file is a mapping of keys", "start from examples/zoo.yaml")
     unregistered = _look_up(data, registered)
+    _leave_out(data)
     try:
         run = Run.model_validate(data)
     except UnicodeEncodeError:
@@ -303,6 +304,33 @@ def _look_up(data: dict[str, Any], registered: Registered | None) -> dict[tuple[
     if "student" in data:
         data["student"] = found("student", data["student"], ("student",))
     return problems
+
+
+def _leave_out(data: dict[str, Any]) -> None:
+    """A parameter that is null in `sampling`, or in `generation` where `sampling` has none, is not sent to an endpoint.
+
+    It becomes `endpoint.leave_out`: a stored run names every key that it leaves to its default, as null. A model in
+    this process has the default of a key that is null.
+    """
+    generation, given = data.get("generation"), data.get("teachers")
+    teachers = given if isinstance(given, list) else []
+    nulls: set[str] = set()
+    if isinstance(generation, dict):
+        nulls = {key for key in SamplingConfig.model_fields if key in generation and generation[key] is None}
+        data["generation"] = {key: value for key, value in generation.items() if key not in nulls}
+    for index, teacher in enumerate(teachers):
+        if not isinstance(teacher, dict) or teacher.get("backend") not in TEACHERS.names():
+            continue
+        given, endpoint = teacher.get("sampling") or {}, teacher.get("endpoint") or {}
+        if not (isinstance(given, dict) and isinstance(endpoint, dict)):
+            continue
+        settings = teacher_kind(teacher["backend"]).settings
+        left = (nulls - given.keys()) | {key for key in given if given[key] is None}
+        left &= SamplingConfig.model_fields.keys()
+        if left and "endpoint" in settings.model_fields:
+            own = endpoint.get("leave_out") or []
+            own = own if isinstance(own, list) else [own]
+            teachers[index] = {**teacher, "endpoint": {**endpoint, "leave_out": [*own, *sorted(left)]}}
 
 
 def _message(problem: Any) -> str:

@@ -1,5 +1,6 @@
 """What every part of the run file has in common."""
 
+import operator
 from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -12,6 +13,13 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """What numpy and torch both take."""
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 """Number formats of weights; `engine.models.precision` says what `auto` is."""
+Ending = Literal["stop", "length", "content_filter", "error"]
+"""How a response can have ended."""
+_Mark = Annotated[str, Field(min_length=1, max_length=200)]
+FinishReasons = Annotated[dict[str, Ending], Field(exclude_if=operator.not_)]
+"""More words for how a response ended than are known; in no dump, and so in no hash, where there are none."""
+ReasoningMarks = Annotated[tuple[tuple[_Mark, _Mark], ...], Field(exclude_if=operator.not_)]
+"""What stands before and after reasoning, beside the marks that are known; in no dump where there are none."""
 
 
 class Section(BaseModel):

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, creat
 
 from engine.base.plugins import SOURCES, VERIFIERS
 from engine.config.kinds import source_kind, verifier_kind, verifiers
-from engine.config.section import Section, known
+from engine.config.section import FinishReasons, ReasoningMarks, Section, known
 from storage.records import Split
 
 
@@ -76,7 +76,7 @@ class ImportedFields(FieldsConfig):
     reward: str = "reward"
     """A number, for the scorer `imported`."""
     finish_reason: str = "finish_reason"
-    """`length`: the response was cut off."""
+    """How the response ended, in any provider's words; one that nobody knows counts as cut off."""
     completion_tokens: str = "completion_tokens"
 
 
@@ -87,6 +87,10 @@ class ImportedSource(RowsConfig):
     path: str
     """A JSONL, JSON (an array), CSV or Parquet file, or a folder of JSONL and Parquet files; .gz, .bz2, .xz too."""
     fields: ImportedFields = ImportedFields()
+    finish_reasons: FinishReasons = Field(default_factory=dict)
+    """What the files' own words in `finish_reason` mean, e.g. {done: stop}; those of most providers are known."""
+    reasoning_marks: ReasoningMarks = ()
+    """What stands before and after reasoning in a response, e.g. [["<plan>", "</plan>"]]; those of most are known."""
 
 
 def any_source() -> Any:

@@ -1,6 +1,7 @@
 """Filling the store with teachers' responses: the part that calibrate and generate share."""
 
 import queue
+from collections import Counter
 from collections.abc import Sequence
 from threading import Event
 
@@ -21,11 +22,14 @@ from engine.generation.workers import (
 from engine.job import spending
 from engine.job.batch_writer import LOCAL_S, LOOK_S, SERVED_S, BatchWriter
 from engine.job.context import RunContext
+from engine.models.endings import ENDINGS
 from engine.teachers.cost import cost
 from storage import responses
 from storage.records import NewResponse
 
 PAGE = 2000
+MOST_WORDS = 20
+"""Unknown words for the end of a response that are told apart, for each teacher."""
 
 
 def fill(context: RunContext, works: Sequence[Work]) -> None:
@@ -78,6 +82,10 @@ class Collector:
         self._writer = BatchWriter[NewResponse](
             lambda rows: responses.add(context.store, context.lease, rows)
         )
+        self._unknown_ends = {work.column: Counter[str]() for work in works}
+        """Of each teacher, the words for the end of a response that nobody knows."""
+        self._marks = {work.column: Counter[str]() for work in works}
+        """Of each teacher, what set reasoning apart."""
         self._unusable: list[PersynError] = []
         self._unbounded: set[int] = set()
         """Teachers that were said to give more tokens than they are allowed."""
@@ -187,7 +195,23 @@ class Collector:
         )
         self._stored[item.column] += 1
         self._failed[item.column] += response.status == "error"
+        if response.mark:
+            self._marks[item.column][response.mark] += 1
+        if response.finish_reason not in ENDINGS:
+            self._note_end(item.column, response.finish_reason)
         self._context.progress.advance(tokens=item.tokens, row=teacher.name, status=response.status)
+
+    def _note_end(self, column: int, word: str) -> None:
+        """Counts a word for the end of a response that nobody knows; says each once."""
+        counted, teacher = self._unknown_ends[column], self._context.teachers[column]
+        if word not in counted and len(counted) < MOST_WORDS:
+            where = "`endpoint`" if teacher_kind(teacher.backend).generates else "its `imported` source"
+            self._context.progress.say(
+                f"teacher `{teacher.name}`: finish_reason {word!r} is not known, so what ends with it counts as cut "
+                f"off; if it means a whole response, say `finish_reasons: {{{word}: stop}}` in {where}",
+                "warning",
+            )
+        counted[word if word in counted or len(counted) < MOST_WORDS else "others"] += 1
 
     def _end(self, item: Ended) -> None:
         self._lanes.remove(item.lane)
@@ -242,9 +266,18 @@ class Collector:
 
     def _say(self) -> None:
         for column, count in self._stored.items():
-            failed = self._failed[column]
+            failed, marks, ends = self._failed[column], self._marks[column], self._unknown_ends[column]
+            parts = [
+                f"{self._context.teachers[column].name} gave {count - failed:,} responses",
+                f"{failed:,} requests failed" if failed else "",
+                f"reasoning was taken out of {marks.total():,} ({_listed(marks)})" if marks else "",
+                f"{ends.total():,} ended in a way that is not known ({_listed(ends)})" if ends else "",
+            ]
             if count:
                 self._context.progress.say(
-                    f"{self._context.progress.stage}: {self._context.teachers[column].name} gave "
-                    f"{count - failed:,} responses" + (f"; {failed:,} requests failed" if failed else "")
+                    f"{self._context.progress.stage}: {'; '.join(filter(None, parts))}"
                 )
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{word}: {count:,}" for word, count in counts.most_common())

@@ -15,7 +15,8 @@ from typing import Any
 from engine.base.errors import ConfigError
 from engine.base.foreign_json import Value, WrongShape
 from engine.config.sources import ImportedFields, ImportedSource
-from engine.models.reasoning import split_reasoning
+from engine.models import endings
+from engine.models.reasoning import said
 from engine.sources.cells import cell, has
 from engine.sources.conversations import conversation, response_text
 from engine.sources.files import COUNTED_BYTES, ending, plain, text_bytes
@@ -44,9 +45,11 @@ class Answer:
     text: str
     """Without its reasoning."""
     reasoning: str
+    mark: str
+    """What set its reasoning apart; empty where nothing did."""
     reward: float | None
     finish_reason: str
-    """`length` or `stop`."""
+    """See `engine.models.endings.ending`."""
     completion_tokens: int
     """0 when the file does not say."""
 
@@ -168,7 +171,7 @@ def _answer(source: ImportedSource, path: Path, line: int, row: Mapping[str, Any
             )
         if text is None:
             return None
-        reasoning, answer = split_reasoning(text)
+        found = said(text, source.reasoning_marks)
         model = Value(row.get(fields.model, plain(path).stem), fields.model).text()
         reward, tokens = _number(row, fields.reward), _number(row, fields.completion_tokens)
         if tokens is not None and not 0 <= tokens < 2**31:
@@ -179,10 +182,11 @@ def _answer(source: ImportedSource, path: Path, line: int, row: Mapping[str, Any
         where=where,
         prompt=prompt_of(row, source, where, at, ends_with_reference=False),
         model=model,
-        text=answer,
-        reasoning=reasoning,
+        text=found.answer,
+        reasoning=found.reasoning,
+        mark=found.mark,
         reward=reward,
-        finish_reason="length" if row.get(fields.finish_reason) == "length" else "stop",
+        finish_reason=endings.ending(row.get(fields.finish_reason), source.finish_reasons),
         completion_tokens=int(tokens or 0),
     )
 

@@ -14,13 +14,18 @@ _FINISH: dict[Status, str] = {"too_long": "too_long", "refused": "content_filter
 
 
 def status(text: str, finish_reason: str) -> Status:
-    """What became of an answer that came; `finish_reason` is one of `Response.finish_reason`."""
+    """What became of an answer that came; `finish_reason` is what `engine.models.endings.ending` gives.
+
+    An answer whose end is not known is one that may have been cut off.
+    """
     if finish_reason == "length":
         return "truncated"
-    if finish_reason == "content_filter":
-        return "refused"
+    if finish_reason in ("content_filter", "error"):
+        return "refused" if finish_reason == "content_filter" else "error"
     if not text.strip():
         return "empty"
+    if finish_reason != "stop":
+        return "truncated"
     if len(text) <= _REFUSAL_CHARS and _REFUSAL.match(text.strip()):
         return "refused"
     return "ok"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from engine.base.sanitize import strip_control
 from engine.base.suggest import nearest
-from engine.teachers.endpoint.client import list_models
+from engine.teachers.endpoint.model_list import list_models
 from engine.teachers.kinds import openai as endpoint
 from engine.tools.findings import Finding, check, failed, ok
 from engine.tools.probe import probe

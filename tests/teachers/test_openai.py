@@ -16,7 +16,7 @@ from engine.base import api_keys
 from engine.base.errors import ConfigError, EndpointError
 from engine.registry import models
 from engine.teachers import teacher_kinds
-from engine.teachers.endpoint.reply import retry_after
+from engine.teachers.endpoint.failure import retry_after
 from engine.teachers.kinds import openai
 from storage.records import Model, Request, Response, Sampling
 
@@ -76,7 +76,7 @@ def test_every_request_is_answered_once_and_carries_its_sampling(serve) -> None:
 
 def test_no_proxy_is_asked_for_an_address_of_this_machine(serve, monkeypatch: pytest.MonkeyPatch) -> None:
     from engine.config.endpoint import EndpointConfig
-    from engine.teachers.endpoint.client import list_models
+    from engine.teachers.endpoint.model_list import list_models
 
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")

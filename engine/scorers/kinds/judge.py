@@ -274,7 +274,7 @@ class Judge:
     def __init__(self, chosen: JudgeConfig) -> None:
         self._chosen = chosen
         self._model = _model(chosen)
-        self._backend = endpoint.create(self._model)
+        self._backend = endpoint.create(self._model, lenient=True)
         self._closed = Event()
         self._replied = False
         """Whether the judge has ever said anything: while it has not, no response is to blame."""

@@ -9,7 +9,7 @@ answer it.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
@@ -19,25 +19,25 @@ import openai
 
 from engine.base.api_keys import redacted
 from engine.base.errors import EndpointError
-from engine.config.endpoint import EndpointConfig, loopback
+from engine.base.sanitize import one_line
+from engine.config.endpoint import EndpointConfig
 from engine.models.chat_template import clean
+from engine.teachers.endpoint.failure import BUSY, Failure, remedy
 from engine.teachers.endpoint.pace import Breaker, Limit
-from engine.teachers.endpoint.reply import BUSY, Failure, failure, read
+from engine.teachers.endpoint.reply import failure, read
+from engine.teachers.endpoint.transport import opened, own_arguments
 from engine.teachers.response_status import failed
 from engine.teachers.traffic import Traffic
 from storage.records import Request, Response
 
-MAX_REPLY_BYTES = 8 * 2**20
-"""A longer reply is not an answer."""
-
 MAX_SENDS = 20
 """Times that one request is sent in all, whatever was the reason each time."""
 
+REFUSALS = 5
+"""Requests that are refused, and none answered, after which it is not these that are to blame."""
+
 _SATURATED = "more is no faster"
 _LOWERED = "as the operator asked"
-
-_NO_KEY = "none"
-"""Sent where no key is needed: without one the client would take OPENAI_API_KEY, which is not this server's."""
 
 
 class _Unsent:
@@ -98,17 +98,15 @@ class EndpointBackend:
         settings: EndpointConfig,
         token_ids: Callable[[Request], Sequence[int]] | None = None,
     ) -> None:
+        self.lenient = False
+        """Whether requests that are refused are given back whatever their number."""
         self._name, self._served, self._key, self._settings = name, served, key, settings
         self._token_ids = token_ids
-        self._http = openai.DefaultAsyncHttpxClient(
-            # A redirect could carry the key elsewhere.
-            follow_redirects=False,
-            timeout=openai.Timeout(settings.read_timeout, connect=settings.connect_timeout),
-            # No proxy reaches this machine's own servers.
-            trust_env=not all(map(loopback, urls)),
-        )
+        self._http = opened(urls, key, settings)
         self._servers = [
-            _Server(url, openai.AsyncOpenAI(base_url=url, http_client=self._http, **_plain(key)), settings)
+            _Server(
+                url, openai.AsyncOpenAI(base_url=url, http_client=self._http, **own_arguments(key)), settings
+            )
             for url in urls
         ]
         self._ahead = 2 * settings.concurrency.max * len(urls)
@@ -121,6 +119,8 @@ class EndpointBackend:
         """Requests that have had their tries, until it is known whether they or the servers are to blame."""
         self._faulty: set[int] = set()
         """Hashes of conversations that a server has broken on, whatever became of them: keys are used again."""
+        self._refused: list[_Ticket] = []
+        """Requests that were refused for good, and why, until it is known whether they or the settings are to blame."""
         self._remedy = ""
         """What helps against the last failure that no retry can mend."""
         self._closed = self._draining = False
@@ -263,8 +263,9 @@ class EndpointBackend:
         dropped = list(self._waiting)
         self._waiting.clear()
         if not any(server.in_flight for server in self._servers):
-            dropped += self._failures
+            dropped += (*self._failures, *self._refused)
             self._failures.clear()
+            self._refused.clear()
         for ticket in dropped:
             ticket.results.put(_Unsent())
 
@@ -295,9 +296,10 @@ class EndpointBackend:
         self._dispatch()
 
     def _give_back(self) -> None:
-        for ticket in self._failures:
+        for ticket in (*self._failures, *self._refused):
             ticket.results.put(failed(ticket.request, "error", ticket.last))
         self._failures.clear()
+        self._refused.clear()
 
     def _failed(
         self, server: _Server, ticket: _Ticket, problem: Failure, sent_at: float, probe: bool
@@ -305,9 +307,7 @@ class EndpointBackend:
         now, retry = time.monotonic(), self._settings.retry
         reason = redacted(problem.message, self._key)
         if problem.kind == "rejected":
-            # The server is well; it is this request that it does not want.
-            server.breaker.success()
-            ticket.results.put(failed(ticket.request, problem.status, reason))
+            self._reject(server, ticket, problem, reason)
             return
         wait = problem.wait
         if problem.kind == "overload":
@@ -335,6 +335,30 @@ class EndpointBackend:
         self._retries += not self._draining
         self._waiting.append(ticket)
 
+    def _reject(self, server: _Server, ticket: _Ticket, problem: Failure, reason: str) -> None:
+        """Takes a refusal: of this prompt, by a server that is well, or of whatever is sent with every prompt."""
+        if problem.status != "error":  # it is about the prompt
+            server.breaker.success()
+            ticket.results.put(failed(ticket.request, problem.status, reason))
+            return
+        server.breaker.alive()
+        ticket.last = reason
+        self._refused.append(ticket)
+        if any(each.breaker.proven for each in self._servers):
+            return
+        if problem.parameter:
+            self._remedy = remedy(problem.parameter, problem.message)
+            self._refused.clear()
+        elif self.lenient or len(self._refused) < REFUSALS:
+            return
+        else:
+            self._remedy = (
+                f"the first {REFUSALS} requests were refused and none answered: mend what the server's words name, or, "
+                "if it is a parameter, leave it out with `sampling: {PARAMETER: null}`"
+            )
+        for each in self._servers:
+            each.breaker.give_up(reason)
+
     async def _send(self, server: _Server, request: Request) -> Response:
         """The answer to one request, sent once.
 
@@ -346,7 +370,7 @@ class EndpointBackend:
         try:
             # The transport's timeout starts anew with every byte; this one does not.
             async with asyncio.timeout(settings.connect_timeout + settings.read_timeout):
-                body = await self._post(server.client, request)
+                body, headers = await self._post(server.client, request)
         except TimeoutError:
             raise Failure("fault", f"no whole answer within {settings.read_timeout:,.0f} s") from None
         except openai.APIError as error:
@@ -354,10 +378,10 @@ class EndpointBackend:
         except Failure:
             raise
         except Exception as error:  # a body that breaks off: the transport's own errors, which vary with it
-            raise Failure("fault", f"{type(error).__name__}: {error}") from None
-        return read(body, request, time.monotonic() - began)
+            raise Failure("fault", one_line(f"{type(error).__name__}: {error}")) from None
+        return read(body, headers, request, settings, time.monotonic() - began)
 
-    async def _post(self, client: openai.AsyncOpenAI, request: Request) -> bytes:
+    async def _post(self, client: openai.AsyncOpenAI, request: Request) -> tuple[bytes, Mapping[str, str]]:
         messages = [{"role": turn["role"], "content": clean(turn["content"])} for turn in request.messages]
         body = _sampling(request, self._settings)
         resource: Any
@@ -368,8 +392,9 @@ class EndpointBackend:
         else:
             text = "\n\n".join(turn["content"] for turn in messages)
             resource, body["prompt"] = client.completions, self._settings.template.replace("{prompt}", text)
+        # As a stream the reply is not parsed by the client, whatever type it says to be.
         async with resource.with_streaming_response.create(model=self._served, **body) as response:
-            return await _bounded(response)
+            return await response.read(), response.headers
 
     def _give_up(self) -> None:
         """No server is left: what had a broken reply is an error, the rest stays unasked.
@@ -381,6 +406,9 @@ class EndpointBackend:
             self._failures += [ticket for ticket in self._waiting if ticket.faults]
             self._give_back()
         self._failures.clear()
+        for ticket in self._refused:  # the server has said so of each
+            ticket.results.put(failed(ticket.request, "error", ticket.last))
+        self._refused.clear()
         self._waiting.clear()
         reasons = "; ".join(f"{server.url}: {server.breaker.reason}" for server in self._servers)
         for results in told:
@@ -396,6 +424,7 @@ class EndpointBackend:
         """Ends what a `generate` that is no longer read has begun."""
         self._waiting.clear()
         self._failures.clear()
+        self._refused.clear()
         for task in self._tasks:
             task.cancel()
 
@@ -417,71 +446,20 @@ def _held(servers: Sequence[_Server]) -> str:
     return _LOWERED if "operator" in causes else _SATURATED if "saturation" in causes else ""
 
 
-def list_models(url: str, key: str | None, settings: EndpointConfig) -> list[str]:
-    """Names of the models that a server offers, sorted.
-
-    Raises:
-        EndpointError: it cannot be reached, or does not say.
-    """
-    timeout = openai.Timeout(min(30.0, settings.read_timeout), connect=settings.connect_timeout)
-    with openai.OpenAI(
-        base_url=url,
-        timeout=timeout,
-        http_client=openai.DefaultHttpxClient(
-            follow_redirects=False, timeout=timeout, trust_env=not loopback(url)
-        ),
-        **_plain(key),
-    ) as client:
-        try:
-            return sorted(model.id for model in client.models.list())
-        except openai.APIError as error:
-            problem = failure(error, time.time())
-        except (AttributeError, TypeError, ValueError):
-            problem = Failure("fault", "its reply to GET /models is not a list of models")
-    raise EndpointError(
-        redacted(problem.message, key),
-        problem.remedy or "check `base_url` (it usually ends with /v1), and that the server runs there",
-    )
-
-
-def _plain(key: str | None) -> dict[str, Any]:
-    """Arguments of a client that takes nothing from the environment and sends each request once."""
-    return {
-        "api_key": key or _NO_KEY,
-        "max_retries": 0,
-        "default_headers": {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()},
-    }
-
-
 def _sampling(request: Request, settings: EndpointConfig) -> dict[str, Any]:
     """The request's sampling as the API's parameters; what would change nothing is not sent."""
     sampling = request.sampling
-    body: dict[str, Any] = {
+    given: dict[str, Any] = {
         "temperature": sampling.temperature,
         "seed": sampling.seed,
-    }
-    if sampling.top_p < 1:
-        body["top_p"] = sampling.top_p
-    if sampling.stop:
-        body["stop"] = list(sampling.stop)
-    # What the client's own parameters have not got, or not in both modes; `top_k` is vLLM's and others'.
-    extra = {
-        settings.token_limit: sampling.max_tokens,
+        **({"top_p": sampling.top_p} if sampling.top_p < 1 else {}),
+        **({"stop": list(sampling.stop)} if sampling.stop else {}),
         **({"top_k": sampling.top_k} if sampling.top_k else {}),
+        "max_tokens": sampling.max_tokens,
     }
+    body = {name: value for name, value in given.items() if name not in settings.leave_out}
+    # What the client's own parameters have not got, or not in both modes; `top_k` is vLLM's and others'.
+    names = {"max_tokens": settings.token_limit, "top_k": "top_k"}
+    extra = {names[name]: body.pop(name) for name in names if name in body}
     body["extra_body"] = {**extra, **settings.extra_body}
     return body
-
-
-async def _bounded(response: Any) -> bytes:
-    """The body of a reply.
-
-    Raises:
-        Failure: longer than `MAX_REPLY_BYTES`.
-    """
-    body = bytearray()
-    async for chunk in response.iter_bytes():
-        body += chunk
-        if len(body) > MAX_REPLY_BYTES:
-            raise Failure("fault", f"the reply is longer than {MAX_REPLY_BYTES:,} bytes")
-    return bytes(body)

@@ -189,6 +189,10 @@ class Breaker:
     def success(self) -> None:
         """The server has replied as it should, so it is alive."""
         self._good += 1
+        self.alive()
+
+    def alive(self) -> None:
+        """The server is well, if it only refuses."""
         self._bad += self._in_a_row
         self._in_a_row = self._failed_probes = 0
         self._open = self._probing = False

@@ -157,4 +157,5 @@ def _response(request: Request, answer: imported.Answer) -> Response:
         completion_tokens=answer.completion_tokens,
         latency_s=0.0,
         reasoning=answer.reasoning,
+        mark=answer.mark if answer.reasoning else "",
     )

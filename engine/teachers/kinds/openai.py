@@ -26,26 +26,30 @@ OPENAI = "https://api.openai.com/v1"
 def identity(model: Model) -> dict[str, Any]:
     """Everything of the backend that shapes a response: the served model and what is sent, not where to."""
     chosen = settings(model)
-    parts: dict[str, Any] = {
+    return {
         "backend": "openai",
         "version": VERSION,
         "model": model.model,
         "revision": model.revision,
-        "mode": chosen.mode,
-        "extra_body": chosen.extra_body,
+        **chosen.identity,
     }
-    if chosen.mode == "completion":
-        parts["template"] = chosen.template
-    return parts
 
 
-def create(model: Model) -> "EndpointBackend":
-    """The backend; nothing is sent yet."""
+def create(model: Model, *, lenient: bool = False) -> "EndpointBackend":
+    """The backend; nothing is sent yet.
+
+    Args:
+        model: whose settings it has.
+        lenient: whether requests that are refused are given back whatever their number: the caller settles whose fault
+            that is.
+    """
     from engine.teachers.endpoint.client import EndpointBackend
 
-    return EndpointBackend(
+    backend = EndpointBackend(
         f"{model.role} `{model.name}`", model.model, urls(model), key(model), settings(model)
     )
+    backend.lenient = lenient
+    return backend
 
 
 def settings(model: Model) -> EndpointConfig:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from engine.base.errors import ConfigError, ModelError
 from engine.config.kinds import TeacherKind
 from engine.config.paths import RunFolder
-from engine.config.section import Section
+from engine.config.section import ReasoningMarks, Section
 from engine.models import adapters, model_info
 from engine.models.chat_template import BOUNDARY_VERSION
 from engine.models.model_info import DEVICES, ModelCheck, fingerprint
@@ -42,6 +42,8 @@ class Settings(Section):
     """Token positions of keys and values in one batch; None fits them into memory."""
     adapter: str = ""
     """Folder of a PEFT adapter, which is added to the weights of `model`."""
+    reasoning_marks: ReasoningMarks = ()
+    """What stands before and after reasoning in a response, e.g. [["<plan>", "</plan>"]]; those of most are known."""
 
 
 def _located(settings: Mapping[str, Any], folder: RunFolder) -> Mapping[str, Any]:
@@ -73,6 +75,8 @@ def identity(model: Model) -> dict[str, Any]:
         "context": model.context,
         **{key: chosen[key] for key in IDENTITY_OPTIONS},
     }
+    if chosen["reasoning_marks"]:
+        parts["reasoning_marks"] = chosen["reasoning_marks"]
     if chosen["adapter"]:
         adapter = adapters.check(chosen["adapter"])
         parts["adapter"] = fingerprint(chosen["adapter"])
@@ -122,7 +126,7 @@ def options(model: Model) -> dict[str, Any]:
         ConfigError: an unknown or wrong option.
         ModelError: an unknown `dtype`.
     """
-    chosen = teacher_kinds.options(model, Settings).model_dump()
+    chosen = {"reasoning_marks": (), **teacher_kinds.options(model, Settings).model_dump()}
     if not re.fullmatch(DEVICES, chosen["device"]):
         raise ConfigError(
             f"model {model.name!r}: unknown device {chosen['device']!r}", "use auto, cpu, cuda, cuda:N or mps"

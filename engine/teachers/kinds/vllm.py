@@ -29,19 +29,15 @@ VERSION = 1
 def identity(model: Model) -> dict[str, Any]:
     """Everything of the backend that shapes a response: weights and template, number format, vLLM's arguments."""
     chosen = settings(model)
-    parts: dict[str, Any] = {
+    return {
         "backend": "vllm",
         "version": VERSION,
         "model": fingerprint(model.model, model.revision),
         "context": model.context,
         "dtype": chosen.dtype or "auto",
         "args": list(chosen.server.args),
-        "mode": chosen.endpoint.mode,
-        "extra_body": chosen.endpoint.extra_body,
+        **chosen.endpoint.identity,
     }
-    if chosen.endpoint.mode == "completion":
-        parts["template"] = chosen.endpoint.template
-    return parts
 
 
 def create(model: Model, folder: Path | None = None) -> "ManagedBackend":

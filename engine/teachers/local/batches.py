@@ -22,7 +22,7 @@ from engine.models.batching import cut
 from engine.models.loading import load_causal_lm
 from engine.models.memory import halving, ran_out
 from engine.models.model_info import context_length
-from engine.models.reasoning import split_reasoning
+from engine.models.reasoning import is_mark, said
 from engine.teachers.local.decode import Answer, Row, StopTest, decode
 from engine.teachers.local.encoding import Encoder
 from engine.teachers.response_status import failed, status
@@ -62,6 +62,13 @@ class TransformersBackend:
             trust_remote_code=options["trust_remote_code"],
             adapter=options["adapter"],
         )
+        self._marks = options["reasoning_marks"]
+        self._special_marks = {
+            token
+            for token, added in self._tokenizer.added_tokens_decoder.items()
+            if added.special and is_mark(added.content, self._marks)
+        }
+        """Reasoning's marks that decoding would leave out with the other special tokens."""
         self._interrupted = Event()
         self._made: Callable[[int], None] = lambda tokens: None
         self._should_stop: Callable[[], bool] = lambda: False
@@ -154,24 +161,28 @@ class TransformersBackend:
 
         return StopTest(span, hit)
 
-    def _decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    def _decode(self, ids: list[int], *, marks: bool = False) -> str:
+        """The ids' text, without special tokens unless some of them are marks of reasoning."""
+        return str(
+            self._tokenizer.decode(ids, skip_special_tokens=not marks, clean_up_tokenization_spaces=False)
+        )
 
     def _response(self, job: _Job, answer: Answer, sampling: Sampling, latency_s: float) -> Response:
-        text = self._decode(answer.ids)
+        text = self._decode(answer.ids, marks=not self._special_marks.isdisjoint(answer.ids))
         starts = [text.find(stop) for stop in sampling.stop if stop in text]
         if starts:
             text = text[: min(starts)]
-        reasoning, text = split_reasoning(text)
+        found = said(text, self._marks)
         return Response(
             key=job.request.key,
-            text=text,
-            status=status(text, answer.finish_reason),
+            text=found.answer,
+            status=status(found.answer, answer.finish_reason),
             finish_reason=answer.finish_reason,
             prompt_tokens=len(job.row.prompt),
             completion_tokens=len(answer.ids),
             latency_s=latency_s,
-            reasoning=reasoning,
+            reasoning=found.reasoning,
+            mark=found.mark if found.reasoning else "",
         )
 
 
