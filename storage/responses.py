@@ -268,6 +268,22 @@ def counts(
     return sorted(found, key=lambda item: (item.teacher_id, item.status))
 
 
+def last_error(store: Store, generation: Generation) -> str:
+    """What went wrong with a generation's newest response that is an error; empty without one."""
+    number = select(GenerationRow.id).where(GenerationRow.sha == generation.generation_sha).scalar_subquery()
+    query = (
+        select(ResponseRow.error)
+        .where(
+            ResponseRow.teacher_id == generation.teacher_id,
+            ResponseRow.generation_id == number,
+            ResponseRow.status == "error",
+        )
+        .order_by(ResponseRow.id.desc())
+        .limit(1)
+    )
+    return next(iter(store.scalars(query)), "")
+
+
 def coverage(
     store: Store,
     generations: Sequence[Generation],

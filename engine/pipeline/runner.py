@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from types import FrameType, ModuleType
 
 from engine.base.errors import ConfigError
+from engine.job import failing_teachers
 from engine.job.context import RunContext
 from engine.job.control import JobControl
 from engine.job.progress import Metric, Progress, Snapshot, from_json
@@ -175,6 +176,9 @@ def _write_down(
         if context is not None:
             with suppress(StoreError):
                 context.progress.flush()  # where it stands, beside why it ended
+            if context.prompt_set:
+                for teacher in failing_teachers.find(context):
+                    log.say("warning", str(teacher))
         if said:
             log.say(ending.event, ending.label + said)
         kept = "" if isinstance(problem, endings.Paused) else ending.label + said

@@ -10,9 +10,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from engine.job import adapters_of_run, plan_store, reward_config, scorer_ids, spending
+from engine.job import adapters_of_run, failing_teachers, plan_store, reward_config, scorer_ids, spending
 from engine.job.calibration import CALIBRATED
 from engine.job.context import RunContext
+from engine.job.failing_teachers import FailingTeacher
 from engine.methods import statistics, strategy_kinds
 from engine.scoring import score_table
 from storage import datasets, jobs, prompts, results, routing
@@ -129,6 +130,8 @@ class Summary:
     verdicts: Mapping[str, Mapping[str, int]]
     """Scorer → status → how many of its scores."""
     strategies: tuple[Strategy, ...]
+    failing_teachers: tuple[FailingTeacher, ...] = ()
+    """Those that have no usable response to more than half of their prompts."""
 
     @property
     def empty(self) -> bool:
@@ -161,6 +164,7 @@ def build(context: RunContext, seconds: float) -> Summary:
         cost=_cost(context),
         verdicts={name: scorer_ids.statuses(context, name) for name in scorer_ids.names(context)},
         strategies=tuple(_strategy(context, name, routed, accuracy) for name in context.run.strategies),
+        failing_teachers=failing_teachers.find(context),
     )
 
 
@@ -189,6 +193,9 @@ def unfinished(store: Store, job_id: int, context: RunContext | None) -> dict[st
         "error": job.error if job else None,
         "store": store.name,
         "cost": asdict(_cost(context)) if context and context.prompt_set else None,
+        "failing_teachers": [asdict(teacher) for teacher in failing_teachers.find(context)]
+        if context and context.prompt_set
+        else [],
     }
 
 
@@ -280,6 +287,7 @@ def render(found: Summary) -> RenderableType:
     lines.append(_generations(found, routed))
     if spent := str(found.cost):
         lines.append(spent)
+    lines += [f"▲ {teacher}" for teacher in found.failing_teachers]
     for name, statuses in found.verdicts.items():
         # Where a verifier has nothing to verify is as the prompts are.
         odd = [f"{n:,} {status}" for status, n in statuses.items() if status not in ("ok", "unverifiable")]

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from engine.job.failing_teachers import FailingTeacher, fails
 from engine.report import summary
 
 
@@ -91,3 +92,17 @@ def test_what_a_run_has_cost_is_told_where_it_cost_something():
         == "spent $1.7500: $1.5000 for responses, $0.2500 for judge"
     )
     assert told(budget=20) == "spent $0.0000 of $20.00: $0.0000 for responses"
+
+
+def test_a_teacher_that_fails_on_most_of_its_prompts_is_named():
+    failing = FailingTeacher("far", 15, {"error": 14}, "HTTP 422: no")
+    said = "teacher `far` has no usable response to 14 of 15 prompts (14 error); the last error: HTTP 422: no"
+    assert str(failing) == said
+    out = io.StringIO()
+    found = results(strategy("persyn"), failing_teachers=(failing,))
+    Console(file=out, width=80, color_system=None).print(summary.render(found))
+    assert f"▲ {said}" in " ".join(out.getvalue().split())
+    assert summary.as_json(results(failing_teachers=(failing,)))["failing_teachers"][0]["name"] == "far"
+    assert fails({"error": 8, "ok": 7})
+    assert not fails({"error": 7, "ok": 7})
+    assert not fails({})

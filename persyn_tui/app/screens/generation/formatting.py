@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from engine.base.sanitize import strip_control
+from engine.job.failing_teachers import fails
 from engine.pipeline.display import doing, time_left
 from persyn_tui.app.base.formatting import bar, count, done_of, money, rate
 from persyn_tui.app.screens.generation.query import Generated, TeacherLine
@@ -122,9 +123,15 @@ def teacher_columns(rows: Sequence[Sequence[Cell | str]]) -> tuple[Column, ...]:
 
 
 def label(teachers: Iterable[TeacherLine]) -> str:
-    """The line between teachers and newest responses, with the limits that are held below what the run file allows."""
+    """The line between teachers and newest responses: teachers that fail, and limits below what the run file allows."""
+    teachers = list(teachers)
+    failing = (
+        f"── ▲ {t.name}: no usable response to {t.unusable:,} of {t.responses:,} "
+        for t in teachers
+        if fails(t.counts)
+    )
     held = (f"── {t.name} held at {t.now.allowed:,} of {t.now.most:,}: {t.held} " for t in teachers if t.held)
-    return strip_control(f"newest {''.join(held)}{'─' * 300}")
+    return strip_control(f"newest {''.join((*failing, *held))}{'─' * 300}")
 
 
 def _some(number: int, tone: Tone) -> Cell:

@@ -52,9 +52,19 @@ class TeacherLine:
     """What the engine counts while the teacher is being asked; all zero where it is not."""
 
     @property
+    def responses(self) -> int:
+        """Responses of any status."""
+        return sum(self.counts.values())
+
+    @property
+    def unusable(self) -> int:
+        """Responses that are not `ok`."""
+        return self.responses - self.counts.get("ok", 0)
+
+    @property
     def done(self) -> int:
         """Responses of any status, of those that are wanted."""
-        return min(self.wanted, sum(self.counts.values()))
+        return min(self.wanted, self.responses)
 
     @property
     def tokens_per_second(self) -> float | None:
