@@ -101,6 +101,8 @@ class SourceKind:
     """Everything that decides which prompts it yields, as JSON: the contents of files rather than their places."""
     count: Callable[[Any], int | None] = lambda source: None
     """How many prompts there are on this machine, quickly and without a network; None: the run file's `size` says."""
+    notes: Callable[[Any], Sequence[str]] = lambda source: ()
+    """What a person should know of the source before a run, a line each."""
     rows_checked: int | None = 20
     """Prompts that are read before a run, to find malformed ones; None: as many as two seconds allow."""
 

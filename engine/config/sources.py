@@ -65,6 +65,14 @@ class RowsConfig(SourceConfig):
     """How `exact_answer` compares with the answer column; None: responses cannot be verified."""
     size: int | None = Field(None, ge=1)
     """At most so many prompts; None: all. Also what a dry run counts when the data is not here."""
+    show_choices: bool = False
+    """Lists the choices under the prompt, `A. …` a line, for data sets whose questions do not show them."""
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, plainly: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # The hashes of run files from before there was this key stay.
+        found: dict[str, Any] = plainly(self)
+        return {key: value for key, value in found.items() if key != "show_choices" or value}
 
 
 class ImportedFields(FieldsConfig):

@@ -1,6 +1,6 @@
 """What can be wrong with a run and is found in seconds, before any model is loaded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from engine.base import api_keys
@@ -21,9 +21,14 @@ from engine.teachers import teacher_kinds
 def check(run: Run) -> None:
     """Raises ConfigError naming everything that `problems` finds."""
     if found := problems(run):
-        messages = list(dict.fromkeys(problem.message for problem in found))
-        remedies = list(dict.fromkeys(problem.remedy for problem in found if problem.remedy))
-        raise ConfigError("\n".join(messages), "\n  → ".join(remedies))
+        raise together(found)
+
+
+def together(problems: Sequence[PersynError]) -> ConfigError:
+    """All of them as one."""
+    messages = list(dict.fromkeys(problem.message for problem in problems))
+    remedies = list(dict.fromkeys(problem.remedy for problem in problems if problem.remedy))
+    return ConfigError("\n".join(messages), "\n  → ".join(remedies))
 
 
 def problems(run: Run) -> list[PersynError]:

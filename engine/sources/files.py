@@ -49,8 +49,9 @@ _PACKED_HEADS: Final = {
     b"\xfd7zXZ\x00": ".xz",
     b"\x28\xb5\x2f\xfd": ".zst",
 }
+_POINTER: Final = b"version https://git-lfs"
 _FOREIGN: Final[Mapping[bytes, tuple[str, str]]] = {
-    b"version https://git-lfs": ("a pointer of Git LFS, not the data", "fetch the data: git lfs pull"),
+    _POINTER: ("a pointer of Git LFS, not the data", "fetch the data: git lfs pull"),
     b"\xff\xfe": ("text in UTF-16", "save it as UTF-8"),
     b"\xfe\xff": ("text in UTF-16", "save it as UTF-8"),
     b"PAR1": ("a Parquet file", "set `source: parquet`, or let its name end in .parquet"),
@@ -113,6 +114,8 @@ def named(path: str, endings: Sequence[str], among: Sequence[str]) -> list[Path]
         else:
             inside = str(place.relative_to(place.anchor))
             found = sorted(Path(place.anchor).glob(inside)) if is_pattern(path) else []
+            hidden = path.count("/.")
+            found = [file for file in found if str(file).count("/.") == hidden]
         found = [file for file in found if (not endings or ending(file) in endings) and file.is_file()]
     except (OSError, ValueError) as error:  # a name that is too long, no permission, `**` within a word
         raise ConfigError(f"prompts: {path}: cannot be read: {error}", "check `path`") from None
@@ -138,6 +141,12 @@ def opened(path: Path) -> Iterator[BufferedReader]:
     with _decompressed(path) as file:
         refuse_foreign(path, file.peek(_HEAD_BYTES))
         yield file
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether it is what Git LFS leaves in place of a file that was not fetched."""
+    with path.open("rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
 
 
 def refuse_foreign(path: Path, head: bytes | None = None) -> None:

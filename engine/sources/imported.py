@@ -5,7 +5,7 @@ question, as everywhere. Of several answers of one model to one prompt the first
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -22,10 +22,10 @@ from engine.sources.conversations import conversation, response_text
 from engine.sources.files import COUNTED_BYTES, ending, plain, text_bytes
 from engine.sources.files import hashes as content_hashes
 from engine.sources.files import named as named_files
-from engine.sources.hints import fields_remedy, have
+from engine.sources.hints import COMPANIONS, fields_remedy, have
 from engine.sources.question import core_question
 from engine.sources.rows import ARRAY, CSV, JSONL, PARQUET, Rows
-from engine.sources.tables import columns, prompt_of
+from engine.sources.tables import columns, notes_of, prompt_of
 from storage.records import Prompt
 from storage.text import clean
 
@@ -135,8 +135,15 @@ def files(path: str) -> list[Path]:
     return named_files(path, tuple(_FORMS), _FOUND)
 
 
-def _rows(path: Path, fields: ImportedFields) -> Rows:
-    return _FORMS[ending(path)].rows(path, columns(fields))
+def _rows(path: Path, fields: ImportedFields, also: Collection[str] = ()) -> Rows:
+    return _FORMS[ending(path)].rows(path, columns(fields) | set(also))
+
+
+def notes(source: ImportedSource) -> list[str]:
+    """What a person should know of the columns that are not read, by the first row; a line each."""
+    path = files(source.path)[0]
+    rows = ((path.name, f"{path}:{line}", row) for line, row in _rows(path, source.fields, COMPANIONS))
+    return notes_of(rows, source)
 
 
 def hashes(path: str) -> dict[str, str]:
@@ -167,7 +174,7 @@ def _answer(source: ImportedSource, path: Path, line: int, row: Mapping[str, Any
             text = talk.answer
         else:
             raise ConfigError(
-                f"prompts: {at}: no `{fields.response}` ({have(row)})", fields_remedy(row, fields)
+                f"prompts: {at}: no `{fields.response}` ({have(row)})", fields_remedy(row, fields, "response")
             )
         if text is None:
             return None

@@ -45,7 +45,7 @@ class Format:
     rows: Callable[[Path, Collection[str]], Rows]
     """All rows of a file; the columns that are wanted may be told, and others then come as None. Raises ConfigError for
     a malformed row, with its line."""
-    count: Callable[[Path], int | None]
+    count: Callable[[Path, Collection[str]], int | None]
     """How many `rows` there are, quickly; None where that takes too long."""
 
 
@@ -74,7 +74,7 @@ def _jsonl_remedy(raw: bytes) -> str:
     return 'each line is one JSON object in UTF-8, e.g. {"prompt": "…", "answer": "…"}'
 
 
-def count_jsonl(path: Path) -> int | None:
+def count_jsonl(path: Path, columns: Collection[str] = ()) -> int | None:
     """How many rows there are; None where the file is too large to be read for that."""
     if text_bytes(path) > COUNTED_BYTES:
         return None
@@ -294,9 +294,9 @@ def _header(names: Sequence[str], columns: Collection[str]) -> list[str]:
     return found
 
 
-def count_csv(path: Path) -> int | None:
+def count_csv(path: Path, columns: Collection[str] = ()) -> int | None:
     """How many rows there are; None where the file is too large to be read for that."""
-    return None if text_bytes(path) > COUNTED_BYTES else sum(1 for _ in read_csv(path))
+    return None if text_bytes(path) > COUNTED_BYTES else sum(1 for _ in read_csv(path, columns))
 
 
 def read_parquet(path: Path, columns: Collection[str] = ()) -> Rows:
@@ -315,7 +315,7 @@ def read_parquet(path: Path, columns: Collection[str] = ()) -> Rows:
                 yield index, dict.fromkeys(names) | row
 
 
-def count_parquet(path: Path) -> int:
+def count_parquet(path: Path, columns: Collection[str] = ()) -> int:
     """How many rows there are."""
     with _parquet(path) as file:
         return int(file.metadata.num_rows)

@@ -1,6 +1,6 @@
 """Prompts from rows: what files and data sets have in common; streamed."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -15,9 +15,10 @@ from engine.config.sources import FieldsConfig, RowsConfig
 from engine.sources import files
 from engine.sources.cells import cell, has
 from engine.sources.conversations import Conversation, conversation
-from engine.sources.hints import fields_remedy, have
+from engine.sources.hints import COMPANIONS, fields_remedy, have, unread
 from engine.sources.references import reference, unverified
 from engine.sources.rows import Format
+from engine.verifiers.choices import listed
 from storage.records import Prompt
 
 LONGEST_TEXT: Final = 16 * 2**20
@@ -44,14 +45,14 @@ def file_kind(form: Format) -> SourceKind:
     def found(source: FileSource) -> list[Path]:
         return files.named(source.path, (), form.endings)
 
-    def rows(source: FileSource) -> Iterator[PlacedRow]:
+    def rows(source: FileSource, also: Collection[str] = ()) -> Iterator[PlacedRow]:
         for file in found(source):
             name = file.relative_to(source.path).as_posix() if Path(source.path).is_dir() else file.name
-            for line, row in form.rows(file, columns(source.fields)):
+            for line, row in form.rows(file, columns(source.fields) | set(also)):
                 yield f"{name}:{line}", f"{file}:{line}", row
 
     def counted(source: FileSource) -> int | None:
-        counts = [form.count(file) for file in found(source)]
+        counts = [form.count(file, columns(source.fields)) for file in found(source)]
         return None if None in counts else sum(count or 0 for count in counts)
 
     def identity(source: FileSource) -> Mapping[str, Any]:
@@ -68,6 +69,7 @@ def file_kind(form: Format) -> SourceKind:
         located=absolute,
         identity=identity,
         count=counted,
+        notes=lambda source: notes_of(rows(source, COMPANIONS), source),
         rows_checked=None,
     )
 
@@ -97,6 +99,17 @@ def prompts_of(rows: Iterable[PlacedRow], source: RowsConfig, remedy: str) -> It
         raise ConfigError(f"prompts: {source.path}: has no rows", remedy)
 
 
+def notes_of(rows: Iterator[PlacedRow], source: RowsConfig) -> list[str]:
+    """What a person should know of the columns that are not read, by the first row; a line each."""
+    first = next(rows, None)
+    if first is None:
+        return []
+    where, at, row = first
+    prompt = prompt_of(row, source, where, at, ends_with_reference=False)
+    text = "\n".join(turn["content"] for turn in prompt.messages)
+    return [f"prompts: {at}: {line}" for line in unread(row, source, text)]
+
+
 def prompt_of(
     row: Mapping[str, Any], source: RowsConfig, where: str, at: str, *, ends_with_reference: bool = True
 ) -> Prompt:
@@ -114,22 +127,29 @@ def prompt_of(
     found = _conversation(row, fields, at)
     try:
         given = cell(row, fields.answer)
-        choices = None if verifier is None else cell(row, fields.choices)
+        choices = cell(row, fields.choices) if verifier is not None or source.show_choices else None
     except WrongShape as problem:
         raise ConfigError(f"prompts: {at}: {problem}", "mend the row") from None
+    messages = found.messages
+    if source.show_choices:
+        if not (shown := listed(choices, at)):
+            raise ConfigError(
+                f"prompts: {at}: there are no choices to show", fields_remedy(row, fields, "choices")
+            )
+        messages = (*messages[:-1], {"role": "user", "content": f"{messages[-1]['content']}\n{shown}"})
     if verifier is None:
         answer, stored = unverified(given)
-        return Prompt(messages=found.messages, answer=answer, verifier=stored, source=where)
+        return Prompt(messages=messages, answer=answer, verifier=stored, source=where)
     if given is None and not has(row, fields.answer):
         given = found.answer if ends_with_reference else None
         if given is None:
             raise ConfigError(
                 f"prompts: {at}: `verifier: {verifier}` needs an answer and the row has no `{fields.answer}` "
                 f"({have(row)})",
-                fields_remedy(row, fields),
+                fields_remedy(row, fields, "answer"),
             )
     answer, stored = reference(given, choices, verifier, at)
-    return Prompt(messages=found.messages, answer=answer, verifier=stored, source=where)
+    return Prompt(messages=messages, answer=answer, verifier=stored, source=where)
 
 
 def _conversation(row: Mapping[str, Any], fields: FieldsConfig, at: str) -> Conversation:
@@ -140,7 +160,7 @@ def _conversation(row: Mapping[str, Any], fields: FieldsConfig, at: str) -> Conv
     if found is None:
         raise ConfigError(
             f"prompts: {at}: no text in `{fields.prompt}` and no `{fields.messages}` ({have(row)})",
-            fields_remedy(row, fields),
+            fields_remedy(row, fields, "messages"),
         )
     if sum(len(turn["content"]) for turn in found.messages) > LONGEST_TEXT:
         raise ConfigError(

@@ -152,10 +152,15 @@ def _demo_store(models: str) -> str:
 def _estimate(loaded: Run, location: str | None, as_json: bool) -> None:
     problems, notes = preflight.problems(loaded), run_files.notes(loaded)
     try:
-        with Store.open(location, create=False) as opened:
-            found = estimate.from_store(loaded, opened)
-    except StoreMissingError:
-        found = estimate.estimate(loaded)
+        try:
+            with Store.open(location, create=False) as opened:
+                found = estimate.from_store(loaded, opened)
+        except StoreMissingError:
+            found = estimate.estimate(loaded)
+    except ConfigError:
+        if problems:  # the cause, where a source cannot be read
+            raise preflight.together(problems) from None
+        raise
     data: dict[str, Any] = estimate.as_json(found)
     data["problems"] = [{"message": problem.message, "remedy": problem.remedy} for problem in problems]
     data["notes"] = notes

@@ -23,5 +23,10 @@ def _count(source: ImportedSource) -> int | None:
 
 
 KIND = SourceKind(
-    settings=ImportedSource, prompts=imported.prompts, located=absolute, identity=_identity, count=_count
+    settings=ImportedSource,
+    prompts=imported.prompts,
+    located=absolute,
+    identity=_identity,
+    count=_count,
+    notes=imported.notes,
 )

@@ -5,11 +5,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from engine.base import foreign_json
 from engine.base.errors import ConfigError
-from engine.base.foreign_json import Value, WrongShape
 from engine.config.kinds import VerifierKind
 from engine.verifiers.answer_extraction import find_marked, undecorated
+from engine.verifiers.choices import labelled
 from engine.verifiers.comparison import SHOWN, UnverifiableError, needed, normal
 
 _LETTER = re.compile(r"\(([A-Z])\)|([A-Z])(?=[.:),]|$)")
@@ -47,7 +46,7 @@ def _stored(answer: Any, choices: Any, at: str) -> Mapping[str, Any]:
     It names one by its label (the letter, where choices have none), its text, or as a number by its place from 0, as
     MMLU has it. What names one choice by its letter and another by its text is refused.
     """
-    texts, labels = _labelled(choices, at)
+    texts, labels = labelled(choices, at)
     words = answer.strip() if isinstance(answer, str) else json.dumps(answer)
     if isinstance(answer, int | float) and not isinstance(answer, bool) and words not in labels:
         places = {place for place in range(len(texts)) if place == answer}
@@ -68,35 +67,6 @@ def _stored(answer: Any, choices: Any, at: str) -> Mapping[str, Any]:
             "give the letter (A is the first choice), the choice's text, or its place as a number (0 is the first)",
         )
     return {"answer": chr(ord("A") + places.pop()), "choices": texts}
-
-
-def _labelled(choices: Any, at: str) -> tuple[list[str], list[str]]:
-    """(texts, labels) of choices.
-
-    Forms: a list of texts; ARC's `{"text": […], "label": […]}`; objects with `text` and `label`; MedQA's letters and
-    texts in one object; each also as JSON text, as CSV has it. There are no labels in the first form.
-    """
-    try:
-        given = foreign_json.parse(choices) if isinstance(choices, str) else Value(choices, "choices")
-        if given.raw is None:
-            return [], []
-        if isinstance(given.raw, dict):
-            if given.get("text") is None:
-                letters = [key for key, text in given.raw.items() if text is not None]
-                return [given[key].text() for key in letters], [key.strip().upper() for key in letters]
-            texts, marks = given["text"].list(), given["label"].list()
-        elif given.list() and all(isinstance(one, dict) for one in given.raw):
-            texts, marks = [one["text"] for one in given.list()], [one["label"] for one in given.list()]
-        else:
-            texts = marks = given.list()
-        labels = [] if marks is texts else [mark.text().strip().upper() for mark in marks]
-        if marks is not texts and len(labels) != len(texts):
-            raise WrongShape(f"{len(texts)} texts have {len(labels)} labels")
-        return [text.text() for text in texts], labels
-    except WrongShape as problem:
-        raise ConfigError(
-            f"prompts: {at}: the choices are not a list of texts: {problem}", "write a list of texts"
-        ) from None
 
 
 def _places(names: list[str], name: str) -> set[int]:

@@ -147,10 +147,13 @@ def _strong(row: tuple[str, ...]) -> list[Cell | str]:
 
 def _dry_run(run: Run, store: Store | None) -> tuple[Estimate | None, str]:
     """(what it takes, why it cannot be started)."""
-    found = None
+    found, refused = None, ""
     try:
         found = estimate.estimate(run) if store is None else estimate.from_store(run, store)
-        preflight.check(run)
     except PersynError as problem:
-        return found, str(problem)
-    return found, ""
+        refused = str(problem)
+    try:
+        preflight.check(run)
+    except PersynError as problem:  # the cause, where a source cannot be read
+        refused = str(problem)
+    return found, refused
