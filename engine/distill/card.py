@@ -1,12 +1,16 @@
 """The README that lies beside a distilled student: what it is, and how it is loaded."""
 
 import json
+import re
 
+from engine.base.sanitize import one_line
 from engine.distill.data import Counts
 from engine.distill.settings import Settings
 from engine.models.nf4 import NF4
 
 _LOADING = "## Load it"
+_PLAIN = re.compile(r"[\w./~+-]+(?::[\w./~+-]+)*")
+"""What YAML takes as text without quotes."""
 
 
 def text(base: str, dtype: str, settings: Settings, counts: Counts, steps: int, loss: float) -> str:
@@ -29,13 +33,13 @@ def text(base: str, dtype: str, settings: Settings, counts: Counts, steps: int, 
         )
     about = f"""\
 ---
-base_model: {base}
+base_model: {base if _PLAIN.fullmatch(base) else json.dumps(base)}
 library_name: {"peft" if adapter else "transformers"}
 ---
 
 # A student distilled by PerSyn
 
-- base model: `{base}`
+- base model: `{one_line(base, 1000).replace("`", "'")}`
 - method: {method}
 - rows: {counts.kept:,}
 - epochs: {settings.epochs:,} ({steps:,} steps of {settings.batch_rows} rows)

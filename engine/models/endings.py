@@ -25,6 +25,7 @@ _TABLE: Final[Mapping[str, str]] = {
     # it refused, or was kept from it; `tool_calls`: it waits for a tool that nobody offered, so its answer never
     # came; `error`: a fault broke it off.
     "stop": """
+        s end stop_sequences stop_str succeeded hit_eos
         stop stopped end_turn stop_sequence stop_string stop_token stop_word stop_words word eos eos_token eot
         end_of_text end_of_sequence end_of_turn endoftext end_id eog_token complete completed completion done finish
         finished finished_by_stop normal success eos_found stop_string_found stop_criteria_met stop_sequence_reached
@@ -63,6 +64,22 @@ _TABLE: Final[Mapping[str, str]] = {
         other_error engine_error
     """,
 }
+_STEMS: Final = (
+    # What a longer word is about, in the order in which they are looked for.
+    (
+        "content_filter",
+        "filter safe blocked prohibit sensitive refus policy moderat guardrail harm toxic censor",
+    ),
+    (
+        "length",
+        "maxtoken maxnewtoken maxlen maxseq tokenlimit lengthlimit contextl contextw contexto truncat toolong",
+    ),
+    ("tool_calls", "toolcall tooluse functioncall"),
+    (
+        "error",
+        "error abort cancel fail exception outofmemory killed disconnect unavailable overload interrupt byuser",
+    ),
+)
 _NOT_GIVEN: Final = frozenset(("none", "null", "nil", "nan", "na", "unspecified", "unset", "undefined"))
 """The reasons of a server that gives none: what came is taken as whole, unless its length says otherwise."""
 _PREFIX: Final = re.compile(r"^(?:finishreason|stopreason|reason|finish)(?=.)")
@@ -115,7 +132,8 @@ def ending(given: object, own: Mapping[str, str] = MappingProxyType({})) -> str:
         if name.strip().lower() == word.lower():
             return meant
     known = _KNOWN.get(squashed) or _KNOWN.get(_PREFIX.sub("", squashed))
-    return known or one_line(word.lower(), MAX_WORD)
+    stem = next((end for end, stems in _STEMS if any(stem in squashed for stem in stems.split())), None)
+    return known or stem or one_line(word.lower(), MAX_WORD)
 
 
 def is_given(given: object) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 from engine.base import atomic_write
 from engine.base.errors import ConfigError
+from engine.base.sanitize import strip_control
 from engine.models.reasoning import target
 from storage import datasets, listing
 from storage.listing import Listing
@@ -271,7 +272,7 @@ def card(written: Written, dataset: Dataset, filters: str = "") -> str:
         f"| {name} | {value:.4f} | {written.counts[name]:,} |" for name, value in written.means.items()
     )
     left_out = ", ".join(f"{count:,} {_cell(why)}" for why, count in manifest.get("left_out", {}).items())
-    reward = ", ".join(f"{key} {value}" for key, value in manifest.get("reward", {}).items())
+    reward = ", ".join(f"{_cell(key)} {_cell(value)}" for key, value in manifest.get("reward", {}).items())
     only = f" Of its rows only these: {_cell(filters)}; {written.filtered:,} others are not here."
     return f"""---
 configs:
@@ -306,4 +307,4 @@ answered), `source` (where the prompt came from), `prompt_id` and `response_id` 
 
 def _cell(text: object) -> str:
     """Text that stays within its place in Markdown."""
-    return " ".join(str(text).replace("|", "/").replace("`", "'").split())
+    return strip_control(" ".join(str(text).replace("|", "/").replace("`", "'").split()))

@@ -43,6 +43,8 @@ WORDS = {
         ("xAI", "REASON_STOP"),
         ("SGLang", {"type": "stop", "matched": 151645}),
         ("Baidu", "normal"),
+        ("a token's name", "</s>"),
+        ("a quoted word", '"stop"'),
         ("none", None),
         ("none", ""),
         ("a hole in a table", float("nan")),
@@ -79,6 +81,9 @@ WORDS = {
         ("Qwen", "repetition_truncation"),
         ("TensorRT-LLM", "timed_out"),
         ("OpenAI Responses", "incomplete"),
+        ("Azure's SDK", "CompletionFinishReason.TokenLimitReached"),
+        ("a longer word", "max_new_tokens_reached"),
+        ("a longer word", "ERROR_MAX_TOKENS"),
     ],
     "content_filter": [
         ("OpenAI", "content_filter"),
@@ -99,6 +104,8 @@ WORDS = {
         ("Cohere", "ERROR_TOXIC"),
         ("Zhipu", "sensitive"),
         ("GigaChat", "blacklist"),
+        ("a longer word", "blocked_by_safety"),
+        ("Azure's SDK", "CompletionFinishReason.ContentFiltered"),
         ("Yandex", "ALTERNATIVE_STATUS_CONTENT_FILTER"),
     ],
     "tool_calls": [
@@ -119,6 +126,8 @@ WORDS = {
         ("watsonx", "cancelled"),
         ("LM Studio", "modelUnloaded"),
         ("LM Studio", "failed"),
+        ("a longer word", "upstream_error"),
+        ("a longer word", "stopped_by_user"),
         ("Bedrock", "malformed_model_output"),
     ],
 }

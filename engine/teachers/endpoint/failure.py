@@ -57,8 +57,10 @@ TOO_LONG: Final = _any(
     r"(?:prompt|input|message|request|text|content|sequence|conversation|query)s?\b"
     r".{0,40}(?<!took )too (?:long|large|many)",
     r"too many (?:input |prompt )?tokens(?!,? please wait)",  # Cohere, AI21; Bedrock's throttling says it otherwise
-    r"(?:prompt|input).{0,20}(?:exceed|is longer than|is larger than|is greater than)",
-    r"tokens?\b.{0,60}(?:exceeds?|cannot exceed|longer than|larger than).{0,40}(?:limit|maximum|length|allowed|\d)",
+    r"(?:prompt|input).{0,20}(?:is longer than|is larger than|is greater than)",
+    r"(?:prompt|input|sequence|conversation|messages?|tokens?).{0,60}(?<!rate limit )"
+    r"(?:exceed|must be less than|over the limit|supports? (?:only )?(?:up to|at most))",
+    r"supports (?:only )?(?:up to|at most) [\d,]+ tokens",
     # Moonshot; OpenAI and Groq; DashScope
     r"exceeded model token limit|token limit exceeded|length of the (?:messages|prompt|input)|range of input length",
     r"inputs?`? (?:tokens? \+|must have less than)",  # TGI
@@ -66,12 +68,19 @@ TOO_LONG: Final = _any(
     r"request[ _](?:entity[ _])?too[ _]large|payload too large|string_above_max_length|expected maxLength",
     r"n_ctx|超长|过长|长度超|超过.{0,12}长度|超出.{0,12}长度",  # llama.cpp; Zhipu, Qwen
 )
+_OF_THE_BOUND: Final = re.compile(r"max_\w*tokens|(?:completion|output) tokens", re.IGNORECASE)
+_OF_THE_PROMPT: Final = re.compile(
+    r"prompt|input|context|messages|sequence|conversation|got -", re.IGNORECASE
+)
+_BOUND_BY_ITSELF: Final = re.compile(r"max_\w*tokens\W* must be less than or equal", re.IGNORECASE)
+"""An error about the bound on generated tokens alone is not one prompt's; the last is Groq's."""
 FLAGGED: Final = _any(
     r"content[ _-]?(?:filter|policy|management|moderation)|responsible ?ai",  # OpenAI, Azure, Moonshot
     r"moderation|flagged|safety (?:system|filter|setting|polic|reason|check)",  # OpenRouter, OpenAI
     r"prompt (?:was )?blocked|block_?reason|prohibited[ _]content",  # Gemini
     r"guardrail|inappropriate|data_?inspection",  # Bedrock, DashScope
-    r"sensitive[ _]?(?:content|information|word)",  # Doubao
+    r"(?<!case[- ])sensitive|unsafe|content exists risk",  # Doubao, MiniMax; DeepSeek
+    r"\bsafety\b|request (?:was|has been) blocked|blocked by (?!cloudflare|firewall|network)",
     r"violat\w* .{0,60}(?:polic|guideline|terms)|usage polic|invalid_prompt",  # OpenAI, Anthropic
     r"harmful|jailbreak|high risk",  # Moonshot
     r"不安全|敏感|违规|涉及.{0,8}风险|风险内容",  # Zhipu, Hunyuan, ERNIE
@@ -91,9 +100,22 @@ _SPENT: Final = _any(
     r"arrear|overdue|余额|欠费|billing[_ ](?:hard|not)|account is not active",
 )
 _NO_MODEL: Final = _any(
-    r"model[_ ]not[_ ](?:found|exist|open)|no models? (?:is |are )?loaded|unknown model|no such model|invalid model",
+    r"model[_ ]not[_ ](?:found|exist|open)|no models? (?:is |are )?loaded|(?:unknown|no such|invalid|valid) model",
+    r"model is required",
     r"models? .{0,80}(?:does not exist|do not exist|not found|not exist|is not (?:loaded|available|supported|a valid))",
 )
+_BUSY_WORDS: Final = _any(r"rate[ _-]?limit|throttl|too[ _]many[ _]requests|overloaded|at[ _]capacity")
+_MINIMAX: Final = {
+    "1000": 500,
+    "1001": 504,
+    "1002": 429,
+    "1004": 401,
+    "1008": 402,
+    "1026": 400,
+    "1027": 400,
+    "1039": 429,
+}
+"""Its own codes, in `base_resp` of a reply of status 200."""
 _WORDS_OF_STATUS: Final = (
     # What stands in `code`, `type` or `status` of an error without a number: OpenAI, Anthropic, gRPC (Gemini), Bedrock.
     (429, _any(r"rate_?limit|resource_exhausted|throttl|too_?many_?requests|rate_limited|1302|1305")),
@@ -145,7 +167,9 @@ def meaning(code: int | None, body: bytes, headers: Mapping[str, str], now: floa
     leaves = list(_leaves(data)) if not isinstance(data, str) else [("message", data)]
     text = " ".join(f"{value}" for key, value in leaves if key not in _QUOTED)[:_READ]
     said = _said(data).removeprefix(f"{code}: ")
-    given, code = code, _code(leaves) if code is None else code
+    given, code = code, _code(leaves, text) if code is None else code
+    if given in (400, 403, 500) and (_BUSY_WORDS.search(_codes(leaves)) or "ThrottlingException" in text):
+        code = 429
     message = f"HTTP {given}: {said}" if given else f"the reply is an error: {said}"
     wait = _wait(headers, leaves, text, now)
     if code in BUSY and not re.search(r"request too large", text, re.IGNORECASE):
@@ -154,7 +178,9 @@ def meaning(code: int | None, body: bytes, headers: Mapping[str, str], now: floa
         if spent and code == 429:
             return Failure("unusable", message, remedy=_REMEDIES[402])
         return Failure("overload", message, wait, code=code)
-    if (code not in (401, 402, 404, 408, 504) and TOO_LONG.search(text)) or code == 413:
+    of_the_bound = _OF_THE_BOUND.search(text) and not _OF_THE_PROMPT.search(text)
+    of_the_prompt = TOO_LONG.search(text) and not of_the_bound and not _BOUND_BY_ITSELF.search(text)
+    if code == 413 or (code not in (401, 402, 404, 408, 504) and of_the_prompt):
         return Failure("rejected", message, status="too_long")
     if code in (None, 400, 403, 422, 451, 500) and FLAGGED.search(text) and not _ACCOUNT.search(text):
         return Failure("rejected", message, status="refused")
@@ -262,14 +288,29 @@ def _leaves(data: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, Any
         yield key, data[:_READ] if isinstance(data, str) else data
 
 
-def _code(leaves: list[tuple[str, Any]]) -> int | None:
+_NAMES_CODE: Final = (
+    "code",
+    "status",
+    "status_code",
+    "statusCode",
+    "type",
+    "error_code",
+    "http_code",
+    "reason",
+)
+
+
+def _codes(leaves: list[tuple[str, Any]]) -> str:
+    """What an error says of itself in words that are meant for programs."""
+    return " ".join(str(value) for key, value in leaves if key in _NAMES_CODE)
+
+
+def _code(leaves: list[tuple[str, Any]], text: str) -> int | None:
     """The HTTP status that an error in a reply of status 200 stands for; None where it tells none."""
-    named = [
-        str(value)
-        for key, value in leaves
-        if key in ("code", "status", "status_code", "statusCode", "type", "error_code", "http_code", "reason")
-    ]
+    named = _codes(leaves).split()
     for value in named:
+        if value in _MINIMAX and any(key == "status_msg" for key, _ in leaves):
+            return _MINIMAX[value]
         if re.fullmatch(r"[45]\d\d", value):
             return int(value)
         if re.fullmatch(r"[45]\d{4}", value):  # FastChat: 42901
@@ -277,14 +318,20 @@ def _code(leaves: list[tuple[str, Any]]) -> int | None:
     for status, words in _WORDS_OF_STATUS:
         if any(words.search(value) for value in named):
             return status
-    return None
+    return 429 if _BUSY_WORDS.search(text) else 402 if _SPENT.search(text) else None
 
 
 def _parameter(leaves: list[tuple[str, Any]], said: str) -> str:
     """The request's own parameter that an error is about; empty where it is about something else."""
     named = {str(value).rpartition(".")[2] for key, value in leaves if key in ("param", "parameter")}
-    quoted = r"[`'\"‘“]{0}[`'\"’”]|\b{0}: extra inputs"
-    told = {each for each in PARAMETERS if re.search(quoted.format(each), said, re.IGNORECASE)}
+    quoted, bare = r"[`'\"‘“]{0}[`'\"’”]|\b{0}: extra inputs", r"\b{0}\b"
+    told = {
+        each
+        for each in PARAMETERS
+        if re.search(
+            (bare if "_" in each else quoted).format(each), said, re.IGNORECASE
+        )  # others are words, too
+    }
     return next((each for found in (named, told) for each in PARAMETERS if each in found), "")
 
 

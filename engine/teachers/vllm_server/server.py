@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import IO
 
 from engine.base import bound_process, foreign_json
+from engine.base.api_keys import redacted
 from engine.base.errors import EndpointError
+from engine.base.sanitize import strip_control
 from engine.teachers.vllm_server import orphans
 from storage.records import Model
 
@@ -31,6 +33,8 @@ _LOOK_S = 0.25
 _TERMINATE_S = 20.0
 """Seconds for the server to end by itself."""
 _TAIL_BYTES = 64 * 1024
+_REPLY_BYTES = 8 * 2**20
+"""Its metrics are less than a tenth of that."""
 
 _STARTER = ThreadPoolExecutor(1, "vllm-starter")
 """Starts every server: Linux takes the end of the thread that did it for the engine's, and this one ends with it."""
@@ -169,7 +173,10 @@ class Server:
         try:
             connection.request("GET", path, headers={"Authorization": f"Bearer {self.key}"})
             response = connection.getresponse()
-            return response.status, response.read().decode("utf-8", "replace")
+            body = response.read(_REPLY_BYTES + 1)
+            if len(body) > _REPLY_BYTES:
+                raise http.client.HTTPException(f"a reply of more than {_REPLY_BYTES:,} bytes")
+            return response.status, body.decode("utf-8", "replace")
         finally:
             connection.close()
 
@@ -186,7 +193,8 @@ class Server:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(self._log_start, size - _TAIL_BYTES))
             lines = file.read().decode("utf-8", "replace").splitlines()
-            told = [line[:300].rstrip() for line in lines if line.strip()][-TAIL_LINES:]
+            last = [line for line in lines if line.strip()][-TAIL_LINES:]
+            told = [strip_control(redacted(line, self.key))[:300].rstrip() for line in last]
             return "".join(f"\n  | {line}" for line in told)
         return ""
 
