@@ -32,6 +32,11 @@ COMMANDS = {
         "Say what another α or normalization would change, from stored scores.",
     ),
     "doctor": ("checks", "doctor", "Check this machine and, with a run file, each of its models."),
+    "verify": (
+        "verify",
+        "verify",
+        "Judge answers by their references as a run would, before it is paid for.",
+    ),
     "schema": ("checks", "schema", "Print the JSON Schema of a run file, for editors."),
     "serve": ("serve", "serve", "Show the terminal app in a browser, until ctrl+c."),
     "data": ("data", "group", "Stored synthetic data: responses, scores, datasets."),

@@ -111,10 +111,10 @@ class SourceKind:
 class VerifierKind:
     """A way to say whether a response is right. A changed rule needs another name: stored scores are kept by it."""
 
-    verify: Callable[[Mapping[str, Any], Any, str], tuple[float, str]]
-    """(score, the answer that was read) of what is stored with the prompt, its reference answer and the response's
-    text; right is a score of 1. Raises UnverifiableError when nothing can be compared. Runs in a process of its own,
-    under a time limit."""
+    verify: Callable[[Mapping[str, Any], Any, str], tuple[float, str] | tuple[float, str, str]]
+    """(score, the answer that was read, and where, in words, if it says so) of what is stored with the prompt, its
+    reference answer and the response's text; right is a score of 1. Raises UnverifiableError when nothing can be
+    compared. Runs in a process of its own, under a time limit."""
     stored: Callable[[Any, Any, str], Mapping[str, Any]] | None = lambda answer, choices, at: {}
     """What is stored with a prompt, from its row's reference answer as text, its choices (None without any) and its
     place in the file; an `answer` in it is compared with in the reference's place. Raises ConfigError for a reference

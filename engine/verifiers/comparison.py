@@ -2,12 +2,23 @@
 
 import math
 import unicodedata
-from typing import Any
+from typing import Any, NamedTuple
 
 FULL_SCORE = 1.0 - 1e-9
 """A score from which on a response is right."""
 SHOWN = 200
 """Characters of a text that messages show."""
+
+
+class Verdict(NamedTuple):
+    """What a verifier finds; one of another package may give a tuple of the first two."""
+
+    score: float
+    """Right is a score of 1."""
+    extracted: str
+    """The answer that was read."""
+    why: str = ""
+    """Where it was read, in words."""
 
 
 class UnverifiableError(Exception):

@@ -7,8 +7,8 @@ from typing import Any, Final
 from engine.base.errors import ConfigError
 from engine.verifiers.answer_extraction import find_marked, undecorated
 
-_MARK: Final = re.compile(r"####|\\boxed\s*\{|<answer>", re.IGNORECASE)
-_EMPTY: Final = re.compile(r"####|\\boxed\s*\{\s*\}|</?answer>", re.IGNORECASE)
+_MARK: Final = re.compile(r"####|\\(?:boxed|fbox|framebox)\s*\{|<answer>", re.IGNORECASE)
+_EMPTY: Final = re.compile(r"####|\\(?:boxed|fbox|framebox)\s*\{\s*\}|</?answer>", re.IGNORECASE)
 
 
 def marked_reference(answer: str, at: str) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 from engine.base.errors import ConfigError
 from engine.base.plugins import VERIFIERS
 from engine.config.kinds import VerifierKind, verifier_kind
-from engine.verifiers.comparison import FULL_SCORE, SHOWN, UnverifiableError
+from engine.verifiers.comparison import FULL_SCORE, SHOWN, UnverifiableError, Verdict
 
 Outcome = dict[str, Any]
 """`value` (1.0, 0.0, or None), `status` (`ok` or `unverifiable`), `detail` (small JSON)."""
@@ -43,21 +43,22 @@ def verify(verifier: Mapping[str, Any], reference: str | None, text: str) -> Out
     try:
         kind = _kind(verifier)
         each = [{**verifier, **one} for one in verifier.get("any_of") or [dict[str, Any]()]]
-        found = (kind.verify(one, one.get("answer", reference), text) for one in each)
-        score, extracted = _best(found)
+        found = _best(Verdict(*kind.verify(one, one.get("answer", reference), text)) for one in each)
     except UnverifiableError as error:
         return {"value": None, "status": "unverifiable", "detail": {"reason": str(error)}}
-    detail: dict[str, Any] = {"extracted": extracted[:SHOWN]}
-    if 0.0 < score < FULL_SCORE:
-        detail["score"] = score
-    return {"value": float(score >= FULL_SCORE), "status": "ok", "detail": detail}
+    detail: dict[str, Any] = {"extracted": found.extracted[:SHOWN]}
+    if found.why:
+        detail["why"] = found.why
+    if 0.0 < found.score < FULL_SCORE:
+        detail["score"] = found.score
+    return {"value": float(found.score >= FULL_SCORE), "status": "ok", "detail": detail}
 
 
-def _best(found: Iterator[tuple[float, str]]) -> tuple[float, str]:
+def _best(found: Iterator[Verdict]) -> Verdict:
     """The first that is right, else the first of the best."""
     best = next(found)
-    while best[0] < FULL_SCORE and (another := next(found, None)) is not None:
-        best = another if another[0] > best[0] else best
+    while best.score < FULL_SCORE and (another := next(found, None)) is not None:
+        best = another if another.score > best.score else best
     return best
 
 

@@ -62,4 +62,4 @@ def test_which_commands_have_no_json_or_store_is_as_readme_says():
         return {found for name in cli.COMMANDS for found in without(option, cli._load(name), name)}
 
     assert all_without("--json") == {"schema", "serve"}
-    assert all_without("--store") == {"schema", "zoo"}
+    assert all_without("--store") == {"schema", "verify", "zoo"}

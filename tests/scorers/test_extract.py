@@ -29,7 +29,7 @@ PLAIN = [
 NUMERIC = [
     ("12 + 34 = 46", "46"),
     ("So 1,042 apples are left.", "1042"),
-    ("The answer is x = 1,042 apples, not 7.", "7"),
+    ("The answer is x = 1,042 apples, not 7.", "1042"),
     ("The answer is $-3.50.", "-3.50"),
     ("It is −4 degrees", "-4"),
     ("3-2", "2"),

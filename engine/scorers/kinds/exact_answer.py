@@ -17,7 +17,7 @@ from engine.scorers.verify_process import Worker
 from storage.records import Prompt, Score
 
 VERSION = 3
-"""Raised when the same answer would be judged differently."""
+"""Part of every score's hash: raised when a changed rule is worth all scores, and all that follows from them, anew."""
 
 
 class Settings(Section):
