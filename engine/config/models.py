@@ -10,7 +10,7 @@ from engine.base.plugins import TEACHERS
 from engine.config.endpoint import Addressed, PriceConfig
 from engine.config.kinds import teacher_kind
 from engine.config.paths import RunFolder
-from engine.config.section import Dtype, Section, Seed, first_problem, known, refuse_unknown
+from engine.config.section import Dtype, Section, Seed, Texts, first_problem, known, refuse_unknown
 from engine.config.sources import ImportedSource
 from engine.config.vllm import ServerConfig
 
@@ -28,7 +28,7 @@ class SamplingConfig(Section):
     """Of a response."""
     seed: Seed | None = None
     """Of the draws."""
-    stop: tuple[str, ...] | None = None
+    stop: Texts | None = None
     """Texts that end a response."""
 
 

@@ -7,9 +7,10 @@ nearest valid key.
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import yaml
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
@@ -20,7 +21,7 @@ from engine.config.kinds import source_kind, teacher_kind
 from engine.config.models import SamplingConfig, StudentConfig, TeacherConfig
 from engine.config.paths import RunFolder
 from engine.config.quality import QualityConfig
-from engine.config.section import Section, known, unknown
+from engine.config.section import Section, known, said, unknown
 from engine.config.sources import ImportedSource, SourceConfig, any_source
 from engine.config.stages import (
     CalibrationConfig,
@@ -40,6 +41,8 @@ from engine.methods import strategy_kinds
 from engine.methods.strategy import Evidence
 from storage.records import Role
 
+LARGEST: Final = 512 * 1024
+"""Bytes of a run file."""
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 _UNKNOWN_KEY = re.compile(r"unknown key `([^`]+)`")
 
@@ -200,7 +203,11 @@ if not TYPE_CHECKING:
 
 _OF_DATA = (
     ".parquet",
-    *(kind + packed for kind in (".jsonl", ".csv") for packed in ("", ".gz", ".bz2", ".xz")),
+    *(
+        kind + packed
+        for kind in (".jsonl", ".ndjson", ".csv", ".tsv")
+        for packed in ("", ".gz", ".bz2", ".xz", ".zst")
+    ),
 )
 
 Registered = Callable[[Role, str], Mapping[str, Any]]
@@ -216,22 +223,36 @@ def load(path: str | Path, registered: Registered | None = None) -> Run:
         ConfigError: no such file, not YAML, or a setting is wrong; every problem is named with its line.
     """
     file = Path(path)
-    if file.is_dir():
-        raise ConfigError(f"{file}: is a folder, not a run file", "name the YAML file; `examples/` has some")
     if file.name.endswith(_OF_DATA):
         raise ConfigError(
             f"{file}: holds prompts, a run file is YAML",
             f"name it in a run file: `prompts: [{{path: {file.name}, …}}]`",
         )
     try:
-        text = file.read_text(encoding="utf-8")
+        text = _text(file)
     except FileNotFoundError:
         raise ConfigError(
             f"{file}: no such run file", "check the path; `examples/` has run files to start from"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}", "a run file is a UTF-8 YAML file") from None
     return parse(text, where=str(file), base=file.resolve().parent, registered=registered)
+
+
+def _text(file: Path) -> str:
+    """The text of a run file, of which no more than `LARGEST` bytes are read: YAML takes seconds for a megabyte."""
+    mode = file.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise ConfigError(f"{file}: is a folder, not a run file", "name the YAML file; `examples/` has some")
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"{file}: is no regular file", "write the run file to a file and name that")
+    with file.open("rb") as opened:
+        content = opened.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ConfigError(
+            f"{file}: a run file of more than {LARGEST // 1024} kB", "prompts go into files that it names"
+        )
+    return content.decode()
 
 
 def parse(
@@ -336,15 +357,13 @@ def _leave_out(data: dict[str, Any]) -> None:
 def _message(problem: Any) -> str:
     if problem["type"] == "too_short":
         return ": needs at least one entry"
-    if problem["type"] == "model_type":
-        return ": must be a mapping of keys, e.g. {key: value}"
     if problem["type"] == "union_tag_not_found":
         return f": `source` is missing: one of {', '.join(SOURCES.names())}"
     if problem["type"] == "union_tag_invalid":
         if (kind := problem["ctx"]["tag"]) in SOURCES.names():
             source_kind(kind)  # which says why one of another package cannot be used
         return f": {unknown('source', kind, SOURCES.names())}"
-    return f": {str(problem['msg']).removeprefix('Value error, ')}"
+    return f": {said(problem)}"
 
 
 def _dotted(loc: tuple[int | str, ...]) -> str:

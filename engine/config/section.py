@@ -2,9 +2,9 @@
 
 import operator
 from collections.abc import Collection, Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from engine.base import suggest
 from engine.base.errors import ConfigError
@@ -34,6 +34,11 @@ class Section(BaseModel):
             refuse_unknown(data, cls.model_fields)
         return data
 
+
+Texts = Annotated[
+    tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)
+]
+"""A list of texts, of which one may stand by itself."""
 
 _Section = TypeVar("_Section", bound=Section)
 
@@ -96,8 +101,31 @@ def checked(
         raise ConfigError(f"{whose}: {first_problem(error)}", remedy) from None
 
 
+_SAID: Final[Mapping[str, str]] = {
+    "string_pattern_mismatch": "only letters, digits and . : / + - _ may be in it",
+    "string_type": "must be text, in quotes where YAML reads something else",
+    "tuple_type": "must be a list, e.g. [first, second]",
+    "list_type": "must be a list, e.g. [first, second]",
+    "dict_type": "must be a mapping of keys, e.g. {key: value}",
+    "model_type": "must be a mapping of keys, e.g. {key: value}",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number, e.g. 7e9",
+}
+"""pydantic's type of a problem → what is said of it, where its own words are for programmers."""
+
+
+def said(problem: Any) -> str:
+    """What is wrong with a value, from one of `ValidationError.errors()`."""
+    return _SAID.get(problem["type"], str(problem["msg"]).removeprefix("Value error, "))
+
+
 def first_problem(error: ValidationError) -> str:
     """The first thing that is wrong with a section, after the dotted path of its key where it has one."""
     problem = error.errors(include_url=False)[0]
-    where, message = ".".join(map(str, problem["loc"])), str(problem["msg"]).removeprefix("Value error, ")
+    where, message = ".".join(map(str, problem["loc"])), said(problem)
     return f"{where}: {message}" if where else message

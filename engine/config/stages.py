@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from engine.config.section import Dtype, Section, Seed
+from engine.config.section import Dtype, Section, Seed, Texts
 from engine.config.vllm import ServerConfig
 
 
@@ -119,7 +119,7 @@ class GenerationConfig(Section):
     """Of a response."""
     seed: Seed = 0
     """Of the draws."""
-    stop: tuple[str, ...] = ()
+    stop: Texts = ()
     """Texts that end a response."""
     fallbacks: int = Field(1, ge=0)
     """How many next-best teachers may be asked when the chosen one gave no usable response."""

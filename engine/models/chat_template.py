@@ -95,7 +95,7 @@ def prompt_ids(
     tokenizer: "PreTrainedTokenizerBase", messages: Messages, *, thinking: bool | None = None
 ) -> list[int]:
     """Token ids of `render_prompt`; BOS appears only where the template puts it."""
-    return _tokenize(tokenizer, render_prompt(tokenizer, messages, thinking=thinking))
+    return token_ids(tokenizer, render_prompt(tokenizer, messages, thinking=thinking))
 
 
 def encode(
@@ -128,10 +128,10 @@ def encode(
         raise _rewritten(tokenizer)
     tail = body + suffix.rstrip() if count_end_of_turn else body
 
-    head = _tokenize(tokenizer, prompt)
-    ids = _tokenize(tokenizer, prompt + tail)
+    head = token_ids(tokenizer, prompt)
+    ids = token_ids(tokenizer, prompt + tail)
     if ids[: len(head)] != head:
-        alone = _tokenize(tokenizer, tail)
+        alone = token_ids(tokenizer, tail)
         if _decode(tokenizer, head + alone) != _decode(tokenizer, ids):
             raise TemplateError(
                 f"the tokenizer of {_name(tokenizer)} merges the end of the prompt with the start of a "
@@ -159,7 +159,7 @@ def conversation_ids(
             f"the chat template of {_name(tokenizer)} drops or rewrites the answer",
             "use a reward model whose template keeps it as it is",
         )
-    return _tokenize(tokenizer, text)
+    return token_ids(tokenizer, text)
 
 
 def end_of_turn_ids(tokenizer: "PreTrainedTokenizerBase", *, thinking: bool | None = None) -> list[int]:
@@ -169,7 +169,7 @@ def end_of_turn_ids(tokenizer: "PreTrainedTokenizerBase", *, thinking: bool | No
     """
     suffix = _turn_suffix(tokenizer, _template(tokenizer), thinking).strip()
     special = set(tokenizer.added_tokens_decoder) | set(tokenizer.all_special_ids)
-    return [token for token in _tokenize(tokenizer, suffix) if token in special]
+    return [token for token in token_ids(tokenizer, suffix) if token in special]
 
 
 def clean(text: str) -> str:
@@ -229,7 +229,8 @@ def _turn_suffix(tokenizer: "PreTrainedTokenizerBase", template: str, thinking: 
     return _render(tokenizer, turns, thinking, generation_prompt=False).rpartition(_PROBE)[2]
 
 
-def _tokenize(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+def token_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Token ids of a text as it is: without BOS, EOS, or a template."""
     ids = tokenizer(text, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)
     return list(ids["input_ids"])
 

@@ -1,12 +1,15 @@
 """Finding prompts that no model could read, with tokenizers alone: no model is loaded for it."""
 
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 from engine.base.errors import ConfigError
 from engine.config.kinds import teacher_kind
 from engine.config.models import ModelConfig
 from engine.config.run_file import Run
 from engine.models import model_info as models
+from engine.models import text_size
 from storage.records import Prompt
 
 
@@ -34,14 +37,16 @@ class Checker:
 
     def check(self, where: str, prompt: Prompt) -> None:
         """Raises ConfigError when the prompt leaves no room for a response in some model's context."""
-        text = "\n".join(str(message["content"]) for message in prompt.messages)
+        text = text_size.words_of(prompt.messages)
         if self._smallest is None or len(text.encode("utf-8", "replace")) < self._smallest:
             return
         for label, folder, context in self._limits:
-            tokens = _count(folder, text)
+            tokens = text_size.tokens_of(text, context, partial(_count, folder))
+            least = "at least " if len(text) > text_size.SLICE else ""
+            those = f"{least}{tokens:,} tokens"
             if tokens >= context:
                 raise ConfigError(
-                    f"prompts: {where}: {tokens:,} tokens do not fit the context of {label} ({context:,} tokens, "
+                    f"prompts: {where}: {those} do not fit the context of {label} ({context:,} tokens, "
                     "prompt and response together)",
                     "shorten or remove the prompt, raise that model's `context`, or set `too_long: mark` to store "
                     "it as too_long and go on with the rest",
@@ -49,9 +54,14 @@ class Checker:
 
 
 def _count(folder: str, text: str) -> int:
+    if (tokenizer := _tokenizer(folder)) is None:
+        return 0  # a slow tokenizer: the backend counts exactly and marks the row
+    return len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(folder: str) -> Any:
     from tokenizers import Tokenizer
 
     path = Path(folder) / "tokenizer.json"
-    if not path.is_file():
-        return 0  # a slow tokenizer: the backend counts exactly and marks the row
-    return len(Tokenizer.from_file(str(path)).encode(text, add_special_tokens=False).ids)
+    return Tokenizer.from_file(str(path)) if path.is_file() else None

@@ -20,7 +20,7 @@ from engine.base.errors import ConfigError
 from engine.base.foreign_json import Value, WrongShape
 from engine.sources.files import COUNTED_BYTES, opened, refuse_foreign, text_bytes
 
-LONGEST_LINE: Final = 64 * 2**20
+LONGEST_LINE: Final = 32 * 2**20
 """Bytes of a row's text; a longer one is refused before it is read."""
 _LONGEST_FIELD: Final = 16 * 2**20
 _BLOCK: Final = 2**16

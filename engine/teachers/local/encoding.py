@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import TemplateError
-from engine.models.chat_template import end_of_turn_ids, prompt_ids, with_system
+from engine.models import text_size
+from engine.models.chat_template import end_of_turn_ids, prompt_ids, token_ids, with_system
 from engine.teachers.local.decode import Row
 from engine.teachers.response_status import failed
 from storage.records import Request, Response
@@ -31,6 +32,12 @@ class Encoder:
 
     def row(self, request: Request) -> Row | Response:
         """The request as token ids, with the tokens that its response may have, or why it cannot be answered."""
+        if self.context is not None and len(words := text_size.words_of(request.messages)) > text_size.SLICE:
+            tokens = text_size.tokens_of(
+                words, self.context, lambda text: len(token_ids(self.tokenizer, text))
+            )
+            if tokens >= self.context:
+                return self._too_long(request, tokens)
         try:
             ids = prompt_ids(self.tokenizer, request.messages, thinking=self.thinking)
         except TemplateError as error:
@@ -39,9 +46,12 @@ class Encoder:
         if self.context is not None:
             limit = min(limit, self.context - len(ids))
         if limit < 1:
-            reason = f"the prompt has {len(ids)} tokens, the model's context is {self.context}"
-            return failed(request, "too_long", reason, len(ids))
+            return self._too_long(request, len(ids))
         return Row(ids, request.sampling, limit)
+
+    def _too_long(self, request: Request, tokens: int) -> Response:
+        reason = f"the prompt has {tokens} tokens, the model's context is {self.context}"
+        return failed(request, "too_long", reason, tokens)
 
     def ending_ids(self, configured: "GenerationConfig | None") -> list[int]:
         """Ids that end an answer: the model's own, the tokenizer's EOS, and what the template puts after a turn."""

@@ -22,6 +22,7 @@ from textual.widgets import Input, Static, TextArea
 from textual.worker import NoActiveWorker, get_current_worker
 
 from engine.base.sanitize import strip_control
+from engine.config.section import said
 from persyn_tui.app.state.base_app import BaseApp
 from persyn_tui.app.textual_fixes.dismiss_guard import DismissGuard
 from persyn_tui.app.textual_fixes.private import suggestion
@@ -480,11 +481,9 @@ def _words(problem: Any) -> str:
     kind = problem["type"]
     if kind in ("missing", "string_too_short"):
         return "needed"
-    if kind == "string_pattern_mismatch":
-        return "only letters, digits and . : / + - _"
     if kind in ("int_parsing", "float_parsing", "int_from_float"):
         return "not a number" if kind == "float_parsing" else "not a whole number"
     if kind in BOUNDS:
         words, bound = BOUNDS[kind]
         return f"must be {words} {problem['ctx'][bound]:g}"
-    return str(problem["msg"]).removeprefix("Value error, ")
+    return said(problem)
