@@ -8,7 +8,6 @@ import os
 import pickle
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from typing import Any
 import psutil
 import torch
 
-from engine.base import bound_process
+from engine.base import bound_process, exit_code
 from engine.base.errors import Cancelled, PersynError, TrainingError
 from engine.distill.data import Rows, tokenise_rows
 from engine.distill.settings import Hooks, Settings, Task, TrainResult
@@ -318,9 +317,8 @@ class _Processes:
         who, said = f"torchrun ended with exit code {self._process.returncode}", self._said_by_torchrun
         if match := _FAILED.search(said.read_text(encoding="utf-8", errors="replace")):
             code, rank = int(match[1]), int(match[2])
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             devices = self._order.student.devices
-            who = f"process {rank + 1} of {len(devices)}, on {devices[rank]}, {how}"
+            who = f"process {rank + 1} of {len(devices)}, on {devices[rank]}, {exit_code.ended(code)}"
             said = next(self._logs.glob(f"*/attempt_0/{rank}/stderr.log"), said)
         return TrainingError(
             f"{who}; {self.kept()}{_tail(said)}",

@@ -4,7 +4,6 @@ A process gets a piece of work at a time, and the next when that is done, so tha
 piece gives comes back with the forward pass that made it, and is stored by whoever asked: there is one writer.
 """
 
-import gc
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ import torch
 
 from engine.base.errors import Cancelled
 from engine.models.batching import shuffled
+from engine.models.memory import give_back
 from engine.models.replica import Make, Replica
 
 LOOK_S = 0.1
@@ -48,7 +48,7 @@ class Replicas(Generic[_Item, _Result]):
         self._given = 0
         """The number of the last piece that was handed out, by any call of `run`."""
         self._replicas: list[Replica[list[_Item], _Result]] = []
-        _leave_gpus()
+        give_back()
         threads = max(1, torch.get_num_threads() // len(devices))
         try:
             for index, device in enumerate(devices):
@@ -173,10 +173,3 @@ def cut_work(
         pieces[-1] += groups[key]
         filled += tokens[key]
     return shuffled(pieces)
-
-
-def _leave_gpus() -> None:
-    """Gives back what torch keeps of GPUs here: the copies may need it."""
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        gc.collect()
-        torch.cuda.empty_cache()

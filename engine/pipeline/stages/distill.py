@@ -252,10 +252,10 @@ def _merge(
 
 
 def _base(context: RunContext) -> merge.Base:
-    student = context.student
-    return merge.Base(
-        student.model, student.revision, _dtype(context), str(student.options.get("device", "auto"))
-    )
+    """The student where it would be trained in this process."""
+    student = context.placed(context.student)
+    device = str(student.options.get("device") or "auto")
+    return merge.Base(student.model, student.revision, _dtype(context), device)
 
 
 def _dtype(context: RunContext) -> str:

@@ -5,7 +5,6 @@ import http.client
 import os
 import re
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from engine.base import bound_process, foreign_json
+from engine.base import bound_process, exit_code, foreign_json
 from engine.base.api_keys import redacted
 from engine.base.errors import EndpointError
 from engine.base.sanitize import strip_control
@@ -182,10 +181,7 @@ class Server:
 
     def exit_text(self) -> str:
         """How the process ended."""
-        code = self._process.returncode
-        if code is not None and code < 0:
-            return f"was ended by {signal.Signals(-code).name}"
-        return f"ended with exit code {code}"
+        return exit_code.ended(self._process.returncode)
 
     def said(self) -> str:
         """The last lines of its log file, on lines of their own; empty when it said nothing."""
