@@ -197,6 +197,12 @@ def count_pending(store: Store, scored: Scored, *, max_attempts: int = 1) -> int
     return store.number(_unscored(store, (func.count(),), scored, max_attempts))
 
 
+def pending_characters(store: Store, scored: Scored, *, reasoning: bool) -> int:
+    """Characters of the responses that have no score yet; with those of their reasoning, if asked."""
+    length = func.length(ResponseRow.text) + (func.length(ResponseRow.reasoning) if reasoning else 0)
+    return store.number(_unscored(store, (func.coalesce(func.sum(length), 0),), scored, 1))
+
+
 def add(store: Store, lease: Lease | None, scorer_id: int, rows: Sequence[tuple[int, Score]]) -> int:
     """How many of these (response id, score) are new, in one transaction; a response that has a score keeps it.
 

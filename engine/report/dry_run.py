@@ -19,16 +19,12 @@ PER_TEACHER = ("teacher", "all", "routed", "$ all", "$ routed", "time all", "tim
 
 def render(found: Estimate) -> RenderableType:
     """The estimate as tables for a terminal."""
-    parts: list[RenderableType] = [
-        Text(summary(found)),
-        Text(),
-        _table(TOTALS if found.left is None else TOTALS_LEFT, totals(found)),
-        Text(),
-        *map(Text, (formulas(found), *already(found), *judged(found))),
-        Text(),
-        _table(PER_TEACHER, per_teacher(found)),
-        Text(),
-    ]
+    parts: list[RenderableType] = [Text(summary(found)), Text()]
+    if found.generates:
+        parts += [_table(TOTALS if found.left is None else TOTALS_LEFT, totals(found)), Text()]
+    parts += [*map(Text, (formulas(found), *already(found), *judged(found), *read(found))), Text()]
+    if found.generates:
+        parts += [_table(PER_TEACHER, per_teacher(found)), Text()]
     if found.memory:
         parts += [Text("memory, by estimate:"), *map(_memory, found.memory), Text()]
     if found.speed_unknown:
@@ -48,6 +44,8 @@ def summary(found: Estimate) -> str:
 def formulas(found: Estimate) -> str:
     """How many generations each of the two ways takes, with the formula, in two lines."""
     n, c, m = found.n, found.c, len(found.teachers)
+    if not found.generates:
+        return "nothing is generated: the responses of all teachers are imported"
     calibrated = (
         f"C·M + (N − C) = {c:,}·{m}"
         if found.answers == c * m
@@ -81,6 +79,16 @@ def judged(found: Estimate) -> list[str]:
         f"({'each two responses in both orders' if row.compares else 'one for each response'}), about "
         f"${row.cost:,.2f} with replies of {REPLY_TOKENS} tokens"
         for row in found.judges
+    ]
+
+
+def read(found: Estimate) -> list[str]:
+    """What each scorer with a model in this program reads, in a line; it is in no table."""
+    return [
+        f"{row.name} reads about {row.responses:,.0f} responses, {_tokens(row.tokens)} tokens: in no table, "
+        "its time is known once it runs"
+        for row in found.readings
+        if row.responses
     ]
 
 

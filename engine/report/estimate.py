@@ -11,10 +11,12 @@ from typing import Any
 
 from engine.base.errors import ConfigError
 from engine.config.endpoint import PriceConfig
-from engine.config.kinds import teacher_kind
+from engine.config.kinds import scorer_kind, teacher_kind
 from engine.config.models import TeacherConfig
 from engine.config.run_file import Run
 from engine.generation import speeds
+from engine.job.identity import LEARNABILITY
+from engine.job.stage_names import STAGES
 from engine.methods import strategy_kinds
 from engine.methods.strategy import Load
 from engine.report import existing_work, memory
@@ -80,6 +82,17 @@ class JudgeRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadingRow:
+    """What a scorer with a model in this program reads."""
+
+    name: str
+    responses: float
+    """Without those that it has scored."""
+    tokens: float
+    """Of these, and of each of their prompts once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """The amounts that are compared."""
 
@@ -113,6 +126,8 @@ class Estimate(Parts):
     """Prompts that only the student sees."""
     judges: tuple[JudgeRow, ...]
     """In none of the amounts above: prompts are routed in shares that nobody knows before."""
+    readings: tuple[ReadingRow, ...]
+    """Likewise in none of them: what a scorer reads in a second is known once it runs."""
     left: Left | None
     """What a store's part of the run leaves to do; None where it has none."""
     speed_unknown: tuple[str, ...]
@@ -122,23 +137,35 @@ class Estimate(Parts):
     """What each local model takes on its device."""
 
     @property
+    def generates(self) -> bool:
+        """Whether any response is generated; False where all are imported."""
+        return any(teacher_kind(row.backend).generates for row in self.teachers)
+
+    @property
     def ratio(self) -> float:
         """Generations of all-teachers over those of routed; 1 when nothing is generated."""
         return self.all.generations / self.routed.generations if self.routed.generations else 1.0
 
 
-def from_store(run: Run, store: Store) -> Estimate:
+def from_store(run: Run, store: Store, until: str = STAGES[-1]) -> Estimate:
     """The same as `estimate`, with the speeds that the store tells and without what it holds of the run."""
-    return estimate(run, speeds.of_run(store, run), existing_work.of_run(store, run))
+    return estimate(run, speeds.of_run(store, run), existing_work.of_run(store, run), until=until)
 
 
-def estimate(run: Run, measured: Mapping[str, Speed] | None = None, stored: Stored | None = None) -> Estimate:
+def estimate(
+    run: Run,
+    measured: Mapping[str, Speed] | None = None,
+    stored: Stored | None = None,
+    *,
+    until: str = STAGES[-1],
+) -> Estimate:
     """The run's expected cost, from its run file and what was measured before.
 
     Args:
         run: the run file.
         measured: teacher → what its stored responses say; used where the run file does not say it.
         stored: what is there of the run already.
+        until: the last stage that is run. It decides which models are loaded; the amounts are those of all stages.
 
     Raises:
         ConfigError: a source cannot be counted, the splits want more prompts than there are, or a strategy does
@@ -170,8 +197,9 @@ def estimate(run: Run, measured: Mapping[str, Speed] | None = None, stored: Stor
             t.name for t in run.teachers if t.tokens_per_second is None and teacher_kind(t.backend).generates
         ),
         judges=tuple(_judges(run, n, c, responses, stored or nothing)),
-        assumptions=(*_assumptions(run, counted, known=stored is not None), *told),
-        memory=memory.of_run(run),
+        readings=tuple(_readings(run, n, c, responses, stored or nothing)),
+        assumptions=(*_assumptions(run, counted, until, known=stored is not None), *told),
+        memory=memory.of_run(run, until=until),
     )
 
 
@@ -340,7 +368,7 @@ def _splits(run: Run) -> tuple[dict[str, int], bool]:
     return {name: forced[name] + wanted[name] for name in forced}, counted
 
 
-def _assumptions(run: Run, counted: bool, *, known: bool) -> tuple[str, ...]:
+def _assumptions(run: Run, counted: bool, until: str, *, known: bool) -> tuple[str, ...]:
     lengths = [_tokens(run, teacher) for teacher in run.teachers]
     low, high = min(lengths), max(lengths)
     lines = [
@@ -348,16 +376,38 @@ def _assumptions(run: Run, counted: bool, *, known: bool) -> tuple[str, ...]:
         + (f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}")
         + " tokens a response (a teacher's `expected_tokens`, as measured, or `estimate.completion_tokens`; at most "
         "`max_tokens`)",
-        "routed: each teacher gets an equal share of the prompts that one teacher answers; the router will not "
-        "share them out so evenly, and nobody knows before how",
-        "a strategy whose teacher calibration has yet to choose shows a range over the teachers",
-        "time: responses only, at `tokens_per_second` or as measured; endpoints work side by side and beside the "
-        "local teachers, which run one after the other; scoring, the router and training are not included",
-        "no response fails" if known else "no response fails, and no prompt is a duplicate",
     ]
+    if any(teacher_kind(teacher.backend).generates for teacher in run.teachers):
+        lines += [
+            "routed: each teacher gets an equal share of the prompts that one teacher answers; the router will not "
+            "share them out so evenly, and nobody knows before how",
+            "a strategy whose teacher calibration has yet to choose shows a range over the teachers",
+            "time: responses only, at `tokens_per_second` or as measured; endpoints work side by side and beside the "
+            "local teachers, which run one after the other; scoring, the router and training are not included",
+        ]
+    lines.append("no response fails" if known else "no response fails, and no prompt is a duplicate")
+    if until in STAGES[:-1]:
+        lines.append(f"the amounts are those of all stages; this run ends after `{until}`")
+    if STAGES.index(until) >= STAGES.index("distill"):
+        lines.append(
+            f"memory of training: at most {run.distill.pass_tokens:,} tokens a pass (`distill.pass_tokens`); fewer "
+            "take less and change nothing that is learned"
+        )
     if not counted:
         lines.append("a source that is not on this machine has as many prompts as its `size` says")
     return tuple(lines)
+
+
+def _readings(run: Run, n: int, c: int, responses: int, stored: Stored) -> Iterator[ReadingRow]:
+    each = sum(_tokens(run, teacher) for teacher in run.teachers) / len(run.teachers)
+    local = [
+        name for name, one in run.quality.named.items() if scorer_kind(one.scorer).local_model is not None
+    ]
+    for name in (*local, LEARNABILITY):
+        # Every response to the prompts of calibration, and one to each of the others.
+        share = max(0.0, 1 - stored.scored.get(name, 0) / max(1, responses + n - c))
+        left = (responses + n - c) * share
+        yield ReadingRow(name, left, left * each + n * share * run.estimate.prompt_tokens)
 
 
 def _judges(run: Run, n: int, c: int, responses: int, stored: Stored) -> Iterator[JudgeRow]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from engine.base.errors import ModelError
 from engine.config.kinds import scorer_kind, teacher_kind
 from engine.config.run_file import Run
+from engine.job.stage_names import STAGES
 from engine.methods import strategy_kinds
 from engine.models import footprint
 from engine.models.devices import Device, Machine, this_machine
@@ -42,6 +43,8 @@ class _Use:
     """Settings as words → the same with them, where there are any that take less."""
     copied: bool = False
     """Whether it has a copy on each of several devices."""
+    stage: str = "score"
+    """The first that loads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +95,17 @@ class Need:
         return f"{_count(self.parameters)} in {self.dtype} needs {_gb(self.total)} ({parts}); {where}"
 
 
-def of_run(run: Run, machine: Machine | None = None) -> tuple[Need, ...]:
+def of_run(run: Run, machine: Machine | None = None, until: str = STAGES[-1]) -> tuple[Need, ...]:
     """What each local model of a settled run takes; those on a device that is not there are left out.
 
     Args:
         run: its models' files are read where they are on this machine.
         machine: where it will run; None: this one.
+        until: the last stage that is run; what only later ones load is left out.
     """
-    here = (machine or this_machine()).among(run.devices)
-    return tuple(need for use in _uses(run) if (need := _need(use, here)) is not None)
+    here, stages = (machine or this_machine()).among(run.devices), STAGES[: STAGES.index(until) + 1]
+    needs = (_need(use, here) for use in _uses(run) if use.stage in stages)
+    return tuple(need for need in needs if need is not None)
 
 
 def _uses(run: Run) -> Iterator[_Use]:
@@ -110,7 +115,14 @@ def _uses(run: Run) -> Iterator[_Use]:
             tokens = run.estimate.prompt_tokens + (one.sampling.max_tokens or run.generation.max_tokens)
             parts = _generation(one.batch_tokens or tokens)
             yield _Use(
-                f"teacher {one.name}", one.model, one.revision, one.device, one.dtype, parts, one.parameters
+                f"teacher {one.name}",
+                one.model,
+                one.revision,
+                one.device,
+                one.dtype,
+                parts,
+                one.parameters,
+                stage="calibrate",
             )
     for name, config in run.quality.named.items():
         if (local := scorer_kind(config.scorer).local_model) is not None:
@@ -141,7 +153,14 @@ def _uses(run: Run) -> Iterator[_Use]:
         parts = _scoring(None) if reads else _training(router.tune, router.rank, None, recomputed=False)
         instead = {} if reads else {"`router: {tune: frozen}`": _scoring(None)}
         yield _Use(
-            "router", router.backbone, router.revision, router.device, router.dtype, parts, None, instead
+            "router",
+            router.backbone,
+            router.revision,
+            router.device,
+            router.dtype,
+            parts,
+            instead=instead,
+            stage="train_router",
         )
 
     def training(
@@ -173,6 +192,7 @@ def _uses(run: Run) -> Iterator[_Use]:
         student.parameters,
         less,
         copied=True,
+        stage="distill",
     )
 
 

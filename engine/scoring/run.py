@@ -38,8 +38,8 @@ def expect_missing(
 ) -> None:
     """Tells the progress how much each scorer has to do, before the first begins; arguments as in `score_missing`."""
     for name in names:
-        if missing := _Work(context, name, splits, plan_ids).count():
-            context.progress.expect(missing, row=name, unit="responses")
+        if missing := (work := _Work(context, name, splits, plan_ids)).count():
+            work.expect(missing)
 
 
 def score_missing(
@@ -59,7 +59,7 @@ def score_missing(
     if (other := scorer_ids.same_scorer_other_reasoning(context, name)) is not None:
         scores.carry_over(context.store, context.lease, other, work.scorer_id)
     missing = work.count()
-    context.progress.expect(missing, row=name, unit="responses")
+    work.expect(missing)
     if not missing:
         return 0
     context.progress.flush()
@@ -94,10 +94,10 @@ def score_missing(
 
 def _places(work: "_Work", missing: int) -> Sequence[str]:
     """The devices that the scorer has a copy on each; none where it has no model of its own."""
-    device = scorer_kind(work.spec.kind).settings.model_fields.get("device")
-    if device is None:
+    if not work.has_model:
         return ()
-    places = work.context.places(work.spec.settings.get("device", device.default))
+    device = scorer_kind(work.spec.kind).settings.model_fields["device"].default
+    places = work.context.places(work.spec.settings.get("device", device))
     return places[: 1 if work.spec.compares else max(1, missing // WORTH)]
 
 
@@ -111,6 +111,17 @@ class _Work:
         self.scorer_id = scorer_ids.scorer_id(context, name)
         self._scored = replace(scorer_ids.scored(context, self.scorer_id, splits), plan_ids=plan_ids)
         self._attempts = context.run.generation.max_attempts if scorer_kinds.costs(self.spec.kind) else 1
+        self.has_model = "device" in scorer_kind(self.spec.kind).settings.model_fields
+        """Whether its scores come from a model in this program, whose time goes by the length of what it reads."""
+
+    def expect(self, missing: int) -> None:
+        """Tells the progress that so many scores are to come, and how much reading they take."""
+        characters = None
+        if self.has_model and missing:
+            characters = scores.pending_characters(
+                self.context.store, self._scored, reasoning=self.spec.sees_reasoning
+            )
+        self.context.progress.expect(missing, row=self.name, unit="scores", work=characters or None)
 
     def count(self) -> int:
         """How many responses lack a score now."""
@@ -156,7 +167,7 @@ class _Work:
             (prompt, text, reasoning if seeing else ""): score
             for prompt, text, reasoning, score in reversed(scores.twins(context.store, self.scorer_id, ids))
         }
-        rest, alike = [], []
+        rest, alike, characters = [], [], 0
         for row in page:
             score = known.get((row.prompt.id or 0, row.text, row.reasoning if seeing else ""))
             if score is None:
@@ -165,9 +176,10 @@ class _Work:
             if "cost" in score.detail:  # paid for once
                 score = replace(score, count=0, detail={**score.detail, "cost": 0.0})
             alike.append((row.response_id, score))
+            characters += len(row.text) + (len(row.reasoning) if seeing else 0)
         if alike:
             scores.add(context.store, context.lease, self.scorer_id, alike)
-            context.progress.advance(len(alike), row=self.name)
+            context.progress.advance(len(alike), row=self.name, work=characters)
         return rest
 
     def score(self, scorer: scorer_kinds.Scorer, rows: Sequence[Scorable]) -> int:
@@ -184,10 +196,12 @@ class _Work:
         )
         try:
             for place, score in scorer.scores([item for item, _ in distinct], context.control.cancelled):
-                ids = distinct[place][1]
+                (_, text), ids = distinct[place]
                 for response_id in ids:
                     writer.add((response_id, score), LOCAL_S)
-                context.progress.advance(len(ids), tokens=score.count or 0, row=self.name)
+                context.progress.advance(
+                    len(ids), tokens=score.count or 0, row=self.name, work=len(ids) * len(text)
+                )
                 writer.flush_if_due()
                 context.control.check()
         finally:

@@ -47,9 +47,10 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run or resume a run file: the same command again goes on where it stopped."""
+    check_word("until", until, stage_names.STAGES)
     loaded = run_files.load(file, store)
     if dry_run:
-        _estimate(loaded, store, as_json)
+        _estimate(loaded, store, as_json, until or stage_names.STAGES[-1])
         return
     _start(loaded, store, until=until, detach=detach, as_json=as_json)
 
@@ -101,7 +102,6 @@ def demo(
 
 
 def _start(loaded: Run, location: str | None, *, until: str | None, detach: bool, as_json: bool) -> None:
-    check_word("until", until, stage_names.STAGES)
     opened = Store.open(location)
     for line in run_files.notes(loaded):
         say(line)
@@ -149,14 +149,14 @@ def _demo_store(models: str) -> str:
     return str(path)
 
 
-def _estimate(loaded: Run, location: str | None, as_json: bool) -> None:
+def _estimate(loaded: Run, location: str | None, as_json: bool, until: str = stage_names.STAGES[-1]) -> None:
     problems, notes = preflight.problems(loaded), run_files.notes(loaded)
     try:
         try:
             with Store.open(location, create=False) as opened:
-                found = estimate.from_store(loaded, opened)
+                found = estimate.from_store(loaded, opened, until)
         except StoreMissingError:
-            found = estimate.estimate(loaded)
+            found = estimate.estimate(loaded, until=until)
     except ConfigError:
         if problems:  # the cause, where a source cannot be read
             raise preflight.together(problems) from None

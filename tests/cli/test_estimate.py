@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from app.small_run import make
 from plugin_package import installed
+from rich.console import Console
 
 from engine.base.errors import ConfigError
 from engine.base.plugins import STRATEGIES
@@ -55,6 +56,42 @@ def test_all_and_routed() -> None:
     assert result.routed.seconds == pytest.approx(550)
 
 
+def test_what_a_scorer_with_a_model_here_reads_is_said_beside_the_tables() -> None:
+    (row,) = found().readings  # exact_answer has no model
+    assert (row.name, row.responses, row.tokens) == ("learnability", 110, 110 * 30 + 100 * 10)
+    assert dry_run.read(found())[0].startswith("learnability reads about 110 responses, 4.3 k tokens")
+
+
+def test_of_imported_responses_none_is_generated_and_no_table_of_zeros_is_shown() -> None:
+    imported = """
+student: {name: s, model: "zoo:student"}
+teachers: [{name: a, backend: imported, model: a}, {name: b, backend: imported, model: b}]
+prompts: [{source: reasoning_gym, task: gcd, size: 30}]
+split: {calibration: 10, validation: 2}
+"""
+    result = found(imported)
+    console = Console(record=True, width=100)
+    console.print(dry_run.render(result))
+    shown = console.export_text()
+    assert "nothing is generated" in shown
+    assert "times fewer" not in shown
+    assert "routed" not in shown
+    assert result.readings[0].responses == 12 * 2 + 18
+
+
+def test_models_of_stages_that_will_not_run_are_left_out(persyn: Any, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(RUN)
+    whole, short, wrong = (
+        persyn("run", "--dry-run", "--json", str(file), *until)
+        for until in ((), ("--until", "score"), ("--until", "scoring"))
+    )
+    assert [need["about"] for need in whole.json["memory"]] == ["student s", "router", "training"]
+    assert [need["about"] for need in short.json["memory"]] == ["student s"]
+    assert "this run ends after `score`" in short.json["assumptions"][-1]
+    assert "did you mean" in wrong.err
+
+
 def test_no_answer_is_expected_to_be_longer_than_it_may_be() -> None:
     short = found(RUN + "generation: {max_tokens: 30}\n")
     assert short.all.completion_tokens == 100 * 20 + 100 * 30
@@ -96,8 +133,6 @@ def test_local_teachers_run_one_after_the_other_beside_the_endpoints() -> None:
 def test_an_unknown_speed_leaves_the_time_open_and_names_the_teacher(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from rich.console import Console
-
     result = found(RUN.replace("tokens_per_second: 4, ", ""))
     assert result.all.seconds is None
     assert result.teachers[0].all.seconds == pytest.approx(200)

@@ -13,14 +13,17 @@ from typing import Any
 
 import pytest
 import torch
+from sqlalchemy import select
 
 from engine.distill import merge
+from engine.job.progress import Progress
 from engine.job.stage_names import STAGES
 from engine.models import loading
 from engine.router import backbone
 from engine.router import model as router_model
 from engine.sources import source_kinds
 from storage import jobs
+from storage.schema import ResponseRow
 
 PASS_S = 1.0
 """What a forward pass takes longer than usual."""
@@ -120,6 +123,35 @@ def test_a_slow_model_moves_the_numbers_and_hears_a_stop(workspace, watched, mon
     code, job, _ = workspace.work(until=stage)
     assert (code, job.state) == (130, "cancelled"), seen
     seen.check(stage)
+
+
+def test_the_time_left_of_scoring_goes_by_the_length_of_what_is_read(workspace, monkeypatch) -> None:
+    expected, read = list[float](), list[float]()
+    expect, advance = Progress.expect, Progress.advance
+
+    def expects(self: Progress, total: int, **told: Any) -> None:
+        if told.get("row") == "learnability":
+            expected.append(told["work"])
+        expect(self, total, **told)
+
+    def advances(self: Progress, made: int = 1, **told: Any) -> None:
+        if told.get("row") == "learnability":
+            read.append(told["work"])
+        advance(self, made, **told)
+
+    monkeypatch.setattr(Progress, "expect", expects)
+    monkeypatch.setattr(Progress, "advance", advances)
+    workspace.write()
+    workspace.finish(until="score")
+    assert len(set(expected)) == 1
+    assert sum(read) == expected[0] == text_of_all(workspace)
+
+
+def text_of_all(workspace) -> int:
+    with workspace.open() as store:
+        return sum(
+            len(text) for text in store.scalars(select(ResponseRow.text).where(ResponseRow.status == "ok"))
+        )
 
 
 @pytest.mark.parametrize("each", [0.2, 60.0], ids=["many", "one"])

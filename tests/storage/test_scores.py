@@ -69,6 +69,7 @@ def test_a_scored_answer_is_not_pending_for_that_scorer_only(store, filled) -> N
     items = scores.pending(store, Scored(first, [a, b], set_id))
     assert scores.add(store, None, first, [(item.response_id, Score(0.5)) for item in items[:2]]) == 2
     assert scores.count_pending(store, Scored(first, [a, b], set_id)) == 3
+    assert scores.pending_characters(store, Scored(first, [a, b], set_id), reasoning=True) == 6
     assert scores.count_pending(store, Scored(second, [a, b], set_id)) == 5
     assert scores.add(store, None, first, [(items[0].response_id, Score(0.9))]) == 0
     assert scores.of_responses(store, [items[0].response_id], [first]) == {(items[0].response_id, first): 0.5}

@@ -120,6 +120,7 @@ class DryRunStep(Step):
                 dry_run.formulas(found),
                 *dry_run.already(found),
                 *dry_run.judged(found),
+                *dry_run.read(found),
             ]
             if found.speed_unknown:
                 said.append(strip_control(dry_run.unknown_time(found)))
