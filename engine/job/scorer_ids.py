@@ -50,6 +50,15 @@ def unscored(context: RunContext, name: str) -> str:
     return f"; without a score: {', '.join(odd)}" if odd else ""
 
 
+def incomplete(context: RunContext, splits: Sequence[Split]) -> dict[str, tuple[int, int]]:
+    """Scorer → (scores, responses), of those that have not scored all usable responses to these splits."""
+    found = {
+        name: scores.count(context.store, scored(context, find(context, name), splits))
+        for name in names(context)
+    }
+    return {name: (given, usable) for name, (usable, given) in found.items() if given < usable}
+
+
 def same_scorer_other_reasoning(context: RunContext, name: str) -> int | None:
     """Row id of the stored scorer that differs from this one only in whether it sees reasoning.
 

@@ -38,8 +38,7 @@ def expect_missing(
 ) -> None:
     """Tells the progress how much each scorer has to do, before the first begins; arguments as in `score_missing`."""
     for name in names:
-        if missing := (work := _Work(context, name, splits, plan_ids)).count():
-            work.expect(missing)
+        _Work(context, name, splits, plan_ids).expect()
 
 
 def score_missing(
@@ -58,9 +57,7 @@ def score_missing(
     work = _Work(context, name, splits, plan_ids)
     if (other := scorer_ids.same_scorer_other_reasoning(context, name)) is not None:
         scores.carry_over(context.store, context.lease, other, work.scorer_id)
-    missing = work.count()
-    work.expect(missing)
-    if not missing:
+    if not (missing := work.expect()):
         return 0
     context.progress.flush()
     kind, settings = work.spec.kind, work.spec.settings
@@ -114,14 +111,17 @@ class _Work:
         self.has_model = "device" in scorer_kind(self.spec.kind).settings.model_fields
         """Whether its scores come from a model in this program, whose time goes by the length of what it reads."""
 
-    def expect(self, missing: int) -> None:
-        """Tells the progress that so many scores are to come, and how much reading they take."""
-        characters = None
+    def expect(self) -> int:
+        """How many responses lack a score; tells the progress that, and how much reading they take."""
+        store, missing, characters = self.context.store, self.count(), None
         if self.has_model and missing:
-            characters = scores.pending_characters(
-                self.context.store, self._scored, reasoning=self.spec.sees_reasoning
+            characters = scores.pending_characters(store, self._scored, reasoning=self.spec.sees_reasoning)
+        usable, _ = scores.count(store, self._scored)
+        if usable:
+            self.context.progress.expect(
+                usable, done=usable - missing, row=self.name, unit="scores", work=characters or None
             )
-        self.context.progress.expect(missing, row=self.name, unit="scores", work=characters or None)
+        return missing
 
     def count(self) -> int:
         """How many responses lack a score now."""

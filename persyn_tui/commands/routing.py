@@ -14,6 +14,7 @@ from engine.base import atomic_write
 from engine.base.errors import ConfigError
 from engine.config import stages
 from engine.config.run_file import Run
+from engine.job import scorer_ids
 from engine.pipeline import run_view
 from engine.pipeline.run_view import run_of
 from engine.registry import run_files
@@ -90,6 +91,12 @@ def relabel(
             "no prompt of this run has responses with both scores yet",
             f"run `persyn run {file or 'FILE'} --until score` first",
         )
+    incomplete = scorer_ids.incomplete(context, context.calibration.labelled)
+    for name, (given, usable) in incomplete.items():
+        say(
+            f"▲ {name} has scored {given:,} of {usable:,} responses, and the others count as unknown here: "
+            f"`persyn run {file or 'FILE'} --until score` scores them"
+        )
     names = [teacher.name for teacher in context.teachers]
     settings = ", ".join(f"{key}: {getattr(new, key)}" for key in ("alpha", "normalization"))
     advice = (
@@ -103,6 +110,7 @@ def relabel(
         "before": dict(zip(names, found.before, strict=True)),
         "after": dict(zip(names, found.after, strict=True)),
         "advice": advice,
+        "incomplete": {name: {"scores": given, "responses": of} for name, (given, of) in incomplete.items()},
     }
     if out is not None:
         _write(out, relabelling.lines(known, old, new, names, prompts.get(opened, known.prompt_ids.tolist())))

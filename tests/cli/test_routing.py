@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 from engine.config import run_file
 from engine.job import scorer_ids
@@ -17,7 +18,7 @@ from engine.job.identity import prompt_set_sha
 from engine.pipeline.run_view import reader
 from engine.registry import models
 from engine.router.model import Router
-from storage import jobs, prompts, responses, routing, scores
+from storage import jobs, prompts, responses, routing, schema, scores
 from storage import registry as stored_models
 from storage.records import NewPlan, NewResponse, NewRouter, Prompt, Response, Score
 from storage.store import Store
@@ -93,6 +94,19 @@ def test_learnability_alone_turns_two_prompts_round(persyn: Persyn, calibrated: 
     assert data["before"] == {"brief": 2, "spell": 1}
     assert data["after"] == {"brief": 2, "spell": 1}
     assert "`reward: {alpha: 1.0, normalization: zscore}`" in data["advice"]
+
+
+def test_responses_that_have_no_score_yet_are_told(persyn: Persyn, calibrated: Calibrated) -> None:
+    assert persyn("relabel", "run.yaml", "--alpha", "1", "--json").json["incomplete"] == {}
+    with Store.open(calibrated.file.with_name("store.db")) as store:
+        unscored = schema.ScoreRow.response_id == calibrated.answers[0, "brief"]
+        assert store.execute(delete(schema.ScoreRow).where(unscored)) == 2
+    ran = persyn("relabel", "run.yaml", "--alpha", "1", "--json")
+    assert ran.json["incomplete"] == {
+        name: {"scores": 7, "responses": 8} for name in ("exact_answer", "learnability")
+    }
+    assert "learnability has scored 7 of 8 responses" in ran.err
+    assert "`persyn run run.yaml --until score`" in ran.err
 
 
 def test_without_a_file_the_newest_job_is_relabelled(persyn: Persyn, calibrated: Calibrated) -> None:
