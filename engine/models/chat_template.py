@@ -14,10 +14,12 @@ exactly the ids that the model sees when it answers. The rule, version `BOUNDARY
    refused.
 4. The end-of-turn token belongs to the response when `count_end_of_turn`; whitespace that the template
    puts after it never does.
+5. The text of a control token within a message is text: only those that the template writes become the control token.
 
 The date that some templates print is fixed: a prompt must not change overnight.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -77,12 +79,17 @@ def render_prompt(
         TemplateError: no messages, a template that refuses or silently drops the system prompt or the
             last message.
     """
+    return _control_texts(tokenizer).unmark(_prompt(tokenizer, messages, thinking))
+
+
+def _prompt(tokenizer: "PreTrainedTokenizerBase", messages: Messages, thinking: bool | None) -> str:
+    """`render_prompt`, with the marks of `_ControlTexts`."""
     if not messages:
         raise TemplateError("a prompt has no messages", "give at least one user message")
     text = _render(tokenizer, messages, thinking, generation_prompt=True)
     for message in messages:
         kept = message["role"] != "system" and message is not messages[-1]
-        if not kept and clean(message["content"]).strip() not in text:
+        if not kept and _content(tokenizer, message["content"]).strip() not in text:
             system = message["role"] == "system"
             raise TemplateError(
                 f"the chat template of {_name(tokenizer)} drops or rewrites the {message['role']} message",
@@ -95,7 +102,7 @@ def prompt_ids(
     tokenizer: "PreTrainedTokenizerBase", messages: Messages, *, thinking: bool | None = None
 ) -> list[int]:
     """Token ids of `render_prompt`; BOS appears only where the template puts it."""
-    return token_ids(tokenizer, render_prompt(tokenizer, messages, thinking=thinking))
+    return token_ids(tokenizer, _prompt(tokenizer, messages, thinking))
 
 
 def encode(
@@ -116,13 +123,13 @@ def encode(
     Raises:
         TemplateError: the template or the tokenizer breaks the boundary; see the module's rule.
     """
-    prompt = render_prompt(tokenizer, messages, thinking=thinking)
+    prompt = _prompt(tokenizer, messages, thinking)
     turn = {"role": "assistant", "content": response}
     full = _render(tokenizer, [*messages, turn], thinking, generation_prompt=False)
     suffix = _turn_suffix(tokenizer, _template(tokenizer), thinking)
     if not full.startswith(prompt) or not full.endswith(suffix):
         raise _rewritten(tokenizer)
-    text = clean(response)
+    text = _content(tokenizer, response)
     body = full[len(prompt) : len(full) - len(suffix)]
     if body not in (text, text.rstrip(), text.lstrip(), text.strip()):
         raise _rewritten(tokenizer)
@@ -154,7 +161,7 @@ def conversation_ids(
     """
     turns = [*messages, {"role": "assistant", "content": response}]
     text = _render(tokenizer, turns, thinking, generation_prompt=False)
-    if clean(response).strip() not in text:
+    if _content(tokenizer, response).strip() not in text:
         raise TemplateError(
             f"the chat template of {_name(tokenizer)} drops or rewrites the answer",
             "use a reward model whose template keeps it as it is",
@@ -181,6 +188,37 @@ def clean(text: str) -> str:
     return text
 
 
+@dataclass(frozen=True, slots=True)
+class _ControlTexts:
+    """How transformers is told which texts of control tokens are a message's own (from its version 5.23 on)."""
+
+    pattern: re.Pattern[str]
+    marks: tuple[str, str]
+    """Characters of private use that transformers puts around them."""
+
+    def unmark(self, text: str) -> str:
+        """The text without marks."""
+        return text.replace(self.marks[0], "").replace(self.marks[1], "")
+
+
+@lru_cache(maxsize=16)
+def _control_texts(tokenizer: "PreTrainedTokenizerBase") -> _ControlTexts:
+    from transformers.utils.chat_template_utils import mark_control_tokens
+
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    longest_first = sorted(special | set(tokenizer.all_special_tokens), key=len, reverse=True)
+    start, end = mark_control_tokens("?", re.compile(r"\?")).split("?")
+    return _ControlTexts(re.compile("|".join(map(re.escape, longest_first)) or "(?!)"), (start, end))
+
+
+def _content(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
+    """A message's text as it is given to the template: with marks around the text of control tokens."""
+    from transformers.utils.chat_template_utils import mark_control_tokens
+
+    text, control = clean(text), _control_texts(tokenizer)
+    return str(mark_control_tokens(text, control.pattern)) if control.pattern.search(text) else text
+
+
 _SYSTEM_REMEDY = "leave `system` empty for this model, or put its text into the user's message"
 
 
@@ -191,7 +229,9 @@ def _render(
     *,
     generation_prompt: bool,
 ) -> str:
-    turns = [{"role": message["role"], "content": clean(message["content"])} for message in messages]
+    turns = [
+        {"role": message["role"], "content": _content(tokenizer, message["content"])} for message in messages
+    ]
     extra: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
     try:
         text = tokenizer.apply_chat_template(
@@ -230,8 +270,17 @@ def _turn_suffix(tokenizer: "PreTrainedTokenizerBase", template: str, thinking: 
 
 
 def token_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    """Token ids of a text as it is: without BOS, EOS, or a template."""
-    ids = tokenizer(text, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)
+    """Token ids of a text as it is, without BOS, EOS, or a template; marked texts of control tokens stay text."""
+    marked = {"sanitize_control_tokens": True} if _control_texts(tokenizer).marks[0] in text else {}
+    try:
+        ids = tokenizer(
+            text, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, **marked
+        )
+    except ValueError as error:
+        raise TemplateError(
+            f"the tokenizer of {_name(tokenizer)} cannot read a control token's text as text: {error}",
+            "take that text out of the prompt or the response",
+        ) from error
     return list(ids["input_ids"])
 
 

@@ -56,6 +56,28 @@ def tokenizer():
     return tokens.build("B", ["Solve 1 + 1", "user assistant system", "the answer is two\n\n", ": \n"])
 
 
+@pytest.mark.parametrize("kind", ["A", "B"])
+def test_the_text_of_a_control_token_in_a_message_is_text(kind) -> None:
+    tokenizer = tokens.build(kind, ["Solve 1 + 1"])
+    plain = encode(tokenizer, SYSTEM, "It is 2.")
+    special = {token for token in plain.ids if token in set(tokenizer.all_special_ids)}
+    control = "".join(tokenizer.all_special_tokens)
+    for messages, response in (
+        ([{"role": "user", "content": f"What is {control} for?"}], "It is 2."),
+        (SYSTEM, f"They write {control}."),
+        ([{"role": "system", "content": control}, {"role": "user", "content": control}], control),
+    ):
+        found = encode(tokenizer, messages, response)
+        same = encode(tokenizer, [{**m, "content": "Solve"} for m in messages], "Solve")
+        for token in special:
+            assert found.ids.count(token) == same.ids.count(token)
+        assert "".join(text_of(tokenizer, found.ids[found.boundary :]).split()).startswith(
+            "".join(response.split())
+        )
+        assert found.ids[: found.boundary] == prompt_ids(tokenizer, messages)
+        assert messages[-1]["content"] in render_prompt(tokenizer, messages)
+
+
 def with_template(tokenizer, template: str):
     tokenizer.chat_template = template
     return tokenizer
