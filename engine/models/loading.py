@@ -66,15 +66,15 @@ def load_tokenizer(
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(found.folder or ref, **code, **_place(found))
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of broken files transformers raises whatever its code stumbles over
         raise ModelError(
-            f"model {ref!r}: its tokenizer cannot be loaded: {error}",
+            f"model {ref!r}: its tokenizer cannot be loaded: {_said(error)}",
             "save it again with save_pretrained of a current transformers; if it needs code of its own, "
             "set trust_remote_code and pin a revision",
         ) from error
     if found.file and found.vocabulary is not None:
         _drop_added(tokenizer, found.vocabulary)
-    if chat_template and not tokenizer.chat_template:
+    if chat_template and not isinstance(tokenizer.chat_template, str | dict):
         raise ModelError(f"model {ref!r} has no chat template", "use an instruct model")
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
@@ -84,6 +84,12 @@ def load_tokenizer(
             )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _said(error: Exception) -> str:
+    """What an error of a library says: its kind too, where that is not an error of files or values."""
+    said = " ".join(str(error).split())[:600]
+    return said if isinstance(error, OSError | ValueError) and said else f"{type(error).__name__}: {said}"
 
 
 def _drop_added(tokenizer: Any, vocabulary: int) -> None:
@@ -115,9 +121,14 @@ def load_generation_config(
 
     where, place = found.folder or ref, _place(found)
     try:
-        return GenerationConfig.from_pretrained(where, **place)
-    except OSError:  # it has no file of its own
-        return GenerationConfig.from_model_config(AutoConfig.from_pretrained(where, **code, **place))
+        try:
+            return GenerationConfig.from_pretrained(where, **place)
+        except OSError:  # it has no file of its own
+            return GenerationConfig.from_model_config(AutoConfig.from_pretrained(where, **code, **place))
+    except Exception as error:  # as above
+        raise ModelError(
+            f"model {ref!r}: its generation_config.json cannot be read: {_said(error)}", "copy the file again"
+        ) from error
 
 
 def load_causal_lm(
@@ -183,8 +194,8 @@ def attach_adapter(model: "PreTrainedModel", ref: str, adapter: str) -> Any:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             wrapped: Any = PeftModel.from_pretrained(model, adapter).eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"adapter {adapter!r} does not fit model {ref!r}: {error}", remedy) from error
+    except Exception as error:  # as above
+        raise ModelError(f"adapter {adapter!r} does not fit model {ref!r}: {_said(error)}", remedy) from error
     missing = [str(warning.message) for warning in said if "missing adapter keys" in str(warning.message)]
     if missing:
         raise ModelError(f"adapter {adapter!r} does not fit model {ref!r}: {missing[0][:200]}", remedy)
@@ -262,9 +273,9 @@ def load_weights(
             f"model {found.ref!r} does not fit {target} in {dtype}: {error}",
             "free memory there, or name another `device` or other `devices`; a dry run says what would fit",
         ) from error
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # as above
         raise ModelError(
-            f"model {found.ref!r} cannot be loaded as a {_CLASSES[auto_class]}: {error}",
+            f"model {found.ref!r} cannot be loaded as a {_CLASSES[auto_class]}: {_said(error)}",
             "the folder must come from save_pretrained of transformers",
         ) from error
     finally:

@@ -6,7 +6,8 @@ milliseconds. Weights are safetensors only. Loading is in `engine.models.loading
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from engine.base import foreign_json
 from engine.base.errors import ModelError
-from engine.base.foreign_json import WrongShape
+from engine.base.foreign_json import Value, WrongShape
 from engine.models import gguf_files
 from engine.zoo import resolve
 
@@ -46,6 +47,7 @@ _TEXT_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+_MOST_LAYERS = 10_000
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 _SAMPLE_BLOCKS = 256
 _SAMPLE_BYTES = 64 * 1024
@@ -84,7 +86,8 @@ def context_length(config_or_model: Any) -> int | None:
     """
     config = getattr(config_or_model, "config", config_or_model)
     values = config if isinstance(config, Mapping) else config.to_dict()
-    for scope in (values, values.get("text_config") or {}):
+    inner = values.get("text_config")
+    for scope in (values, inner if isinstance(inner, Mapping) else {}):
         for key in _CONTEXT_KEYS:
             if isinstance(scope.get(key), int) and scope[key] > 0:
                 return int(scope[key])
@@ -111,11 +114,8 @@ def check(ref: str, *, revision: str = "", weights: bool = True, chat_template: 
         _ask_hub(ref, revision)
         return ModelCheck(ref=ref, folder=None, revision=revision)
     config = _read_json(folder / "config.json", ref)
-    if not isinstance(config.get("model_type"), str):
-        raise ModelError(
-            f"model {ref!r}: {folder / 'config.json'} has no `model_type`",
-            "point to a folder written by save_pretrained of transformers",
-        )
+    with _wrong_shapes(folder / "config.json", ref):
+        described = _Described.by(Value(config))
     parameters = _count_parameters(folder, ref) if weights else None
     if not has_tokenizer(folder):
         raise ModelError(
@@ -129,18 +129,38 @@ def check(ref: str, *, revision: str = "", weights: bool = True, chat_template: 
             "(no chat_template.jinja, no `chat_template` in tokenizer_config.json)",
             "use an instruct model, or put the template its training used into chat_template.jinja there",
         )
-    text = config.get("text_config") or {}
     return ModelCheck(
         ref=ref,
         folder=str(folder),
         revision=revision,
-        architecture=str((config.get("architectures") or [""])[0]),
-        family=config["model_type"],
+        architecture=described.architecture,
+        family=described.family,
         parameters=parameters,
         context=context_length(config),
-        vocabulary=config.get("vocab_size", text.get("vocab_size")),
+        vocabulary=described.vocabulary,
         chat_template=has_template,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """What is read of a config.json."""
+
+    family: str
+    architecture: str
+    vocabulary: int | None
+
+    @classmethod
+    def by(cls, config: Value) -> "_Described":
+        """Raises WrongShape."""
+        architectures = config.get("architectures")
+        named = architectures.list() if architectures else []
+        scopes = [config, *filter(None, [config.get("text_config")])]
+        rows = [found.integer(1) for scope in scopes if (found := scope.get("vocab_size"))]
+        for scope in scopes:
+            if layers := scope.get("num_hidden_layers"):
+                layers.integer(0, _MOST_LAYERS)  # a broken number would be built for hours
+        return cls(config["model_type"].text(), named[0].text() if named else "", rows[0] if rows else None)
 
 
 def is_here(ref: str, revision: str = "") -> bool:
@@ -180,7 +200,7 @@ def stored_dtype(ref: str, revision: str = "") -> str:
     """
     folder = _folder(ref, revision)
     counts = dict.fromkeys(_STORED.values(), 0)
-    for path in [] if folder is None else sorted(folder.glob("model*.safetensors"))[:1]:
+    for path in [] if folder is None else _weight_files(folder)[:1]:
         with safe_open(path, framework="numpy") as file:
             for name in file.keys():  # noqa: SIM118  (no mapping)
                 weights = file.get_slice(name)
@@ -210,7 +230,7 @@ def fingerprint(ref: str, revision: str = "") -> str:
         if path.is_file():
             digest.update(f"{name} {path.stat().st_size}\n".encode())
             digest.update(path.read_bytes())
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(path for path in folder.glob("*.safetensors") if path.is_file()):
         _add_weights(digest, path, path.name)
     return digest.hexdigest()
 
@@ -313,10 +333,20 @@ def _read_json(path: Path, ref: str) -> dict[str, Any]:
             f"model {ref!r}: {path} does not exist",
             "give a folder written by save_pretrained of transformers",
         )
-    try:
+    with _wrong_shapes(path, ref):
         return foreign_json.read(path).object()
+
+
+@contextmanager
+def _wrong_shapes(path: Path, ref: str) -> Iterator[None]:
+    """Makes what is wrong with a JSON file of a model an error that names both."""
+    try:
+        yield
     except (OSError, WrongShape) as error:
-        raise ModelError(f"model {ref!r}: {path} cannot be read: {error}", "copy the file again") from error
+        raise ModelError(
+            f"model {ref!r}: {path} cannot be read: {error}",
+            "copy the file again; the folder must come from save_pretrained of transformers",
+        ) from error
 
 
 def _check_gguf(path: Path, ref: str, chat_template: bool) -> ModelCheck:
@@ -352,14 +382,22 @@ def has_chat_template(folder: Path, ref: str) -> bool:
     return path.is_file() and bool(_read_json(path, ref).get("chat_template"))
 
 
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("model*.safetensors") if path.is_file())
+
+
 def _count_parameters(folder: Path, ref: str) -> int:
     """Number of stored weights; ModelError when a weight file is missing, cut off, or not safetensors."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = set(_read_json(index, ref).get("weight_map", {}).values())
+        with _wrong_shapes(index, ref):
+            shards = Value(_read_json(index, ref))["weight_map"]
+            names = {shards[weight].text() for weight in shards.object()}
+            if outside := [name for name in names if Path(name).name != name]:
+                raise WrongShape(f"a shard is no file of this folder: {outside[0][:80]!r}")
         files = [folder / name for name in sorted(names)]
     else:
-        files = sorted(folder.glob("model*.safetensors"))
+        files = _weight_files(folder)
     if not files:
         remedy = "copy the weights there"
         if any(folder.glob("*.bin")):
@@ -373,6 +411,8 @@ def _count_parameters(folder: Path, ref: str) -> int:
 def weights_in(path: Path, ref: str) -> int:
     """Number of weights in a safetensors file, from its header, which must match the file's size."""
     try:
+        if not path.is_file():  # a pipe would be waited for without end
+            raise FileNotFoundError("no such file")
         with safe_open(path, framework="numpy") as file:
             return sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118  (no mapping)
     except (OSError, SafetensorError) as error:

@@ -26,7 +26,7 @@ from persyn_tui.app.base.settings import Settings, settings_path
 from persyn_tui.app.screens.base import BaseScreen
 from persyn_tui.app.state.base_app import BaseApp
 from persyn_tui.app.store_watch import StoreWatch
-from persyn_tui.app.textual_fixes import gc_tuning, mouse, terminal
+from persyn_tui.app.textual_fixes import gc_tuning, mouse, paste, terminal
 from persyn_tui.app.textual_fixes.output_filter import OutputFilter
 from persyn_tui.app.textual_fixes.workers import background
 from persyn_tui.app.widgets import palette
@@ -286,6 +286,7 @@ def run(location: str | None, start: str = "jobs") -> int:
             why, "leave out `<` and `2>`; without a terminal use the commands, `persyn --help` lists them"
         )
     terminal.speak_utf8()
+    paste.install()
     app = PersynApp(location, settings=Settings.load(), start=start)
     app.run()
     return app.return_code or 0

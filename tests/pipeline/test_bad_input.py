@@ -4,30 +4,21 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from support import RUN, Workspace
+from support import RUN
 
 ZOO = Path(__file__).parents[2] / "engine" / "zoo" / "weights"
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path, fresh=True)
-
-
 def refused(workspace, text: str, *parts: str) -> None:
     path = workspace.write(text)
-    began = time.monotonic()
     done = workspace.call("run", path)
-    took = time.monotonic() - began
     assert done.returncode == 2, (done.returncode, done.stderr)
     for part in (*parts, "→"):
         assert part in done.stderr
     assert "Traceback" not in done.stderr
-    assert took < 30  # under 5 s on an idle machine; torch alone would take longer on a busy one
 
 
 def with_prompts() -> str:
@@ -145,7 +136,7 @@ def test_a_model_folder_that_lacks_a_part(workspace, missing: str, part: str):
 
 def test_starting_persyn_imports_no_torch():
     script = (
-        "import sys, persyn_tui.cli, engine.config.run_file, engine.pipeline.launch, engine.job.stage_names\n"
+        "import sys, persyn_tui.cli, persyn_tui.commands.run, engine.pipeline.launch, engine.report.estimate\n"
         "heavy = {'torch', 'transformers', 'peft', 'datasets', 'textual'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )
