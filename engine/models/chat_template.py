@@ -25,8 +25,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from jinja2.exceptions import TemplateError as JinjaError
-
 from engine.base.errors import TemplateError
 from storage.records import Messages
 
@@ -241,7 +239,7 @@ def _render(
             date_string=DATE_STRING,
             **extra,
         )
-    except (JinjaError, TypeError, ValueError) as error:
+    except Exception as error:  # a template is a program that others wrote
         system = any(message["role"] == "system" for message in messages)
         raise TemplateError(
             f"the chat template of {_name(tokenizer)} refuses this conversation: {error}",

@@ -78,7 +78,7 @@ def shard_missing(folder) -> None:
     [
         (remove("config.json"), "config.json does not exist", "save_pretrained"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be read", "copy"),
-        (lambda folder: (folder / "config.json").write_text("{}"), "no `model_type`", "save_pretrained"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "model_type is missing", "save_pretrained"),
         (remove("tokenizer.json"), "has no tokenizer", "tokenizer.save_pretrained"),
         (no_template, "no chat template", "instruct model"),
         (remove("model.safetensors"), "no model.safetensors", "copy the weights"),
@@ -208,6 +208,17 @@ def test_weights_that_would_be_random_are_refused(folder) -> None:
     config.save_pretrained(folder)
     with pytest.raises(ModelError, match="would be random"):
         loading.load_causal_lm(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"eos_token_id": ["x"]}, {"num_attention_heads": 0}, {"dtype": "float3"}, {"quantization_config": "x"}],
+)
+def test_a_config_that_transformers_stumbles_over_is_an_error_of_the_model(folder, settings) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        loading.load_causal_lm(str(folder), "float32", "cpu")
 
 
 def test_tokenizer_larger_than_the_embedding_is_refused(folder) -> None:

@@ -78,6 +78,20 @@ def test_the_text_of_a_control_token_in_a_message_is_text(kind) -> None:
         assert messages[-1]["content"] in render_prompt(tokenizer, messages)
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for x in %}",
+        "{{ 1 / 0 }}",
+        "{{ messages[7].content }}",
+        "{% for i in range(10 ** 9) %}x{% endfor %}",
+    ],
+)
+def test_a_template_that_breaks_is_named(tokenizer, template: str) -> None:
+    with pytest.raises(TemplateError, match="chat template"):
+        render_prompt(with_template(tokenizer, template), USER)
+
+
 def with_template(tokenizer, template: str):
     tokenizer.chat_template = template
     return tokenizer
