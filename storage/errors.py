@@ -5,6 +5,7 @@ PersynError                 message + remedy + exit code
     ├── StoreMissingError   there is no database where one is to be read
     ├── StoreVersionError   the database is newer than this program
     ├── StoreBusyError      another writer kept the lock beyond the bounded retries
+    ├── StoreLostError      the database server went away in the middle
     ├── DiskFullError       no space left; the job pauses
     └── FencedError         another owner took the job; this one must stop writing
 
@@ -47,6 +48,12 @@ class StoreVersionError(StoreError):
 
 class StoreBusyError(StoreError):
     """Another writer kept the lock beyond the bounded retries."""
+
+    exit_code = 3
+
+
+class StoreLostError(StoreError):
+    """The database server went away, and what was being done there is not done; it may be back by now."""
 
     exit_code = 3
 

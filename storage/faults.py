@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
-from storage.errors import DiskFullError, PersynError, StoreBusyError, StoreError
+from storage.errors import DiskFullError, PersynError, StoreBusyError, StoreError, StoreLostError
 
 SQLITE_BUSY = 5
 _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 6, 8, 10, 11, 13, 14, 26
@@ -35,6 +35,12 @@ def _sqlstate(problem: Exception) -> str:
 def is_lock(problem: Exception) -> bool:
     """True when another writer held a lock."""
     return _code(problem) in (SQLITE_BUSY, _LOCKED) or _sqlstate(problem) in _PG_LOCK
+
+
+def is_lost(problem: Exception) -> bool:
+    """True when the database server has ended the connection, or takes none now."""
+    ended = isinstance(problem, DBAPIError) and problem.connection_invalidated
+    return ended or _sqlstate(problem).startswith(("08", "57P"))
 
 
 def _no_space(problem: Exception, path: Path | None) -> bool:
@@ -78,8 +84,8 @@ def translated(problem: Exception, name: str, path: Path | None) -> PersynError:
     if (code := _code(problem)) in _SAID:
         what, remedy = _SAID[code]
         return StoreError(f"{name} {what.format(origin)}", remedy)
-    if isinstance(problem, DBAPIError) and problem.connection_invalidated:
-        return StoreError(
+    if is_lost(problem):
+        return StoreLostError(
             f"the connection to {name} was lost", "Check the server, then run the same command again."
         )
     detail = str(origin or problem).strip().splitlines()

@@ -90,6 +90,19 @@ def network_filesystem(path: Path) -> str | None:
     return kind if kind in _NETWORK else None
 
 
+def refuse_impossible(path: Path) -> None:
+    """Raises StoreError when no file can have this path: a name that is too long, a link that leads to itself."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return
+    except OSError as problem:
+        raise StoreError(
+            f"the store {str(path)[:300]} cannot be used: {problem.strerror}",
+            "Name another file with --store.",
+        ) from None
+
+
 def refuse_network_filesystem(path: Path) -> None:
     """Raises StoreError when the path lies on a network filesystem: SQLite cannot trust its locks there."""
     with suppress(OSError):  # a machine that does not say what is mounted

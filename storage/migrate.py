@@ -79,6 +79,7 @@ def upgrade(connection: Connection, revisions: Revisions, path: Path | None, nam
     """
     from alembic import command
     from alembic.config import Config
+    from alembic.util import CommandError
 
     if path is None:
         connection.execute(text("SELECT pg_advisory_xact_lock(723110925)"))
@@ -91,4 +92,9 @@ def upgrade(connection: Connection, revisions: Revisions, path: Path | None, nam
     config.set_main_option("script_location", str(revisions.folder).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, revisions.head)
+    try:
+        command.upgrade(config, revisions.head)
+    except CommandError as problem:
+        raise StoreError(
+            f"the revision of {name} makes no sense: {problem}", "Restore a copy of it."
+        ) from problem

@@ -42,6 +42,10 @@ class CleanText(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         return None if value is None else clean(value)
 
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
+        # One flipped bit of a damaged file makes bytes of a text.
+        return value.decode("utf-8", "replace") if type(value) is bytes else value
+
 
 class Turns(TypeDecorator[list[Any]]):
     """Messages, as a JSON document. In a damaged file, text that is no JSON is read as one turn of that text."""
@@ -60,9 +64,10 @@ class Turns(TypeDecorator[list[Any]]):
 
         def turns(value: Any) -> Any:
             try:
-                return read(value)
+                found = read(value)
             except StoreError:
-                return [{"role": "user", "content": value}]
+                found = None
+            return found if isinstance(found, list) else [{"role": "user", "content": str(value)}]
 
         return turns
 
@@ -90,9 +95,34 @@ class Strengths(TypeDecorator[tuple[float, ...]]):
         return None if value is None else struct.unpack(f"<{len(value) // 4}f", value)
 
 
+class Document(TypeDecorator[Any]):
+    """A JSON document that is an object, or a list.
+
+    Args:
+        kind: dict or list.
+    """
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def __init__(self, kind: type = dict) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def coerce_compared_value(self, op: OperatorType | None, value: Any) -> Any:
+        return JSON().coerce_compared_value(op, value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        if value is None or isinstance(value, self.kind):
+            return value
+        raise StoreError(
+            f"the store holds {type(value).__name__} where a document that is a {self.kind.__name__} belongs",
+            "Restore a copy of it.",
+        )
+
+
 Id = BigInteger().with_variant(Integer, "sqlite")
 Number = Float().with_variant(DOUBLE_PRECISION(), "postgresql")
-Document = JSON(none_as_null=True)
 
 _ACTIVE = ", ".join(f"'{state}'" for state in ACTIVE_STATES)
 _BY_KEY = {"sqlite_with_rowid": False}
@@ -113,8 +143,8 @@ class Base(DeclarativeBase):
         int: Id,
         float: Number,
         str: CleanText(),
-        dict[str, Any]: Document,
-        list[Any]: Document,
+        dict[str, Any]: Document(dict),
+        list[Any]: Document(list),
     }
 
 

@@ -38,7 +38,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -55,6 +55,10 @@ Query = Select[*tuple[Any, ...]]
 
 LOCK_ATTEMPTS = 4
 """How many times the wait for another writer is repeated before the store is called busy."""
+
+RESTART_S = 30.0
+"""How long a database server that was reached before is waited for."""
+_LOOK_S = 0.2
 
 # 3.51.3 mends a race at the reset of the write-ahead log that can corrupt a database with several writers.
 _WAL_RESET_FIXED = (3, 51, 3)
@@ -163,6 +167,8 @@ class Store:
         self.path = path
         self.folder = folder
         self.made = self.read_only = False
+        self._connected = False
+        """Whether a server has been reached: one that cannot be later is waited for."""
         self._still: tuple[int, int] | None = None
         """Size and time of a file that is read as one that nobody writes; None for others."""
         self._file = _identity(path)
@@ -210,6 +216,7 @@ class Store:
         else:
             path = Path(str(url.database))
             folder = path.with_name(path.name.removesuffix(".db") + ".files")
+            locations.refuse_impossible(path)
             locations.refuse_network_filesystem(path)
             if not path.exists() and not create:
                 raise StoreMissingError(
@@ -330,11 +337,29 @@ class Store:
     ) -> None:
         self.close()
 
+    def _connect(self) -> Connection:
+        """A connection; a server that restarts is waited for, `RESTART_S` at most."""
+        until = time.monotonic() + RESTART_S
+        while True:
+            try:
+                connection = self.engine.connect()
+            except OperationalError:
+                if not self._connected or time.monotonic() > until:
+                    raise
+                time.sleep(_LOOK_S)
+            else:
+                self._connected = not self.is_sqlite
+                return connection
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection inside a read transaction; on SQLite it sees one state of the database. Keep it short."""
+        """A connection inside a read transaction; on SQLite it sees one state of the database. Keep it short.
+
+        Raises:
+            StoreLostError: the server went away before the end of the block, or is not back.
+        """
         try:
-            with self.engine.connect() as connection, connection.begin():
+            with self._connect() as connection, connection.begin():
                 yield connection
         except (SQLAlchemyError, OverflowError) as problem:
             raise translated(problem, self.name, self.path) from self._shown(problem)
@@ -350,12 +375,13 @@ class Store:
             FencedError: another owner has claimed the job, or it was released.
             StoreMissingError: the file was moved, deleted or replaced: what is written would be lost with it.
             StoreBusyError: another writer kept the lock for `LOCK_ATTEMPTS` waits.
+            StoreLostError: the server went away before the end of the block, or is not back.
             DiskFullError: no space is left; nothing of this block was stored.
             StoreError: the store may only be read.
         """
         self.check_writable()
         try:
-            with self.engine.connect().execution_options(persyn_write=True) as connection:
+            with self._connect().execution_options(persyn_write=True) as connection:
                 transaction = self._begin_write(connection)
                 with transaction:
                     self.check_file()

@@ -87,7 +87,7 @@ def load_json(text: str) -> Any:
     """
     try:
         return json.loads(text)
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise StoreError(
             f"the store holds a document that is no JSON ({problem})", "Restore a copy of it."
         ) from None

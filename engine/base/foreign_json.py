@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+MOST_BYTES = 200_000_000
+"""Of a file; the largest that is known, the index of a model of 1,000 shards, has a tenth of that."""
+
 _KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
 
 
@@ -103,6 +106,10 @@ def read(path: Path) -> Value:
 
     Raises:
         OSError: it cannot be read.
-        WrongShape: see `parse`.
+        WrongShape: it is no file, which would be waited for or read without end; or too large; or see `parse`.
     """
+    if path.exists() and not path.is_file():
+        raise WrongShape("no file, but a folder, a pipe or a device")
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise WrongShape(f"{size:,} bytes, more than the {MOST_BYTES:,} that are read")
     return parse(path.read_bytes())

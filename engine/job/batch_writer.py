@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from storage.errors import StoreLostError
+
 ROWS = 500
 LOCAL_S = 2.0
 """Seconds between two commits of what a model in this process gives: a kill loses that much work, and no money."""
@@ -11,6 +13,9 @@ SERVED_S = 0.05
 """The same for what a server has sent: one row is committed at once, many share 20 commits a second."""
 LOOK_S = 0.25
 """Seconds after which a writer looks at other things while nothing comes."""
+
+TRIES = 3
+"""Of a commit whose database server goes away in the middle."""
 
 _Row = TypeVar("_Row")
 
@@ -38,8 +43,13 @@ class BatchWriter(Generic[_Row]):
     def flush(self) -> None:
         """Commits all that waits."""
         rows, self._rows, self._window, self._since = self._rows, [], LOCAL_S, self._clock()
-        if rows:
-            self._commit(rows)
+        for left in reversed(range(TRIES if rows else 0)):
+            try:
+                self._commit(rows)
+                return
+            except StoreLostError:  # a row that was stored all the same stays as it is
+                if not left:
+                    raise
 
     def flush_if_due(self) -> bool:
         """Whether it was time, and all that waited is committed."""

@@ -7,9 +7,10 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType, ModuleType
 
 from engine.base.errors import ConfigError
@@ -26,7 +27,7 @@ from engine.registry import models, run_files
 from engine.teachers.vllm_server import orphans
 from storage import jobs
 from storage import registry as stored_models
-from storage.errors import FencedError, PersynError, StoreError, StoreMissingError
+from storage.errors import FencedError, PersynError, StoreError, StoreLostError, StoreMissingError
 from storage.job_records import EventKind, Job, Lease
 from storage.store import Store
 
@@ -35,6 +36,8 @@ HEARTBEAT_S = 2.0
 TICK_S = 1.0
 LOOK_S = 0.25
 """Between two looks for commands once a stop is asked for: another one ends the waiting for responses."""
+RESTARTS = 10
+"""Of the database server in one run: a statement that it cannot bear would end it again and again."""
 _HEAR = signal.SIGUSR1
 """What the heartbeat sends to the main thread while that is within `JobControl.at_once`."""
 
@@ -118,7 +121,7 @@ def _work_on(job: Job, log: JobLog, control: JobControl) -> Outcome:
             stages = _pipeline()
         context = prepare(job, log, control)
         with closing(context.servers):
-            stages.run(context, until=job.until_stage)
+            _through_restarts(log, partial(stages.run, context, until=job.until_stage))
     except BaseException as met:
         problem = endings.known(met, pausing=control.pausing)
         if not isinstance(met, Exception | KeyboardInterrupt):
@@ -128,6 +131,18 @@ def _work_on(job: Job, log: JobLog, control: JobControl) -> Outcome:
         pulse.join(timeout=5)
         _write_down(log, control, context, problem)
     return Outcome(0 if problem is None else endings.code(problem), context)
+
+
+def _through_restarts(log: JobLog, run: Callable[[], object]) -> None:
+    """Runs the stages; where the database server goes away they go on from what is stored, once it is back."""
+    for left in reversed(range(RESTARTS)):
+        try:
+            run()
+            return
+        except StoreLostError as lost:
+            if not left:
+                raise
+            log.say("warning", f"{lost.message}: going on from what is stored")
 
 
 def _pipeline() -> ModuleType:

@@ -78,7 +78,11 @@ def shard_missing(folder) -> None:
     [
         (remove("config.json"), "config.json does not exist", "save_pretrained"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be read", "copy"),
-        (lambda folder: (folder / "config.json").write_text("{}"), "model_type is missing", "save_pretrained"),
+        (
+            lambda folder: (folder / "config.json").write_text("{}"),
+            "model_type is missing",
+            "save_pretrained",
+        ),
         (remove("tokenizer.json"), "has no tokenizer", "tokenizer.save_pretrained"),
         (no_template, "no chat template", "instruct model"),
         (remove("model.safetensors"), "no model.safetensors", "copy the weights"),

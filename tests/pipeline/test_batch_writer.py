@@ -3,6 +3,7 @@
 import pytest
 
 from engine.job.batch_writer import LOCAL_S, LOOK_S, ROWS, SERVED_S, BatchWriter
+from storage.errors import StoreLostError
 
 
 def test_a_row_that_comes_alone_is_committed_at_once_and_many_share_a_commit() -> None:
@@ -34,6 +35,25 @@ def test_one_served_row_hurries_those_of_local_models_and_so_does_their_number()
         writer.add(number, LOCAL_S)
     assert writer.flush_if_due()
     assert commits == [[0, 1], list(range(ROWS))]
+
+
+def test_rows_are_committed_again_where_the_database_server_went_away_but_not_for_ever() -> None:
+    lost, commits = [2], list[list[int]]()
+
+    def commit(rows: list[int]) -> None:
+        if lost[0]:
+            lost[0] -= 1
+            raise StoreLostError("gone")
+        commits.append(rows)
+
+    writer = BatchWriter(commit)
+    writer.add(1, SERVED_S)
+    writer.flush()
+    assert commits == [[1]]
+    lost[0] = 100
+    writer.add(2, SERVED_S)
+    with pytest.raises(StoreLostError):
+        writer.flush()
 
 
 def test_a_flush_of_nothing_commits_nothing() -> None:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from storage import jobs, prompts, registry, responses
-from storage.errors import DiskFullError, StoreBusyError, StoreError, StoreMissingError
+from storage.errors import DiskFullError, StoreBusyError, StoreError, StoreLostError, StoreMissingError
 from storage.records import Model
 from storage.store import LOCK_ATTEMPTS, Store
 
@@ -249,3 +250,31 @@ def test_nothing_is_written_into_a_store_that_was_moved(sqlite_path: Path, make_
         moved.replace(sqlite_path)
         make_for(store).model("c")
         assert {model.name for model in registry.models(store, "teacher")} == {"a", "c"}
+
+
+def test_a_database_server_that_ends_its_connections_is_reached_again(location: str) -> None:
+    if not location.startswith("postgresql"):
+        return
+    other = create_engine(location, isolation_level="AUTOCOMMIT")
+
+    def end(pid: int) -> None:
+        with other.connect() as connection:
+            connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+
+    own = text("SELECT pg_backend_pid()")
+
+    def lose(store: Store) -> None:
+        with store.write() as connection:
+            end(connection.execute(own).scalar_one())
+            connection.execute(own)
+
+    with Store.open(location) as store:
+        made = prompts.open_set(store, "first", "first")
+        with store.read() as connection:
+            pid = connection.execute(own).scalar_one()
+        end(pid)
+        assert prompts.open_set(store, "first", "first") == made  # between two transactions nobody notices
+        with pytest.raises(StoreLostError):
+            lose(store)
+        assert prompts.open_set(store, "first", "first") == made
+    other.dispose()
