@@ -4,9 +4,11 @@ A slow model of a few layers stands for a large one of many. With `-s` the measu
 seconds to the first number, the longest silence, seconds until the stop was heard.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event, Thread
 from threading import enumerate as enumerate_threads
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from sqlalchemy import select
+from support import Workspace
 
 from engine.distill import merge
 from engine.job.progress import Progress
@@ -71,6 +74,31 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(router_model, "CPU_TOKENS", 200)  # so that routing a few prompts takes several passes
 
 
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Stage → a folder in which all before it is done; each stage is run once for all tests."""
+    made: dict[str, Path] = {}
+
+    def folder(stage: str) -> Path:
+        if stage not in made:
+            place, last = tmp_path_factory.mktemp(stage), STAGES[STAGES.index(stage) - 1]
+            if last != "prompts":
+                shutil.copytree(folder(last), place, dirs_exist_ok=True)
+            workspace = Workspace(place)
+            workspace.write()
+            workspace.finish(until=last)
+            made[stage] = place
+        return made[stage]
+
+    return folder
+
+
+@pytest.fixture
+def at(workspace: Workspace, before: Callable[[str], Path]) -> Callable[[str], None]:
+    """Brings the workspace to the beginning of a stage."""
+    return lambda stage: shutil.copytree(before(stage), workspace.folder, dirs_exist_ok=True) and None
+
+
 @pytest.fixture
 def watched(workspace) -> Iterator[Callable[..., Seen]]:
     """Watches a stage, or what it says that it is doing, and cancels the job from another connection once its numbers
@@ -115,9 +143,10 @@ def watched(workspace) -> Iterator[Callable[..., Seen]]:
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "prompts"])
-def test_a_slow_model_moves_the_numbers_and_hears_a_stop(workspace, watched, monkeypatch, stage: str) -> None:
-    workspace.write()
-    workspace.finish(until=STAGES[STAGES.index(stage) - 1])
+def test_a_slow_model_moves_the_numbers_and_hears_a_stop(
+    workspace, at, watched, monkeypatch, stage: str
+) -> None:
+    at(stage)
     slow(monkeypatch)
     seen = watched(stage)
     code, job, _ = workspace.work(until=stage)
@@ -125,7 +154,7 @@ def test_a_slow_model_moves_the_numbers_and_hears_a_stop(workspace, watched, mon
     seen.check(stage)
 
 
-def test_the_time_left_of_scoring_goes_by_the_length_of_what_is_read(workspace, monkeypatch) -> None:
+def test_the_time_left_of_scoring_goes_by_the_length_of_what_is_read(workspace, at, monkeypatch) -> None:
     expected, read = list[float](), list[float]()
     expect, advance = Progress.expect, Progress.advance
 
@@ -141,7 +170,7 @@ def test_the_time_left_of_scoring_goes_by_the_length_of_what_is_read(workspace, 
 
     monkeypatch.setattr(Progress, "expect", expects)
     monkeypatch.setattr(Progress, "advance", advances)
-    workspace.write()
+    at("score")
     workspace.finish(until="score")
     assert len(set(expected)) == 1
     assert sum(read) == expected[0] == text_of_all(workspace)
@@ -183,10 +212,9 @@ def wait(seconds: float) -> None:
 
 @pytest.mark.parametrize("stage", ["calibrate", "score", "train_router", "route", "distill", "evaluate"])
 def test_a_model_that_is_loaded_for_minutes_shows_it_and_hears_a_stop(
-    workspace, watched, monkeypatch, stage: str
+    workspace, at, watched, monkeypatch, stage: str
 ) -> None:
-    workspace.write()
-    workspace.finish(until=STAGES[STAGES.index(stage) - 1])
+    at(stage)
     for module in (loading, backbone):
         monkeypatch.setattr(module, "load_weights", lambda *args, **kwargs: wait(60))
     seen = watched(stage)
@@ -197,10 +225,9 @@ def test_a_model_that_is_loaded_for_minutes_shows_it_and_hears_a_stop(
 
 
 def test_a_merge_that_takes_minutes_shows_it_hears_a_stop_and_leaves_nothing(
-    workspace, watched, monkeypatch
+    workspace, at, watched, monkeypatch
 ) -> None:
-    workspace.write()
-    workspace.finish(until="build_dataset")
+    at("distill")
     with monkeypatch.context() as patch:
         # In the check of what is written already, before it may be used.
         patch.setattr(merge, "_check", lambda *args, **kwargs: wait(60))
