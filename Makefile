@@ -26,8 +26,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup  ## the whole pipeline on embedded models, all strategies compared
 	$(BIN)/persyn demo
 
-# A process per core, at most four: some tests are about time, and each process holds torch and what builds on it.
-PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
+# A process more than cores, as a third of a test's time is waiting; at most four, as each holds torch and what builds on
+# it, and some tests are about time.
+WORKERS = $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # Coverage costs next to nothing from Python 3.12 on (sys.monitoring), and a third more time before: docs/decisions/057.
 CHEAP = import sys; sys.exit(sys.version_info < (3, 12))
 

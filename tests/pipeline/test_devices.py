@@ -18,7 +18,7 @@ from support import RUN, Workspace, wait_until
 from storage import schema
 
 SLOW = Path(__file__).parents[1] / "slow_process"
-HEARD_S, SLACK_S = 5.0, 1.0
+HEARD_S, SLACK_S = 5.0, 3.0
 
 
 def on_two(workspace: Workspace) -> Workspace:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from support import wait_until
 
 from engine.job.stage_names import STAGES
@@ -104,9 +104,11 @@ def test_cancel_from_another_terminal(workspace):
     assert process.returncode == 130, err
 
 
-def test_an_evaluation_that_is_cancelled_is_no_accuracy_and_is_gone_on_with(workspace, monkeypatch) -> None:
-    workspace.write()
-    workspace.finish("distill")
+def test_an_evaluation_that_is_cancelled_is_no_accuracy_and_is_gone_on_with(copied, monkeypatch) -> None:
+    workspace = copied
+    with workspace.open() as store:
+        for table in (schema.ResultRow, schema.EvaluationRow):
+            assert store.execute(delete(table))
     opened = teacher_kinds.open_backend
 
     class Cut:

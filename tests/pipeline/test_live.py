@@ -31,7 +31,7 @@ from storage.schema import ResponseRow
 PASS_S = 1.0
 """What a forward pass takes longer than usual."""
 MOVES_S, HEARD_S = 2.0, 5.0
-SLACK_S = 1.0
+SLACK_S = 3.0
 """What a busy machine adds to each bound."""
 CHANGES = 2
 """How often the numbers are seen to move before the job is stopped."""
