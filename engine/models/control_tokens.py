@@ -77,8 +77,10 @@ _LONGEST: Final = 200
 
 
 def _is_named(text: str, found: re.Match[str]) -> bool:
-    before = text[: found.start()]
-    if found[0].strip() == "</s>" and "<s>" in before:  # struck through, in HTML
+    before, token = text[: found.start()], found[0].strip()
+    if token == "</s>" and "<s>" in before:  # struck through, in HTML
+        return True
+    if token in ("<s>", "<bos>", "<sop>") and before[-1:].isalnum():  # a type of a type
         return True
     return _in_code(text, found.start()) or _NAMED.search(before[-24:]) is not None
 

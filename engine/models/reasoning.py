@@ -40,22 +40,25 @@ class _Family(NamedTuple):
     """Pattern of what may stand around the answer that follows."""
     headless: bool = True
     """Whether the start may be missing."""
+    first: str = "<&"
+    """Characters of which each mark begins with one."""
 
 
-def _tag(name: str, answer: str = "") -> _Family:
-    """The family of an XML tag, with its attributes and in any case."""
-    start, end = rf"<\s?{name}(?:\s[^<>]{{0,80}})?>", rf"<\s?/\s?{name}\s?>"
-    return _Family(f"<{name}>", start, end, answer)
+def _tag(name: str, written: str = "", answer: str = "") -> _Family:
+    """The family of an XML tag, with its attributes, in any case, escaped for HTML or not."""
+    written = written or name
+    start = rf"(?:<|&lt;)\s?{written}(?:\s[^<>]{{0,80}})?(?:>|&gt;)"
+    return _Family(f"<{name}>", start, rf"(?:<|&lt;)\s?/\s?{written}\s?(?:>|&gt;)", answer)
 
 
 _FAMILIES: Final = (
     # Qwen, DeepSeek, GLM, MiniMax, Hunyuan, Nemotron, Phi 4, Granite 3.3, ERNIE 4.5; `<response>` is of the last two.
-    _tag("think", r"<\s?/?response\s?>"),
-    _tag("thinking"),  # Amazon Nova, Claude 3, Reflection
-    _tag("thoughts?"),  # Gemini, EXAONE Deep
+    # `<thinking>`: Amazon Nova, Claude 3, Reflection.
+    _tag("think", "think(?:ing)?", answer=r"<\s?/?response\s?>"),
+    _tag("thought", "thoughts?"),  # Gemini, EXAONE Deep
     _tag("seed:think"),  # Seed-OSS
-    _Family("[THINK]", r"\[THINK\]", r"\[/THINK\]"),  # Magistral
-    _Family("◁think▷", r"◁\s?think\s?▷", r"◁\s?/\s?think\s?▷"),  # Kimi
+    _Family("[THINK]", r"\[THINK\]", r"\[/THINK\]", first="["),  # Magistral
+    _Family("◁think▷", r"◁\s?think\s?▷", r"◁\s?/\s?think\s?▷", first="◁"),  # Kimi
     _Family("<|think|>", r"<\|think\|>", r"<\|/think\|>"),
     _Family(  # Cohere Command A Reasoning
         "<|START_THINKING|>",
@@ -80,11 +83,16 @@ _FAMILIES: Final = (
     _Family(  # Granite 3.2
         "Here is my thought process:",
         r"Here(?:'s| is) my thought process:",
-        r"^Here(?:'s| is) my response:",
+        r"\bHere(?:'s| is) my response:",
         headless=False,
+        first="Hh",
     ),
 )
 
+_LIKE_A_MARK: Final = re.compile(
+    r"[<\[◁;]\|?\s?/?\s?(?i:think|thought|seed:|details|START_THINK|END_THINK|begin_of_t|end_of_t|inner_|channel)"
+)
+"""What most responses have nothing of, and every family something."""
 _CHANNEL: Final = re.compile(
     r"(?P<turn>(?:<\|(?:end|return|call)\|>\s*)?(?:<\|start\|>[^<]{0,80})?)"
     r"<\|channel\|>\s*(?P<name>\w+)[^<]{0,200}(?:<\|constrain\|>[^<]{0,80})?<\|message\|>"
@@ -118,9 +126,13 @@ def said(text: str, marks: Sequence[Mark] = (), *, parsed: bool = False) -> Said
     whole = text
     text = control_tokens.leading_off(text)
     found = _harmony(text) or _bare_harmony(text)
-    if found is None:
+    odd = "y thought process:" in text or any(end in text or start in text for start, end in marks)
+    if found is None and (odd or _LIKE_A_MARK.search(text)):
         families = (*map(_own, marks), *_FAMILIES)
-        found = next((split for family in families if (split := _split(text, family, parsed))), None)
+        first = [family for family in families if _compiled(rf"\s*(?:{family.start})").match(text)]
+        found = next(
+            (split for family in (*first, *families) if (split := _split(text, family, parsed))), None
+        )
     if found is None:
         return Said("", control_tokens.without(whole), "")
     return found._replace(answer=control_tokens.trailing_off(found.answer))
@@ -147,7 +159,7 @@ def target(dataset: Dataset, row: TrainingRow) -> str:
 
 
 def _own(mark: Mark) -> _Family:
-    return _Family(mark[0], re.escape(mark[0]), re.escape(mark[1]))
+    return _Family(mark[0], re.escape(mark[0]), re.escape(mark[1]), first=mark[0][0] + mark[1][0])
 
 
 def _split(text: str, family: _Family, parsed: bool) -> Said | None:
@@ -221,8 +233,10 @@ class _Seen(NamedTuple):
 
 
 def _marks(text: str, family: _Family) -> list[_Seen]:
-    pattern = _compiled(f"(?P<opens>{family.start})|(?:{family.end})")
-    found = list(islice(pattern.finditer(text), _MOST_MARKS))
+    # Only where a mark can begin: most characters of a response are looked at by no pattern.
+    pattern, first = _compiled(f"(?P<opens>{family.start})|(?:{family.end})"), re.escape(family.first)
+    places = (place.start() for place in re.finditer(f"[{first}]", text))
+    found = list(islice(filter(None, (pattern.match(text, place) for place in places)), _MOST_MARKS))
     if not found:
         return []
     code = deque(span.span() for span in _CODE.finditer(text))
@@ -237,7 +251,13 @@ def _marks(text: str, family: _Family) -> list[_Seen]:
         cited = bool(head and tail) and head[-1] in _OPENING_QUOTES and tail[0] in _CLOSING_QUOTES
         cited |= line.count('"') % 2 == 1 and '"' in rest
         quoted = cited or bool(code and code[0][0] < start)
-        flows = bool(line.strip()) and line[-1:].isspace() and rest[:1] == " " and rest.lstrip()[:1].islower()
+        spaced = bool(line.strip()) and line[-1:].isspace()
+        goes_on = (
+            (rest[:1] == " " and rest.lstrip()[:1].islower())
+            or rest[:1] in tuple(".,;:!?)")
+            or not tail.strip()
+        )
+        flows = spaced and goes_on
         before = start > _AROUND or bool(last)
         fresh = last != ":" and (not line.strip() or (line[-1:].isspace() and last in ".!?…"))
         seen.append(
@@ -259,11 +279,18 @@ def _marks(text: str, family: _Family) -> list[_Seen]:
 
 def _harmony(text: str) -> Said | None:
     """gpt-oss's channels: what is not `final` is reasoning. None where the text has none."""
-    heads = list(_CHANNEL.finditer(text))
+    heads = list(islice(_CHANNEL.finditer(text), _MOST_MARKS)) if "<|channel|>" in text else []
+    code = [span.span() for span in _CODE.finditer(text)] if heads else []
+    heads = [
+        head
+        for head in heads
+        if head["turn"].strip() or not any(start < head.start() < end for start, end in code)
+    ]
     if (unmarked := _NO_CHANNEL.match(text)) is not None:
         heads.insert(0, unmarked)
     begun = bool(text[: heads[0].start()].strip()) if heads else False
-    if not heads or (begun and (not heads[0]["turn"].strip() or _quoted(text, heads[0].start()))):
+    quoted = any(start < heads[0].start() < end for start, end in code) if heads else False
+    if not heads or (begun and (quoted or not heads[0]["turn"].strip())):
         return None
     parts = [("analysis", text[: heads[0].start()])]
     ends = [*(head.start() for head in heads[1:]), len(text)]
@@ -271,10 +298,6 @@ def _harmony(text: str) -> Said | None:
     thoughts = [control_tokens.trailing_off(part).strip() for name, part in parts if name != "final"]
     answers = [control_tokens.trailing_off(part).strip() for name, part in parts if name == "final"]
     return Said("\n\n".join(filter(None, thoughts)), "\n\n".join(filter(None, answers)), "<|channel|>")
-
-
-def _quoted(text: str, place: int) -> bool:
-    return any(start < place < end for start, end in (span.span() for span in _CODE.finditer(text)))
 
 
 def _bare_harmony(text: str) -> Said | None:

@@ -5,9 +5,10 @@ question, as everywhere. Of several answers of one model to one prompt the first
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,8 @@ class Share:
     """Rows of it whose response is missing or empty."""
     first: int
     """The line of the first of those; 0 without any."""
+    unknown_ends: Counter[str] = field(default_factory=Counter)
+    """Words for how a response ended that nobody knows → rows of it that end so, which count as cut off."""
 
 
 def shares(source: ImportedSource, model: str) -> list[Share] | None:
@@ -121,7 +124,8 @@ def shares(source: ImportedSource, model: str) -> list[Share] | None:
     counted = []
     for file in found:
         state = file.stat()
-        by_model = _counted(file, state.st_size, state.st_mtime_ns, source.fields)
+        own = tuple(source.finish_reasons.items())
+        by_model = _counted(file, state.st_size, state.st_mtime_ns, source.fields, own)
         counted += [by_model[model]] if model in by_model else []
     return counted
 
@@ -208,7 +212,9 @@ def _number(row: Mapping[str, Any], name: str) -> float | None:
 
 
 @lru_cache(maxsize=1024)
-def _counted(file: Path, size: int, modified: int, fields: ImportedFields) -> Mapping[str, Share]:
+def _counted(
+    file: Path, size: int, modified: int, fields: ImportedFields, own: tuple[tuple[str, str], ...]
+) -> Mapping[str, Share]:
     """By model; a row that is malformed otherwise is told where it is read."""
     found: dict[str, Share] = {}
     stem = plain(file).stem
@@ -221,4 +227,6 @@ def _counted(file: Path, size: int, modified: int, fields: ImportedFields) -> Ma
             found[model] = replace(before, textless=before.textless + 1, first=before.first or line)
         else:
             found[model] = replace(before, responses=before.responses + 1)
+            if (word := endings.ending(row.get(fields.finish_reason), dict(own))) not in endings.ENDINGS:
+                found[model].unknown_ends[word] += 1
     return found

@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 from field.replies import answered, body, verdict
 
+from engine.config.kinds import teacher_kind
 from engine.models.endings import ENDINGS, ending
+from engine.registry import models
+from engine.teachers import teacher_kinds
 from engine.teachers.endpoint.failure import Failure
+from storage.records import Model, Request, Sampling
 
 CASES = [
     json.loads(line) for line in (Path(__file__).parent / "data" / "endpoints.jsonl").open(encoding="utf-8")
@@ -209,3 +213,60 @@ def test_tokens_that_a_server_does_not_count_are_guessed() -> None:
     ):
         found = answered(body(usage=usage))
         assert (found.prompt_tokens, found.completion_tokens) == (4, 4)
+
+
+def test_imported_rows_end_as_their_words_say(tmp_path: Path) -> None:
+    words = [
+        "LENGTH",
+        "max_tokens",
+        "MAX_TOKENS",
+        "SAFETY",
+        "insufficient_system_resource",
+        "eos",
+        None,
+        "fuse_blown",
+        2,
+    ]
+    rows = [
+        {
+            "prompt": f"What is {n}?",
+            "model": "m",
+            "response": "<think>a</think>It is 4.</s>",
+            "finish_reason": word,
+        }
+        for n, word in enumerate(words)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def teacher(**source: Any) -> Model:
+        settings = {"source": "imported", "path": str(path), **source}
+        return Model("a", "teacher", "imported", "m", options={"responses": [settings]})
+
+    def given(**source: Any) -> list[tuple[str, str]]:
+        requests = [
+            Request(n, ({"role": "user", "content": row["prompt"]},), Sampling())
+            for n, row in enumerate(rows)
+        ]
+        found = sorted(
+            teacher_kinds.open_backend(teacher(**source)).generate(requests), key=lambda one: one.key
+        )
+        assert {(one.text, one.reasoning, one.mark) for one in found} == {("It is 4.", "a", "<think>")}
+        return [(one.status, one.finish_reason) for one in found]
+
+    right = [("truncated", "length")] * 3 + [
+        ("refused", "content_filter"),
+        ("error", "error"),
+        ("ok", "stop"),
+        ("ok", "stop"),
+    ]
+    assert given() == [*right, ("truncated", "fuse_blown"), ("truncated", "length")]
+    assert given(finish_reasons={"Fuse_Blown": "stop"})[7] == ("ok", "stop")
+    (note,) = teacher_kind("imported").notes(teacher())
+    assert note.startswith(
+        "teacher a: 1 of its rows in rows.jsonl end with finish_reason 'fuse_blown', which is not known"
+    )
+    assert teacher_kind("imported").notes(teacher(finish_reasons={"fuse_blown": "stop"})) == []
+    plain = models.generation_sha(teacher())
+    assert models.generation_sha(teacher(finish_reasons={})) == plain
+    assert models.generation_sha(teacher(finish_reasons={"fuse_blown": "stop"})) != plain

@@ -1,147 +1,19 @@
 """Reasoning is taken out where its marks are marks, and stays where they are quoted."""
 
+import json
+from pathlib import Path
+
 import pytest
 from field.replies import answered, body
 
 from engine.models.reasoning import is_mark, said
 
 T = "The sum is 4."
-SPLIT = [
-    ("<think>\na\n</think>\n\n" + T, "a", T),
-    ("<think>a</think>" + T, "a", T),
-    ("a\n</think>\n\n" + T, "a", T),
-    ("a</think>" + T, "a", T),
-    ("two plus two </think> The sum", "two plus two", "The sum"),
-    ("</think>\n\n" + T, "", T),
-    ("<think>\n\n</think>\n\n" + T, "", T),
-    ("<think>cut off", "cut off", ""),
-    ("<think>a</think>", "a", ""),
-    ("<think><think>a</think></think>" + T, "a", T),
-    ("<think>\n<think>\na\n</think>\n" + T, "a", T),
-    ("<think>a</think>\n<think>b</think>\n" + T, "a\n\nb", T),
-    ("<think>a</think>\nb\n</think>\n" + T, "a\n\nb", T),
-    ("<Think>a</ think >" + T, "a", T),
-    ("Okay.\n<think>a</think>\n" + T, "a", "Okay.\n\n" + T),
-    ("Sure. <think>a</think> " + T, "a", "Sure.\n\n" + T),
-    ("<think>user asks about `</think>` here</think>" + T, "user asks about `</think>` here", T),
-    ("<think>```python\nx=1\n</think>" + T, "```python\nx=1", T),
-    ("[THINK]a[/THINK]" + T, "a", T),
-    ("◁think▷a◁/think▷" + T, "a", T),
-    ("<seed:think>a</seed:think>" + T, "a", T),
-    ("a</seed:think>" + T, "a", T),
-    ("<|START_THINKING|>a<|END_THINKING|><|START_RESPONSE|>" + T + "<|END_RESPONSE|>", "a", T),
-    ("<thought>a</thought>" + T, "a", T),
-    ("<thinking>a</thinking>\n" + T, "a", T),
-    ("<|begin_of_thought|>a<|end_of_thought|>\n<|begin_of_solution|>" + T + "<|end_of_solution|>", "a", T),
-    ("Here is my thought process:\na\nHere is my response:\n" + T, "a", T),
-    ("<think>a</think><response>" + T + "</response>", "a", T),
-    (
-        "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>"
-        + T
-        + "<|return|>",
-        "a",
-        T,
-    ),
-    ("analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>" + T, "a", T),
-    ("a<|end|><|start|>assistant<|channel|>final<|message|>" + T, "a", T),
-    ("<|channel|>analysis<|message|>cut", "cut", ""),
-    ("<|start|>assistant<|channel|>final<|message|>" + T + "<|return|>", "", T),
-    (
-        "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>commentary<|message|>b<|end|><|start|>assistant<|channel|>final<|message|>"
-        + T,
-        "a\n\nb",
-        T,
-    ),
-    ("analysisWe need two.assistantfinal" + T, "We need two.", T),
-    ("<|channel>thought\na<channel|>" + T, "a", T),
-    (T + "<|im_end|>", "", T),
-    (T + "</s>", "", T),
-    (T + "\n<|endoftext|><|im_end|>\n", "", T),
-    ("<s> " + T + "</s>", "", T),
-    ("<|im_start|>assistant\n" + T + "<|im_end|>", "", T),
-    ("<|start_header_id|>assistant<|end_header_id|>\n\n" + T + "<|eot_id|>", "", T),
-    ("assistant\n\n" + T, "", T),
-    ("<start_of_turn>model\n" + T + "<end_of_turn>", "", T),
-    (T + "<｜end▁of▁sentence｜>", "", T),
-    ("[/INST] " + T + " </s>", "", T),
-    (T + "<|im_end|>\n<|im_start|>user\nNext?", "", T),
-    ("<|im_start|>assistant\n<think>\na\n</think>\n" + T + "<|im_end|>", "a", T),
-    ("<think>a</think>" + T + "<|im_end|>", "a", T),
-    ("<|assistant|>\n" + T + "<|user|>", "", T),
-    (
-        '<details type="reasoning" done="true"><summary>Thought</summary>a</details>\n' + T,
-        "<summary>Thought</summary>a",
-        T,
-    ),
-    (
-        "<think>\nI must not write </think> yet, so on.\n</think>\n" + T,
-        "I must not write </think> yet, so on.",
-        T,
-    ),
-    ("<think>a</think>\n\n```python\nprint('</think>')\n```", "a", "```python\nprint('</think>')\n```"),
-    ('<think time="3">a</think>' + T, "a", T),
-    ("\n\n  <think>a</think>\n" + T, "a", T),
-    ("<s><think>a</think>" + T + "</s>", "a", T),
-    ("<｜Assistant｜><think>a</think>" + T + "<｜end▁of▁sentence｜>", "a", T),
-    ("[THINK]a", "a", ""),
-    ("a[/THINK]" + T, "a", T),
-    ("<|inner_prefix|>a<|inner_suffix|>" + T, "a", T),
-    ("a<|END_THINKING|><|START_RESPONSE|>" + T + "<|END_RESPONSE|>", "a", T),
-    (
-        "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|><|START_THINKING|>a<|END_THINKING|><|START_TEXT|>"
-        + T
-        + "<|END_TEXT|><|END_OF_TURN_TOKEN|>",
-        "a",
-        T,
-    ),
-    ("<think>a</think><answer>4</answer>", "a", "<answer>4</answer>"),
-    ("<think>a\n</think>\n<response>\n" + T + "\n</response>\n", "a", T),
-    ("<|im_start|>assistant\n" + T, "", T),
-    ("<|header_start|>assistant<|header_end|>\n\n" + T + "<|eot|>", "", T),
-    ("<|start_of_role|>assistant<|end_of_role|>" + T + "<|end_of_text|>", "", T),
-    (T + " <|endoftext|>", "", T),
-    (T + "<eos>", "", T),
-    (T + "[|endofturn|]", "", T),
-    (T + "\n<end_of_turn>\n<eos>", "", T),
-    (T + "<|END_OF_TURN_TOKEN|>", "", T),
-    (T + "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nMore?", "", T),
-    (T + "</s><s>[INST] And 3? [/INST] 6", "", T),
+ROWS = [
+    json.loads(line) for line in (Path(__file__).parent / "data" / "reasoning.jsonl").open(encoding="utf-8")
 ]
-WHOLE = [
-    "The model writes <think>reasoning</think> first.",
-    "Use `<think>` and `</think>`.",
-    "Split on </think> and keep the rest.",
-    "Example:\n```\n<think>\na\n</think>\nb\n```\nDone.",
-    "Example:\n<think>\na\n</think>\nb",
-    "<think> and </think> are tags.",
-    "analysis of the data shows 4",
-    "In harmony `<|channel|>analysis<|message|>` starts it.",
-    "The format is <|channel|>analysis<|message|>text<|end|>, then more.",
-    "Qwen ends a turn with <|im_end|>",
-    "It is `<|im_end|>`",
-    "Now <s>10</s>",
-    "  ",
-    "yes\n",
-    "assistant: yes",
-    "Use the `<think>` tag:\n\n```\n<think>\nreasoning\n</think>\nanswer\n```\n",
-    'The tags "<think>" and "</think>" mark it.',
-    "A closing </think> tag ends it.",
-    "In XML, `</thinking>` closes `<thinking>`.",
-    "The token `[/THINK]` ends it.",
-    "A list: [1, 2]",
-    "2 < 3 and 4 > 3",
-    "<think",
-    "`◁/think▷` is Kimi's.",
-    "The harmony format: `<|start|>assistant<|channel|>final<|message|>Hi<|return|>`.",
-    "The end token of Llama 3 is <|eot_id|>",
-    "ends with `</s>`",
-    "analysis, then synthesis",
-    "assistant is a role.",
-    "Here is my thought process in short: add.",
-    "<details><summary>x</summary>y</details>",
-    "a <|> b",
-    'She said: "I think</think>".',
-]
+SPLIT = [(row["text"], row["reasoning"], row["answer"]) for row in ROWS if "answer" in row]
+WHOLE = [row["text"] for row in ROWS if "answer" not in row]
 
 
 @pytest.mark.parametrize(("text", "reasoning", "answer"), SPLIT)

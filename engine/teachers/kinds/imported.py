@@ -55,10 +55,17 @@ def _ready(model: Model) -> str:
 
 
 def _notes(model: Model) -> list[str]:
-    return [
+    counted = _counted(model) or []
+    unknown = [
+        f"teacher {model.name}: {count:,} of its rows in {share.file} end with finish_reason {word!r}, which is not "
+        f"known, and count as cut off; if they are whole, say `finish_reasons: {{{word}: stop}}` in the source"
+        for share in counted
+        for word, count in share.unknown_ends.most_common(5)
+    ]
+    return unknown + [
         f"teacher {model.name}: {share.textless:,} of its {share.responses + share.textless:,} rows in {share.file} "
         f"have no text, the first in line {share.first}: nothing is known of the teacher there"
-        for share in _counted(model) or ()
+        for share in counted
         if share.textless
     ]
 
@@ -91,10 +98,18 @@ def identity(model: Model) -> dict[str, Any]:
         "version": VERSION,
         "model": model.model,
         "files": [
-            [imported.hashes(source.path), {key: getattr(source.fields, key) for key in _READ}]
+            [
+                imported.hashes(source.path),
+                {key: getattr(source.fields, key) for key in _READ} | _readings(source),
+            ]
             for source in imported.named(model.options, f"teacher {model.name!r}")
         ],
     }
+
+
+def _readings(source: ImportedSource) -> dict[str, Any]:
+    """What of the source's settings says how a response is read; nothing where they are as they ever were."""
+    return source.model_dump(mode="json", include={"finish_reasons", "reasoning_marks"})
 
 
 def create(model: Model) -> "Imported":
