@@ -50,6 +50,7 @@ _HEADING_END = re.compile(r"[ \t*_#]{0,8}(?:\n|$)")
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?(?!\d)")
 _SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z])|[。！？]")
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*(?!\*)")
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _SENTENCE = re.compile(r"[A-Za-z]{3,} (?:is|are|equals) ")
 _QUOTES = ('""', "''", "“”", "‘’", "「」", "《》")
 _AROUND = "*`_ \t\r\n"
@@ -66,7 +67,7 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _NEGATED = re.compile(
-    r"\W*(?:definitely |certainly |simply )?not\s+(?:\(?[A-Za-z]\)?(?![\w'])|[-$\d\\])", re.IGNORECASE
+    r"\W{0,8}(?:definitely |certainly |simply )?not\s+(?:\(?[A-Za-z]\)?(?![\w'])|[-$\d\\])", re.IGNORECASE
 )
 _PLACEHOLDER = re.compile(
     r"[.…\s_?]*|(?:\\text\s?\{)?\s*(?:(?:your|the|final|my)\s+)*"
@@ -207,7 +208,8 @@ def _boxed(text: str) -> Iterator[Found]:
             return
     for _, first, end in reversed(real[-1:]):
         content = text[first:end]
-        yield Found(content, "the last box", prose=bool(_SENTENCE.search(content)))
+        words = len(_WORD.findall(content.replace("\\text", ""))) > 2 and "\\frac" not in content
+        yield Found(content, "the last box", prose=words or bool(_SENTENCE.search(content)))
 
 
 def _content(text: str, start: int) -> tuple[int, int]:

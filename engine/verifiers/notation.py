@@ -58,6 +58,13 @@ _E_NOTATION = re.compile(r"(?<![\w.\\])(\d+(?:\.\d+)?)[eE]([-+]?\d{1,9})(?![\w.]
 _MIXED = re.compile(r"(?<![\d/.^_{,])(\d+)\s+(\d+)\s?/\s?(\d+)(?![\d/.])")
 _PI = re.compile(r"(?<![\\A-Za-z])pi(?![A-Za-z])", re.IGNORECASE)
 _PLAIN_ANGLES = re.compile(r"^<\s*([^<>=]+,[^<>=]+)\s*>$")
+_FUNCTIONS = re.compile(
+    r"(?<![\\A-Za-z])((?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|log|ln)(?=[\s(^_\d{]|[a-z](?![a-z])|\\[a-z])"
+)
+_IN_BASE = re.compile(
+    r"^\(?([0-9A-Za-z]{0,40}\d[0-9A-Za-z]{0,40})\)?,?\s*\(?(?:in )?base[\s-]{1,2}(\d{1,2})\)?$"
+)
+_PREFIXED = re.compile(r"^0([xb])([0-9A-Fa-f]+)$")
 _NAMES = re.compile(r"(?<![\\A-Za-z])(sqrt|infinity|inf)\b\s?(?:\(([^()]{1,80})\))?")
 
 
@@ -120,7 +127,10 @@ def latex(text: str) -> str:
     text = _NAMES.sub(_as_command, text)
     text = _E_NOTATION.sub(r"\1\\times 10^{\2}", text)
     text = _MIXED.sub(r"\1\\frac{\2}{\3}", text)
-    text = _PI.sub(r"\\pi ", text)
+    text = _FUNCTIONS.sub(r"\\\1 ", _PI.sub(r"\\pi ", text))
+    text = _IN_BASE.sub(
+        r"\1_{\2}", _PREFIXED.sub(lambda digits: f"{digits[2]}_{{{16 if digits[1] == 'x' else 2}}}", text)
+    )
     return text.replace(">=", r"\ge ").replace("<=", r"\le ")
 
 

@@ -44,6 +44,7 @@ _LOOSE = re.compile(rf"(?<![\w.^_/*+×·\\{{]){_NUMBER}(?P<rest>[^\d=<>+*^()\\|{
 _SEVERAL = re.compile(r"[^\d.;]{0,30}?(?:\bor\b|\band\b|\bto\b|-|–|,(?!\s*\d+\s*[A-Za-z]))\W*\d")
 _ATTACHED = re.compile(r"[^\s\-\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]")
 _GOES_ON = re.compile(r"(?<! )\(|[=<>+*^\\{/×·!]")
+_RANGE = re.compile(r"(?:\bbetween\s+\S+\s+and|\bfrom\s+\S+\s+to|\d\s*(?:\bor\b|/))\s*$")
 _START = re.compile(
     r"(?<![\w.,])[-−]?[$€£¥₹]?-?(?:\d{1,3}(?:[,'’\u202f\xa0]\d{3})+(?!\d)|\d+)(?:\.\d+)?"
     r"(?:\s?(?:×|x|\*|\\times)\s?10(?:\^\{?[-−]?\d+|[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)|[/⁄]\d+|\s\d+[/⁄]\d+)?"
@@ -120,11 +121,13 @@ def first_in(text: str) -> Quantity | None:
 
 
 def last_in(text: str) -> Quantity | None:
-    """The last number in a text, with what stands after it in its sentence."""
+    """The last number in a text, with what stands after it in its sentence; None where it ends a range."""
     near = text.rfind(" ", 0, max(0, len(text) - _NEAR)) + 1
     starts = [found.start() for found in _START.finditer(text, near)] or (
         [found.start() for found in _START.finditer(text)] if near else []
     )
+    if starts and _RANGE.search(text, max(0, starts[-1] - 40), starts[-1]):
+        return None
     for start in reversed(starts[-3:]):
         found = _LOOSE.match(plain(text[start : start + LONGEST].partition("\n")[0]))
         quantity = _of(found) if found else None
@@ -230,9 +233,10 @@ def _value(found: re.Match[str]) -> Fraction | Decimal | None:
 
 def _unit(words: str, *, attached: bool) -> str | None:
     """The unit that stands after a number, "" for none; None where it is mathematics: "3x", "3 pi"."""
-    if (known := unit_of(words) or unit_of(_power(words))) is not None:
+    known = unit_of(words) or unit_of(_power(words))
+    if known is not None and not (attached and len(known) == 1 and known.isupper() and known != "L"):
         return known
-    if not words:
+    if not words or (attached and words in ("st", "nd", "rd", "th")):
         return ""
     lowered = re.sub(r"\s?\^\{?[1-4]\}?$", "", words.lower())
     each = re.findall(r"[^\W\d_]+", lowered)

@@ -42,6 +42,26 @@ mph: speed: 0.44704: miles per hour
 rad: radians: 1: radian
 °C: celsius: 1: °c, degrees celsius, degree celsius
 °F: fahrenheit: 1: °f, degrees fahrenheit, degree fahrenheit
+N: force: 1: newton
+kN: force: 1000: kilonewton
+J: energy: 1: joule
+kJ: energy: 1000: kilojoule
+cal: energy: 4.184: calorie
+kcal: energy: 4184: kilocalorie
+eV: energy in eV: 1: electronvolt
+W: power: 1: watt
+kW: power: 1000: kilowatt
+V: voltage: 1: volt
+A: current: 1: amp, ampere
+C: charge: 1: coulomb
+Ω: resistance: 1: ohm
+K: temperature: 1: kelvin
+Hz: frequency: 1: hertz
+kHz: frequency: 1000: kilohertz
+MHz: frequency: 1000000: megahertz
+Pa: pressure: 1: pascal
+kPa: pressure: 1000: kilopascal
+mol: amount: 1: mole
 $: dollars: 1: dollar, usd, us$, buck
 ¢: dollars: 0.01: cent
 €: euros: 1: euro, eur

@@ -25,6 +25,7 @@ HOSTILE = [
     "-", "– ", "— a", "10^", "×10^", "<answer>", "</answer>", "\\boxed{1} ", "\\boxed{1}, ",
     "\\textcolor{red}{", "\\overline{", "1,000", "1,00", "1.5e9", "I choose ", "I choose A ",
     "so the correct answer to the ", "\\left(", "^{", "twenty-", "because ", "i.e. ", "0.(3)",
+    "0x", "1 base ", "a)", "[A", "x_1", "[[", "A:", "A) ", "✅", "15 or ", "from 1 to ", '"answer": "', "0.", "e9",
 ]  # fmt: skip
 """Each is repeated up to a megabyte."""
 

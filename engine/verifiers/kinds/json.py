@@ -12,6 +12,7 @@ from engine.verifiers.answer_extraction import MAX_CHARS, marked
 from engine.verifiers.comparison import UnverifiableError, Verdict, needed
 
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[^\n`~]*\n(.*?)\n?[ \t]*\1", re.DOTALL | re.MULTILINE)
+_GOES_ON = re.compile(r"\s*[}\],:]")
 _TAIL = re.compile(r"[\s.!*`]*")
 
 
@@ -44,13 +45,13 @@ def _written(text: str) -> Iterator[tuple[str, str]]:
     for _, inside in reversed(fences[-2:]):
         yield inside.strip(), "the last fence"
     for found in marked(text):
-        yield found.answer.strip().strip("*`").strip(), found.mark
+        yield found.answer.strip().strip("*`").strip().removesuffix("."), found.mark
     if (embedded := _embedded(text[-MAX_CHARS:])) is not None:
         yield embedded, "in the text"
 
 
 def _embedded(text: str) -> str | None:
-    """The last object in a text, or the array at its end: brackets occur in prose, as in "see [1]"; braces do not."""
+    """The last object in a text, or an array at its end or on lines of its own: "see [1]" is prose, braces are not."""
     decoder = json.JSONDecoder()
     found, at, tries = None, 0, 0
     while (start := min((at for at in (text.find("{", at), text.find("[", at)) if at >= 0), default=-1)) >= 0:
@@ -62,7 +63,11 @@ def _embedded(text: str) -> str | None:
         except (ValueError, RecursionError):
             at = start + 1
             continue
-        if text[start] == "{" or _TAIL.fullmatch(text, at):
+        alone = (
+            not text[text.rfind("\n", 0, start) + 1 : start].strip()
+            and not text[at:].partition("\n")[0].strip()
+        )
+        if (text[start] == "{" and not _GOES_ON.match(text, at)) or alone or _TAIL.fullmatch(text, at):
             found = text[start:at]
     return found
 

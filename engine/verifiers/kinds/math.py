@@ -34,7 +34,7 @@ _FUNCTION = re.compile(
     re.IGNORECASE,
 )
 _BASE = re.compile(
-    r"\(?(?P<digits>(?=[A-Za-z]{0,9}\d)[0-9A-Za-z][0-9A-Za-z ,.]*|[A-F]+(?=_\{?1[1-6]))\)?"
+    r"\(?(?P<digits>(?=[A-Za-z]{0,9}\d)[0-9A-Za-z][0-9A-Za-z ,.]{0,80}|[A-F]{1,20}(?=_\{?1[1-6]))\)?"
     r"_\{?\s?(?P<base>\d{1,2}|[a-z]+)\s?\}?",
     re.ASCII,
 )
@@ -47,6 +47,9 @@ _DOTS = re.compile(r"\\(?:[lc]?dots[bcmio]?)(?![A-Za-z])|\.{3}")
 _MATHEMATICS = re.compile(r"\$(?!\s)[^$\n]*[^$\s\\]\$(?!\d)|\\[(\[]|\\[a-z]+\{")
 _ASSIGNED = re.compile(r"(?<![A-Za-z\\])([a-z])\s?=\s?")
 _POLYNOMIAL = re.compile(r"\d\s?[a-z](?![a-z])|[a-z]\s?\^")
+_WORDS = re.compile(r"(?<![\\A-Za-z])(?!sqrt|pi\b|log|ln\b)[A-Za-z]{2,}")
+_UNIT_WORDS = re.compile(r"\s+[A-Za-z]{2,}\.?(?:\s[A-Za-z]+){0,3}$")
+_APART = re.compile(r"\d\s+\d")
 _EQUALS = re.compile(r"(?<![<>!])=|\\approx|≈")
 
 
@@ -66,13 +69,17 @@ def verify(verifier: Mapping[str, Any], reference: Any, text: str) -> Verdict:
         if _says_nothing(found):
             continue
         return _of_number(number, gold, found) if number else _of_expression(gold, found)
-    whole = text.strip() if len(text) <= _SHORT or "\n" not in text.strip() else ""
+    whole = text.strip() if len(text) <= _SHORT else ""
     if number is not None:
         read, mark = quantities.read(undecorated(whole)), "the whole text"
+        if read is None and whole and not _WORDS.search(whole):
+            return _of_number(number, gold, Found(whole, mark, prose=False))
         if read is None and (bold := emphasized(text)):
             read, mark = _quantity(bold), bold.mark
         if read is None and not _MATHEMATICS.search(text[-_TAIL:]):
             read, mark = quantities.last_in(text), "the last number"
+            if read is None and any(map(str.isdigit, text[-_SHORT:])):
+                return Verdict(0.0, text[-_SHORT:], "no single number")
         if read is not None:
             return Verdict(quantities.same(number, read), read.written, mark)
     last = text.rstrip().rpartition("\n")[2]
@@ -127,6 +134,8 @@ def _quantity(found: Found) -> Quantity | None:
     if before and _POLYNOMIAL.search(before[-1]) and last.strip() == "0":
         return None  # an equation rather than a value
     forms = [last, after_lead(last)] if found.prose else [last]
+    if not _WORDS.search(plain(said)) and not re.search("[a-z]", plain(said)):
+        forms += reversed(before)  # 15 = 3 × 5
     read = next(filter(None, map(quantities.read, dict.fromkeys((said, *forms)))), None)
     return quantities.first_in(last) if read is None and found.prose else read
 
@@ -137,6 +146,7 @@ def _of_expression(gold: str, found: Found) -> Verdict:
     if found.prose:
         said = undecorated(before_reason(answer))
         forms = [said, undecorated(after_lead(said)), undecorated(said.rpartition(": ")[2])]
+        forms.append(_UNIT_WORDS.sub("", forms[1]))
     if len(labels := set(_ASSIGNED.findall(answer))) == 1 and not labels & set(_ASSIGNED.findall(gold)):
         forms.append(_ASSIGNED.sub("", forms[-1]))  # x = 2 or x = 3
     expected = latex(gold)
@@ -145,6 +155,8 @@ def _of_expression(gold: str, found: Found) -> Verdict:
 
 
 def _equal(gold: str, answer: str, *, whole: bool = True) -> bool:
+    if whole and _APART.search(answer) and not _APART.search(gold):
+        return False  # math-verify joins digits
     if whole and _squeezed(gold) == _squeezed(answer):
         return True
     if whole and (bases := [_BASE.fullmatch(one.strip()) for one in (gold, answer)]) != [None, None]:
