@@ -240,7 +240,7 @@ def loss_on(model: Any, data: Examples) -> float:
     if not is_quantised(model):
         model.float()
     model.eval()
-    return mean_loss(split_model(model), data, 4096, next(model.parameters()).device)
+    return mean_loss(split_model(model), data, 4096)
 
 
 def the_task(options: argparse.Namespace, work: Path) -> tuple[Task, Any]:

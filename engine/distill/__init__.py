@@ -9,6 +9,7 @@ loop        the optimization itself: resumable, stoppable, bit-exact on a CPU
 checkpoints what a training goes on from
 parallel    the same by several processes, one a device, as the engine starts and follows them
 rank_process, ranks    one of these processes, and what they tell each other
+layouts, sharding      how the student lies on them: a copy in each, or a part in each
 merge       adapter into the weights, checked against the live logits
 
 Whether the trained student ends its answers is measured at evaluation, as

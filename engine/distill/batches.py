@@ -63,7 +63,12 @@ def cut_step(
 
 
 def deal_step(
-    rows: NDArray[np.int64], lengths: NDArray[np.int64], max_tokens: int, pass_cost: int, processes: int
+    rows: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    max_tokens: int,
+    pass_cost: int,
+    processes: int,
+    lockstep: bool = False,
 ) -> list[list[NDArray[np.int64]]]:
     """Return the forward passes of each process in a step, so that the slowest is done early.
 
@@ -73,26 +78,45 @@ def deal_step(
         max_tokens: padded tokens of a pass, the memory bound.
         pass_cost: fixed cost of one forward and backward pass, in tokens.
         processes: how many share the step; one has the cheapest cut.
+        lockstep: see `deal`.
     """
     limits = [max_tokens]
     if processes > 1:
         share = int(lengths[rows].sum()) / processes
         limits += [min(max_tokens, math.ceil(share * part)) for part in SHARES]
     cuts = [cut_step(rows, lengths, limit, pass_cost) for limit in limits]
-    dealt = [deal(passes, lengths, pass_cost, processes) for passes in cuts]
+    dealt = [deal(passes, lengths, pass_cost, processes, lockstep) for passes in cuts]
     return min(dealt, key=lambda parts: max(_cost(part, lengths, pass_cost) for part in parts))
 
 
 def deal(
-    passes: Sequence[NDArray[np.int64]], lengths: NDArray[np.int64], pass_cost: int, processes: int
+    passes: Sequence[NDArray[np.int64]],
+    lengths: NDArray[np.int64],
+    pass_cost: int,
+    processes: int,
+    lockstep: bool = False,
 ) -> list[list[NDArray[np.int64]]]:
-    """Return the passes of each process: the dearest first, each to the one that has least to do."""
+    """Return the passes of each process: the dearest first, each to the one that has least to do.
+
+    Args:
+        passes: row indices of each pass.
+        lengths: tokens of each row of the dataset, (N,).
+        pass_cost: fixed cost of a pass, in tokens.
+        processes: how many share the passes; one has them as they are.
+        lockstep: whether all make a pass together, so that each has as many: those of like cost at the same time. One
+            for which no rows are left has a pass of none. The first process then has most to do.
+    """
     if processes == 1:
         return [list(passes)]
     parts: list[list[NDArray[np.int64]]] = [[] for _ in range(processes)]
     loads = [0] * processes
     costs = [_cost([rows], lengths, pass_cost) for rows in passes]
-    for place in sorted(range(len(passes)), key=lambda place: -costs[place]):
+    ordered = sorted(range(len(passes)), key=lambda place: -costs[place])
+    if lockstep:
+        none = np.array([], dtype=np.int64)
+        dealt = [passes[place] for place in ordered] + [none] * (-len(passes) % processes)
+        return [dealt[process::processes] for process in range(processes)]
+    for place in ordered:
         least = loads.index(min(loads))
         parts[least].append(passes[place])
         loads[least] += costs[place]
@@ -101,7 +125,7 @@ def deal(
 
 def _cost(passes: Sequence[NDArray[np.int64]], lengths: NDArray[np.int64], pass_cost: int) -> int:
     """Tokens of compute."""
-    return sum(pass_cost + len(rows) * int(lengths[rows].max()) for rows in passes)
+    return sum(pass_cost + len(rows) * int(lengths[rows].max(initial=0)) for rows in passes)
 
 
 def padding_share(passes: Sequence[NDArray[np.int64]], lengths: NDArray[np.int64]) -> float:

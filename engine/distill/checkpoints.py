@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ from torch import Tensor
 
 from engine.base.errors import ConfigError
 from engine.distill.data import Examples
+from engine.distill.layouts import Layout
 from engine.distill.lora import ALL_LINEAR
 from engine.distill.optimizer import BETAS, EPSILON, Optimizer
-from engine.distill.ranks import Ranks
 from engine.distill.settings import Settings
 from engine.models.checkpoint import Checkpoint, paths, read_newest, write_checkpoint
 
@@ -27,6 +28,8 @@ class Checkpoints:
     """See `fingerprint`."""
     optimizer: Optimizer
     """Whose weights and moments they hold."""
+    layout: Layout
+    """How these lie on the processes."""
     device: torch.device
     """Whose generator of random numbers they hold, beside the CPU's."""
     keep: int
@@ -41,17 +44,27 @@ class Checkpoints:
         return state
 
     def write(self, step: int, running: Mapping[str, float], random: Mapping[str, Tensor]) -> None:
-        """Write the one of `step`; the oldest beyond `keep` go."""
-        groups = {"weights": self.optimizer.masters, "optimizer": self.optimizer.state(), "random": random}
+        """Write the one of `step`, in the first of the processes that all call this; the oldest beyond `keep` go."""
+        whole = self.layout.whole
+        groups = {
+            "weights": whole(self.optimizer.masters),
+            "optimizer": whole(self.optimizer.state()),
+            "random": random,
+        }
+        if not self.layout.ranks.first:
+            for tensors in groups.values():
+                deque(tensors.values(), maxlen=0)  # what the first one gathers
+            return
         write_checkpoint(self.folder, Checkpoint(step, self.fingerprint, groups, running), self.keep)
         self.on_change(paths(self.folder))
 
-    def resume(self, ranks: Ranks, notice: Callable[[str], None]) -> tuple[int, dict[str, float]]:
+    def resume(self, notice: Callable[[str], None]) -> tuple[int, dict[str, float]]:
         """Return the step to continue after and the running loss; weights, moments and generators are set.
 
         Raises:
             ConfigError: they are of a run with other data or settings.
         """
+        ranks = self.layout.ranks
         if not ranks.first:
             ranks.wait()  # the first one removes what is damaged
         checkpoint = read_newest(self.folder, notice)
@@ -60,7 +73,7 @@ class Checkpoints:
             self._load(checkpoint)
         if ranks.first:
             ranks.wait()
-        ranks.take_from_first(self.optimizer.masters.values())
+        self.layout.take_from_first(self.optimizer.masters.values())
         self.optimizer.round()
         if checkpoint is None:
             return 0, {"epoch": 0, "loss": 0.0, "targets": 0}
@@ -72,7 +85,8 @@ class Checkpoints:
                 f"{self.folder} belongs to a run with other rows, settings or another student",
                 "train into another folder, or remove this one",
             )
-        self.optimizer.load(checkpoint.groups["weights"], checkpoint.groups["optimizer"])
+        own = self.layout.own
+        self.optimizer.load(own(checkpoint.groups["weights"]), own(checkpoint.groups["optimizer"]))
         random = checkpoint.groups["random"]
         torch.set_rng_state(random["cpu"])
         if self.device.type == "cuda" and "cuda" in random:

@@ -1,6 +1,7 @@
 """Forward and backward passes of an optimizer step, and the held-out loss."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor
 
 from engine.distill.batches import cut_step, deal
 from engine.distill.data import Examples
+from engine.distill.layouts import ALONE, Layout
 from engine.distill.loss import loss_sum
-from engine.distill.ranks import ALONE, Ranks
 from engine.models.batching import gather, pad
 from engine.models.forward import SplitModel
 
@@ -30,10 +31,15 @@ def pass_cost(parameters: int, device: torch.device) -> int:
     return 24 + int(3e7 / max(parameters, 1))
 
 
-def _sum_of_pass(
-    student: SplitModel, data: Examples, rows: NDArray[np.int64], device: torch.device
-) -> Tensor:
-    """Σ −log p over the target tokens of `rows`, nats, a scalar with a gradient."""
+def _sum_of_pass(student: SplitModel, data: Examples, rows: NDArray[np.int64]) -> Tensor:
+    """Σ −log p over the target tokens of `rows`, nats, a scalar with a gradient.
+
+    Of no rows it is 0, after a pass all the same: other processes may wait for this one in every layer.
+    """
+    device = student.device
+    if not len(rows):
+        nothing = torch.zeros(1, dtype=torch.long, device=device)
+        return 0.0 * loss_sum(student, student.hidden(nothing[None])[0], nothing)
     examples = [data[row] for row in rows]
     ids, _ = pad([example.ids.tolist() for example in examples], device)
     # The position before a token predicts it.
@@ -48,9 +54,9 @@ def backward(
     student: SplitModel,
     data: Examples,
     passes: Sequence[NDArray[np.int64]],
-    device: torch.device,
     after_pass: Callable[[int], None],
     targets: int | None = None,
+    layout: Layout = ALONE,
 ) -> float:
     """Return the loss of an optimizer step, nats per target token, with its gradients in the parameters.
 
@@ -61,15 +67,15 @@ def backward(
         student: its backbone and head.
         data: its examples.
         passes: row indices of each forward pass.
-        device: where the student is.
         after_pass: called after every backward pass with its tokens.
         targets: target tokens of the whole step; None: of these passes, which are all of it.
+        layout: how the student lies on the processes that train it.
     """
     if targets is None:
         targets = int(sum(data.targets[rows].sum() for rows in passes))
-    total = torch.zeros((), device=device)
+    total = torch.zeros((), device=student.device)
     for rows in passes:
-        loss = _sum_of_pass(student, data, rows, device) / targets
+        loss = layout.run(partial(_sum_of_pass, student, data, rows)) / targets
         loss.backward()  # type: ignore[no-untyped-call]
         total = total + loss.detach()
         after_pass(int(data.lengths[rows].sum()))
@@ -81,9 +87,8 @@ def mean_loss(
     student: SplitModel,
     data: Examples,
     pass_tokens: int,
-    device: torch.device,
     after_pass: Callable[[int], None] = lambda tokens: None,
-    ranks: Ranks = ALONE,
+    layout: Layout = ALONE,
 ) -> float:
     """Return the loss over all rows, nats per target token. Puts the backbone into eval mode and back.
 
@@ -91,10 +96,10 @@ def mean_loss(
         student: its backbone and head.
         data: the rows.
         pass_tokens: padded tokens of a pass at most.
-        device: where the student is.
         after_pass: called after every pass with its tokens.
-        ranks: who shares the passes; `after_pass` hears of those of this process.
+        layout: how the student lies on the processes that share the passes; `after_pass` hears of this one's.
     """
+    ranks = layout.ranks
     block = 256  # rows that are sorted together; the cut is quadratic in it
 
     def of_this_process() -> float:
@@ -102,8 +107,9 @@ def mean_loss(
         for start in range(0, len(data), block):
             rows = np.arange(start, min(start + block, len(data)))
             cuts = cut_step(rows, data.lengths, pass_tokens, _MEASURED_PASS_COST)
-            for cut in deal(cuts, data.lengths, _MEASURED_PASS_COST, ranks.count)[ranks.rank]:
-                total += float(_sum_of_pass(student, data, cut, device))
+            dealt = deal(cuts, data.lengths, _MEASURED_PASS_COST, ranks.count, layout.lockstep)
+            for cut in dealt[ranks.rank]:
+                total += float(layout.run(partial(_sum_of_pass, student, data, cut)))
                 after_pass(int(data.lengths[cut].sum()))
         return total
 

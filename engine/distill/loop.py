@@ -19,9 +19,9 @@ from engine.distill.checkpoints import Checkpoints
 from engine.distill.checkpoints import fingerprint as fingerprint
 from engine.distill.data import Examples, Rows, tokenise_rows
 from engine.distill.forward import backward, mean_loss, pass_cost
+from engine.distill.layouts import Copies, Layout
 from engine.distill.lora import make_trainable, trainable
 from engine.distill.optimizer import Optimizer
-from engine.distill.ranks import ALONE, Ranks
 from engine.distill.settings import Hooks, Settings, Task, TrainResult
 from engine.models.checkpoint import Pace, paths, write_sealed
 from engine.models.forward import MEASURED_COST, SplitModel, split_model
@@ -58,18 +58,23 @@ def train(
 
 
 def train_tokenised(
-    model: Any, tokenizer: Any, task: Task, hooks: Hooks, ranks: Ranks = ALONE
+    model: Any,
+    tokenizer: Any,
+    task: Task,
+    hooks: Hooks,
+    lay_out: Callable[[Any], Layout] = lambda student: Copies(trainable(student)),
 ) -> TrainResult:
     """As `train`, of rows that are token ids already, alone or as one of several processes.
 
     Its `notices` are empty: the hooks are told them.
 
     Args:
-        model: the plain student; adapters are put into it in place. The same one in every process.
+        model: the plain student; adapters are put into it in place. The same one in every process; after that, what
+            each keeps of it is up to `lay_out`.
         tokenizer: its tokenizer, which is saved beside it.
         task: see `Task`.
         hooks: see `Hooks`; those of the first process alone hear of more than its passes.
-        ranks: who trains it together.
+        lay_out: how the student, ready to be trained, lies on the processes that train it together.
     """
     data, folder, settings = task.data.training, task.folder, task.settings
     student = make_trainable(model, settings.tuning, settings.seed)
@@ -77,15 +82,18 @@ def train_tokenised(
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     quantised = f"nf4 in {model.dtype}" if is_quantised(model) else ""
-    parameters = trainable(student)
+    known = fingerprint(data, settings, trainable(student), quantised)
+    dtype = str(model.dtype).removeprefix("torch.")
     size = model.num_parameters()  # of 4-bit weights as many as they stand for
-    device = next(iter(parameters.values())).device
+    layout = lay_out(student)
+    ranks = layout.ranks
+    device = split.device
     plan = [
         (epoch, members)
         for epoch in range(settings.epochs)
         for members in plan_epoch(len(data), settings.batch_rows, settings.seed, epoch)
     ]
-    optimizer = Optimizer(parameters, settings.optimizer, len(plan))
+    optimizer = Optimizer(layout.parameters, settings.optimizer, len(plan))
     run = _Run(
         split=split,
         data=data,
@@ -96,37 +104,33 @@ def train_tokenised(
         hooks=hooks,
         checkpoints=Checkpoints(
             folder=folder / "checkpoints",
-            fingerprint=fingerprint(data, settings, parameters, quantised),
+            fingerprint=known,
             optimizer=optimizer,
+            layout=layout,
             device=device,
             keep=settings.keep,
             on_change=hooks.on_checkpoints,
         ),
         device=device,
         cost=pass_cost(size, device),
-        ranks=ranks,
+        layout=layout,
     )
     torch.manual_seed(settings.seed)
-    start, running = run.checkpoints.resume(ranks, hooks.on_notice)
+    start, running = run.checkpoints.resume(hooks.on_notice)
 
     hooks.on_begin(start, len(plan), _work_left(run, start))
     began = time.perf_counter()
     student.train()
-    with threads(size), stoppable(student, hooks.should_stop):
+    with threads(size), stoppable(student, layout.asked(hooks.should_stop)):
         end = _train_steps(run, start, running)
     seconds = time.perf_counter() - began
 
     student.eval()
     path = folder / ("model" if settings.tuning.method == "full" else "adapter")
+    if not end.stopped:
+        layout.restore()
     if ranks.first and not end.stopped:
-        readme = card.text(
-            model.name_or_path,
-            str(model.dtype).removeprefix("torch."),
-            settings,
-            data.counts,
-            end.step,
-            end.running["loss"],
-        )
+        readme = card.text(model.name_or_path, dtype, settings, data.counts, end.step, end.running["loss"])
         extra: dict[str, Any] = {"steps": end.step, "fingerprint": run.checkpoints.fingerprint}
         if quantised:
             extra["quantization"] = "nf4"
@@ -163,7 +167,7 @@ class _Run:
     device: torch.device
     cost: int
     """See `pass_cost`."""
-    ranks: Ranks
+    layout: Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,7 @@ class _End:
 
 def _train_steps(run: _Run, start: int, running: Mapping[str, float]) -> _End:
     """Take the optimizer steps after `start`."""
-    settings, data, total = run.settings, run.data, len(run.plan)
+    settings, data, total, ranks = run.settings, run.data, len(run.plan), run.layout.ranks
     began, tokens, step, stopped = time.perf_counter(), 0, start, False
     pace = Pace(start)
 
@@ -189,7 +193,7 @@ def _train_steps(run: _Run, start: int, running: Mapping[str, float]) -> _End:
 
     for step in range(start + 1, total + 1):
         epoch, members = run.plan[step - 1]
-        run.ranks.seed_step(settings.seed, step)
+        ranks.seed_step(settings.seed, step)
         random = run.checkpoints.random()
         try:
             # Before the next step, not after the last: one that a stop or a kill ended is taken when it goes on.
@@ -197,12 +201,13 @@ def _train_steps(run: _Run, start: int, running: Mapping[str, float]) -> _End:
                 run.hooks.on_eval(step - 1, _measure(run, run.held_out))
             loss = _backward(run, members, after_pass)
         except Cancelled:
+            run.layout.settle()
             run.optimizer.drop()
             step, stopped = step - 1, True
             if step > pace.step:
                 _write(run, step, running, random)
             break
-        norm = run.optimizer.norm() if math.isfinite(loss) else math.nan
+        norm = run.optimizer.norm(run.layout.norm) if math.isfinite(loss) else math.nan
         if not math.isfinite(norm):
             raise _not_finite(run, step, loss)
         rate = run.optimizer.step(step - 1)
@@ -224,10 +229,10 @@ def _train_steps(run: _Run, start: int, running: Mapping[str, float]) -> _End:
             report["memory_bytes"] = torch.cuda.max_memory_allocated(run.device)
         run.hooks.on_progress(report)
 
-        stopped = step < total and run.ranks.any(run.hooks.should_stop())
-        asked = run.hooks.should_save()
-        every = settings.checkpoint_every
-        if stopped or asked or (every and (step % every == 0 or pace.due)):
+        stopped = step < total and ranks.any(run.hooks.should_stop())
+        asked, every = run.hooks.should_save(), settings.checkpoint_every
+        due = asked or (every and (step % every == 0 or pace.due))
+        if stopped or ranks.any(bool(due and ranks.first)):
             began_writing = time.monotonic()
             _write(run, step, running, run.checkpoints.random())
             pace.wrote(step, began_writing)
@@ -239,6 +244,7 @@ def _train_steps(run: _Run, start: int, running: Mapping[str, float]) -> _End:
             eval_loss = _measure(run, run.held_out)
             run.hooks.on_eval(step, eval_loss)
         except Cancelled:
+            run.layout.settle()
             stopped = True
             if step > pace.step:
                 _write(run, step, running, run.checkpoints.random())
@@ -251,11 +257,13 @@ def _backward(run: _Run, members: NDArray[np.int64], after_pass: Callable[[int],
     Raises:
         Cancelled: a stop came, in whichever process.
     """
-    ranks, data = run.ranks, run.data
-    passes = deal_step(members, data.lengths, run.settings.pass_tokens, run.cost, ranks.count)[ranks.rank]
+    layout, data = run.layout, run.data
+    ranks = layout.ranks
+    most, cost = run.settings.pass_tokens, run.cost
+    passes = deal_step(members, data.lengths, most, cost, ranks.count, layout.lockstep)[ranks.rank]
     targets = int(data.targets[members].sum())
-    own = ranks.together(lambda: backward(run.split, data, passes, run.device, after_pass, targets))
-    ranks.sum_gradients(run.optimizer.masters.values())
+    own = ranks.together(lambda: backward(run.split, data, passes, after_pass, targets, layout))
+    layout.sum_gradients(run.optimizer.masters)
     (loss,) = ranks.sum([own])
     return loss
 
@@ -271,7 +279,9 @@ def _measure(run: _Run, held_out: Examples) -> float:
     def after_pass(fed: int) -> None:
         run.hooks.on_work(0, fed * MEASURED_COST)
 
-    return mean_loss(run.split, held_out, run.settings.pass_tokens, run.device, after_pass, run.ranks)
+    loss = mean_loss(run.split, held_out, run.settings.pass_tokens, after_pass, run.layout)
+    run.layout.settle()
+    return loss
 
 
 def _work_left(run: _Run, start: int) -> float:
@@ -284,10 +294,9 @@ def _work_left(run: _Run, start: int) -> float:
 
 
 def _write(run: _Run, step: int, running: Mapping[str, float], random: Mapping[str, Tensor]) -> None:
-    """Write a checkpoint; every process holds the same weights, and the first one writes them."""
-    if not run.ranks.first:
-        return
-    if not all(bool(torch.isfinite(weights).all()) for weights in run.optimizer.masters.values()):
+    """Write a checkpoint, which every process does at the same step."""
+    finite = all(bool(torch.isfinite(weights).all()) for weights in run.optimizer.masters.values())
+    if run.layout.ranks.any(not finite):
         raise _not_finite(run, step, math.nan)
     run.checkpoints.write(step, running, random)
 

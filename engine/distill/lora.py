@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from peft import LoraConfig, TaskType, get_peft_model
 from torch import Tensor, nn
 
 from engine.base.errors import ConfigError
@@ -53,6 +52,8 @@ def make_trainable(model: Any, tuning: Tuning, seed: int) -> Any:
     if tuning.method == "full":
         model.requires_grad_(True)
         return model
+    from peft import LoraConfig, TaskType, get_peft_model  # seconds of imports, not needed for `full`
+
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=tuning.rank,

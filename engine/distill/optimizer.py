@@ -6,7 +6,7 @@ the weights are the masters rounded.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,9 +81,16 @@ class Optimizer:
         for tensor in (*self.parameters.values(), *self._all):
             tensor.grad = None
 
-    def norm(self) -> float:
-        """Clip the collected gradients; return their norm from before, not finite when one of them is not."""
-        return float(torch.nn.utils.clip_grad_norm_(self._all, self._config.max_norm))
+    def norm(self, of_all: Callable[[Tensor], Tensor] = lambda own: own) -> float:
+        """Clip the collected gradients; return their norm from before, not finite when one of them is not.
+
+        Args:
+            of_all: from the norm of these gradients to that of all, where other processes have others.
+        """
+        own = [master.grad for master in self._all if master.grad is not None]
+        norm = of_all(torch.nn.utils.get_total_norm(own))
+        torch.nn.utils.clip_grads_with_norm_(self._all, self._config.max_norm, norm)
+        return float(norm)
 
     def step(self, index: int) -> float:
         """Apply the collected gradients as step `index` (from 0), clear them, return the learning rate."""

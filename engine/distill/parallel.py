@@ -85,7 +85,7 @@ def train(
     own. A run may go on with another number of processes. `should_stop` and `should_save` are asked ten times a second.
 
     Args:
-        student: each process has it whole.
+        student: each process has it whole, or where all its weights are trained a part of it.
         tokenizer: its tokenizer, with a chat template.
         rows: what it learns from.
         folder: as in `loop.train`, and gets `processes/`, what the processes print.

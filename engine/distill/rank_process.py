@@ -18,10 +18,13 @@ import torch
 import torch.distributed as dist
 
 from engine.base.errors import PersynError
+from engine.distill.layouts import Copies, Layout
 from engine.distill.loop import train_tokenised
+from engine.distill.lora import trainable
 from engine.distill.parallel import ADDRESS, SAVE, STOP, Order
 from engine.distill.ranks import PeerLost, Ranks
 from engine.distill.settings import Hooks, TrainResult
+from engine.distill.sharding import Shards
 from engine.models.loading import load_causal_lm
 
 TOLD_BY_FIRST = ("on_progress", "on_eval", "on_notice", "on_begin", "on_checkpoints")
@@ -107,18 +110,26 @@ def _train(order: Order, engine: Engine) -> TrainResult:
     device = student.devices[engine.rank]
     if device.startswith("cuda"):
         torch.cuda.set_device(device)  # else what names no device would also take memory of the first one
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # else torch.distributed would choose another one by itself
+    sharded = order.task.settings.tuning.method == "full"
     model, tokenizer = load_causal_lm(
-        student.ref, student.dtype, device, student.revision, four_bit=student.four_bit
+        student.ref, student.dtype, "cpu" if sharded else device, student.revision, four_bit=student.four_bit
     )
     dist.init_process_group(_backend(student.devices))
-    ranks = Ranks(engine.rank, len(student.devices), device)
-    return train_tokenised(model, tokenizer, order.task, engine.hooks(), ranks)
+    ranks = Ranks(engine.rank, len(student.devices))
+
+    def lay_out(trained: Any) -> Layout:
+        if not sharded:
+            return Copies(trainable(trained), ranks)
+        return Shards(trained, ranks, torch.device(device), lambda: engine.tell("on_work", 0, 0.0))
+
+    return train_tokenised(model, tokenizer, order.task, engine.hooks(), lay_out)
 
 
 def _backend(devices: tuple[str, ...]) -> str:
-    """NCCL for GPUs; it refuses one that two processes share, which gloo does not."""
+    """Gloo for what lies on the CPU, NCCL for GPUs; it refuses one that two processes share, which gloo does not."""
     gpus = all(device.startswith("cuda") for device in devices)
-    return "nccl" if gpus and len(set(devices)) == len(devices) else "gloo"
+    return "cpu:gloo,cuda:nccl" if gpus and len(set(devices)) == len(devices) else "gloo"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the processes that train one student together tell each other; each holds a whole copy of it.
+"""What the processes that train one student together tell each other.
 
 The loss of an optimizer step is a sum over its target tokens divided by their number in the whole step. So where each
 process takes some of the step's passes and divides by that same number, their losses and gradients add up to those of
@@ -6,7 +6,7 @@ one process, and all take the same optimizer step from the same sum (synchronous
 Distributed, arXiv 2006.15704). Every method here must be called by all processes in the same order.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,12 +14,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from engine.base.errors import Cancelled
-
-BUCKET_BYTES = 64 << 20
-"""Gradients that are summed in one exchange: many small ones would cost its latency each."""
 
 T = TypeVar("T")
 
@@ -36,8 +32,6 @@ class Ranks:
     """Its number, from 0."""
     count: int = 1
     """Processes."""
-    device: str = "cpu"
-    """Where what is exchanged lies."""
 
     @property
     def first(self) -> bool:
@@ -48,8 +42,8 @@ class Ranks:
         """Each value's sum over the processes."""
         if self.count == 1:
             return list(values)
-        exchanged = torch.tensor(values, dtype=torch.float64, device=self.device)
-        with _exchange():
+        exchanged = torch.tensor(values, dtype=torch.float64)  # by gloo: no GPU is waited for
+        with exchange():
             dist.all_reduce(exchanged)
         return [float(value) for value in exchanged.tolist()]
 
@@ -77,36 +71,6 @@ class Ranks:
             raise Cancelled.between_commits()
         return given
 
-    @torch.no_grad()
-    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Make each gradient its sum over the processes; a parameter that has none in any stays without one."""
-        if self.count == 1:
-            return
-        every = list(parameters)
-        holders = self.sum([float(parameter.grad is not None) for parameter in every])
-        gradients = []
-        for parameter, held in zip(every, holders, strict=True):
-            if held and parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            if parameter.grad is not None:
-                gradients.append(parameter.grad)
-        for bucket in _buckets(gradients):
-            flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
-            with _exchange():
-                dist.all_reduce(flat)
-            at = 0
-            for gradient in bucket:
-                gradient.copy_(flat[at : at + gradient.numel()].view_as(gradient))
-                at += gradient.numel()
-
-    @torch.no_grad()
-    def take_from_first(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite each tensor with that of the first process."""
-        if self.count > 1:
-            for tensor in tensors:
-                with _exchange():
-                    dist.broadcast(tensor.detach(), src=0)
-
     def seed_step(self, seed: int, step: int) -> None:
         """Set this process's generators of random numbers for a step, as they are for it after a resume too.
 
@@ -117,26 +81,10 @@ class Ranks:
             torch.manual_seed(int(drawn))
 
 
-ALONE = Ranks()
-
-
 @contextmanager
-def _exchange() -> Iterator[None]:
+def exchange() -> Iterator[None]:
+    """Within it, an exchange that fails raises PeerLost."""
     try:
         yield
     except RuntimeError as error:
         raise PeerLost(str(error)) from error
-
-
-def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """The tensors in order, together while they are of one number format and fit `BUCKET_BYTES`."""
-    bucket: list[Tensor] = []
-    held = 0
-    for tensor in tensors:
-        if bucket and (tensor.dtype != bucket[0].dtype or held + tensor.nbytes > BUCKET_BYTES):
-            yield bucket
-            bucket, held = [], 0
-        bucket.append(tensor)
-        held += tensor.nbytes
-    if bucket:
-        yield bucket

@@ -136,6 +136,24 @@ def trained(count: int, dtype: str) -> int:
     return count * (12 if dtype == "float32" else 18)
 
 
+def sharded(shape: Shape, dtype: str, processes: int) -> dict[str, int]:
+    """What it is for → bytes in each of the processes that train a model whole and have a part of it each.
+
+    Beside float32 weights, gradients and moments there are whole weights for a while, in `dtype`: the output layer,
+    a layer and the one that is gathered meanwhile; and gradients of the first two, on their way into the float32 sum.
+    """
+    head = shape.vocabulary * shape.hidden
+    layer = max(shape.parameters - head, 0) // shape.layers
+    part = -(-shape.parameters // processes)
+    return {
+        "weights": weights(part, "float32"),
+        "gathered layers": weights(head + 2 * layer, dtype)
+        + weights(head + layer, dtype)
+        + weights(head + layer, "float32"),
+        "gradients and optimizer": trained(part, "float32"),
+    }
+
+
 def affordable_tokens(shape: Shape | None, dtype: str, free: int, *, trains: bool = False) -> int:
     """Token positions of one forward pass on a GPU with so many bytes free; where nothing is known, a cautious number.
 

@@ -34,6 +34,12 @@ class SplitModel:
     softcap: float | None
     """Gemma 2 caps its logits; None for most models."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        device: torch.device = self.head.weight.device
+        return device
+
     def hidden(self, ids: Tensor) -> Tensor:
         """Hidden states (B, T, H) of ids (B, T) padded on the right; causal attention needs no mask for that."""
         states: Tensor = self.backbone(input_ids=ids, use_cache=False).last_hidden_state

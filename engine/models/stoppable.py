@@ -31,7 +31,7 @@ def stoppable(model: nn.Module, should_stop: Callable[[], bool]) -> Iterator[Non
             if isinstance(tensor, Tensor) and tensor.requires_grad:
                 tensor.register_hook(ask)  # type: ignore[no-untyped-call]
 
-    layers = list(_layers(model))
+    layers = list(layers_of(model))
     hooks = [layer.register_forward_pre_hook(ask) for layer in (*layers, model)]
     hooks += [layer.register_forward_hook(ask_backward) for layer in layers]
     try:
@@ -41,9 +41,10 @@ def stoppable(model: nn.Module, should_stop: Callable[[], bool]) -> Iterator[Non
             hook.remove()
 
 
-def _layers(module: nn.Module) -> Iterator[nn.Module]:
+def layers_of(module: nn.Module) -> Iterator[nn.Module]:
+    """The layers of a model: what is in its outermost `ModuleList`s."""
     for child in module.children():
         if isinstance(child, nn.ModuleList):
             yield from child
         else:
-            yield from _layers(child)
+            yield from layers_of(child)

@@ -42,7 +42,9 @@ class _Use:
     instead: Mapping[str, _Parts] = field(default_factory=dict)
     """Settings as words → the same with them, where there are any that take less."""
     copied: bool = False
-    """Whether it has a copy on each of several devices."""
+    """Whether it has a copy on each of several devices, or a part."""
+    cut: bool = False
+    """Whether it is a part."""
     stage: str = "score"
     """The first that loads it."""
 
@@ -65,6 +67,8 @@ class Need:
     """Settings that would fit, any one of them; empty where it fits, or where none would."""
     copies: int = 1
     """Devices that take this much each; `device` is the fullest of them, and copies on a CPU share what is free."""
+    cut: bool = False
+    """Whether each of these devices has a part of the model."""
 
     @property
     def total(self) -> int:
@@ -88,7 +92,7 @@ class Need:
     def __str__(self) -> str:
         where = f"free {_gb(self.free)} on {self.device}"
         if self.copies > 1:
-            where += f", the least of {self.copies} that hold a copy each"
+            where += f", the least of {self.copies} that hold a {'part' if self.cut else 'copy'} each"
         if self.parameters is None:
             return f"{self.dtype} on {self.device}; its size is not known before its files are here"
         parts = ", ".join(f"{name} {_gb(count)}" for name, count in self.parts.items())
@@ -104,11 +108,11 @@ def of_run(run: Run, machine: Machine | None = None, until: str = STAGES[-1]) ->
         until: the last stage that is run; what only later ones load is left out.
     """
     here, stages = (machine or this_machine()).among(run.devices), STAGES[: STAGES.index(until) + 1]
-    needs = (_need(use, here) for use in _uses(run) if use.stage in stages)
+    needs = (_need(use, here) for use in _uses(run, here) if use.stage in stages)
     return tuple(need for need in needs if need is not None)
 
 
-def _uses(run: Run) -> Iterator[_Use]:
+def _uses(run: Run, machine: Machine) -> Iterator[_Use]:
     student, router, distill = run.student, run.router, run.distill
     for one in run.teachers:
         if teacher_kind(one.backend).in_process:
@@ -168,8 +172,10 @@ def _uses(run: Run) -> Iterator[_Use]:
         tokens: int = distill.pass_tokens,
         recomputed: bool = distill.gradient_checkpointing,
     ) -> _Parts:
-        return _training(method, distill.rank, tokens, recomputed=recomputed)
+        parts = _training(method, distill.rank, tokens, recomputed=recomputed)
+        return _cut(parts, places) if method == "full" and len(places) > 1 else parts
 
+    places = machine.places(student.device)[: distill.batch_size]
     less = {}
     if distill.method == "full":
         less["`distill: {method: lora}`"] = training("lora")
@@ -193,6 +199,7 @@ def _uses(run: Run) -> Iterator[_Use]:
         less,
         copied=True,
         stage="distill",
+        cut=distill.method == "full",
     )
 
 
@@ -230,6 +237,18 @@ def _training(method: str, rank: int, tokens: int | None, *, recomputed: bool) -
     return parts
 
 
+def _cut(parts: _Parts, places: Sequence[str]) -> _Parts:
+    """The same where each of the places, which are of one kind, has a part of the student."""
+
+    def of_each(shape: Shape, dtype: str, device: Device) -> Mapping[str, int]:
+        whole = parts(shape, dtype, device)
+        if device.type != places[0].partition(":")[0]:
+            return whole
+        return {**whole, **footprint.sharded(shape, dtype, len(places))}
+
+    return of_each
+
+
 def _need(use: _Use, machine: Machine) -> Need | None:
     dtype = "float32" if use.dtype in (None, AUTO) else str(use.dtype)
     try:
@@ -242,7 +261,9 @@ def _need(use: _Use, machine: Machine) -> Need | None:
         shape = None
     if shape is None:
         parts = {} if use.parameters is None else _weights(use.parameters, dtype, device)
-        return Need(use.about, dtype, str(device), use.parameters, parts, device.free, copies=copies)
+        return Need(
+            use.about, dtype, str(device), use.parameters, parts, device.free, copies=copies, cut=use.cut
+        )
 
     def all_parts(dtype: str, device: Device, more: _Parts) -> dict[str, int]:
         return {**_weights(shape.parameters, dtype, device), **more(shape, dtype, device)}
@@ -256,7 +277,9 @@ def _need(use: _Use, machine: Machine) -> Need | None:
         if device.type == "cuda":
             tried.append(("`device: cpu`", dtype, machine.cpu, use.parts))
         would = _fitting(tried, all_parts)
-    return Need(use.about, dtype, str(device), shape.parameters, parts, device.free, tuple(would), copies)
+    return Need(
+        use.about, dtype, str(device), shape.parameters, parts, device.free, tuple(would), copies, use.cut
+    )
 
 
 def _fullest(use: _Use, machine: Machine) -> tuple[Device, int]:

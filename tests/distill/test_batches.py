@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from engine.distill.batches import cut_step, deal_step, padding_share, plan_epoch
+from engine.distill.batches import cut_step, deal, deal_step, padding_share, plan_epoch
 
 LENGTHS = np.random.default_rng(0).integers(5, 200, size=103)
 
@@ -77,3 +77,14 @@ def test_a_process_without_a_row_has_no_pass():
 def test_a_step_of_several_processes_keeps_to_the_tokens_of_a_pass():
     for part in deal_step(np.arange(40), LENGTHS, 400, 1000, processes=2):
         assert all(len(cut) * max(LENGTHS[row] for row in cut) <= 400 for cut in part)
+
+
+def test_in_lockstep_all_make_as_many_passes_and_those_of_like_cost_together():
+    rows = np.arange(40)
+    parts = deal_step(rows, LENGTHS, 400, 30, processes=3, lockstep=True)
+    assert len({len(part) for part in parts}) == 1
+    assert sorted(np.concatenate([cut for part in parts for cut in part])) == rows.tolist()
+    costs = [[len(cut) * LENGTHS[cut].max(initial=0) for cut in part] for part in parts]
+    assert all(min(now) >= max(after) for now, after in itertools.pairwise(zip(*costs, strict=True)))
+    one, none = deal([np.array([4])], LENGTHS, 30, processes=2, lockstep=True)
+    assert ([list(cut) for cut in one], [list(cut) for cut in none]) == ([[4]], [[]])

@@ -21,7 +21,6 @@ from engine.distill.forward import backward, mean_loss
 from engine.models.forward import split_model
 from engine.models.threads import threads
 
-CPU = torch.device("cpu")
 VOCABULARY = 64
 """Of the student of these tests."""
 
@@ -54,7 +53,7 @@ def test_loss_and_gradient_equal_a_naive_float64_computation(make, tmp_path, mon
     wanted = grads(model)
     model.zero_grad()
 
-    value = backward(split_model(model), data, [rows], CPU, lambda tokens: None)
+    value = backward(split_model(model), data, [rows], lambda tokens: None)
     assert count == data.counts.target_tokens
     assert value == pytest.approx(float(total.detach()) / count, abs=1e-6)
     found = grads(model)
@@ -95,7 +94,7 @@ def test_the_gradient_does_not_depend_on_how_a_step_is_cut(make, tmp_path):
         cut_step(rows, data.lengths, max_tokens=40, pass_cost=5),
     ):
         model.zero_grad()
-        value = backward(split_model(model), data, list(passes), CPU, lambda tokens: None)
+        value = backward(split_model(model), data, list(passes), lambda tokens: None)
         results.append((value, grads(model)))
     for value, found in results[1:]:
         assert value == pytest.approx(results[0][0], abs=1e-6)
@@ -107,9 +106,7 @@ def test_mean_loss_is_per_token_not_per_row(make, tmp_path):
     model = make.student()
     data = tokenise(make.tokenizer(), make.rows(20), tmp_path, 100)
     total, count = naive(model.double(), data, range(20))
-    assert mean_loss(split_model(model), data, 60, CPU) == pytest.approx(
-        float(total.detach()) / count, abs=1e-6
-    )
+    assert mean_loss(split_model(model), data, 60) == pytest.approx(float(total.detach()) / count, abs=1e-6)
 
 
 def other_architectures():
@@ -136,7 +133,7 @@ def test_other_architectures_against_naive(make, tmp_path, kind, config):
     (total / count).backward()
     wanted = grads(model)
     model.zero_grad()
-    value = backward(split_model(model), data, [np.arange(5)], CPU, lambda tokens: None)
+    value = backward(split_model(model), data, [np.arange(5)], lambda tokens: None)
     assert value == pytest.approx(float(total.detach()) / count, abs=1e-6)
     for name, grad in grads(model).items():
         assert torch.allclose(grad, wanted[name], atol=1e-8), name

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from distill import training_forks
 from safetensors.torch import load_file
 
 from engine.base.errors import Cancelled, TrainingError
@@ -131,7 +132,8 @@ def test_a_killed_process_ends_all_with_a_clear_error_and_another_number_of_proc
     assert_close(weights(last), weights(undisturbed))
 
 
-def test_two_processes_hear_a_stop_and_one_goes_on(trainings, tmp_path):
+def test_two_processes_hear_a_stop_and_one_goes_on(trainings, tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel._Processes, "_start", training_forks.start)
     whole, disturbed = trainings("full"), trainings("full")
     undisturbed = whole.go(1, tmp_path / "whole")
     first = disturbed.go(2, tmp_path / "disturbed", stop_after=5)

@@ -99,6 +99,23 @@ def test_each_device_holds_a_copy_of_what_scores(folder: Path) -> None:
     assert (on_cpu.device, on_cpu.free, on_cpu.copies) == ("cpu", 32 * GB, 2)
 
 
+def test_all_weights_are_trained_in_parts_on_several_devices(folder: Path) -> None:
+    one = needs(folder, machine(64, 80), "full")["training"]
+    gpus = tuple(Device(f"cuda:{index}", True, 80 * GB, "Some GPU", (9, 0)) for index in range(4))
+    each = needs(folder, Machine(machine(64).cpu, gpus), "full")["training"]
+    assert "the least of 4 that hold a part each" in str(each)
+    count = one.parameters
+    assert count is not None
+    # Float32 weights, gradients and two moments; on one device there are bfloat16 weights with gradients beside them.
+    assert one.parts["weights"] + one.parts["gradients and optimizer"] == 20 * count
+    assert each.parts["weights"] + each.parts["gradients and optimizer"] == 4 * count
+    assert each.parts["batch"] == one.parts["batch"]
+    assert 0 < each.parts["gathered layers"] < 8 * count
+    copy = needs(folder, Machine(machine(64).cpu, gpus))["training"]
+    assert "hold a copy each" in str(copy)
+    assert copy.parts["weights"] == 2 * count
+
+
 def test_what_does_not_fit_is_named_with_what_would(folder: Path) -> None:
     roomy = needs(folder, machine(64), "full")["training"]
     assert needs(folder, machine(64), "qlora")["training"].parts["weights"] < roomy.parts["weights"] / 3
