@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 from engine.base.errors import ConfigError, ModelError, PersynError
 from engine.base.suggest import hint
 from engine.config import run_file
-from engine.config.kinds import scorer_kind, source_kind, teacher_kind
+from engine.config.kinds import scorer_kind, teacher_kind
 from engine.config.models import SamplingConfig, TeacherConfig
 from engine.config.quality import QualityConfig, ScorerConfig
 from engine.config.run_file import Registered, Run
 from engine.models.devices import Device, Machine, this_machine
 from engine.models.precision import AUTO, resolved_dtype
 from engine.registry import evaluation_backend, models
+from engine.sources import source_kinds
 from storage import registry as stored_models
 from storage.errors import StoreMissingError
 from storage.records import Model, Role
@@ -126,8 +127,7 @@ def notes(run: Run) -> list[str]:
     """What a person should know of a run before it begins, a line each, of what its checks do not refuse."""
     lines = own_sampling(run)
     for source in run.prompts:
-        with suppress(PersynError, OSError):  # what the checks refuse
-            lines += source_kind(source.source).notes(source)
+        lines += source_kinds.notes(source)
     for config in run.teachers:
         with suppress(PersynError, OSError):  # what the checks refuse
             lines += teacher_kind(config.backend).notes(models.teacher(config, run.generation))

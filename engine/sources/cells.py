@@ -13,14 +13,17 @@ def cell(row: Mapping[str, Any], column: str) -> Any:
     """What a column holds as JSON; None where there is none. `answers.text` is within the column `answers`.
 
     Raises:
-        WrongShape: it holds something that JSON has not.
+        WrongShape: it holds something that JSON has not, or is nested too deeply.
     """
-    if column in row or "." not in column:
-        return as_json(row.get(column), column)
-    value: Any = row
-    for step in column.split("."):
-        value = value.get(step) if isinstance(value, Mapping) else None
-    return as_json(value, column)
+    value: Any = row.get(column)
+    if column not in row and "." in column:
+        value = row
+        for step in column.split("."):
+            value = value.get(step) if isinstance(value, Mapping) else None
+    try:
+        return as_json(value, column)
+    except RecursionError:
+        raise WrongShape(f"{column}: nested too deeply") from None
 
 
 def has(row: Mapping[str, Any], column: str) -> bool:

@@ -4,6 +4,7 @@ What is no data at all (a pointer of Git LFS, an archive, a web page, text in UT
 """
 
 import bz2
+import codecs
 import gzip
 import hashlib
 import lzma
@@ -154,6 +155,8 @@ def refuse_foreign(path: Path, head: bytes | None = None) -> None:
     if head is None:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
+    if b"\0" in head[:2]:
+        head = codecs.BOM_UTF16_LE  # without its mark
     for begins, (what, remedy) in _FOREIGN.items():
         if head.startswith(begins) or (begins[:1] == b"<" and head.lstrip().lower().startswith(begins)):
             raise ConfigError(f"prompts: {path}:1: is {what}", remedy)

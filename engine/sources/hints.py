@@ -45,6 +45,10 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
 """Key of `fields` → what its column is called, the likeliest first."""
 
 
+_OTHERWISE: Final = {"messages": "prompt", "response": "model: …, response"}
+"""Key that is missing → what a remedy names where no column is likely."""
+
+
 def have(row: Mapping[str, Any]) -> str:
     """What a row has, for messages."""
     return f"the row has: {', '.join(map(str, row))}"[:400]
@@ -66,7 +70,9 @@ def fields_remedy(row: Mapping[str, Any], fields: FieldsConfig, missing: str) ->
         likely = next((given[name.casefold()] for name in _COLUMNS[key] if name.casefold() in given), None)
         if likely is not None and likely not in found.values():
             found[key] = likely
-    named = ", ".join(f"{key}: {name}" for key, name in found.items()) or "prompt: …"
+    named = (
+        ", ".join(f"{key}: {name}" for key, name in found.items()) or f"{_OTHERWISE.get(missing, missing)}: …"
+    )
     return f"name the columns with `fields: {{{named}}}`"
 
 

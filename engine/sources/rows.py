@@ -105,7 +105,7 @@ def _lines(path: Path, file: BufferedReader) -> Iterator[tuple[int, bytes]]:
         line += 1
         if len(raw) > LONGEST_LINE:
             raise _too_long(path, line)
-        if raw.strip():
+        if raw.strip() not in (b"", codecs.BOM_UTF8):
             yield line, raw
 
 
@@ -129,13 +129,15 @@ def _elements(path: Path, file: BufferedReader) -> Rows:
                 "expected a list, found an object" if mark == "{" else "not JSON: no list begins it"
             )
         if text.peek() == "]":
-            return
+            mark = text.mark()
         while mark != "]":
             value = Value(text.value(), f"[{number}]").object()
             number += 1
             if (mark := text.mark()) not in (",", "]"):
                 raise WrongShape(f"[{number}]: not JSON: expected `,` or `]` before it")
             yield number, value
+        if text.mark():
+            raise WrongShape("not JSON: something follows the list")
     except _TooLong:
         raise _too_long(path, number + 1) from None
     except (ValueError, RecursionError) as problem:
@@ -308,6 +310,8 @@ def read_parquet(path: Path, columns: Collection[str] = ()) -> Rows:
     index = 0
     with _parquet(path) as file:
         names = file.schema_arrow.names
+        if twice := [name for name in columns if names.count(name) > 1]:
+            raise ConfigError(f"prompts: {path}: the column `{twice[0]}` stands twice", "rename one of them")
         read = [name for name in names if name in columns] if columns else names
         for batch in file.iter_batches(batch_size=1000, columns=read):
             for row in batch.to_pylist():

@@ -7,10 +7,11 @@ module declares `KIND`, an `engine.config.kinds.SourceKind`. Every prompt says w
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from engine.base.errors import ConfigError
+from engine.base.errors import ConfigError, PersynError
 from engine.config.kinds import source_kind
 from engine.config.sources import SourceConfig
 from storage.hashing import sha
@@ -37,6 +38,13 @@ def check(source: SourceConfig) -> None:
     for _ in islice(read(source), source_kind(source.source).rows_checked):
         if time.monotonic() > end:
             return
+
+
+def notes(source: SourceConfig) -> list[str]:
+    """What a person should know of a source that can be read, a line each."""
+    with suppress(PersynError, OSError):  # what `check` refuses
+        return list(source_kind(source.source).notes(source))
+    return []
 
 
 def fingerprint(source: SourceConfig) -> str:

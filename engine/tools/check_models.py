@@ -42,6 +42,8 @@ def findings(run: Run) -> Iterator[Finding]:
         except PersynError as error:
             found = failed(error.message, error.remedy)
         yield replace(found, about=f"prompts {source.source}")
+        for note in source_kinds.notes(source):
+            yield replace(warning(note, "leave it so if it is meant"), about=f"prompts {source.source}")
     for need in memory.of_run(run):
         found = ok(str(need)) if need.fits else failed(str(need), need.remedy)
         yield replace(found, about=f"{need.about}: memory")

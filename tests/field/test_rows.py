@@ -241,6 +241,28 @@ REFUSED: dict[str, tuple[tuple[str, bytes, str, dict[str, Any]], str]] = {
     "an array that stops": (alike("a.json", b'[{"prompt": "x"}, {"prom'), "[1]: not JSON"),
     "an array with a number": (alike("a.json", b'[{"prompt": "x"}, 7]'), "[1]: expected an object, found 7"),
     "an array without commas": (alike("a.json", b'[{"prompt": "x"} {"prompt": "y"}]'), "expected `,` or `]`"),
+    "text after an array": (alike("a.json", b'[{"prompt": "x"}] x'), "something follows the list"),
+    "a comma at an array's end": (alike("a.json", b'[{"prompt": "x"},]'), "[1]: not JSON"),
+    "a mark alone": (alike("a.jsonl", b"\xef\xbb\xbf"), "has no rows"),
+    "UTF-16 without its mark": (alike("a.jsonl", LINES.decode().encode("utf-16-le")), "is text in UTF-16"),
+    "CSV in UTF-16 without its mark": (
+        alike("a.csv", "prompt\n".encode("utf-16-be"), "csv"),
+        "is text in UTF-16",
+    ),
+    "a comment": (alike("a.jsonl", b"# rows\n" + LINES), "a.jsonl:1: malformed JSONL"),
+    "Latin-1": (alike("a.jsonl", b'{"prompt": "gr\xfcn"}\n'), "a.jsonl:1: malformed JSONL"),
+    "an answer nested deeply": (
+        alike("a.jsonl", b'{"prompt": "x", "answer": ' + b"[" * 900 + b"]" * 900 + b"}"),
+        "a.jsonl:1: answer: nested too deeply",
+    ),
+    "messages nested deeply": (
+        alike("a.jsonl", b'{"messages": ' + b"[" * 900 + b"]" * 900 + b"}"),
+        "messages: nested too deeply",
+    ),
+    "a function's turn": (
+        rows({"conversations": [HUMAN, {"from": "function_call", "value": "f"}, HUMAN]}, **SHAREGPT),
+        "there is no role `function_call`",
+    ),
     "an empty array": (alike("a.json", b"[]"), "has no rows"),
     "an empty file": (alike("a.jsonl", b""), "has no rows"),
     "nested too deeply": (alike("a.json", b"[" * 100_000), "nested too deeply"),

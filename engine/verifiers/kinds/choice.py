@@ -55,7 +55,8 @@ def _stored(answer: Any, choices: Any, at: str) -> Mapping[str, Any]:
     if not places or min(places) > 25:
         raise ConfigError(
             f"prompts: {at}: the reference answer {words[:80]!r} is none of the choices",
-            "give the letter (A is the first choice), the choice's text, or its place as a number (0 is the first)",
+            "give the letter (A is the first choice), the choice's text, or its place as a number (0 is the first)"
+            + ("" if texts else ", and name the column of the choices: `fields: {choices: …}`"),
         )
     own = labels and labels != [chr(ord("A") + place) for place in range(len(labels))]
     return {"answer": chr(ord("A") + places.pop()), "choices": texts, **({"labels": labels} if own else {})}
