@@ -123,7 +123,7 @@ def endless_members() -> Pieces:
 def bomb() -> Pieces:
     squeezed = zlib.compressobj(9, zlib.DEFLATED, 31)
     block = b" " * MIB
-    for _ in range(2048):
+    for _ in range(128):
         yield squeezed.compress(block)
     yield squeezed.flush()
 
@@ -139,8 +139,14 @@ ENDLESS: dict[str, tuple[tuple[str, ...], Callable[[], Pieces]]] = {
 }
 
 
-@pytest.mark.parametrize("status", [200, 404, 429, 500])
-@pytest.mark.parametrize("name", ENDLESS)
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        *((name, 200 + 300 * (place % 2)) for place, name in enumerate(ENDLESS)),
+        ("body", 404),
+        ("a gzip bomb", 429),
+    ],
+)
 def test_no_body_of_any_status_is_read_without_a_bound(name: str, status: int) -> None:
     headers, pieces = ENDLESS[name]
     with closing(Mouth(head(status, *headers), pieces)) as server:
