@@ -18,7 +18,7 @@ from engine.config.vllm import ServerConfig
 class SamplingConfig(Section):
     """How a teacher's tokens are drawn; keys left out come from `generation`, one that is null goes to no endpoint."""
 
-    temperature: float | None = Field(None, ge=0)
+    temperature: float | None = Field(None, ge=0, le=10)
     """0: the likeliest token each time."""
     top_p: float | None = Field(None, gt=0, le=1)
     """Only the likeliest tokens, of this probability together."""

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Collection, Iterable, Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -33,6 +33,13 @@ class Section(BaseModel):
         if isinstance(data, dict):
             refuse_unknown(data, cls.model_fields)
         return data
+
+    @model_validator(mode="after")
+    def _storable(self) -> Self:
+        for name, value in self:
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise ValueError(f"`{name}` is a number of {len(str(abs(value)))} digits; no run can be that large")
+        return self
 
 
 Texts = Annotated[

@@ -87,17 +87,17 @@ class RouterConfig(Section):
     """Parts of the calibration prompts; training stops early on a part it does not see."""
     epochs: int = Field(3, ge=1)
     """Of a tuned backbone."""
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(2e-4, gt=0, le=1)
     """Of a tuned backbone."""
     batch_size: int = Field(16, ge=1)
     """Prompts per step of a tuned backbone; each is encoded once, whatever the number of teachers."""
     head_epochs: int = Field(100, ge=1)
-    head_learning_rate: float | None = Field(None, gt=0)
+    head_learning_rate: float | None = Field(None, gt=0, le=1)
     """None: chosen by the backbone's width."""
     weight_decay: float = Field(0.01, ge=0)
     patience: int = Field(20, ge=1)
     """Evaluations without a better one before training stops."""
-    rank: int = Field(16, ge=1)
+    rank: int = Field(16, ge=1, le=8192)
     max_tokens: int = Field(0, ge=0)
     """Longer prompts are cut in the middle, for routing only; 0: the backbone's context."""
     seed: Seed = 0
@@ -109,7 +109,7 @@ class RouterConfig(Section):
 class GenerationConfig(Section):
     """How teachers generate unless a teacher says otherwise."""
 
-    temperature: float = Field(0.7, ge=0)
+    temperature: float = Field(0.7, ge=0, le=10)
     """0: the likeliest token each time."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Only the likeliest tokens, of this probability together."""
@@ -140,13 +140,13 @@ class DistillConfig(Section):
 
     method: Literal["lora", "qlora", "full"] = "lora"
     """`lora`: adapters beside the weights; `qlora`: beside weights in 4 bits, by bitsandbytes; `full`: all weights."""
-    rank: int = Field(16, ge=1)
+    rank: int = Field(16, ge=1, le=8192)
     alpha: float | None = Field(None, gt=0)
     """LoRA scale; None: twice the rank."""
     dropout: float = Field(0.0, ge=0, lt=1)
     epochs: int = Field(2, ge=1)
     """Passes over the training rows."""
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(2e-4, gt=0, le=1)
     weight_decay: float = Field(0.0, ge=0)
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     schedule: Literal["linear", "cosine", "constant"] = "cosine"

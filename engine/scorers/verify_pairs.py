@@ -160,7 +160,7 @@ def _read(row: Mapping[str, Any], at: str) -> Pair:
         raise ConfigError(
             f"unknown verifier `{kind}`{hint(kind, verifiers())}", f"use one of: {', '.join(verifiers())}"
         )
-    written = given["pattern" if kind == "regex" and row.get("pattern") is not None else "reference"].raw
+    written = given["reference" if row.get("pattern") is None else "pattern"].raw
     reference, verifier = references.reference(written, row.get("choices"), kind, at)
     return Pair(verifier or {}, reference, answer, right)
 

@@ -239,11 +239,13 @@ async def test_scoring_and_training_show_their_progress(made: Made) -> None:
         made.answer()
         progress = {"stage": "train_router", "unit": "steps", "done": 2, "total": 9}
         values = {"hit_at_1": 0.75, "hit_at_3": 1.0, "regret": 0.2}
+        made.stage("train_router", progress, curve=[0.9, 0.9])  # an attempt that was killed
         made.stage("train_router", {**progress, "values": values}, curve=[0.2, 0.5, 0.75])
         await until(pilot, lambda: "train_router 2 / 9 steps" in words(screen, "#where"))
         assert "Hit@1  .75" in words(screen, "#where")
         (row,) = lines(screen, "#shares")[1:]
         assert ("Hit@1" in row, "▁" in row, row.endswith("0.750")) == (True, True, True)
+        assert sum(row.count(bar) for bar in "▁▂▃▄▅▆▇█") == 3
         made.stage("route", {"stage": "route", "rows": {"persyn": {"done": 3, "total": 8}}})
         made.route(range(3))
         await until(pilot, lambda: "persyn 3 / 8 prompts routed" in words(screen, "#where"))

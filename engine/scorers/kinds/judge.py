@@ -57,7 +57,7 @@ class JudgeConfig(Addressed):
     reference: bool = False
     """Whether the judge sees the prompt's reference answer, where there is one."""
     system: str = ""
-    temperature: float = Field(0.0, ge=0)
+    temperature: float = Field(0.0, ge=0, le=10)
     max_tokens: int = Field(1024, ge=1)
     seed: Seed = 0
     tries: int = Field(3, ge=1)

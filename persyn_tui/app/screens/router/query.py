@@ -15,6 +15,7 @@ from engine.job.progress import Snapshot, from_json
 from engine.methods import strategy_kinds
 from persyn_tui.app.state import context_cache
 from persyn_tui.app.state.cached_query import QueryCache
+from persyn_tui.app.widgets.plot import Series
 from storage import jobs, prompts, routing
 from storage.errors import PersynError
 from storage.job_records import Job
@@ -103,7 +104,7 @@ class _Curves:
     """What the training of the router has measured, read on from the last point."""
 
     last: int = 0
-    values: dict[str, list[float]] = field(default_factory=dict)
+    series: dict[str, Series] = field(default_factory=dict)
 
 
 def read(store: Store, question: Question, cache: QueryCache) -> Routed | None:
@@ -211,8 +212,8 @@ def _curves(store: Store, job: Job, known: _Curves) -> Mapping[str, Sequence[flo
     for point in jobs.metrics(store, job.id, after_id=known.last):
         known.last = point.id
         if point.stage == "train_router" and point.value is not None:
-            known.values.setdefault(point.name, []).append(point.value)
-    return {name: tuple(values) for name, values in known.values.items()}
+            known.series.setdefault(point.name, Series()).add(point.step, point.value)
+    return {name: tuple(series.values) for name, series in known.series.items()}
 
 
 def last_words(messages: Messages) -> str:
