@@ -38,7 +38,9 @@ class Section(BaseModel):
     def _storable(self) -> Self:
         for name, value in self:
             if isinstance(value, int) and not -(2**63) <= value < 2**63:
-                raise ValueError(f"`{name}` is a number of {len(str(abs(value)))} digits; no run can be that large")
+                raise ValueError(
+                    f"`{name}` is a number of {len(str(abs(value)))} digits; no run can be that large"
+                )
         return self
 
 

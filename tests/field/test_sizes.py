@@ -33,6 +33,7 @@ LONG = json.dumps({"prompt": "x" * 5000}).encode()
         ("a.json", "imported", b'[{"prompt": "u", "response": "x"},' + LONG + b"]"),
         ("a.csv", "csv", b"prompt\n" + b"x" * 5000),
     ],
+    ids=["lines", "gzip", "zstd", "array", "imported", "csv"],
 )
 def test_a_row_that_is_too_long_is_refused_with_its_line_before_it_is_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str, content: bytes
