@@ -199,9 +199,16 @@ def test_an_answer_that_a_fault_broke_off_is_no_answer() -> None:
         with pytest.raises(Failure) as caught:
             answered(reply)
         assert caught.value.kind in ("fault", "down")
-    with pytest.raises(Failure) as caught:
-        answered(body("half", finish="error", choice={"error": {"code": 429, "message": "slow"}}))
-    assert caught.value.kind == "overload"
+    beside = json.loads(body("")) | {"error": {"code": 429, "message": "slow"}}
+    for reply in (
+        body("half", finish="error", choice={"error": beside["error"]}),
+        json.dumps(beside).encode(),
+    ):
+        with pytest.raises(Failure) as caught:
+            answered(reply)
+        assert caught.value.kind == "overload"
+    assert answered(body(choice={"error": None})).status == "ok"
+    assert answered(body(choice={"error": {}})).status == "ok"
 
 
 def test_tokens_that_a_server_does_not_count_are_guessed() -> None:

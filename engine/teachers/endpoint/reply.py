@@ -67,10 +67,11 @@ def read(
     """
     try:
         reply = foreign_json.parse(_uncommented(body))
-        if not reply.object().get("choices") and any(reply.raw.get(key) for key in _OF_ERRORS):
+        without = not reply.object().get("choices") and any(reply.raw.get(key) for key in _OF_ERRORS)
+        if without or reply.raw.get("error"):
             raise meaning(None, body, headers, time.time())
         choice = reply["choices"][0]
-        if choice.get("error") is not None:
+        if choice.object().get("error"):
             raise meaning(None, json.dumps(choice.raw["error"]).encode(), headers, time.time())
         message = choice.get("message") or Value({"content": choice["text"].text()})
         text, refusal = _text(message.get("content")), _text(message.get("refusal"))
