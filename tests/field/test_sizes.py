@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow
 import pytest
@@ -97,6 +98,9 @@ def test_a_local_model_marks_such_a_prompt_at_once() -> None:
     seen: list[int] = []
 
     class Tokenizer:
+        added_tokens_decoder: ClassVar[dict[int, object]] = {}
+        all_special_tokens: ClassVar[list[str]] = []
+
         def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
             seen.append(len(text))
             return {"input_ids": [1] * (len(text) // 4)}
