@@ -45,17 +45,20 @@ _SEVERAL = re.compile(r"[^\d.;]{0,30}?(?:\bor\b|\band\b|\bto\b|-|–|,(?!\s*\d+\
 _ATTACHED = re.compile(r"[^\s\-\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]")
 _GOES_ON = re.compile(r"(?<! )\(|[=<>+*^\\{/×·!]")
 _RANGE = re.compile(r"(?:\bbetween\s+\S+\s+and|\bfrom\s+\S+\s+to|\d\s*(?:\bor\b|/))\s*$")
+_RESULT = re.compile(r"=\s?(-?[$€£]?\d(?:[^=\n,;]|,(?=\d{3})){0,150})$")
+_NEW_CLAUSE = re.compile(r"\b(?:so|is|are|and|was|were|has|have|leaves?|means?|gives?|gets?|costs?|makes?)\b")
 _START = re.compile(
-    r"(?<![\w.,])[-−]?[$€£¥₹]?-?(?:\d{1,3}(?:[,'’\u202f\xa0]\d{3})+(?!\d)|\d+)(?:\.\d+)?"
+    r"(?<![\w.,#])[-−]?(?:[$€£¥₹]-?\d{1,3}(?: \d{3})+(?!\d)|[$€£¥₹]?-?(?:\d{1,3}(?:[,'’\u202f\xa0]\d{3})+(?!\d)|\d+))"
+    r"(?:\.\d+)?"
     r"(?:\s?(?:×|x|\*|\\times)\s?10(?:\^\{?[-−]?\d+|[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)|[/⁄]\d+|\s\d+[/⁄]\d+)?"
 )
 _SCALES: Final[Mapping[str, int]] = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "lakh": 10**5,
-    "crore": 10**7, "dozen": 12, "k": 10**3, "千": 10**3, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8,
+    "crore": 10**7, "k": 10**3, "千": 10**3, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8,
     "만": 10**4,
 }  # fmt: skip
 _REST = re.compile(
-    r"-?(?P<scale>(?:hundred|thousand|million|billion|trillion|lakh|crore|dozen)s?\b|[kK](?![A-Za-z])|[千万萬亿億만])?"
+    r"-?(?P<scale>(?:hundred|thousand|million|billion|trillion|lakh|crore)s?\b|[kK](?![A-Za-z])|[千万萬亿億만])?"
     r"[ -]?(?P<percent>%|per ?cent\b|percentage(?: points?)?\b|pct\b)?(?P<unit>.*)",
     re.DOTALL,
 )
@@ -121,19 +124,27 @@ def first_in(text: str) -> Quantity | None:
 
 
 def last_in(text: str) -> Quantity | None:
-    """The last number in a text, with what stands after it in its sentence; None where it ends a range."""
+    """The last number in a text, or the result of an equation that it ends in; None where it ends a range."""
+    if (result := _RESULT.search(text[-LONGEST:])) is not None:
+        found = _LOOSE.match(plain(result[1]))
+        if (
+            found
+            and not _NEW_CLAUSE.search(result[1])
+            and not _GOES_ON.match(found.string, found.end())
+            and (quantity := _of(found)) is not None
+        ):
+            return quantity
     near = text.rfind(" ", 0, max(0, len(text) - _NEAR)) + 1
     starts = [found.start() for found in _START.finditer(text, near)] or (
         [found.start() for found in _START.finditer(text)] if near else []
     )
     if starts and _RANGE.search(text, max(0, starts[-1] - 40), starts[-1]):
         return None
-    for start in reversed(starts[-3:]):
-        found = _LOOSE.match(plain(text[start : start + LONGEST].partition("\n")[0]))
-        quantity = _of(found) if found else None
-        if quantity is not None:
-            return quantity
-    return None
+    if not starts:
+        return None
+    found = _LOOSE.match(plain(text[starts[-1] : starts[-1] + LONGEST].partition("\n")[0]))
+    number = _START.match(text, starts[-1])
+    return (_of(found) if found else None) or (read(number[0]) if number else None)
 
 
 def same(gold: Quantity, given: Quantity) -> bool:

@@ -50,6 +50,7 @@ _POLYNOMIAL = re.compile(r"\d\s?[a-z](?![a-z])|[a-z]\s?\^")
 _WORDS = re.compile(r"(?<![\\A-Za-z])(?!sqrt|pi\b|log|ln\b)[A-Za-z]{2,}")
 _UNIT_WORDS = re.compile(r"\s+[A-Za-z]{2,}\.?(?:\s[A-Za-z]+){0,3}$")
 _APART = re.compile(r"\d\s+\d")
+_FORMULA = re.compile(r"(?:\$|\\\(|\\\[)([^$\n]{1,200}?)(?:\$|\\\)|\\\])")
 _EQUALS = re.compile(r"(?<![<>!])=|\\approx|≈")
 
 
@@ -83,7 +84,11 @@ def verify(verifier: Mapping[str, Any], reference: Any, text: str) -> Verdict:
         if read is not None:
             return Verdict(quantities.same(number, read), read.written, mark)
     last = text.rstrip().rpartition("\n")[2]
-    if 0 < len(last) <= _SHORT:
+    if formulas := _FORMULA.findall(last[-_TAIL:]):
+        verdict = _of_expression(gold, Found(formulas[-1], "the last formula", prose=False))
+        if verdict.score:
+            return verdict
+    elif 0 < len(last) <= _SHORT:
         verdict = _of_expression(gold, Found(last, "the last line", prose=True))
         if verdict.score:
             return verdict
