@@ -42,6 +42,8 @@ class FieldsConfig(Section):
     answer: str = "answer"
     choices: str = "choices"
     """The texts of a multiple-choice prompt, for `verifier: choice`; may be missing."""
+    choice_columns: tuple[str, ...] | None = None
+    """Where each choice has a column of its own, e.g. [opa, opb, opc, opd]; None: `choices` has them."""
     input: str | None = None
     """Text that belongs under the prompt's; None: `input`, where the prompt is in `instruction`."""
     system: str | None = None

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from engine.base.foreign_json import WrongShape
+from engine.config.sources import FieldsConfig
 
 
 def cell(row: Mapping[str, Any], column: str) -> Any:
@@ -24,6 +25,19 @@ def cell(row: Mapping[str, Any], column: str) -> Any:
         return as_json(value, column)
     except RecursionError:
         raise WrongShape(f"{column}: nested too deeply") from None
+
+
+def choices_of(row: Mapping[str, Any], fields: FieldsConfig) -> Any:
+    """The choices of a row as its data set has them; None where there are none.
+
+    Columns whose names are letters are their choices' labels. Raises WrongShape as `cell`, or for a missing column.
+    """
+    if fields.choice_columns is None:
+        return cell(row, fields.choices)
+    if missing := [name for name in fields.choice_columns if not has(row, name)]:
+        raise WrongShape(f"there is no column `{missing[0]}`")
+    texts = {name: cell(row, name) for name in fields.choice_columns}
+    return texts if all(len(name) == 1 for name in texts) else list(texts.values())
 
 
 def has(row: Mapping[str, Any], column: str) -> bool:

@@ -5,7 +5,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 from engine.base.errors import ConfigError
+from engine.base.foreign_json import WrongShape
 from engine.config.sources import FieldsConfig, RowsConfig
+from engine.sources.cells import choices_of
 from engine.verifiers.choices import labelled
 
 _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -106,10 +108,11 @@ def unread(row: Mapping[str, Any], source: RowsConfig, prompt: str) -> list[str]
                     f"the column `{name}` is not read: `fields: {{{key}: {name}}}` adds it to the prompt"
                 )
                 break
-    column = next((name for name in (fields.choices, *_COLUMNS["choices"]) if row.get(name)), None)
-    if column is not None and not source.show_choices:
-        with suppress(ConfigError):
-            if not all(text.strip() in prompt for text in labelled(row[column], "")[0]):
+    column = next((name for name in (fields.choices, *_COLUMNS["choices"]) if row.get(name)), fields.choices)
+    if not source.show_choices:
+        with suppress(ConfigError, WrongShape):
+            choices = choices_of(row, fields) or row.get(column)
+            if not all(text.strip() in prompt for text in labelled(choices, "")[0]):
                 named = "" if column == fields.choices else f"`fields: {{choices: {column}}}` and "
                 lines.append(
                     f"the prompt does not show its choices: {named}`show_choices: true` lists them under it"

@@ -13,7 +13,7 @@ from engine.config.kinds import SourceKind
 from engine.config.paths import RunFolder
 from engine.config.sources import FieldsConfig, RowsConfig
 from engine.sources import files
-from engine.sources.cells import cell, has
+from engine.sources.cells import cell, choices_of, has
 from engine.sources.conversations import Conversation, conversation
 from engine.sources.hints import COMPANIONS, fields_remedy, have, unread
 from engine.sources.references import reference, unverified
@@ -81,7 +81,8 @@ def absolute(settings: Mapping[str, Any], folder: RunFolder) -> Mapping[str, Any
 
 def columns(fields: FieldsConfig) -> frozenset[str]:
     """The columns of a table that may be read."""
-    named = {value for value in dict(fields).values() if value is not None} | {"input", "system", "history"}
+    named = {value for value in dict(fields).values() if isinstance(value, str)}
+    named |= {"input", "system", "history", *(fields.choice_columns or ())}
     return frozenset(named | {name.partition(".")[0] for name in named})
 
 
@@ -127,7 +128,7 @@ def prompt_of(
     found = _conversation(row, fields, at)
     try:
         given = cell(row, fields.answer)
-        choices = cell(row, fields.choices) if verifier is not None or source.show_choices else None
+        choices = choices_of(row, fields) if verifier is not None or source.show_choices else None
     except WrongShape as problem:
         raise ConfigError(f"prompts: {at}: {problem}", "mend the row") from None
     messages = found.messages

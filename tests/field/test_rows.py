@@ -209,6 +209,32 @@ ACCEPTED: dict[str, tuple[tuple[str, bytes, str, dict[str, Any]], list[tuple[str
         ),
         [("U u\n1. p\n2. q", "2")],
     ),
+    "MedMCQA": (
+        rows(
+            {"question": "u", "opa": "p", "opb": "q", "cop": 1},
+            verifier="choice",
+            show_choices=True,
+            fields={"prompt": "question", "answer": "cop", "choice_columns": ["opa", "opb"]},
+        ),
+        [("U u\nA. p\nB. q", "B")],
+    ),
+    "C-Eval in CSV": (
+        csv(
+            "question,A,B,answer\nu,p,q,B\n",
+            verifier="choice",
+            show_choices=True,
+            fields={"prompt": "question", "choice_columns": ["A", "B"]},
+        ),
+        [("U u\nA. p\nB. q", "B")],
+    ),
+    "PIQA": (
+        rows(
+            {"goal": "u", "sol1": "p", "sol2": "q", "label": 0},
+            verifier="choice",
+            fields={"prompt": "goal", "answer": "label", "choice_columns": ["sol1", "sol2"]},
+        ),
+        [("U u", "A")],
+    ),
     "CSV": (csv("prompt,answer\none?,1\ntwo?,2\n"), READ),
     "d50 semicolons": (csv("prompt;answer\none?;1\ntwo?;2\n"), READ),
     "semicolons and a decimal comma": (csv("prompt;answer\nu;1,5\n"), [("U u", "1,5")]),
@@ -329,6 +355,14 @@ REFUSED: dict[str, tuple[tuple[str, bytes, str, dict[str, Any]], str]] = {
     "a column that is not there": (
         rows({"prompt": "x"}, fields={"input": "context"}),
         "there is no column `context`",
+    ),
+    "a choice's column that is not there": (
+        rows({"prompt": "x", "answer": "A"}, verifier="choice", fields={"choice_columns": ["opa"]}),
+        "there is no column `opa`",
+    ),
+    "a choice without its columns": (
+        rows({"prompt": "x", "cop": 2}, verifier="choice", fields={"answer": "cop"}),
+        "name the columns of the choices",
     ),
     "choices that are not there": (rows({"prompt": "x"}, show_choices=True), "there are no choices to show"),
     "history without pairs": (
@@ -472,6 +506,11 @@ NOTES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"prompt": "u", "options": ["p", "q"]},
         {},
         "{choices: options}` and `show_choices",
+    ),
+    "hidden columns of choices": (
+        {"prompt": "u", "a": "p"},
+        {"fields": {"choice_columns": ["a"]}},
+        "show_choices",
     ),
     "choices that are shown": ({"prompt": "u (A) p (B) q", "choices": ["p", "q"]}, {}, ""),
     "a context that is shown": ({"prompt": "c\nu", "context": "c"}, {}, ""),

@@ -32,13 +32,12 @@ class Encoder:
 
     def row(self, request: Request) -> Row | Response:
         """The request as token ids, with the tokens that its response may have, or why it cannot be answered."""
-        if self.context is not None and len(words := text_size.words_of(request.messages)) > text_size.SLICE:
-            tokens = text_size.tokens_of(
-                words, self.context, lambda text: len(token_ids(self.tokenizer, text))
-            )
-            if tokens >= self.context:
-                return self._too_long(request, tokens)
+        words = text_size.words_of(request.messages)
         try:
+            if self.context is not None and len(words) > text_size.SLICE:
+                tokens = text_size.tokens_of(words, self.context, self._count)
+                if tokens >= self.context:
+                    return self._too_long(request, tokens)
             ids = prompt_ids(self.tokenizer, request.messages, thinking=self.thinking)
         except TemplateError as error:
             return failed(request, "error", error.message)
@@ -48,6 +47,9 @@ class Encoder:
         if limit < 1:
             return self._too_long(request, len(ids))
         return Row(ids, request.sampling, limit)
+
+    def _count(self, text: str) -> int:
+        return len(token_ids(self.tokenizer, text))
 
     def _too_long(self, request: Request, tokens: int) -> Response:
         reason = f"the prompt has {tokens} tokens, the model's context is {self.context}"

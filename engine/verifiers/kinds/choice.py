@@ -56,7 +56,11 @@ def _stored(answer: Any, choices: Any, at: str) -> Mapping[str, Any]:
         raise ConfigError(
             f"prompts: {at}: the reference answer {words[:80]!r} is none of the choices",
             "give the letter (A is the first choice), the choice's text, or its place as a number (0 is the first)"
-            + ("" if texts else ", and name the column of the choices: `fields: {choices: …}`"),
+            + (
+                ""
+                if texts
+                else ", and name the columns of the choices: `choices` or `choice_columns` in `fields`"
+            ),
         )
     own = labels and labels != [chr(ord("A") + place) for place in range(len(labels))]
     return {"answer": chr(ord("A") + places.pop()), "choices": texts, **({"labels": labels} if own else {})}

@@ -116,6 +116,8 @@ class SettingsStep(Step):
         if not self._from_file or self._references is not None:
             return
         try:
+            if not path.exists() and not files.is_pattern(str(path)):
+                return
             found = await asyncio.to_thread(references.look, path, values[SOURCE])
         except (PersynError, OSError):
             return  # counting the prompts says what is wrong with the file
