@@ -7,7 +7,9 @@ from storage.records import Request, Response, Status
 _REFUSAL_CHARS = 300
 _REFUSAL = re.compile(
     r"(?:I['’]m sorry|I am sorry|Sorry|I apologi[sz]e)[,.]? (?:but )?I(?: am|['’]m)? ?"
-    r"(?:can['’]?t|cannot|unable to|not able to) (?:assist|help|comply|fulfill|answer|provide)\b",
+    r"(?:can['’]?t|cannot|unable to|not able to) (?:assist|help|comply|fulfill|answer|provide)\b"
+    r"|I(?:['’]m| am)? (?:can['’]?t|cannot|won['’]?t|unable to|not able to) (?:assist|help)(?: you)? with "
+    r"(?:that|this|your|the)\b",
     re.IGNORECASE,
 )
 _FINISH: dict[Status, str] = {"too_long": "too_long", "refused": "content_filter"}

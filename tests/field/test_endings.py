@@ -277,3 +277,20 @@ def test_imported_rows_end_as_their_words_say(tmp_path: Path) -> None:
     plain = models.generation_sha(teacher())
     assert models.generation_sha(teacher(finish_reasons={})) == plain
     assert models.generation_sha(teacher(finish_reasons={"fuse_blown": "stop"})) != plain
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("I'm sorry, but I can't help with that.", "refused"),
+        ("Sorry, I can’t assist with that.", "refused"),
+        ("I cannot assist with that request.", "refused"),
+        ("I can't help with this.", "refused"),
+        ("I'm unable to help you with that request.", "refused"),
+        ("I can't help but add: 2 + 2 = 4.", "ok"),
+        ("I cannot provide the number, it has no end.", "ok"),
+        ("To refuse, write: I cannot assist with that request.", "ok"),
+    ],
+)
+def test_a_refusal_in_plain_words_is_one(text: str, right: str) -> None:
+    assert answered(body(text)).status == right
