@@ -89,6 +89,14 @@ def is_pattern(path: str) -> bool:
     return bool(_PATTERN & set(path))
 
 
+def is_missing(path: str) -> bool:
+    """Whether the path names nothing that is here."""
+    try:
+        return not Path(path).exists() and not is_pattern(path)
+    except OSError:
+        return True
+
+
 def named(path: str, endings: Sequence[str], among: Sequence[str]) -> list[Path]:
     """The file itself, or sorted those of a pattern (`data/*.jsonl`), or those below a folder.
 

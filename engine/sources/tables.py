@@ -52,6 +52,8 @@ def file_kind(form: Format) -> SourceKind:
                 yield f"{name}:{line}", f"{file}:{line}", row
 
     def counted(source: FileSource) -> int | None:
+        if files.is_missing(source.path):
+            return None  # the run file's `size` says
         counts = [form.count(file, columns(source.fields)) for file in found(source)]
         return None if None in counts else sum(count or 0 for count in counts)
 

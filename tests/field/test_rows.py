@@ -443,6 +443,11 @@ def test_shards_are_counted_as_they_are_read_and_a_size_limits_all_of_them(tmp_p
     assert told(prompt for _, prompt in source_kinds.read(found)) == READ[:1]
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "imported", "huggingface"])
+def test_data_that_is_not_here_is_counted_by_the_run_files_size(tmp_path: Path, kind: str) -> None:
+    assert source_kinds.count(source(tmp_path / "gone.jsonl", kind, size=7)) == (7, False)
+
+
 def fifo(path: Path) -> None:
     os.mkfifo(path)
 

@@ -6,7 +6,7 @@ from typing import Any
 from engine.config.kinds import SourceKind
 from engine.config.sources import ImportedSource
 from engine.sources import imported
-from engine.sources.files import COUNTED_BYTES, text_bytes
+from engine.sources.files import COUNTED_BYTES, is_missing, text_bytes
 from engine.sources.tables import absolute
 
 
@@ -17,6 +17,8 @@ def _identity(source: ImportedSource) -> Mapping[str, Any]:
 
 def _count(source: ImportedSource) -> int | None:
     """Different prompts, which are fewer than rows: each of them is there once per model."""
+    if is_missing(source.path):
+        return None
     if sum(text_bytes(file) for file in imported.files(source.path)) > COUNTED_BYTES:
         return None
     return sum(1 for _ in imported.prompts(source))
