@@ -125,7 +125,7 @@ def first_in(text: str) -> Quantity | None:
 
 def last_in(text: str) -> Quantity | None:
     """The last number in a text, or the result of an equation that it ends in; None where it ends a range."""
-    if (result := _RESULT.search(text[-LONGEST:])) is not None:
+    if "=" in text[-LONGEST:] and (result := _RESULT.search(text[-LONGEST:])) is not None:
         found = _LOOSE.match(plain(result[1]))
         if (
             found
@@ -142,7 +142,7 @@ def last_in(text: str) -> Quantity | None:
         return None
     if not starts:
         return None
-    found = _LOOSE.match(plain(text[starts[-1] : starts[-1] + LONGEST].partition("\n")[0]))
+    found = _LOOSE.match(plain(text[starts[-1] : starts[-1] + 2 * _NEAR].partition("\n")[0]))
     number = _START.match(text, starts[-1])
     return (_of(found) if found else None) or (read(number[0]) if number else None)
 
@@ -244,7 +244,7 @@ def _value(found: re.Match[str]) -> Fraction | Decimal | None:
 
 def _unit(words: str, *, attached: bool) -> str | None:
     """The unit that stands after a number, "" for none; None where it is mathematics: "3x", "3 pi"."""
-    known = unit_of(words) or unit_of(_power(words))
+    known = (unit_of(words) or unit_of(_power(words))) if words else None
     if known is not None and not (attached and len(known) == 1 and known.isupper() and known != "L"):
         return known
     if not words or (attached and words in ("st", "nd", "rd", "th")):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 _TABLE = """
@@ -89,6 +90,7 @@ UNITS: Final[Mapping[str, tuple[str, Fraction]]] = {row[0]: (row[1], _worth(row[
 _NAMES: Final = {name: row[0] for row in _rows() for name in row[3].split(", ")}
 
 
+@lru_cache(maxsize=1024)
 def unit_of(words: str) -> str | None:
     """The unit of this name or sign, None where none is known."""
     lowered = words.lower()
