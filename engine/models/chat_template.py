@@ -199,12 +199,22 @@ class _ControlTexts:
         return text.replace(self.marks[0], "").replace(self.marks[1], "")
 
 
+def _plain_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Token ids of a text in which no special token is seen."""
+    found = tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+    return list(found["input_ids"])
+
+
 @lru_cache(maxsize=16)
 def _control_texts(tokenizer: "PreTrainedTokenizerBase") -> _ControlTexts:
     from transformers.utils.chat_template_utils import mark_control_tokens
 
-    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    longest_first = sorted(special | set(tokenizer.all_special_tokens), key=len, reverse=True)
+    special = {
+        token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special
+    }
+    # What plain text gives too cannot be told apart from it.
+    told = [text for text, number in special.items() if number not in _plain_ids(tokenizer, text)]
+    longest_first = sorted(told, key=len, reverse=True)
     start, end = mark_control_tokens("?", re.compile(r"\?")).split("?")
     return _ControlTexts(re.compile("|".join(map(re.escape, longest_first)) or "(?!)"), (start, end))
 

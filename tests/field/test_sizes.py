@@ -99,7 +99,6 @@ def test_a_local_model_marks_such_a_prompt_at_once() -> None:
 
     class Tokenizer:
         added_tokens_decoder: ClassVar[dict[int, object]] = {}
-        all_special_tokens: ClassVar[list[str]] = []
 
         def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
             seen.append(len(text))
