@@ -1,5 +1,6 @@
 """Where a store lives, and whether a database may live there."""
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -94,13 +95,12 @@ def refuse_impossible(path: Path) -> None:
     """Raises StoreError when no file can have this path: a name that is too long, a link that leads to itself."""
     try:
         path.stat()
-    except FileNotFoundError:
-        return
     except OSError as problem:
-        raise StoreError(
-            f"the store {str(path)[:300]} cannot be used: {problem.strerror}",
-            "Name another file with --store.",
-        ) from None
+        if problem.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise StoreError(
+                f"the store {str(path)[:300]} cannot be used: {problem.strerror}",
+                "Name another file with --store.",
+            ) from None
 
 
 def refuse_network_filesystem(path: Path) -> None:

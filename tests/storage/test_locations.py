@@ -121,3 +121,11 @@ def test_a_store_that_is_damaged_while_it_is_watched_is_an_error_that_is_told(tm
         changes = Changes(store)
         with pytest.raises(StoreError, match="not a database"):
             changes.seen()
+
+
+def test_a_path_that_no_file_can_have_is_named(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.db"
+    loop.symlink_to(loop)
+    for path in (loop, tmp_path / ("n" * 300)):
+        with pytest.raises(StoreError, match="cannot be used"):
+            Store.open(path)
