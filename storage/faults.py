@@ -43,6 +43,13 @@ def is_lost(problem: Exception) -> bool:
     return ended or _sqlstate(problem).startswith(("08", "57P"))
 
 
+def lost(name: str) -> StoreLostError:
+    """The error of a database server that went away, or is not back."""
+    return StoreLostError(
+        f"the connection to {name} was lost", "Check the server, then run the same command again."
+    )
+
+
 def _no_space(problem: Exception, path: Path | None) -> bool:
     if _code(problem) == _FULL or _sqlstate(problem) == "53100":
         return True
@@ -85,8 +92,6 @@ def translated(problem: Exception, name: str, path: Path | None) -> PersynError:
         what, remedy = _SAID[code]
         return StoreError(f"{name} {what.format(origin)}", remedy)
     if is_lost(problem):
-        return StoreLostError(
-            f"the connection to {name} was lost", "Check the server, then run the same command again."
-        )
+        return lost(name)
     detail = str(origin or problem).strip().splitlines()
     return StoreError(f"{name} refused a statement: {detail[0] if detail else type(problem).__name__}")

@@ -47,15 +47,40 @@ class CleanText(TypeDecorator[str]):
         return value.decode("utf-8", "replace") if type(value) is bytes else value
 
 
-class Turns(TypeDecorator[list[Any]]):
-    """Messages, as a JSON document. In a damaged file, text that is no JSON is read as one turn of that text."""
+class Document(TypeDecorator[Any]):
+    """A JSON document that is an object, or a list.
+
+    Args:
+        kind: dict or list.
+    """
 
     impl = JSON(none_as_null=True)
     cache_ok = True
 
+    def __init__(self, kind: type = dict) -> None:
+        super().__init__()
+        self.kind = kind
+
     def coerce_compared_value(self, op: OperatorType | None, value: Any) -> Any:
         # As JSON, so that parts of it can be asked for.
         return JSON().coerce_compared_value(op, value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        if value is None or isinstance(value, self.kind):
+            return value
+        raise StoreError(
+            f"the store holds {type(value).__name__} where a document that is a {self.kind.__name__} belongs",
+            "Restore a copy of it.",
+        )
+
+
+class Turns(Document):
+    """Messages, as a JSON document. In a damaged file, what is no such document is read as one turn of that text."""
+
+    cache_ok = True
+
+    def __init__(self) -> None:
+        super().__init__(list)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
         read = super().result_processor(dialect, coltype)
@@ -64,10 +89,9 @@ class Turns(TypeDecorator[list[Any]]):
 
         def turns(value: Any) -> Any:
             try:
-                found = read(value)
+                return read(value)
             except StoreError:
-                found = None
-            return found if isinstance(found, list) else [{"role": "user", "content": str(value)}]
+                return [{"role": "user", "content": str(value)}]
 
         return turns
 
@@ -93,32 +117,6 @@ class Strengths(TypeDecorator[tuple[float, ...]]):
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> tuple[float, ...] | None:
         return None if value is None else struct.unpack(f"<{len(value) // 4}f", value)
-
-
-class Document(TypeDecorator[Any]):
-    """A JSON document that is an object, or a list.
-
-    Args:
-        kind: dict or list.
-    """
-
-    impl = JSON(none_as_null=True)
-    cache_ok = True
-
-    def __init__(self, kind: type = dict) -> None:
-        super().__init__()
-        self.kind = kind
-
-    def coerce_compared_value(self, op: OperatorType | None, value: Any) -> Any:
-        return JSON().coerce_compared_value(op, value)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        if value is None or isinstance(value, self.kind):
-            return value
-        raise StoreError(
-            f"the store holds {type(value).__name__} where a document that is a {self.kind.__name__} belongs",
-            "Restore a copy of it.",
-        )
 
 
 Id = BigInteger().with_variant(Integer, "sqlite")

@@ -44,7 +44,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from storage import locations, migrate
 from storage.errors import FencedError, StoreError, StoreMissingError
-from storage.faults import SQLITE_BUSY, is_lock, translated
+from storage.faults import SQLITE_BUSY, is_lock, lost, translated
 from storage.job_records import Lease
 from storage.migrations import SHIPPED, Revisions
 from storage.schema import Base, JobRow
@@ -343,9 +343,11 @@ class Store:
         while True:
             try:
                 connection = self.engine.connect()
-            except OperationalError:
-                if not self._connected or time.monotonic() > until:
+            except OperationalError as problem:
+                if not self._connected:
                     raise
+                if time.monotonic() > until:
+                    raise lost(self.name) from self._shown(problem)
                 time.sleep(_LOOK_S)
             else:
                 self._connected = not self.is_sqlite

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.base.errors import ModelError
+from engine.base.sanitize import one_line
 from engine.models import adapters, quantization
 from engine.models.devices import Device, gpu, this_machine
 from engine.models.model_info import ModelCheck, check, check_dtype, is_hub_id
@@ -88,7 +89,7 @@ def load_tokenizer(
 
 def _said(error: Exception) -> str:
     """What an error of a library says: its kind too, where that is not an error of files or values."""
-    said = " ".join(str(error).split())[:600]
+    said = one_line(str(error), 600)
     return said if isinstance(error, OSError | ValueError) and said else f"{type(error).__name__}: {said}"
 
 

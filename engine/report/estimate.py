@@ -319,6 +319,11 @@ def _tokens(run: Run, teacher: TeacherConfig) -> float:
     return min(expected, teacher.sampling.max_tokens or run.generation.max_tokens)
 
 
+def _mean_tokens(run: Run) -> float:
+    """Of one response, over the teachers."""
+    return sum(_tokens(run, teacher) for teacher in run.teachers) / len(run.teachers)
+
+
 def _with(run: Run, measured: Mapping[str, Speed]) -> tuple[Run, list[str]]:
     """(the run with what was measured of teachers where it says nothing, the lines that tell so)."""
     teachers, told = [], []
@@ -399,7 +404,7 @@ def _assumptions(run: Run, counted: bool, until: str, *, known: bool) -> tuple[s
 
 
 def _readings(run: Run, n: int, c: int, responses: int, stored: Stored) -> Iterator[ReadingRow]:
-    each = sum(_tokens(run, teacher) for teacher in run.teachers) / len(run.teachers)
+    each = _mean_tokens(run)
     local = [
         name for name, one in run.quality.named.items() if scorer_kind(one.scorer).local_model is not None
     ]
@@ -411,7 +416,7 @@ def _readings(run: Run, n: int, c: int, responses: int, stored: Stored) -> Itera
 
 
 def _judges(run: Run, n: int, c: int, responses: int, stored: Stored) -> Iterator[JudgeRow]:
-    tokens = sum(_tokens(run, teacher) for teacher in run.teachers) / len(run.teachers)
+    tokens = _mean_tokens(run)
     for name, config in run.quality.named.items():
         if not scorer_kinds.costs(config.scorer):
             continue

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from storage import jobs, prompts, registry, responses
+from storage import store as store_module
 from storage.errors import DiskFullError, StoreBusyError, StoreError, StoreLostError, StoreMissingError
 from storage.records import Model
 from storage.store import LOCK_ATTEMPTS, Store
@@ -250,6 +251,18 @@ def test_nothing_is_written_into_a_store_that_was_moved(sqlite_path: Path, make_
         moved.replace(sqlite_path)
         make_for(store).model("c")
         assert {model.name for model in registry.models(store, "teacher")} == {"a", "c"}
+
+
+def test_a_database_server_that_is_not_back_in_time_is_said_to_be_lost(location: str, monkeypatch) -> None:
+    if not location.startswith("postgresql"):
+        return
+    monkeypatch.setattr(store_module, "RESTART_S", 0.0)
+    with Store.open(location) as store:
+        store.engine.dispose()
+        nobody = store.engine.url.set(host="127.0.0.1", port=1)
+        store.engine = create_engine(nobody)
+        with pytest.raises(StoreLostError, match="was lost"):
+            jobs.recent(store)
 
 
 def test_a_database_server_that_ends_its_connections_is_reached_again(location: str) -> None:
